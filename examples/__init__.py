@@ -1,0 +1,1 @@
+"""Examples of what Pressrun can be pointed at."""
