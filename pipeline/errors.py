@@ -1,0 +1,50 @@
+"""Every error Pressrun raises on purpose. The docstring is the message: it says what to do."""
+
+
+class PressrunError(Exception):
+    """Something went wrong in Pressrun."""
+
+    def __init__(self, detail: str = "") -> None:
+        summary = (type(self).__doc__ or "").strip()
+        super().__init__(f"{summary} {detail}".strip())
+        self.detail = detail
+
+
+class ConfigError(PressrunError):
+    """A setting is wrong; correct it and start again."""
+
+
+class ModelError(PressrunError):
+    """A model cannot be used; fetch it again or point the profile at another one."""
+
+
+class JobFileError(PressrunError):
+    """The job file as a whole cannot be read; correct it and submit it again."""
+
+
+class RowError(PressrunError):
+    """This row of the job file is not valid; correct it and submit the file again."""
+
+    def __init__(self, line: int, column: str, reason: str) -> None:
+        super().__init__(f"line {line}, column {column!r}: {reason}")
+        self.line, self.column, self.reason = line, column, reason
+
+
+class Blocked(PressrunError):
+    """Content safety refused this job; change the words that it names."""
+
+
+class JobError(PressrunError):
+    """This job failed for a reason of its own; the rest of the run goes on."""
+
+
+class Unavailable(PressrunError):
+    """A service did not answer; the job will be tried again. Check that the service runs."""
+
+
+class StoreError(PressrunError):
+    """The store refused; check its address, its credentials and its free space."""
+
+
+class RunError(PressrunError):
+    """The run cannot go on as asked."""

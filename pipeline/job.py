@@ -1,0 +1,216 @@
+"""The nouns. Frozen values; to change one, make a copy. Imports nothing of ours."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Picture = NDArray[np.float32]
+"""[height, width, 3], RGB in 0..1. May hold NaN until the judge has called it valid."""
+
+SEED_SPACE = 2**32
+RECORD_SCHEMA = 1
+
+TextMode = Literal["generated", "retrieved", "keywords"]
+ContestMode = Literal["best_of", "first_above"]
+
+
+class Noun(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Job(Noun):
+    """A validated row: what is wanted, with every default filled in.
+
+    `id` is a hash of everything here but `row` and `priority`, and of the profile, so that equal
+    work has an equal id in whatever file and at whatever line it stands.
+    """
+
+    id: str
+    row: int = Field(ge=1, description="line in the job file; the header is line 1 of a CSV")
+    name: str = Field(default="", description="the row's own `id` column")
+    keywords: str
+    style: str = ""
+    negative: str = ""
+    candidates: int = Field(ge=1, le=64)
+    threshold: float = Field(ge=0, le=1, description="calibrated score that the winner must reach")
+    width: int = Field(ge=16, le=4096, multiple_of=8)
+    height: int = Field(ge=16, le=4096, multiple_of=8)
+    steps: int = Field(ge=1, le=500)
+    guidance: float = Field(ge=0, le=50)
+    seed: int = Field(ge=0, lt=SEED_SPACE)
+    collection: str = ""
+    k: int = Field(ge=0, le=50, description="passages to retrieve; 0 is no retrieval")
+    mode: TextMode
+    contest: ContestMode
+    wave: int = Field(ge=1, le=64, description="candidates started together by first_above")
+    priority: int = Field(default=5, ge=0, le=9, description="0 goes first")
+    meta: dict[str, str] = Field(default_factory=dict)
+
+    def candidate_seed(self, index: int) -> int:
+        """The seed of candidate `index`: the job's seed plus the index, as A1111 counts them."""
+        return (self.seed + index) % SEED_SPACE
+
+
+class BadRow(Noun):
+    """A row that cannot become a job, and why. `id` is a hash of the raw row and its line."""
+
+    id: str
+    row: int
+    column: str
+    reason: str
+    keywords: str = Field(default="", description="as far as they could be read, shortened")
+
+
+class RunSpec(Noun):
+    """What a run was asked to do; stored as `run.json` before its first job starts."""
+
+    run: str
+    job_file: str = Field(description="the file's name, without its folders")
+    job_file_digest: str
+    rows: int
+    parts: int = Field(description="number of job parts, each one shard")
+    profile: dict[str, Any] = Field(description="the whole profile; settings.Profile reads it")
+    models: dict[str, str] = Field(description="role to digest")
+    created_at: str
+    version: str
+
+
+class Passage(Noun):
+    """A retrieved text. `score` is the fused rank score: higher is better, comparable per query."""
+
+    id: str
+    text: str
+    title: str = ""
+    source: str = ""
+    tags: tuple[str, ...] = ()
+    score: float
+
+
+class Context(Noun):
+    """What was retrieved for a job, best first."""
+
+    passages: tuple[Passage, ...] = ()
+
+
+class Brief(Noun):
+    """What is to be rendered: the text, and the image prompt written from it."""
+
+    text: str
+    prompt: str
+    negative: str = ""
+
+
+class Score(Noun):
+    """A judge's opinion of one picture. An invalid picture has `raw` and `calibrated` 0."""
+
+    raw: float = Field(description="cosine of picture and text, -1..1")
+    calibrated: float = Field(ge=0, le=1, description="chance that the picture shows the text")
+    valid: bool = True
+    reason: str = ""
+
+
+class Order(Noun):
+    """One call of a renderer: the same prompt once for each seed."""
+
+    prompt: str
+    negative: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One rendered picture of a job, judged."""
+
+    index: int
+    seed: int
+    picture: Picture
+    score: Score
+
+
+class Verdict(StrEnum):
+    """How a row ended."""
+
+    ACCEPTED = "accepted"
+    BELOW_GATE = "below_gate"
+    INVALID = "invalid"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+
+
+class CandidateRecord(Noun):
+    """What a record keeps of each candidate."""
+
+    index: int
+    seed: int
+    score: Score
+
+
+class ImageRecord(Noun):
+    """Where the kept picture lies, relative to the run's folder, and what it is."""
+
+    path: str
+    sha256: str
+    width: int
+    height: int
+
+
+class Outcome(Noun):
+    """The end of one job, and its receipt: enough to make the picture again.
+
+    Stored as `records/<job_id>.json`; the fields are described in docs/record.md.
+    """
+
+    record_schema: int = RECORD_SCHEMA
+    run: str
+    job_id: str
+    verdict: Verdict
+    reason: str = ""
+    job: Job | None = Field(default=None, description="none where the row was invalid")
+    row: int
+    keywords: str
+    context: Context = Context()
+    brief: Brief | None = None
+    candidates: tuple[CandidateRecord, ...] = ()
+    winner: int | None = Field(default=None, description="index of the kept candidate")
+    image: ImageRecord | None = None
+    models: dict[str, str] = Field(default_factory=dict, description="role to digest")
+    seconds: dict[str, float] = Field(default_factory=dict, description="wall time by stage")
+    device_seconds: dict[str, float] = Field(
+        default_factory=dict, description="this job's share of each batched model call, by role"
+    )
+    attempt: str = Field(default="", description="id of the execution that made this record")
+    created_at: str = ""
+    version: str = ""
+
+    @property
+    def score(self) -> float | None:
+        """The winner's calibrated score."""
+        kept = self._kept()
+        return kept.score.calibrated if kept else None
+
+    @property
+    def seed(self) -> int | None:
+        """The winner's own seed."""
+        kept = self._kept()
+        return kept.seed if kept else None
+
+    def _kept(self) -> CandidateRecord | None:
+        return next((c for c in self.candidates if c.index == self.winner), None)
+
+
+def digest_of(value: Any) -> str:
+    """A 24-digit hex digest of anything JSON can hold, equal for equal values."""
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:24]

@@ -1,0 +1,46 @@
+"""What a job costs: wall time by stage, and its share of each batched model call."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Meter:
+    """The running cost of the job in the current thread, in seconds."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    device: dict[str, float] = field(default_factory=dict)
+
+
+_meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Collect the costs of everything done inside, in this thread."""
+    meter = Meter()
+    token = _meter.set(meter)
+    try:
+        yield meter
+    finally:
+        _meter.reset(token)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Charge the wall time spent inside to the stage `name`."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        if meter := _meter.get():
+            meter.wall[name] = meter.wall.get(name, 0.0) + time.perf_counter() - start
+
+
+def charge(role: str, seconds: float) -> None:
+    """Charge this job's share of a model call to the model's role."""
+    if meter := _meter.get():
+        meter.device[role] = meter.device.get(role, 0.0) + seconds

@@ -1,0 +1,110 @@
+"""What plugs into a job. Each port may be called from many threads at once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.job import Brief, Context, Job, Order, Outcome, Picture, Score
+
+
+class Retriever(Protocol):
+    """Finds what the knowledge base says about a job."""
+
+    def retrieve(self, job: Job) -> Context:
+        """At most `job.k` passages of `job.collection`, best first, none below the floor.
+
+        No passage fits: an empty context. Raises JobError for a collection that does not exist
+        and Unavailable when the knowledge base does not answer.
+        """
+        ...
+
+
+class Writer(Protocol):
+    """Writes the text of a job and, from it, the image prompt."""
+
+    def write(self, job: Job, context: Context) -> Brief:
+        """One brief with a prompt that is not empty, without URLs and of bounded length.
+
+        Raises JobError when the model wrote nothing usable, Unavailable when it does not answer.
+        """
+        ...
+
+
+class Renderer(Protocol):
+    """Turns a prompt into pictures."""
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        """Exactly one picture per seed, in order; a seed decides its picture, within 2/255,
+        whatever shares the device. Raises JobError and Unavailable.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """Judges how well pictures show a text."""
+
+    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:
+        """Exactly one score per picture, in order; higher is better; never NaN.
+
+        A picture that holds non-finite values or is blank is invalid, with the reason.
+        """
+        ...
+
+
+class Guard(Protocol):
+    """Refuses what must not be made. Fails closed: a guard that cannot judge raises Blocked."""
+
+    def check_text(self, text: str) -> None:
+        """Raises Blocked for keywords or a prompt that must not be rendered."""
+        ...
+
+
+class Store(Protocol):
+    """Blobs by key. Keys are relative paths with '/' between their parts."""
+
+    def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
+        """Write a blob whole or not at all. With `new`, an existing blob is left as it is and the
+        answer is False. Raises StoreError.
+        """
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The blob. Raises KeyError when there is none, StoreError when the store fails."""
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Every key that begins with `prefix`, sorted, in constant memory where possible."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a blob; one that is not there is fine."""
+        ...
+
+    def address(self, key: str) -> str:
+        """Where a person finds the blob: a path or a URL."""
+        ...
+
+
+class Books(Protocol):
+    """Where a run's outcomes are kept."""
+
+    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+        """Store picture, then record. The first record of a job stands: what is returned is the
+        outcome that the books hold, which may be another execution's.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Everything `run_job` needs, wired by `assemble`."""
+
+    guard: Guard
+    retriever: Retriever
+    writer: Writer
+    renderer: Renderer
+    scorer: Scorer
+    books: Books
+    run: str
+    judge_against: str
+    models: dict[str, str]

@@ -1,0 +1,128 @@
+"""The whole flow of one job. Called from many threads; the ports merge what can be merged."""
+
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from pipeline.errors import Blocked, JobError
+from pipeline.job import (
+    Brief,
+    Candidate,
+    CandidateRecord,
+    Context,
+    Job,
+    Order,
+    Outcome,
+    Picture,
+    Verdict,
+)
+from pipeline.judging import contest
+from pipeline.metering import Meter, metered, stage
+from pipeline.ports import Stages
+
+
+def run_job(job: Job, stages: Stages) -> Outcome:
+    """Take one job from keywords to a committed outcome.
+
+    What is the job's own fault ends as `blocked` or `failed`; Unavailable and everything
+    unforeseen is raised, for the caller to try the job again.
+    """
+    context, brief, candidates = Context(), None, list[Candidate]()
+    verdict, reason = Verdict.FAILED, ""
+    with metered() as meter:
+        try:
+            stages.guard.check_text(job.keywords)
+            with stage("retrieve"):
+                context = stages.retriever.retrieve(job)
+            with stage("write"):
+                brief = stages.writer.write(job, context)
+            stages.guard.check_text(brief.prompt)
+            candidates = hold_contest(job, brief, stages)
+            verdict, reason = _verdict(job, candidates)
+        except Blocked as error:
+            verdict, reason = Verdict.BLOCKED, error.detail
+        except JobError as error:
+            verdict, reason = Verdict.FAILED, error.detail
+    outcome = _receipt(job, stages, verdict, reason, context, brief, candidates, meter)
+    return stages.books.commit(outcome, _kept(outcome, candidates))
+
+
+def hold_contest(job: Job, brief: Brief, stages: Stages) -> list[Candidate]:
+    """Render and judge candidates, wave by wave, until the contest is decided."""
+    candidates = list[Candidate]()
+    while count := contest.next_wave(job, [c.score for c in candidates]):
+        first = len(candidates)
+        seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
+        with stage("render"):
+            pictures = stages.renderer.render(order_for(job, brief, seeds))
+        with stage("judge"):
+            scores = stages.scorer.score(pictures, _judged_text(job, brief, stages.judge_against))
+        candidates += [
+            Candidate(first + offset, *entry)
+            for offset, entry in enumerate(zip(seeds, pictures, scores, strict=True))
+        ]
+    return candidates
+
+
+def order_for(job: Job, brief: Brief, seeds: tuple[int, ...]) -> Order:
+    """What the renderer is asked for: the brief's prompt at the job's settings."""
+    return Order(
+        prompt=brief.prompt,
+        negative=brief.negative,
+        width=job.width,
+        height=job.height,
+        steps=job.steps,
+        guidance=job.guidance,
+        seeds=seeds,
+    )
+
+
+def _judged_text(job: Job, brief: Brief, against: str) -> str:
+    return {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}[against]
+
+
+def _verdict(job: Job, candidates: list[Candidate]) -> tuple[Verdict, str]:
+    best = contest.winner([c.score for c in candidates])
+    if best is None:
+        return Verdict.FAILED, f"no candidate is a valid picture: {candidates[0].score.reason}"
+    score = candidates[best].score
+    if contest.passes(job, score):
+        return Verdict.ACCEPTED, ""
+    return Verdict.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {job.threshold:.3f}"
+
+
+def _kept(outcome: Outcome, candidates: list[Candidate]) -> Picture | None:
+    return None if outcome.winner is None else candidates[outcome.winner].picture
+
+
+def _receipt(
+    job: Job,
+    stages: Stages,
+    verdict: Verdict,
+    reason: str,
+    context: Context,
+    brief: Brief | None,
+    candidates: list[Candidate],
+    meter: Meter,
+) -> Outcome:
+    return Outcome(
+        run=stages.run,
+        job_id=job.id,
+        verdict=verdict,
+        reason=reason,
+        job=job,
+        row=job.row,
+        keywords=job.keywords,
+        context=context,
+        brief=brief,
+        candidates=tuple(
+            CandidateRecord(index=c.index, seed=c.seed, score=c.score) for c in candidates
+        ),
+        winner=contest.winner([c.score for c in candidates]),
+        models=stages.models,
+        seconds=meter.wall,
+        device_seconds=meter.device,
+        attempt=uuid.uuid4().hex,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=version("pressrun"),
+    )

@@ -1,0 +1,192 @@
+"""One Settings, read once from the environment; one Profile, read from TOML.
+
+Settings say where things are and may differ from machine to machine. A profile says what decides
+the result, travels in the run's spec, and is part of every job's identity.
+"""
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigError
+from pipeline.job import SEED_SPACE, ContestMode, Noun, TextMode
+
+PROFILES = Path(__file__).parent / "profiles"
+SHIPPED_MODELS = Path(__file__).parents[1] / "examples" / "shapes" / "models"
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class RetrievalProfile(Noun):
+    """How passages are found."""
+
+    embedding: str = Field(
+        default="hashed", description="dense embedding: `hashed` (no model) or a model reference"
+    )
+    floor: float = Field(default=0.0, ge=0, le=1, description="passages below are dropped")
+
+
+class WriterProfile(Noun):
+    """Who writes the text and the prompt."""
+
+    kind: Literal["local", "endpoint", "template"]
+    model: str = Field(default="", description="model reference, or the endpoint's model name")
+    dtype: Dtype = "float32"
+    batch: int = Field(default=16, ge=1, description="jobs in one call")
+    max_tokens: int = Field(default=256, ge=8)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    timeout: float = Field(default=60.0, gt=0, description="seconds for one endpoint call")
+    text_template: str = "{keywords}. {passages}"
+    prompt_template: str = "{keywords} {style}"
+
+
+class RendererProfile(Noun):
+    """Who renders, and how."""
+
+    kind: Literal["diffusers", "a1111"]
+    model: str = Field(default="", description="model reference; for a1111 a checkpoint's name")
+    unet: str = Field(default="", description="model reference of a UNet to use instead")
+    variant: str = Field(default="", description="file variant of the weights, such as fp16")
+    scheduler: str = Field(
+        default="", description="a diffusers scheduler class; empty: the model's"
+    )
+    dtype: Dtype = "float32"
+    batch: int = Field(default=8, ge=1, description="pictures in one call")
+    timeout: float = Field(default=300.0, gt=0, description="seconds for one endpoint call")
+
+
+class JudgeProfile(Noun):
+    """Who judges, against what, and how a cosine becomes a chance."""
+
+    model: str = Field(description="model reference: an OpenCLIP folder or hub id")
+    against: Literal["prompt", "text", "keywords"] = "prompt"
+    dtype: Dtype = "float32"
+    batch: int = Field(default=32, ge=1, description="pictures in one call")
+    slope: float | None = Field(default=None, description="None: the model's calibration.json")
+    offset: float | None = None
+
+
+class GuardProfile(Noun):
+    """What must not be made."""
+
+    blocked_terms: tuple[str, ...] = ()
+
+
+class JobDefaults(Noun):
+    """What a row gets where it says nothing."""
+
+    candidates: int = 4
+    threshold: float = 0.5
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seed: int | None = Field(default=None, ge=0, lt=SEED_SPACE, description="None: from the row")
+    collection: str = ""
+    negative: str = ""
+    k: int = 3
+    mode: TextMode = "generated"
+    contest: ContestMode = "best_of"
+    wave: int = 2
+
+
+class Profile(Noun):
+    """Everything that decides a result besides the row itself."""
+
+    name: str
+    retrieval: RetrievalProfile = RetrievalProfile()
+    writer: WriterProfile
+    renderer: RendererProfile
+    judge: JudgeProfile
+    guard: GuardProfile = GuardProfile()
+    defaults: JobDefaults
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """Read a shipped profile by name, or any TOML file by path.
+
+        `extends = "NAME"` begins from another profile. Raises ConfigError.
+        """
+        try:
+            return cls.model_validate(_read_profile(name) | {"name": Path(name).stem})
+        except ValidationError as error:
+            raise ConfigError(f"profile {name!r}: {_first_problem(error)}") from error
+
+
+class Settings(BaseSettings):
+    """Where things are. Each is an environment variable PRESSRUN_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="PRESSRUN_", frozen=True, extra="ignore")
+
+    profile: str = Field(default="shapes", description="a shipped profile, or a TOML file's path")
+    home: Path = Field(default=Path(".pressrun"), description="state of the embedded services")
+    store: str = Field(default="out", description="a folder, or s3://bucket/prefix")
+    models: Path = Field(default=SHIPPED_MODELS, description="folder that model references are in")
+    redis_url: str = Field(default="", description="empty: a private Redis is started")
+    qdrant_url: str = Field(default="", description="empty: Qdrant's local mode in home/knowledge")
+    qdrant_api_key: SecretStr = SecretStr("")
+    writer_url: str = Field(
+        default="http://127.0.0.1:1234/v1", description="OpenAI-compatible endpoint"
+    )
+    writer_api_key: SecretStr = SecretStr("")
+    a1111_url: str = Field(default="http://127.0.0.1:7860", description="A1111-compatible server")
+    a1111_auth: SecretStr = Field(default=SecretStr(""), description="user:password, where asked")
+    s3_endpoint_url: str = Field(default="", description="empty: AWS itself")
+    s3_region: str = "us-east-1"
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    concurrency: int = Field(default=16, ge=1, description="jobs in flight in one worker")
+    window: int = Field(default=64, ge=1, description="jobs in the queue at a time")
+    shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
+    image_format: Literal["png", "webp", "jpeg"] = "png"
+
+    @model_validator(mode="after")
+    def _known_store(self) -> Self:
+        if "://" in self.store and not self.store.startswith("s3://"):
+            raise ValueError(f"store must be a folder or s3://bucket/prefix, not {self.store!r}")
+        return self
+
+    @cached_property
+    def chosen_profile(self) -> Profile:
+        """The profile that `profile` names."""
+        return Profile.load(self.profile)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, with what is not None in `overrides` on top.
+
+    Raises ConfigError with the setting's name.
+    """
+    try:
+        return Settings(**{k: v for k, v in overrides.items() if v is not None})
+    except ValidationError as error:
+        raise ConfigError(_first_problem(error)) from error
+
+
+def _read_profile(name: str) -> dict[str, Any]:
+    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise ConfigError(f"no profile {name!r}; there are {known}, or give a .toml file's path")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"profile {path}: {error}") from error
+    base = tables.pop("extends", None)
+    return _merge(_read_profile(base), tables) if base else tables
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
