@@ -1,0 +1,29 @@
+"""Text from outside, made fit to stand on one line of a message."""
+
+import unicodedata
+
+JOINERS = "\u200c\u200d"
+"""Format characters that belong to scripts and emoji; every other one is dropped."""
+
+
+def one_line(text: str, limit: int) -> str:
+    """`text` on one line without control characters, at most `limit` characters long.
+
+    Too long a text is cut after a whole word where there is one.
+    """
+    line = " ".join("".join(map(_printable, text[: limit * 4])).split())
+    if len(line) <= limit:
+        return line
+    head = line[:limit]
+    if line[limit] != " " and " " in head:
+        head = head.rsplit(" ", 1)[0]
+    return head.rstrip()
+
+
+def _printable(character: str) -> str:
+    if character in JOINERS:
+        return character
+    kind = unicodedata.category(character)
+    if kind == "Cf":
+        return ""
+    return " " if kind[0] in "CZ" else character
