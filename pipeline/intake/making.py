@@ -1,0 +1,116 @@
+"""One row to one job: values read, defaults filled in, templates expanded, identity given."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pipeline.intake import identity
+from pipeline.intake.rows import RawRow, Value
+from pipeline.intake.templates import expand
+from pipeline.intake.values import READERS, readable, shown, text
+from pipeline.job import BadRow, Job, Noun, digest_of
+from pipeline.settings import Profile
+
+_KEYWORDS_SHOWN = 120
+_TEMPLATED = ("keywords", "style", "negative")
+
+
+class Overrides(Noun):
+    """What the command line says in place of a profile's defaults; None: it says nothing.
+
+    A row's own value comes before both. Without `retrieval` no row retrieves anything.
+    """
+
+    candidates: int | None = Field(default=None, ge=1, le=64)
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    collection: str | None = None
+    retrieval: bool = True
+
+
+class _Refused(Exception):
+    """A row cannot become a job because of a column."""
+
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(reason)
+        self.column, self.reason = column, reason
+
+
+class Maker:
+    """Makes jobs under one profile and one set of overrides."""
+
+    def __init__(self, profile: Profile, overrides: Overrides) -> None:
+        said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
+        self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
+        self._seed = profile.defaults.seed
+        self._forced = {} if overrides.retrieval else {"k": 0, "collection": ""}
+        self._profile = identity.profile_digest(profile)
+
+    def make(self, row: RawRow) -> Job | BadRow:
+        """The row's job, or the first reason why there is none. Never raises."""
+        try:
+            return self._job(row)
+        except _Refused as refused:
+            return BadRow(
+                id=digest_of([row.line, {k: _plain(v) for k, v in row.values.items()}]),
+                row=row.line,
+                column=readable(refused.column, 80),
+                reason=refused.reason,
+                keywords=readable(str(row.values.get("keywords", "")), _KEYWORDS_SHOWN),
+            )
+
+    def _job(self, row: RawRow) -> Job:
+        if row.problem:
+            raise _Refused(row.column, row.problem)
+        given, meta = _read(row.values)
+        if not given.get("keywords"):
+            raise _Refused("keywords", "keywords is empty")
+        digest = identity.row_digest(given | {"meta": meta})
+        fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
+        fields |= {"name": fields.pop("id", ""), "meta": meta, "row": row.line}
+        fields.setdefault("seed", int(digest[:8], 16) if self._seed is None else self._seed)
+        fields["id"] = identity.job_id(fields, self._profile)
+        try:
+            return Job.model_validate(fields)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            raise _Refused(*_explain(problem)) from error
+
+
+def _read(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that a row gives, each in its own type, and its meta columns."""
+    given, meta = dict[str, Any](), dict[str, str]()
+    for column, value in values.items():
+        if isinstance(value, str) and not value.strip():
+            continue
+        try:
+            if column in READERS:
+                given[column] = READERS[column](value)
+            else:
+                meta[column.removeprefix("meta.")] = text(value)
+        except ValueError as error:
+            raise _Refused(column, str(error)) from error
+    return given, meta
+
+
+def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) -> dict[str, str]:
+    expanded = dict[str, str]()
+    for column in _TEMPLATED:
+        if column in given:
+            try:
+                expanded[column] = text(expand(given[column], meta, f"{digest}/{column}"))
+            except ValueError as error:
+                raise _Refused(column, str(error)) from error
+    if not expanded["keywords"]:
+        raise _Refused("keywords", "keywords is empty after its choices")
+    return expanded
+
+
+def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
+    column = str(problem["loc"][0])
+    reason = problem["msg"].removeprefix("Input ")
+    return column, f"{shown(problem['input'])} {reason}"
+
+
+def _plain(value: Value) -> str:
+    return str(value).encode("utf-8", errors="backslashreplace").decode()

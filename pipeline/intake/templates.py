@@ -1,0 +1,81 @@
+r"""Templates in a row's text: `${meta.NAME}` is substituted, `{red|blue}` is a choice.
+
+A backslash before one of `\ { } | $` makes it an ordinary character. Substituted text is not read
+as a template again. Every problem is a ValueError whose message is the reason.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+DEEPEST = 8
+"""Choices that may stand inside one another."""
+
+_TOKEN = re.compile(r"\\[\\{}|$]|\$\{[^{}]*\}?|[{}|]|[^\\{}|$]+|.", re.DOTALL)
+_SPECIAL = frozenset("\\{}$")
+
+
+def expand(template: str, meta: Mapping[str, str], key: str) -> str:
+    """The text that a template stands for; `key` decides every choice, so equal keys choose alike.
+
+    Both sides of a choice must be right, whichever is taken.
+    """
+    if _SPECIAL.isdisjoint(template):
+        return template
+    return _Expansion(template, meta, key).whole()
+
+
+class _Expansion:
+    """One pass over a template's tokens, choosing as it goes."""
+
+    def __init__(self, template: str, meta: Mapping[str, str], key: str) -> None:
+        self._tokens = _TOKEN.findall(template)
+        self._next = 0
+        self._meta, self._key = meta, key
+        self._choices = 0
+
+    def whole(self) -> str:
+        options = self._options(depth=0)
+        return "|".join(options)
+
+    def _options(self, depth: int) -> list[str]:
+        """The alternatives up to the closing brace, or up to the end outside of all braces."""
+        options = [""]
+        while self._next < len(self._tokens):
+            token = self._tokens[self._next]
+            self._next += 1
+            if token == "}" and depth:
+                return options
+            if token == "|":
+                options.append("")
+            else:
+                options[-1] += self._text(token, depth)
+        if depth:
+            raise ValueError("a '{' is never closed; write \\{ for the character itself")
+        return options
+
+    def _text(self, token: str, depth: int) -> str:
+        if token.startswith("${"):
+            return self._substitute(token)
+        if token == "{":
+            return self._choose(depth)
+        if token == "}":
+            raise ValueError("a '}' closes nothing; write \\} for the character itself")
+        return token[1:] if len(token) == 2 and token[0] == "\\" else token
+
+    def _substitute(self, token: str) -> str:
+        name = token[2:].removesuffix("}").strip()
+        if not token.endswith("}") or not name.startswith("meta."):
+            raise ValueError(f"'{token[:40]}' is not of the form ${{meta.NAME}}")
+        value = self._meta.get(name.removeprefix("meta."))
+        if value is None:
+            raise ValueError(f"this row has no {name[:60]}")
+        return value
+
+    def _choose(self, depth: int) -> str:
+        if depth == DEEPEST:
+            raise ValueError(f"choices are nested deeper than {DEEPEST}")
+        self._choices += 1
+        drawn = hashlib.sha256(f"{self._key}/{self._choices}".encode()).digest()
+        options = self._options(depth + 1)
+        return options[int.from_bytes(drawn[:8], "big") % len(options)]
