@@ -41,9 +41,8 @@ def given_text(job: Job, context: Context) -> str | None:
     """
     if job.mode == "generated":
         return None
-    if job.mode == "retrieved" and context.passages:
-        return one_line(" ".join(_passages(context)), TEXT_LIMIT)
-    return one_line(job.keywords, KEYWORDS_LIMIT)
+    passages = " ".join(_passages(context)) if job.mode == "retrieved" else ""
+    return one_line(passages or job.keywords, TEXT_LIMIT)
 
 
 def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Message]:

@@ -1,0 +1,179 @@
+"""The writer that asks an OpenAI-compatible server: LM Studio, vLLM, Ollama, Azure and others."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from pipeline.errors import ConfigError, JobError
+from pipeline.job import Brief, Context, Job
+from pipeline.metering import charge
+from pipeline.settings import WriterProfile
+from pipeline.writing.calls import Answer, ask_patiently, error_message
+from pipeline.writing.lines import one_line
+from pipeline.writing.messages import messages_for
+from pipeline.writing.reply import Draft, brief_from, parse_reply
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How much of the interface a server understands; servers differ."""
+
+    schema: bool = True
+    temperature: bool = True
+    limit: str = "max_tokens"
+
+
+class _PromptOnly(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # strict schemas have to say so
+
+    prompt: str
+
+
+class _TextAndPrompt(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    prompt: str
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] = Field(min_length=1)
+
+
+class EndpointWriter:
+    """Posts one chat completion per job and holds the server to a JSON schema.
+
+    A server that refuses part of the request is asked more simply from then on.
+    """
+
+    def __init__(
+        self, profile: WriterProfile, url: str, api_key: SecretStr, *, first_wait: float = 0.5
+    ) -> None:
+        self._url = _completions_url(url)
+        self._profile, self._key, self._first_wait = profile, api_key, first_wait
+        self._client = httpx.Client(timeout=profile.timeout, headers=_credentials(api_key))
+        self._dialect = Dialect()
+
+    def write(self, job: Job, context: Context) -> Brief:
+        """The server's brief. Raises JobError for a refusal and for a reply without a prompt,
+        Unavailable when the server does not answer, or not in time.
+        """
+        start = time.perf_counter()
+        answer = self._ask(job, context)
+        charge("writer", time.perf_counter() - start)
+        return brief_from(job, context, _draft(answer))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _ask(self, job: Job, context: Context) -> Answer:
+        """The answer to the fullest request that the server accepts."""
+        dialect = known = self._dialect
+        while True:
+            body = _request(job, context, self._profile, dialect)
+            answer = ask_patiently(
+                self._client,
+                self._url,
+                body,
+                limit=self._profile.timeout,
+                first_wait=self._first_wait,
+            )
+            if answer.status == 200:
+                break
+            simpler = _simpler(dialect, answer)
+            if simpler is None:
+                said = self._without_key(error_message(answer))
+                raise JobError(f"the writer's server refused ({answer.status}): {said}")
+            dialect = simpler
+        if dialect != known:
+            log.warning("the writer's server takes simpler requests only", dialect=repr(dialect))
+            self._dialect = dialect
+        return answer
+
+    def _without_key(self, message: str) -> str:
+        """Some servers repeat the key that they refuse."""
+        key = self._key.get_secret_value()
+        return one_line(message.replace(key, "…") if key else message, 300)
+
+
+def _completions_url(url: str) -> httpx.URL:
+    """`url` with its query kept, where Azure wants the version of its interface."""
+    try:
+        base = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"PRESSRUN_WRITER_URL: {error}") from error
+    if base.scheme not in {"http", "https"} or not base.host:
+        raise ConfigError("PRESSRUN_WRITER_URL: must begin with http:// or https://")
+    return base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
+
+
+def _credentials(api_key: SecretStr) -> dict[str, str]:
+    """The key in the header that everyone reads, and in Azure's own."""
+    key = api_key.get_secret_value()
+    return {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
+
+
+def _request(
+    job: Job, context: Context, profile: WriterProfile, dialect: Dialect
+) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": profile.model,
+        "messages": messages_for(job, context, "json" if dialect.schema else "lines"),
+        dialect.limit: profile.max_tokens,
+    }
+    if dialect.temperature:
+        body["temperature"] = profile.temperature
+        if profile.temperature > 0:
+            body["seed"] = job.seed
+    if dialect.schema:
+        body["response_format"] = _response_format(job)
+    return body
+
+
+def _response_format(job: Job) -> dict[str, Any]:
+    shape = _TextAndPrompt if job.mode == "generated" else _PromptOnly
+    schema = {"name": "brief", "strict": True, "schema": shape.model_json_schema()}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _simpler(dialect: Dialect, answer: Answer) -> Dialect | None:
+    """What to try after a refusal, given the server's message; None where nothing is left."""
+    if answer.status not in {400, 422}:
+        return None
+    said = error_message(answer)
+    if "max_completion_tokens" in said and dialect.limit == "max_tokens":
+        return replace(dialect, limit="max_completion_tokens")
+    if "temperature" in said and dialect.temperature:
+        return replace(dialect, temperature=False)
+    return replace(dialect, schema=False) if dialect.schema else None
+
+
+def _draft(answer: Answer) -> Draft:
+    try:
+        choice = _Completion.model_validate_json(answer.body).choices[0]
+    except ValidationError as error:
+        raise JobError("the writer's server sent something else than a chat completion") from error
+    if not choice.message.content:
+        refusal = one_line(choice.message.refusal or "an empty reply", 300)
+        raise JobError(f"the writer's server wrote nothing: {refusal}")
+    draft = parse_reply(choice.message.content)
+    if not draft.prompt and choice.finish_reason == "length":
+        raise JobError("the writer's reply was cut off; raise max_tokens in the profile's [writer]")
+    return draft

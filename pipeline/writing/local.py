@@ -1,0 +1,191 @@
+"""The writer that runs a causal language model in this process, many jobs in one call."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jinja2 import TemplateError
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pipeline.batching import Batcher
+from pipeline.errors import JobError
+from pipeline.job import Brief, Context, Job
+from pipeline.models import Models
+from pipeline.settings import WriterProfile
+from pipeline.writing.messages import Message, messages_for
+from pipeline.writing.reply import brief_from, parse_reply
+
+UNBOUNDED = 10**6
+"""Tokenizers that know no limit say 1e30."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    tokens: list[int]
+    seed: int
+
+
+class LocalWriter:
+    """Asks a causal language model through its chat template.
+
+    Greedy at temperature 0. Above it each job draws from its own seed, so that what shares a
+    batch changes a brief by no more than rounding can.
+    """
+
+    def __init__(self, models: Models, profile: WriterProfile) -> None:
+        self._model, self._tokenizer = models.language_model(profile)
+        self._temperature = profile.temperature
+        self._config = _generation_config(self._model, self._tokenizer, profile.max_tokens)
+        self._room = _window(self._model, self._tokenizer) - profile.max_tokens
+        self._encoding = threading.Lock()
+        self._batcher = Batcher("writer", self._replies, limit=profile.batch, turn=models.turn)
+
+    def write(self, job: Job, context: Context) -> Brief:
+        """The model's brief. Raises JobError where it wrote nothing usable."""
+        question = _Question(self._fitting_tokens(job, context), job.seed)
+        return brief_from(job, context, parse_reply(self._batcher(question)))
+
+    def close(self) -> None:
+        """Finish what waits, then stop."""
+        self._batcher.close()
+
+    def _fitting_tokens(self, job: Job, context: Context) -> list[int]:
+        """The question with as many of the best passages as the model's window holds."""
+        for kept in range(len(context.passages), -1, -1):
+            fewer = Context(passages=context.passages[:kept])
+            tokens = self._tokens(messages_for(job, fewer))
+            if len(tokens) <= self._room:
+                return tokens
+        raise JobError(f"keywords and style do not fit into the writer's {self._room} tokens")
+
+    def _tokens(self, messages: list[Message]) -> list[int]:
+        text = _rendered(self._tokenizer, _without_special_tokens(self._tokenizer, messages))
+        with self._encoding:
+            return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @torch.inference_mode()
+    def _replies(self, questions: Sequence[_Question]) -> list[str]:
+        ids, mask = _left_padded([q.tokens for q in questions], int(self._config.pad_token_id))
+        device = self._model.device
+        generated = self._model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=self._config,
+            logits_processor=self._draws([q.seed for q in questions]),
+        )
+        with self._encoding:
+            return list(
+                self._tokenizer.batch_decode(generated[:, ids.shape[1] :], skip_special_tokens=True)
+            )
+
+    def _draws(self, seeds: list[int]) -> LogitsProcessorList:
+        if self._temperature == 0:
+            return LogitsProcessorList()
+        return LogitsProcessorList([_SeededDraws(seeds, self._temperature, self._model.device)])
+
+
+class _SeededDraws(LogitsProcessor):
+    """Makes the greedy choice a sample of softmax(logits / temperature), each row by its seed.
+
+    The Gumbel-max trick (Maddison, Tarlow and Minka 2014, "A* sampling"): generate()'s own
+    sampling draws for the whole batch from one generator.
+    """
+
+    def __init__(self, seeds: list[int], temperature: float, device: torch.device) -> None:
+        self._temperature = temperature
+        self._generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` [batch, vocabulary] in logits, with Gumbel noise added."""
+        del input_ids
+        size, device = scores.shape[1], scores.device
+        rows = [torch.rand(size, generator=g, device=device) for g in self._generators]
+        uniform = torch.stack(rows)
+        gumbel = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
+        return scores.float() / self._temperature + gumbel
+
+
+def _generation_config(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> GenerationConfig:
+    """A greedy choice; what is not said here is as the model's own configuration has it."""
+    config = {
+        "do_sample": False,
+        "max_new_tokens": max_tokens,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if model.generation_config is None or model.generation_config.eos_token_id is None:
+        config["eos_token_id"] = tokenizer.eos_token_id
+    return GenerationConfig.from_dict(config)
+
+
+def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that the model can look at, its reply included."""
+    trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(min(trained or UNBOUNDED, tokenizer.model_max_length, UNBOUNDED))
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
+    """The messages as one text that ends where the reply begins."""
+    if not tokenizer.chat_template:
+        lines = [f"{message['role']}: {message['content']}" for message in messages]
+        return "\n".join([*lines, "assistant:"])
+    try:
+        return _through_template(tokenizer, messages)
+    except TemplateError:
+        # some templates refuse the system role
+        whole = "\n\n".join(message["content"] for message in messages)
+        return _through_template(tokenizer, [{"role": "user", "content": whole}])
+
+
+def _through_template(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            [{"role": message["role"], "content": message["content"]} for message in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+        )
+    )
+
+
+def _without_special_tokens(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message]
+) -> list[Message]:
+    """The messages without the model's own control tokens, with which data could end its turn."""
+    special = _special_tokens(tokenizer)
+    return [
+        {"role": message["role"], "content": _purged(message["content"], special)}
+        for message in messages
+    ]
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
+
+
+def _purged(text: str, tokens: list[str]) -> str:
+    """`text` with each token gone, also one that the removal of another puts together."""
+    while found := [token for token in tokens if token and token in text]:
+        for token in found:
+            text = text.replace(token, " ")
+    return text
+
+
+def _left_padded(rows: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both [batch, longest row], aligned at the right."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, longest - len(row) :] = torch.tensor(row)
+        mask[index, longest - len(row) :] = 1
+    return ids, mask

@@ -1,0 +1,103 @@
+"""From what a language model replied to a brief. Lenient in form, strict in what may pass."""
+
+import json
+import re
+from dataclasses import dataclass
+
+from pipeline.errors import JobError
+from pipeline.job import Brief, Context, Job
+from pipeline.writing.lines import one_line
+from pipeline.writing.messages import TEXT_LIMIT, given_text
+
+PROMPT_LIMIT = 1000
+REPLY_LIMIT = 20_000
+"""Lengths in characters."""
+
+_THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_LABEL = re.compile(
+    r"^[ \t>#*_\-]*(?:\d[.)] *)?(?:image )?(text|prompt)[ *_]*:[*_]*", re.IGNORECASE | re.MULTILINE
+)
+_REFUSAL = re.compile(
+    r"(i['’]?m sorry|sorry|i can(['’]t|not)|i am unable|as an ai)\b", re.IGNORECASE
+)
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+_URL = re.compile(
+    r"(?:\b[a-z][a-z0-9+.\-]{1,20}://|\bwww\.|\bdata:[a-z]+/|\bmailto:)[^\s<>()\[\]\"']*"
+    r"|\b(?:[a-z0-9\-]{1,63}\.){1,8}[a-z]{2,24}/[^\s<>()\[\]\"']*",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"<\s*(?:lora|lyco|hypernet|embedding)\s*:[^<>]*>", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a reply holds; empty where it says nothing."""
+
+    text: str = ""
+    prompt: str = ""
+
+
+def brief_from(job: Job, context: Context, draft: Draft) -> Brief:
+    """The job's brief: the given text before the written one, the prompt for lack of both.
+
+    Raises JobError where no prompt is left.
+    """
+    prompt = cleaned(draft.prompt, PROMPT_LIMIT)
+    if not any(map(str.isalnum, prompt)):
+        raise JobError("the writer's reply holds no prompt")
+    text = given_text(job, context) or cleaned(draft.text, TEXT_LIMIT) or prompt
+    return Brief(text=text, prompt=prompt, negative=job.negative)
+
+
+def parse_reply(reply: str) -> Draft:
+    """Text and prompt of a reply: labelled lines, a JSON object or a bare line.
+
+    Case, markdown, code fences and a thinking model's thoughts do not matter.
+    """
+    body = _THOUGHT.sub("", reply[:REPLY_LIMIT]).strip()
+    return _from_json(body) or _from_labels(body) or _from_bare_line(body) or Draft()
+
+
+def cleaned(text: str, limit: int) -> str:
+    """One line without links, URLs, control characters and tags that name assets to load."""
+    without_links = _URL.sub("", _LINK.sub(r"\1", text[:REPLY_LIMIT]))
+    return one_line(_TAG.sub("", without_links), limit)
+
+
+def _from_json(body: str) -> Draft | None:
+    start = body.find("{")
+    if start < 0:
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(body, start)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    parts = {str(k).strip().lower(): v for k, v in value.items() if isinstance(v, str)}
+    return Draft(parts.get("text", ""), parts["prompt"]) if "prompt" in parts else None
+
+
+def _from_labels(body: str) -> Draft | None:
+    parts = _LABEL.split(body)[1:]
+    found: dict[str, str] = {}
+    for label, content in zip(parts[::2], parts[1::2], strict=True):
+        found.setdefault(label.lower(), content.strip())
+    if not found.get("prompt"):
+        return None
+    return Draft(_bare(found.get("text", "")), _bare(found["prompt"].splitlines()[0]))
+
+
+def _from_bare_line(body: str) -> Draft | None:
+    """A single line without labels is a prompt, unless it is broken JSON or a refusal."""
+    line = _bare(body)
+    if "\n" in line or line.startswith(("{", "[", "<")) or _REFUSAL.match(line):
+        return None
+    if re.match(r"text\s*:", line, re.IGNORECASE):
+        return None
+    return Draft(prompt=line)
+
+
+def _bare(text: str) -> str:
+    """Without the marks that wrap a whole value: bold, code, a pair of quotes."""
+    bare = text.strip().strip("*_`").strip()
+    quoted = len(bare) > 1 and bare[0] + bare[-1] in {'""', "''", "“”", "«»"}
+    return bare[1:-1].strip() if quoted and bare[0] not in bare[1:-1] else bare

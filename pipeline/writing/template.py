@@ -1,0 +1,61 @@
+"""The writer without a model: fills in the profile's templates."""
+
+import re
+
+from pipeline.errors import ConfigError, JobError
+from pipeline.job import Brief, Context, Job
+from pipeline.settings import WriterProfile
+from pipeline.writing.lines import one_line
+from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, TEXT_LIMIT, given_text
+from pipeline.writing.reply import Draft, brief_from
+
+FIELD = re.compile(r"\{([^{}]*)\}")
+KNOWN = frozenset({"keywords", "style", "passages"})
+
+
+class TemplateWriter:
+    """Fills {keywords}, {style}, {passages} and {meta.NAME} into the profile's two templates.
+
+    The prompt's template also knows {text}.
+    """
+
+    def __init__(self, profile: WriterProfile) -> None:
+        _check(profile.text_template, KNOWN)
+        _check(profile.prompt_template, KNOWN | {"text"})
+        self._text, self._prompt = profile.text_template, profile.prompt_template
+
+    def write(self, job: Job, context: Context) -> Brief:
+        """The filled templates. Raises JobError where a row lacks a meta field that they name."""
+        fields = _fields(job, context)
+        text = given_text(job, context)
+        if text is None:
+            text = _fill(self._text, fields)
+        prompt = _fill(self._prompt, fields | {"text": text})
+        return brief_from(job, context, Draft(text, prompt))
+
+
+def _fields(job: Job, context: Context) -> dict[str, str]:
+    passages = [one_line(passage.text, PASSAGE_LIMIT) for passage in context.passages]
+    return {
+        "keywords": one_line(job.keywords, KEYWORDS_LIMIT),
+        "style": one_line(job.style, KEYWORDS_LIMIT),
+        "passages": one_line(" ".join(passages), TEXT_LIMIT),
+        **{f"meta.{name}": one_line(value, KEYWORDS_LIMIT) for name, value in job.meta.items()},
+    }
+
+
+def _fill(template: str, fields: dict[str, str]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match[1].strip()
+        if name not in fields:
+            raise JobError(f"the row has no {name!r}, which the writer's template names")
+        return fields[name]
+
+    return FIELD.sub(value, template)
+
+
+def _check(template: str, known: frozenset[str]) -> None:
+    names = {name.strip() for name in FIELD.findall(template)}
+    if unknown := {n for n in names - known if not n.startswith("meta.")}:
+        listed = ", ".join(f"{{{name}}}" for name in sorted(unknown))
+        raise ConfigError(f"the writer's template {template!r} names {listed}")
