@@ -1,0 +1,57 @@
+"""Loads a diffusers pipeline from a local folder."""
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from pipeline.errors import ModelError
+from pipeline.models.files import SPARE
+from pipeline.models.safetensors import read_json
+from pipeline.settings import RendererProfile
+
+diffusers.utils.logging.set_verbosity_error()
+
+
+def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> Any:
+    """The text-to-image pipeline in `folder`, with another UNet or scheduler where asked for."""
+    dtype = getattr(torch, profile.dtype)
+    settings: dict[str, Any] = {
+        "dtype": dtype,
+        "variant": profile.variant or None,
+        "use_safetensors": True,
+        "local_files_only": True,
+        **_absent_parts(folder),
+    }
+    if unet:
+        settings["unet"] = diffusers.UNet2DConditionModel.from_pretrained(
+            unet, dtype=dtype, use_safetensors=True, local_files_only=True
+        )
+    pipe = _pipeline_class(folder).from_pretrained(folder, **settings)
+    if profile.scheduler:
+        pipe.scheduler = _scheduler_class(profile.scheduler).from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _pipeline_class(folder: Path) -> Any:
+    """AutoPipelineForText2Image where it knows the folder's pipeline, else DiffusionPipeline."""
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+    named = read_json(folder / "model_index.json").get("_class_name")
+    known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
+    return diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
+
+
+def _absent_parts(folder: Path) -> dict[str, None]:
+    """Parts that the folder's index names, that may be left out, and that are."""
+    named = read_json(folder / "model_index.json")
+    return {part: None for part in SPARE if part in named and not (folder / part).is_dir()}
+
+
+def _scheduler_class(name: str) -> Any:
+    scheduler = getattr(diffusers, name, None)
+    if not isinstance(scheduler, type) or not issubclass(scheduler, diffusers.SchedulerMixin):
+        raise ModelError(f"diffusers has no scheduler {name!r}")
+    return scheduler

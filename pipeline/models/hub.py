@@ -1,0 +1,43 @@
+"""Fetches models from the Hugging Face hub: safetensors and configurations, never code."""
+
+from pathlib import Path
+
+from pipeline.errors import ModelError
+
+TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
+WEIGHTS = {
+    # a pipeline's root holds whole checkpoints in one file as well, which are not loaded
+    "renderer": ("*/*.safetensors",),
+    # likewise the same weights in the names of transformers
+    "judge": ("open_clip*.safetensors",),
+}
+
+
+def fetch(reference: str, root: Path, role: str) -> Path:
+    """The local snapshot of hub model `org/name[@revision]`, fetched where it must be.
+
+    Raises ModelError with the command that fetches it by hand.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = reference.partition("@")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"there is no folder {reference!r}, neither in {root} nor here")
+    patterns = [*TEXTS, *WEIGHTS.get(role, ("*.safetensors",))]
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{reference!r} is not in {root}, and the hub did not give it ({reason}). "
+            f"By hand: {command(reference, root, patterns)}"
+        ) from error
+
+
+def command(reference: str, root: Path, patterns: list[str]) -> str:
+    """The command line that fetches a hub model to where a reference finds it."""
+    name, _, revision = reference.partition("@")
+    pinned = f" --revision {revision}" if revision else ""
+    include = " ".join(f"--include '{pattern}'" for pattern in patterns)
+    return f"hf download {name}{pinned} {include} --local-dir {root / reference}"

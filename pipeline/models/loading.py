@@ -1,0 +1,123 @@
+"""Loads each model once per process: local files, safetensors, no code from outside."""
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError
+from pipeline.models.files import digest, resolve, verify
+from pipeline.settings import Dtype, JudgeProfile, RendererProfile, WriterProfile
+
+PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+
+
+class Models:
+    """The models of this process. `turn` is held by whoever runs one on the device.
+
+    What is loaded is shared by all who ask for it with equal settings; loading blocks them.
+    """
+
+    def __init__(self, root: Path, device: str = "auto") -> None:
+        self.turn = threading.Lock()
+        self.digests: dict[str, str] = {}
+        self._root, self._asked = root, device
+        self._loaded: dict[object, Any] = {}
+        self._lock = threading.RLock()
+
+    @cached_property
+    def device(self) -> str:
+        """The torch device asked for; `auto` is CUDA, then Apple's Metal, then the processor."""
+        import torch
+
+        if self._asked != "auto":
+            return self._asked
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    def diffusion(self, profile: RendererProfile) -> Any:
+        """The diffusers pipeline of a profile, on the device. Raises ModelError."""
+        return self._once(profile, lambda: self._diffusion(profile))
+
+    def language_model(self, profile: WriterProfile) -> tuple[Any, Any]:
+        """A causal language model and its tokenizer, which pads on the left. Raises ModelError."""
+        loaded: tuple[Any, Any] = self._once(profile, lambda: self._language_model(profile))
+        return loaded
+
+    def clip(self, profile: JudgeProfile) -> tuple[Any, Any, Any]:
+        """An OpenCLIP model, its preprocessing and its tokenizer. Raises ModelError."""
+        loaded: tuple[Any, Any, Any] = self._once(profile, lambda: self._clip(profile))
+        return loaded
+
+    def folder(self, reference: str, role: str) -> Path:
+        """The verified folder of a model; its digest is noted under the role."""
+        folder = resolve(reference, self._root, role)
+        verify(folder, role)
+        self.digests[role] = digest(folder)
+        return folder
+
+    def _once(self, key: object, load: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = load()
+            return self._loaded[key]
+
+    def _diffusion(self, profile: RendererProfile) -> Any:
+        from pipeline.models.diffusion import load_pipeline
+
+        folder = self.folder(profile.model, "renderer")
+        unet = self.folder(profile.unet, "unet") if profile.unet else None
+        pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile))
+        return pipe.to(self.device)
+
+    def _language_model(self, profile: WriterProfile) -> tuple[Any, Any]:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = self.folder(profile.model, "writer")
+        model = _loading(
+            folder,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, profile.dtype),
+                use_safetensors=True,
+                local_files_only=True,
+            ),
+        )
+        tokenizer = _loading(
+            folder,
+            lambda: AutoTokenizer.from_pretrained(
+                folder, padding_side="left", local_files_only=True
+            ),
+        )
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return model.to(self.device).eval(), tokenizer
+
+    def _clip(self, profile: JudgeProfile) -> tuple[Any, Any, Any]:
+        import open_clip
+
+        folder = self.folder(profile.model, "judge")
+        name = f"local-dir:{folder.resolve()}"
+        model, preprocess = _loading(
+            folder,
+            lambda: open_clip.create_model_from_pretrained(
+                name,
+                precision=PRECISIONS[profile.dtype],
+                device=self.device,
+            ),
+        )
+        tokenizer = _loading(folder, lambda: open_clip.get_tokenizer(name))
+        return model.eval(), preprocess, tokenizer
+
+
+def _loading(folder: Path, load: Callable[[], Any]) -> Any:
+    """What `load` returns; whatever goes wrong inside the libraries is the model's fault."""
+    try:
+        return load()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{folder} cannot be loaded: {type(error).__name__}: {error}") from error

@@ -1,0 +1,74 @@
+"""Checks safetensors files without reading their tensors.
+
+Source: the format's description in the safetensors repository: eight bytes with the header's
+length (little endian), the header as JSON, then the tensors, back to back.
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError
+
+HEADER_BYTES = 10_000_000
+TENSORS = 20_000
+
+
+def check_safetensors(path: Path) -> None:
+    """Raise ModelError unless the header is sound and the file holds exactly what it lists."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(HEADER_BYTES, size - 8):
+            raise _broken(path, f"its header of {length} bytes does not fit")
+        spans = _spans(path, file.read(length))
+    held, listed = size - 8 - length, spans[-1][1] if spans else 0
+    if held != listed:
+        raise _broken(path, f"it holds {held} bytes of tensors and its header lists {listed}")
+
+
+def check_index(path: Path) -> None:
+    """Raise ModelError unless every file that a sharded model's index names is there."""
+    weights = read_json(path).get("weight_map")
+    if not isinstance(weights, dict) or not weights:
+        raise ModelError(f"{path} names no weights; fetch it again")
+    for name in sorted(set(map(str, weights.values()))):
+        if Path(name).name != name or not (path.parent / name).is_file():
+            raise ModelError(f"{path.parent / name} is missing, which {path.name} names")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises ModelError."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} is not a JSON object")
+    return value
+
+
+def _spans(path: Path, header: bytes) -> list[tuple[int, int]]:
+    """The tensors' byte ranges in order, which must lie back to back from 0."""
+    try:
+        entries = json.loads(header)
+        entries.pop("__metadata__", None)
+        spans = sorted((int(first), int(end)) for first, end in map(_offsets, entries.values()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _broken(path, f"its header is malformed ({error!r})") from error
+    if len(spans) > TENSORS:
+        raise _broken(path, f"it lists {len(spans)} tensors, more than {TENSORS}")
+    if any(
+        first > end or first != before for (_, before), (first, end) in pairwise([(0, 0), *spans])
+    ):
+        raise _broken(path, "its tensors overlap or leave gaps")
+    return spans
+
+
+def _offsets(entry: Any) -> Any:
+    return entry["data_offsets"]
+
+
+def _broken(path: Path, why: str) -> ModelError:
+    return ModelError(f"{path} is truncated or malformed: {why}; fetch it again")
