@@ -96,13 +96,11 @@ def sample_scene(rng: np.random.Generator, two: float = 0.28) -> Scene:
 def is_legal(scene: Scene) -> bool:
     """No colour on a background of its own name, and two things differ."""
     colours = {thing.colour for thing in scene.things}
-    return scene.background not in colours and len(set(scene.things)) == len(
-        scene.things
-    )
+    return scene.background not in colours and len(set(scene.things)) == len(scene.things)
 
 
 def one_wrong(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with exactly one attribute changed; for two things, colours swapped is one change."""
+    """The scene with exactly one attribute changed; swapping two colours is one change."""
     changes = _changes(scene)
     while True:
         kind = _pick(rng, list(changes))
@@ -118,18 +116,14 @@ def _changes(scene: Scene) -> dict[str, list[Scene]]:
         if len(scene.things) == 1:
             options |= {"size": SIZES, "position": POSITIONS}
         for name, values in options.items():
-            changed = [
-                _with_thing(scene, i, replace(thing, **{name: v})) for v in values
-            ]
+            changed = [_with_thing(scene, i, replace(thing, **{name: v})) for v in values]
             changes[f"{name}{i}"] = changed
     if len(scene.things) == 2:
         a, b = scene.things
         swapped = (replace(a, colour=b.colour), replace(b, colour=a.colour))
         changes["swap"] = [replace(scene, things=swapped)]
         changes["arrangement"] = [replace(scene, arrangement=x) for x in ARRANGEMENTS]
-    return {
-        kind: ok for kind, found in changes.items() if (ok := _others(found, scene))
-    }
+    return {kind: ok for kind, found in changes.items() if (ok := _others(found, scene))}
 
 
 def _others(found: Iterable[Scene], scene: Scene) -> list[Scene]:
@@ -246,7 +240,8 @@ _SIZE_WORDS = {
 }
 _OPENINGS = (
     "an icon of ", "a logo of ", "logo, ", "a picture of ", "a simple drawing of ", "flat icon, ",
-    "a minimal logo: ", "an image of ", "a flat graphic of ", "icon: ", "a drawing of ", "sticker of ",
+    "a minimal logo: ", "an image of ", "a flat graphic of ", "icon: ", "a drawing of ",
+    "sticker of ",
 )  # fmt: skip
 _CLOSINGS = (
     ", flat",
@@ -259,8 +254,8 @@ _CLOSINGS = (
 )
 _SYLLABLES = (
     "al", "an", "be", "bri", "ca", "cor", "de", "dra", "el", "en", "fi", "gla", "ha", "in", "ja",
-    "ka", "li", "lo", "mar", "ne", "no", "or", "pa", "qui", "ra", "sol", "ta", "u", "vi", "wo", "xa",
-    "yo", "zen",
+    "ka", "li", "lo", "mar", "ne", "no", "or", "pa", "qui", "ra", "sol", "ta", "u", "vi", "wo",
+    "xa", "yo", "zen",
 )  # fmt: skip
 
 
@@ -271,16 +266,12 @@ def prompt(scene: Scene, said: frozenset[str] = ALL) -> str:
     """
     phrases = [_noun_phrase(t, said) for t in scene.things]
     if len(phrases) == 2:
-        link = (
-            scene.arrangement if scene.arrangement and "arrangement" in said else "and"
-        )
+        link = scene.arrangement if scene.arrangement and "arrangement" in said else "and"
         text = f"{phrases[0]} {link} {phrases[1]}"
     else:
         position = scene.things[0].position if "position" in said else None
         text = phrases[0] + (f" {_AT[position][0]}" if position else "")
-    return (
-        f"{text} on {_a(scene.background)} background" if "background" in said else text
-    )
+    return f"{text} on {_a(scene.background)} background" if "background" in said else text
 
 
 def _noun_phrase(thing: Thing, said: frozenset[str]) -> str:
@@ -294,7 +285,7 @@ def _a(words: str) -> str:
 
 
 def caption(scene: Scene, rng: np.random.Generator, full: float = 0.4) -> str:
-    """One of many ways to say the scene; everything is said with probability `full`, else a part."""
+    """One of many ways to say the scene, with probability `full` all of it, else a part."""
     said = ALL if rng.random() < full else _some(rng)
     text = _one(scene, said, rng) if len(scene.things) == 1 else _two(scene, said, rng)
     if rng.random() < 0.2:
@@ -317,17 +308,15 @@ def _some(rng: np.random.Generator) -> frozenset[str]:
 
 def _opened(text: str, rng: np.random.Generator) -> str:
     if rng.random() < 0.3:
-        return _pick(
-            rng, ("{} logo, {}", "the {} logo: {}", "a logo for {}, {}")
-        ).format(brand(rng), text)
+        return _pick(rng, ("{} logo, {}", "the {} logo: {}", "a logo for {}, {}")).format(
+            brand(rng), text
+        )
     return _pick(rng, _OPENINGS) + text
 
 
 def brand(rng: np.random.Generator) -> str:
     """An invented brand name of two or three syllables."""
-    return "".join(
-        _pick(rng, _SYLLABLES) for _ in range(rng.integers(2, 4))
-    ).capitalize()
+    return "".join(_pick(rng, _SYLLABLES) for _ in range(rng.integers(2, 4))).capitalize()
 
 
 def _respelled(text: str, rng: np.random.Generator) -> str:
@@ -339,15 +328,9 @@ def _respelled(text: str, rng: np.random.Generator) -> str:
 def _one(scene: Scene, said: frozenset[str], rng: np.random.Generator) -> str:
     """A single object: as a sentence, with the background first, or as a list of its traits."""
     thing = scene.things[0]
-    size = (
-        _pick(rng, _SIZE_WORDS[thing.size]) if thing.size and "size" in said else None
-    )
+    size = _pick(rng, _SIZE_WORDS[thing.size]) if thing.size and "size" in said else None
     colour = thing.colour if "colour" in said else None
-    place = (
-        _pick(rng, _AT[thing.position])
-        if thing.position and "position" in said
-        else None
-    )
+    place = _pick(rng, _AT[thing.position]) if thing.position and "position" in said else None
     ground = _ground(scene, said, rng)
     form = rng.random()
     if form < 0.6:
@@ -355,9 +338,7 @@ def _one(scene: Scene, said: frozenset[str], rng: np.random.Generator) -> str:
         return " ".join(p for p in (noun, place, ground) if p)
     if form < 0.75 and ground:
         noun = _a(" ".join(w for w in (size, colour, thing.shape) if w))
-        return f"{scene.background} background, " + " ".join(
-            p for p in (noun, place) if p
-        )
+        return f"{scene.background} background, " + " ".join(p for p in (noun, place) if p)
     head = f"{colour} {thing.shape}" if colour else thing.shape
     traits = [t for t in (size, place and place.split("the ")[-1], ground) if t]
     rng.shuffle(traits)
@@ -383,8 +364,9 @@ def _ground(scene: Scene, said: frozenset[str], rng: np.random.Generator) -> str
     if "background" not in said:
         return None
     name = scene.background
-    return _pick(rng, (f"on {_a(name)} background", f"on {_a(name)} background", f"on {name} background",
-                       f"{name} background", f"on {name}", f"{name} backdrop"))  # fmt: skip
+    phrases = ("on A background", "on A background", "on N background", "N background", "on N",
+               "N backdrop")  # fmt: skip
+    return _pick(rng, phrases).replace("A", _a(name)).replace("N", name)
 
 
 # Reading -----------------------------------------------------------------------------------------
@@ -402,7 +384,7 @@ _LINKS = {
 
 
 def parse(prompt: str) -> dict[str, Any]:
-    """What a prompt says: {"things": [{shape, colour, size, position}, ...], background, arrangement}.
+    """What is said: {"things": [{shape, colour, size, position}, ...], background, arrangement}.
 
     Only what is said is a key; of two things the first is the left or upper one where the
     arrangement is said. Words outside this world are passed over.
@@ -424,9 +406,7 @@ def parse(prompt: str) -> dict[str, Any]:
     return {"things": things, **found}
 
 
-def _traits(
-    text: str, sizes: tuple[str, ...], places: tuple[str, ...] = ()
-) -> dict[str, str]:
+def _traits(text: str, sizes: tuple[str, ...], places: tuple[str, ...] = ()) -> dict[str, str]:
     words = re.findall(r"[a-z]+", text)
     kinds = {
         "shape": SHAPES,
@@ -434,9 +414,7 @@ def _traits(
         "size": sizes,
         "position": places,
     }
-    return {
-        kind: hit for kind, values in kinds.items() if (hit := _first(words, values))
-    }
+    return {kind: hit for kind, values in kinds.items() if (hit := _first(words, values))}
 
 
 def _first(words: list[str], values: tuple[str, ...]) -> str | None:

@@ -1,17 +1,18 @@
-"""What every training here shares: budget, schedule, average of weights, pictures, files, log lines."""
+"""What every training shares: budget, schedule, average of weights, pictures, files, log lines."""
 
 import argparse
-import copy
 import json
 import math
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -72,13 +73,37 @@ def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the weights; `.module` is the averaged model."""
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    """An exponential moving average of the weights; `.module` is the averaged model.
+
+    The decay rises to its value, else the random start would weigh in for thousands of steps.
+    """
+
+    def update(averaged: list[torch.Tensor], now: list[torch.Tensor], count: torch.Tensor) -> None:
+        rising = (1 + float(count)) / (10 + float(count))
+        get_ema_multi_avg_fn(min(decay, rising))(averaged, now, count)
+
+    return AveragedModel(model, multi_avg_fn=update)
 
 
 def save_half(model: nn.Module, folder: Path) -> None:
-    """Write config.json and fp16 safetensors of a diffusers or transformers model."""
-    copy.deepcopy(model).half().save_pretrained(folder, safe_serialization=True)
+    """Write config.json and fp16 safetensors of a diffusers or transformers model.
+
+    The config goes on saying float32, which is how the weights are to be loaded.
+    The files appear whole, so that another program may read an older version meanwhile.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as fresh:
+        model.save_pretrained(fresh, safe_serialization=True)
+        for file in Path(fresh).iterdir():
+            if file.suffix == ".safetensors":
+                halve(file)
+            file.replace(folder / file.name)
+
+
+def halve(file: Path) -> None:
+    """Rewrite a safetensors file in fp16."""
+    weights = {name: w.half() for name, w in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
 
 
 def draw_many(scenes: list[Scene], rng: np.random.Generator, style: str = "filled") -> torch.Tensor:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from torch.nn import functional
 
 from examples.shapes.training import common
 from examples.shapes.world import STYLES
@@ -36,7 +36,7 @@ def new_vae() -> AutoencoderKL:
 
 
 class Anchor:
-    """Whitened principal colours of 4×4 blocks: what the first three latent channels should hold."""
+    """Whitened principal colours of 4×4 blocks: what the first three channels should hold."""
 
     def __init__(self, pictures: torch.Tensor) -> None:
         colours = self._blocks(pictures).permute(1, 0, 2, 3).flatten(1)
@@ -51,16 +51,16 @@ class Anchor:
 
     @staticmethod
     def _blocks(pictures: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(pictures, 4)
+        return functional.avg_pool2d(pictures, 4)
 
 
 def loss_of(vae: AutoencoderKL, anchor: Anchor, pictures: torch.Tensor) -> torch.Tensor:
-    """Reconstruction error under latent noise, plus the two terms that hold the latents in place."""
+    """Reconstruction error under latent noise, plus two terms that hold the latents in place."""
     posterior = vae.encode(pictures).latent_dist
     latents = posterior.mean
     decoded = vae.decode(latents + NOISE * torch.randn_like(latents)).sample
-    rebuilt = F.mse_loss(decoded, pictures) + 0.1 * F.l1_loss(decoded, pictures)
-    anchored = F.mse_loss(latents[:, :3], anchor(pictures))
+    rebuilt = functional.mse_loss(decoded, pictures) + 0.1 * functional.l1_loss(decoded, pictures)
+    anchored = functional.mse_loss(latents[:, :3], anchor(pictures))
     return rebuilt + 0.5 * anchored + 1e-3 * (posterior.logvar - LOG_VARIANCE).square().mean()
 
 
@@ -105,7 +105,7 @@ def train(budget: common.Budget, rng: np.random.Generator) -> AutoencoderKL:
     held_out = training_pictures(256, rng)
     anchor = Anchor(common.to_unit(pictures[:2000]))
     vae = new_vae()
-    average = common.moving_average(vae, 0.998)
+    average = common.moving_average(vae, 0.99)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress))
