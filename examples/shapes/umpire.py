@@ -5,6 +5,7 @@ the pipeline uses, and it may answer `none` for an object that has no clear shap
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,7 @@ class Umpire(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (24, 48, 72, 80), hidden: int = 128) -> None:
         super().__init__()
         channels = (3, *widths)
-        self.stages = nn.Sequential(
-            *(_stage(a, b) for a, b in zip(channels, channels[1:], strict=False))
-        )
+        self.stages = nn.Sequential(*(_stage(a, b) for a, b in pairwise(channels)))
         side = world.PIXELS >> len(widths)
         self.mix = nn.Sequential(
             nn.Flatten(), nn.Linear(widths[-1] * side**2, hidden), nn.SiLU(), nn.Dropout(0.1)
@@ -54,7 +53,7 @@ class Umpire(nn.Module):
 
     @torch.inference_mode()
     def read(self, images: Pictures, batch: int = 256) -> list[world.Scene]:
-        """What each picture, uint8 [n, 64, 64, 3], shows; a thing without clear shape is a `none`."""
+        """What each picture, uint8 [n, 64, 64, 3], shows; an unclear shape is `none`."""
         scenes: list[world.Scene] = []
         for start in range(0, len(images), batch):
             logits = self(to_pixels(images[start : start + batch]))
@@ -70,7 +69,7 @@ def to_pixels(images: Pictures) -> Tensor:
 
 
 def load(path: Path) -> Umpire:
-    """The umpire saved in a folder (umpire.json, umpire.safetensors), in float32 and ready to read."""
+    """The umpire saved in a folder (umpire.json, umpire.safetensors), in float32, to read with."""
     config = json.loads((path / "umpire.json").read_text())
     umpire = Umpire(tuple(config["widths"]), config["hidden"])
     weights = {k: v.float() for k, v in load_file(path / "umpire.safetensors").items()}
@@ -84,7 +83,7 @@ def confirms(reading: world.Scene, prompt: str) -> bool:
 
 
 def labels(scene: world.Scene, spoiled: tuple[bool, ...] = (False, False)) -> list[int]:
-    """The index of each trait's value, -1 where the scene has none; `spoiled` things have no shape."""
+    """Each trait's index, -1 where the scene has no such trait; `spoiled` things have no shape."""
     values: dict[str, str | None] = {
         "arrangement": scene.arrangement or SINGLE,
         "background": scene.background,

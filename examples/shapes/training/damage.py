@@ -15,7 +15,7 @@ _Y, _X = np.mgrid[: world.PIXELS, : world.PIXELS].astype(np.float32)
 
 
 def spoil(scene: world.Scene, rng: np.random.Generator) -> tuple[world.Picture, tuple[bool, ...]]:
-    """A picture of the scene with at least one thing spoiled beyond its name, and which ones are."""
+    """A picture of the scene with one thing or more spoiled beyond its name, and which ones are."""
     spoiled = tuple(bool(rng.random() < 0.5) for _ in scene.things)
     if not any(spoiled):
         spoiled = tuple(i == rng.integers(len(scene.things)) for i in range(len(scene.things)))
@@ -94,12 +94,14 @@ def _reshaped(scene: world.Scene, index: int, rng: np.random.Generator) -> world
 
 
 def _lumpy(scene: world.Scene, index: int, seed: int, rng: np.random.Generator) -> Field:
-    return _warp(_draw(scene, seed), rng, rng.uniform(2.2, 4.0), rng.uniform(2.5, 4.5))
+    """The outline bent by several pixels; less suffices where the thing is small."""
+    least = 1.8 if _is_small(scene, index) else 2.4
+    return _warp(_draw(scene, seed), rng, rng.uniform(least, 4), rng.uniform(2.5, 4.5))
 
 
 def _morphed(scene: world.Scene, index: int, seed: int, rng: np.random.Generator) -> Field:
     """The outline half-way between two shapes, by their blurred covers."""
-    share, blur = rng.uniform(0.4, 0.6), rng.uniform(1.5, 3.5)
+    share, blur = rng.uniform(0.4, 0.6), rng.uniform(1.0, 1.8 if _is_small(scene, index) else 3.2)
     one, other = (
         _blurred(_cover(s, index, seed), blur) for s in (scene, _reshaped(scene, index, rng))
     )
@@ -108,9 +110,12 @@ def _morphed(scene: world.Scene, index: int, seed: int, rng: np.random.Generator
 
 
 def _blended(scene: world.Scene, index: int, seed: int, rng: np.random.Generator) -> Field:
-    """Two shapes one over the other, each half transparent or both solid."""
-    one, other = _cover(scene, index, seed), _cover(_reshaped(scene, index, rng), index, seed)
-    cover = (one + other) / 2 if rng.random() < 0.5 else np.maximum(one, other)
+    """Two shapes one over the other: both solid, or half transparent where that would hide one."""
+    one = _cover(scene, index, seed)
+    other = _cover(_reshaped(scene, index, rng), index, seed)
+    both = np.maximum(one, other)
+    hidden = both.sum() < 1.15 * max(one.sum(), other.sum())
+    cover = (one + other) / 2 if hidden or rng.random() < 0.5 else both
     return _paint(cover, _colour(scene, index), _ground(scene, seed))
 
 
@@ -125,28 +130,33 @@ def _erased(scene: world.Scene, index: int, seed: int, rng: np.random.Generator)
 
 
 def _cloud(scene: world.Scene, index: int, seed: int, rng: np.random.Generator) -> Field:
-    """A blob of thresholded noise where the thing should be."""
+    """A ragged blob where the thing should be."""
     near = _blurred(_cover(scene, index, seed), 4)
-    blob = near / near.max() + rng.uniform(0.25, 0.6) * _smooth(rng, rng.uniform(2, 4)) - 0.5
-    return _paint((blob * 4).clip(0, 1), _colour(scene, index), _ground(scene, seed))
+    ragged = 1 + rng.uniform(0.4, 0.9) * _smooth(rng, rng.uniform(1.5, 3))
+    blob = ((near / near.max() * ragged - 0.4) * 4).clip(0, 1)
+    return _paint(blob, _colour(scene, index), _ground(scene, seed))
 
 
 def _faded(scene: world.Scene, index: int, seed: int, rng: np.random.Generator) -> Field:
     """So blurred that no outline is left, or nearly washed out."""
-    blur = rng.uniform(5, 8)
+    blur = rng.uniform(6, 9)
     return _paint(
         _blurred(_cover(scene, index, seed), blur), _colour(scene, index), _ground(scene, seed)
     )
 
 
 def _patchy(scene: world.Scene, index: int, seed: int, rng: np.random.Generator) -> Field:
-    """One thing in two colours."""
+    """One thing in two colours, a quarter of it or more in each."""
     names = [c for c in world.COLOURS if c not in (scene.things[index].colour, scene.background)]
     other = np.array(world.COLOURS[names[int(rng.integers(len(names)))]], np.float32)
-    patch = (_smooth(rng, rng.uniform(4, 7)) * 3 + 0.5).clip(0, 1)[..., None]
-    colour = patch * other + (1 - patch) * _colour(scene, index)
-    cover = _cover(scene, index, seed)[..., None]
-    return cover * colour + (1 - cover) * _ground(scene, seed)
+    cover, noise = _cover(scene, index, seed), _smooth(rng, rng.uniform(3, 6))
+    level = np.quantile(noise[cover > 0.5], rng.uniform(0.25, 0.75))
+    colour = _paint(((noise - level) * 3 + 0.5).clip(0, 1), other, _colour(scene, index))
+    return _paint(cover, colour, _ground(scene, seed))
+
+
+def _is_small(scene: world.Scene, index: int) -> bool:
+    return scene.things[index].size == "small"
 
 
 def _blurred(field: Field, by: float) -> Field:

@@ -1,0 +1,141 @@
+"""Train the umpire on drawn pictures, failed ones, and what the autoencoder makes of both.
+
+python -m examples.shapes.training.umpire --out DIR [--vae DIR]
+"""
+
+import copy
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from examples.shapes import world
+from examples.shapes.training import common, damage
+from examples.shapes.training.looks import augmented, load_vae, through_vae
+from examples.shapes.umpire import NONE, TRAITS, Umpire, labels, to_pixels
+
+BATCH = 96
+WIDTHS, HIDDEN = (24, 48, 72, 80), 128
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures uint8 [n, 64, 64, 3] and their labels [n, traits]."""
+
+    pictures: np.ndarray
+    labels: Tensor
+
+
+def examples(count: int, rng: np.random.Generator, spoiled: float = 0.3) -> Examples:
+    """Fresh pictures, the share `spoiled` of them with an object that has no clear shape."""
+    drawn = [_example(rng, spoiled) for _ in range(count)]
+    return Examples(np.stack([p for p, _ in drawn]), torch.tensor([row for _, row in drawn]))
+
+
+def _example(rng: np.random.Generator, spoiled: float) -> tuple[world.Picture, list[int]]:
+    scene = world.sample_scene(rng, two=0.45)
+    if rng.random() < spoiled:
+        picture, which = damage.spoil(scene, rng)
+        return picture, labels(scene, which)
+    style = "outlined" if rng.random() < 0.06 else "filled"
+    picture = world.draw(scene, rng, style)
+    return damage.wobble(picture, rng) if rng.random() < 0.35 else picture, labels(scene)
+
+
+def loss(logits: dict[str, Tensor], truth: Tensor) -> Tensor:
+    """The summed cross-entropies of the traits that each scene has."""
+    columns = zip(logits.values(), truth.T, strict=True)
+    return torch.stack([cross_entropy(x.float(), y, ignore_index=-1) for x, y in columns]).sum()
+
+
+def train(budget: common.Budget, seed: int, vae: AutoencoderKL | None, pool: int) -> Umpire:
+    """An umpire trained on a pool of pictures, a fortieth of which is renewed now and then."""
+    rng = common.seeded(seed)
+    known = _pooled(pool, rng, vae)
+    umpire = Umpire(WIDTHS, HIDDEN).to(memory_format=torch.channels_last)
+    average = common.moving_average(umpire, 0.99)
+    optimizer = torch.optim.AdamW(umpire.parameters(), lr=3e-3, weight_decay=0.02)
+    for step, progress in budget:
+        common.set_rate(optimizer, common.warmup_cosine(progress))
+        if step % 20 == 19:
+            known = _renewed(known, pool // 40, rng, vae)
+        at = rng.integers(len(known.pictures), size=BATCH)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = umpire(augmented(to_pixels(known.pictures[at])))
+        error = loss(logits, known.labels[at])
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        average.update_parameters(umpire)
+        if step % 100 == 0:
+            common.log(step, budget, loss=error.item())
+    return average.module.eval()
+
+
+def _pooled(count: int, rng: np.random.Generator, vae: AutoencoderKL | None) -> Examples:
+    fresh = examples(count, rng)
+    if vae is not None:
+        half = slice(0, count // 2)
+        fresh.pictures[half] = through_vae(fresh.pictures[half], vae)
+    return fresh
+
+
+def _renewed(
+    known: Examples, count: int, rng: np.random.Generator, vae: AutoencoderKL | None
+) -> Examples:
+    fresh = _pooled(count, rng, vae)
+    at = rng.choice(len(known.pictures), count, replace=False)
+    known.pictures[at], known.labels[at] = fresh.pictures, fresh.labels
+    return known
+
+
+def accuracy(umpire: Umpire, known: Examples) -> dict[str, float]:
+    """Share right per trait; of clear shapes the share refused, of unclear ones the share named."""
+    with torch.inference_mode():
+        logits = umpire(to_pixels(known.pictures))
+    figures = {}
+    for (name, values), truth in zip(logits.items(), known.labels.T, strict=True):
+        has = truth >= 0
+        figures[name] = _share(values.argmax(1)[has] == truth[has])
+    shapes = torch.cat([logits[f"shape{i}"].argmax(1) for i in (0, 1)])
+    truths = torch.cat([known.labels[:, list(TRAITS).index(f"shape{i}")] for i in (0, 1)])
+    none = TRAITS["shape0"].index(NONE)
+    figures["clear_refused"] = _share(shapes[(truths >= 0) & (truths != none)] == none)
+    figures["unclear_named"] = _share(shapes[truths == none] != none)
+    return figures
+
+
+def _share(hits: Tensor) -> float:
+    return round(hits.float().mean().item(), 4)
+
+
+def save(umpire: Umpire, folder: Path) -> None:
+    """Write umpire.json and fp16 umpire.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "umpire.json").write_text(json.dumps({"widths": WIDTHS, "hidden": HIDDEN}) + "\n")
+    weights = copy.deepcopy(umpire).half().state_dict()
+    kept = {k: v.contiguous() for k, v in weights.items() if "num_batches" not in k}
+    save_file(kept, folder / "umpire.safetensors")
+
+
+def main() -> None:
+    """Train, save and print the held-out accuracy as JSON."""
+    parser = common.arguments(__doc__, seconds=200)
+    parser.add_argument("--vae", type=Path, help="autoencoder to see half of the pictures through")
+    parser.add_argument("--pool", type=int, default=16000)
+    given = parser.parse_args()
+    vae = given.vae and load_vae(given.vae)
+    umpire = train(common.Budget(given.seconds, given.steps), 7000 + given.seed, vae, given.pool)
+    save(umpire, given.out)
+    held_out = examples(4000, np.random.default_rng(990_000 + given.seed))
+    common.report(**accuracy(umpire, held_out))
+
+
+if __name__ == "__main__":
+    main()
