@@ -1,0 +1,33 @@
+"""Fixtures that start the real services, each once in a test session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.local import private_redis
+from pipeline.settings import SHIPPED_MODELS
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shell has set for a run of its own must not steer the tests."""
+    for name in os.environ:
+        if name.startswith("PRESSRUN_") and name != "PRESSRUN_MODELS":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def models_root() -> Path:
+    """The folder with the small models."""
+    return Path(os.environ.get("PRESSRUN_MODELS", SHIPPED_MODELS))
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of the test session's own."""
+    with private_redis() as url:
+        yield url

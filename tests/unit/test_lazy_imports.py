@@ -1,0 +1,33 @@
+"""What must start fast must not import what is heavy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "open_clip", "prefect", "celery", "qdrant_client")
+JOBS = Path("examples/shapes/jobs.csv")
+
+
+def loaded_after(arguments: list[str]) -> set[str]:
+    """The heavy modules that the command line has imported at its end."""
+    code = (
+        "import sys\nsys.argv = ['pressrun', *sys.argv[1:]]\nfrom flows.cli import main\n"
+        "try:\n    main()\n"
+        f"finally:\n    print('LOADED', *(m for m in {HEAVY} if m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split("LOADED")[1].split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    assert loaded_after(arguments) == set()
+
+
+def test_check_imports_no_torch() -> None:
+    assert not loaded_after(["check", str(JOBS)]) & {"torch", "diffusers", "transformers"}

@@ -1,0 +1,134 @@
+"""run_job with ports that do the least their docstrings allow: the verdicts are under test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from pipeline.errors import Blocked, JobError, Unavailable
+from pipeline.job import Brief, Context, Job, Order, Outcome, Picture, Score, Verdict
+from pipeline.ports import Stages
+from pipeline.run import run_job
+
+JOB = Job(
+    id="j1", row=2, keywords="red circle", candidates=4, threshold=0.5, width=16, height=16,
+    steps=2, guidance=1.0, seed=2**32 - 2, k=0, mode="generated", contest="best_of", wave=2,
+)  # fmt: skip
+
+
+@dataclass
+class Parts:
+    """All ports at once; `scores` are handed out in order."""
+
+    scores: Sequence[Score]
+    error: Exception | None = None
+    blocked: str = ""
+    orders: list[Order] = field(default_factory=list)
+    committed: list[tuple[Outcome, Picture | None]] = field(default_factory=list)
+
+    def check_text(self, text: str) -> None:
+        if self.blocked and self.blocked in text:
+            raise Blocked(self.blocked)
+
+    def retrieve(self, job: Job) -> Context:
+        return Context()
+
+    def write(self, job: Job, context: Context) -> Brief:
+        if self.error:
+            raise self.error
+        return Brief(text="text", prompt=f"prompt of {job.keywords}")
+
+    def render(self, order: Order) -> list[Picture]:
+        self.orders.append(order)
+        return [np.full((16, 16, 3), seed / 2**32, np.float32) for seed in order.seeds]
+
+    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+        done = sum(len(order.seeds) for order in self.orders)
+        return list(self.scores[done - len(pictures) : done])
+
+    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+        self.committed.append((outcome, picture))
+        return outcome
+
+    def stages(self) -> Stages:
+        return Stages(
+            guard=self, retriever=self, writer=self, renderer=self, scorer=self, books=self,
+            run="r", judge_against="prompt", models={},
+        )  # fmt: skip
+
+
+def scores(*values: float) -> list[Score]:
+    return [Score(raw=value, calibrated=value) for value in values]
+
+
+INVALID = Score(raw=0, calibrated=0, valid=False, reason="blank")
+
+
+def test_the_best_candidate_wins_with_its_own_seed_and_picture() -> None:
+    parts = Parts(scores(0.2, 0.9, 0.95, 0.1))
+    outcome = run_job(JOB, parts.stages())
+    assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 2, 0.95)
+    assert [c.seed for c in outcome.candidates] == [2**32 - 2, 2**32 - 1, 0, 1]
+    assert outcome.seed == 0
+    picture = parts.committed[0][1]
+    assert picture is not None
+    assert picture.max() == 0.0
+
+
+def test_below_the_gate_the_best_is_kept_and_marked() -> None:
+    parts = Parts(scores(0.2, 0.4, 0.3, 0.1))
+    outcome = run_job(JOB, parts.stages())
+    assert (outcome.verdict, outcome.winner) == (Verdict.BELOW_GATE, 1)
+    assert "0.400 < threshold 0.500" in outcome.reason
+    assert parts.committed[0][1] is not None
+
+
+def test_first_above_stops_at_the_wave_that_passes() -> None:
+    parts = Parts(scores(0.2, 0.3, 0.9, 0.1))
+    outcome = run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.stages())
+    assert [len(order.seeds) for order in parts.orders] == [2, 2]
+    assert outcome.winner == 2
+    parts = Parts(scores(0.6, 0.3, 0.9, 0.1))
+    run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.stages())
+    assert [len(order.seeds) for order in parts.orders] == [2]
+
+
+def test_an_invalid_picture_never_wins() -> None:
+    parts = Parts([INVALID, *scores(0.0), INVALID, INVALID])
+    assert run_job(JOB, parts.stages()).winner == 1
+    parts = Parts([INVALID] * 4)
+    outcome = run_job(JOB, parts.stages())
+    assert (outcome.verdict, outcome.winner) == (Verdict.FAILED, None)
+    assert "blank" in outcome.reason
+    assert parts.committed == [(outcome, None)]
+
+
+def test_blocked_words_are_refused_in_keywords_and_in_the_written_prompt() -> None:
+    for word in ("red", "prompt of"):
+        parts = Parts(scores(1, 1, 1, 1), blocked=word)
+        assert run_job(JOB, parts.stages()).verdict is Verdict.BLOCKED
+        assert not parts.orders
+
+
+def test_a_jobs_own_fault_is_its_outcome_and_a_services_is_raised() -> None:
+    outcome = run_job(JOB, Parts(scores(), error=JobError("nothing written")).stages())
+    assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, "nothing written")
+    parts = Parts(scores(), error=Unavailable("gone"))
+    with pytest.raises(Unavailable):
+        run_job(JOB, parts.stages())
+    assert not parts.committed
+
+
+def test_what_is_judged_is_a_setting() -> None:
+    seen: list[str] = []
+
+    class Listening(Parts):
+        def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+            seen.append(text)
+            return super().score(pictures, text)
+
+    for against in ("prompt", "text", "keywords"):
+        stages = Listening(scores(1, 1, 1, 1)).stages()
+        run_job(JOB, replace(stages, judge_against=against))
+    assert seen == ["prompt of red circle", "text", "red circle"]

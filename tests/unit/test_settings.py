@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.settings import PROFILES, Profile, load_settings
+
+
+@pytest.mark.parametrize("path", sorted(PROFILES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_profile_is_valid(path: Path) -> None:
+    assert Profile.load(path.stem).name == path.stem
+
+
+def test_a_profile_extends_another_table_by_table(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "shapes"\n[defaults]\nsteps = 7\n', encoding="utf-8")
+    profile, base = Profile.load(str(mine)), Profile.load("shapes")
+    assert (profile.name, profile.defaults.steps) == ("mine", 7)
+    assert profile.defaults.candidates == base.defaults.candidates
+    assert profile.renderer == base.renderer
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('extends = "shapes"\n[renderer]\nstepz = 3\n', "renderer.stepz"),
+        ('extends = "nowhere"\n', "nowhere"),
+        ("[renderer", "mine.toml"),
+        ('extends = "shapes"\n[judge]\nagainst = "mood"\n', "judge.against"),
+    ],
+)
+def test_a_wrong_profile_names_its_mistake(tmp_path: Path, text: str, complaint: str) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=complaint):
+        Profile.load(str(mine))
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRESSRUN_STORE", "s3://bucket/prefix")
+    monkeypatch.setenv("PRESSRUN_WINDOW", "8")
+    assert load_settings().store == "s3://bucket/prefix"
+    assert load_settings(store="here", window=None).window == 8
+    monkeypatch.setenv("PRESSRUN_STORE", "gs://bucket")
+    with pytest.raises(ConfigError, match="gs://bucket"):
+        load_settings()
+
+
+def test_secrets_do_not_show() -> None:
+    settings = load_settings(qdrant_api_key="canary", writer_api_key="canary")
+    assert "canary" not in repr(settings)
+    assert "canary" not in settings.model_dump_json()
