@@ -76,6 +76,12 @@ class Store(Protocol):
         """Every key that begins with `prefix`, sorted, in constant memory where possible."""
         ...
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """What stands between `prefix`, which ends with '/', and the next '/' of the keys below it,
+        each name once, sorted, without listing those keys.
+        """
+        ...
+
     def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is fine."""
         ...
