@@ -1,0 +1,64 @@
+"""A record as the text that A1111 and its kin write into pictures and read back.
+
+The form is that of `create_infotext` and `parse_generation_parameters` in
+AUTOMATIC1111/stable-diffusion-webui, modules/processing.py and infotext_utils.py.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.job import Outcome
+
+_SAMPLERS = {
+    "EulerDiscreteScheduler": "Euler",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "DDIMScheduler": "DDIM",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DPMSolverSDEScheduler": "DPM++ SDE",
+    "HeunDiscreteScheduler": "Heun",
+    "LMSDiscreteScheduler": "LMS",
+    "UniPCMultistepScheduler": "UniPC",
+}
+
+
+def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> str:
+    """Prompt, negative prompt and settings of the winner; empty without a job and a brief.
+
+    `renderer` is the run's renderer profile, which knows the model's name and its scheduler.
+    """
+    if outcome.job is None or outcome.brief is None:
+        return ""
+    lines = [_one_line(outcome.brief.prompt)]
+    if negative := _one_line(outcome.brief.negative):
+        lines.append(f"Negative prompt: {negative}")
+    settings = _settings(outcome, renderer or {})
+    lines.append(
+        ", ".join(f"{name}: {_quoted(value)}" for name, value in settings.items() if value)
+    )
+    return "\n".join(lines)
+
+
+def _settings(outcome: Outcome, renderer: Mapping[str, Any]) -> dict[str, str]:
+    job = outcome.job
+    assert job is not None
+    scheduler = str(renderer.get("scheduler", ""))
+    return {
+        "Steps": str(job.steps),
+        "Sampler": _SAMPLERS.get(scheduler, scheduler),
+        "CFG scale": str(job.guidance),
+        "Seed": "" if outcome.seed is None else str(outcome.seed),
+        "Size": f"{job.width}x{job.height}",
+        "Model hash": outcome.models.get("renderer", "")[:10],
+        "Model": str(renderer.get("model", "")),
+        "Version": f"pressrun {outcome.version}".strip(),
+    }
+
+
+def _one_line(text: str) -> str:
+    """A line break in a prompt would pass for the next part of the text."""
+    return " ".join(text.split())
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if set(value) & set(',:"\n') else value

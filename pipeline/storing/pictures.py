@@ -1,0 +1,113 @@
+"""Pictures as files: pixels, what they were made from, and the mark of their origin."""
+
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any, Literal
+
+import numpy as np
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+
+from pipeline.errors import JobError
+from pipeline.job import Picture
+
+ImageFormat = Literal["png", "webp", "jpeg"]
+
+LARGEST_PIXELS = 64 * 1024 * 1024
+JPEG_QUALITY = 95
+
+EXTENSIONS: Mapping[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+
+_READABLE = ("PNG", "JPEG", "WEBP")
+# an EXIF block holds 64 kB, of which a character may take four bytes
+_EXIF_CHARACTERS = 16_000
+
+# https://www.iptc.org/std/photometadata/specification: pictures made by a trained model
+_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+    xmp:CreatorTool="Pressrun"
+    Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def encode(picture: Picture, fmt: ImageFormat, parameters: str) -> bytes:
+    """A file of the picture, equal for equal arguments.
+
+    `picture` is [height, width, 3] in 0..1; PNG and WebP keep it within half a step of 1/255,
+    JPEG at quality 95. `parameters` is the text that A1111 and its kin read back: a `parameters`
+    chunk in PNG, EXIF's UserComment otherwise. Raises ValueError for a picture that is not one.
+    """
+    return _ENCODERS[fmt](to_image(picture), parameters.replace("\0", ""))
+
+
+def decode(data: bytes) -> Picture:
+    """The picture in a PNG, JPEG or WebP file, [height, width, 3] in 0..1.
+
+    Raises JobError for anything else, for a damaged file and for one with more pixels than
+    LARGEST_PIXELS, before they are unpacked.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=_READABLE) as image:
+            if image.width * image.height > LARGEST_PIXELS:
+                raise JobError(f"the picture is too large: {image.width}x{image.height} pixels")
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    except UnidentifiedImageError:
+        raise JobError("the file is not a PNG, JPEG or WebP picture") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise JobError(f"the picture cannot be read: {error}") from error
+    return pixels / np.float32(255)
+
+
+def to_image(picture: Picture) -> Image.Image:
+    """The picture in 8 bits, rounded. Raises ValueError unless it is finite [height, width, 3]."""
+    if picture.ndim != 3 or picture.shape[2] != 3 or not np.isfinite(picture).all():
+        raise ValueError(f"not a finite picture [height, width, 3]: {picture.shape}")
+    return Image.fromarray((picture.clip(0, 1) * 255).round().astype(np.uint8), "RGB")
+
+
+def _png(image: Image.Image, parameters: str) -> bytes:
+    chunks = PngImagePlugin.PngInfo()
+    if parameters:
+        # tEXt, or iTXt where Latin-1 does not suffice
+        chunks.add_text("parameters", parameters)
+    chunks.add_itxt("XML:com.adobe.xmp", _XMP)
+    # level 1: 30% faster than the default and hardly larger
+    return _saved(image, format="PNG", pnginfo=chunks, compress_level=1)
+
+
+def _webp(image: Image.Image, parameters: str) -> bytes:
+    # lossless with the least effort: a fifth of the time of a PNG at about its size
+    options = {"lossless": True, "quality": 0, "method": 0}
+    return _saved(image, format="WEBP", exif=_exif(parameters), xmp=_XMP.encode(), **options)
+
+
+def _jpeg(image: Image.Image, parameters: str) -> bytes:
+    options = {"quality": JPEG_QUALITY, "subsampling": "4:4:4"}
+    return _saved(image, format="JPEG", exif=_exif(parameters), xmp=_XMP.encode(), **options)
+
+
+def _exif(parameters: str) -> bytes:
+    """UserComment as A1111 writes it: big-endian UTF-16 after the code's name (EXIF 2.3, 4.6.5)."""
+    exif = Image.Exif()
+    if parameters:
+        text = b"UNICODE\0" + parameters[:_EXIF_CHARACTERS].encode("utf-16-be")
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = text
+    return exif.tobytes()
+
+
+def _saved(image: Image.Image, **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, **options)
+    return file.getvalue()
+
+
+_ENCODERS: Mapping[str, Callable[[Image.Image, str], bytes]] = {
+    "png": _png,
+    "webp": _webp,
+    "jpeg": _jpeg,
+}
