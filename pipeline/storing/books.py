@@ -1,0 +1,230 @@
+"""A run's books: what was asked for, and how each job ended."""
+
+import hashlib
+import json
+import re
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from itertools import islice
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigError, RunError, Unavailable
+from pipeline.job import BadRow, ImageRecord, Job, Outcome, Picture, RunSpec, Verdict
+from pipeline.ports import Store
+from pipeline.storing import parts
+from pipeline.storing.parameters import parameters
+from pipeline.storing.pictures import EXTENSIONS, ImageFormat, encode
+
+READERS = 32
+NAMES_SHOWN = 20
+
+_RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
+_JSON = "application/json"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_names(store: Store) -> Iterator[str]:
+    """Every run in the store, sorted."""
+    return store.folders("runs/")
+
+
+class RunBooks:
+    """The Books port over a store, and everything else in the folder of one run.
+
+    docs/record.md describes the folder. Raises ConfigError for a name that cannot be a folder's.
+    """
+
+    def __init__(self, store: Store, run: str, image_format: ImageFormat = "png") -> None:
+        if not _RUN_NAME.fullmatch(run):
+            raise ConfigError(
+                f"run name {run!r}: up to 64 of a-z, 0-9, '-', '_' and '.', the first one of"
+                " a-z, 0-9 and '_'"
+            )
+        self.store, self.run = store, run
+        self.folder = f"runs/{run}"
+        self._format: ImageFormat = image_format
+
+    def address(self, name: str = "") -> str:
+        """Where a person finds the run's folder, or a file in it."""
+        return self.store.address(self.key(name) if name else self.folder)
+
+    def key(self, name: str) -> str:
+        """The store's key for a path relative to the run's folder."""
+        return f"{self.folder}/{name}"
+
+    def blob(self, name: str) -> bytes:
+        """A file of the run's folder. Raises RunError when it is not there."""
+        try:
+            return self.store.get(self.key(name))
+        except KeyError:
+            raise RunError(f"{self.address(name)} is missing") from None
+
+    def write(self, name: str, data: bytes, content_type: str) -> None:
+        """Put a file into the run's folder."""
+        self.store.put(self.key(name), data, content_type=content_type)
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Keep what the run was asked to do."""
+        self.write("run.json", _json(spec.model_dump(mode="json")), _JSON)
+        self.__dict__.pop("_renderer", None)
+
+    def spec(self) -> RunSpec:
+        """What the run was asked to do. Raises RunError, with the runs there are."""
+        try:
+            return RunSpec.model_validate_json(self.store.get(self.key("run.json")))
+        except KeyError:
+            raise RunError(f"there is no run {self.run!r}; {self._other_runs()}") from None
+        except ValidationError as error:
+            raise self._unreadable("run.json", error) from error
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Keep the figures of the run's latest end."""
+        self.write("summary.json", _json(summary), _JSON)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run's latest end; empty before the first."""
+        try:
+            found: dict[str, Any] = json.loads(self.store.get(self.key("summary.json")))
+        except KeyError:
+            return {}
+        return found
+
+    def write_part(self, number: int, rows: Sequence[Job | BadRow]) -> None:
+        """Keep a shard's rows, in their order. Parts are counted from 1."""
+        self.write(parts.name(number), parts.pack(rows), "application/vnd.apache.parquet")
+
+    def part(self, number: int) -> list[Job | BadRow]:
+        """A shard's rows. Raises RunError when there is no such part."""
+        return parts.unpack(self.blob(parts.name(number)))
+
+    def drop_parts(self, after: int) -> None:
+        """Remove the parts above a number, which an earlier and longer job file left."""
+        last = self.key(parts.name(after))
+        for key in list(self.store.keys(self.key(parts.PREFIX))):
+            if key > last:
+                self.store.delete(key)
+
+    def recorded(self) -> Iterator[str]:
+        """The id of every job that has a record, sorted."""
+        folder = self.key("records/")
+        for key in self.store.keys(folder):
+            yield key.removeprefix(folder).removesuffix(".json")
+
+    def outcome(self, job_id: str) -> Outcome | None:
+        """A job's record; None while there is none. Raises RunError for one it cannot read."""
+        name = _record(job_id)
+        try:
+            return Outcome.model_validate_json(self.store.get(self.key(name)))
+        except KeyError:
+            return None
+        except ValidationError as error:
+            raise self._unreadable(name, error) from error
+
+    def outcomes(self, job_ids: Iterable[str]) -> Iterator[Outcome]:
+        """The records of these jobs in this order, without those that have none.
+
+        Many are read at once; few are held at a time.
+        """
+        with ThreadPoolExecutor(READERS) as pool:
+            for outcome in _in_order(pool, self.outcome, job_ids, READERS):
+                if outcome:
+                    yield outcome
+
+    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+        """Store the picture, then the record, which says where the picture is.
+
+        A record that already stands is another execution's: it is returned, and this picture goes
+        unless it is the very same file. Our own record, found after a lost answer, names our own
+        picture.
+        """
+        image = None if picture is None else self._keep(outcome, picture)
+        mine = outcome.model_copy(update={"image": image})
+        key = self.key(_record(outcome.job_id))
+        data = _json(mine.model_dump(mode="json"))
+        if self.store.put(key, data, content_type=_JSON, new=True):
+            return mine
+        standing = self.outcome(outcome.job_id)
+        if standing is None:
+            raise Unavailable(f"{self.store.address(key)} vanished while it was read.")
+        if image and (standing.image is None or standing.image.path != image.path):
+            self.store.delete(self.key(image.path))
+        return standing
+
+    def reject(self, bad: BadRow) -> Outcome:
+        """Commit the outcome of a row that could not become a job."""
+        outcome = Outcome(
+            run=self.run,
+            job_id=bad.id,
+            verdict=Verdict.INVALID,
+            reason=f"column {bad.column!r}: {bad.reason}" if bad.column else bad.reason,
+            row=bad.row,
+            keywords=bad.keywords,
+            attempt=uuid.uuid4().hex,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=version("pressrun"),
+        )
+        return self.commit(outcome, None)
+
+    def remove_record(self, job_id: str) -> None:
+        """Forget how a job ended, so that it can be tried again; its picture goes too."""
+        outcome = self.outcome(job_id)
+        # the record first: a record whose picture is gone would be a lie
+        self.store.delete(self.key(_record(job_id)))
+        if outcome and outcome.image:
+            self.store.delete(self.key(outcome.image.path))
+
+    def _keep(self, outcome: Outcome, picture: Picture) -> ImageRecord:
+        data = encode(picture, self._format, parameters(outcome, self._renderer))
+        digest = hashlib.sha256(data).hexdigest()
+        path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
+        self.write(path, data, f"image/{self._format}")
+        height, width, _ = picture.shape
+        return ImageRecord(path=path, sha256=digest, width=width, height=height)
+
+    @cached_property
+    def _renderer(self) -> dict[str, Any]:
+        renderer: dict[str, Any] = self.spec().profile.get("renderer", {})
+        return renderer
+
+    def _other_runs(self) -> str:
+        names = list(islice(run_names(self.store), NAMES_SHOWN + 1))
+        shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
+        return f"there are {shown}" if names else f"there is none in {self.store.address('')}"
+
+    def _unreadable(self, name: str, error: ValidationError) -> RunError:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        return RunError(
+            f"{self.address(name)} is damaged or of another version of Pressrun:"
+            f" {field} {problem['msg']}"
+        )
+
+
+def _record(job_id: str) -> str:
+    return f"records/{job_id}.json"
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """`function` of each item, in order, with at most `ahead` of them begun and not yet taken."""
+    begun = deque[Future[Result]]()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) == ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

@@ -1,0 +1,61 @@
+"""Job parts: the rows of one shard as a Parquet file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.job import BadRow, Job
+
+PREFIX = "jobs/part-"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("job_id", pa.string(), nullable=False),
+        pa.field("keywords", pa.string(), nullable=False),
+        pa.field("job", pa.string()),
+        pa.field("problem_column", pa.string()),
+        pa.field("problem_reason", pa.string()),
+    ]
+)
+
+
+def name(number: int) -> str:
+    """The file of a part, counted from 1, relative to the run's folder."""
+    return f"{PREFIX}{number:05d}.parquet"
+
+
+def pack(rows: Sequence[Job | BadRow]) -> bytes:
+    """The rows as a file, equal for equal rows."""
+    table = pa.Table.from_pylist([_line(row) for row in rows], schema=SCHEMA)
+    file = BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def unpack(data: bytes) -> list[Job | BadRow]:
+    """The rows of a file."""
+    return [_row(line) for line in pq.read_table(BytesIO(data), schema=SCHEMA).to_pylist()]
+
+
+def _line(row: Job | BadRow) -> dict[str, Any]:
+    line: dict[str, Any] = {"row": row.row, "job_id": row.id, "keywords": row.keywords}
+    if isinstance(row, Job):
+        return line | {"job": json.dumps(row.model_dump(mode="json"), ensure_ascii=False)}
+    return line | {"problem_column": row.column, "problem_reason": row.reason}
+
+
+def _row(line: Mapping[str, Any]) -> Job | BadRow:
+    if line["job"] is not None:
+        return Job.model_validate_json(line["job"])
+    return BadRow(
+        id=line["job_id"],
+        row=line["row"],
+        column=line["problem_column"],
+        reason=line["problem_reason"],
+        keywords=line["keywords"],
+    )
