@@ -70,11 +70,13 @@ class Pictures:
         return [self.scenes[i] for i in chosen], self.latents[chosen].float()
 
 
-def picture(vae: AutoencoderKL, scenes: list[world.Scene], rng: np.random.Generator) -> Pictures:
+def picture(
+    vae: AutoencoderKL, scenes: list[world.Scene], rng: np.random.Generator, style: str = "filled"
+) -> Pictures:
     """Draw and encode the scenes, a thousand at a time."""
     parts = []
     for start in range(0, len(scenes), 1000):
-        drawn = common.draw_many(scenes[start : start + 1000], rng)
+        drawn = common.draw_many(scenes[start : start + 1000], rng, style)
         parts.append(encode(vae, drawn).half())
     return Pictures(scenes, torch.cat(parts))
 
