@@ -1,7 +1,7 @@
 """Loads a diffusers pipeline from a local folder."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -11,11 +11,12 @@ from pipeline.models.files import SPARE
 from pipeline.models.safetensors import read_json
 from pipeline.settings import RendererProfile
 
-diffusers.utils.logging.set_verbosity_error()
-
 
 def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> Any:
     """The text-to-image pipeline in `folder`, with another UNet or scheduler where asked for."""
+    # truncation warnings would put prompts into logs
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
     dtype = getattr(torch, profile.dtype)
     settings: dict[str, Any] = {
         "dtype": dtype,
@@ -25,7 +26,8 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
         **_absent_parts(folder),
     }
     if unet:
-        settings["unet"] = diffusers.UNet2DConditionModel.from_pretrained(
+        loader = cast(Any, diffusers.UNet2DConditionModel)
+        settings["unet"] = loader.from_pretrained(
             unet, dtype=dtype, use_safetensors=True, local_files_only=True
         )
     pipe = _pipeline_class(folder).from_pretrained(folder, **settings)

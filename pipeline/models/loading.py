@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.files import digest, resolve, verify
@@ -53,6 +53,7 @@ class Models:
 
     def folder(self, reference: str, role: str) -> Path:
         """The verified folder of a model; its digest is noted under the role."""
+        _hide_progress()
         folder = resolve(reference, self._root, role)
         verify(folder, role)
         self.digests[role] = digest(folder)
@@ -111,6 +112,13 @@ class Models:
         )
         tokenizer = _loading(folder, lambda: open_clip.get_tokenizer(name))
         return model.eval(), preprocess, tokenizer
+
+
+def _hide_progress() -> None:
+    """The pipelines' and tokenizers' progress bars would break up the command line's own."""
+    from transformers.utils import logging
+
+    cast(Any, logging).disable_progress_bar()
 
 
 def _loading(folder: Path, load: Callable[[], Any]) -> Any:

@@ -1,0 +1,124 @@
+"""Judges pictures by CLIP similarity, through open_clip.
+
+Source: Hessel et al., CLIPScore (2021): the cosine between the embeddings of picture and text.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipeline.batching import Batcher
+from pipeline.job import Picture, Score
+from pipeline.judging.calibration import calibration
+from pipeline.judging.pieces import pieces
+from pipeline.judging.validity import problem
+from pipeline.models import Models
+from pipeline.settings import JudgeProfile
+
+TEXTS_KEPT = 1024
+
+
+class Viewing(NamedTuple):
+    """Preprocessed pictures [n, 3, side, side], and the text they are judged against."""
+
+    pixels: torch.Tensor
+    text: str
+
+
+class ClipScorer:
+    """Judges valid pictures by the cosine of picture and text, and by the chance it stands for.
+
+    A text longer than the model's context is cut at the ends of sentences, else of clauses, and
+    is stood for by the normalised mean of its pieces' embeddings. Pictures are seen as the model
+    was trained to see them: most models look at the middle square only.
+    """
+
+    def __init__(self, models: Models, profile: JudgeProfile) -> None:
+        self._model, self._preprocess, self._tokenizer = models.clip(profile)
+        self._calibration = calibration(profile, models.folder(profile.model, "judge"))
+        self._device = models.device
+        self._dtype = next(self._model.parameters()).dtype
+        self._limit = profile.batch
+        self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._batcher = Batcher(
+            "judge",
+            self._cosines,
+            limit=profile.batch,
+            size=lambda viewing: len(viewing.pixels),
+            turn=models.turn,
+        )
+
+    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:
+        """One score per picture, in order; invalid pictures are not shown to the model."""
+        problems = [problem(picture) for picture in pictures]
+        valid = [p for p, reason in zip(pictures, problems, strict=True) if not reason]
+        cosines = iter(self._batcher(Viewing(self._pixels(valid), text)) if valid else [])
+        return [_invalid(reason) if reason else self._judged(next(cosines)) for reason in problems]
+
+    def _judged(self, cosine: float) -> Score:
+        if not math.isfinite(cosine):
+            return _invalid("the judge's answer is not a number")
+        return Score(raw=cosine, calibrated=self._calibration.chance(cosine))
+
+    def _pixels(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """Runs in the calling job's thread; in 8 bits, as the winner will be stored."""
+        images = (Image.fromarray((p.clip(0, 1) * 255).round().astype(np.uint8)) for p in pictures)
+        return torch.stack([self._preprocess(image) for image in images])
+
+    @torch.inference_mode()
+    def _cosines(self, viewings: Sequence[Viewing]) -> list[list[float]]:
+        """The cosines of each viewing's pictures with its text."""
+        self._embed_texts({viewing.text for viewing in viewings})
+        every = torch.cat([viewing.pixels for viewing in viewings])
+        seen = torch.cat([self._embed_pictures(chunk) for chunk in every.split(self._limit)])
+        shares = seen.split([len(viewing.pixels) for viewing in viewings])
+        cosines = [
+            (share @ self._texts[viewing.text]).tolist()
+            for share, viewing in zip(shares, viewings, strict=True)
+        ]
+        while len(self._texts) > TEXTS_KEPT:
+            self._texts.popitem(last=False)
+        return cosines
+
+    def _embed_pictures(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit vectors [n, width], on the processor."""
+        embedded = self._model.encode_image(pixels.to(self._device, self._dtype))
+        return _unit(embedded.float().cpu())
+
+    def _embed_texts(self, texts: set[str]) -> None:
+        """Have a unit vector [width] for each text, newest last."""
+        for text in texts:
+            if text in self._texts:
+                self._texts.move_to_end(text)
+        cut = {text: pieces(text, self._fits) for text in sorted(texts - self._texts.keys())}
+        if not cut:
+            return
+        every = [piece for parts in cut.values() for piece in parts]
+        chunks = [every[first : first + self._limit] for first in range(0, len(every), self._limit)]
+        embedded = torch.cat([self._embed_pieces(chunk) for chunk in chunks])
+        shares = embedded.split([len(parts) for parts in cut.values()])
+        for text, share in zip(cut, shares, strict=True):
+            self._texts[text] = _unit(share.mean(0))
+
+    def _embed_pieces(self, parts: Sequence[str]) -> torch.Tensor:
+        tokens = self._tokenizer(list(parts)).to(self._device)
+        return _unit(self._model.encode_text(tokens).float().cpu())
+
+    def _fits(self, text: str) -> bool:
+        """Whether a text is tokenized whole: more room must add nothing but padding."""
+        room = self._tokenizer.context_length
+        short, long = (self._tokenizer([text], context_length=n)[0] for n in (room, 2 * room))
+        return bool((short == long[:room]).all() and (long[room:] == long[-1]).all())
+
+
+def _unit(vectors: Any) -> torch.Tensor:
+    return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+def _invalid(reason: str) -> Score:
+    return Score(raw=0, calibrated=0, valid=False, reason=reason)

@@ -1,0 +1,128 @@
+"""Renders with a diffusers pipeline: the reference implementation of the Renderer port."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from pipeline.batching import Batcher
+from pipeline.errors import JobError
+from pipeline.job import Order, Picture
+from pipeline.models import Models
+from pipeline.models.faults import device_lost, free_memory, out_of_memory
+from pipeline.rendering.families import call_settings, guided
+from pipeline.settings import RendererProfile
+
+
+class Shot(NamedTuple):
+    """One picture to render."""
+
+    order: Order
+    seed: int
+
+
+class DiffusersRenderer:
+    """Merges concurrent orders of equal settings into one call, each picture from its own seed.
+
+    Noise is drawn on the processor, so that a seed means the same on every device. A call that
+    does not fit the device's memory is halved, and its size remembered.
+    """
+
+    def __init__(self, models: Models, profile: RendererProfile) -> None:
+        self._pipe = models.diffusion(profile)
+        self._limit = profile.batch
+        self._fitting: dict[Hashable, int] = {}
+        self._batcher = Batcher(
+            "renderer",
+            self._render_orders,
+            limit=profile.batch,
+            key=shared_settings,
+            size=lambda order: len(order.seeds),
+            turn=models.turn,
+        )
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
+        pictures: list[Picture] = []
+        for part in _parts(order, self._limit):
+            result = self._batcher(part)
+            if isinstance(result, JobError):
+                raise result
+            pictures += result
+        return pictures
+
+    def _render_orders(self, orders: Sequence[Order]) -> list[list[Picture] | JobError]:
+        """The pictures of each order; when a shared call fails, each order has one of its own."""
+        shots = [Shot(order, seed) for order in orders for seed in order.seeds]
+        try:
+            pictures = iter(self._render_shots(shots))
+        except JobError as error:
+            if len(orders) == 1:
+                return [error]
+            return [result for order in orders for result in self._render_orders([order])]
+        return [[next(pictures) for _ in order.seeds] for order in orders]
+
+    def _render_shots(self, shots: list[Shot]) -> list[Picture]:
+        key = shared_settings(shots[0].order)
+        size = self._fitting.get(key, self._limit)
+        done: list[Picture] = []
+        while len(done) < len(shots):
+            chunk = shots[len(done) : len(done) + size]
+            pictures = self._call_if_it_fits(chunk)
+            if pictures is not None:
+                done += pictures
+                continue
+            free_memory()
+            if len(chunk) == 1:
+                raise JobError("not even one picture of this size fits the device's memory")
+            size = self._fitting[key] = max(1, len(chunk) // 2)
+        return done
+
+    def _call_if_it_fits(self, shots: list[Shot]) -> list[Picture] | None:
+        """The pictures, or None when the device's memory did not suffice."""
+        try:
+            return self._call(shots)
+        except JobError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                return None
+            if device_lost(error):
+                raise
+            raise JobError(f"the renderer failed: {type(error).__name__}: {error}") from error
+
+    def _call(self, shots: list[Shot]) -> list[Picture]:
+        order = shots[0].order
+        settings = call_settings(self._pipe, order)
+        if order.negative and guided(order):
+            settings["negative_prompt"] = [shot.order.negative for shot in shots]
+        output: Any = self._pipe(
+            prompt=[shot.order.prompt for shot in shots],
+            generator=[torch.Generator("cpu").manual_seed(shot.seed) for shot in shots],
+            output_type="np",
+            **settings,
+        )
+        return [_checked(picture, order) for picture in output.images]
+
+
+def shared_settings(order: Order) -> Hashable:
+    """What orders must have in common to share a call."""
+    negative = bool(order.negative) and guided(order)
+    return (order.width, order.height, order.steps, order.guidance, negative)
+
+
+def _parts(order: Order, limit: int) -> Iterator[Order]:
+    for first in range(0, len(order.seeds), limit):
+        yield order.model_copy(update={"seeds": order.seeds[first : first + limit]})
+
+
+def _checked(picture: Any, order: Order) -> Picture:
+    height, width, _ = picture.shape
+    if (width, height) != (order.width, order.height):
+        raise JobError(
+            f"the model cannot render {order.width}×{order.height}, only {width}×{height}; "
+            "most large models want multiples of 16"
+        )
+    result: Picture = np.asarray(picture, dtype=np.float32)
+    return result
