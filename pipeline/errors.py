@@ -46,5 +46,9 @@ class StoreError(PressrunError):
     """The store refused; check its address, its credentials and its free space."""
 
 
+class KnowledgeError(PressrunError):
+    """The knowledge base refuses this; correct what it names and ingest again."""
+
+
 class RunError(PressrunError):
     """The run cannot go on as asked."""
