@@ -10,6 +10,8 @@ from pipeline.intake.rows import RawRow, suffix_of
 from pipeline.job import BadRow, Job
 from pipeline.settings import Profile
 
+__all__ = ["FORMATS", "Overrides", "read_jobs"]
+
 FORMATS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
     ".csv": csv.read,
     ".tsv": csv.read,
