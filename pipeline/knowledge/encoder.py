@@ -1,0 +1,70 @@
+"""Dense vectors from a Hugging Face text encoder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.batching import Batcher
+from pipeline.errors import ModelError
+from pipeline.knowledge.embedding import Vectors
+from pipeline.models import Models, digest
+
+LONGEST = 512
+"""Tokens of a text that are read."""
+
+
+class TextEncoder:
+    """An Embedder: a text encoder whose last layer is averaged over the tokens of a text."""
+
+    def __init__(self, reference: str, models: Models, batch: int = 32) -> None:
+        folder = models.folder(reference, "embedding")
+        self.name = f"{folder.name}@{digest(folder)[:12]}"
+        self._tokenizer, self._model = _load(folder)
+        self._model.to(models.device)
+        self.size = int(self._model.config.hidden_size)
+        self._batcher: Batcher[tuple[str, ...], Vectors] = Batcher(
+            "embedding", self._run, limit=batch, size=len, turn=models.turn
+        )
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """[texts, size]. Calls of many threads share a pass through the model."""
+        if not texts:
+            return np.empty((0, self.size), dtype=np.float32)
+        return self._batcher(tuple(texts))
+
+    def _run(self, items: Sequence[tuple[str, ...]]) -> list[Vectors]:
+        pooled = self._pooled([text for item in items for text in item])
+        ends = np.cumsum([len(item) for item in items])
+        return np.split(pooled, ends[:-1])
+
+    def _pooled(self, texts: list[str]) -> Vectors:
+        import torch
+
+        with torch.inference_mode():
+            tokens = self._tokenizer(
+                texts, padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
+            ).to(self._model.device)
+            states = self._model(**tokens).last_hidden_state.float()
+            mask = tokens["attention_mask"].unsqueeze(-1)
+            mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+            vectors: Vectors = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        return vectors
+
+    @property
+    def _longest(self) -> int:
+        positions = int(getattr(self._model.config, "max_position_embeddings", LONGEST))
+        return min(LONGEST, positions, int(self._tokenizer.model_max_length))
+
+
+def _load(folder: Any) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{folder}: {error}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, model.eval()
