@@ -1,0 +1,158 @@
+"""The gallery: one static page per run that needs neither network nor server."""
+
+import base64
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+from markupsafe import Markup
+
+from flows.cards import DIGITS, Chunk, chunk_of
+from pipeline.job import RunSpec, Verdict
+from pipeline.storing.books import RunBooks
+
+FOLDER = "gallery"
+CHUNK = 250
+"""Rows whose cards are loaded together."""
+PAGE = 200
+"""Cards shown at a time."""
+LARGEST_INLINE = 5000
+"""Rows whose cards the page itself holds; those of larger runs lie in files beside it."""
+BINS = 20
+COLUMNS = ["job_id", "row", "name", "keywords", "outcome", "reason", "score", "seed"]
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Bar:
+    """How many winners have a score between `left` and the next bar's, and how many passed."""
+
+    left: float
+    passed: int
+    below: int
+
+
+def build_gallery(books: RunBooks, spec: RunSpec, table: pa.Table) -> str:
+    """Write the page of a run from its manifest and records; answers its address."""
+    table = table.select(COLUMNS)
+    chunks = _chunks(books, table)
+    files = set[str]()
+    inline = list[Chunk]()
+    if table.num_rows <= LARGEST_INLINE:
+        inline = list(chunks)
+    else:
+        files = {_write_chunk(books, number, chunk) for number, chunk in enumerate(chunks)}
+    page = _page(spec, table, inline)
+    books.write(f"{FOLDER}/index.html", page.encode(), "text/html; charset=utf-8")
+    _drop_other_chunks(books, files)
+    return books.address(f"{FOLDER}/index.html")
+
+
+def embedded(value: Any) -> Markup:
+    """JSON that stays data wherever it stands in a page or a script."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def histogram(table: pa.Table) -> list[Bar]:
+    """The winners' scores in BINS bins from 0 to 1."""
+    passed, below = Counter[int](), Counter[int]()
+    pairs = zip(table["score"].to_pylist(), table["outcome"].to_pylist(), strict=True)
+    for score, outcome in pairs:
+        if score is not None:
+            counter = passed if outcome == Verdict.ACCEPTED else below
+            counter[min(int(score * BINS), BINS - 1)] += 1
+    return [Bar(bin / BINS, passed[bin], below[bin]) for bin in range(BINS)]
+
+
+def _chunks(books: RunBooks, table: pa.Table) -> Iterator[Chunk]:
+    for start in range(0, table.num_rows, CHUNK):
+        lines = table.slice(start, CHUNK).to_pylist()
+        ids = dict.fromkeys(line["job_id"] for line in lines)
+        yield chunk_of(lines, {outcome.job_id: outcome for outcome in books.outcomes(ids)})
+
+
+def _write_chunk(books: RunBooks, number: int, chunk: Chunk) -> str:
+    name = f"{FOLDER}/data-{number}.js"
+    script = f"gallery.take({number},{embedded(chunk)});\n"
+    books.write(name, script.encode(), "text/javascript; charset=utf-8")
+    return name
+
+
+def _drop_other_chunks(books: RunBooks, files: set[str]) -> None:
+    """Remove what an earlier and larger gallery left."""
+    kept = {books.key(name) for name in files}
+    for key in list(books.store.keys(books.key(f"{FOLDER}/data-"))):
+        if key not in kept:
+            books.store.delete(key)
+
+
+def _page(spec: RunSpec, table: pa.Table, inline: list[Chunk]) -> str:
+    style, script = _asset("gallery.css"), _asset("gallery.js")
+    outcomes = table["outcome"].to_pylist()
+    names = [verdict.value for verdict in Verdict]
+    bars = histogram(table)
+    facts = {
+        "names": names,
+        "outcomes": "".join(str(names.index(outcome)) for outcome in outcomes),
+        "scores": [None if s is None else round(s, DIGITS) for s in table["score"].to_pylist()],
+        "chunk": CHUNK,
+        "page": PAGE,
+        "chunks": inline,
+    }
+    return (
+        _environment()
+        .get_template("gallery.html.j2")
+        .render(
+            spec=spec,
+            threshold=spec.profile.get("defaults", {}).get("threshold"),
+            profile=json.dumps(spec.profile, indent=2, ensure_ascii=False),
+            models=_models(spec),
+            counts=Counter(outcomes),
+            names=names,
+            bars=bars,
+            highest=max(1, *(bar.passed + bar.below for bar in bars)),
+            facts=embedded(facts),
+            style=style,
+            script=script,
+            style_hash=_hash(style),
+            script_hash=_hash(script),
+        )
+    )
+
+
+def _models(spec: RunSpec) -> list[tuple[str, str, str]]:
+    """Role, reference and digest of each model."""
+    return [
+        (role, spec.profile.get(role, {}).get("model", ""), digest)
+        for role, digest in spec.models.items()
+    ]
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _asset(name: str) -> Markup:
+    """A style sheet or script of ours, to stand in the page as it is."""
+    return Markup((HERE / name).read_text(encoding="utf-8"))
+
+
+def _hash(content: str) -> str:
+    """What the page's Content-Security-Policy allows, and nothing else."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
