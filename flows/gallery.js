@@ -124,15 +124,15 @@ const gallery = (() => {
     open.addEventListener("click", () => openReceipt(place));
     return make("li", { class: `card ${card.outcome}` },
       picture(card, "lazy"),
-      make("span", { class: "badge" }, spoken(card.outcome)),
       make("div", { class: "says" },
+        make("div", { class: "line" }, badge(card), make("span", {}, `row ${card.row}`)),
         open,
         card.score !== undefined && scoreBar(card.score, card.threshold),
         card.candidates?.length > 1 && race(card),
-        card.prompt && make("p", { class: "clamp", title: card.prompt }, card.prompt),
+        card.prompt && card.prompt !== card.keywords && make("p", { class: "clamp", title: card.prompt }, card.prompt),
         make("div", { class: "foot" },
           ...card.sources.map((source) => make("span", { class: "source", title: source.text }, named(source))),
-          make("span", { class: "row" }, card.seed === undefined ? `row ${card.row}` : `row ${card.row}, seed ${card.seed}`))));
+          card.seed !== undefined && make("span", { class: "seed" }, `seed ${card.seed}`))));
   }
 
   function picture(card, loading) {
@@ -201,7 +201,7 @@ const gallery = (() => {
   function detail(card, nav) {
     return make("div", { class: "detail" },
       nav,
-      make("div", {}, make("span", { class: "badge" }, spoken(card.outcome)), make("h2", { id: "receipt-title" }, card.keywords || `row ${card.row}`)),
+      make("div", {}, badge(card), make("h2", { id: "receipt-title" }, card.keywords || `row ${card.row}`)),
       card.reason && make("p", {}, card.reason),
       card.score !== undefined && scoreBar(card.score, card.threshold),
       part("Prompt", card.prompt && make("p", {}, card.prompt)),
@@ -249,7 +249,7 @@ const gallery = (() => {
     return element;
   }
 
-  const spoken = (outcome) => outcome.replace("_", " ");
+  const badge = (card) => make("span", { class: "badge" }, card.outcome.replace("_", " "));
   const named = (source) => source.title || source.source || "passage";
   const count = (number) => number.toLocaleString("en");
 

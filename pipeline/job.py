@@ -82,6 +82,11 @@ class RunSpec(Noun):
     created_at: str
     version: str
 
+    @property
+    def edition(self) -> str:
+        """Names what was asked for: the same file under the same settings is the same edition."""
+        return digest_of(self.model_dump(exclude={"created_at", "version"}))
+
 
 class Passage(Noun):
     """A retrieved text. `score` is the fused rank score: higher is better, comparable per query."""

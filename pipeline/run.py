@@ -47,6 +47,12 @@ def run_job(job: Job, stages: Stages) -> Outcome:
     return stages.books.commit(outcome, _kept(outcome, candidates))
 
 
+def failed(job: Job, stages: Stages, reason: str) -> Outcome:
+    """Commit that a job failed, where running it ended in something unforeseen."""
+    outcome = _receipt(job, stages, Verdict.FAILED, reason, Context(), None, [], Meter())
+    return stages.books.commit(outcome, None)
+
+
 def hold_contest(job: Job, brief: Brief, stages: Stages) -> list[Candidate]:
     """Render and judge candidates, wave by wave, until the contest is decided."""
     candidates = list[Candidate]()

@@ -98,7 +98,8 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
     for column in _TEMPLATED:
         if column in given:
             try:
-                expanded[column] = text(expand(given[column], meta, f"{digest}/{column}"))
+                whole = expand(given[column], meta, f"{digest}/{column}")
+                expanded[column] = whole if whole is given[column] else text(whole)
             except ValueError as error:
                 raise _Refused(column, str(error)) from error
     if not expanded["keywords"]:

@@ -26,9 +26,11 @@ _META = re.compile(r"meta\.[A-Za-z0-9_.-]{1,64}", re.ASCII)
 def text(value: Value) -> str:
     """Composed (NFC) text in one line, without control characters, of bounded length."""
     if not isinstance(value, str):
-        return repr(value)
+        value = repr(value)
     if len(value) > FIELD_LIMIT:
         raise ValueError(_TOO_LONG)
+    if value.isascii() and value.isprintable():
+        return " ".join(value.split())
     if found := _UNSAFE.search(value):
         raise ValueError(_unsafe_reason(found[0]))
     clean = _SPACES.sub(" ", unicodedata.normalize("NFC", value)).strip()

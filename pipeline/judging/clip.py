@@ -75,8 +75,8 @@ class ClipScorer:
         """The cosines of each viewing's pictures with its text."""
         self._embed_texts({viewing.text for viewing in viewings})
         every = torch.cat([viewing.pixels for viewing in viewings])
-        seen = torch.cat([self._embed_pictures(chunk) for chunk in every.split(self._limit)])
-        shares = seen.split([len(viewing.pixels) for viewing in viewings])
+        seen = torch.cat([self._embed_pictures(chunk) for chunk in torch.split(every, self._limit)])
+        shares = torch.split(seen, [len(viewing.pixels) for viewing in viewings])
         cosines = [
             (share @ self._texts[viewing.text]).tolist()
             for share, viewing in zip(shares, viewings, strict=True)
@@ -101,7 +101,7 @@ class ClipScorer:
         every = [piece for parts in cut.values() for piece in parts]
         chunks = [every[first : first + self._limit] for first in range(0, len(every), self._limit)]
         embedded = torch.cat([self._embed_pieces(chunk) for chunk in chunks])
-        shares = embedded.split([len(parts) for parts in cut.values()])
+        shares = torch.split(embedded, [len(parts) for parts in cut.values()])
         for text, share in zip(cut, shares, strict=True):
             self._texts[text] = _unit(share.mean(0))
 

@@ -52,8 +52,11 @@ class Models:
         return loaded
 
     def folder(self, reference: str, role: str) -> Path:
-        """The verified folder of a model; its digest is noted under the role."""
-        _hide_progress()
+        """The verified folder of a model; its digest is noted under the role. Raises ModelError."""
+        folder: Path = self._once((reference, role), lambda: self._folder(reference, role))
+        return folder
+
+    def _folder(self, reference: str, role: str) -> Path:
         folder = resolve(reference, self._root, role)
         verify(folder, role)
         self.digests[role] = digest(folder)
@@ -62,6 +65,7 @@ class Models:
     def _once(self, key: object, load: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._loaded:
+                _hide_progress()
                 self._loaded[key] = load()
             return self._loaded[key]
 

@@ -1,0 +1,202 @@
+"""The command line. Heavy imports are inside the commands: `--help` and `check` import no torch."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from pipeline.errors import PressrunError
+
+FAILED_ROWS = 3
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="pressrun",
+    help="Bulk image generation: one outcome per row, one receipt per picture.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(stderr=True)
+
+JobFile = Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet file of keyword jobs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Store = Annotated[str | None, typer.Option(help="A folder, or s3://bucket/prefix.")]
+Collection = Annotated[str | None, typer.Option(help="Knowledge for rows that name none.")]
+ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a TOML file.")]
+Candidates = Annotated[int | None, typer.Option(help="For rows that say nothing.", min=1, max=64)]
+Threshold = Annotated[float | None, typer.Option(help="Gate, 0 to 1.", min=0.0, max=1.0)]
+NoRetrieval = Annotated[bool, typer.Option("--no-retrieval", help="Retrieve nothing.")]
+
+
+@app.command()
+def run(
+    jobs: JobFile,
+    run: Annotated[str | None, typer.Option("--run", help="Name; default: the file's.")] = None,
+    collection: Collection = None,
+    candidates: Candidates = None,
+    threshold: Threshold = None,
+    no_retrieval: NoRetrieval = False,
+    store: Store = None,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a job file into judged pictures. The same file again does only what is left."""
+    from flows.batch import run_batch
+    from pipeline.intake.reader import Overrides
+    from pipeline.settings import load_settings
+
+    summary = run_batch(
+        jobs,
+        run,
+        Overrides(
+            candidates=candidates,
+            threshold=threshold,
+            collection=collection,
+            retrieval=not no_retrieval,
+        ),
+        load_settings(store=store, profile=profile),
+    )
+    _answer(summary, as_json)
+    if summary["failed"]:
+        raise typer.Exit(FAILED_ROWS)
+
+
+@app.command()
+def check(
+    jobs: JobFile,
+    collection: Collection = None,
+    candidates: Candidates = None,
+    threshold: Threshold = None,
+    no_retrieval: NoRetrieval = False,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Look a job file over without rendering: its bad rows, its models, and how much work it is."""
+    from flows.checking import check_jobs
+    from pipeline.intake.reader import Overrides
+    from pipeline.settings import load_settings
+
+    report = check_jobs(
+        jobs,
+        Overrides(
+            candidates=candidates,
+            threshold=threshold,
+            collection=collection,
+            retrieval=not no_retrieval,
+        ),
+        load_settings(profile=profile),
+    )
+    _answer(report, as_json)
+
+
+@app.command()
+def ingest(
+    path: Annotated[Path, typer.Argument(help="JSONL or Markdown, a file or a folder.")],
+    collection: Annotated[str, typer.Option(help="Collection to put the passages into.")],
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Put texts into the knowledge base. Doing it again changes nothing."""
+    from flows.knowledge import ingest_path
+    from pipeline.settings import load_settings
+
+    _answer(ingest_path(path, collection, load_settings(profile=profile)), as_json)
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(help="Default: the latest run.")] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """How a run stands, counted from its records."""
+    from flows.publish import status_of
+    from pipeline.settings import load_settings
+
+    _answer(status_of(load_settings(store=store), run), as_json)
+
+
+@app.command()
+def gallery(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Make a run's manifest and gallery again from its records."""
+    from flows.publish import republish
+    from pipeline.settings import load_settings
+
+    _answer(republish(load_settings(store=store), run), as_json)
+
+
+@app.command()
+def reproduce(
+    record: Annotated[str, typer.Argument(help="A record's path or s3:// address, or RUN/JOB.")],
+    out: Annotated[Path | None, typer.Option(help="Write the new picture here (PNG).")] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Render a record's winner again and compare it with the stored picture."""
+    from flows.reproduce import reproduce_record
+    from pipeline.settings import load_settings
+
+    report = reproduce_record(record, load_settings(store=store), out)
+    _answer(report, as_json)
+    if not report["equal"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def worker() -> None:
+    """Work on the runs of the Redis that PRESSRUN_REDIS_URL names, until stopped."""
+    from pipeline.settings import load_settings
+    from workers.worker import serve
+
+    serve(load_settings())
+
+
+@app.command()
+def doctor(profile: ProfileName = None, as_json: Json = False) -> None:
+    """Try every part that the settings name, and say what is wrong with those that fail."""
+    from flows.doctor import examine
+    from pipeline.settings import load_settings
+
+    report = examine(load_settings(profile=profile))
+    _answer(report, as_json)
+    if not report["healthy"]:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """The `pressrun` command: errors of ours are one clear line, not a traceback."""
+    try:
+        app()
+    except PressrunError as error:
+        _stop(str(error), 1)
+    except KeyboardInterrupt:
+        _stop(
+            "Interrupted. What is done is kept; the same command goes on with the rest.",
+            INTERRUPTED,
+        )
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    console.print(message, style="bold red", markup=False, highlight=False)
+    sys.exit(code)
+
+
+def _answer(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report))
+        return
+    from flows.reports import show
+
+    show(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Tries every part that the settings name."""
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from flows.local import redis_binary
+from pipeline.assemble import model_digests, open_knowledge, open_store
+from pipeline.errors import PressrunError
+from pipeline.knowledge.client import collections
+from pipeline.models import Models
+from pipeline.settings import Settings
+from workers.queue import Queue
+
+PROBE = "doctor-probe"
+
+
+def examine(settings: Settings) -> dict[str, Any]:
+    """One line for each part: what it is, or what is wrong with it and what to do."""
+    parts: dict[str, Callable[[], str]] = {
+        "pressrun": lambda: f"{version('pressrun')} on Python {platform.python_version()}",
+        "profile": lambda: settings.chosen_profile.name,
+        "models": lambda: _models(settings),
+        "device": lambda: _device(settings),
+        "store": lambda: _store(settings),
+        "redis": lambda: _redis(settings),
+        "workers": lambda: _workers(settings),
+        "knowledge": lambda: _knowledge(settings),
+    }
+    findings = {name: _try(part) for name, part in parts.items()}
+    healthy = not any(text.startswith("PROBLEM") for text in findings.values())
+    return {**findings, "healthy": healthy}
+
+
+def _try(part: Callable[[], str]) -> str:
+    try:
+        return part()
+    except PressrunError as error:
+        return f"PROBLEM: {error}"
+
+
+def _models(settings: Settings) -> str:
+    digests = model_digests(settings, settings.chosen_profile)
+    return ", ".join(f"{role} {digest[:8]}" for role, digest in digests.items()) or "none needed"
+
+
+def _device(settings: Settings) -> str:
+    return Models(settings.models, settings.device).device
+
+
+def _store(settings: Settings) -> str:
+    store = open_store(settings)
+    store.put(PROBE, b"pressrun", content_type="text/plain")
+    store.delete(PROBE)
+    return f"{settings.store}, writable"
+
+
+def _redis(settings: Settings) -> str:
+    if not settings.redis_url:
+        return f"private, {redis_binary()}"
+    Queue.connect(settings.redis_url)
+    return "answers"
+
+
+def _workers(settings: Settings) -> str:
+    if not settings.redis_url:
+        return "one is started with each run"
+    names = Queue.connect(settings.redis_url).workers()
+    return ", ".join(names) or "none listens: one is started with each run"
+
+
+def _knowledge(settings: Settings) -> str:
+    return ", ".join(collections(open_knowledge(settings))) or "no collections yet"

@@ -1,0 +1,98 @@
+"""The Prefect flow of a batch: open the run, work through its shards, publish."""
+
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows import artifacts
+from flows.dispatch import Dispatcher
+from flows.opening import open_run
+from flows.progress import RunProgress
+from flows.publish import publish
+from pipeline.assemble import open_books
+from pipeline.intake.reader import Overrides
+from pipeline.job import BadRow, Job, RunSpec
+from pipeline.settings import load_settings
+from pipeline.storing.books import RunBooks
+from workers.queue import Queue
+
+AT_ONCE = 2  # shards in work: the second fills the window while the first one drains
+
+
+RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(AT_ONCE))
+
+
+@flow(name="pressrun", flow_run_name="{run}", task_runner=RUNNER)
+def generate(jobs: Path, run: str, overrides: Overrides) -> dict[str, Any]:
+    """Turn a job file into pictures; answers the summary of the run.
+
+    Rows that already have a record in this run are not made again. Where things are comes from
+    the PRESSRUN_ environment variables of the process that the flow runs in.
+    """
+    start = time.monotonic()
+    settings = load_settings()
+    books = open_books(settings, run)
+    queue = Queue.connect(settings.redis_url)
+    spec = task(name="open", cache_policy=NO_CACHE)(open_run)(jobs, overrides, settings, books)
+    queue.reopen(spec.run, spec.edition)
+    dispatcher = Dispatcher(queue, books, spec.edition, settings.window // AT_ONCE)
+    try:
+        with RunProgress(spec.run, spec.rows) as progress:
+            _work_through(spec, Shards(books, dispatcher, progress))
+    except BaseException:
+        dispatcher.stop()
+        queue.cancel(spec.run, spec.edition)
+        raise
+    summary = publish(books, spec, time.monotonic() - start)
+    artifacts.show_summary(summary)
+    return summary
+
+
+class Shards:
+    """The shards of a run, and which jobs need no more work."""
+
+    def __init__(self, books: RunBooks, dispatcher: Dispatcher, progress: RunProgress) -> None:
+        self._books, self._dispatcher, self._progress = books, dispatcher, progress
+        self._settled = set(books.recorded())
+        self._lock = threading.Lock()
+
+    def work(self, part: int) -> int:
+        """Take a shard's rows to their outcomes; answers how many jobs were sent."""
+        rows = self._books.part(part)
+        jobs = self._claim(rows)
+        self._progress.skip(len(rows) - len(jobs))
+        self._dispatcher.work(part, jobs, self._progress.count)
+        return len(jobs)
+
+    def _claim(self, rows: list[Job | BadRow]) -> list[Job]:
+        """The jobs that nobody has done or claimed; equal rows are one job."""
+        jobs = []
+        with self._lock:
+            for row in rows:
+                if isinstance(row, Job) and row.id not in self._settled:
+                    self._settled.add(row.id)
+                    jobs.append(row)
+        return jobs
+
+
+def _work_through(spec: RunSpec, shards: Shards) -> None:
+    flying = deque[PrefectFuture[int]]()
+    for part in range(1, spec.parts + 1):
+        if len(flying) == AT_ONCE:
+            flying.popleft().result()
+        flying.append(work_on_shard.submit(part, shards))
+    for future in flying:
+        future.result()
+
+
+@task(name="shard", task_run_name="shard {part}", cache_policy=NO_CACHE)
+def work_on_shard(part: int, shards: Shards) -> int:
+    """One shard as one task run; answers how many jobs were sent."""
+    return shards.work(part)

@@ -1,0 +1,48 @@
+"""Brings texts into the knowledge base, and checks that a collection is there."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pipeline.assemble import make_embedder, open_knowledge
+from pipeline.errors import ConfigError
+from pipeline.knowledge.client import collections
+from pipeline.knowledge.ingest import ingest
+from pipeline.settings import Settings
+
+
+def ingest_path(path: Path, collection: str, settings: Settings) -> dict[str, Any]:
+    """Make a collection hold what a file or folder says; answers what changed."""
+    embedder = make_embedder(settings, settings.chosen_profile)
+    client = open_knowledge(settings)
+    columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(f"{collection}: 0 passages")
+
+            def advance(passages: int) -> None:
+                bar.advance(task, passages)
+                done = int(bar.tasks[0].completed)
+                bar.update(task, description=f"{collection}: {done} passages")
+
+            report = ingest(client, path, collection, embedder, advance)
+    finally:
+        client.close()
+    return {"collection": collection, **report.model_dump(mode="json")}
+
+
+def require_collection(name: str, settings: Settings) -> None:
+    """Raises ConfigError when the knowledge base has no such collection."""
+    client = open_knowledge(settings)
+    try:
+        known = collections(client)
+    finally:
+        client.close()
+    if name not in known:
+        there = ", ".join(known) or "none yet"
+        raise ConfigError(
+            f"No collection {name!r} in the knowledge base (there are: {there}). "
+            f"Make it with: pressrun ingest PATH --collection {name}"
+        )

@@ -1,0 +1,66 @@
+"""Makes a recorded picture again."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.assemble import Assembly, open_books
+from pipeline.errors import RunError
+from pipeline.job import Outcome
+from pipeline.run import order_for
+from pipeline.settings import Settings
+from pipeline.storing.books import RunBooks
+from pipeline.storing.pictures import decode, encode
+
+TOLERANCE = 2 / 255
+RECORD = re.compile(r"(?P<store>.*?)/?runs/(?P<run>[^/]+)/records/(?P<job>[^/]+)\.json$")
+
+
+def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[str, Any]:
+    """Render the winner of a record again; answers how far it is from the stored picture.
+
+    `difference` is the largest absolute difference of any value, in 0..1; `equal` is whether it
+    is within 2/255. A lossy stored picture is compared as it is. Raises RunError.
+    """
+    settings, run, job_id = _locate(record, settings)
+    books = open_books(settings, run)
+    outcome = books.outcome(job_id)
+    if outcome is None:
+        raise RunError(f"Run {run} has no record of job {job_id}.")
+    stored = _stored_picture(books, outcome)
+    again = _render(outcome, settings, books)
+    if out:
+        out.write_bytes(encode(again, "png", ""))
+    difference = float(np.abs(stored - np.round(again * 255) / 255).max())
+    return {
+        "run": run,
+        "job_id": job_id,
+        "seed": outcome.seed,
+        "difference": round(difference, 5),
+        "equal": difference <= TOLERANCE,
+    }
+
+
+def _locate(record: str, settings: Settings) -> tuple[Settings, str, str]:
+    if found := RECORD.match(record):
+        store = found["store"] or ("/" if record.startswith("/") else ".")
+        return settings.model_copy(update={"store": store}), found["run"], found["job"]
+    run, _, job_id = record.partition("/")
+    if not job_id:
+        raise RunError(f"{record!r} is neither a record's address nor RUN/JOB.")
+    return settings, run, job_id
+
+
+def _stored_picture(books: RunBooks, outcome: Outcome) -> Any:
+    if not outcome.image:
+        raise RunError(f"Job {outcome.job_id} ended as {outcome.verdict} and kept no picture.")
+    return decode(books.blob(outcome.image.path))
+
+
+def _render(outcome: Outcome, settings: Settings, books: RunBooks) -> Any:
+    if not (outcome.job and outcome.brief and outcome.seed is not None):
+        raise RunError(f"The record of job {outcome.job_id} does not say how it was rendered.")
+    renderer = Assembly(settings).renderer(books.spec())
+    return renderer.render(order_for(outcome.job, outcome.brief, (outcome.seed,)))[0]

@@ -1,0 +1,144 @@
+"""The only place that picks implementations. What needs torch is imported where it is made."""
+
+from functools import cache
+from pathlib import Path
+
+from qdrant_client import QdrantClient
+
+from pipeline.errors import ConfigError
+from pipeline.guarding.terms import TermGuard
+from pipeline.job import RunSpec
+from pipeline.knowledge.client import open_client
+from pipeline.knowledge.embedding import Embedder, open_embedder
+from pipeline.knowledge.retriever import QdrantRetriever
+from pipeline.models import Models, digest, role_folders, verify
+from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
+from pipeline.settings import (
+    JudgeProfile,
+    Profile,
+    RendererProfile,
+    RetrievalProfile,
+    Settings,
+    WriterProfile,
+)
+from pipeline.storing.books import RunBooks
+from pipeline.storing.folder import FolderStore
+
+
+class Assembly:
+    """The implementations of one process, each made once and shared by every run it meets."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._store = open_store(settings)
+        self._models = Models(settings.models, settings.device)
+        self._retriever = cache(self._make_retriever)
+        self._writer = cache(self._make_writer)
+        self._renderer = cache(self._make_renderer)
+        self._scorer = cache(self._make_scorer)
+
+    def books(self, run: str) -> RunBooks:
+        """The books of one run."""
+        return RunBooks(self._store, run, self._settings.image_format)
+
+    def renderer(self, spec: RunSpec) -> Renderer:
+        """A run's renderer alone, without the rest of its models. Raises ModelError."""
+        return self._renderer(Profile.model_validate(spec.profile).renderer)
+
+    def stages(self, spec: RunSpec) -> Stages:
+        """The stages of a run, by the profile that its spec holds. Raises ModelError."""
+        profile = Profile.model_validate(spec.profile)
+        return Stages(
+            guard=TermGuard(profile.guard.blocked_terms),
+            retriever=self._retriever(profile.retrieval),
+            writer=self._writer(profile.writer),
+            renderer=self._renderer(profile.renderer),
+            scorer=self._scorer(profile.judge),
+            books=self.books(spec.run),
+            run=spec.run,
+            judge_against=profile.judge.against,
+            models=spec.models,
+        )
+
+    def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
+        embedder = open_embedder(profile.embedding, self._models)
+        return QdrantRetriever(open_knowledge(self._settings), embedder, profile)
+
+    def _make_writer(self, profile: WriterProfile) -> Writer:
+        match profile.kind:
+            case "local":
+                from pipeline.writing.local import LocalWriter
+
+                return LocalWriter(self._models, profile)
+            case "endpoint":
+                from pipeline.writing.endpoint import EndpointWriter
+
+                settings = self._settings
+                return EndpointWriter(profile, settings.writer_url, settings.writer_api_key)
+            case "template":
+                from pipeline.writing.template import TemplateWriter
+
+                return TemplateWriter(profile)
+
+    def _make_renderer(self, profile: RendererProfile) -> Renderer:
+        match profile.kind:
+            case "diffusers":
+                from pipeline.rendering.diffusers import DiffusersRenderer
+
+                return DiffusersRenderer(self._models, profile)
+            case "a1111":
+                from pipeline.rendering.a1111 import A1111Renderer
+
+                settings = self._settings
+                return A1111Renderer(
+                    settings.a1111_url, settings.a1111_auth.get_secret_value(), profile
+                )
+
+    def _make_scorer(self, profile: JudgeProfile) -> Scorer:
+        from pipeline.judging.clip import ClipScorer
+
+        return ClipScorer(self._models, profile)
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name. Raises ConfigError and StoreError."""
+    if not settings.store.startswith("s3://"):
+        return FolderStore(Path(settings.store))
+    from pipeline.storing.s3 import S3Store
+
+    bucket, _, prefix = settings.store.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise ConfigError(f"PRESSRUN_STORE: {settings.store!r} names no bucket")
+    return S3Store(bucket, prefix, settings.s3_endpoint_url, settings.s3_region)
+
+
+def open_books(settings: Settings, run: str) -> RunBooks:
+    """The books of one run."""
+    return RunBooks(open_store(settings), run, settings.image_format)
+
+
+def open_knowledge(settings: Settings) -> QdrantClient:
+    """The knowledge base that the settings name. Raises ConfigError and Unavailable."""
+    key = settings.qdrant_api_key.get_secret_value()
+    return open_client(settings.qdrant_url, key, settings.home / "knowledge")
+
+
+def make_embedder(settings: Settings, profile: Profile) -> Embedder:
+    """What turns texts into vectors under a profile. Raises ModelError."""
+    return open_embedder(profile.retrieval.embedding, Models(settings.models, settings.device))
+
+
+def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
+    """See that every model the profile needs can be used, without loading any; role to folder.
+
+    Raises ModelError for a model that is missing, pickled or truncated.
+    """
+    folders = role_folders(profile, settings.models)
+    for role, folder in folders.items():
+        verify(folder, role)
+    return folders
+
+
+def model_digests(settings: Settings, profile: Profile) -> dict[str, str]:
+    """Role to digest of every model the profile needs. Raises ModelError."""
+    return {role: digest(folder) for role, folder in check_models(settings, profile).items()}

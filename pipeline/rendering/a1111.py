@@ -1,0 +1,142 @@
+"""Renders on a server with AUTOMATIC1111's `txt2img`, such as the WebUI itself, Forge or SD.Next.
+
+The interface is the WebUI's own: a request for n pictures from seed s uses s, s+1, …, s+n-1.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+from tenacity import (
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from pipeline.errors import JobError, Unavailable
+from pipeline.job import Order, Picture
+from pipeline.metering import charge
+from pipeline.rendering.answers import read_answer
+from pipeline.settings import RendererProfile
+
+ATTEMPTS = 4
+ROOM = 1 << 20
+"""Bytes of an answer besides its pictures."""
+
+
+class _Hiccup(Unavailable):
+    """The A1111 server did not answer; check that it runs with --api, at PRESSRUN_A1111_URL."""
+
+
+class A1111Renderer:
+    """Sends one request for each row of consecutive seeds; `auth` is `user:password` or empty."""
+
+    def __init__(self, url: str, auth: str, profile: RendererProfile) -> None:
+        user, _, password = auth.partition(":")
+        self._client = httpx.Client(
+            base_url=url.rstrip("/"),
+            auth=(user, password) if auth else None,
+            timeout=httpx.Timeout(profile.timeout, connect=10.0),
+        )
+        self._profile = profile
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        """One picture per seed, in order. Raises JobError for a request that the server refuses
+        or answers with something else, and Unavailable when it does not answer.
+        """
+        start = time.perf_counter()
+        pictures = [
+            picture
+            for seeds in rows_of_seeds(order.seeds, self._profile.batch)
+            for picture in self._request(order.model_copy(update={"seeds": seeds}))
+        ]
+        charge("renderer", time.perf_counter() - start)
+        return pictures
+
+    def _request(self, order: Order) -> list[Picture]:
+        return read_answer(self._post(request_body(order, self._profile), _cap(order)), order)
+
+    @retry(
+        retry=retry_if_exception_type(_Hiccup),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.25, max=8),
+        reraise=True,
+    )
+    def _post(self, body: dict[str, Any], cap: int) -> bytes:
+        try:
+            with self._client.stream("POST", "/sdapi/v1/txt2img", json=body) as answer:
+                content = _read(answer, cap)
+        except httpx.ReadTimeout as error:
+            # it may still be rendering: asking again would only add to its load
+            raise Unavailable(f"no pictures within {self._profile.timeout:g} s") from error
+        except httpx.TransportError as error:
+            raise _Hiccup(type(error).__name__) from error
+        _check_status(answer.status_code, content)
+        return content
+
+
+def rows_of_seeds(seeds: Sequence[int], limit: int) -> Iterator[tuple[int, ...]]:
+    """The seeds in order, in rows of at most `limit` that each count up by one."""
+    row: list[int] = []
+    for seed in seeds:
+        if row and (seed != row[-1] + 1 or len(row) == limit):
+            yield tuple(row)
+            row = []
+        row.append(seed)
+    if row:
+        yield tuple(row)
+
+
+def request_body(order: Order, profile: RendererProfile) -> dict[str, Any]:
+    """What `txt2img` is sent for an order with consecutive seeds."""
+    body: dict[str, Any] = {
+        "prompt": order.prompt,
+        "negative_prompt": order.negative,
+        "width": order.width,
+        "height": order.height,
+        "steps": order.steps,
+        "cfg_scale": order.guidance,
+        "seed": order.seeds[0],
+        "batch_size": len(order.seeds),
+        "n_iter": 1,
+        "save_images": False,
+        "send_images": True,
+        "override_settings": {"return_grid": False},
+        "override_settings_restore_afterwards": False,
+    }
+    if profile.scheduler:
+        body["sampler_name"] = profile.scheduler
+    if profile.model:
+        body["override_settings"]["sd_model_checkpoint"] = profile.model
+    return body
+
+
+def _cap(order: Order) -> int:
+    """Bytes that an honest answer stays below: base64 of uncompressed pictures, twice over."""
+    return ROOM + len(order.seeds) * order.width * order.height * 8
+
+
+def _read(answer: httpx.Response, cap: int) -> bytes:
+    content = bytearray()
+    for chunk in answer.iter_bytes():
+        content += chunk
+        if len(content) > cap:
+            raise JobError(f"the A1111 server answered with more than {cap} bytes")
+    return bytes(content)
+
+
+def _check_status(status: int, content: bytes) -> None:
+    if status == httpx.codes.OK:
+        return
+    said = content[:200].decode(errors="replace")
+    if status >= 500 or status in (408, 425, 429):
+        raise _Hiccup(f"It said {status}: {said}")
+    if status in (401, 403):
+        raise Unavailable(
+            f"The A1111 server refused the credentials; set PRESSRUN_A1111_AUTH ({status})"
+        )
+    if status == 404:
+        raise Unavailable("The A1111 server has no txt2img; start it with --api")
+    raise JobError(f"the A1111 server refused the request with {status}: {said}")

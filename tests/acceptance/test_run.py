@@ -1,0 +1,143 @@
+"""The main job, embedded, through the command line: one small batch, looked at from all sides."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.commandline import answer, pressrun
+
+pytestmark = pytest.mark.slow
+
+KNOWLEDGE = Path("examples/shapes/knowledge/brands.jsonl").resolve()
+JOBS = """id,keywords,candidates,seed,meta.product
+plain,red circle on white,2,,
+brand,Fjordbrygg logo,4,,scale
+style,{blue|green} star on black,2,7,
+broken,green heart,many,,
+again,red circle on white,2,,
+again,red circle on white,2,,
+"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a job file and an ingested knowledge base."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "jobs.csv").write_text(JOBS, encoding="utf-8")
+    report = answer(pressrun("ingest", str(KNOWLEDGE), "--collection", "b", "--json", cwd=folder))
+    assert report["added"] == len(KNOWLEDGE.read_text(encoding="utf-8").splitlines())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def summary(desk: Path) -> dict[str, Any]:
+    """What the first run of the job file answered."""
+    done = pressrun(
+        "run", "jobs.csv", "--run", "first", "--collection", "b", "--threshold", "0.2", "--json",
+        cwd=desk,
+    )  # fmt: skip
+    return answer(done)
+
+
+@pytest.fixture(scope="module")
+def lines(desk: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The run's manifest."""
+    return list(pq.read_table(Path(desk, summary["folder"], "manifest.parquet")).to_pylist())
+
+
+def test_every_row_has_one_outcome(summary: dict[str, Any], lines: list[dict[str, Any]]) -> None:
+    kinds = ("accepted", "below_gate", "invalid", "blocked", "failed")
+    assert summary["rows"] == sum(summary[kind] for kind in kinds) == 6
+    assert (summary["invalid"], summary["failed"]) == (1, 0)
+    assert [line["row"] for line in lines] == [2, 3, 4, 5, 6, 7]
+    assert lines[4]["job_id"] == lines[5]["job_id"]
+
+
+def test_a_bad_row_says_where_and_why(lines: list[dict[str, Any]]) -> None:
+    bad = lines[3]
+    assert (bad["row"], bad["outcome"], bad["image"]) == (5, "invalid", None)
+    assert "candidates" in bad["reason"]
+    assert "many" in bad["reason"]
+
+
+def test_a_record_is_a_receipt(
+    desk: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
+) -> None:
+    folder, brand = Path(desk, summary["folder"]), lines[1]
+    record = json.loads((folder / "records" / f"{brand['job_id']}.json").read_text())
+    texts = [passage["text"] for passage in record["context"]["passages"]]
+    assert any("star, white on teal" in text for text in texts)
+    assert all(passage["source"] for passage in record["context"]["passages"])
+    assert record["job"]["meta"] == {"product": "scale"}
+    assert {"writer", "renderer", "judge"} <= set(record["models"])
+    assert {"writer", "renderer", "judge"} <= set(record["device_seconds"])
+    assert len(record["candidates"]) == 4
+    best = max(c["score"]["calibrated"] for c in record["candidates"])
+    assert brand["score"] == best
+    assert brand["seed"] == record["job"]["seed"] + record["winner"]
+
+
+def test_a_picture_says_how_it_was_made(
+    desk: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
+) -> None:
+    kept = next(line for line in lines if line["image"])
+    with Image.open(Path(desk, summary["folder"], kept["image"])) as picture:
+        assert picture.size == (64, 64)
+        assert kept["prompt"] in picture.info["parameters"]
+        assert f"Seed: {kept['seed']}" in picture.info["parameters"]
+        assert "trainedAlgorithmicMedia" in str(picture.info)
+
+
+def test_the_gallery_is_there(desk: Path, summary: dict[str, Any]) -> None:
+    page = Path(desk, summary["gallery"])
+    assert "Fjordbrygg" in page.read_text(encoding="utf-8")
+
+
+def test_a_winner_can_be_made_again(
+    desk: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
+) -> None:
+    record = f"{summary['folder']}/records/{lines[1]['job_id']}.json"
+    report = answer(pressrun("reproduce", record, "--out", "again.png", "--json", cwd=desk))
+    assert report["equal"]
+    assert report["difference"] <= 2 / 255
+    assert (desk / "again.png").is_file()
+
+
+def test_status_counts_from_the_records(desk: Path, summary: dict[str, Any]) -> None:
+    for arguments in (("status", "first"), ("status",)):
+        report = answer(pressrun(*arguments, "--json", cwd=desk))
+        assert report == {name: summary[name] for name in report}
+
+
+def test_an_edited_file_renders_only_what_changed(desk: Path, summary: dict[str, Any]) -> None:
+    records = Path(desk, summary["folder"], "records")
+    before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    edited = JOBS.replace("many", "1").replace("{blue|green} star", "yellow star")
+    (desk / "edited.csv").write_text(edited, encoding="utf-8")
+    done = pressrun(
+        "run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2", "--json",
+        cwd=desk,
+    )  # fmt: skip
+    assert answer(done)["invalid"] == 0
+    after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 2
+
+
+def test_mistakes_get_one_clear_line(desk: Path) -> None:
+    for arguments, complaint in (
+        (("run", "nothere.csv"), "nothere.csv"),
+        (("run", "jobs.csv", "--collection", "nope"), "nope"),
+        (("run", "jobs.csv", "--profile", "nope"), "nope"),
+        (("run", "jobs.csv", "--run", "../up"), "../up"),
+        (("status", "nope"), "nope"),
+        (("reproduce", "first/nope"), "nope"),
+    ):
+        done = pressrun(*arguments, "--json", cwd=desk)
+        assert done.returncode in (1, 2)
+        assert complaint in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,69 @@
+"""The same command line against real servers: Redis by URL, S3, a Prefect server with its UI."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+
+from tests.commandline import answer, pressrun
+from tests.servers import rclone_s3
+
+pytestmark = pytest.mark.slow
+
+SHARD, ROWS = 2, 5
+
+
+@pytest.fixture(scope="module")
+def connected(
+    desk: Path, redis_server: str, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """A finished run against real servers: its summary, an S3 client, and Prefect's address."""
+    jobs = "".join(f"{{red|blue|green}} circle on white number {n}\n" for n in range(ROWS))
+    (desk / "jobs.csv").write_text("keywords\n" + jobs, encoding="utf-8")
+    with rclone_s3(tmp_path_factory.mktemp("bucket-root")) as server:
+        s3 = boto3.client("s3", **server.client)
+        s3.create_bucket(Bucket="pictures")
+        done = pressrun(
+            "run", "jobs.csv", "--run", "connected", "--candidates", "1", "--json", cwd=desk,
+            settings={
+                "PRESSRUN_REDIS_URL": redis_server,
+                "PRESSRUN_STORE": "s3://pictures/team",
+                "PRESSRUN_S3_ENDPOINT_URL": server.endpoint,
+                "PRESSRUN_SHARD": str(SHARD),
+                "PREFECT_API_URL": prefect_server,
+                **server.environment,
+            },
+        )  # fmt: skip
+        yield answer(done), s3, prefect_server
+        for secret in server.environment.values():
+            assert secret not in done.stderr
+
+
+def test_pictures_and_records_are_in_the_bucket(connected: Any) -> None:
+    summary, s3, _ = connected
+    listed = s3.list_objects_v2(Bucket="pictures", Prefix="team/runs/connected/")["Contents"]
+    keys = [entry["Key"].removeprefix("team/runs/connected/") for entry in listed]
+    records = [key for key in keys if key.startswith("records/")]
+    assert len(records) == ROWS
+    assert {"run.json", "manifest.parquet", "gallery/index.html"} <= set(keys)
+    body = s3.get_object(Bucket="pictures", Key=f"team/runs/connected/{records[0]}")["Body"]
+    record = json.loads(body.read())
+    assert record["image"]["path"] in keys
+    assert summary["folder"].endswith("team/runs/connected")
+
+
+def test_prefect_shows_the_run_its_shards_progress_and_summary(connected: Any) -> None:
+    _, _, api = connected
+    flows = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    assert [(run["name"], run["state"]["type"]) for run in flows] == [("connected", "COMPLETED")]
+    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    shards = {run["name"]: run["state"]["type"] for run in tasks if "shard" in run["name"]}
+    assert shards == {f"shard {n}": "COMPLETED" for n in (1, 2, 3)}
+    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+    found = {artifact["key"]: artifact for artifact in artifacts}
+    assert found["connected-progress"]["data"] == 100.0
+    assert "accepted" in found["connected-summary"]["data"]
+    assert "gallery/index.html" in found["connected-gallery"]["data"]

@@ -1,0 +1,113 @@
+"""A run's books in a folder, and the makings of records."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.job import (
+    Brief,
+    CandidateRecord,
+    Context,
+    Job,
+    Outcome,
+    Passage,
+    Picture,
+    RunSpec,
+    Score,
+    Verdict,
+)
+from pipeline.storing.books import RunBooks
+from pipeline.storing.folder import FolderStore
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    return RunSpec(
+        run="demo",
+        job_file="jobs.csv",
+        job_file_digest="0" * 24,
+        rows=0,
+        parts=0,
+        profile={"renderer": {"model": "diffusion", "scheduler": "EulerDiscreteScheduler"}},
+        models={"renderer": "0123456789abcdef"},
+        created_at="2026-01-01T00:00:00+00:00",
+        version="0.1.0",
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path)
+
+
+@pytest.fixture
+def books(store: FolderStore, spec: RunSpec) -> RunBooks:
+    books = RunBooks(store, "demo")
+    books.write_spec(spec)
+    return books
+
+
+@pytest.fixture
+def make_job() -> Callable[..., Job]:
+    def make(job_id: str = "job", row: int = 2, **fields: Any) -> Job:
+        return Job.model_validate(
+            {
+                "id": job_id,
+                "row": row,
+                "keywords": "red circle",
+                "candidates": 2,
+                "threshold": 0.5,
+                "width": 64,
+                "height": 64,
+                "steps": 20,
+                "guidance": 4.0,
+                "seed": 7,
+                "k": 1,
+                "mode": "generated",
+                "contest": "best_of",
+                "wave": 1,
+            }
+            | fields
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_outcome() -> Callable[..., Outcome]:
+    def make(job: Job, **fields: Any) -> Outcome:
+        return Outcome.model_validate(
+            {
+                "run": "demo",
+                "job_id": job.id,
+                "verdict": Verdict.ACCEPTED,
+                "job": job,
+                "row": job.row,
+                "keywords": job.keywords,
+                "context": Context(passages=(Passage(id="p", text="t", source="s.md", score=1),)),
+                "brief": Brief(text="A circle.", prompt="a red circle", negative="blur"),
+                "candidates": (
+                    CandidateRecord(index=0, seed=7, score=Score(raw=0.1, calibrated=0.2)),
+                    CandidateRecord(index=1, seed=8, score=Score(raw=0.3, calibrated=0.9)),
+                ),
+                "winner": 1,
+                "models": {"renderer": "0123456789abcdef"},
+                "seconds": {"write": 0.5, "render": 1.0},
+                "device_seconds": {"renderer": 0.25},
+                "attempt": "first",
+                "version": "0.1.0",
+            }
+            | fields
+        )
+
+    return make
+
+
+@pytest.fixture
+def picture() -> Picture:
+    """A picture with every brightness in each channel."""
+    ramp = np.linspace(0, 1, 64, dtype=np.float32)
+    return np.stack(np.broadcast_arrays(ramp[None, :], ramp[:, None], ramp[::-1, None]), axis=2)

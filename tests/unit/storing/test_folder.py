@@ -1,0 +1,74 @@
+"""A folder as a store: whole files or none."""
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import StoreError
+from pipeline.storing.folder import FolderStore
+
+
+def test_a_write_that_fails_leaves_the_old_blob_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a/key", b"old", content_type="x")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left"):
+        store.put("a/key", b"new", content_type="x")
+    assert store.get("a/key") == b"old"
+    assert os.listdir(tmp_path / "a") == ["key"]  # noqa: PTH208 - names with dots too
+
+
+def test_a_file_left_half_written_is_no_blob(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a/key", b"x", content_type="x")
+    (tmp_path / "a" / ".half").write_bytes(b"")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "x").write_bytes(b"")
+    assert list(store.keys("")) == ["a/key"]
+
+
+def test_files_are_readable_by_the_others_that_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        FolderStore(tmp_path).put("key", b"x", content_type="x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_where_a_folder_should_be_is_an_error(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a", b"x", content_type="x")
+    with pytest.raises(StoreError, match="cannot write"):
+        store.put("a/b", b"x", content_type="x")
+
+
+def test_keys_come_before_later_folders_are_read(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a/1", b"x", content_type="x")
+    store.put("b/1", b"x", content_type="x")
+    keys = store.keys("")
+    assert list(islice(keys, 1)) == ["a/1"]
+    store.put("b/2", b"x", content_type="x")
+    assert list(keys) == ["b/1", "b/2"]
+
+
+def test_an_empty_store_has_no_keys(tmp_path: Path) -> None:
+    assert list(FolderStore(tmp_path / "none").keys("")) == []
+
+
+def test_address_does_not_depend_on_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = FolderStore(Path("out"))
+    monkeypatch.chdir("/")
+    assert store.address("a/b") == str(tmp_path / "out" / "a" / "b")

@@ -1,0 +1,77 @@
+"""What one worker process holds: the implementations, and the runs it has met."""
+
+import logging
+import threading
+from functools import lru_cache
+
+from pipeline.assemble import Assembly
+from pipeline.errors import PressrunError, Unavailable
+from pipeline.job import BadRow, Job, Outcome
+from pipeline.ports import Stages
+from pipeline.run import failed, run_job
+from pipeline.settings import Settings
+from workers.queue import Message, Queue
+
+log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Executes jobs in this process; called from every thread of the pool."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._assembly = Assembly(settings)
+        self._queue = Queue.connect(settings.redis_url)
+        self._loading = threading.Lock()
+        self._stages = lru_cache(maxsize=8)(self._read_stages)
+        self._part = lru_cache(maxsize=8)(self._read_part)
+
+    def execute(self, message: Message) -> None:
+        """Take one job to its outcome and announce it.
+
+        Does nothing for a run that was cancelled or submitted again as another edition. Raises
+        Unavailable when a service does not answer, for the job to be tried again.
+        """
+        if self._queue.is_cancelled(message.run, message.edition):
+            return
+        try:
+            found = self._find(message)
+        except Unavailable:
+            raise
+        except PressrunError as error:
+            log.exception("this worker cannot work on run %s", message.run)
+            self._queue.complain(message.run, str(error))
+            return
+        if found:
+            self._queue.announce(_outcome(*found))
+
+    def give_up(self, message: Message, reason: str) -> None:
+        """Record a job as failed after its last try."""
+        if found := self._find(message):
+            self._queue.announce(failed(*found, reason))
+
+    def _find(self, message: Message) -> tuple[Job, Stages] | None:
+        """The message's job and its stages; None when its edition is over."""
+        with self._loading:
+            stages = self._stages(message.run, message.edition)
+            jobs = self._part(message.run, message.edition, message.part) if stages else {}
+        job = jobs.get(message.job)
+        return (job, stages) if job and stages else None
+
+    def _read_stages(self, run: str, edition: str) -> Stages | None:
+        spec = self._assembly.books(run).spec()
+        return self._assembly.stages(spec) if spec.edition == edition else None
+
+    def _read_part(self, run: str, edition: str, part: int) -> dict[str, Job]:
+        del edition  # only keys the cache: an edited file rewrites the parts
+        rows = self._assembly.books(run).part(part)
+        return {row.id: row for row in rows if not isinstance(row, BadRow)}
+
+
+def _outcome(job: Job, stages: Stages) -> Outcome:
+    try:
+        return run_job(job, stages)
+    except Unavailable:
+        raise
+    except Exception as error:
+        log.exception("job %s of run %s", job.id, stages.run)
+        return failed(job, stages, f"{type(error).__name__}: {error}")
