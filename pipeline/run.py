@@ -129,6 +129,6 @@ def _receipt(
         seconds=meter.wall,
         device_seconds=meter.device,
         attempt=uuid.uuid4().hex,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         version=version("pressrun"),
     )

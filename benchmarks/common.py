@@ -1,0 +1,41 @@
+"""What the benchmarks share: the command line under test, and how figures are shown."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "shapes"
+
+
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """A parser with what every benchmark takes."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    return parser
+
+
+def pressrun(*words: str, desk: Path) -> dict[str, Any]:
+    """Run a pressrun command in the folder `desk`; answers its JSON. Progress goes to stderr."""
+    command = [sys.executable, "-m", "flows.cli", *words, "--json"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=desk, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def show(title: str, figures: dict[str, Any]) -> None:
+    """A table of figures for people."""
+    table = Table("measured", "figure", title=title, title_justify="left")
+    for name, value in figures.items():
+        table.add_row(
+            name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value)
+        )
+    Console().print(table)
