@@ -1,0 +1,138 @@
+"""Flow and workers through a real Redis: the queue and the dispatcher."""
+
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from flows.dispatch import Dispatcher
+from pipeline.errors import ConfigError, RunError, Unavailable
+from pipeline.job import Job, Outcome, Verdict
+from pipeline.storing.books import RunBooks
+from pipeline.storing.folder import FolderStore
+from workers.queue import Message, Queue
+
+
+def job(number: int) -> Job:
+    return Job(
+        id=f"j{number:03}", row=number + 2, keywords="red circle", candidates=1, threshold=0.5,
+        width=64, height=64, steps=2, guidance=1.0, seed=number, k=0, mode="keywords",
+        contest="best_of", wave=1, priority=number % 3,
+    )  # fmt: skip
+
+
+def outcome(run: str, number: int, verdict: Verdict = Verdict.ACCEPTED) -> Outcome:
+    return Outcome(
+        run=run, job_id=job(number).id, verdict=verdict, row=number + 2, keywords="red circle"
+    )
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Queue:
+    return Queue.connect(redis_url)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> RunBooks:
+    return RunBooks(FolderStore(tmp_path), tmp_path.name.lower())
+
+
+def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, books: RunBooks) -> None:
+    queue.announce(outcome(books.run, 0))
+    mark = queue.latest_note(books.run)
+    queue.announce(outcome(books.run, 1))
+    queue.announce(outcome(books.run, 2, Verdict.BELOW_GATE))
+    notes = queue.notes(books.run, mark, wait=0.1)
+    assert [note.job_id for note in notes] == ["j001", "j002"]
+    assert notes[1].verdict is Verdict.BELOW_GATE
+    assert queue.notes(books.run, notes[-1].id, wait=0.01) == []
+
+
+def test_a_cancelled_edition_can_be_taken_up_again(queue: Queue, books: RunBooks) -> None:
+    queue.cancel(books.run, "one")
+    assert queue.is_cancelled(books.run, "one")
+    assert not queue.is_cancelled(books.run, "two")
+    queue.reopen(books.run, "one")
+    assert not queue.is_cancelled(books.run, "one")
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [("redis://127.0.0.1:1/0", Unavailable), ("unix:///nowhere.sock", Unavailable),
+     ("http://x", ConfigError)],
+)  # fmt: skip
+def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"Redis|REDIS"):
+        Queue.connect(url)
+
+
+class Recorder(Queue):
+    """A queue that also keeps what was published, to see the window."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.sent: list[str] = []
+
+    def publish(self, messages: Iterable[Message]) -> None:
+        found = list(messages)
+        self.sent += [message.job for message in found]
+        super().publish(found)
+
+
+def answer_all(queue: Recorder, run: str, most_flying: list[int], total: int) -> None:
+    """A worker's part: an outcome for each job sent, a little later."""
+    done = 0
+    while done < total:
+        most_flying.append(len(queue.sent) - done)
+        if done < len(queue.sent):
+            queue.announce(outcome(run, int(queue.sent[done][1:])))
+            done += 1
+        time.sleep(0.002)
+
+
+def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
+    redis_url: str, books: RunBooks
+) -> None:
+    queue, flying, ended = Recorder(redis_url), list[int](), list[Verdict]()
+    worker = threading.Thread(target=answer_all, args=(queue, books.run, flying, 50))
+    worker.start()
+    Dispatcher(queue, books, "e", window=8).work(1, map(job, range(50)), ended.append)
+    worker.join()
+    assert ended == [Verdict.ACCEPTED] * 50
+    assert 2 <= max(flying) <= 8
+    first = [int(name[1:]) % 3 for name in queue.sent]
+    assert first == sorted(first), "priority 0 goes first"
+
+
+def test_a_complaint_of_a_worker_stops_the_dispatcher(redis_url: str, books: RunBooks) -> None:
+    queue = Queue.connect(redis_url)
+    threading.Timer(0.3, queue.complain, (books.run, "the model is broken")).start()
+    with pytest.raises(RunError, match="the model is broken"):
+        Dispatcher(queue, books, "e", window=8).work(1, [job(0)], lambda _: None)
+
+
+def test_stopping_ends_the_dispatcher(redis_url: str, books: RunBooks) -> None:
+    dispatcher = Dispatcher(Queue.connect(redis_url), books, "e", window=8)
+    threading.Timer(0.3, dispatcher.stop).start()
+    with pytest.raises(RunError, match="stopped"):
+        dispatcher.work(1, [job(0)], lambda _: None)
+
+
+def test_a_lost_note_is_looked_up_in_the_store(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.dispatch.SILENCE", 0.5)
+    books.commit(outcome(books.run, 0), None)
+    ended = list[Verdict]()
+    Dispatcher(Queue.connect(redis_url), books, "e", window=8).work(1, [job(0)], ended.append)
+    assert ended == [Verdict.ACCEPTED]
+
+
+def test_without_a_worker_the_dispatcher_says_so(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.dispatch.SILENCE", 0.5)
+    with pytest.raises(RunError, match="No worker answers"):
+        Dispatcher(Queue.connect(redis_url), books, "e", window=8).work(1, [job(0)], lambda _: None)
