@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,14 +16,26 @@ def pressrun(
     *arguments: str, cwd: Path, settings: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """The finished command; `settings` are environment variables on top of ours."""
-    return subprocess.run(
+    process = begin(*arguments, cwd=cwd, settings=settings)
+    try:
+        output, complaints = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        output, complaints = process.communicate(timeout=LIMIT)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, complaints)
+
+
+def begin(
+    *arguments: str, cwd: Path, settings: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """The command, started."""
+    return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *arguments],
         cwd=cwd,
         env=os.environ | (settings or {}),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=LIMIT,
-        check=False,
     )
 
 

@@ -1,18 +1,23 @@
 """What one worker process holds: the implementations, and the runs it has met."""
 
-import logging
 import threading
 from functools import lru_cache
 
+import structlog
+
 from pipeline.assemble import Assembly
-from pipeline.errors import PressrunError, Unavailable
+from pipeline.errors import PressrunError, RunError, Unavailable
 from pipeline.job import BadRow, Job, Outcome
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Settings
 from workers.queue import Message, Queue
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
+
+
+class Superseded(RunError):
+    """The run was submitted again with another file or other settings."""
 
 
 class Runtime:
@@ -34,32 +39,33 @@ class Runtime:
         if self._queue.is_cancelled(message.run, message.edition):
             return
         try:
-            found = self._find(message)
+            self._queue.announce(_outcome(*self._find(message)))
+        except Superseded:
+            log.info("edition is over", run=message.run, job=message.job)
         except Unavailable:
             raise
         except PressrunError as error:
-            log.exception("this worker cannot work on run %s", message.run)
+            log.exception("this worker cannot work on the run", run=message.run)
             self._queue.complain(message.run, str(error))
-            return
-        if found:
-            self._queue.announce(_outcome(*found))
 
     def give_up(self, message: Message, reason: str) -> None:
         """Record a job as failed after its last try."""
-        if found := self._find(message):
-            self._queue.announce(failed(*found, reason))
+        job, stages = self._find(message)
+        self._queue.announce(failed(job, stages, reason))
 
-    def _find(self, message: Message) -> tuple[Job, Stages] | None:
-        """The message's job and its stages; None when its edition is over."""
+    def _find(self, message: Message) -> tuple[Job, Stages]:
         with self._loading:
             stages = self._stages(message.run, message.edition)
-            jobs = self._part(message.run, message.edition, message.part) if stages else {}
-        job = jobs.get(message.job)
-        return (job, stages) if job and stages else None
+            jobs = self._part(message.run, message.edition, message.part)
+        if message.job not in jobs:
+            raise Superseded(message.run)
+        return jobs[message.job], stages
 
-    def _read_stages(self, run: str, edition: str) -> Stages | None:
+    def _read_stages(self, run: str, edition: str) -> Stages:
         spec = self._assembly.books(run).spec()
-        return self._assembly.stages(spec) if spec.edition == edition else None
+        if spec.edition != edition:
+            raise Superseded(run)
+        return self._assembly.stages(spec)
 
     def _read_part(self, run: str, edition: str, part: int) -> dict[str, Job]:
         del edition  # only keys the cache: an edited file rewrites the parts
@@ -70,8 +76,8 @@ class Runtime:
 def _outcome(job: Job, stages: Stages) -> Outcome:
     try:
         return run_job(job, stages)
-    except Unavailable:
+    except PressrunError:
         raise
     except Exception as error:
-        log.exception("job %s of run %s", job.id, stages.run)
+        log.exception("a job failed", run=stages.run, job=job.id)
         return failed(job, stages, f"{type(error).__name__}: {error}")

@@ -18,8 +18,7 @@ def serve(settings: Settings) -> None:
     """
     if not settings.redis_url:
         raise ConfigError("PRESSRUN_REDIS_URL is not set: a worker needs the run's Redis.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     app = make_app(settings.redis_url)
     register(app, Runtime(settings))
     worker = app.Worker(

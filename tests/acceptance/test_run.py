@@ -1,6 +1,8 @@
 """The main job, embedded, through the command line: one small batch, looked at from all sides."""
 
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.commandline import answer, pressrun
+from tests.commandline import answer, begin, pressrun
 
 pytestmark = pytest.mark.slow
 
@@ -141,3 +143,24 @@ def test_mistakes_get_one_clear_line(desk: Path) -> None:
         assert done.returncode in (1, 2)
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_run_goes_on_where_it_was(desk: Path) -> None:
+    rows = "".join(f"red circle number {n}\n" for n in range(60))
+    (desk / "many.csv").write_text("keywords\n" + rows, encoding="utf-8")
+    words = ["run", "many.csv", "--run", "many", "--candidates", "1", "--json"]
+    records = desk / "out" / "runs" / "many" / "records"
+    process = begin(*words, cwd=desk)
+    while not (records.is_dir() and any(records.iterdir())):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command goes on" in complaint
+    before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert len(before) < 60
+    summary = answer(pressrun(*words, cwd=desk))
+    assert summary["rows"] == sum(summary[kind] for kind in ("accepted", "below_gate")) == 60
+    after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert {name: after[name] for name in before} == before
