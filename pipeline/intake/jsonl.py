@@ -40,8 +40,9 @@ def read(path: Path) -> Iterator[RawRow]:
 
 def _row(number: int, line: str) -> RawRow | None:
     """The line's row; none where the line is blank."""
-    line = line.removeprefix(_BOM).strip()
-    if not line:
+    if number == 1:
+        line = line.removeprefix(_BOM)
+    if not line.strip(" \t\r\n"):
         return None
     try:
         content = json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_twins)

@@ -1,7 +1,8 @@
 r"""Templates in a row's text: `${meta.NAME}` is substituted, `{red|blue}` is a choice.
 
-A backslash before one of `\ { } | $` makes it an ordinary character. Substituted text is not read
-as a template again. Every problem is a ValueError whose message is the reason.
+A backslash makes an ordinary character of `\ { } | $` after it, and ordinary text of a whole
+`${…}`. Substituted text is not read as a template again. Every problem is a ValueError whose
+message is the reason.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 DEEPEST = 8
 """Choices that may stand inside one another."""
 
-_TOKEN = re.compile(r"\\[\\{}|$]|\$\{[^{}]*\}?|[{}|]|[^\\{}|$]+|.", re.DOTALL)
+_TOKEN = re.compile(r"\\\$\{[^{}]*\}|\\[\\{}|$]|\$\{[^{}]*\}?|[{}|]|[^\\{}|$]+|.", re.DOTALL)
 _SPECIAL = frozenset("\\{}$")
 
 
@@ -61,7 +62,7 @@ class _Expansion:
             return self._choose(depth)
         if token == "}":
             raise ValueError("a '}' closes nothing; write \\} for the character itself")
-        return token[1:] if len(token) == 2 and token[0] == "\\" else token
+        return token[1:] if len(token) > 1 and token[0] == "\\" else token
 
     def _substitute(self, token: str) -> str:
         name = token[2:].removesuffix("}").strip()

@@ -5,7 +5,7 @@ import io
 import json
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.intake.making import Maker, Overrides
@@ -15,6 +15,8 @@ from pipeline.intake.values import READERS
 from pipeline.job import BadRow, Job
 from pipeline.settings import Profile
 
+# a busy machine is no finding
+hurried = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 PROFILE = Profile.load("shapes")
 MAKER = Maker(PROFILE, Overrides())
 COLUMNS = [*READERS, "meta.a", "meta.b"]
@@ -34,6 +36,7 @@ def from_file(tmp_path: Path, name: str, content: bytes) -> list[Job | BadRow]:
     return list(read_jobs(path, PROFILE, Overrides()))
 
 
+@hurried
 @given(ANY_ROW, st.integers(1, 10**6))
 def test_any_values(values, line) -> None:
     made = MAKER.make(RawRow(line, values))
@@ -44,6 +47,7 @@ def test_any_values(values, line) -> None:
         assert made.reason
 
 
+@hurried
 @given(ANY_ROW, st.integers(1, 10**6), st.integers(1, 10**6))
 def test_equal_rows_are_equal_jobs(values, here, there) -> None:
     shuffled = dict(reversed(values.items()))
@@ -53,6 +57,7 @@ def test_equal_rows_are_equal_jobs(values, here, there) -> None:
         assert one == two.model_copy(update={"row": here})
 
 
+@hurried
 @given(TEMPLATE, st.text("ab|{}$", max_size=5))
 def test_expansion_is_a_function_of_the_row(template, meta) -> None:
     values = {"keywords": f"x {template}", "meta.a": meta}
@@ -61,7 +66,7 @@ def test_expansion_is_a_function_of_the_row(template, meta) -> None:
     assert len(keywords) == 1
 
 
-@settings(max_examples=60)
+@hurried
 @given(st.lists(st.lists(ANY_TEXT, min_size=2, max_size=2), max_size=6))
 def test_any_csv(tmp_path_factory, rows) -> None:
     buffer = io.StringIO()
@@ -71,7 +76,7 @@ def test_any_csv(tmp_path_factory, rows) -> None:
     assert len(made) == len(rows)
 
 
-@settings(max_examples=60)
+@hurried
 @given(st.lists(st.dictionaries(st.sampled_from(COLUMNS), ANY_VALUE | st.none()), max_size=6))
 def test_any_jsonl(tmp_path_factory, rows) -> None:
     content = "\n".join(map(json.dumps, rows)).encode()
@@ -79,7 +84,7 @@ def test_any_jsonl(tmp_path_factory, rows) -> None:
     assert [row.row for row in made] == list(range(1, len(rows) + 1))
 
 
-@settings(max_examples=100)
+@hurried
 @given(st.binary(max_size=300))
 def test_any_bytes(tmp_path_factory, content) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -87,5 +92,5 @@ def test_any_bytes(tmp_path_factory, content) -> None:
     lines = [row.row for row in made]
     assert lines == sorted(set(lines))
     made = from_file(folder, "jobs.jsonl", b'{"keywords": "a"}\n' + content)
-    full = [line for line in content.split(b"\n") if line.strip()]
+    full = [line for line in content.split(b"\n") if line.strip(b" \t\r\n")]
     assert len(made) == len(full) + 1

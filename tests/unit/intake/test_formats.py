@@ -71,8 +71,8 @@ def test_a_quote_left_open_costs_its_own_row_alone(read) -> None:
 
 
 def test_a_quote_left_open_in_a_long_file(read) -> None:
-    rows = read('keywords\n"red circle\n' + "blue star\n" * 20_000)
-    assert [row.row for row in rows] == list(range(2, 20_003))
+    rows = read('keywords\n"red circle\n' + "blue star\n" * 8_000)
+    assert [row.row for row in rows] == list(range(2, 8_003))
     assert [isinstance(row, BadRow) for row in rows[:3]] == [True, False, False]
 
 
@@ -219,11 +219,11 @@ def test_a_damaged_parquet_file(tmp_path: Path, profile: Profile) -> None:
 
 def test_reading_is_a_stream(tmp_path: Path, profile: Profile) -> None:
     path = tmp_path / "jobs.csv"
-    path.write_text("keywords\n" + "red circle\n" * 100_000)
+    path.write_text("keywords\n" + "red circle\n" * 20_000)
     rows = read_jobs(path, profile, Overrides())
     assert next(rows).row == 2
     path.write_text("")
-    assert sum(1 for _ in rows) < 50_000
+    assert sum(1 for _ in rows) < 15_000
 
 
 def test_file_digest(tmp_path: Path) -> None:
