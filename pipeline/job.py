@@ -21,9 +21,9 @@ ContestMode = Literal["best_of", "first_above"]
 
 
 class Noun(BaseModel):
-    """A frozen value that refuses unknown fields."""
+    """A frozen value that refuses unknown fields, and numbers that JSON cannot hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Job(Noun):
@@ -177,7 +177,7 @@ class Outcome(Noun):
     Stored as `records/<job_id>.json`; the fields are described in docs/record.md.
     """
 
-    record_schema: int = RECORD_SCHEMA
+    record_schema: int = Field(default=RECORD_SCHEMA, ge=RECORD_SCHEMA, le=RECORD_SCHEMA)
     run: str
     job_id: str
     verdict: Verdict
