@@ -1,0 +1,103 @@
+"""Real servers for tests, each in a process of its own on a port of its own."""
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+
+START_SECONDS = 30
+
+
+class ServerMissing(Exception):
+    """The program that serves is not installed."""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where an S3 server listens, and the keys it accepts."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables in which the SDK looks for its keys."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+
+@contextmanager
+def rclone_s3(folder: Path) -> Iterator[S3Server]:
+    """`rclone serve s3` over `folder`; each of its subfolders is a bucket.
+
+    Raises ServerMissing where rclone is not installed.
+    """
+    access_key, secret_key = "PRESSRUNTEST", "a-secret-of-the-tests"
+    # the file cache beside the data, not in the user's home
+    command = [
+        *(_program("rclone"), "serve", "s3", str(folder), "--config", ""),
+        *("--addr", "127.0.0.1:0", "--auth-key", f"{access_key},{secret_key}"),
+        *("--vfs-cache-mode", "writes", "--cache-dir", f"{folder}.cache"),
+    ]
+    with _serving(command, r"server on \[(http://[^]]+?)/?\]") as endpoint:
+        yield S3Server(endpoint, access_key, secret_key)
+
+
+@contextmanager
+def _serving(command: list[str], announcement: str) -> Iterator[str]:
+    """Run a server until the block ends; yields what the group in its announcement matched."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = Queue[str]()
+    reader = threading.Thread(target=_drain, args=(process, lines), daemon=True)
+    reader.start()
+    try:
+        yield _announced(lines, announcement)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        reader.join()
+
+
+def _announced(lines: "Queue[str]", announcement: str) -> str:
+    seen = []
+    try:
+        while line := lines.get(timeout=START_SECONDS):
+            if found := re.search(announcement, line):
+                return found[1]
+            seen.append(line)
+    except Empty:
+        seen.append(f"nothing more for {START_SECONDS} s")
+    raise RuntimeError("the server did not start:\n" + "".join(seen))
+
+
+def _drain(process: "subprocess.Popen[str]", lines: "Queue[str]") -> None:
+    """Read to the end, for a full pipe would stop the server; an empty line is the end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+    lines.put("")
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if not found:
+        raise ServerMissing(name)
+    return found
