@@ -47,13 +47,13 @@ def serving(*answers: Answer) -> Iterator[tuple[str, S3Script]]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_PUT = do_DELETE = _answer
+        do_GET = do_PUT = do_DELETE = _answer  # noqa: N815 - names that the base class looks for
 
         def log_message(self, *arguments: Any) -> None:
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}", script
     finally:

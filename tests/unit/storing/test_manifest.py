@@ -1,0 +1,100 @@
+"""The manifest: a line for each row, and the same file each time."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pipeline.errors import RunError
+from pipeline.job import BadRow, Job, Outcome, Picture, RunSpec, Verdict
+from pipeline.storing.books import RunBooks
+from pipeline.storing.manifest import SCHEMA, build_manifest, counts, read_manifest
+
+
+@pytest.fixture
+def filled(
+    books: RunBooks,
+    spec: RunSpec,
+    make_job: Callable[..., Job],
+    make_outcome: Callable[..., Outcome],
+    picture: Picture,
+) -> RunSpec:
+    """Books with an accepted job on two rows, a bad row, a failed job and an unfinished one."""
+    accepted = make_job("accepted", 2, name="A-1", meta={"b": "2", "a": "ü"})
+    failed, unfinished = make_job("failed", 4), make_job("unfinished", 5)
+    bad = BadRow(id="bad", row=3, column="width", reason="'x' is no number", keywords="red")
+    again = accepted.model_copy(update={"row": 6})
+    books.write_part(1, [failed, bad, accepted])
+    books.write_part(2, [unfinished, again])
+    books.commit(make_outcome(accepted), picture)
+    books.commit(
+        make_outcome(failed, verdict=Verdict.FAILED, winner=None, brief=None, reason="no"), None
+    )
+    books.reject(bad)
+    return spec.model_copy(update={"rows": 5, "parts": 2})
+
+
+def test_has_a_line_for_each_row_with_an_outcome(books: RunBooks, filled: RunSpec) -> None:
+    build_manifest(books, filled)
+    table = read_manifest(books)
+    assert table.schema.equals(SCHEMA)
+    assert table.column("row").to_pylist() == [2, 3, 4, 6]
+    first, bad, failed, again = table.to_pylist()
+    assert again == first | {"row": 6}
+    assert first == {
+        "job_id": "accepted",
+        "row": 2,
+        "name": "A-1",
+        "keywords": "red circle",
+        "outcome": "accepted",
+        "score": 0.9,
+        "seed": 8,
+        "prompt": "a red circle",
+        "text": "A circle.",
+        "image": first["image"],
+        "reason": "",
+        "sources": ["s.md"],
+        "candidates": 2,
+        "seconds": 1.5,
+        "device_seconds": 0.25,
+        "meta": '{"a": "ü", "b": "2"}',
+    }
+    assert books.blob(first["image"])[:4] == b"\x89PNG"
+    assert (bad["outcome"], bad["reason"]) == ("invalid", "column 'width': 'x' is no number")
+    assert (failed["outcome"], failed["image"], failed["score"]) == ("failed", None, None)
+
+
+def test_counts_name_every_verdict(books: RunBooks, filled: RunSpec) -> None:
+    build_manifest(books, filled)
+    expected = {"accepted": 2, "below_gate": 0, "invalid": 1, "blocked": 0, "failed": 1}
+    assert counts(read_manifest(books)) == expected
+
+
+def test_built_again_it_is_the_same_file(books: RunBooks, filled: RunSpec) -> None:
+    first = build_manifest(books, filled)
+    books.store.delete(books.key("manifest.parquet"))
+    assert build_manifest(books, filled) == first == books.blob("manifest.parquet")
+
+
+def test_a_change_in_a_record_shows(
+    books: RunBooks,
+    filled: RunSpec,
+    make_job: Callable[..., Job],
+    make_outcome: Callable[..., Outcome],
+) -> None:
+    before = build_manifest(books, filled)
+    books.commit(make_outcome(make_job("unfinished", 5)), np.zeros((8, 8, 3), np.float32))
+    assert build_manifest(books, filled) != before
+    assert read_manifest(books).num_rows == 5
+
+
+def test_a_run_without_outcomes_has_an_empty_manifest(books: RunBooks, spec: RunSpec) -> None:
+    build_manifest(books, spec)
+    table = read_manifest(books)
+    assert table.schema.equals(SCHEMA)
+    assert set(counts(table).values()) == {0}
+
+
+def test_before_it_is_built_it_is_missing(books: RunBooks) -> None:
+    with pytest.raises(RunError, match=r"manifest\.parquet is missing"):
+        read_manifest(books)

@@ -1,0 +1,157 @@
+"""Pictures as files: pixels, parameters and the mark of origin."""
+
+import zlib
+from io import BytesIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.errors import JobError
+from pipeline.job import Picture
+from pipeline.storing import pictures
+from pipeline.storing.pictures import ImageFormat, decode, encode
+
+HALF_STEP = 0.5 / 255 + 1e-6
+ORIGIN = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+TEXTS = ["a red circle\nSteps: 20, Seed: 1", "rødt Größe", "赤い丸 – 🎈", ""]
+
+every_format = pytest.mark.parametrize("fmt", ["png", "webp", "jpeg"])
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(BytesIO(data))
+
+
+def parameters_in(image: Image.Image) -> str:
+    """As A1111 reads them (`read_info_from_image`)."""
+    if "parameters" in image.info:
+        return str(image.info["parameters"])
+    comment = image.getexif().get_ifd(0x8769).get(0x9286, b"UNICODE\0")
+    assert comment[:8] == b"UNICODE\0"
+    return comment[8:].decode("utf-16-be")
+
+
+def xmp_in(image: Image.Image) -> str:
+    found = image.info.get("XML:com.adobe.xmp") or image.info["xmp"]
+    return found if isinstance(found, str) else found.decode()
+
+
+@pytest.mark.parametrize("fmt", ["png", "webp"])
+def test_keeps_every_pixel_in_eight_bits(fmt: ImageFormat, picture: Picture) -> None:
+    assert np.abs(decode(encode(picture, fmt, "")) - picture).max() <= HALF_STEP
+
+
+def test_jpeg_is_close(picture: Picture) -> None:
+    assert np.abs(decode(encode(picture, "jpeg", "")) - picture).mean() < 0.01
+
+
+@every_format
+def test_is_a_file_of_its_format_and_size(fmt: ImageFormat) -> None:
+    image = opened(encode(np.zeros((16, 48, 3), np.float32), fmt, "x"))
+    assert (image.format, image.size, image.mode) == (fmt.upper(), (48, 16), "RGB")
+
+
+@every_format
+def test_equal_pictures_are_equal_files(fmt: ImageFormat, picture: Picture) -> None:
+    assert encode(picture, fmt, TEXTS[2]) == encode(picture.copy(), fmt, TEXTS[2])
+
+
+@every_format
+@pytest.mark.parametrize("text", TEXTS)
+def test_carries_its_parameters(fmt: ImageFormat, text: str, picture: Picture) -> None:
+    assert parameters_in(opened(encode(picture, fmt, text))) == text
+
+
+@every_format
+def test_parameters_beyond_what_exif_holds_do_not_fail(fmt: ImageFormat, picture: Picture) -> None:
+    text = "🎈" * 40_000
+    found = parameters_in(opened(encode(picture, fmt, text)))
+    assert text.startswith(found)
+    assert len(found) >= 16_000
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+@settings(max_examples=60, deadline=None)
+def test_no_text_breaks_a_file(text: str) -> None:
+    black = np.zeros((8, 8, 3), np.float32)
+    for fmt in ("png", "webp", "jpeg"):
+        image = opened(encode(black, fmt, text))
+        image.load()
+        assert parameters_in(image) == text.replace("\0", "")
+
+
+def test_latin_1_stands_in_a_plain_chunk(picture: Picture) -> None:
+    assert b"tEXtparameters\0r\xf8dt" in encode(picture, "png", "rødt")
+    assert b"iTXtparameters\0" in encode(picture, "png", "赤")
+
+
+@every_format
+def test_is_marked_as_made_by_a_model(fmt: ImageFormat, picture: Picture) -> None:
+    root = ElementTree.fromstring(xmp_in(opened(encode(picture, fmt, ""))))
+    description = next(root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"))
+    iptc = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
+    assert description.get(f"{iptc}DigitalSourceType") == ORIGIN
+    assert description.get("{http://ns.adobe.com/xap/1.0/}CreatorTool") == "Pressrun"
+
+
+def test_values_out_of_range_are_clipped() -> None:
+    wild = np.array([[[-1.0, 0.5, 7.0]]], np.float32)
+    assert decode(encode(wild, "png", "")).tolist() == [[[0.0, pytest.approx(128 / 255), 1.0]]]
+
+
+@pytest.mark.parametrize(
+    "broken", [np.full((8, 8, 3), np.nan), np.zeros((8, 8)), np.zeros((3, 8, 8))]
+)
+def test_refuses_what_is_no_picture(broken: Picture) -> None:
+    with pytest.raises(ValueError, match="not a finite picture"):
+        encode(broken, "png", "")
+
+
+def test_decode_refuses_other_formats(tmp_path: Path) -> None:
+    for suffix in ("bmp", "gif", "tiff", "ppm", "pdf"):
+        path = tmp_path / f"x.{suffix}"
+        Image.new("RGB", (8, 8)).save(path)
+        with pytest.raises(JobError, match="not a PNG, JPEG or WebP"):
+            decode(path.read_bytes())
+    for data in (b"", b"%!PS-Adobe-3.0 EPSF-3.0", b"<svg/>"):
+        with pytest.raises(JobError):
+            decode(data)
+
+
+@every_format
+def test_decode_refuses_a_file_cut_short(fmt: ImageFormat, picture: Picture) -> None:
+    whole = encode(picture, fmt, "text")
+    for size in range(0, len(whole) - 16, 97):
+        with pytest.raises(JobError):
+            decode(whole[:size])
+
+
+def test_decode_refuses_too_many_pixels_without_unpacking_them() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + checksum
+
+    size = (30_000).to_bytes(4, "big") * 2
+    header = chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0]))
+    with pytest.raises(JobError, match=r"too large|bomb"):
+        decode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
+
+
+def test_decode_has_a_cap_of_its_own(monkeypatch: pytest.MonkeyPatch, picture: Picture) -> None:
+    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 64 * 64 - 1)
+    with pytest.raises(JobError, match="too large: 64x64"):
+        decode(encode(picture, "png", ""))
+
+
+def test_decode_reads_grey_and_transparent_pictures_as_rgb() -> None:
+    for mode in ("L", "RGBA", "P", "1"):
+        file = BytesIO()
+        Image.new(mode, (8, 4)).save(file, "PNG")
+        found = decode(file.getvalue())
+        assert found.shape == (4, 8, 3)
+        assert found.dtype == np.float32
