@@ -1,0 +1,199 @@
+"""Tiny models with random weights, in the shapes of the real ones, built on the spot."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+WIDTH = 32
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def save(family: str, folder: Path, variant: str = "") -> None:
+    """Write the pipeline of a family, in safetensors, as a download from the hub would lie."""
+    torch.manual_seed(0)
+    pipe = {
+        "sd": stable_diffusion,
+        "sdxl": stable_diffusion_xl,
+        "sd3": stable_diffusion_3,
+        "flux": flux,
+    }[family]()
+    pipe.save_pretrained(folder, safe_serialization=True, variant=variant or None)
+
+
+def stable_diffusion() -> StableDiffusionPipeline:
+    """SD 1.5's classes."""
+    return StableDiffusionPipeline(
+        vae=_vae(4),
+        text_encoder=CLIPTextModel(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        unet=_unet(cross_attention_dim=WIDTH),
+        scheduler=DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def stable_diffusion_xl() -> StableDiffusionXLPipeline:
+    """SDXL's classes: two text encoders, pooled text and sizes as added conditions."""
+    return StableDiffusionXLPipeline(
+        vae=_vae(4),
+        text_encoder=CLIPTextModel(_clip_config()),
+        text_encoder_2=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        tokenizer_2=_clip_tokenizer(),
+        unet=_unet(
+            cross_attention_dim=2 * WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + WIDTH,
+        ),
+        scheduler=EulerDiscreteScheduler(),
+        add_watermarker=False,
+    )
+
+
+def stable_diffusion_3() -> StableDiffusion3Pipeline:
+    """SD 3.5's classes: a transformer with three text encoders."""
+    return StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=16,
+            patch_size=2,
+            in_channels=16,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            joint_attention_dim=2 * WIDTH,
+            caption_projection_dim=WIDTH,
+            pooled_projection_dim=2 * WIDTH,
+            out_channels=16,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(16, shift_factor=0.06),
+        text_encoder=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=CLIPTextModelWithProjection(_clip_config()),
+        tokenizer_2=_clip_tokenizer(),
+        text_encoder_3=_t5(2 * WIDTH),
+        tokenizer_3=_t5_tokenizer(),
+    )
+
+
+def flux() -> FluxPipeline:
+    """FLUX.1 schnell's classes: no guidance embedding."""
+    return FluxPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4, shift_factor=0.06),
+        text_encoder=CLIPTextModel(_clip_config()),
+        tokenizer=_clip_tokenizer(),
+        text_encoder_2=_t5(WIDTH),
+        tokenizer_2=_t5_tokenizer(),
+        transformer=FluxTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=WIDTH,
+            pooled_projection_dim=WIDTH,
+            axes_dims_rope=(4, 4, 8),
+            guidance_embeds=False,
+        ),
+    )
+
+
+def _vae(channels: int, **more: Any) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=channels,
+        norm_num_groups=4,
+        layers_per_block=1,
+        sample_size=32,
+        use_quant_conv=channels == 4,
+        use_post_quant_conv=channels == 4,
+        **more,
+    )
+
+
+def _unet(**more: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        use_linear_projection=True,
+        **more,
+    )
+
+
+def _clip_config() -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=2 * len(LETTERS) + 2,
+        hidden_size=WIDTH,
+        projection_dim=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+        bos_token_id=2 * len(LETTERS),
+        eos_token_id=2 * len(LETTERS) + 1,
+    )
+
+
+def _clip_tokenizer() -> CLIPTokenizer:
+    """Letter by letter; everything else is unknown."""
+    entries = [*LETTERS, *(letter + "</w>" for letter in LETTERS)]
+    vocab = {entry: number for number, entry in enumerate(entries)}
+    vocab |= {"<|startoftext|>": len(vocab), "<|endoftext|>": len(vocab) + 1}
+    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
+
+
+def _t5(width: int) -> T5EncoderModel:
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(LETTERS) + 4,
+            d_model=width,
+            d_kv=8,
+            d_ff=width,
+            num_layers=1,
+            num_heads=2,
+        )
+    )
+
+
+def _t5_tokenizer() -> T5Tokenizer:
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
+    return T5Tokenizer(
+        vocab=[*vocab, *((letter, -1.0) for letter in LETTERS)],
+        extra_ids=0,
+        model_max_length=77,
+    )

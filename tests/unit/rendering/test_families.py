@@ -1,0 +1,68 @@
+"""Each profile for real models loads and renders tiny models of the same architecture classes."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import JobError
+from pipeline.job import Order
+from pipeline.models import Models
+from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.settings import Profile
+from tests import small_models
+
+FAMILIES = {"sd15": "sd", "sdxl": "sdxl", "sdxl-turbo": "sdxl", "sd35": "sd3", "flux": "flux"}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def profile_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def renderer(profile_name: str, tmp_path_factory: pytest.TempPathFactory) -> DiffusersRenderer:
+    root = tmp_path_factory.mktemp("models")
+    profile = Profile.load(profile_name).renderer
+    small_models.save(FAMILIES[profile_name], root / profile.model, profile.variant)
+    return DiffusersRenderer(Models(root, "cpu"), profile)
+
+
+def order(profile_name: str, **changes: object) -> Order:
+    """The profile's defaults at a tiny size in few steps."""
+    defaults = Profile.load(profile_name).defaults
+    settings = {
+        "prompt": "a red circle",
+        "negative": "",
+        "width": 32,
+        "height": 48,
+        "steps": min(defaults.steps, 3),
+        "guidance": defaults.guidance,
+        "seeds": (7,),
+    }
+    return Order.model_validate(settings | changes)
+
+
+def test_a_profile_renders_its_family_the_same_in_any_company(
+    renderer: DiffusersRenderer, profile_name: str
+) -> None:
+    (alone,) = renderer.render(order(profile_name))
+    _, _, accompanied = renderer.render(order(profile_name, seeds=(5, 6, 7)))
+    assert alone.shape == (48, 32, 3)
+    assert alone.dtype == np.float32
+    assert 0 <= alone.min() < alone.max() <= 1
+    assert np.abs(alone - accompanied).max() <= 2 / 255
+
+
+def test_a_negative_prompt_tells_where_the_profile_guides(
+    renderer: DiffusersRenderer, profile_name: str
+) -> None:
+    (plain,) = renderer.render(order(profile_name))
+    (without,) = renderer.render(order(profile_name, negative="blurred"))
+    guides = Profile.load(profile_name).defaults.guidance > 1
+    assert (np.abs(plain - without).max() > 0) == guides
+
+
+def test_a_size_that_the_family_cannot_render_is_the_jobs_error(
+    renderer: DiffusersRenderer, profile_name: str
+) -> None:
+    with pytest.raises(JobError):
+        renderer.render(order(profile_name, width=33))
