@@ -13,8 +13,6 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import BadRow, ImageRecord, Job, Outcome, Picture, RunSpec, Verdict
 from pipeline.ports import Store
@@ -63,8 +61,12 @@ class RunBooks:
 
     def blob(self, name: str) -> bytes:
         """A file of the run's folder. Raises RunError when it is not there."""
+        return self.read(name, bytes)
+
+    def read(self, name: str, parse: Callable[[bytes], Result]) -> Result:
+        """What `parse` makes of a file. Raises RunError when it is missing or damaged."""
         try:
-            return self.store.get(self.key(name))
+            return self._parsed(name, parse)
         except KeyError:
             raise RunError(f"{self.address(name)} is missing") from None
 
@@ -80,11 +82,9 @@ class RunBooks:
     def spec(self) -> RunSpec:
         """What the run was asked to do. Raises RunError, with the runs there are."""
         try:
-            return RunSpec.model_validate_json(self.store.get(self.key("run.json")))
+            return self._parsed("run.json", RunSpec.model_validate_json)
         except KeyError:
             raise RunError(f"there is no run {self.run!r}; {self._other_runs()}") from None
-        except ValidationError as error:
-            raise self._unreadable("run.json", error) from error
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep the figures of the run's latest end."""
@@ -93,7 +93,7 @@ class RunBooks:
     def summary(self) -> dict[str, Any]:
         """The figures of the run's latest end; empty before the first."""
         try:
-            found: dict[str, Any] = json.loads(self.store.get(self.key("summary.json")))
+            found: dict[str, Any] = self._parsed("summary.json", json.loads)
         except KeyError:
             return {}
         return found
@@ -104,7 +104,7 @@ class RunBooks:
 
     def part(self, number: int) -> list[Job | BadRow]:
         """A shard's rows. Raises RunError when there is no such part."""
-        return parts.unpack(self.blob(parts.name(number)))
+        return self.read(parts.name(number), parts.unpack)
 
     def drop_parts(self, after: int) -> None:
         """Remove the parts above a number, which an earlier and longer job file left."""
@@ -121,13 +121,10 @@ class RunBooks:
 
     def outcome(self, job_id: str) -> Outcome | None:
         """A job's record; None while there is none. Raises RunError for one it cannot read."""
-        name = _record(job_id)
         try:
-            return Outcome.model_validate_json(self.store.get(self.key(name)))
+            return self._parsed(_record(job_id), Outcome.model_validate_json)
         except KeyError:
             return None
-        except ValidationError as error:
-            raise self._unreadable(name, error) from error
 
     def outcomes(self, job_ids: Iterable[str]) -> Iterator[Outcome]:
         """The records of these jobs in this order, without those that have none.
@@ -195,18 +192,18 @@ class RunBooks:
         renderer: dict[str, Any] = self.spec().profile.get("renderer", {})
         return renderer
 
+    def _parsed(self, name: str, parse: Callable[[bytes], Result]) -> Result:
+        data = self.store.get(self.key(name))
+        try:
+            return parse(data)
+        except (ValueError, OSError) as error:  # OSError is pyarrow's, for a damaged file
+            what = "is damaged or of another version of Pressrun"
+            raise RunError(f"{self.address(name)} {what}: {error}") from error
+
     def _other_runs(self) -> str:
         names = list(islice(run_names(self.store), NAMES_SHOWN + 1))
         shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
         return f"there are {shown}" if names else f"there is none in {self.store.address('')}"
-
-    def _unreadable(self, name: str, error: ValidationError) -> RunError:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(map(str, problem["loc"]))
-        return RunError(
-            f"{self.address(name)} is damaged or of another version of Pressrun:"
-            f" {field} {problem['msg']}"
-        )
 
 
 def _record(job_id: str) -> str:

@@ -1,5 +1,6 @@
 """A store in a folder: one file for each key."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 from pipeline.storing.keys import check_key, check_prefix
+
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class FolderStore:
@@ -114,4 +117,9 @@ def _link(draft: Path, target: Path) -> bool:
         target.hardlink_to(draft)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            detail = "its file system has no hard links; keep the store on another one"
+            raise StoreError(f"{target.parent}: {detail}") from error
+        raise
     return True

@@ -53,8 +53,8 @@ def build_manifest(books: RunBooks, spec: RunSpec) -> bytes:
 
 
 def read_manifest(books: RunBooks) -> pa.Table:
-    """The manifest as a table. Raises RunError before it has been built."""
-    return pq.read_table(BytesIO(books.blob(NAME)), schema=SCHEMA)
+    """The manifest as a table. Raises RunError before it has been built, and for a damaged one."""
+    return books.read(NAME, lambda data: pq.read_table(BytesIO(data), schema=SCHEMA))
 
 
 def counts(table: pa.Table) -> dict[str, int]:

@@ -7,7 +7,6 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
-
 from pydantic import ValidationError
 
 from pipeline.errors import ConfigError, PressrunError, RunError, StoreError
@@ -249,6 +248,19 @@ def test_a_damaged_record_is_named(books: RunBooks, damage: bytes) -> None:
     books.write("records/job.json", damage, "application/json")
     with pytest.raises(RunError, match=r"records/job\.json is damaged"):
         books.outcome("job")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1" + b"\xff" * 64 + b"PAR1", b"{}"])
+def test_a_damaged_part_is_named(books: RunBooks, damage: bytes) -> None:
+    books.write("jobs/part-00001.parquet", damage, "application/vnd.apache.parquet")
+    with pytest.raises(RunError, match=r"part-00001\.parquet is damaged"):
+        books.part(1)
+
+
+def test_a_damaged_spec_is_named(books: RunBooks) -> None:
+    books.write("run.json", b"{", "application/json")
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
+        books.spec()
 
 
 def test_a_record_of_a_later_schema_is_refused(

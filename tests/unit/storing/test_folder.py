@@ -1,5 +1,6 @@
 """A folder as a store: whole files or none."""
 
+import errno
 import os
 from itertools import islice
 from pathlib import Path
@@ -72,3 +73,17 @@ def test_address_does_not_depend_on_where_one_stands(
     store = FolderStore(Path("out"))
     monkeypatch.chdir("/")
     assert store.address("a/b") == str(tmp_path / "out" / "a" / "b")
+
+
+def test_a_file_system_without_hard_links_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = FolderStore(tmp_path)
+    assert store.put("key", b"x", content_type="x")
+    with pytest.raises(StoreError, match="no hard links"):
+        store.put("other", b"x", content_type="x", new=True)
+    assert os.listdir(tmp_path) == ["key"]  # noqa: PTH208 - names with dots too

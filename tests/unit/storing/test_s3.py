@@ -19,6 +19,9 @@ Answer = tuple[int, str]
 """A status, and the code of an S3 error or the body of a success."""
 
 
+CUT_SHORT = b"[...]"
+
+
 class S3Script:
     """A server that answers each request with the next of its answers, the last one forever."""
 
@@ -43,7 +46,7 @@ def serving(*answers: Answer) -> Iterator[tuple[str, S3Script]]:
         def _answer(self) -> None:
             status, body = script.next(self)
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + body.endswith(CUT_SHORT)))
             self.end_headers()
             self.wfile.write(body)
 
@@ -162,6 +165,17 @@ def test_tries_again_when_the_server_is_busy() -> None:
     with serving((503, "SlowDown"), (200, "data")) as (url, script):
         assert S3Store("bucket", "", url).get("key") == b"data"
     assert len(script.requests) == 2
+
+
+def test_tries_again_when_the_answer_breaks_off() -> None:
+    with serving((200, "da" + CUT_SHORT.decode()), (200, "data")) as (url, script):
+        assert S3Store("bucket", "", url, attempts=1).get("key") == b"data"
+    assert len(script.requests) == 2
+
+
+def test_an_answer_that_always_breaks_off_is_an_error() -> None:
+    with serving((200, "da" + CUT_SHORT.decode())) as (url, _):
+        refusal(lambda: S3Store("bucket", "", url, attempts=1).get("key"))
 
 
 def test_sends_type_and_checksum_in_plain_headers() -> None:
