@@ -1,8 +1,10 @@
-"""Tiny models with random weights, in the shapes of the real ones, built on the spot."""
+"""Models for tests: the shipped ones, and tiny random ones of the large models' classes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -27,6 +29,8 @@ from transformers import (
     T5Tokenizer,
 )
 
+from pipeline.models import Models
+
 WIDTH = 32
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -41,6 +45,15 @@ def save(family: str, folder: Path, variant: str = "") -> None:
         "flux": flux,
     }[family]()
     pipe.save_pretrained(folder, safe_serialization=True, variant=variant or None)
+
+
+def shipped(root: Path) -> Models:
+    """The models that ship with the repository; skips where they are not there yet."""
+    if not (root / "diffusion").is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"the small models are missing in {root}")
+        pytest.skip(f"no small models in {root}")
+    return Models(root, "cpu")
 
 
 def stable_diffusion() -> StableDiffusionPipeline:
@@ -102,8 +115,8 @@ def stable_diffusion_3() -> StableDiffusion3Pipeline:
     )
 
 
-def flux() -> FluxPipeline:
-    """FLUX.1 schnell's classes: no guidance embedding."""
+def flux(guidance_embeds: bool = False) -> FluxPipeline:
+    """FLUX.1's classes: schnell without, dev with a guidance embedding."""
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=_vae(4, shift_factor=0.06),
@@ -121,7 +134,7 @@ def flux() -> FluxPipeline:
             joint_attention_dim=WIDTH,
             pooled_projection_dim=WIDTH,
             axes_dims_rope=(4, 4, 8),
-            guidance_embeds=False,
+            guidance_embeds=guidance_embeds,
         ),
     )
 

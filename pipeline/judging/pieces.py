@@ -8,7 +8,7 @@ CUTS = (r"(?<=[.!?])\s+|\n+", r"(?<=[;:,])\s+", r"\s+", r"(?<=.)(?=.)")
 
 
 def pieces(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """The fewest neighbouring parts, cut at the best places, that each fit; at least one.
+    """The text in parts that each fit, cut at the best places there are; at least one.
 
     A single character that doesn't fit is returned as it is.
     """

@@ -7,6 +7,7 @@ from pipeline.errors import JobError
 from pipeline.job import Order
 from pipeline.models import Models
 from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.families import call_settings
 from pipeline.settings import Profile
 from tests import small_models
 
@@ -66,3 +67,12 @@ def test_a_size_that_the_family_cannot_render_is_the_jobs_error(
 ) -> None:
     with pytest.raises(JobError):
         renderer.render(order(profile_name, width=33))
+
+
+def test_flux_with_built_in_guidance_guides_twice_for_a_negative_prompt_only() -> None:
+    pipe = small_models.flux(guidance_embeds=True)
+    plain = call_settings(pipe, order("flux", guidance=3.5))
+    assert plain["guidance_scale"] == 3.5
+    assert "true_cfg_scale" not in plain
+    negative = call_settings(pipe, order("flux", guidance=3.5, negative="blurred"))
+    assert (negative["guidance_scale"], negative["true_cfg_scale"]) == (1.0, 3.5)

@@ -1,0 +1,92 @@
+"""An A1111-compatible server that really renders, for tests of what talks to one."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.job import Order, Picture
+from pipeline.ports import Renderer
+
+Request = dict[str, Any]
+
+
+@dataclass
+class Server:
+    """Where the server is, what it was asked, and how it may be made to misbehave."""
+
+    url: str
+    requests: list[Request] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    misbehave: list[Callable[[], tuple[int, bytes]]] = field(default_factory=list)
+
+
+@contextmanager
+def serve(renderer: Renderer) -> Iterator[Server]:
+    """A server that renders with `renderer`. Each entry of `misbehave` answers one request."""
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server = Server(f"http://127.0.0.1:{httpd.server_port}")
+    httpd.RequestHandlerClass = _handler(server, renderer)
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def txt2img(request: Request, renderer: Renderer) -> bytes:
+    """What AUTOMATIC1111 answers: base64 PNGs, and its own account as JSON in a string."""
+    seeds = tuple(range(request["seed"], request["seed"] + request["batch_size"]))
+    order = Order(
+        prompt=request["prompt"],
+        negative=request["negative_prompt"],
+        width=request["width"],
+        height=request["height"],
+        steps=request["steps"],
+        guidance=request["cfg_scale"],
+        seeds=seeds,
+    )
+    images = [encode(picture) for picture in renderer.render(order)]
+    info = json.dumps({"seed": seeds[0], "all_seeds": seeds})
+    return json.dumps({"images": images, "parameters": request, "info": info}).encode()
+
+
+def encode(picture: Picture, image_format: str = "PNG") -> str:
+    """A picture as the server sends it."""
+    buffer = io.BytesIO()
+    Image.fromarray((picture * 255).round().astype(np.uint8)).save(buffer, image_format)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _handler(server: Server, renderer: Renderer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            server.requests.append(request)
+            server.headers.append(dict(self.headers.items()))
+            if server.misbehave:
+                status, answer = server.misbehave.pop(0)()
+            elif self.path == "/sdapi/v1/txt2img":
+                status, answer = 200, txt2img(request, renderer)
+            else:
+                status, answer = 404, b"Not Found"
+            with suppress(ConnectionError):  # who asked may have gone
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Tests print nothing."""
+
+    return Handler

@@ -1,0 +1,41 @@
+"""A cosine becomes a chance by the profile's numbers, or else by the model's own."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import ConfigError
+from pipeline.judging.calibration import Calibration, calibration
+from pipeline.settings import JudgeProfile
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-1, 1))
+def test_a_chance_is_one_whatever_the_numbers(slope: float, offset: float, cosine: float) -> None:
+    assert 0 <= Calibration(slope, offset).chance(cosine) <= 1
+
+
+def test_a_chance_is_the_logistic_of_the_cosine() -> None:
+    even = Calibration(slope=50, offset=-12)
+    assert even.chance(0.24) == pytest.approx(0.5)
+    assert even.chance(0.30) == pytest.approx(0.952574, abs=1e-6)
+
+
+def test_the_profile_goes_before_the_models_file(tmp_path: Path) -> None:
+    (tmp_path / "calibration.json").write_text('{"slope": 20, "offset": -7, "auc": 0.97}')
+    assert calibration(JudgeProfile(model="m"), tmp_path) == Calibration(20, -7)
+    profile = JudgeProfile(model="m", slope=1.0, offset=2.0)
+    assert calibration(profile, tmp_path) == Calibration(1, 2)
+
+
+def test_without_either_the_profile_must_say(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"set judge\.slope and judge\.offset"):
+        calibration(JudgeProfile(model="m", slope=1.0), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"slope": 1}', '{"slope": [], "offset": 1}'])
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(ConfigError, match="must hold the numbers"):
+        calibration(JudgeProfile(model="m"), tmp_path)

@@ -1,0 +1,102 @@
+"""The contest's decisions hold for any job and any scores."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.job import Job, Score
+from pipeline.judging.contest import next_wave, passes, winner
+
+scores = st.builds(
+    lambda calibrated, valid: Score(raw=0, calibrated=calibrated if valid else 0, valid=valid),
+    st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1),
+    st.booleans(),
+)
+jobs = st.builds(
+    Job,
+    id=st.just("j"),
+    row=st.just(2),
+    keywords=st.just("a circle"),
+    candidates=st.integers(1, 64),
+    threshold=st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1),
+    width=st.just(64),
+    height=st.just(64),
+    steps=st.just(20),
+    guidance=st.just(4.0),
+    seed=st.just(1),
+    k=st.just(3),
+    mode=st.just("generated"),
+    contest=st.sampled_from(["best_of", "first_above"]),
+    wave=st.integers(1, 64),
+)
+endless = st.lists(scores, min_size=64, max_size=64)
+
+
+def hold(job: Job, judged: list[Score]) -> list[int]:
+    """The waves of a contest in which candidate n is judged `judged[n]`."""
+    waves = list[int]()
+    while count := next_wave(job, judged[: sum(waves)]):
+        waves.append(count)
+        assert len(waves) <= job.candidates, "the contest does not end"
+    return waves
+
+
+@given(jobs, endless)
+def test_it_ends_with_no_more_candidates_than_asked_for(job: Job, judged: list[Score]) -> None:
+    waves = hold(job, judged)
+    assert all(wave > 0 for wave in waves)
+    assert 1 <= sum(waves) <= job.candidates
+
+
+@given(jobs, endless)
+def test_best_of_sees_them_all_at_once(job: Job, judged: list[Score]) -> None:
+    if job.contest == "best_of":
+        assert hold(job, judged) == [job.candidates]
+
+
+@given(jobs, endless)
+def test_first_above_stops_with_the_wave_that_passed_and_not_before(
+    job: Job, judged: list[Score]
+) -> None:
+    if job.contest == "best_of":
+        return
+    waves = hold(job, judged)
+    seen, last = judged[: sum(waves)], judged[sum(waves) - waves[-1] : sum(waves)]
+    assert all(wave <= job.wave for wave in waves)
+    assert not any(passes(job, score) for score in seen[: -waves[-1]])
+    assert len(seen) == job.candidates or any(passes(job, score) for score in last)
+
+
+@given(st.lists(scores))
+def test_the_winner_is_valid_and_none_is_better(judged: list[Score]) -> None:
+    best = winner(judged)
+    valid = [score.calibrated for score in judged if score.valid]
+    if best is None:
+        assert not valid
+    else:
+        assert judged[best].valid
+        assert judged[best].calibrated == max(valid)
+
+
+@given(st.lists(scores), st.randoms())
+def test_the_order_of_arrival_does_not_change_the_winners_score(
+    judged: list[Score], random: Random
+) -> None:
+    shuffled = list(judged)
+    random.shuffle(shuffled)
+    best, again = winner(judged), winner(shuffled)
+    assert (best is None) == (again is None)
+    if best is not None and again is not None:
+        assert judged[best].calibrated == shuffled[again].calibrated
+
+
+@given(st.lists(scores, min_size=1))
+def test_the_first_of_equals_wins(judged: list[Score]) -> None:
+    best = winner(judged)
+    assert winner(judged * 2) == best
+
+
+@given(jobs)
+def test_an_invalid_candidate_never_passes(job: Job) -> None:
+    assert not passes(job, Score(raw=1, calibrated=1, valid=False))

@@ -1,0 +1,209 @@
+"""Model folders are found and checked without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pipeline.errors import ModelError
+from pipeline.models import digest, resolve, role_folders, verify
+from pipeline.settings import Profile
+
+
+def write_weights(path: Path) -> None:
+    save_file({"a": np.ones((4, 4), np.float32), "b": np.zeros(3, np.float16)}, path)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Path:
+    """A whole model of one part."""
+    folder = tmp_path / "writer"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    write_weights(folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A whole model of several parts, without the safety checker that its index names."""
+    folder = tmp_path / "diffusion"
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+    }
+    (folder / "unet").mkdir(parents=True)
+    (folder / "scheduler").mkdir()
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "scheduler" / "scheduler_config.json").write_text("{}")
+    (folder / "unet" / "config.json").write_text("{}")
+    write_weights(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    return folder
+
+
+def test_whole_models_pass(writer: Path, pipeline: Path) -> None:
+    verify(writer, "writer")
+    verify(pipeline, "renderer")
+    verify(pipeline)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nowhere is missing"):
+        verify(tmp_path / "nowhere")
+
+
+def test_a_folder_of_another_kind_is_refused(writer: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no open_clip_config\.json"):
+        verify(writer, "judge")
+
+
+def test_a_pickle_is_no_model(pipeline: Path) -> None:
+    weights = pipeline / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(ModelError, match=r"diffusion_pytorch_model\.bin is a pickle"):
+        verify(pipeline, "renderer")
+
+
+@pytest.mark.parametrize("part", ["unet", "scheduler"])
+def test_a_missing_part_is_named(pipeline: Path, part: str) -> None:
+    (pipeline / part).rename(pipeline / "elsewhere")
+    with pytest.raises(ModelError, match=f"{part} is missing"):
+        verify(pipeline, "renderer")
+
+
+def test_a_part_without_its_configuration_is_refused(pipeline: Path) -> None:
+    (pipeline / "unet" / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"unet/config\.json is missing"):
+        verify(pipeline, "renderer")
+
+
+def test_a_configuration_that_is_not_json_is_refused(writer: Path) -> None:
+    (writer / "config.json").write_text("<html>404</html>")
+    with pytest.raises(ModelError, match=r"config\.json is not JSON"):
+        verify(writer)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 9, 100, -1])
+def test_a_truncated_file_is_refused(writer: Path, kept: int) -> None:
+    path = writer / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ModelError, match=r"model\.safetensors is truncated or malformed"):
+        verify(writer)
+
+
+def test_a_file_with_more_than_its_tensors_is_refused(writer: Path) -> None:
+    path = writer / "model.safetensors"
+    path.write_bytes(path.read_bytes() + b"polyglot")
+    with pytest.raises(ModelError, match="its header lists 70"):
+        verify(writer)
+
+
+def many(count: int) -> dict[str, object]:
+    return {str(n): {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]} for n in range(count)}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[1]",
+        b"{'a': 1}",
+        b'{"a": {"data_offsets": [0]}}',
+        b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [2, 6]}}',
+        b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [5, 6]}}',
+        b'{"a": {"data_offsets": [4, 0]}}',
+        b'{"a": ' * 5000,
+        json.dumps(many(20_001)).encode(),
+    ],
+)
+def test_a_malformed_header_is_refused(writer: Path, header: bytes) -> None:
+    (writer / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelError, match="truncated or malformed"):
+        verify(writer)
+
+
+def test_a_header_that_claims_to_be_huge_is_not_read(writer: Path) -> None:
+    length = (1 << 40).to_bytes(8, "little")
+    (writer / "model.safetensors").write_bytes(length + b"{}" * 100)
+    with pytest.raises(ModelError, match="does not fit"):
+        verify(writer)
+
+
+def test_every_shard_of_an_index_must_be_there(writer: Path) -> None:
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    (writer / "model.safetensors").rename(writer / shards[0])
+    index = {"weight_map": {"a": shards[0], "b": shards[1]}}
+    (writer / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors is missing"):
+        verify(writer)
+    write_weights(writer / shards[1])
+    verify(writer)
+
+
+def test_the_index_of_a_variant_that_was_not_fetched_is_no_fault(writer: Path) -> None:
+    index = {"weight_map": {"a": "model.fp16-00001-of-00001.safetensors"}}
+    (writer / "model.safetensors.index.fp16.json").write_text(json.dumps(index))
+    verify(writer)
+
+
+def test_a_digest_follows_what_the_model_computes_with(writer: Path) -> None:
+    first = digest(writer)
+    (writer / "README.md").write_text("about")
+    (writer / ".cache").mkdir()
+    (writer / ".cache" / "lock.json").write_text("{}")
+    assert digest(writer) == first
+    (writer / "tokenizer.json").write_text("{}")
+    second = digest(writer)
+    (writer / "tokenizer.json").rename(writer / "vocab.json")
+    assert len({first, second, digest(writer)}) == 3
+
+
+def test_a_reference_is_found_below_the_root_or_by_path(writer: Path, tmp_path: Path) -> None:
+    assert resolve("writer", tmp_path, "writer") == writer
+    assert resolve(str(writer), tmp_path / "elsewhere", "writer") == writer
+
+
+@pytest.mark.parametrize("reference", ["", "nothing", "../up/here", "/no/where", "a/b/c"])
+def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(reference: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no folder"):
+        resolve(reference, tmp_path, "writer")
+
+
+def test_what_cannot_be_fetched_is_explained_with_a_command(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        resolve("org/name@abc123", tmp_path, "judge")
+    wanted = f"--local-dir {tmp_path}/org/name@abc123"
+    assert "hf download org/name --revision abc123" in str(caught.value)
+    assert wanted in str(caught.value)
+
+
+def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
+    for name in ("writer", "diffusion", "draft-unet", "open_clip"):
+        (tmp_path / name).mkdir()
+    draft = role_folders(Profile.load("shapes-draft"), tmp_path)
+    assert {role: folder.name for role, folder in draft.items()} == {
+        "writer": "writer",
+        "renderer": "diffusion",
+        "unet": "draft-unet",
+        "judge": "open_clip",
+    }
+    shapes = Profile.load("shapes")
+    remote = shapes.model_copy(
+        update={
+            "writer": shapes.writer.model_copy(update={"kind": "endpoint"}),
+            "renderer": shapes.renderer.model_copy(update={"kind": "a1111"}),
+        }
+    )
+    assert set(role_folders(remote, tmp_path)) == {"judge"}
+
+
+def test_checking_models_imports_no_torch() -> None:
+    program = "import sys, pipeline.models; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

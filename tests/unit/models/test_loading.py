@@ -1,0 +1,80 @@
+"""Models are loaded once, from local safetensors, on the device asked for."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import ModelError
+from pipeline.models import Models, digest
+from pipeline.settings import Profile, RendererProfile
+from tests import small_models
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random pipeline, and a UNet of its shape."""
+    folder = tmp_path_factory.mktemp("models")
+    small_models.save("sd", folder / "diffusion")
+    shutil.copytree(folder / "diffusion" / "unet", folder / "draft-unet")
+    return folder
+
+
+def test_threads_share_one_model(root: Path) -> None:
+    models = Models(root, "cpu")
+    profile = RendererProfile(kind="diffusers", model="diffusion")
+    with ThreadPoolExecutor(4) as pool:
+        pipes = list(pool.map(models.diffusion, [profile] * 4))
+    assert len({id(pipe) for pipe in pipes}) == 1
+    assert models.digests == {"renderer": digest(root / "diffusion")}
+
+
+def test_unet_scheduler_and_precision_are_the_profiles(root: Path) -> None:
+    profile = RendererProfile(
+        kind="diffusers",
+        model="diffusion",
+        unet="draft-unet",
+        scheduler="EulerDiscreteScheduler",
+        dtype="bfloat16",
+    )
+    models = Models(root, "cpu")
+    pipe = models.diffusion(profile)
+    assert type(pipe.scheduler).__name__ == "EulerDiscreteScheduler"
+    assert {pipe.unet.dtype, pipe.vae.dtype} == {torch.bfloat16}
+    assert set(models.digests) == {"renderer", "unet"}
+
+
+@pytest.mark.parametrize("scheduler", ["NoSuchScheduler", "StableDiffusionPipeline", "__name__"])
+def test_a_scheduler_must_be_one(root: Path, scheduler: str) -> None:
+    profile = RendererProfile(kind="diffusers", model="diffusion", scheduler=scheduler)
+    with pytest.raises(ModelError, match="no scheduler"):
+        Models(root, "cpu").diffusion(profile)
+
+
+def test_what_a_library_cannot_load_names_the_folder(root: Path) -> None:
+    profile = RendererProfile(kind="diffusers", model="diffusion", variant="fp16")
+    with pytest.raises(ModelError, match="diffusion cannot be loaded"):
+        Models(root, "cpu").diffusion(profile)
+
+
+def test_auto_takes_the_best_device_there_is(tmp_path: Path) -> None:
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    assert Models(tmp_path).device == next(device for device in there if there[device])
+    assert Models(tmp_path, "cuda:1").device == "cuda:1"
+
+
+def test_the_shipped_models_load(models_root: Path) -> None:
+    models = small_models.shipped(models_root)
+    profile = Profile.load("shapes")
+    _, tokenizer = models.language_model(profile.writer)
+    model, _, _ = models.clip(profile.judge)
+    assert tokenizer.padding_side == "left"
+    assert tokenizer.pad_token is not None
+    assert not model.training
+    assert set(models.digests) == {"writer", "judge"}

@@ -1,0 +1,164 @@
+"""How the A1111 renderer asks, and what it does with answers that are not what it asked for."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import JobError, Unavailable
+from pipeline.job import Order, Picture
+from pipeline.metering import metered
+from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
+from pipeline.settings import RendererProfile
+from tests.a1111_server import Server, encode, serve
+
+
+class Noise:
+    """A renderer whose picture is the noise of the seed."""
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        return [noise(seed) for seed in order.seeds]
+
+
+def noise(seed: int, size: int = 16) -> Picture:
+    values = np.random.default_rng(seed).integers(0, 256, (size, size, 3))
+    return (values / 255).astype(np.float32)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve(Noise()) as running:
+        yield running
+
+
+def client(server: Server, auth: str = "", **settings: Any) -> A1111Renderer:
+    profile = RendererProfile.model_validate({"kind": "a1111", "batch": 4, "timeout": 5} | settings)
+    return A1111Renderer(server.url + "/", auth, profile)
+
+
+def order(*seeds: int) -> Order:
+    return Order(
+        prompt="a circle", negative="a star", width=16, height=16, steps=5, guidance=4, seeds=seeds
+    )
+
+
+def answer(*images: str, seeds: Sequence[int] = ()) -> bytes:
+    info = json.dumps({"all_seeds": list(seeds)})
+    return json.dumps({"images": images, "info": info}).encode()
+
+
+def test_an_order_is_asked_for_in_the_servers_words(server: Server) -> None:
+    asked = client(server, auth="ann:secret", model="sdxl.safetensors", scheduler="Euler a")
+    with metered() as meter:
+        pictures = asked.render(order(7, 8))
+    assert [np.array_equal(p, noise(s)) for s, p in zip((7, 8), pictures, strict=True)]
+    request = server.requests[0]
+    assert request["override_settings"]["sd_model_checkpoint"] == "sdxl.safetensors"
+    assert request["sampler_name"] == "Euler a"
+    assert (request["seed"], request["batch_size"], request["cfg_scale"]) == (7, 2, 4)
+    assert request["save_images"] is False
+    token = base64.b64encode(b"ann:secret").decode()
+    assert {k.lower(): v for k, v in server.headers[0].items()}["authorization"] == f"Basic {token}"
+    assert meter.device["renderer"] > 0
+
+
+def test_seeds_that_do_not_count_up_are_asked_for_apart(server: Server) -> None:
+    seeds = (1, 2, 9, 2**32 - 1, 0, 3, 4, 5, 6, 7)
+    pictures = client(server).render(order(*seeds))
+    assert [(r["seed"], r["batch_size"]) for r in server.requests] == [
+        (1, 2),
+        (9, 1),
+        (2**32 - 1, 1),
+        (0, 1),
+        (3, 4),
+        (7, 1),
+    ]
+    assert all(np.array_equal(p, noise(s)) for s, p in zip(seeds, pictures, strict=True))
+
+
+def test_no_seeds_are_no_requests() -> None:
+    assert list(rows_of_seeds((), 4)) == []
+
+
+def test_a_server_that_stumbles_is_asked_again(server: Server) -> None:
+    server.misbehave = [lambda: (503, b"busy"), lambda: (500, b"oops")]
+    (picture,) = client(server).render(order(3))
+    assert np.array_equal(picture, noise(3))
+    assert len(server.requests) == 3
+
+
+def test_a_server_that_keeps_failing_is_unavailable(server: Server) -> None:
+    server.misbehave = [lambda: (502, b"bad gateway")] * 10
+    with pytest.raises(Unavailable, match="502: bad gateway"):
+        client(server).render(order(3))
+    assert len(server.requests) == 4
+
+
+def test_a_server_that_is_not_there_is_unavailable(server: Server) -> None:
+    gone = A1111Renderer("http://127.0.0.1:1", "", RendererProfile(kind="a1111"))
+    with pytest.raises(Unavailable, match="PRESSRUN_A1111_URL"):
+        gone.render(order(3))
+
+
+def test_a_server_that_takes_too_long_is_asked_once(server: Server) -> None:
+    def slow() -> tuple[int, bytes]:
+        threading.Event().wait(1)
+        return 200, b"{}"
+
+    server.misbehave = [slow]
+    with pytest.raises(Unavailable, match="no pictures within"):
+        client(server, timeout=0.2).render(order(3))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, "PRESSRUN_A1111_AUTH"), (404, "--api")])
+def test_a_server_set_up_otherwise_says_what_to_set(server: Server, status: int, hint: str) -> None:
+    server.misbehave = [lambda: (status, b"")]
+    with pytest.raises(Unavailable, match=hint):
+        client(server).render(order(3))
+
+
+def test_a_refused_request_is_the_jobs_error(server: Server) -> None:
+    server.misbehave = [lambda: (422, b"width too large")]
+    with pytest.raises(JobError, match="422: width too large"):
+        client(server).render(order(3))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"<html>", "malformed"),
+        (b"[]", "malformed"),
+        (b'{"images": []}', "did not answer with 1 pictures"),
+        (b'{"images": 3}', "did not answer with 1 pictures"),
+        (b'{"images": [], "info": "no"}', "malformed"),
+        (b"[" * 100_000, "malformed"),
+        (answer("!!!"), "cannot be read"),
+        (answer(base64.b64encode(b"GIF89a").decode()), "cannot be read"),
+        (answer(encode(noise(1), "GIF")), "cannot be read"),
+        (answer(encode(noise(1))[:400]), "cannot be read"),
+        (b'{"images": [7]}', "cannot be read"),
+        (answer(encode(noise(1, size=32))), r"picture of \(32, 32\)"),
+        (answer(encode(noise(1)), seeds=[4]), r"used seeds \[4\], not \[3\]"),
+        (b" " * 2_000_000, "more than"),
+    ],
+)
+def test_an_answer_that_is_something_else_is_the_jobs_error(
+    server: Server, content: bytes, problem: str
+) -> None:
+    server.misbehave = [lambda: (200, content)]
+    with pytest.raises(JobError, match=problem):
+        client(server).render(order(3))
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
+def test_the_servers_picture_formats_are_read(server: Server, image_format: str) -> None:
+    flat = np.full((16, 16, 3), 0.5, np.float32)
+    encoded = f"data:image/{image_format.lower()};base64,{encode(flat, image_format)}"
+    server.misbehave = [lambda: (200, answer(encoded, seeds=[3]))]
+    (picture,) = client(server).render(order(3))
+    assert np.abs(picture - flat).max() <= 2 / 255

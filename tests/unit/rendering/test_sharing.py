@@ -1,0 +1,144 @@
+"""How the diffusers renderer shares calls, and what it does when one fails.
+
+The pipeline here is a stand-in that draws its picture from the seed and the prompt, and that runs
+out of memory or fails on purpose, which a real one cannot be made to do on a processor.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import JobError
+from pipeline.job import Order
+from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
+from pipeline.settings import RendererProfile
+
+
+class Pipe:
+    """Renders noise: picture = noise of the seed. Memory suffices for `room` pictures."""
+
+    def __init__(self, room: int = 100) -> None:
+        self.room, self.calls = room, list[int]()
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def __call__(
+        self,
+        *,
+        prompt: list[str],
+        generator: list[torch.Generator],
+        width: int,
+        height: int,
+        **_: Any,
+    ) -> SimpleNamespace:
+        self.hold.wait()
+        self.calls.append(len(prompt))
+        if len(prompt) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if "lost" in prompt:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        if "bad" in prompt:
+            raise ValueError("the prompt is bad")
+        noise = [torch.rand(height, width, 3, generator=one).numpy() for one in generator]
+        return SimpleNamespace(images=np.stack(noise))
+
+
+def renderer(pipe: Pipe, batch: int = 8) -> DiffusersRenderer:
+    models: Any = SimpleNamespace(turn=threading.Lock(), diffusion=lambda profile: pipe)
+    return DiffusersRenderer(models, RendererProfile(kind="diffusers", batch=batch))
+
+
+def order(seeds: Sequence[int], prompt: str = "a circle", **changes: Any) -> Order:
+    settings = {"negative": "", "width": 16, "height": 16, "steps": 1, "guidance": 4.0}
+    return Order.model_validate({"prompt": prompt, "seeds": tuple(seeds)} | settings | changes)
+
+
+def noise(seed: int) -> Any:
+    return torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def render_together(shared: DiffusersRenderer, pipe: Pipe, orders: Sequence[Order]) -> list[Any]:
+    """The results, or errors, of orders that were all waiting when the device came free."""
+    pipe.hold.clear()
+    with ThreadPoolExecutor(len(orders) + 1) as pool:
+        pool.submit(shared.render, order([0]))
+        futures = [pool.submit(shared.render, one) for one in orders]
+        while len(shared._batcher._waiting) < len(orders):
+            time.sleep(0.01)
+        pipe.hold.set()
+        return [future.exception() or future.result() for future in futures]
+
+
+def test_waiting_orders_share_a_call_and_get_their_own_pictures() -> None:
+    pipe = Pipe()
+    results = render_together(
+        renderer(pipe), pipe, [order([5, 6]), order([7], "a star"), order([8])]
+    )
+    assert pipe.calls == [1, 4]
+    for seeds, pictures in zip([[5, 6], [7], [8]], results, strict=True):
+        assert [np.array_equal(p, noise(s)) for s, p in zip(seeds, pictures, strict=True)]
+
+
+def test_orders_of_other_settings_have_calls_of_their_own() -> None:
+    pipe = Pipe()
+    others = [order([1], steps=2), order([2], guidance=3.0), order([3], width=24)]
+    render_together(renderer(pipe), pipe, others)
+    assert pipe.calls == [1, 1, 1, 1]
+
+
+def test_a_negative_prompt_counts_only_where_it_has_an_effect() -> None:
+    plain, negative = order([1]), order([1], negative="blurred")
+    assert shared_settings(plain) != shared_settings(negative)
+    unguided = {"guidance": 0.0}
+    assert shared_settings(plain.model_copy(update=unguided)) == shared_settings(
+        negative.model_copy(update=unguided)
+    )
+
+
+def test_an_order_larger_than_the_batch_is_split() -> None:
+    pipe = Pipe()
+    pictures = renderer(pipe, batch=4).render(order(range(10)))
+    assert pipe.calls == [4, 4, 2]
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+
+
+def test_a_call_that_does_not_fit_is_halved_and_remembered() -> None:
+    pipe = Pipe(room=3)
+    shared = renderer(pipe)
+    pictures = shared.render(order(range(8)))
+    assert pipe.calls == [8, 4, 2, 2, 2, 2]
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    pipe.calls.clear()
+    shared.render(order(range(4)))
+    assert pipe.calls == [2, 2]
+    pipe.calls.clear()
+    shared.render(order(range(3), width=8))
+    assert pipe.calls == [3]
+
+
+def test_a_picture_that_never_fits_is_the_jobs_error() -> None:
+    with pytest.raises(JobError, match="not even one picture"):
+        renderer(Pipe(room=0)).render(order([1]))
+
+
+def test_a_bad_order_does_not_take_others_with_it() -> None:
+    pipe = Pipe()
+    good, bad, also_good = render_together(
+        renderer(pipe), pipe, [order([1]), order([2], "bad"), order([3])]
+    )
+    assert np.array_equal(good[0], noise(1))
+    assert np.array_equal(also_good[0], noise(3))
+    assert isinstance(bad, JobError)
+    assert "the prompt is bad" in bad.detail
+
+
+def test_a_lost_device_is_nobodys_error_and_is_raised() -> None:
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        renderer(Pipe()).render(order([1], "lost"))
