@@ -1,6 +1,7 @@
 """Fetches models from the Hugging Face hub: safetensors and configurations, never code."""
 
 from pathlib import Path
+from shlex import quote
 
 from pipeline.errors import ModelError
 
@@ -11,6 +12,7 @@ WEIGHTS = {
     # likewise the same weights in the names of transformers
     "judge": ("open_clip*.safetensors",),
 }
+UNUSED = ["*.non_ema.*"]
 
 
 def fetch(reference: str, root: Path, role: str) -> Path:
@@ -26,7 +28,11 @@ def fetch(reference: str, root: Path, role: str) -> Path:
         raise ModelError(f"there is no folder {reference!r}, neither in {root} nor here")
     patterns = [*TEXTS, *WEIGHTS.get(role, ("*.safetensors",))]
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+        return Path(
+            snapshot_download(
+                name, revision=revision or None, allow_patterns=patterns, ignore_patterns=UNUSED
+            )
+        )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(
@@ -40,4 +46,4 @@ def command(reference: str, root: Path, patterns: list[str]) -> str:
     name, _, revision = reference.partition("@")
     pinned = f" --revision {revision}" if revision else ""
     include = " ".join(f"--include '{pattern}'" for pattern in patterns)
-    return f"hf download {name}{pinned} {include} --local-dir {root / reference}"
+    return f"hf download {name}{pinned} {include} --local-dir {quote(str(root / reference))}"

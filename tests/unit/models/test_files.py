@@ -207,3 +207,16 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
 def test_checking_models_imports_no_torch() -> None:
     program = "import sys, pipeline.models; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_the_hub_gave_before_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = tmp_path / "hub" / "models--org--name"
+    snapshot = held / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (held / "refs").mkdir()
+    (held / "refs" / "main").write_text("0" * 40)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert resolve("org/name", tmp_path / "models", "writer") == snapshot
