@@ -50,7 +50,7 @@ def ask_patiently(
     `first_wait` seconds; then, and past the time limit, Unavailable. JobError for an answer
     larger than LARGEST_ANSWER.
     """
-    backoff = wait_exponential_jitter(initial=first_wait, max=LONGEST_WAIT, jitter=first_wait)
+    backoff = wait_exponential_jitter(multiplier=first_wait, max=LONGEST_WAIT, jitter=first_wait)
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

@@ -174,7 +174,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 def _purged(text: str, tokens: list[str]) -> str:
     """`text` with each token gone, also one that the removal of another puts together."""
-    while found := [token for token in tokens if token and token in text]:
+    while found := [token for token in tokens if token.strip() and token in text]:
         for token in found:
             text = text.replace(token, " ")
     return text

@@ -89,11 +89,8 @@ def _from_labels(body: str) -> Draft | None:
 def _from_bare_line(body: str) -> Draft | None:
     """A single line without labels is a prompt, unless it is broken JSON or a refusal."""
     line = _bare(body)
-    if "\n" in line or line.startswith(("{", "[", "<")) or _REFUSAL.match(line):
-        return None
-    if re.match(r"text\s*:", line, re.IGNORECASE):
-        return None
-    return Draft(prompt=line)
+    broken = "\n" in line or line.startswith(("{", "[", "<")) or _LABEL.match(line)
+    return None if broken or _REFUSAL.match(line) else Draft(prompt=line)
 
 
 def _bare(text: str) -> str:

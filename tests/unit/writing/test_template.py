@@ -1,0 +1,48 @@
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.errors import ConfigError, JobError
+from pipeline.job import Context, Job
+from pipeline.settings import WriterProfile
+from pipeline.writing.template import TemplateWriter
+
+MakeJob = Callable[..., Job]
+MakeContext = Callable[..., Context]
+
+
+def writer(
+    prompt: str = "{keywords} {style}", text: str = "{keywords}. {passages}"
+) -> TemplateWriter:
+    profile = WriterProfile(kind="template", text_template=text, prompt_template=prompt)
+    return TemplateWriter(profile)
+
+
+def test_fills_both_templates(make_job: MakeJob, make_context: MakeContext) -> None:
+    job = make_job(style="small", meta={"product": "mug"})
+    brief = writer("{keywords}, {style}, on a { meta.product }").write(
+        job, make_context("A.", "B.")
+    )
+    assert brief.text == "Viora logo. A. B."
+    assert brief.prompt == "Viora logo, small, on a mug"
+
+
+def test_what_is_filled_in_is_not_filled_in_again(make_job: MakeJob) -> None:
+    brief = writer("{keywords}").write(make_job(keywords="{style} {meta.x}", style="s"), Context())
+    assert brief.prompt == "{style} {meta.x}"
+
+
+def test_the_prompt_may_use_the_text(make_job: MakeJob, make_context: MakeContext) -> None:
+    job = make_job(mode="retrieved")
+    assert writer("photo: {text}").write(job, make_context("A fact.")).prompt == "photo: A fact."
+
+
+def test_a_field_that_the_row_lacks_fails_the_job(make_job: MakeJob) -> None:
+    with pytest.raises(JobError, match=r"meta\.product"):
+        writer("{meta.product}").write(make_job(), Context())
+
+
+@pytest.mark.parametrize("template", ["{keyword}", "{}", "{keywords.__class__}", "{text}"])
+def test_an_unknown_name_is_told_at_once(template: str) -> None:
+    with pytest.raises(ConfigError, match="names"):
+        writer(text=template)
