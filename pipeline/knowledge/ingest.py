@@ -120,9 +120,9 @@ class _Ingestion:
 
 
 def _prepare(client: QdrantClient, collection: str, embedder: Embedder) -> None:
+    if not _NAME.fullmatch(collection):
+        raise KnowledgeError(f"Collection {collection!r}: use 1 to 100 of A-Z a-z 0-9 _ . -")
     if not client.collection_exists(collection):
-        if not _NAME.fullmatch(collection):
-            raise KnowledgeError(f"Collection {collection!r}: use 1 to 100 of A-Z a-z 0-9 _ . -")
         schema.create(client, collection, embedder.size)
         return
     known = schema.embedding_of(client, collection)

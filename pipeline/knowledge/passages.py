@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import Field, ValidationError
 
@@ -15,6 +16,8 @@ from pipeline.job import Noun
 
 LONGEST = 1200
 """Letters of a passage; a longer text becomes several."""
+LINE_LIMIT = 1_000_000
+"""Bytes of a line of JSONL."""
 LABEL = 500
 """Letters of a title or a source."""
 
@@ -69,8 +72,8 @@ def _read(file: Path, name: str) -> Iterator[Text | BadText]:
 
 
 def _read_jsonl(file: Path, name: str) -> Iterator[Text | BadText]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+    with file.open("rb") as content:
+        for number, line in enumerate(_lines(content), 1):
             if not line.strip():
                 continue
             try:
@@ -79,8 +82,22 @@ def _read_jsonl(file: Path, name: str) -> Iterator[Text | BadText]:
                 yield BadText(file=name, line=number, reason=_reason(error))
 
 
+def _lines(content: BinaryIO) -> Iterator[bytes]:
+    """The lines, one that is too long cut right behind the limit."""
+    while line := content.readline(LINE_LIMIT + 1):
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = content.readline(LINE_LIMIT)
+        yield line
+
+
 def _parse(line: bytes, name: str) -> list[Text]:
-    content = json.loads(line.decode("utf-8-sig"))
+    if len(line) > LINE_LIMIT:
+        raise ValueError(f"the line is longer than {LINE_LIMIT} bytes")
+    try:
+        content = json.loads(line.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError("the line is nested too deep") from error
     if not isinstance(content, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - what the line says, not our mistake
     known = {key: content[key] for key in Text.model_fields if content.get(key) is not None}

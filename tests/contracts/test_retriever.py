@@ -1,0 +1,145 @@
+"""What every Retriever promises."""
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from qdrant_client import QdrantClient
+
+from pipeline.errors import JobError, Unavailable
+from pipeline.intake.making import Maker, Overrides
+from pipeline.intake.rows import RawRow
+from pipeline.job import Context, Job
+from pipeline.knowledge.client import open_client
+from pipeline.knowledge.embedding import HashedEmbedder
+from pipeline.knowledge.ingest import ingest
+from pipeline.knowledge.retriever import QdrantRetriever
+from pipeline.settings import Profile, RetrievalProfile
+
+FACTS = [
+    "The Viora logo is a white circle on teal.",
+    "Viora was founded in Ghent and bottles mineral water.",
+    "Nexo Labs shows a red star on black.",
+    "Grünwald Optik grinds lenses in Jena.",
+    "Keep a quarter of the height free around every symbol.",
+]
+EMBEDDER = HashedEmbedder()
+
+
+@pytest.fixture(scope="module", params=["memory", "folder", "server"])
+def client(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[QdrantClient]:
+    if request.param == "memory":
+        yield QdrantClient(":memory:")
+        return
+    url = os.environ.get("QDRANT_TEST_URL", "") if request.param == "server" else ""
+    if request.param == "server" and not url:
+        pytest.skip("QDRANT_TEST_URL names no server")
+    with_folder = open_client(url, "", tmp_path_factory.mktemp("knowledge"))
+    yield with_folder
+    with_folder.close()
+
+
+@pytest.fixture(scope="module")
+def collection(client: QdrantClient, tmp_path_factory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("texts") / "facts.jsonl"
+    path.write_text("\n".join(f'{{"text": "{fact}", "tags": ["fact"]}}' for fact in FACTS))
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    assert ingest(client, path, name, EMBEDDER).added == len(FACTS)
+    yield name
+    client.delete_collection(name)
+
+
+@pytest.fixture
+def retriever(client: QdrantClient) -> QdrantRetriever:
+    return QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+
+
+def job(keywords: str, collection: str, k: int = 3) -> Job:
+    row = RawRow(1, {"keywords": keywords, "collection": collection, "k": k})
+    made = Maker(Profile.load("shapes"), Overrides()).make(row)
+    assert isinstance(made, Job)
+    return made
+
+
+def test_the_best_comes_first(retriever, collection) -> None:
+    found = retriever.retrieve(job("the Viora logo", collection)).passages
+    assert [passage.text for passage in found][:2] == FACTS[:2]
+    scores = [passage.score for passage in found]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < scores[-1] <= scores[0] <= 1
+    assert found[0].source == "facts.jsonl"
+    assert found[0].tags == ("fact",)
+
+
+@pytest.mark.parametrize("keywords", ["GRUNWALD OPTIK'S sign", "grünwald optik", "Gruenwald lens"])
+def test_spelling_makes_little_difference(retriever, collection, keywords) -> None:
+    assert retriever.retrieve(job(keywords, collection)).passages[0].text == FACTS[3]
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 50])
+def test_at_most_k(retriever, collection, k) -> None:
+    found = retriever.retrieve(job("Viora logo", collection, k)).passages
+    assert len(found) == min(k, len(found)) <= len(FACTS)
+    assert found
+    assert len({passage.id for passage in found}) == len(found)
+
+
+@pytest.mark.parametrize(("name", "k"), [("", 3), ("there-is-none", 0)])
+def test_nothing_asked_is_nothing_found(retriever, name, k) -> None:
+    assert retriever.retrieve(job("Viora logo", name, k)) == Context()
+
+
+def test_keywords_without_a_word(retriever, collection) -> None:
+    assert retriever.retrieve(job("★ & of the", collection)) == Context()
+
+
+def test_none_below_the_floor(client, collection) -> None:
+    strict = QdrantRetriever(client, EMBEDDER, RetrievalProfile(floor=0.5))
+    found = strict.retrieve(job("Viora logo", collection, 5)).passages
+    assert [passage.text for passage in found] == FACTS[:1]
+    # a shared word alone does not lift a passage over the floor
+    assert strict.retrieve(job("height of the Eiffel tower in Paris", collection)) == Context()
+
+
+def test_only_the_keywords_are_asked(retriever, collection) -> None:
+    asked = job("Viora logo", collection)
+    styled = asked.model_copy(update={"style": "Nexo Labs", "meta": {"a": "Jena"}})
+    assert retriever.retrieve(styled) == retriever.retrieve(asked)
+
+
+def test_a_collection_that_is_not_there(retriever, collection) -> None:
+    with pytest.raises(JobError, match=f"{collection}.*pressrun ingest PATH --collection none"):
+        retriever.retrieve(job("Viora logo", "none"))
+
+
+def test_another_embedding(client, collection) -> None:
+    class Other(HashedEmbedder):
+        name = "other"
+
+    with pytest.raises(JobError, match="embedded with hashed-512, but the profile asks for other"):
+        QdrantRetriever(client, Other(), RetrievalProfile()).retrieve(job("Viora", collection))
+
+
+def test_many_threads(retriever, collection) -> None:
+    wanted = retriever.retrieve(job("Viora logo", collection))
+    ready = threading.Barrier(8)
+
+    def retrieve(_: int) -> set[Context]:
+        ready.wait()
+        return {retriever.retrieve(job("Viora logo", collection)) for _ in range(5)}
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set().union(*pool.map(retrieve, range(8))) == {wanted}
+
+
+def test_a_server_that_is_away(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        open_client("http://127.0.0.1:9", "", tmp_path)
+    client = QdrantClient(url="http://127.0.0.1:9", timeout=1, check_compatibility=False)
+    retriever = QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+    with pytest.raises(Unavailable):
+        retriever.retrieve(job("Viora logo", "brands"))

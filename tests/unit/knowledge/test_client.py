@@ -1,0 +1,57 @@
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from pipeline.errors import ConfigError, Unavailable
+from pipeline.knowledge.client import collections, open_client
+from pipeline.knowledge.schema import create
+
+
+def test_a_folder_keeps_its_collections(tmp_path: Path) -> None:
+    client = open_client("", "", tmp_path / "deep" / "knowledge")
+    create(client, "b", 4)
+    create(client, "a", 4)
+    client.close()
+    again = open_client("", "", tmp_path / "deep" / "knowledge")
+    assert collections(again) == ["a", "b"]
+    again.close()
+
+
+def test_a_folder_in_use(tmp_path: Path) -> None:
+    client = open_client("", "", tmp_path)
+    with pytest.raises(ConfigError, match="in use by another process"):
+        open_client("", "", tmp_path)
+    client.close()
+    open_client("", "", tmp_path).close()
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        open_client("", "", tmp_path / "file")
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(401, ConfigError), (403, ConfigError), (429, Unavailable), (503, Unavailable)],
+)
+def test_a_server_that_refuses(tmp_path: Path, status: int, error: type[Exception]) -> None:
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps({"status": {"error": "no"}}).encode())
+
+        def log_message(self, *args: object) -> None:
+            del args
+
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(error) as caught:
+            open_client(f"http://127.0.0.1:{server.server_port}", "secret-key", tmp_path)
+        server.shutdown()
+    assert "secret-key" not in str(caught.value)

@@ -1,0 +1,79 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from pipeline.errors import ModelError
+from pipeline.knowledge.embedding import HashedEmbedder, open_embedder
+from pipeline.models import Models
+
+WORDS = ["[PAD]", "[UNK]", "viora", "logo", "teal", "circle"]
+TEXTS = ["viora logo", "teal", "a teal circle on viora " * 30]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Models:
+    """A folder with an untrained encoder of the usual kind, named `encoder`."""
+    root = tmp_path_factory.mktemp("models")
+    tokenizer = Tokenizer(WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(root / "encoder")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(root / "encoder")
+    return Models(root, "cpu")
+
+
+def test_hashed_is_no_model(models: Models) -> None:
+    assert isinstance(open_embedder("hashed", models), HashedEmbedder)
+
+
+def test_vectors_of_an_encoder(models: Models) -> None:
+    encoder = open_embedder("encoder", models)
+    vectors = encoder.embed(TEXTS)
+    assert encoder.name.startswith("encoder@")
+    assert vectors.shape == (3, encoder.size) == (3, 16)
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
+    # whatever shares the pass, padding does not count
+    alone = np.concatenate([encoder.embed([text]) for text in TEXTS])
+    assert np.abs(vectors - alone).max() < 1e-5
+    assert encoder.embed([]).shape == (0, 16)
+
+
+def test_many_threads_get_their_own(models: Models) -> None:
+    encoder = open_embedder("encoder", models)
+    texts = [" ".join(WORDS[2 + n % 4 :]) for n in range(40)]
+    wanted = [encoder.embed([text])[0] for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda text: encoder.embed([text])[0], texts))
+    assert np.abs(np.array(found) - np.array(wanted)).max() < 1e-5
+
+
+def test_the_mean_of_the_tokens(models: Models) -> None:
+    encoder = open_embedder("encoder", models)
+    model = BertModel.from_pretrained(models.folder("encoder", "embedding")).eval()
+    with torch.inference_mode():
+        states = model(torch.tensor([[2, 3]])).last_hidden_state[0]
+    mean = states.mean(0) / states.mean(0).norm()
+    assert np.abs(encoder.embed(["viora logo"])[0] - mean.numpy()).max() < 1e-5
+
+
+def test_a_folder_that_is_no_encoder(models: Models, tmp_path: Path) -> None:
+    with pytest.raises(ModelError):
+        open_embedder(str(tmp_path), models)
