@@ -1,0 +1,260 @@
+"""The gallery's page: what it holds, how it holds it, and the files of large runs."""
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows import gallery
+from flows.gallery import build_gallery, embedded, histogram
+from pipeline.job import (
+    BadRow,
+    Brief,
+    CandidateRecord,
+    Context,
+    Job,
+    Outcome,
+    Passage,
+    RunSpec,
+    Score,
+    Verdict,
+)
+from pipeline.storing.books import RunBooks
+from pipeline.storing.folder import FolderStore
+from pipeline.storing.manifest import build_manifest, read_manifest
+
+HOSTILE = "</script><script>alert(1)</script><!-- \u2028 &amp; logo"
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> RunBooks:
+    return RunBooks(FolderStore(tmp_path), "demo")
+
+
+def job(row: int, **fields: Any) -> Job:
+    defaults = {
+        "id": f"job{row}", "row": row, "keywords": f"circle {row}", "candidates": 2,
+        "threshold": 0.5, "width": 16, "height": 16, "steps": 5, "guidance": 4.0, "seed": 100 * row,
+        "k": 1, "mode": "generated", "contest": "best_of", "wave": 1,
+    }  # fmt: skip
+    return Job.model_validate(defaults | fields)
+
+
+def outcome(one: Job, verdict: Verdict = Verdict.ACCEPTED, **fields: Any) -> Outcome:
+    scores = (0.25, 0.875) if verdict is Verdict.ACCEPTED else (0.125, 0.25)
+    candidates = tuple(
+        CandidateRecord(index=i, seed=one.seed + i, score=Score(raw=0.3, calibrated=score))
+        for i, score in enumerate(scores)
+    )
+    passage = Passage(id="p", text="A <b>fact</b>.", title="The mark", source="b.md", score=1.0)
+    base = Outcome(
+        run="demo",
+        job_id=one.id,
+        verdict=verdict,
+        job=one,
+        row=one.row,
+        keywords=one.keywords,
+        context=Context(passages=(passage,)),
+        brief=Brief(text="A text.", prompt="a circle"),
+        candidates=candidates,
+        winner=1,
+    )
+    return base.model_copy(update=fields)
+
+
+def fill(books: RunBooks, rows: list[Job | BadRow], ended: list[Outcome]) -> RunSpec:
+    """Books of a run that ended so."""
+    spec = RunSpec(
+        run="demo",
+        job_file="jobs.csv",
+        job_file_digest="0" * 24,
+        rows=len(rows),
+        parts=1,
+        profile={
+            "name": "shapes",
+            "renderer": {"model": "diffusion"},
+            "defaults": {"threshold": 0.5},
+        },
+        models={"renderer": "0123456789abcdef"},
+        created_at="2026-01-01T09:30:00+00:00",
+        version="0.1.0",
+    )
+    books.write_spec(spec)
+    books.write_part(1, rows)
+    picture = np.full((16, 16, 3), 0.5, dtype=np.float32)
+    for one in ended:
+        books.commit(one, None if one.winner is None else picture)
+    for row in rows:
+        if isinstance(row, BadRow):
+            books.reject(row)
+    build_manifest(books, spec)
+    return spec
+
+
+def page_of(books: RunBooks, spec: RunSpec) -> str:
+    address = build_gallery(books, spec, read_manifest(books))
+    return Path(address).read_text(encoding="utf-8")
+
+
+def facts_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="facts">(.*?)</script>', page, re.DOTALL)
+    assert found
+    facts: dict[str, Any] = json.loads(found[1])
+    return facts
+
+
+def cards_of(page: str) -> list[dict[str, Any]]:
+    return [card for chunk in facts_of(page)["chunks"] for card in chunk["cards"]]
+
+
+def many(books: RunBooks, count: int) -> RunSpec:
+    jobs = [job(row) for row in range(1, count + 1)]
+    return fill(books, list(jobs), [outcome(one) for one in jobs])
+
+
+def test_a_card_tells_how_the_picture_came_to_be(books: RunBooks, tmp_path: Path) -> None:
+    one = job(2, name="first", style="small", meta={"product": "mug"})
+    page = page_of(books, fill(books, [one], [outcome(one)]))
+    (card,) = cards_of(page)
+    image = card.pop("image")
+    assert image.startswith("../images/job2-")
+    assert (tmp_path / "runs/demo/gallery" / image).resolve().is_file()
+    assert card == {
+        "id": "job2", "row": 2, "name": "first", "keywords": "circle 2", "outcome": "accepted",
+        "score": 0.875, "seed": 201, "size": [16, 16], "winner": 1,
+        "candidates": [[0, 200, 0.25, 0.3], [1, 201, 0.875, 0.3]], "seconds": 0,
+        "prompt": "a circle", "text": "A text.", "style": "small", "threshold": 0.5, "steps": 5,
+        "guidance": 4.0, "meta": {"product": "mug"}, "sources": [[0, 1.0]],
+    }  # fmt: skip
+    passages = facts_of(page)["chunks"][0]["passages"]
+    assert passages == [["The mark", "b.md", "A <b>fact</b>."]]
+
+
+def test_rows_without_a_picture_have_a_card_with_the_reason(books: RunBooks) -> None:
+    blocked = outcome(
+        job(2), Verdict.BLOCKED, reason="the term 'x'", brief=None, candidates=(), winner=None
+    )
+    bad = BadRow(id="bad", row=3, column="steps", reason="not a number", keywords="circle 3")
+    cards = cards_of(page_of(books, fill(books, [job(2), bad], [blocked])))
+    assert [(card["outcome"], card["reason"]) for card in cards] == [
+        ("blocked", "the term 'x'"),
+        ("invalid", "column 'steps': not a number"),
+    ]
+    assert not any("image" in card or "score" in card for card in cards)
+
+
+def test_why_a_candidate_is_invalid_is_told(books: RunBooks) -> None:
+    blank = Score(raw=0, calibrated=0, valid=False, reason="blank")
+    ended = outcome(job(2))
+    records = (ended.candidates[1], CandidateRecord(index=2, seed=9, score=blank))
+    spec = fill(books, [job(2)], [ended.model_copy(update={"candidates": records})])
+    assert cards_of(page_of(books, spec))[0]["candidates"][1] == [2, 9, 0, 0, "blank"]
+
+
+def test_the_head_counts_and_names_what_was_used(books: RunBooks) -> None:
+    jobs = [job(2), job(3), job(4)]
+    ended = [outcome(jobs[0]), outcome(jobs[1]), outcome(jobs[2], Verdict.BELOW_GATE)]
+    page = page_of(books, fill(books, list(jobs), ended))
+    assert "<title>demo · Pressrun</title>" in page
+    assert re.search(r'data-outcome="accepted" aria-pressed="true"><i></i>accepted <b>2</b>', page)
+    assert re.search(r'data-outcome="below_gate"[^>]*><i></i>below gate <b>1</b>', page)
+    assert re.search(r'data-outcome="failed"[^>]* disabled>', page)
+    assert "<b>shapes</b>" in page
+    assert "<td>diffusion</td><td><code>0123456789abcdef</code></td>" in page
+
+
+def test_the_histogram_counts_winners_by_score(books: RunBooks) -> None:
+    jobs = [job(2), job(3)]
+    fill(books, list(jobs), [outcome(jobs[0]), outcome(jobs[1], Verdict.BELOW_GATE)])
+    bars = {bar.left: (bar.passed, bar.below) for bar in histogram(read_manifest(books))}
+    assert bars.pop(0.85) == (1, 0)
+    assert bars.pop(0.25) == (0, 1)
+    assert set(bars.values()) == {(0, 0)}
+
+
+def test_outside_text_never_becomes_markup(books: RunBooks) -> None:
+    one = job(2, keywords=HOSTILE, style=HOSTILE, meta={"x": HOSTILE})
+    passage = Passage(id="p", text=HOSTILE, title=HOSTILE, source=HOSTILE, score=1.0)
+    hostile = outcome(
+        one,
+        reason=HOSTILE,
+        brief=Brief(text=HOSTILE, prompt=HOSTILE),
+        context=Context(passages=(passage,)),
+    )
+    spec = fill(books, [one], [hostile])
+    spec = spec.model_copy(update={"job_file": HOSTILE, "profile": {"name": HOSTILE}})
+    page = page_of(books, spec)
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    assert page.count("<script") == page.count("</script>") == 2
+    assert page.count("<!--") == 0
+    assert cards_of(page)[0]["keywords"] == HOSTILE
+
+
+@pytest.mark.parametrize("value", [HOSTILE, {"<": [">", "&"]}, [None, 0.5, "é😀\\"]])
+def test_embedded_json_says_the_same_without_markup(value: Any) -> None:
+    text = embedded(value)
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&\u2028\u2029")
+
+
+def test_the_page_lets_nothing_run_but_its_own_script(books: RunBooks) -> None:
+    page = page_of(books, many(books, 1))
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    assert rules["default-src"] == "'none'"
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        content = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        assert content
+        digest = base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in rules[rule]
+    assert "unsafe" not in policy[1]
+    assert "http" not in re.sub(r"http-equiv", "", page)
+
+
+def test_cards_of_a_large_run_lie_in_files_beside_the_page(
+    books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "LARGEST_INLINE", 4)
+    monkeypatch.setattr(gallery, "CHUNK", 2)
+    facts = facts_of(page_of(books, many(books, 5)))
+    assert facts["chunks"] == []
+    assert (facts["outcomes"], facts["scores"], facts["chunk"]) == ("00000", [0.875] * 5, 2)
+    keys = list(books.store.keys("runs/demo/gallery/"))
+    assert [key.rpartition("/")[2] for key in keys] == [
+        "data-0.js", "data-1.js", "data-2.js", "index.html",
+    ]  # fmt: skip
+    script = books.blob("gallery/data-1.js").decode()
+    call = re.fullmatch(r"gallery\.take\(1,(.*)\);\n", script)
+    assert call
+    assert [card["row"] for card in json.loads(call[1])["cards"]] == [3, 4]
+
+
+def test_files_of_an_earlier_and_larger_gallery_go(
+    books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = many(books, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(gallery, "LARGEST_INLINE", 4)
+        page_of(books, spec)
+    assert len(cards_of(page_of(books, spec))) == 5
+    assert list(books.store.keys("runs/demo/gallery/")) == ["runs/demo/gallery/index.html"]
+
+
+def test_a_record_that_vanished_leaves_the_manifest_s_line(books: RunBooks) -> None:
+    spec = many(books, 2)
+    table = read_manifest(books)
+    books.remove_record("job1")
+    page = Path(build_gallery(books, spec, table)).read_text(encoding="utf-8")
+    assert [card["keywords"] for card in cards_of(page)] == ["circle 1", "circle 2"]
+    assert "image" not in cards_of(page)[0]
+
+
+def test_a_run_without_rows_still_has_a_page(books: RunBooks) -> None:
+    assert cards_of(page_of(books, fill(books, [], []))) == []
