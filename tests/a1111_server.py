@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipeline.errors import JobError
 from pipeline.job import Order, Picture
 from pipeline.ports import Renderer
 
@@ -61,6 +62,13 @@ def txt2img(request: Request, renderer: Renderer) -> bytes:
     return json.dumps({"images": images, "parameters": request, "info": info}).encode()
 
 
+def _answer(request: Request, renderer: Renderer) -> tuple[int, bytes]:
+    try:
+        return 200, txt2img(request, renderer)
+    except JobError as error:
+        return 422, json.dumps({"detail": str(error)}).encode()
+
+
 def encode(picture: Picture, image_format: str = "PNG") -> str:
     """A picture as the server sends it."""
     buffer = io.BytesIO()
@@ -77,7 +85,7 @@ def _handler(server: Server, renderer: Renderer) -> type[BaseHTTPRequestHandler]
             if server.misbehave:
                 status, answer = server.misbehave.pop(0)()
             elif self.path == "/sdapi/v1/txt2img":
-                status, answer = 200, txt2img(request, renderer)
+                status, answer = _answer(request, renderer)
             else:
                 status, answer = 404, b"Not Found"
             with suppress(ConnectionError):  # who asked may have gone

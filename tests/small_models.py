@@ -1,9 +1,11 @@
 """Models for tests: the shipped ones, and tiny random ones of the large models' classes."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from diffusers import (
@@ -19,11 +21,15 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import save_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2Tokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -54,6 +60,51 @@ def shipped(root: Path) -> Models:
             pytest.fail(f"the small models are missing in {root}")
         pytest.skip(f"no small models in {root}")
     return Models(root, "cpu")
+
+
+def save_judge(folder: Path) -> None:
+    """A vision transformer of OpenCLIP with OpenAI's tokenizer, as LAION publishes its models."""
+    torch.manual_seed(0)
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 28, "layers": 1, "width": 64, "patch_size": 14},
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": 49408,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+        },
+    }
+    folder.mkdir(parents=True)
+    model = open_clip.CLIP(**config)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    described = json.dumps({"model_cfg": config, "preprocess_cfg": {}})
+    (folder / "open_clip_config.json").write_text(described)
+
+
+def save_writer(folder: Path) -> None:
+    """Qwen 2.5's classes, with a chat template."""
+    torch.manual_seed(0)
+    vocab = {letter: number for number, letter in enumerate([*LETTERS, "Ġ", "Ċ", ":"])}
+    vocab["<|endoftext|>"] = len(vocab)
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        eos_token_id=vocab["<|endoftext|>"],
+        tie_word_embeddings=True,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def stable_diffusion() -> StableDiffusionPipeline:

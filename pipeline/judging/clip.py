@@ -42,7 +42,7 @@ class ClipScorer:
         self._model, self._preprocess, self._tokenizer = models.clip(profile)
         self._calibration = calibration(profile, models.folder(profile.model, "judge"))
         self._device = models.device
-        self._dtype = next(self._model.parameters()).dtype
+        self._dtype = getattr(torch, profile.dtype)
         self._limit = profile.batch
         self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._batcher = Batcher(

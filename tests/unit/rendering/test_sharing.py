@@ -26,7 +26,7 @@ class Pipe:
 
     def __init__(self, room: int = 100) -> None:
         self.room, self.calls = room, list[int]()
-        self.hold = threading.Event()
+        self.busy, self.hold = threading.Event(), threading.Event()
         self.hold.set()
 
     def __call__(
@@ -38,6 +38,7 @@ class Pipe:
         height: int,
         **_: Any,
     ) -> SimpleNamespace:
+        self.busy.set()
         self.hold.wait()
         self.calls.append(len(prompt))
         if len(prompt) > self.room:
@@ -69,6 +70,7 @@ def render_together(shared: DiffusersRenderer, pipe: Pipe, orders: Sequence[Orde
     pipe.hold.clear()
     with ThreadPoolExecutor(len(orders) + 1) as pool:
         pool.submit(shared.render, order([0]))
+        pipe.busy.wait()
         futures = [pool.submit(shared.render, one) for one in orders]
         while len(shared._batcher._waiting) < len(orders):
             time.sleep(0.01)

@@ -1,0 +1,77 @@
+"""Every renderer keeps the port's promises, with the shipped model."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import JobError
+from pipeline.job import Order, Picture
+from pipeline.ports import Renderer
+from pipeline.rendering.a1111 import A1111Renderer
+from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.settings import Profile, RendererProfile
+from tests import a1111_server, small_models
+
+
+@pytest.fixture(scope="module")
+def reference(models_root: Path) -> DiffusersRenderer:
+    return DiffusersRenderer(small_models.shipped(models_root), Profile.load("shapes").renderer)
+
+
+@pytest.fixture(scope="module", params=["diffusers", "a1111"])
+def renderer(request: pytest.FixtureRequest, reference: DiffusersRenderer) -> Iterator[Renderer]:
+    """Each implementation; the A1111 server is a real one that renders the same model."""
+    if request.param == "diffusers":
+        yield reference
+        return
+    with a1111_server.serve(reference) as server:
+        yield A1111Renderer(server.url, "", RendererProfile(kind="a1111", batch=3, timeout=60))
+
+
+def order(*seeds: int, prompt: str = "a red circle on a white background") -> Order:
+    return Order(
+        prompt=prompt, negative="", width=64, height=64, steps=4, guidance=4.0, seeds=seeds
+    )
+
+
+def same(one: Picture, other: Picture) -> bool:
+    return bool(np.abs(one - other).max() <= 2 / 255)
+
+
+def test_one_picture_per_seed_in_order(renderer: Renderer) -> None:
+    pictures = renderer.render(order(4, 2, 3, 1, 5))
+    again = [renderer.render(order(seed))[0] for seed in (4, 2, 3, 1, 5)]
+    assert len(pictures) == 5
+    assert all(same(one, other) for one, other in zip(pictures, again, strict=True))
+    assert not any(same(pictures[0], other) for other in pictures[1:])
+
+
+def test_a_picture_is_rgb_in_0_to_1(renderer: Renderer) -> None:
+    (picture,) = renderer.render(order(1))
+    assert picture.shape == (64, 64, 3)
+    assert picture.dtype == np.float32
+    assert 0 <= picture.min() < picture.max() <= 1
+
+
+def test_a_seed_decides_its_picture_whatever_shares_the_device(renderer: Renderer) -> None:
+    prompts = ["a blue star", "a green ring", "a red circle", "a small heart"]
+    orders = [order(n, n + 7, prompt=prompts[n % 4]) for n in range(8)]
+    alone = [renderer.render(one) for one in orders]
+    with ThreadPoolExecutor(len(orders)) as pool:
+        together = list(pool.map(renderer.render, orders))
+    for ones, others in zip(alone, together, strict=True):
+        assert all(same(one, other) for one, other in zip(ones, others, strict=True))
+
+
+def test_every_implementation_renders_the_reference_picture(
+    renderer: Renderer, reference: DiffusersRenderer
+) -> None:
+    assert same(renderer.render(order(11))[0], reference.render(order(11))[0])
+
+
+def test_what_cannot_be_rendered_is_the_jobs_error(renderer: Renderer) -> None:
+    with pytest.raises(JobError):
+        renderer.render(order(1).model_copy(update={"width": 60}))

@@ -1,0 +1,41 @@
+"""Judges and writers of the profiles for real models, with tiny models of the same classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.judging.clip import ClipScorer
+from pipeline.models import Models, verify
+from pipeline.settings import Profile
+from tests import small_models
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd35"])
+def test_the_profiles_judge_loads_and_scores(name: str, tmp_path: Path) -> None:
+    judge = Profile.load(name).judge
+    small_models.save_judge(tmp_path / judge.model)
+    verify(tmp_path / judge.model, "judge")
+    scorer = ClipScorer(Models(tmp_path, "cpu"), judge)
+    pictures = np.random.default_rng(0).random((3, 40, 60, 3), np.float32)
+    scores = scorer.score(list(pictures), "A red circle. " * 40)
+    assert len({score.raw for score in scores}) == 3
+    for score in scores:
+        chance = 1 / (1 + np.exp(12 - 50 * score.raw))
+        assert score.calibrated == pytest.approx(chance, abs=1e-6)
+
+
+def test_the_profiles_writer_loads_and_writes(tmp_path: Path) -> None:
+    profile = Profile.load("sd15").writer
+    small_models.save_writer(tmp_path / profile.model)
+    verify(tmp_path / profile.model, "writer")
+    model, tokenizer = Models(tmp_path, "cpu").language_model(profile)
+    assert str(model.dtype) == "torch.bfloat16"
+    chats = [[{"role": "user", "content": text}] for text in ("a circle", "a larger circle")]
+    asked = tokenizer.apply_chat_template(
+        chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    )
+    written = model.generate(**asked, max_new_tokens=5, do_sample=False)
+    assert written.shape[0] == 2
+    assert written.shape[1] > asked["input_ids"].shape[1]
+    assert (asked["attention_mask"][:, -1] == 1).all(), "it pads on the left"
