@@ -3,9 +3,11 @@
     python -m examples.shapes.training.judge --out DIR --tokenizer DIR [--vae DIR]
         [--generated FILE] [--start DIR]
 
-Every picture meets every sentence of its batch, among them sentences with one thing wrong about it,
-with the pairwise sigmoid loss of SigLIP (Zhai et al. 2023) over what really agrees. Linear heads
-that read each attribute off the embeddings make it learn far sooner; they are thrown away.
+First the text tower learns beside a small network that embeds scenes, not pictures, which costs
+next to nothing (`judge_text`). Then the image tower learns to embed a picture where its scene is,
+and the pairwise sigmoid loss of SigLIP (Zhai et al. 2023) over what really agrees, with sentences
+that have one thing wrong in every batch, refines it against the text tower, which stands still.
+Linear heads that read attributes off both make it learn sooner; they are thrown away.
 """
 
 import argparse
@@ -19,17 +21,19 @@ import open_clip
 import torch
 from open_clip.model import CLIP
 from open_clip.tokenizer import HFTokenizer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, cross_entropy, normalize, softplus
+from torch.nn.functional import cosine_similarity, cross_entropy
 
-from examples.shapes.training import common, generated, judge_data
+from examples.shapes.training import common, generated, judge_data, judge_text
 from examples.shapes.training.judge_data import FIELDS, UNSAID, Known
+from examples.shapes.training.judge_text import Texts, contrast
 from examples.shapes.training.looks import augmented, load_vae, through_vae
 from examples.shapes.umpire import to_pixels
 
-BATCH, UNTRUE, RATE, DECAY = 64, 2, 1.5e-3, 0.998
+BATCH, UNTRUE, RATE, DECAY = 64, 1, 2e-3, 0.995
 WIDTH, CONTEXT = 128, 48
+SCENES = "scenes.safetensors"  # only to go on training; not part of the model
 CONFIG = {
     "model_cfg": {
         "embed_dim": WIDTH,
@@ -52,124 +56,67 @@ CONFIG = {
         "resize_mode": "shortest",
     },
 }
-_CLEAR = "unspoiled"
-
-
-class Learner(nn.Module):
-    """The judge with the heads that only training needs."""
-
-    def __init__(self, judge: CLIP) -> None:
-        super().__init__()
-        self.judge = judge
-        sizes = {name: len(values) for name, values in FIELDS.items()}
-        seen = sizes | {_CLEAR: 2}
-        self.seen = nn.ModuleDict({k: nn.Linear(WIDTH, n) for k, n in seen.items()})
-        self.said = nn.ModuleDict({k: nn.Linear(WIDTH, n + 1) for k, n in sizes.items()})
-
-    def image(self, pixels: Tensor) -> Tensor:
-        """Embeddings [n, 128], of any length."""
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return self.judge.encode_image(pixels).float()
-
-    def text(self, tokens: Tensor) -> Tensor:
-        """Embeddings [n, 128]; as `encode_text`, but for as many tokens as the longest needs."""
-        length = int(tokens.argmax(1).max()) + 1
-        judge, tokens = self.judge, tokens[:, :length]
-        x = judge.token_embedding(tokens) + judge.positional_embedding[:length]
-        x = judge.transformer(x, attn_mask=judge.attn_mask[:length, :length])
-        ends = judge.ln_final(x)[torch.arange(len(x)), tokens.argmax(1)]
-        return ends @ judge.text_projection
-
-
-def contrast(learner: Learner, image: Tensor, text: Tensor, agree: Tensor, own: Tensor) -> Tensor:
-    """The pairwise sigmoid loss per picture; its own sentences count four times."""
-    judge = learner.judge
-    cosines = normalize(image, dim=1) @ normalize(text, dim=1).T
-    logits = judge.logit_scale.exp() * cosines + judge.logit_bias
-    each = softplus(torch.where(agree, -logits, logits))
-    return (each * (1 + 3 * own)).sum(1).mean()
-
-
-def seen_loss(learner: Learner, image: Tensor, known: Known) -> Tensor:
-    """How badly the heads read the pictures; of a failed one only what failing leaves intact."""
-    clear = torch.from_numpy(known.clear)
-    truth = torch.from_numpy(known.codes)
-    total = cross_entropy(learner.seen[_CLEAR](image), clear.long())
-    for column, name in enumerate(FIELDS):
-        aim = truth[:, column]
-        if name.startswith("shape"):
-            aim = torch.where(clear, aim, UNSAID)
-        total = total + _classified(learner.seen[name](image), aim)
-    return total
-
-
-def said_loss(learner: Learner, text: Tensor, said: Tensor) -> Tensor:
-    """How badly the heads read the sentences; 0 stands for what is not said."""
-    names = list(FIELDS)
-    any_order = (said[:, names.index("count")] == 1) & (said[:, names.index("arrangement")] < 0)
-    total = text.new_zeros(())
-    for column, name in enumerate(names):
-        paired = name.startswith(("shape", "colour"))
-        aim = torch.where(any_order & paired, -1, said[:, column] + 1)
-        total = total + _classified(learner.said[name](text), aim)
-    return total
-
-
-def _classified(logits: Tensor, aim: Tensor) -> Tensor:
-    losses = cross_entropy(logits, aim, ignore_index=-1, reduction="sum")
-    return losses / (aim >= 0).sum().clamp(min=1)
 
 
 class Trainer:
-    """One learner, its optimizer and average, and the pool of pictures it learns from."""
+    """The image tower, its optimizer and average, and the text tower that it learns to meet."""
 
-    def __init__(self, judge: CLIP, tokenizer: HFTokenizer, rate: float) -> None:
-        self.learner = Learner(judge)
-        self.tokenizer = tokenizer
-        self.average = common.moving_average(self.learner, DECAY)
-        self.optimizer = torch.optim.AdamW(
-            self.learner.parameters(), lr=rate, weight_decay=0.02, betas=(0.9, 0.98)
-        )
+    def __init__(self, texts: Texts, rate: float) -> None:
+        self.texts = texts
+        self.tower: nn.Module = texts.judge.visual.to(memory_format=torch.channels_last)
+        self.average = common.moving_average(self.tower, DECAY)
+        self.heads = nn.ModuleList(nn.Linear(WIDTH, len(values)) for values in FIELDS.values())
+        learning = [*self.tower.parameters(), *self.heads.parameters()]
+        self.optimizer = torch.optim.AdamW(learning, lr=rate, weight_decay=0.02, betas=(0.9, 0.98))
 
     def step(self, known: Known, previews: generated.Previews | None, rate: float,
              rng: np.random.Generator) -> dict[str, float]:  # fmt: skip
         """Learn from one batch; the losses."""
         common.set_rate(self.optimizer, rate)
-        texts = [judge_data.sentence(scene, rng) for scene in known.scenes]
-        texts += [judge_data.untrue_sentence(s, rng) for s in known.scenes for _ in range(UNTRUE)]
-        said = np.array([judge_data.code(judge_data.world.parse(text)) for text in texts])
-        agree = judge_data.agreement(known.codes, said) & known.clear[:, None]
-        parts = self._losses(known, texts, torch.from_numpy(said), torch.from_numpy(agree))
+        self.tower.train()
+        parts = self._losses(known, rng)
         if previews is not None:
             parts["preview"] = self._foreseen(previews)
         self.optimizer.zero_grad()
         torch.stack(list(parts.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.learner.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.tower.parameters(), 1.0)
         self.optimizer.step()
-        self.average.update_parameters(self.learner)
+        self.average.update_parameters(self.tower)
         return {name: part.item() for name, part in parts.items()}
 
-    def _losses(
-        self, known: Known, texts: list[str], said: Tensor, agree: Tensor
-    ) -> dict[str, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            image = self.learner.image(augmented(to_pixels(known.pictures)))
-        text = self.learner.text(self.tokenizer(texts))
-        here = torch.arange(len(known.scenes))
-        own = torch.cat([here, here.repeat_interleave(UNTRUE)])[None] == here[:, None]
+    def _losses(self, known: Known, rng: np.random.Generator) -> dict[str, Tensor]:
+        said = judge_text.sentences(known.scenes[::2], UNTRUE, rng)
+        with torch.no_grad():
+            text, aim = self.texts.text(said.texts), self.texts.scene(known.codes, known.clear)
+        agree = judge_data.agreement(known.codes, said.codes) & known.clear[:, None]
+        own = torch.zeros(agree.shape)
+        own[::2] = said.own.float()
+        image = self._embedded(known.pictures)
+        scale = (self.texts.judge.logit_scale.exp().detach(), self.texts.judge.logit_bias.detach())
         return {
-            "contrast": contrast(self.learner, image, text, agree, own),
-            "seen": 0.3 * seen_loss(self.learner, image, known),
-            "said": 0.3 * said_loss(self.learner, text, said),
+            "aim": 5 * (1 - cosine_similarity(image, aim)).mean(),
+            "contrast": contrast(image, text, torch.from_numpy(agree), own, *scale),
+            "seen": 0.2 * (self._read(image, known) + self._read(aim, known)),
         }
+
+    def _read(self, embeddings: Tensor, known: Known) -> Tensor:
+        """How badly the heads read the attributes; a failed picture's shapes are not asked for."""
+        aims = torch.from_numpy(judge_text.visible(known.codes, known.clear)).T
+        pairs = zip(self.heads, aims, strict=True)
+        losses = [cross_entropy(h(embeddings), a, ignore_index=UNSAID, reduction="sum") / len(a)
+                  for h, a in pairs]  # fmt: skip
+        return torch.stack(losses).sum()
 
     def _foreseen(self, previews: generated.Previews) -> Tensor:
         """An early preview should embed as the finished picture does, as far as it can be told."""
         with torch.no_grad():
-            final = self.average.module.eval().image(to_pixels(previews.finals))
+            final = self.average.module.eval()(to_pixels(previews.finals))
+        return 5 * (1 - cosine_similarity(self._embedded(previews.early), final)).mean()
+
+    def _embedded(self, pictures: judge_data.Pictures) -> Tensor:
+        pixels = augmented(to_pixels(pictures)).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            early = self.learner.image(augmented(to_pixels(previews.early)))
-        return 2 * (1 - cosine_similarity(early, final)).mean()
+            return self.tower(pixels).float()
 
 
 def train(trainer: Trainer, budget: common.Budget, known: Known, given: generated.Generated | None,
@@ -177,15 +124,16 @@ def train(trainer: Trainer, budget: common.Budget, known: Known, given: generate
     """Train on drawn pictures that are renewed bit by bit, and on generated ones where given."""
     for step, progress in budget:
         if step % 20 == 19:
-            known.put(fresh(len(known.scenes) // 40, rng), rng)
+            known.put(fresh(len(known.scenes) // 160, rng), rng)
         batch, previews = known.pick(BATCH, rng), None
         if given is not None:
             batch = judge_data.joined([batch.first(BATCH // 2), given.known.pick(BATCH // 2, rng)])
-            previews = given.previews.pick(BATCH // 4, rng)
+            previews = given.previews.pick(BATCH // 8, rng)
         figures = trainer.step(batch, previews, common.warmup_cosine(progress), rng)
         if step % 100 == 0:
             common.log(step, budget, **figures)
-    return trainer.average.module.judge.eval()
+    trainer.texts.judge.visual = trainer.average.module
+    return trainer.texts.judge.eval()
 
 
 def new_judge() -> CLIP:
@@ -218,6 +166,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--vae", type=Path, help="autoencoder to see half of the pictures through")
     parser.add_argument("--generated", type=Path, help="pictures made by training.generated")
     parser.add_argument("--start", type=Path, help="an earlier judge to go on from")
+    parser.add_argument("--text-seconds", type=float, default=400, help="for the text tower first")
     parser.add_argument("--pool", type=int, default=16000)
     return parser.parse_args()
 
@@ -226,17 +175,20 @@ def main() -> None:
     """Train and save; then `measure.judge` says how good it is."""
     given = arguments()
     rng = common.seeded(3000 + given.seed)
+    tokenizer = HFTokenizer(str(given.tokenizer), context_length=CONTEXT)
+    texts = Texts(new_judge(), tokenizer)
+    if given.start:
+        texts.judge = open_clip.create_model(f"local-dir:{given.start}")
+        texts.scenes.load_state_dict(load_file(given.start / SCENES))
+    else:
+        judge_text.train(texts, common.Budget(given.text_seconds, given.steps), rng)
     through = given.vae and partial(through_vae, vae=load_vae(given.vae))
     fresh = partial(judge_data.drawn, through=through or (lambda pictures: pictures))
-    judge, rate = new_judge(), RATE
-    if given.start:
-        judge, rate = open_clip.create_model(f"local-dir:{given.start}"), RATE / 2
-    tokenizer = HFTokenizer(str(given.tokenizer), context_length=CONTEXT)
-    trainer = Trainer(judge.to(memory_format=torch.channels_last), tokenizer, rate)
     pictures = generated.load(given.generated) if given.generated else None
-    known = fresh(given.pool, rng)
+    trainer, known = Trainer(texts, RATE / 2 if given.start else RATE), fresh(given.pool, rng)
     budget = common.Budget(given.seconds, given.steps)
     save(train(trainer, budget, known, pictures, fresh, rng), given.tokenizer, given.out)
+    save_file(texts.scenes.state_dict(), given.out / SCENES)
 
 
 if __name__ == "__main__":

@@ -138,3 +138,26 @@ def _otherwise(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
             return replace(scene, things=scene.things[::-1])
         return world.Scene((scene.things[int(rng.integers(2))],), scene.background)
     return world.one_wrong(scene, rng)
+
+
+def neighbours(scene: world.Scene) -> list[world.Scene]:
+    """Every legal scene with one attribute changed, or the colours or the places of two swapped."""
+    found = [replace(scene, background=name) for name in world.BACKGROUNDS]
+    for i, thing in enumerate(scene.things):
+        for other in _variants(thing):
+            found.append(replace(scene, things=(*scene.things[:i], other, *scene.things[i + 1 :])))
+    if len(scene.things) == 2:
+        a, b = scene.things
+        swapped = (replace(a, colour=b.colour), replace(b, colour=a.colour))
+        found += [replace(scene, things=swapped), replace(scene, things=(b, a))]
+        found += [replace(scene, arrangement=name) for name in world.ARRANGEMENTS]
+    return [s for s in dict.fromkeys(found) if s != scene and world.is_legal(s)]
+
+
+def _variants(thing: world.Thing) -> list[world.Thing]:
+    variants = [replace(thing, shape=name) for name in world.SHAPES]
+    variants += [replace(thing, colour=name) for name in world.COLOURS]
+    if thing.size is not None:
+        variants += [replace(thing, size=name) for name in world.SIZES]
+        variants += [replace(thing, position=name) for name in world.POSITIONS]
+    return variants

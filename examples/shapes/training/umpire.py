@@ -1,6 +1,6 @@
 """Train the umpire on drawn pictures, failed ones, and what the autoencoder makes of both.
 
-python -m examples.shapes.training.umpire --out DIR [--vae DIR]
+python -m examples.shapes.training.umpire --out DIR [--vae DIR] [--start DIR]
 """
 
 import copy
@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from examples.shapes import world
 from examples.shapes.training import common, damage
 from examples.shapes.training.looks import augmented, load_vae, through_vae
-from examples.shapes.umpire import NONE, TRAITS, Umpire, labels, to_pixels
+from examples.shapes.umpire import NONE, TRAITS, Umpire, labels, load, to_pixels
 
 BATCH = 96
 WIDTHS, HIDDEN = (24, 48, 72, 80), 128
@@ -54,17 +54,23 @@ def loss(logits: dict[str, Tensor], truth: Tensor) -> Tensor:
     return torch.stack([cross_entropy(x.float(), y, ignore_index=-1) for x, y in columns]).sum()
 
 
-def train(budget: common.Budget, seed: int, vae: AutoencoderKL | None, pool: int) -> Umpire:
-    """An umpire trained on a pool of pictures, a fortieth of which is renewed now and then."""
-    rng = common.seeded(seed)
-    known = _pooled(pool, rng, vae)
-    umpire = Umpire(WIDTHS, HIDDEN).to(memory_format=torch.channels_last)
+def train(
+    umpire: Umpire,
+    known: Examples,
+    budget: common.Budget,
+    vae: AutoencoderKL | None,
+    rng: np.random.Generator,
+    rate: float,
+) -> Umpire:
+    """The umpire's average after training on pictures, some of which are renewed at times."""
+    umpire = umpire.train().to(memory_format=torch.channels_last)
+    pool = len(known.pictures)
     average = common.moving_average(umpire, 0.99)
-    optimizer = torch.optim.AdamW(umpire.parameters(), lr=3e-3, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(umpire.parameters(), lr=rate, weight_decay=0.02)
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress))
         if step % 20 == 19:
-            known = _renewed(known, pool // 40, rng, vae)
+            known = _renewed(known, pool // 160, rng, vae)
         at = rng.integers(len(known.pictures), size=BATCH)
         with torch.autocast("cpu", torch.bfloat16):
             logits = umpire(augmented(to_pixels(known.pictures[at])))
@@ -128,10 +134,16 @@ def main() -> None:
     """Train, save and print the held-out accuracy as JSON."""
     parser = common.arguments(__doc__, seconds=200)
     parser.add_argument("--vae", type=Path, help="autoencoder to see half of the pictures through")
+    parser.add_argument("--start", type=Path, help="an earlier umpire to go on from")
     parser.add_argument("--pool", type=int, default=16000)
     given = parser.parse_args()
     vae = given.vae and load_vae(given.vae)
-    umpire = train(common.Budget(given.seconds, given.steps), 7000 + given.seed, vae, given.pool)
+    rng = common.seeded(7000 + given.seed)
+    umpire = load(given.start) if given.start else Umpire(WIDTHS, HIDDEN)
+    known = _pooled(given.pool, rng, vae)
+    budget = common.Budget(given.seconds, given.steps)
+    rate = 1e-3 if given.start else 3e-3
+    umpire = train(umpire, known, budget, vae, rng, rate)
     save(umpire, given.out)
     held_out = examples(4000, np.random.default_rng(990_000 + given.seed))
     common.report(**accuracy(umpire, held_out))
