@@ -4,9 +4,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from qdrant_client import QdrantClient
 
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.knowledge.client import collections, open_client
+from pipeline.knowledge.client import calling, collections, open_client
 from pipeline.knowledge.schema import create
 
 
@@ -55,3 +56,14 @@ def test_a_server_that_refuses(tmp_path: Path, status: int, error: type[Exceptio
             open_client(f"http://127.0.0.1:{server.server_port}", "secret-key", tmp_path)
         server.shutdown()
     assert "secret-key" not in str(caught.value)
+
+
+def test_in_local_mode_calls_take_turns() -> None:
+    client = QdrantClient(":memory:")
+    other = Thread(target=collections, args=[client])
+    with calling(client):
+        other.start()
+        other.join(timeout=0.2)
+        assert other.is_alive()
+    other.join(timeout=60)
+    assert not other.is_alive()
