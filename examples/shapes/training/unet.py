@@ -242,7 +242,7 @@ def assemble(folder: Path) -> None:
 
 def main() -> None:
     """Command line: reads vae/, tokenizer/, text_encoder/ in --out, completes the pipeline."""
-    parser = common.arguments(__doc__, seconds=4300)
+    parser = common.arguments(__doc__, seconds=4500)
     parser.add_argument("--singles", type=int, default=16_000, help="one-object pictures")
     parser.add_argument("--doubles", type=int, default=28_000, help="two-object pictures")
     args = parser.parse_args()
