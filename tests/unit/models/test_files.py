@@ -111,21 +111,23 @@ def many(count: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("header", "why"),
     [
-        b"[1]",
-        b"{'a': 1}",
-        b'{"a": {"data_offsets": [0]}}',
-        b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [2, 6]}}',
-        b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [5, 6]}}',
-        b'{"a": {"data_offsets": [4, 0]}}',
-        b'{"a": ' * 5000,
-        json.dumps(many(20_001)).encode(),
+        (b"[1]", "malformed"),
+        (b"{'a': 1}", "malformed"),
+        (b'{"a": {"data_offsets": [0]}}', "malformed"),
+        (b'{"a": ' * 5000, "malformed"),
+        (b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [2, 6]}}', "overlap"),
+        (b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [5, 6]}}', "gaps"),
+        (b'{"a": {"data_offsets": [-2, 6]}}', "gaps"),
+        (b'{"a": {"data_offsets": [0, 8]}, "b": {"data_offsets": [8, 6]}}', "overlap"),
+        (json.dumps(many(20_001)).encode(), "20001 tensors"),
     ],
 )
-def test_a_malformed_header_is_refused(writer: Path, header: bytes) -> None:
-    (writer / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(ModelError, match="truncated or malformed"):
+def test_a_malformed_header_is_refused(writer: Path, header: bytes, why: str) -> None:
+    length = len(header).to_bytes(8, "little")
+    (writer / "model.safetensors").write_bytes(length + header + bytes(6))
+    with pytest.raises(ModelError, match=f"model.safetensors is truncated or malformed.*{why}"):
         verify(writer)
 
 
