@@ -33,7 +33,6 @@ from examples.shapes.umpire import to_pixels
 
 BATCH, UNTRUE, RATE, DECAY = 64, 1, 2e-3, 0.995
 WIDTH, CONTEXT = 128, 48
-SCENES = "scenes.safetensors"  # only to go on training; not part of the model
 CONFIG = {
     "model_cfg": {
         "embed_dim": WIDTH,
@@ -159,6 +158,11 @@ def save(judge: CLIP, tokenizer: Path, folder: Path) -> None:
     save_file(kept, folder / "open_clip_model.safetensors")
 
 
+def scenes_file(folder: Path) -> Path:
+    """Beside the model, of which it is no part: what going on with the training needs."""
+    return folder.with_name(f"{folder.name}-scenes.safetensors")
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = common.arguments(__doc__, seconds=1500)
@@ -179,7 +183,7 @@ def main() -> None:
     texts = Texts(new_judge(), tokenizer)
     if given.start:
         texts.judge = open_clip.create_model(f"local-dir:{given.start}")
-        texts.scenes.load_state_dict(load_file(given.start / SCENES))
+        texts.scenes.load_state_dict(load_file(scenes_file(given.start)))
     else:
         judge_text.train(texts, common.Budget(given.text_seconds, given.steps), rng)
     through = given.vae and partial(through_vae, vae=load_vae(given.vae))
@@ -188,7 +192,7 @@ def main() -> None:
     trainer, known = Trainer(texts, RATE / 2 if given.start else RATE), fresh(given.pool, rng)
     budget = common.Budget(given.seconds, given.steps)
     save(train(trainer, budget, known, pictures, fresh, rng), given.tokenizer, given.out)
-    save_file(texts.scenes.state_dict(), given.out / SCENES)
+    save_file(texts.scenes.state_dict(), scenes_file(given.out))
 
 
 if __name__ == "__main__":

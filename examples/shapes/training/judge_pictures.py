@@ -23,7 +23,7 @@ from examples.shapes.training.judge_data import Known
 from examples.shapes.training.painter import Painter
 from examples.shapes.umpire import Pictures, to_pixels
 
-BATCH, STEPS = 32, 12
+BATCH, IMAGINED, STEPS = 32, 16, 12
 SURE = 0.6
 
 
@@ -31,7 +31,7 @@ def redrawn(maker: Painter, rng: np.random.Generator) -> Known:
     """Drawn pictures made anew from the middle, with the true prompt or with none."""
     drawn = judge_data.drawn(BATCH, rng, two=0.55, spoiled=0)
     prompts = [world.prompt(s) if rng.random() < 0.5 else "" for s in drawn.scenes]
-    return Known(_anew(maker, drawn, prompts, rng.uniform(0.35, 0.68)), drawn.scenes, drawn.clear)
+    return Known(_anew(maker, drawn, prompts, rng.uniform(0.25, 0.55)), drawn.scenes, drawn.clear)
 
 
 def failed(maker: Painter, rng: np.random.Generator) -> Known:
@@ -50,8 +50,11 @@ def _anew(maker: Painter, drawn: Known, prompts: list[str], noise: float) -> Pic
 
 def imagined(maker: Painter, rng: np.random.Generator) -> tuple[list[world.Scene], Previews]:
     """Scenes with the pictures of their prompts, and two estimates of each on the way there."""
-    scenes = common.sample_many(BATCH, rng, two=0.55)
-    noise, states = torch.randn(BATCH, 4, 16, 16), maker.states([world.prompt(s) for s in scenes])
+    scenes = common.sample_many(IMAGINED, rng, two=0.55)
+    noise, states = (
+        torch.randn(IMAGINED, 4, 16, 16),
+        maker.states([world.prompt(s) for s in scenes]),
+    )
     estimates = list(maker.denoise(noise, states, guidance=float(rng.uniform(2, 5))))
     chosen = rng.choice(np.arange(2, STEPS - 2), 2, replace=False)
     early = np.concatenate([maker.decoded(estimates[i]) for i in chosen])
@@ -93,12 +96,13 @@ def make(
     """Pictures of all kinds until the budget is spent."""
     parts, previews = [], []
     for step, _ in budget:
-        parts += [redrawn(maker, rng), redrawn(maker, rng), failed(maker, rng)]
+        parts += [redrawn(maker, rng) for _ in range(3)]
+        parts.append(failed(maker, rng))
         scenes, looks = imagined(maker, rng)
-        parts.append(reader.settled(scenes, looks.finals[:BATCH]))
+        parts.append(reader.settled(scenes, looks.finals[:IMAGINED]))
         previews.append(looks)
         if step % 10 == 0:
-            common.log(step, budget, kept=len(parts[-1].scenes) / BATCH)
+            common.log(step, budget, kept=len(parts[-1].scenes) / IMAGINED)
     early = np.concatenate([p.early for p in previews])
     return Generated(
         judge_data.joined(parts), Previews(early, np.concatenate([p.finals for p in previews]))
