@@ -88,7 +88,7 @@ class JobDefaults(Noun):
     seed: int | None = Field(default=None, ge=0, lt=SEED_SPACE, description="None: from the row")
     collection: str = ""
     negative: str = ""
-    k: int = 3
+    k: int = 4
     mode: TextMode = "generated"
     contest: ContestMode = "best_of"
     wave: int = 2
