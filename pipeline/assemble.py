@@ -1,16 +1,13 @@
-"""The only place that picks implementations. What needs torch is imported where it is made."""
+"""The only place that picks implementations. What imports slowly is imported where it is made."""
 
 from functools import cache
 from pathlib import Path
-
-from qdrant_client import QdrantClient
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import RunSpec
-from pipeline.knowledge.client import open_client
 from pipeline.knowledge.embedding import Embedder, open_embedder
-from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.models import Models, digest, role_folders, verify
 from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
 from pipeline.settings import (
@@ -23,6 +20,9 @@ from pipeline.settings import (
 )
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
 
 
 class Assembly:
@@ -61,6 +61,8 @@ class Assembly:
         )
 
     def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
+        from pipeline.knowledge.retriever import QdrantRetriever
+
         embedder = open_embedder(profile.embedding, self._models)
         return QdrantRetriever(open_knowledge(self._settings), embedder, profile)
 
@@ -117,8 +119,10 @@ def open_books(settings: Settings, run: str) -> RunBooks:
     return RunBooks(open_store(settings), run, settings.image_format)
 
 
-def open_knowledge(settings: Settings) -> QdrantClient:
+def open_knowledge(settings: Settings) -> "QdrantClient":
     """The knowledge base that the settings name. Raises ConfigError and Unavailable."""
+    from pipeline.knowledge.client import open_client
+
     key = settings.qdrant_api_key.get_secret_value()
     return open_client(settings.qdrant_url, key, settings.home / "knowledge")
 
