@@ -1,21 +1,22 @@
 """How the endpoint's writer takes what servers do."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from itertools import chain, repeat
 
 import pytest
 from pydantic import SecretStr
+from tenacity import Retrying
 
 from pipeline.errors import ConfigError, JobError, Unavailable
 from pipeline.job import Brief, Context, Job
 from pipeline.metering import metered
 from pipeline.settings import WriterProfile
 from pipeline.writing import calls
-from pipeline.writing.calls import ATTEMPTS
+from pipeline.writing.calls import ATTEMPTS, LONGEST_WAIT
 from pipeline.writing.endpoint import EndpointWriter
 from tests.chat_server import Call, ChatServer, Reply, chat_server, completion, refusal
 
@@ -98,28 +99,38 @@ def test_a_server_that_is_not_there_is_unavailable(make_job: MakeJob) -> None:
     assert KEY not in str(error.value)
 
 
-@pytest.mark.parametrize("in_seconds", [True, False])
-def test_waits_as_long_as_it_is_asked_to(make_job: MakeJob, in_seconds: bool) -> None:
-    later = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
-    busy = Reply(429, headers={"retry-after": "1" if in_seconds else later})
-    with chat_server(in_turn(busy, GOOD)) as server:
-        start = time.monotonic()
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that would have been waited between tries."""
+    waited: list[float] = []
+    monkeypatch.setattr(calls, "Retrying", partial(Retrying, sleep=waited.append))
+    return waited
+
+
+def busy(retry_after: str) -> Reply:
+    return Reply(429, headers={"retry-after": retry_after})
+
+
+def test_waits_as_long_as_it_is_asked_to(make_job: MakeJob, waits: list[float]) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=3000), usegmt=True)
+    with chat_server(in_turn(busy("7"), busy("86400"), busy(later), GOOD)) as server:
         write(server, make_job())
-    assert time.monotonic() - start > 0.6
+    assert waits == [7, LONGEST_WAIT, LONGEST_WAIT]
 
 
-def test_does_not_wait_for_ever(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "LONGEST_WAIT", 0.05)
-    busy = Reply(429, headers={"retry-after": "86400"})
-    with chat_server(in_turn(busy, GOOD)) as server:
-        assert write(server, make_job()).prompt
-    assert len(server.calls) == 2
+@pytest.mark.parametrize("when", ["soon", "-3", "Wed, 99 Nov", "", "9" * 400])
+def test_a_senseless_wish_is_no_reason_to_wait_for_ever(
+    make_job: MakeJob, waits: list[float], when: str
+) -> None:
+    with chat_server(in_turn(busy(when), GOOD)) as server:
+        write(server, make_job())
+    assert 0 < waits[0] <= LONGEST_WAIT
 
 
-@pytest.mark.parametrize("value", ["soon", "-3", "Wed, 99 Nov", ""])
-def test_a_senseless_wish_to_wait_is_ignored(make_job: MakeJob, value: str) -> None:
-    with chat_server(in_turn(Reply(429, headers={"retry-after": value}), GOOD)) as server:
-        assert write(server, make_job()).prompt
+def test_waits_grow(make_job: MakeJob, waits: list[float]) -> None:
+    with chat_server(in_turn(Reply(500))) as server, pytest.raises(Unavailable):
+        write(server, make_job())
+    assert waits[0] < 0.021 < 0.04 <= waits[2]
 
 
 @pytest.mark.parametrize("drip", [0.05, 30.0])
