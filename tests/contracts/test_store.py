@@ -194,6 +194,7 @@ def test_address_names_the_key(store: Store) -> None:
     assert store.address("runs/a/image.png").endswith("/runs/a/image.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", STORES[1:], indirect=True)
 def test_lists_more_than_a_page(store: Store) -> None:
     keys = [f"records/{number:05d}" for number in range(1005)]
