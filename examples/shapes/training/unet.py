@@ -6,6 +6,7 @@ The text encoder learns along slowly and stands still from `FREEZE` on, so the d
 soon after works with the final text encoder.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -238,6 +239,10 @@ def assemble(folder: Path) -> None:
     pipe.save_pretrained(folder, safe_serialization=True)
     for file in folder.rglob("*.safetensors"):
         common.halve(file)
+    for file in folder.rglob("config.json"):
+        config = json.loads(file.read_text())
+        config.pop("_name_or_path", None)  # a path of this machine
+        file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def main() -> None:
