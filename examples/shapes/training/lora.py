@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import nn
@@ -62,7 +61,7 @@ def train(
 
 def save(pipe: StableDiffusionPipeline, file: Path) -> None:
     """Write the adapter as fp16 safetensors for `load_lora_weights`."""
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipe.unet))
+    state = get_peft_model_state_dict(pipe.unet)
     half = {name: weight.half() for name, weight in state.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     StableDiffusionPipeline.save_lora_weights(
