@@ -39,14 +39,20 @@ class Writer:
         """The answers of one batch."""
         messages = [[{"role": "user", "content": user}] for user in users]
         inputs = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+            messages,
+            add_generation_prompt=True,
+            padding=True,
+            return_tensors="pt",
+            return_dict=True,
         )
         made = self.model.generate(**inputs)
-        return self.tokenizer.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return self.tokenizer.batch_decode(
+            made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
 
 
 def measure(models: Path, seed: int = 0, count: int = 200) -> dict[str, float]:
-    """Exact prompts of `models`/writer: fresh brands by number in the context, and held-out kinds."""
+    """Exact prompts of `models`/writer: by number of brands in the context, and held-out kinds."""
     return measure_model(models / "writer", seed, count)
 
 

@@ -27,22 +27,34 @@ Span = tuple[int, int, bool]
 MOST_PASSAGES = 8
 _WORLD_WORD = re.compile(rf"\b(?:{'|'.join((*WORLD_WORDS, *POSITIONS))})\b", re.IGNORECASE)
 _BRAND_KEYWORDS = (
-    *("{b} logo",) * 6, *("{b}",) * 3, "logo of {b}", "the {b} logo", "{b} emblem", "{b} icon", "an icon for {b}",
-    "a poster icon for {b}", "poster icon for {b}", "{b} app icon", "{b} brand mark", "logo for {b}", "{b}, logo",
-    "new {b} badge", "draw the {b} logo", "a picture of the {b} sign", "{b} symbol", "the symbol of {b}", "{b} crest",
-    "the crest of {b}", "emblem of {b}", "{b} badge", "{b} mark", "{b} company logo", "{b}'s logo", "logo {b}",
+    *("{b} logo",) * 6, *("{b}",) * 3, "logo of {b}", "the {b} logo", "{b} emblem", "{b} icon",
+    "an icon for {b}", "a poster icon for {b}", "poster icon for {b}", "{b} app icon",
+    "{b} brand mark", "logo for {b}", "{b}, logo", "new {b} badge", "draw the {b} logo",
+    "a picture of the {b} sign", "{b} symbol", "the symbol of {b}", "{b} crest", "the crest of {b}",
+    "emblem of {b}", "{b} badge", "{b} mark", "{b} company logo", "{b}'s logo", "logo {b}",
     "sticker with the {b} logo", "{b} logo for a {w}", "{w}: {b} logo", "{w} with the {b} emblem",
 )  # fmt: skip
 _PLAIN_KEYWORDS = (
-    *("{x}",) * 8, "icon of {x}", "{x} icon", "{x}, icon", "logo: {x}", "a picture of {x}", "{x} logo", "poster with {x}",
-    "{x} for the {w}", "{x}, flat design", "a sign with {x}", "{w}: {x}", "draw {x}", "{x}, {w}", "sticker, {x}",
+    *("{x}",) * 8, "icon of {x}", "{x} icon", "{x}, icon", "logo: {x}", "a picture of {x}",
+    "{x} logo", "poster with {x}", "{x} for the {w}", "{x}, flat design", "a sign with {x}",
+    "{w}: {x}", "draw {x}", "{x}, {w}", "sticker, {x}",
 )  # fmt: skip
-_STYLE_FILLERS = ("flat", "minimal", "vector", "simple", "clean lines", "outlined", "bold", "high quality", "modern")
+_STYLE_FILLERS = (
+    "flat",
+    "minimal",
+    "vector",
+    "simple",
+    "clean lines",
+    "outlined",
+    "bold",
+    "high quality",
+    "modern",
+)
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """One exchange with its truth; spans are [start, end) in `user` with whether the job asks for it."""
+    """One exchange with its truth; spans are [start, end) in `user` and whether asked for."""
 
     user: str
     answer: str
@@ -66,7 +78,7 @@ class Mix:
 
 
 def conversation(rng: np.random.Generator, taste: Taste, mix: Mix) -> Conversation:
-    """A random conversation: mostly a brand with its fact, at times none, at times plain keywords."""
+    """A random conversation: mostly a brand with its fact, at times without, at times no brand."""
     kind = 0.0 if mix.only_facts else rng.random()
     if kind < 0.72:
         return _with_fact(rng, taste, mix)
@@ -115,7 +127,9 @@ def _plain(rng: np.random.Generator, taste: Taste, mix: Mix) -> Conversation:
     passages: list[str] = []
     if rng.random() < 0.5:
         names = brands(rng, _how_many(rng, mix), taste.makers, taste.forbidden)
-        passages = [fact(n, sample_look(rng), False, taste, rng) for n in names if rng.random() < 0.6]
+        passages = [
+            fact(n, sample_look(rng), False, taste, rng) for n in names if rng.random() < 0.6
+        ]
         passages += _asides(names, taste, rng, room=mix.room - len(passages), asked=False)
     return _assembled(keywords, style, passages, f"{_capital(look.prompt)}.", look.prompt, rng)
 
@@ -135,7 +149,7 @@ def _facts(names: Sequence[str], look: Look, taste: Taste, rng: np.random.Genera
 def _asides(
     names: Sequence[str], taste: Taste, rng: np.random.Generator, room: int, asked: bool = True
 ) -> list[str]:
-    """Passages that say no look: about these brands (the first is `asked` for), another, or none."""
+    """Passages without a look: about these brands (the first is `asked` for), another or none."""
     count = min(max(0, room), pick(rng, (0, 0, 0, 1, 1, 2, 3)))
     told = []
     for _ in range(count):
@@ -169,9 +183,15 @@ def _asked(brand: str, look: Look, rng: np.random.Generator) -> tuple[str, str, 
 def _styled(look: Look, rng: np.random.Generator, fillers: bool = True) -> tuple[Look, str]:
     """The look with something that a style adds (rarely: changes), and the style's words."""
     extra = sample_look(rng, two=0)
-    free = [name for name in ("size", "position", "background") if not look.says(name) or rng.random() < 0.06]
+    free = [
+        name
+        for name in ("size", "position", "background")
+        if not look.says(name) or rng.random() < 0.06
+    ]
     said = frozenset(name for name in free if rng.random() < 0.6)
-    both = add(look, replace(extra, said=said & (frozenset({"background"}) if look.is_pair else said)))
+    both = add(
+        look, replace(extra, said=said & (frozenset({"background"}) if look.is_pair else said))
+    )
     words = [pick(rng, _STYLE_FILLERS)] if fillers and rng.random() < 0.35 else []
     if both is None:
         return look, ", ".join(words)
@@ -187,17 +207,30 @@ def _style_words(extra: Look, rng: np.random.Generator) -> list[str]:
     if extra.says("size") and thing.size:
         words.append(thing.size)
     if extra.says("position") and thing.position:
-        at = "in" if thing.position == "center" else "at" if thing.position in ("top", "bottom") else "on"
+        at = (
+            "in"
+            if thing.position == "center"
+            else "at"
+            if thing.position in ("top", "bottom")
+            else "on"
+        )
         words.append(f"{at} the {thing.position}")
     if extra.says("background"):
         name = extra.scene.background
         article = "an" if name[0] in "aeiou" else "a"
-        words.append(pick(rng, (f"on {article} {name} background", f"{name} background", f"on {name}")))
+        words.append(
+            pick(rng, (f"on {article} {name} background", f"{name} background", f"on {name}"))
+        )
     return words
 
 
 def _assembled(
-    keywords: str, style: str, passages: Sequence[str], text: str, wanted: str, rng: np.random.Generator
+    keywords: str,
+    style: str,
+    passages: Sequence[str],
+    text: str,
+    wanted: str,
+    rng: np.random.Generator,
 ) -> Conversation:
     """The exchange in one of its two forms: the text is to be written, or it is given."""
     head = f"keywords: {keywords}\n" + (f"style: {style}\n" if style else "")
@@ -213,7 +246,9 @@ def _assembled(
 def _spanned(marked: str, answer: str, wanted: str) -> Conversation:
     """Take the marks out of the user's message and keep where they were."""
     user, marks = unmarked(marked)
-    named = [(a, b, kind == ASKED_BRAND) for kind, a, b in marks if kind in (ASKED_BRAND, OTHER_BRAND)]
+    named = [
+        (a, b, kind == ASKED_BRAND) for kind, a, b in marks if kind in (ASKED_BRAND, OTHER_BRAND)
+    ]
     looks = [(a, b) for kind, a, b in marks if kind == ASKED_LOOK]
     words: list[Span] = []
     for kind, start, end in marks:
@@ -225,7 +260,7 @@ def _spanned(marked: str, answer: str, wanted: str) -> Conversation:
 def _words(
     user: str, start: int, end: int, named: list[Span], looks: list[tuple[int, int]]
 ) -> list[Span]:
-    """A passage's words of the world after its first brand: before that, nobody can tell whose they are."""
+    """A passage's words of the world after its first brand: earlier ones could be anyone's."""
     brands_here = [(a, b) for a, b, _ in named if start <= a < end]
     if not brands_here:
         return []
@@ -239,7 +274,11 @@ def _words(
 def _renamed(wanted: str, shape: str, name: str) -> str:
     renamed = wanted.replace(shape, name, 1)
     article, rest = renamed.split(" ", 1)
-    return f"{'an' if rest[0].lower() in 'aeiou' else 'a'} {rest}" if article in ("a", "an") else renamed
+    return (
+        f"{'an' if rest[0].lower() in 'aeiou' else 'a'} {rest}"
+        if article in ("a", "an")
+        else renamed
+    )
 
 
 def _filled(form: str, rng: np.random.Generator, **given: str) -> str:

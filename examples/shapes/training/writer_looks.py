@@ -18,50 +18,88 @@ _SIZE = {
     "large": ("large", "large", "large", "big", "huge"),
 }
 _PLACE = {
-    "left": ("on the left", "on the left", "at the left", "to the left", "on the left side", "at the left edge",
-             "on the left-hand side", "in the left half"),
-    "right": ("on the right", "on the right", "at the right", "to the right", "on the right side", "at the right edge",
-              "on the right-hand side", "in the right half"),
-    "top": ("at the top", "at the top", "near the top", "on the top", "at the top edge", "in the top half"),
-    "bottom": ("at the bottom", "at the bottom", "near the bottom", "on the bottom", "at the bottom edge",
-               "in the bottom half"),
-    "center": ("in the center", "in the center", "in the centre", "in the middle", "at the center", "centered",
-               "centred", "right in the middle"),
+    "left": (
+        "on the left", "on the left", "at the left", "to the left", "on the left side",
+        "at the left edge", "on the left-hand side", "in the left half",
+    ),
+    "right": (
+        "on the right", "on the right", "at the right", "to the right", "on the right side",
+        "at the right edge", "on the right-hand side", "in the right half",
+    ),
+    "top": (
+        "at the top", "at the top", "near the top", "on the top", "at the top edge",
+        "in the top half",
+    ),
+    "bottom": (
+        "at the bottom", "at the bottom", "near the bottom", "on the bottom", "at the bottom edge",
+        "in the bottom half",
+    ),
+    "center": (
+        "in the center", "in the center", "in the centre", "in the middle", "at the center",
+        "centered", "centred", "right in the middle",
+    ),
 }  # fmt: skip
 _THING = (
-    *("{size} {colour} {shape}",) * 12,
-    "{size} {shape} in {colour}", "{size} {shape} coloured {colour}", "{size} {shape}, {colour}",
-    "{size} {colour}-coloured {shape}", "{size} {shape} that is {colour}", "{size} {shape} (in {colour})",
-    "{colour} {shape}, {size},", "{colour} {shape} of {size} size", "{size} {shape} painted {colour}",
-    "{size} {shape} which is {colour}", "{size} {shape} filled with {colour}", "{colour}, {size} {shape}",
+    *("{size} {colour} {shape}",) * 12, "{size} {shape} in {colour}",
+    "{size} {shape} coloured {colour}", "{size} {shape}, {colour}",
+    "{size} {colour}-coloured {shape}", "{size} {shape} that is {colour}",
+    "{size} {shape} (in {colour})", "{colour} {shape}, {size},", "{colour} {shape} of {size} size",
+    "{size} {shape} painted {colour}", "{size} {shape} which is {colour}",
+    "{size} {shape} filled with {colour}", "{colour}, {size} {shape}",
     "{size} figure in {colour}, a {shape}", "{size} {colour} shape, a {shape}",
 )  # fmt: skip
 _GROUND = (
-    *("on {a} background",) * 5, *("on {g}",) * 4, "against {g}", "against {a} background", "over {a} field",
-    "on a field of {g}", "on {a} ground", "with {a} background", "set on {g}", "placed on {g}",
-    "in front of {a} background", "before {a} backdrop", "on {a} backdrop", "on a background of {g}",
-    "on a background in {g}", "and {a} background", "with {g} behind it", ", on {g}", ", background {g}",
-    ", the background being {g}", "over {g}", "; the background is {g}", ", {g} background", "on {a} panel",
-    "on {a} tile", "on plain {g}", "that stands on {g}", "standing on {g}", "which sits on {a} background",
-    "laid over {g}", ", and behind it nothing but {g}", ", behind it {g}", "on a {g}-coloured background",
+    *("on {a} background",) * 5, *("on {g}",) * 4, "against {g}", "against {a} background",
+    "over {a} field", "on a field of {g}", "on {a} ground", "with {a} background", "set on {g}",
+    "placed on {g}", "in front of {a} background", "before {a} backdrop", "on {a} backdrop",
+    "on a background of {g}", "on a background in {g}", "and {a} background", "with {g} behind it",
+    ", on {g}", ", background {g}", ", the background being {g}", "over {g}",
+    "; the background is {g}", ", {g} background", "on {a} panel", "on {a} tile", "on plain {g}",
+    "that stands on {g}", "standing on {g}", "which sits on {a} background", "laid over {g}",
+    ", and behind it nothing but {g}", ", behind it {g}", "on a {g}-coloured background",
     "on solid {g}", "against a backdrop of {g}", ", with {g} as the background",
 )  # fmt: skip
 _GROUND_FIRST = (
-    "on {a} background, {thing}", "on {g}, {thing}", "on {g} {sits} {thing}", "on {a} background {sits} {thing}",
-    "{a} background with {thing}", "{a} background with {thing} on it", "{a} field with {thing}",
-    "{a} background bearing {thing}", "{a} background and {thing}", "against {g}, {thing}",
-    "{a} background, and on it {thing}", "{g} background, {thing}", "against {a} background {sits} {thing}",
-    "{a} backdrop behind {thing}", "in front of {a} background, {thing}", "{a} ground that carries {thing}",
+    "on {a} background, {thing}", "on {g}, {thing}", "on {g} {sits} {thing}",
+    "on {a} background {sits} {thing}", "{a} background with {thing}",
+    "{a} background with {thing} on it", "{a} field with {thing}", "{a} background bearing {thing}",
+    "{a} background and {thing}", "against {g}, {thing}", "{a} background, and on it {thing}",
+    "{g} background, {thing}", "against {a} background {sits} {thing}",
+    "{a} backdrop behind {thing}", "in front of {a} background, {thing}",
+    "{a} ground that carries {thing}",
 )  # fmt: skip
 _STANDS = ("is", "sits", "stands", "there is", "you see", "appears", "we find", "lies")
-_MARKS = ("", "", "", "", "", "", "single ", "plain ", "bold ", "simple ", "solid ", "neat ", "flat ")
-_BESIDE = ("beside", "beside", "next to", "to the left of", "left of", "side by side with", "alongside")
+_MARKS = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    "single ",
+    "plain ",
+    "bold ",
+    "simple ",
+    "solid ",
+    "neat ",
+    "flat ",
+)
+_BESIDE = (
+    "beside",
+    "beside",
+    "next to",
+    "to the left of",
+    "left of",
+    "side by side with",
+    "alongside",
+)
 _ABOVE = ("above", "above", "over", "on top of", "higher than", "placed above", "standing over")
 _RIGHT = ("to the right of", "right of")
 _BELOW = ("below", "under", "beneath", "underneath")
 _HELD_OUT_THING = (
-    "{shape} of {colour} colour, {size},", "{size} {colour} tinted {shape}", "{size} {shape} rendered in {colour}",
-    "{size}, {colour} {shape}", "{size} {shape} whose colour is {colour}",
+    "{shape} of {colour} colour, {size},", "{size} {colour} tinted {shape}",
+    "{size} {shape} rendered in {colour}", "{size}, {colour} {shape}",
+    "{size} {shape} whose colour is {colour}",
 )  # fmt: skip
 _HELD_OUT_GROUND = (
     "upon {g}", "surrounded by {g}", "with {g} as its backdrop", "on {a} surface", ", all on {g}",
@@ -93,7 +131,13 @@ class Look:
         return name in self.said
 
 
-_BRAND_ODDS = {"colour": 0.97, "background": 0.8, "size": 0.25, "position": 0.2, "arrangement": 0.97}
+_BRAND_ODDS = {
+    "colour": 0.97,
+    "background": 0.8,
+    "size": 0.25,
+    "position": 0.2,
+    "arrangement": 0.97,
+}
 _PLAIN_ODDS = {"colour": 0.9, "background": 0.5, "size": 0.35, "position": 0.3, "arrangement": 0.9}
 
 
@@ -114,7 +158,10 @@ def _sayable(scene: Scene) -> frozenset[str]:
 def look_of(text: str) -> Look:
     """The look that a sentence of `world.caption` says."""
     found = parse(text)
-    things = tuple(Thing(t["shape"], t.get("colour", ""), t.get("size"), t.get("position")) for t in found["things"])
+    things = tuple(
+        Thing(t["shape"], t.get("colour", ""), t.get("size"), t.get("position"))
+        for t in found["things"]
+    )
     keys = {key for thing in found["things"] for key in thing} | set(found)
     scene = Scene(things, found.get("background", ""), found.get("arrangement"))
     return Look(scene, frozenset(keys - {"things", "shape"}))
@@ -133,7 +180,9 @@ def add(look: Look, extra: Look) -> Look | None:
     return Look(scene, (look.said | extra.said) & _sayable(scene)) if is_legal(scene) else None
 
 
-def describe(look: Look, rng: np.random.Generator, held_out: bool = False, bare: bool = False) -> str:
+def describe(
+    look: Look, rng: np.random.Generator, held_out: bool = False, bare: bool = False
+) -> str:
     """The look in words as a noun phrase; `bare` leaves articles out."""
     if not bare and not held_out and rng.random() < 0.13:
         return _listed(look, rng)
@@ -215,7 +264,9 @@ def _listed(look: Look, rng: np.random.Generator) -> str:
 
 def _traits(look: Look, rng: np.random.Generator) -> list[tuple[str, str]]:
     thing = look.scene.things[0]
-    found = [(pick(rng, ("shape", "form", "figure")), pick(rng, _SHAPE.get(thing.shape, (thing.shape,))))]
+    found = [
+        (pick(rng, ("shape", "form", "figure")), pick(rng, _SHAPE.get(thing.shape, (thing.shape,))))
+    ]
     if look.says("colour"):
         found.append((pick(rng, ("colour", "color")), thing.colour))
     if look.says("size") and thing.size:

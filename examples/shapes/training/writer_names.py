@@ -21,18 +21,23 @@ from examples.shapes.training.writer_words import (
 Maker = Callable[[np.random.Generator], str]
 KNOWLEDGE = Path(__file__).parents[1] / "knowledge"
 
-_ONSETS = (*"bcdfghjklmnpqrstvwxyz", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "kl", "kr",
-           "ph", "pl", "pr", "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "th",
-           "tr", "ts", "tw", "vl", "wh", "zh", "")  # fmt: skip
-_VOWELS = (*"aeiou" * 3, "y", "ai", "au", "ea", "ee", "ei", "eo", "ia", "ie", "io", "oa", "oo", "ou",
-           "ue")  # fmt: skip
-_CODAS = (*[""] * 14, *"bdfgklmnprstvxz" * 2, "ck", "ft", "ld", "lk", "ll", "lt", "mp", "nd", "ng",
-          "nk", "nn", "nt", "rd", "rk", "rm", "rn", "rst", "rt", "sh", "sk", "ss", "st", "th", "tt")  # fmt: skip
+_ONSETS = (
+    *"bcdfghjklmnpqrstvwxyz", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "kl", "kr",
+    "ph", "pl", "pr", "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "th", "tr",
+    "ts", "tw", "vl", "wh", "zh", "",
+)  # fmt: skip
+_VOWELS = (
+    *"aeiou" * 3, "y", "ai", "au", "ea", "ee", "ei", "eo", "ia", "ie", "io", "oa", "oo", "ou", "ue",
+)  # fmt: skip
+_CODAS = (
+    *[""] * 14, *"bdfgklmnprstvxz" * 2, "ck", "ft", "ld", "lk", "ll", "lt", "mp", "nd", "ng", "nk",
+    "nn", "nt", "rd", "rk", "rm", "rn", "rst", "rt", "sh", "sk", "ss", "st", "th", "tt",
+)  # fmt: skip
 _ACCENTS = {"a": "áàâäãå", "e": "éèêë", "i": "íîï", "o": "óôöõø", "u": "úûü", "n": "ñ", "c": "ç"}
 
 
 def word(rng: np.random.Generator, low: int = 1, high: int = 4) -> str:
-    """An invented word of `low` to `high - 1` syllables, small letters; half of them easy to say."""
+    """An invented word of `low` to `high - 1` syllables, small letters; half are easy to say."""
     syllables = int(rng.integers(low, high))
     easy = rng.random() < 0.6
     onsets, codas = (_ONSETS[:21], ("",)) if easy else (_ONSETS, _CODAS)
@@ -162,15 +167,15 @@ def _prefixed(rng: np.random.Generator) -> str:
 
 
 MAKERS: tuple[Maker, ...] = (
-    _invented, _invented, _invented, _with_suffix, _with_suffix, _two_words, _two_words, _three_words,
-    _compound, _partners, _partners, _camel, _possessive, _capitals, _numbered, _accented, _person,
-    _placed, _article, _glued_trap, _trap_word, _small_letters,
+    _invented, _invented, _invented, _with_suffix, _with_suffix, _two_words, _two_words,
+    _three_words, _compound, _partners, _partners, _camel, _possessive, _capitals, _numbered,
+    _accented, _person, _placed, _article, _glued_trap, _trap_word, _small_letters,
 )  # fmt: skip
 HELD_OUT_MAKERS: tuple[Maker, ...] = (_hyphenated, _particle, _family, _domain, _prefixed)
 
 
 def folded(name: str) -> str:
-    """The letters and digits of a name in small letters: equal for names that differ in looks only."""
+    """The letters and digits of a name in small letters: equal for names spelled differently."""
     return re.sub(r"[\W_]+", "", name.lower())
 
 

@@ -35,11 +35,15 @@ _MARKED = re.compile("[\ue001-\ue006]")
 _SYMBOL = re.compile(r"\{(\w+)\}")
 _PLAIN_WORD = re.compile(r"\b[a-z]{3,}\b")
 _KEPT = frozenset(
-    (*WORLD_WORDS, *(shape + "s" for shape in SHAPES), "disc", "rhombus", "plus", "sign", "five", "pointed", "little",
-     "tiny", "big", "huge", "left", "right", "top", "bottom", "center", "centre", "middle", "centered", "centred",
-     "above", "under", "beneath", "underneath", "over", "higher", "beside", "next", "side", "alongside",
-     "shape", "form", "figure", "colour", "color", "size", "position", "ground", "backdrop", "field", "below",
-     "grey", "and", "background", "behind", "with", "coloured", "colored", "logo", "the", "first", "second")
+    (
+        *WORLD_WORDS, *(shape + "s" for shape in SHAPES), "disc", "rhombus", "plus", "sign", "five",
+        "pointed", "little", "tiny", "big", "huge", "left", "right", "top", "bottom", "center",
+        "centre", "middle", "centered", "centred", "above", "under", "beneath", "underneath",
+        "over", "higher", "beside", "next", "side", "alongside", "shape", "form", "figure",
+        "colour", "color", "size", "position", "ground", "backdrop", "field", "below", "grey",
+        "and", "background", "behind", "with", "coloured", "colored", "logo", "the", "first",
+        "second",
+    )
 )  # fmt: skip
 
 
@@ -121,7 +125,9 @@ def _terminal(symbol: str, rng: np.random.Generator) -> str:
             return f"{pick(rng, FIRST_NAMES)} {family}"
         case "word":
             return pick(rng, FILLERS) if rng.random() < 0.6 else word(rng)
-    return pick(rng, {"c": tuple(COLOURS), "g": tuple(BACKGROUNDS), "shape": SHAPES, "size": SIZES}[symbol])
+    return pick(
+        rng, {"c": tuple(COLOURS), "g": tuple(BACKGROUNDS), "shape": SHAPES, "size": SIZES}[symbol]
+    )
 
 
 def _number(rng: np.random.Generator) -> str:
@@ -133,12 +139,14 @@ def _number(rng: np.random.Generator) -> str:
 
 
 def _price(rng: np.random.Generator) -> str:
-    form = pick(rng, ("{} euros", "{} dollars", "{} pounds", "€{}", "${}", "£{}", "{} yen", "{} million"))
+    form = pick(
+        rng, ("{} euros", "{} dollars", "{} pounds", "€{}", "${}", "£{}", "{} yen", "{} million")
+    )
     return form.format(_number(rng))
 
 
 def _noisy(text: str, rng: np.random.Generator) -> str:
-    """At times other words in place of some that say nothing about a look, so that none is relied on."""
+    """At times other words for some that tell no look, so that none of those is relied on."""
     if rng.random() > 0.3:
         return text
     share = rng.uniform(0.1, 0.6)
@@ -156,7 +164,9 @@ def _other_word(found: str, share: float, rng: np.random.Generator) -> str:
 
 def _cased(text: str) -> str:
     """A capital at the start and after each full stop, but for brands."""
-    return re.sub(r"(^|\. |\? )([\ue003\ue004]?)([a-z])", lambda m: m[1] + m[2] + m[3].upper(), text)
+    return re.sub(
+        r"(^|\. |\? )([\ue003\ue004]?)([a-z])", lambda m: m[1] + m[2] + m[3].upper(), text
+    )
 
 
 def unmarked(text: str) -> tuple[str, list[tuple[str, int, int]]]:

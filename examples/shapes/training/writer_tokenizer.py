@@ -18,7 +18,7 @@ PAD, USER, ASSISTANT, STOP = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 MERGED, SPACED = 900, 450
 MAX_LENGTH = 1024
 
-_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝČŁŠŽ"
+_CAPITALS = "ABCDEFGHIJKLMNOPQRSTUVWXYZÀÁÂÄÅÇÈÉÊÍÑÓÔÖØÚÜŠŽ"
 _SPACE = "Ġ"
 # Special tokens in a message are broken up, so that no passage can end the user's turn.
 CHAT_TEMPLATE = (
