@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from examples.shapes import umpire, world
 
-STEPS, GUIDANCE, BATCH = 20, 4.0, 32
+STEPS, GUIDANCE, BATCH = 20, 2.5, 32
 
 
 def measure(models: Path, seed: int, prompts: int = 64, seeds: int = 8) -> dict[str, float]:
