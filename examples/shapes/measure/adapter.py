@@ -21,23 +21,26 @@ from examples.shapes.measure.judge import Judge
 from examples.shapes.measure.renderer import GUIDANCE, STEPS
 from examples.shapes.umpire import Pictures
 
-SCALES = (0.0, 0.6, 1.0)
+SCALES, EACH = (0.0, 0.6, 1.0), 4
 UNCOLOURED = world.ALL - {"colour"}
 
 
-def measure(models: Path, seed: int, count: int = 96) -> dict[str, float]:
-    """Shares of `count` pictures per scale in which the colour follows and the shape is as said."""
+def measure(models: Path, seed: int, references: int = 24) -> dict[str, float]:
+    """Shares of pictures, `EACH` per reference, with the colour shown and with the shape said."""
     rng = np.random.default_rng(seed)
-    wanted = [world.sample_scene(rng, two=0) for _ in range(count)]
-    shown = np.stack([world.draw(_elsewhere(scene, rng), rng) for scene in wanted])
-    embeddings = Judge(models / "open_clip").embed(shown)
+    shown = [world.sample_scene(rng, two=0) for _ in range(references)]
+    wanted = [[_elsewhere(scene, rng) for _ in range(EACH)] for scene in shown]
+    pictures = np.stack([world.draw(scene, rng) for scene in shown])
+    embeddings = Judge(models / "open_clip").embed(pictures)
     pipe = with_adapter(models)
     reader = umpire.load(models / "umpire")
-    prompts = [world.prompt(scene, UNCOLOURED) for scene in wanted]
     figures = {}
     for scale in SCALES:
-        read = reader.read(render(pipe, prompts, embeddings, scale, seed))
-        pairs = [(r.things[0], w.things[0]) for r, w in zip(read, wanted, strict=True)]
+        pairs: list[tuple[world.Thing, world.Thing]] = []
+        for scenes, embedding in zip(wanted, embeddings, strict=True):
+            prompts = [world.prompt(scene, UNCOLOURED) for scene in scenes]
+            read = reader.read(render(pipe, prompts, embedding, scale, seed + len(pairs)))
+            pairs += [(r.things[0], w.things[0]) for r, w in zip(read, scenes, strict=True)]
         figures[f"colour_at_{scale}"] = float(np.mean([r.colour == w.colour for r, w in pairs]))
         figures[f"shape_at_{scale}"] = float(np.mean([r.shape == w.shape for r, w in pairs]))
     return figures
@@ -64,14 +67,14 @@ def with_adapter(models: Path) -> StableDiffusionPipeline:
 
 
 def render(
-    pipe: StableDiffusionPipeline, prompts: list[str], embeddings: Tensor, scale: float, seed: int
+    pipe: StableDiffusionPipeline, prompts: list[str], embedding: Tensor, scale: float, seed: int
 ) -> Pictures:
-    """One picture per prompt and reference; embeddings [n, 128] of length 1."""
+    """One picture per prompt; one reference for all, its embedding [128] of length 1."""
     pipe.set_ip_adapter_scale(scale)
-    references = (embeddings * math.sqrt(embeddings.shape[1]))[:, None]
+    reference = (embedding * math.sqrt(len(embedding)))[None, None]
     images = pipe(
         prompts,
-        ip_adapter_image_embeds=[torch.cat([torch.zeros_like(references), references])],
+        ip_adapter_image_embeds=[torch.cat([torch.zeros_like(reference), reference])],
         num_inference_steps=STEPS,
         guidance_scale=GUIDANCE,
         generator=torch.Generator().manual_seed(seed),
