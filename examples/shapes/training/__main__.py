@@ -31,7 +31,6 @@ class Part:
 
 SEEN = "--tokenizer {w}/diffusion/tokenizer --vae {w}/diffusion/vae"
 FIRST = "--judge {w}/first-judge"
-DRAFT = "--pipeline {w}/diffusion --unet {w}/draft-unet"
 REFINED = "--start {w}/first-judge --generated {w}/pictures.npz"
 ADAPTED = "--pipeline {w}/diffusion --judge {w}/open_clip"
 PARTS = (
@@ -42,8 +41,11 @@ PARTS = (
     Part("lora", "lora", "--out {w}/loras --base {w}/diffusion"),
     Part("umpire", "umpire", "--out {w}/umpire --vae {w}/diffusion/vae --seconds 1200"),
     Part("first_judge", "judge", f"--out {{w}}/first-judge {SEEN}"),
-    Part("pictures", "judge_pictures", f"--out {{w}}/pictures.npz {DRAFT} {FIRST}"),
+    Part(
+        "pictures", "judge_pictures", f"--out {{w}}/pictures.npz --pipeline {{w}}/diffusion {FIRST}"
+    ),
     Part("judge", "judge", f"--out {{w}}/open_clip {SEEN} {REFINED}"),
+    Part("calibration", "calibration", "--models {w}"),
     Part("adapter", "adapter", f"--out {{w}}/image-adapter.safetensors {ADAPTED}"),
     Part("writer", "writer", "--out {w}/writer"),
 )
