@@ -6,7 +6,7 @@ from functools import lru_cache
 import structlog
 
 from pipeline.assemble import Assembly
-from pipeline.errors import PressrunError, RunError, Unavailable
+from pipeline.errors import PressrunError, RunError, StoreError, Unavailable
 from pipeline.job import BadRow, Job, Outcome
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
@@ -34,7 +34,7 @@ class Runtime:
         """Take one job to its outcome and announce it.
 
         Does nothing for a run that was cancelled or submitted again as another edition. Raises
-        Unavailable when a service does not answer, for the job to be tried again.
+        Unavailable and StoreError, for the job to be tried again.
         """
         if self._queue.is_cancelled(message.run, message.edition):
             return
@@ -42,16 +42,21 @@ class Runtime:
             self._queue.announce(_outcome(*self._find(message)))
         except Superseded:
             log.info("edition is over", run=message.run, job=message.job)
-        except Unavailable:
+        except (Unavailable, StoreError):
             raise
         except PressrunError as error:
-            log.exception("this worker cannot work on the run", run=message.run)
-            self._queue.complain(message.run, str(error))
+            self._complain(message.run, error)
 
     def give_up(self, message: Message, reason: str) -> None:
-        """Record a job as failed after its last try."""
-        job, stages = self._find(message)
-        self._queue.announce(failed(job, stages, reason))
+        """Record a job as failed after its last try; where even that fails, stop the run."""
+        try:
+            self._queue.announce(failed(*self._find(message), reason))
+        except PressrunError as error:
+            self._complain(message.run, error)
+
+    def _complain(self, run: str, error: PressrunError) -> None:
+        log.error("this worker cannot work on the run", run=run, exc_info=error)
+        self._queue.complain(run, str(error))
 
     def _find(self, message: Message) -> tuple[Job, Stages]:
         with self._loading:

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, Task
 
-from pipeline.errors import Unavailable
+from pipeline.errors import StoreError, Unavailable
 from workers.app import TASK
 from workers.queue import Message
 from workers.runtime import Runtime
@@ -19,11 +19,11 @@ def register(app: Celery, runtime: Runtime) -> None:
     """Give the application its task, bound to this process's runtime."""
 
     def generate(self: "Task[Any, Any]", **fields: Any) -> None:
-        """Execute one job; a service that does not answer puts it back with growing waits."""
+        """Execute one job; a service that fails puts it back with growing waits."""
         message = Message(**fields)
         try:
             runtime.execute(message)
-        except Unavailable as error:
+        except (Unavailable, StoreError) as error:
             if self.request.retries >= TRIES - 1:
                 runtime.give_up(message, f"{TRIES} tries: {error}")
                 return
@@ -31,7 +31,7 @@ def register(app: Celery, runtime: Runtime) -> None:
                 kwargs=asdict(message), exc=error, countdown=_wait(self.request.retries)
             ) from error
 
-    app.task(generate, name=TASK, bind=True, max_retries=TRIES - 1)
+    app.task(generate, name=TASK, bind=True, shared=False, max_retries=TRIES - 1)
 
 
 def _wait(retries: int) -> float:
