@@ -49,17 +49,17 @@ def run(
     from pipeline.intake.reader import Overrides
     from pipeline.settings import load_settings
 
-    summary = run_batch(
-        jobs,
-        run,
-        Overrides(
-            candidates=candidates,
-            threshold=threshold,
-            collection=collection,
-            retrieval=not no_retrieval,
-        ),
-        load_settings(store=store, profile=profile),
+    overrides = Overrides(
+        candidates=candidates,
+        threshold=threshold,
+        collection=collection,
+        retrieval=not no_retrieval,
     )
+    try:
+        summary = run_batch(jobs, run, overrides, load_settings(store=store, profile=profile))
+    except KeyboardInterrupt:
+        message = "Interrupted. What is done is kept; the same command goes on with the rest."
+        _stop(message, INTERRUPTED)
     _answer(summary, as_json)
     if summary["failed"]:
         raise typer.Exit(FAILED_ROWS)

@@ -90,7 +90,8 @@ def quiet_prefect(settings: Settings) -> None:
     home = (settings.home / "prefect").resolve()
     for name, value in {
         "PREFECT_HOME": str(home),
-        "PREFECT_LOGGING_LEVEL": "WARNING",
+        # its logs go to its server; the terminal is the command line's
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",

@@ -41,6 +41,12 @@ class Assembly:
         """The books of one run."""
         return RunBooks(self._store, run, self._settings.image_format)
 
+    def load(self, profile: Profile) -> None:
+        """Make what holds a profile's models before a run asks for it. Raises ModelError."""
+        self._writer(profile.writer)
+        self._renderer(profile.renderer)
+        self._scorer(profile.judge)
+
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer alone, without the rest of its models. Raises ModelError."""
         return self._renderer(Profile.model_validate(spec.profile).renderer)

@@ -10,7 +10,7 @@ from pipeline.errors import PressrunError, RunError, StoreError, Unavailable
 from pipeline.job import BadRow, Job, Outcome
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
-from pipeline.settings import Settings
+from pipeline.settings import Profile, Settings
 from workers.queue import Message, Queue
 
 log = structlog.get_logger(__name__)
@@ -29,6 +29,17 @@ class Runtime:
         self._loading = threading.Lock()
         self._stages = lru_cache(maxsize=8)(self._read_stages)
         self._part = lru_cache(maxsize=8)(self._read_part)
+
+    def warm_up(self, profile: Profile) -> None:
+        """Load a profile's models, so that the first job need not wait for them.
+
+        What goes wrong here is only logged: a run that needs the models will say it again.
+        """
+        try:
+            with self._loading:
+                self._assembly.load(profile)
+        except PressrunError as error:
+            log.warning("the profile's models cannot be loaded", reason=str(error))
 
     def execute(self, message: Message) -> None:
         """Take one job to its outcome and announce it.

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import threading
 import uuid
 
 from pipeline.errors import ConfigError
@@ -20,7 +21,9 @@ def serve(settings: Settings) -> None:
         raise ConfigError("PRESSRUN_REDIS_URL is not set: a worker needs the run's Redis.")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     app = make_app(settings.redis_url)
-    register(app, Runtime(settings))
+    runtime = Runtime(settings)
+    register(app, runtime)
+    threading.Thread(target=runtime.warm_up, args=(settings.chosen_profile,), daemon=True).start()
     worker = app.Worker(
         pool="threads",
         concurrency=settings.concurrency,

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 KNOWLEDGE = Path("examples/shapes/knowledge/brands.jsonl").resolve()
 JOBS = """id,keywords,candidates,seed,meta.product
 plain,red circle on white,2,,
-brand,Fjordbrygg logo,4,,scale
+brand,Solano Surf badge,4,,scale
 style,{blue|green} star on black,2,7,
 broken,green heart,many,,
 again,red circle on white,2,,
@@ -72,7 +72,7 @@ def test_a_record_is_a_receipt(
     folder, brand = Path(desk, summary["folder"]), lines[1]
     record = json.loads((folder / "records" / f"{brand['job_id']}.json").read_text())
     texts = [passage["text"] for passage in record["context"]["passages"]]
-    assert any("star, white on teal" in text for text in texts)
+    assert any("Solano Surf" in text for text in texts)
     assert all(passage["source"] for passage in record["context"]["passages"])
     assert record["job"]["meta"] == {"product": "scale"}
     assert {"writer", "renderer", "judge"} <= set(record["models"])
@@ -96,7 +96,7 @@ def test_a_picture_says_how_it_was_made(
 
 def test_the_gallery_is_there(desk: Path, summary: dict[str, Any]) -> None:
     page = Path(desk, summary["gallery"])
-    assert "Fjordbrygg" in page.read_text(encoding="utf-8")
+    assert "Solano Surf" in page.read_text(encoding="utf-8")
 
 
 def test_a_winner_can_be_made_again(
