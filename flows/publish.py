@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pyarrow as pa
+
 from flows.gallery import build_gallery
 from pipeline.assemble import open_books, open_store
 from pipeline.errors import RunError
@@ -16,18 +18,20 @@ def publish(books: RunBooks, spec: RunSpec, seconds: float) -> dict[str, Any]:
     build_manifest(books, spec)
     table = read_manifest(books)
     gallery = build_gallery(books, spec, table)
-    summary = summarise(books, spec) | {"seconds": round(seconds, 2), "gallery": gallery}
+    summary = summarise(books, spec, table) | {"seconds": round(seconds, 2), "gallery": gallery}
     books.write_summary(summary)
     return summary
 
 
-def summarise(books: RunBooks, spec: RunSpec) -> dict[str, Any]:
-    """How many rows there are and how they ended, from the manifest."""
+def summarise(books: RunBooks, spec: RunSpec, table: pa.Table) -> dict[str, Any]:
+    """How many rows there are, how they ended and how the kept pictures scored, by the manifest."""
+    kept = [score for score in table.column("score").to_pylist() if score is not None]
     return {
         "run": spec.run,
         "folder": books.address(),
         "rows": spec.rows,
-        **counts(read_manifest(books)),
+        **counts(table),
+        "mean_score": round(sum(kept) / len(kept), 3) if kept else None,
     }
 
 
@@ -43,7 +47,8 @@ def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     books = open_books(settings, run or latest_run(settings))
     spec = books.spec()
     build_manifest(books, spec)
-    return summarise(books, spec) | {"seconds": books.summary().get("seconds", 0.0)}
+    table = read_manifest(books)
+    return summarise(books, spec, table) | {"seconds": books.summary().get("seconds", 0.0)}
 
 
 def latest_run(settings: Settings) -> str:
