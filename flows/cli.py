@@ -3,12 +3,15 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from pipeline.errors import PressrunError
+
+if TYPE_CHECKING:
+    from pipeline.intake.reader import Overrides
 
 FAILED_ROWS = 3
 INTERRUPTED = 130
@@ -46,15 +49,9 @@ def run(
 ) -> None:
     """Turn a job file into judged pictures. The same file again does only what is left."""
     from flows.batch import run_batch
-    from pipeline.intake.reader import Overrides
     from pipeline.settings import load_settings
 
-    overrides = Overrides(
-        candidates=candidates,
-        threshold=threshold,
-        collection=collection,
-        retrieval=not no_retrieval,
-    )
+    overrides = _overrides(candidates, threshold, collection, no_retrieval)
     try:
         summary = run_batch(jobs, run, overrides, load_settings(store=store, profile=profile))
     except KeyboardInterrupt:
@@ -77,20 +74,10 @@ def check(
 ) -> None:
     """Look a job file over without rendering: its bad rows, its models, and how much work it is."""
     from flows.checking import check_jobs
-    from pipeline.intake.reader import Overrides
     from pipeline.settings import load_settings
 
-    report = check_jobs(
-        jobs,
-        Overrides(
-            candidates=candidates,
-            threshold=threshold,
-            collection=collection,
-            retrieval=not no_retrieval,
-        ),
-        load_settings(profile=profile),
-    )
-    _answer(report, as_json)
+    overrides = _overrides(candidates, threshold, collection, no_retrieval)
+    _answer(check_jobs(jobs, overrides, load_settings(profile=profile)), as_json)
 
 
 @app.command()
@@ -182,6 +169,19 @@ def main() -> None:
             "Interrupted. What is done is kept; the same command goes on with the rest.",
             INTERRUPTED,
         )
+
+
+def _overrides(
+    candidates: int | None, threshold: float | None, collection: str | None, no_retrieval: bool
+) -> "Overrides":
+    from pipeline.intake.reader import Overrides
+
+    return Overrides(
+        candidates=candidates,
+        threshold=threshold,
+        collection=collection,
+        retrieval=not no_retrieval,
+    )
 
 
 def _stop(message: str, code: int) -> NoReturn:
