@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flows.cli import FAILED_ROWS
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "shapes"
 
@@ -26,7 +28,11 @@ def pressrun(*words: str, desk: Path) -> dict[str, Any]:
     """Run a pressrun command in the folder `desk`; answers its JSON. Progress goes to stderr."""
     command = [sys.executable, "-m", "flows.cli", *words, "--json"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=desk, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=desk, env=env, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode not in (0, FAILED_ROWS):
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
