@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job
+from pipeline.models import Models
 from pipeline.settings import WriterProfile
 from pipeline.writing.local import LocalWriter, _SeededDraws
 
@@ -76,7 +77,7 @@ def writer_of(model: Any, tokenizer: Any, **fields: Any) -> LocalWriter:
     """A writer over a model that is loaded already."""
     loaded = SimpleNamespace(turn=threading.Lock(), language_model=lambda _: (model, tokenizer))
     profile = WriterProfile.model_validate({"kind": "local", "model": "x"} | fields)
-    return LocalWriter(loaded, profile)  # type: ignore[arg-type]
+    return LocalWriter(cast(Models, loaded), profile)
 
 
 def test_asks_through_the_models_chat_template(make_job: MakeJob) -> None:
