@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.job import BadRow, Job, Outcome, RunSpec, Verdict
 from pipeline.storing.books import RunBooks
+from pipeline.storing.tables import read_table
 
 NAME = "manifest.parquet"
 
@@ -54,7 +55,7 @@ def build_manifest(books: RunBooks, spec: RunSpec) -> bytes:
 
 def read_manifest(books: RunBooks) -> pa.Table:
     """The manifest as a table. Raises RunError before it has been built, and for a damaged one."""
-    return books.read(NAME, lambda data: pq.read_table(BytesIO(data), schema=SCHEMA))
+    return books.read(NAME, lambda data: read_table(data, SCHEMA))
 
 
 def counts(table: pa.Table) -> dict[str, int]:

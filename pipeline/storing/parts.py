@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.job import BadRow, Job
+from pipeline.storing.tables import read_table
 
 PREFIX = "jobs/part-"
 
@@ -39,7 +40,7 @@ def pack(rows: Sequence[Job | BadRow]) -> bytes:
 
 def unpack(data: bytes) -> list[Job | BadRow]:
     """The rows of a file."""
-    return [_row(line) for line in pq.read_table(BytesIO(data), schema=SCHEMA).to_pylist()]
+    return [_row(line) for line in read_table(data, SCHEMA).to_pylist()]
 
 
 def _line(row: Job | BadRow) -> dict[str, Any]:
