@@ -108,16 +108,28 @@ class Assembly:
         return ClipScorer(self._models, profile)
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name. Raises ConfigError and StoreError."""
+def open_store(settings: Settings, *, conditional: bool = True) -> Store:
+    """The store that the settings name. Raises ConfigError and StoreError.
+
+    `conditional` is False for a store that does not honour conditions: `put` with `new` then looks
+    before it writes.
+    """
     if not settings.store.startswith("s3://"):
-        return FolderStore(Path(settings.store))
+        return FolderStore(Path(settings.store), conditional=conditional)
     from pipeline.storing.s3 import S3Store
+    from pipeline.storing.s3_upload import encryption
 
     bucket, _, prefix = settings.store.removeprefix("s3://").partition("/")
     if not bucket:
         raise ConfigError(f"PRESSRUN_STORE: {settings.store!r} names no bucket")
-    return S3Store(bucket, prefix, settings.s3_endpoint_url, settings.s3_region)
+    return S3Store(
+        bucket,
+        prefix,
+        settings.s3_endpoint_url,
+        settings.s3_region,
+        encryption=encryption(settings.s3_sse, settings.s3_kms_key),
+        conditional=conditional,
+    )
 
 
 def open_books(settings: Settings, run: str) -> RunBooks:

@@ -46,6 +46,14 @@ class StoreError(PressrunError):
     """The store refused; check its address, its credentials and its free space."""
 
 
+class StoreFull(StoreError):
+    """The store is full; free some space, then go on with the run."""
+
+
+class Unconditional(StoreError):
+    """The store cannot create a blob only where none stands; another store can."""
+
+
 class KnowledgeError(PressrunError):
     """The knowledge base refuses this; correct what it names and ingest again."""
 

@@ -59,12 +59,25 @@ class Guard(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Blob:
+    """What a store knows of a blob without reading it. `age` is in seconds since it was written,
+    by the store's own clock where it tells the time; never below 0.
+    """
+
+    key: str
+    bytes: int
+    age: float
+
+
 class Store(Protocol):
     """Blobs by key. Keys are relative paths with '/' between their parts."""
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
         """Write a blob whole or not at all. With `new`, an existing blob is left as it is and the
-        answer is False. Raises StoreError.
+        answer is False; so it is when the answer to our own write was lost, and the blob is ours.
+
+        Raises StoreError, with `new` Unconditional where the store cannot refuse to overwrite.
         """
         ...
 
@@ -76,6 +89,10 @@ class Store(Protocol):
         """Every key that begins with `prefix`, sorted, in constant memory where possible."""
         ...
 
+    def listing(self, prefix: str) -> Iterator[Blob]:
+        """The blobs of `keys`, in the same order; one that goes away meanwhile may be left out."""
+        ...
+
     def folders(self, prefix: str) -> Iterator[str]:
         """What stands between `prefix`, which ends with '/', and the next '/' of the keys below it,
         each name once, sorted, without listing those keys.
@@ -84,6 +101,12 @@ class Store(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is fine."""
+        ...
+
+    def sweep(self, prefix: str, older: float) -> int:
+        """Remove what writers that died left half-written below `prefix`, which ends with '/' or is
+        empty, and what is older than `older` seconds. No blob goes. Answers how many were removed.
+        """
         ...
 
     def address(self, key: str) -> str:

@@ -137,8 +137,15 @@ class Settings(BaseSettings):
     a1111_auth: SecretStr = Field(default=SecretStr(""), description="user:password, where asked")
     s3_endpoint_url: str = Field(default="", description="empty: AWS itself")
     s3_region: str = "us-east-1"
+    s3_sse: Literal["", "AES256", "aws:kms"] = Field(default="", description="encryption at rest")
+    s3_kms_key: str = Field(default="", description="for aws:kms; empty: the account's own key")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     concurrency: int = Field(default=16, ge=1, description="jobs in flight in one worker")
+    hang_seconds: float = Field(default=300, gt=0, description="a worker without a step is killed")
+    grace_seconds: float = Field(default=30, ge=0, description="a stopping worker may finish jobs")
+    worker_memory_mb: int = Field(
+        default=0, ge=0, description="a larger worker leaves; 0: no bound"
+    )
     window: int = Field(default=64, ge=1, description="jobs in the queue at a time")
     shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
     image_format: Literal["png", "webp", "jpeg"] = "png"
@@ -147,6 +154,12 @@ class Settings(BaseSettings):
     def _known_store(self) -> Self:
         if "://" in self.store and not self.store.startswith("s3://"):
             raise ValueError(f"store must be a folder or s3://bucket/prefix, not {self.store!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _key_is_used(self) -> Self:
+        if self.s3_kms_key and self.s3_sse != "aws:kms":
+            raise ValueError("s3_kms_key is for s3_sse = aws:kms alone")
         return self
 
     @cached_property

@@ -2,26 +2,32 @@
 
 import errno
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, StoreFull, Unconditional
+from pipeline.ports import Blob
 from pipeline.storing.keys import check_key, check_prefix
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DRAFT = re.compile(r"\.[0-9a-f]{32}")
 
 
 class FolderStore:
     """The Store port over the files below `root`, which is made when first written to.
 
     Names that begin with a dot belong to the store itself (half-written files) or to the
-    system, and are no keys.
+    system, and are no keys. Where `conditional` is False, for file systems without hard links,
+    `put` with `new` looks before it writes, and the caller keeps other writers away.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+    def __init__(self, root: Path, *, conditional: bool = True) -> None:
+        self._root, self._conditional = root.absolute(), conditional
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:  # noqa: ARG002 - a file keeps no type
         """Write the file beside its place, then move it there in one step."""
@@ -31,11 +37,12 @@ class FolderStore:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 _write(draft, data)
-                return _link(draft, target) if new else _replace(draft, target)
+                return self._place(draft, target, new)
             finally:
                 draft.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot write {target}: {error.strerror}") from error
+            kind = StoreFull if error.errno in _FULL else StoreError
+            raise kind(f"cannot write {target}: {error.strerror}") from error
 
     def get(self, key: str) -> bytes:
         """The file's bytes."""
@@ -53,6 +60,12 @@ class FolderStore:
         folder = prefix.rpartition("/")[0]
         return self._walk(folder + "/" if folder else "", prefix)
 
+    def listing(self, prefix: str) -> Iterator[Blob]:
+        """Size and age are those of the file."""
+        for key in self.keys(prefix):
+            if found := _stat(self._root / key):
+                yield Blob(key, found.st_size, _age(found))
+
     def folders(self, prefix: str) -> Iterator[str]:
         """The names of the folders directly below the folder `prefix`."""
         check_prefix(prefix)
@@ -61,12 +74,17 @@ class FolderStore:
 
     def delete(self, key: str) -> None:
         """Remove the file."""
-        path = self._path(key)
-        try:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                path.unlink()
-        except OSError as error:
-            raise StoreError(f"cannot delete {path}: {error.strerror}") from error
+        _unlink(self._path(key))
+
+    def sweep(self, prefix: str, older: float) -> int:
+        """Remove the files that were never moved to their place."""
+        removed = 0
+        for draft in self._drafts(check_prefix(prefix)):
+            found = _stat(draft)
+            if found and _age(found) > older:
+                _unlink(draft)
+                removed += 1
+        return removed
 
     def address(self, key: str) -> str:
         """The file's absolute path; the root's for an empty key."""
@@ -74,6 +92,14 @@ class FolderStore:
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
+
+    def _place(self, draft: Path, target: Path, new: bool) -> bool:
+        if new and self._conditional:
+            return _link(draft, target)
+        if new and target.exists():
+            return False
+        draft.replace(target)
+        return True
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
         for name in self._names(folder):
@@ -85,17 +111,49 @@ class FolderStore:
             elif key.startswith(prefix):
                 yield key
 
+    def _drafts(self, folder: str) -> Iterator[Path]:
+        for name in self._scan(folder):
+            if _DRAFT.fullmatch(name):
+                yield self._root / folder / name
+            elif name.endswith("/") and not name.startswith("."):
+                yield from self._drafts(folder + name)
+
     def _names(self, folder: str) -> list[str]:
         """A folder's names, sorted; subfolders end with '/', as their keys are sorted by it."""
+        return sorted(name for name in self._scan(folder) if not name.startswith("."))
+
+    def _scan(self, folder: str) -> Iterator[str]:
         path = self._root / folder
         try:
             with os.scandir(path) as entries:
-                shown = (entry for entry in entries if not entry.name.startswith("."))
-                return sorted(entry.name + "/" * entry.is_dir() for entry in shown)
+                for entry in entries:
+                    yield entry.name + "/" * entry.is_dir()
         except (FileNotFoundError, NotADirectoryError):
-            return []
+            return
         except OSError as error:
             raise StoreError(f"cannot list {path}: {error.strerror}") from error
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None for a file that is gone."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _unlink(path: Path) -> None:
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+    except OSError as error:
+        raise StoreError(f"cannot delete {path}: {error.strerror}") from error
+
+
+def _age(found: os.stat_result) -> float:
+    return max(0.0, time.time() - found.st_mtime)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -106,11 +164,6 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(draft: Path, target: Path) -> bool:
-    draft.replace(target)
-    return True
-
-
 def _link(draft: Path, target: Path) -> bool:
     """Hard links are made or refused in one step, so one of many writers wins."""
     try:
@@ -119,7 +172,6 @@ def _link(draft: Path, target: Path) -> bool:
         return False
     except OSError as error:
         if error.errno in _NO_LINKS:
-            detail = "its file system has no hard links; keep the store on another one"
-            raise StoreError(f"{target.parent}: {detail}") from error
+            raise Unconditional(f"{target.parent}: its file system has no hard links.") from error
         raise
     return True

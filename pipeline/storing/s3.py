@@ -1,55 +1,46 @@
 """A store in a bucket of S3 or of a server that speaks its protocol."""
 
-import base64
-import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import (
-    BotoCoreError,
     ClientError,
-    ConnectionError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    TokenRetrievalError,
 )
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, Unconditional
+from pipeline.ports import Blob
 from pipeline.storing.keys import check_key, check_prefix
+from pipeline.storing.s3_errors import CREDENTIALS, MISSING, code, explained
+from pipeline.storing.s3_upload import Condition, Encryption, Upload
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-    from types_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, PutObjectRequestTypeDef
+    from types_boto3_s3.type_defs import (
+        ListMultipartUploadsOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
+        MultipartUploadTypeDef,
+        ResponseMetadataTypeDef,
+    )
 
 CONNECT_SECONDS = 5
-READ_SECONDS = 60
+READ_SECONDS = 30
+ATTEMPTS = 8
 CONNECTIONS = 64
-
-_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"
-_HINTS = {
-    "NoSuchBucket": "there is no such bucket; create it or correct PRESSRUN_STORE",
-    "AccessDenied": "access denied; give these credentials list, get, put and delete",
-    "InvalidAccessKeyId": f"the server does not know this access key; {_CREDENTIALS}",
-    "SignatureDoesNotMatch": f"the secret does not fit the access key; {_CREDENTIALS}",
-    "ExpiredToken": f"the credentials have expired; {_CREDENTIALS}",
-    "PermanentRedirect": "the bucket is in another region; correct PRESSRUN_S3_REGION",
-    "AuthorizationHeaderMalformed": "wrong region; correct PRESSRUN_S3_REGION",
-    "NotImplemented": "the server lacks conditional writes (If-None-Match); use one that has them",
-}
-_HINTS["403"] = _HINTS["AccessDenied"]
-_HINTS["301"] = _HINTS["PermanentRedirect"]
 
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
 _EXISTS = frozenset({"PreconditionFailed", "412"})
-_MISSING = frozenset({"NoSuchKey", "404"})
+# an upload in parts whose end was answered by an error may have ended all the same
+_AGAIN = _CONFLICTS | {"NoSuchUpload"}
 _BROKEN_BODY = (HTTPClientError, IncompleteReadError, FlexibleChecksumError)
 
 
@@ -57,8 +48,11 @@ class S3Store:
     """The Store port over the objects below `prefix` in a bucket.
 
     Credentials come from the SDK's own chain: the environment, a profile, the machine's role.
-    `endpoint_url` is empty for AWS itself. One client serves many threads. Raises StoreError for
-    an endpoint that carries credentials: it is shown to people.
+    `endpoint_url` is empty for AWS itself. One client serves many threads. A request is given up
+    after `read_seconds` of silence and made at most `attempts` times. Where `conditional` is False,
+    for servers that ignore If-None-Match, `put` with `new` looks before it writes, and the caller
+    keeps other writers away. Raises StoreError for an endpoint that carries credentials: it is
+    shown to people.
     """
 
     def __init__(
@@ -67,22 +61,27 @@ class S3Store:
         prefix: str = "",
         endpoint_url: str = "",
         region: str = "us-east-1",
-        attempts: int = 5,
+        *,
+        encryption: Encryption | None = None,
+        conditional: bool = True,
+        attempts: int = ATTEMPTS,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         self._bucket, self._endpoint = bucket, endpoint_url.rstrip("/")
         self._prefix = check_key(prefix.strip("/")) + "/" if prefix.strip("/") else ""
+        self._encryption, self._conditional = encryption or Encryption(), conditional
         if "@" in urlsplit(endpoint_url).netloc:
-            raise StoreError(f"keep credentials out of the endpoint's URL; {_CREDENTIALS}")
+            raise StoreError(f"keep credentials out of the endpoint's URL; {CREDENTIALS}")
         with self._explained("open"):
-            self._client = _connect(endpoint_url, region, attempts)
+            self._client = _connect(endpoint_url, region, attempts, read_seconds)
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
-        """One PUT with a SHA-256 that the server checks; with `new`, If-None-Match: *.
-
-        After a lost response the SDK's second try may find our own object and answer False.
-        """
+        """One request, or several for a large blob; with `new`, If-None-Match: *."""
+        name = self._prefix + check_key(key)
         with self._explained(key):
-            return self._put(self._prefix + check_key(key), data, content_type, new)
+            if new and not self._conditional:
+                return not self._exists(name) and self._put(name, data, content_type, False)
+            return self._put(name, data, content_type, new)
 
     def get(self, key: str) -> bytes:
         """The object's bytes."""
@@ -91,9 +90,16 @@ class S3Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Page by page, in the order of the server, which sorts."""
+        return (blob.key for blob in self.listing(prefix))
+
+    def listing(self, prefix: str) -> Iterator[Blob]:
+        """Page by page; ages by the clock in the server's answer."""
         for page in self._pages(check_prefix(prefix), ""):
-            names = (item["Key"] for item in page.get("Contents", []))
-            yield from (self._relative(name) for name in names if not name.endswith("/"))
+            now = _clock(page["ResponseMetadata"])
+            for item in page.get("Contents", []):
+                if not item["Key"].endswith("/"):
+                    age = _seconds(now, item["LastModified"])
+                    yield Blob(self._relative(item["Key"]), item["Size"], age)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """What the server groups as common prefixes."""
@@ -106,6 +112,17 @@ class S3Store:
         with self._explained(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + check_key(key))
 
+    def sweep(self, prefix: str, older: float) -> int:
+        """Abort the uploads in parts that nobody ended, where the server can list them."""
+        removed = 0
+        for page in self._unfinished(check_prefix(prefix)):
+            now = _clock(page["ResponseMetadata"])
+            for upload in page.get("Uploads", []):
+                if _seconds(now, upload["Initiated"]) > older:
+                    self._abort(upload)
+                    removed += 1
+        return removed
+
     def address(self, key: str) -> str:
         """An s3:// address on AWS, else the URL of the object at the endpoint."""
         name = self._prefix + (check_key(key) if key else "")
@@ -114,27 +131,29 @@ class S3Store:
         return f"{self._endpoint}/{self._bucket}/{quote(name)}".rstrip("/")
 
     @retry(
-        retry=retry_if_exception(lambda error: _code(error) in _CONFLICTS),
+        retry=retry_if_exception(lambda error: code(error) in _AGAIN),
         wait=wait_random_exponential(multiplier=0.1, max=2),
         stop=stop_after_attempt(8),
         reraise=True,
     )
     def _put(self, name: str, data: bytes, content_type: str, new: bool) -> bool:
-        # the checksum as a plain header: many servers do not know the SDK's trailing one
-        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        request: PutObjectRequestTypeDef = {
-            "Bucket": self._bucket,
-            "Key": name,
-            "Body": data,
-            "ContentType": content_type,
-            "ChecksumSHA256": checksum,
-        }
-        if new:
-            request["IfNoneMatch"] = "*"
+        condition = Condition(IfNoneMatch="*") if new else Condition()
+        upload = Upload(self._bucket, name, data, content_type, condition, self._encryption)
         try:
-            self._client.put_object(**request)
+            upload.send(self._client)
         except ClientError as error:
-            if new and _code(error) in _EXISTS:
+            if new and code(error) in _EXISTS:
+                return False
+            if new and code(error) == "NotImplemented":
+                raise Unconditional(f"{self._where} does not know If-None-Match.") from None
+            raise
+        return True
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=name)
+        except ClientError as error:
+            if code(error) in MISSING:
                 return False
             raise
         return True
@@ -156,41 +175,58 @@ class S3Store:
         with self._explained(prefix):
             yield from pages
 
+    def _unfinished(self, prefix: str) -> Iterator["ListMultipartUploadsOutputTypeDef"]:
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        with self._explained(prefix):
+            try:
+                yield from pages
+            except ClientError as error:
+                if code(error) not in ("NotImplemented", "MethodNotAllowed"):
+                    raise
+
+    def _abort(self, upload: "MultipartUploadTypeDef") -> None:
+        with self._explained(upload["Key"]):
+            try:
+                self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+            except ClientError as error:
+                # another ended it meanwhile
+                if code(error) != "NoSuchUpload":
+                    raise
+
     def _relative(self, name: str) -> str:
         return name[len(self._prefix) :]
 
-    @contextmanager
-    def _explained(self, key: str) -> Iterator[None]:
-        """Turn the SDK's errors into ours. Its own text is dropped, as it may quote headers."""
-        try:
-            yield
-        except ClientError as error:
-            if _code(error) in _MISSING:
-                raise KeyError(key) from None
-            self._refuse(_HINTS.get(_code(error), f"the server answered {_code(error)}"))
-        except (NoCredentialsError, PartialCredentialsError, TokenRetrievalError):
-            self._refuse(f"no credentials found; {_CREDENTIALS}")
-        except (ConnectionError, HTTPClientError) as error:
-            hint = "correct PRESSRUN_S3_ENDPOINT_URL or start the server"
-            self._refuse(f"no answer ({type(error).__name__}); {hint}")
-        except (BotoCoreError, ValueError) as error:
-            self._refuse(f"the request failed with {type(error).__name__}")
+    @property
+    def _where(self) -> str:
+        return f"bucket {self._bucket!r} at {self._endpoint or 'AWS'}"
 
-    def _refuse(self, detail: str) -> NoReturn:
-        where = self._endpoint or "AWS"
-        raise StoreError(f"bucket {self._bucket!r} at {where}: {detail}") from None
+    def _explained(self, key: str) -> AbstractContextManager[None]:
+        return explained(self._where, key)
 
 
-def _code(error: BaseException) -> str:
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+def _clock(metadata: "ResponseMetadataTypeDef") -> datetime:
+    """The time at the server when it answered; ours where it does not tell."""
+    try:
+        return parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
 
 
-def _connect(endpoint_url: str, region: str, attempts: int) -> "S3Client":
+def _seconds(now: datetime, then: datetime) -> float:
+    return max(0.0, (now - then).total_seconds())
+
+
+def _connect(endpoint_url: str, region: str, attempts: int, read_seconds: float) -> "S3Client":
     config = Config(
         signature_version="s3v4",
+        # exponential, with full jitter, and a budget that ends retries when most requests fail
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
+        read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS,
         request_checksum_calculation="when_required",
         s3={"addressing_style": "path" if endpoint_url else "auto"},

@@ -92,7 +92,7 @@ def refusal(call: Callable[[], object]) -> str:
         ((403, "InvalidAccessKeyId"), "AWS_ACCESS_KEY_ID"),
         ((403, "SignatureDoesNotMatch"), "AWS_SECRET_ACCESS_KEY"),
         ((400, "AuthorizationHeaderMalformed"), "PRESSRUN_S3_REGION"),
-        ((501, "NotImplemented"), "If-None-Match"),
+        ((400, "KMS.NotFoundException"), "PRESSRUN_S3_KMS_KEY"),
         ((507, "InsufficientStorage"), "InsufficientStorage"),
     ],
 )

@@ -1,0 +1,70 @@
+"""The S3 SDK's errors, said in words that help."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+
+from pipeline.errors import StoreError, StoreFull
+
+CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"
+MISSING = frozenset({"NoSuchKey", "404"})
+
+_FULL = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
+_HINTS = {
+    "NoSuchBucket": "there is no such bucket; create it or correct PRESSRUN_STORE",
+    "AccessDenied": "access denied; give these credentials list, get, put and delete",
+    "InvalidAccessKeyId": f"the server does not know this access key; {CREDENTIALS}",
+    "SignatureDoesNotMatch": f"the secret does not fit the access key; {CREDENTIALS}",
+    "ExpiredToken": f"the credentials have expired; {CREDENTIALS}",
+    "PermanentRedirect": "the bucket is in another region; correct PRESSRUN_S3_REGION",
+    "AuthorizationHeaderMalformed": "wrong region; correct PRESSRUN_S3_REGION",
+    "KMS.NotFoundException": "there is no such key; correct PRESSRUN_S3_KMS_KEY",
+    "KMS.DisabledException": "the key is disabled; correct PRESSRUN_S3_KMS_KEY",
+}
+_HINTS["403"] = _HINTS["AccessDenied"]
+_HINTS["301"] = _HINTS["PermanentRedirect"]
+
+
+def code(error: BaseException) -> str:
+    """The server's name for what went wrong; empty where no server spoke."""
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+
+
+@contextmanager
+def explained(where: str, key: str) -> Iterator[None]:
+    """Turn the SDK's errors into ours: KeyError for a missing `key`, else StoreError or StoreFull.
+
+    The SDK's own text is dropped, as it may quote headers.
+    """
+    try:
+        yield
+    except ClientError as error:
+        if code(error) in MISSING:
+            raise KeyError(key) from None
+        kind = StoreFull if code(error) in _FULL else StoreError
+        raise kind(f"{where}: {_hint(code(error))}") from None
+    except (BotoCoreError, ValueError) as error:
+        raise StoreError(f"{where}: {_trouble(error)}") from None
+
+
+def _hint(name: str) -> str:
+    return _HINTS.get(name, f"the server answered {name}")
+
+
+def _trouble(error: Exception) -> str:
+    match error:
+        case NoCredentialsError() | PartialCredentialsError() | TokenRetrievalError():
+            return f"no credentials found; {CREDENTIALS}"
+        case ConnectionError() | HTTPClientError():
+            hint = "correct PRESSRUN_S3_ENDPOINT_URL or start the server"
+            return f"no answer ({type(error).__name__}); {hint}"
+    return f"the request failed with {type(error).__name__}"

@@ -1,0 +1,118 @@
+"""Writing one S3 object: in one request, or in parts when it is large."""
+
+import base64
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import CompletedPartTypeDef
+
+PART_BYTES = 8 * 2**20
+SENDERS = 4
+
+
+class Encryption(TypedDict, total=False):
+    """How the server encrypts what it keeps, in the words of its protocol."""
+
+    ServerSideEncryption: Literal["AES256", "aws:kms"]
+    SSEKMSKeyId: str
+
+
+class Condition(TypedDict, total=False):
+    """When the server refuses to write."""
+
+    IfNoneMatch: str
+
+
+def encryption(sse: Literal["", "AES256", "aws:kms"], kms_key: str) -> Encryption:
+    """What the settings ask for; with nothing asked, the bucket's own default holds."""
+    if not sse:
+        return Encryption()
+    if not kms_key:
+        return Encryption(ServerSideEncryption=sse)
+    return Encryption(ServerSideEncryption=sse, SSEKMSKeyId=kms_key)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Data for an object, sent whole or not at all, with a SHA-256 that the server checks."""
+
+    bucket: str
+    key: str
+    data: bytes
+    content_type: str
+    condition: Condition = field(default_factory=Condition)
+    encryption: Encryption = field(default_factory=Encryption)
+
+    def send(self, client: "S3Client") -> None:
+        """Write the object. Raises the SDK's errors, also for a condition that does not hold."""
+        if len(self.data) > PART_BYTES:
+            self._send_parts(client)
+        else:
+            self._send_whole(client)
+
+    def _send_whole(self, client: "S3Client") -> None:
+        # the checksum as a plain header: many servers do not know the SDK's trailing one
+        client.put_object(
+            Bucket=self.bucket,
+            Key=self.key,
+            Body=self.data,
+            ContentType=self.content_type,
+            ChecksumSHA256=_checksum(self.data),
+            **self.condition,
+            **self.encryption,
+        )
+
+    def _send_parts(self, client: "S3Client") -> None:
+        """The object appears when the last request, which has the condition, succeeds.
+
+        s3transfer, the SDK's own way, passes no condition on.
+        """
+        upload_id = client.create_multipart_upload(
+            Bucket=self.bucket,
+            Key=self.key,
+            ContentType=self.content_type,
+            ChecksumAlgorithm="SHA256",
+            **self.encryption,
+        )["UploadId"]
+        try:
+            client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=self.key,
+                UploadId=upload_id,
+                MultipartUpload={"Parts": self._parts(client, upload_id)},
+                **self.condition,
+            )
+        except BaseException:
+            # what cannot be aborted now is left for a sweep
+            with suppress(ClientError, BotoCoreError):
+                client.abort_multipart_upload(Bucket=self.bucket, Key=self.key, UploadId=upload_id)
+            raise
+
+    def _parts(self, client: "S3Client", upload_id: str) -> list["CompletedPartTypeDef"]:
+        def send(number: int) -> "CompletedPartTypeDef":
+            part = self.data[(number - 1) * PART_BYTES : number * PART_BYTES]
+            checksum = _checksum(part)
+            answer = client.upload_part(
+                Bucket=self.bucket,
+                Key=self.key,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=part,
+                ChecksumSHA256=checksum,
+            )
+            return {"ETag": answer["ETag"], "PartNumber": number, "ChecksumSHA256": checksum}
+
+        count = -(-len(self.data) // PART_BYTES)
+        with ThreadPoolExecutor(SENDERS) as pool:
+            return list(pool.map(send, range(1, count + 1)))
+
+
+def _checksum(data: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(data).digest()).decode()
