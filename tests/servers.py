@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
+
+import boto3
+from moto.server import ThreadedMotoServer
 
 START_SECONDS = 30
 
@@ -33,10 +37,34 @@ class S3Server:
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
         }
 
+    def client(self) -> Any:
+        """A client of the SDK's own, to look behind the store."""
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+        )
+
+
+@contextmanager
+def moto_s3(bucket: str) -> Iterator[S3Server]:
+    """moto's server with an empty bucket; it honours If-None-Match."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        found = S3Server(f"http://{host}:{port}", "MOTOTESTKEY", "moto-secret")
+        found.client().create_bucket(Bucket=bucket)
+        yield found
+    finally:
+        server.stop()
+
 
 @contextmanager
 def rclone_s3(folder: Path) -> Iterator[S3Server]:
-    """`rclone serve s3` over `folder`; each of its subfolders is a bucket.
+    """`rclone serve s3` over `folder`; each of its subfolders is a bucket. Ignores If-None-Match.
 
     Raises ServerMissing where rclone is not installed.
     """

@@ -1,33 +1,30 @@
 """What every Store promises, over a folder, moto's S3 and rclone's S3."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline.errors import StoreError
 from pipeline.ports import Store
 from pipeline.storing.folder import FolderStore
+from pipeline.storing.probe import honours_conditions
 from pipeline.storing.s3 import S3Store
-from tests.servers import S3Server, ServerMissing, rclone_s3
+from pipeline.storing.s3_upload import PART_BYTES
+from tests.servers import S3Server, ServerMissing, moto_s3, rclone_s3
 
 WRITERS = 32
 BUCKET = "bucket"
+CONDITIONAL = {"folder": True, "moto": True, "rclone": False}
 
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[S3Server]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    found = S3Server(f"http://{host}:{port}", "MOTOTESTKEY", "moto-secret")
-    _client(found).create_bucket(Bucket=BUCKET)
-    yield found
-    server.stop()
+    with moto_s3(BUCKET) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -43,33 +40,36 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         pytest.skip("rclone is not installed")
 
 
-def _client(server: S3Server):
-    return boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-    )
-
-
 STORES = ["folder", "moto", pytest.param("rclone", marks=pytest.mark.slow)]
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """An empty store of the kind that the test asks for."""
-    if request.param == "folder":
-        return FolderStore(tmp_path / "store")
-    server: S3Server = request.getfixturevalue(request.param)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which implementation the test runs over."""
+    return str(request.param)
+
+
+@pytest.fixture
+def open_store(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[bool], Store]:
+    """Opens the same store, with conditions or without."""
+    if kind == "folder":
+        return lambda conditional: FolderStore(tmp_path / "store", conditional=conditional)
+    server: S3Server = request.getfixturevalue(kind)
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
-    return S3Store(BUCKET, f"stores/{tmp_path.name}", server.endpoint)
+    prefix = f"stores/{tmp_path.name}"
+    return lambda conditional: S3Store(BUCKET, prefix, server.endpoint, conditional=conditional)
 
 
-every_store = pytest.mark.parametrize("store", STORES, indirect=True)
-# rclone's server ignores If-None-Match
-creates_once = pytest.mark.parametrize("store", STORES[:2], indirect=True)
+@pytest.fixture
+def store(kind: str, open_store: Callable[[bool], Store]) -> Store:
+    """An empty store, opened as its server needs it."""
+    return open_store(CONDITIONAL[kind])
+
+
+every_store = pytest.mark.parametrize("kind", STORES, indirect=True)
 
 
 def put(store: Store, key: str, data: bytes = b"x", **options: bool) -> bool:
@@ -96,14 +96,23 @@ def test_put_replaces(store: Store) -> None:
     assert store.get("key") == b"second"
 
 
-@creates_once
+@every_store
 def test_put_new_leaves_what_is_there(store: Store) -> None:
     assert put(store, "key", b"first", new=True)
     assert not put(store, "key", b"second", new=True)
     assert store.get("key") == b"first"
 
 
-@creates_once
+@every_store
+def test_put_new_looks_first_without_conditions(open_store: Callable[[bool], Store]) -> None:
+    store = open_store(False)
+    assert put(store, "key", b"first", new=True)
+    assert not put(store, "key", b"second", new=True)
+    assert put(store, "key", b"third")
+    assert store.get("key") == b"third"
+
+
+@pytest.mark.parametrize("kind", STORES[:2], indirect=True)
 def test_one_of_many_creates_wins(store: Store) -> None:
     blobs = [b"%d" % number for number in range(WRITERS)]
     with ThreadPoolExecutor(WRITERS) as pool:
@@ -111,6 +120,26 @@ def test_one_of_many_creates_wins(store: Store) -> None:
     assert won.count(True) == 1
     assert store.get("records/one.json") == blobs[won.index(True)]
     assert list(store.keys("")) == ["records/one.json"]
+
+
+@every_store
+def test_the_probe_tells_who_honours_conditions(
+    kind: str, open_store: Callable[[bool], Store]
+) -> None:
+    store = open_store(True)
+    assert honours_conditions(store, "runs/a/") == CONDITIONAL[kind]
+    assert list(store.keys("")) == []
+
+
+@every_store
+def test_keeps_a_blob_of_several_parts(store: Store) -> None:
+    data = os.urandom(PART_BYTES + 1)
+    assert put(store, "large", data, new=True)
+    assert store.get("large") == data
+    assert not put(store, "large", bytes(PART_BYTES + 1), new=True)
+    assert put(store, "large", data[::-1])
+    assert store.get("large") == data[::-1]
+    assert store.sweep("", older=-1) == 0
 
 
 @every_store
@@ -151,6 +180,37 @@ def test_keys_begin_with_the_prefix(store: Store) -> None:
 
 
 @every_store
+def test_listing_tells_size_and_age(store: Store) -> None:
+    before = time.time()
+    for key, data in (("a/1", b"x" * 700), ("a/2", b""), ("b", b"x")):
+        put(store, key, data)
+    blobs = list(store.listing("a/"))
+    # S3 counts whole seconds
+    oldest = time.time() - before + 2
+    assert [(blob.key, blob.bytes) for blob in blobs] == [("a/1", 700), ("a/2", 0)]
+    assert all(0 <= blob.age <= oldest for blob in blobs)
+    assert [blob.key for blob in store.listing("")] == list(store.keys(""))
+
+
+@every_store
+def test_age_grows_until_the_blob_is_written_again(store: Store) -> None:
+    put(store, "key")
+    time.sleep(3)
+    (aged,) = store.listing("key")
+    assert aged.age >= 2
+    put(store, "key")
+    assert next(store.listing("key")).age < aged.age
+
+
+@every_store
+def test_a_sweep_takes_no_blob(store: Store) -> None:
+    put(store, "a/key")
+    assert store.sweep("a/", older=-1) == 0
+    assert store.sweep("none/", older=-1) == 0
+    assert list(store.keys("")) == ["a/key"]
+
+
+@every_store
 def test_folders_are_named_once(store: Store) -> None:
     for key in ("runs/b/1", "runs/a/1", "runs/a/2/3", "runs/file", "other/c/1"):
         put(store, key)
@@ -172,8 +232,9 @@ def test_refuses_keys_that_could_leave_it(store: Store, key: str) -> None:
 @every_store
 @pytest.mark.parametrize("prefix", ["/", "../", "a/../", "..", "/etc/", "a\\"])
 def test_refuses_to_list_outside(store: Store, prefix: str) -> None:
-    with pytest.raises(StoreError):
-        list(store.keys(prefix))
+    for call in (lambda: list(store.keys(prefix)), lambda: store.sweep(prefix, older=-1)):
+        with pytest.raises(StoreError):
+            call()
 
 
 @every_store
@@ -195,7 +256,7 @@ def test_address_names_the_key(store: Store) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store", STORES[1:], indirect=True)
+@pytest.mark.parametrize("kind", STORES[1:], indirect=True)
 def test_lists_more_than_a_page(store: Store) -> None:
     keys = [f"records/{number:05d}" for number in range(1005)]
     with ThreadPoolExecutor(WRITERS) as pool:

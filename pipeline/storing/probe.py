@@ -1,0 +1,52 @@
+"""Whether a store keeps its promise that of many writers of a new blob one wins."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from pipeline.errors import Unconditional
+from pipeline.ports import Store
+
+WRITERS = 32
+ROUNDS = 2
+TRIES = 3
+
+
+def honours_conditions(store: Store, prefix: str) -> bool:
+    """Whether exactly one of many concurrent creates of one blob wins, and the blob is its own.
+
+    Many servers that speak S3 ignore If-None-Match, or look and write in two steps; only a race
+    shows it. Writes fresh keys that begin with `prefix`, and removes them. Raises StoreError when
+    the store fails for another reason.
+    """
+    try:
+        # the first round also opens the connections, so that the second one meets at the server
+        return all(_one_wins(store, prefix) for _ in range(ROUNDS))
+    except Unconditional:
+        return False
+
+
+def _one_wins(store: Store, prefix: str) -> bool:
+    for _ in range(TRIES):
+        winners, standing = _race(store, f"{prefix}probe-{uuid.uuid4().hex}")
+        # nobody wins where the answer to the winner was lost
+        if winners:
+            return winners == [standing]
+    return False
+
+
+def _race(store: Store, key: str) -> tuple[list[bytes], bytes]:
+    """What the winners wrote, and what is there in the end."""
+    start = Barrier(WRITERS)
+
+    def create(data: bytes) -> bool:
+        start.wait()
+        return store.put(key, data, content_type="text/plain", new=True)
+
+    blobs = [b"%d" % number for number in range(WRITERS)]
+    try:
+        with ThreadPoolExecutor(WRITERS) as pool:
+            won = list(pool.map(create, blobs))
+        return [blob for blob, first in zip(blobs, won, strict=True) if first], store.get(key)
+    finally:
+        store.delete(key)
