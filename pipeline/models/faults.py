@@ -4,22 +4,41 @@ import gc
 
 import torch
 
-LOST = ("CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "device-side assert")
+NO_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+LOST = ("AcceleratorError", "CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "device-side assert")
+REFUSED = (
+    "invalid argument",
+    "invalid configuration argument",
+    "too many resources requested for launch",
+    "STATUS_NOT_SUPPORTED",
+    "STATUS_BAD_PARAM",
+    "STATUS_INVALID_VALUE",
+)
+"""Calls that the driver did not even begin: CUDA goes on, so a job must not end the worker."""
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether a smaller call might succeed."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(sign in str(error) for sign in ("out of memory", "can't allocate memory"))
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
     )
 
 
 def device_lost(error: BaseException) -> bool:
     """Whether the device stays unusable for this process, as after an illegal access on CUDA."""
-    return isinstance(error, torch.AcceleratorError) or (
-        isinstance(error, RuntimeError) and any(sign in str(error) for sign in LOST)
-    )
+    kind = type(error).__name__
+    return isinstance(error, RuntimeError) and tells_of_lost_device(f"{kind}: {error}")
+
+
+def tells_of_lost_device(message: str) -> bool:
+    """Whether an error of this kind and message means that the device is lost.
+
+    Source: cudaError in the CUDA Runtime API, which says of illegal accesses, asserts and failed
+    launches that the process is left in an inconsistent state and has to be started again.
+    """
+    if any(sign in message for sign in (*NO_MEMORY, *REFUSED)):
+        return False
+    return any(sign in message for sign in LOST)
 
 
 def free_memory() -> None:
