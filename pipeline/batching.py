@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 from pipeline.metering import charge
+from pipeline.pulse import beat
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,6 +77,7 @@ class Batcher(Generic[Item, Result]):
         with self._turn:
             start = time.perf_counter()
             results = self._function(items)
+            beat()
             seconds = time.perf_counter() - start
         total = sum(map(self._size, items))
         for (item, future), result in zip(batch, results, strict=True):

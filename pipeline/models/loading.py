@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.files import digest, resolve, verify
+from pipeline.pulse import patient
 from pipeline.settings import Dtype, JudgeProfile, RendererProfile, WriterProfile
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -66,7 +67,8 @@ class Models:
         with self._lock:
             if key not in self._loaded:
                 _hide_progress()
-                self._loaded[key] = load()
+                with patient():
+                    self._loaded[key] = load()
             return self._loaded[key]
 
     def _diffusion(self, profile: RendererProfile) -> Any:

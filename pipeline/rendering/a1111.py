@@ -18,6 +18,7 @@ from tenacity import (
 from pipeline.errors import JobError, Unavailable
 from pipeline.job import Order, Picture
 from pipeline.metering import charge
+from pipeline.pulse import patient
 from pipeline.rendering.answers import read_answer
 from pipeline.settings import RendererProfile
 
@@ -58,6 +59,7 @@ class A1111Renderer:
     def _request(self, order: Order) -> list[Picture]:
         return read_answer(self._post(request_body(order, self._profile), _cap(order)), order)
 
+    @patient()
     @retry(
         retry=retry_if_exception_type(_Hiccup),
         stop=stop_after_attempt(ATTEMPTS),

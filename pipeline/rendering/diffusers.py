@@ -11,6 +11,7 @@ from pipeline.errors import JobError
 from pipeline.job import Order, Picture
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
+from pipeline.pulse import beat
 from pipeline.rendering.families import call_settings, guided
 from pipeline.settings import RendererProfile
 
@@ -101,9 +102,16 @@ class DiffusersRenderer:
             prompt=[shot.order.prompt for shot in shots],
             generator=[torch.Generator("cpu").manual_seed(shot.seed) for shot in shots],
             output_type="np",
+            callback_on_step_end=_beat,
             **settings,
         )
         return [_checked(picture, order) for picture in output.images]
+
+
+def _beat(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Says after each denoising step that this process moves on."""
+    beat()
+    return tensors
 
 
 def shared_settings(order: Order) -> Hashable:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Brief, Context, Job
 from pipeline.metering import charge
+from pipeline.pulse import patient
 from pipeline.settings import WriterProfile
 from pipeline.writing.calls import Answer, ask_patiently, error_message
 from pipeline.writing.lines import one_line
@@ -83,6 +84,7 @@ class EndpointWriter:
         """Close the connections."""
         self._client.close()
 
+    @patient()
     def _ask(self, job: Job, context: Context) -> Answer:
         """The answer to the fullest request that the server accepts."""
         dialect = known = self._dialect
