@@ -143,9 +143,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=16, ge=1, description="jobs in flight in one worker")
     hang_seconds: float = Field(default=300, gt=0, description="a worker without a step is killed")
     grace_seconds: float = Field(default=30, ge=0, description="a stopping worker may finish jobs")
-    worker_memory_mb: int = Field(
-        default=0, ge=0, description="a larger worker leaves; 0: no bound"
-    )
+    worker_memory_mb: int = Field(default=0, ge=0, description="a larger one leaves; 0: no bound")
     window: int = Field(default=64, ge=1, description="jobs in the queue at a time")
     shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
     image_format: Literal["png", "webp", "jpeg"] = "png"
