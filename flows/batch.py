@@ -1,33 +1,64 @@
 """Runs a batch from the command line: starts what is missing, then the flow."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from flows.knowledge import require_collection
 from flows.local import environment, quiet_prefect, services
 from flows.opening import run_name
+from flows.publish import status_of
 from pipeline.assemble import check_models, open_books
 from pipeline.errors import JobFileError
 from pipeline.intake.reader import Overrides
+from pipeline.job import Verdict
 from pipeline.settings import Settings
+from workers.queue import Queue
 
 
 def run_batch(
-    jobs: Path, run: str | None, overrides: Overrides, settings: Settings
+    jobs: Path,
+    run: str | None,
+    overrides: Overrides,
+    retry: Collection[Verdict],
+    settings: Settings,
 ) -> dict[str, Any]:
     """Take a job file to a published run; answers its summary. Raises PressrunError."""
     if not jobs.is_file():
         raise JobFileError(f"There is no file {jobs}.")
     run = run or run_name(jobs)
     _check(run, overrides, settings)
+    return _work(
+        {"run": run, "jobs": jobs.resolve(), "overrides": overrides, "retry": retry}, settings
+    )
+
+
+def resume_run(run: str, retry: Collection[Verdict], settings: Settings) -> dict[str, Any]:
+    """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
+    open_books(settings, run).spec()
+    return _work({"run": run, "retry": retry}, settings)
+
+
+def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
+    """Ask whoever works on the run to stop, wherever that is; answers how the run stands."""
+    books = open_books(settings, run)
+    spec = books.spec()
+    books.request_cancel()
+    if settings.redis_url:
+        Queue.connect(settings.redis_url).cancel(run, spec.edition)
+    return status_of(settings, run)
+
+
+def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     quiet_prefect(settings)
     with services(settings, log=settings.home / "worker.log") as settings:
         # the flow reads its settings where a deployed one finds them
         os.environ.update(environment(settings))
         from flows.generate import generate
 
-        return generate(jobs.resolve(), run, overrides)
+        summary: dict[str, Any] = generate(**asked)
+        return summary
 
 
 def _check(run: str, overrides: Overrides, settings: Settings) -> None:

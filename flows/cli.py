@@ -2,16 +2,19 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from pipeline.errors import PressrunError
+from pipeline.errors import ConfigError, PressrunError
 
 if TYPE_CHECKING:
     from pipeline.intake.reader import Overrides
+    from pipeline.job import Verdict
 
 FAILED_ROWS = 3
 INTERRUPTED = 130
@@ -27,11 +30,17 @@ console = Console(stderr=True)
 
 JobFile = Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet file of keyword jobs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+RunName = Annotated[str, typer.Argument(help="The run's name.")]
+Retry = Annotated[str, typer.Option(help="Do again what ended so, with commas between; or none.")]
 Store = Annotated[str | None, typer.Option(help="A folder, or s3://bucket/prefix.")]
 Collection = Annotated[str | None, typer.Option(help="Knowledge for rows that name none.")]
 ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a TOML file.")]
 Candidates = Annotated[int | None, typer.Option(help="For rows that say nothing.", min=1, max=64)]
 Threshold = Annotated[float | None, typer.Option(help="Gate, 0 to 1.", min=0.0, max=1.0)]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="all, cpu, or CUDA numbers such as 0,1. Default: PRESSRUN_DEVICE, else all."),
+]
 NoRetrieval = Annotated[bool, typer.Option("--no-retrieval", help="Retrieve nothing.")]
 
 
@@ -44,22 +53,57 @@ def run(
     threshold: Threshold = None,
     no_retrieval: NoRetrieval = False,
     store: Store = None,
+    retry: Retry = "failed",
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
     """Turn a job file into judged pictures. The same file again does only what is left."""
     from flows.batch import run_batch
+    from flows.opening import run_name
     from pipeline.settings import load_settings
 
     overrides = _overrides(candidates, threshold, collection, no_retrieval)
-    try:
-        summary = run_batch(jobs, run, overrides, load_settings(store=store, profile=profile))
-    except KeyboardInterrupt:
-        message = "Interrupted. What is done is kept; the same command goes on with the rest."
-        _stop(message, INTERRUPTED)
-    _answer(summary, as_json)
-    if summary["failed"]:
-        raise typer.Exit(FAILED_ROWS)
+    settings = load_settings(store=store, profile=profile)
+    with _interruptible(run or run_name(jobs)):
+        _end(run_batch(jobs, run, overrides, _verdicts(retry), settings), as_json)
+
+
+@app.command()
+def resume(
+    run: RunName, retry: Retry = "failed", store: Store = None, as_json: Json = False
+) -> None:
+    """Go on with a run that was interrupted, cancelled or killed, without its job file."""
+    from flows.batch import resume_run
+    from pipeline.settings import load_settings
+
+    with _interruptible(run):
+        _end(resume_run(run, _verdicts(retry), load_settings(store=store)), as_json)
+
+
+@app.command()
+def cancel(run: RunName, store: Store = None, as_json: Json = False) -> None:
+    """Stop a run from any terminal: jobs in work are finished, the rest is left for `resume`."""
+    from flows.batch import cancel_run
+    from pipeline.settings import load_settings
+
+    _answer(cancel_run(run, load_settings(store=store)), as_json)
+
+
+@app.command()
+def reconcile(
+    run: RunName,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the pictures.")] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Prove a run's books: each row one record, each record its picture, and no orphans."""
+    from flows.reconcile import reconcile_run
+    from pipeline.settings import load_settings
+
+    report = reconcile_run(run, load_settings(store=store), read_pictures=not quick)
+    _answer(report, as_json)
+    if report["lost"] or report["unexpected"]:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -109,7 +153,7 @@ def status(
 
 @app.command()
 def gallery(
-    run: Annotated[str, typer.Argument(help="The run's name.")],
+    run: RunName,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -138,12 +182,20 @@ def reproduce(
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    devices: Devices = None,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Work on the runs of the Redis that PRESSRUN_REDIS_URL names, until stopped."""
     from pipeline.settings import load_settings
-    from workers.worker import serve
+    from workers.devices import choose_devices
+    from workers.supervisor import supervise
 
-    serve(load_settings())
+    settings = load_settings()
+    if not settings.redis_url:
+        raise ConfigError("PRESSRUN_REDIS_URL is not set: a worker needs the run's Redis.")
+    chosen = choose_devices(devices or settings.device)
+    raise typer.Exit(supervise(settings, chosen, parent))
 
 
 @app.command()
@@ -182,6 +234,31 @@ def _overrides(
         collection=collection,
         retrieval=not no_retrieval,
     )
+
+
+def _verdicts(names: str) -> "list[Verdict]":
+    from pipeline.errors import ConfigError
+    from pipeline.job import Verdict
+
+    try:
+        return [Verdict(name.strip()) for name in names.split(",") if name.strip() != "none"]
+    except ValueError:
+        known = ", ".join(Verdict)
+        raise ConfigError(f"--retry {names!r}: of {known}, with commas between; or none") from None
+
+
+@contextmanager
+def _interruptible(run: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _stop(f"Interrupted. What is done is kept; `pressrun resume {run}` goes on.", INTERRUPTED)
+
+
+def _end(summary: dict[str, Any], as_json: bool) -> None:
+    _answer(summary, as_json)
+    if summary["failed"]:
+        raise typer.Exit(FAILED_ROWS)
 
 
 def _stop(message: str, code: int) -> NoReturn:

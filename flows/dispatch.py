@@ -1,86 +1,156 @@
-"""Sends the jobs of a shard to the workers through a bounded window and learns how they ended."""
+"""Sends the jobs of a run to the workers through a bounded window and learns how they ended."""
 
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from time import monotonic
+from typing import Protocol, TypeVar
 
-from pipeline.errors import RunError
+import structlog
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from flows.breaker import Breaker
+from flows.flights import Flights
+from pipeline.errors import RunError, Unavailable
 from pipeline.job import Job, Verdict
 from pipeline.storing.books import RunBooks
 from workers.queue import Message, Note, Queue
 
 POLL = 1.0
-SILENCE = 30.0
+CANCEL_LOOK = 3.0
+COMPLAINTS = 3
+NO_WORKER = 60.0
+PATIENCE = 900.0
+
+log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class Progress(Protocol):
+    """Who is told how the run goes, from any thread."""
+
+    def count(self, verdict: Verdict) -> None:
+        """One more job has its outcome."""
+        ...
+
+    def pause(self, reason: str) -> None:
+        """The run has paused for a reason; an empty one: it goes on."""
+        ...
+
+
+class Stopped(RunError):
+    """The run was stopped; what is done is kept, and `pressrun resume` goes on."""
 
 
 class Dispatcher:
-    """Works through shards of one edition of a run.
+    """Works through shards of one edition of a run, each in a thread of its own.
 
-    At most `window` jobs of a shard are queued at a time. An outcome is learned from the run's
-    notes; when they fall silent, the store is asked, for it alone is the truth.
+    At most `window` jobs of a shard are in flight. An outcome is learned from the run's notes, or
+    from the store, which alone is the truth, where a note does not come. A job that was lost is
+    sent again; a second delivery of a job that has its outcome costs one look at the store. While
+    Redis does not answer, and while the breaker is open, the run waits, up to PATIENCE seconds.
     """
 
-    def __init__(self, queue: Queue, books: RunBooks, edition: str, window: int) -> None:
-        self._queue, self._books = queue, books
-        self._edition, self._window = edition, max(1, window)
-        self._stopped = threading.Event()
+    def __init__(
+        self, queue: Queue, books: RunBooks, edition: str, window: int, progress: Progress
+    ) -> None:
+        self._queue, self._books, self._progress = queue, books, progress
+        self._edition, self._window = edition, max(2, window)
+        self._stopped, self._looked = threading.Event(), 0.0
+        self._complaints = 0
+        self.breaker = Breaker()
+        self.sent_again = 0
 
     def stop(self) -> None:
-        """Have every shard in work end at its next look, with RunError."""
+        """Have every shard in work end at its next look, with Stopped."""
         self._stopped.set()
 
-    def work(self, part: int, jobs: Iterable[Job], on_outcome: Callable[[Verdict], None]) -> None:
+    def work(self, part: int, jobs: Iterable[Job]) -> None:
         """Take every job to its outcome; returns when all have one.
 
-        Raises RunError when a worker complains or when none is left to answer.
+        Raises Stopped, and RunError or Unavailable when nobody can go on with the run.
         """
-        last = self._queue.latest_note(self._books.run)
-        waiting = deque(sorted(jobs, key=lambda job: (job.priority, _shape(job))))
-        flying: set[str] = set()
-        heard = time.monotonic()
-        while waiting or flying:
-            if self._stopped.is_set():
-                raise RunError("The run was stopped.")
-            self._refill(part, waiting, flying)
-            notes = self._queue.notes(self._books.run, last, POLL)
-            last = notes[-1].id if notes else last
-            ended = list(_ended(notes, flying))
-            if not ended and time.monotonic() - heard > SILENCE:
-                ended = self._look_up(flying)
-                heard = time.monotonic()
-            if ended:
-                heard = time.monotonic()
-            for job_id, verdict in ended:
-                flying.discard(job_id)
-                on_outcome(verdict)
+        last = self._patiently(lambda: self._queue.latest_note(self._books.run))
+        flights = Flights(jobs, monotonic())
+        while flights:
+            self._check()
+            self._send(part, flights.take(self.breaker.room(self._window), monotonic()))
+            news = partial(self._queue.notes, self._books.run, last, POLL)
+            for note in self._patiently(news):
+                last = note.id
+                self._hear(note, flights)
+            if due := flights.due(monotonic()):
+                self._look_up(part, due, flights)
 
-    def _refill(self, part: int, waiting: deque[Job], flying: set[str]) -> None:
-        # half a window at a time, so that messages travel together
-        if len(flying) > self._window // 2:
+    def _check(self) -> None:
+        """Raises Stopped when the run was stopped here or cancelled anywhere, RunError when it has
+        paused for too long.
+        """
+        now = monotonic()
+        if now - self._looked > CANCEL_LOOK:
+            self._looked = now
+            if self._books.is_cancelled():
+                self.stop()
+        if self._stopped.is_set():
+            raise Stopped
+        if self.breaker.open_for > PATIENCE:
+            raise RunError(f"It paused for {PATIENCE / 60:.0f} minutes: {self.breaker.reason}")
+
+    def _send(self, part: int, jobs: Sequence[Job]) -> None:
+        if not jobs:
             return
-        batch = [waiting.popleft() for _ in range(min(self._window - len(flying), len(waiting)))]
-        self._queue.publish(
-            Message(self._books.run, self._edition, part, job.id, job.priority) for job in batch
-        )
-        flying.update(job.id for job in batch)
+        run, edition = self._books.run, self._edition
+        messages = [Message(run, edition, part, job.id, job.priority) for job in jobs]
+        self._patiently(lambda: self._queue.publish(messages))
 
-    def _look_up(self, flying: set[str]) -> list[tuple[str, Verdict]]:
-        """What the store knows of the jobs in flight; with no news and no worker, an error."""
-        found = [(o.job_id, o.verdict) for o in self._books.outcomes(sorted(flying))]
-        if not found and not self._queue.workers():
-            raise RunError("No worker answers: see the worker's log, then resume the run.")
-        return found
-
-
-def _ended(notes: Iterable[Note], flying: set[str]) -> Iterator[tuple[str, Verdict]]:
-    for note in notes:
+    def _hear(self, note: Note, flights: Flights) -> None:
         if note.problem:
+            self._complained(note)
+        elif note.verdict:
+            self._end(note.job_id, note.verdict, flights)
+        elif flights.went_back(note.job_id, monotonic()):
+            self.sent_again += 1
+            self.breaker.went_back(note.retry)
+            self._progress.pause(self.breaker.reason)
+
+    def _end(self, job_id: str, verdict: Verdict, flights: Flights) -> None:
+        if flights.ended(job_id, monotonic()):
+            self._complaints = 0
+            if self.breaker.ended():
+                self._progress.pause("")
+            self._progress.count(verdict)
+
+    def _look_up(self, part: int, due: Sequence[str], flights: Flights) -> None:
+        """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
+        run = self._books.run
+        leased = self._patiently(lambda: self._queue.leased(run, flights.flying))
+        asked = [job_id for job_id in due if job_id not in leased]
+        for outcome in self._books.outcomes(asked):
+            self._end(outcome.job_id, outcome.verdict, flights)
+        lost = flights.lost(asked, leased, monotonic())
+        if lost:
+            log.warning("jobs are sent again", run=run, jobs=len(lost))
+            self.sent_again += len(lost)
+            self._send(part, lost)
+        if flights.silence(monotonic()) > NO_WORKER and not self._queue.workers():
+            raise RunError("No worker answers: see the worker's log, then resume the run.")
+
+    def _complained(self, note: Note) -> None:
+        """Raises RunError when nobody else can work on the run."""
+        self._complaints += 1
+        log.warning("a worker cannot work", run=self._books.run, reason=note.problem)
+        others = [name for name in self._queue.workers() if name != note.worker]
+        if note.fatal or not others or self._complaints >= COMPLAINTS:
             raise RunError(f"A worker cannot work on it: {note.problem}")
-        if note.verdict and note.job_id in flying:
-            yield note.job_id, note.verdict
 
-
-def _shape(job: Job) -> tuple[int, int, int, float]:
-    """Jobs of one shape are neighbours in the queue, so that they share the renderer's calls."""
-    return job.width, job.height, job.steps, job.guidance
+    def _patiently(self, call: Callable[[], Answer]) -> Answer:
+        """What the call answers, once Redis does."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(Unavailable),
+            wait=wait_random_exponential(multiplier=0.5, max=10),
+            stop=stop_after_delay(PATIENCE),
+            before_sleep=lambda _: self._check(),
+            reraise=True,
+        )
+        return retrying(call)

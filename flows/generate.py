@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,12 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
 from flows.dispatch import Dispatcher
-from flows.opening import open_run
+from flows.opening import forget, open_run
 from flows.progress import RunProgress
-from flows.publish import publish
+from flows.publish import publish, published
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
-from pipeline.job import BadRow, Job, RunSpec
+from pipeline.job import BadRow, Job, RunSpec, Verdict
 from pipeline.settings import load_settings
 from pipeline.storing.books import RunBooks
 from workers.queue import Queue
@@ -30,45 +31,70 @@ RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(AT_ONCE))
 
 
 @flow(name="pressrun", flow_run_name="{run}", task_runner=RUNNER)
-def generate(jobs: Path, run: str, overrides: Overrides) -> dict[str, Any]:
+def generate(
+    run: str,
+    jobs: Path | None = None,
+    overrides: Overrides | None = None,
+    retry: Collection[Verdict] = (Verdict.FAILED,),
+) -> dict[str, Any]:
     """Turn a job file into pictures; answers the summary of the run.
 
-    Rows that already have a record in this run are not made again. Where things are comes from
-    the PRESSRUN_ environment variables of the process that the flow runs in.
+    Rows that already have a record in this run are not made again, but for those that ended in one
+    of the verdicts to `retry`. Without `jobs` the run goes on with the file that it was opened
+    with. Where things are comes from the PRESSRUN_ environment variables of this process.
     """
     start = time.monotonic()
     settings = load_settings()
     books = open_books(settings, run)
     queue = Queue.connect(settings.redis_url)
-    spec = task(name="open", cache_policy=NO_CACHE)(open_run)(jobs, overrides, settings, books)
+    opening = task(name="open", cache_policy=NO_CACHE)(_open)
+    spec = opening(books, jobs, overrides or Overrides(), retry)
+    if summary := published(books, spec):
+        return summary
     queue.reopen(spec.run, spec.edition)
-    dispatcher = Dispatcher(queue, books, spec.edition, settings.window // AT_ONCE)
-    try:
-        with RunProgress(spec.run, spec.rows) as progress:
-            _work_through(spec, Shards(books, dispatcher, progress))
-    except BaseException:
-        dispatcher.stop()
-        queue.cancel(spec.run, spec.edition)
-        raise
+    books.withdraw_cancel()
+    with RunProgress(spec.run, spec.rows) as progress:
+        window = settings.window // AT_ONCE
+        dispatcher = Dispatcher(queue, books, spec.edition, window, progress)
+        try:
+            _work_through(spec, Shards(books, spec.edition, dispatcher, progress))
+        except BaseException:
+            dispatcher.stop()
+            queue.cancel(spec.run, spec.edition)
+            raise
     summary = publish(books, spec, time.monotonic() - start)
     artifacts.show_summary(summary)
     return summary
 
 
+def _open(
+    books: RunBooks, jobs: Path | None, overrides: Overrides, retry: Collection[Verdict]
+) -> RunSpec:
+    spec = open_run(jobs, overrides, load_settings(), books) if jobs else books.spec()
+    # a run that was never published may hold anything
+    ended = books.summary() or dict.fromkeys(retry, any(books.recorded()))
+    if again := {verdict for verdict in retry if ended.get(verdict)}:
+        forget(books, spec, again)
+    return spec
+
+
 class Shards:
     """The shards of a run, and which jobs need no more work."""
 
-    def __init__(self, books: RunBooks, dispatcher: Dispatcher, progress: RunProgress) -> None:
-        self._books, self._dispatcher, self._progress = books, dispatcher, progress
+    def __init__(
+        self, books: RunBooks, edition: str, dispatcher: Dispatcher, progress: RunProgress
+    ) -> None:
+        self._books, self._edition = books, edition
+        self._dispatcher, self._progress = dispatcher, progress
         self._settled = set(books.recorded())
         self._lock = threading.Lock()
 
     def work(self, part: int) -> int:
         """Take a shard's rows to their outcomes; answers how many jobs were sent."""
-        rows = self._books.part(part)
+        rows = self._books.part(self._edition, part)
         jobs = self._claim(rows)
         self._progress.skip(len(rows) - len(jobs))
-        self._dispatcher.work(part, jobs, self._progress.count)
+        self._dispatcher.work(part, jobs)
         return len(jobs)
 
     def _claim(self, rows: list[Job | BadRow]) -> list[Job]:

@@ -52,6 +52,12 @@ class RunProgress:
         """One more job has its outcome."""
         self._advance(1, verdict)
 
+    def pause(self, reason: str) -> None:
+        """The run has paused for a reason; an empty one: it goes on."""
+        self._bar.update(self._task, description=f"{self._run}: paused" if reason else self._run)
+        if reason:
+            self._bar.console.print(f"paused: {reason}", style="yellow", markup=False)
+
     def skip(self, rows: int) -> None:
         """So many rows need no work: they are done, bad, or equal to another row."""
         self._advance(rows, None)

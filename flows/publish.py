@@ -7,7 +7,7 @@ import pyarrow as pa
 from flows.gallery import build_gallery
 from pipeline.assemble import open_books, open_store
 from pipeline.errors import RunError
-from pipeline.job import RunSpec
+from pipeline.job import RunSpec, Verdict
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks, run_names
 from pipeline.storing.manifest import build_manifest, counts, read_manifest
@@ -19,8 +19,19 @@ def publish(books: RunBooks, spec: RunSpec, seconds: float) -> dict[str, Any]:
     table = read_manifest(books)
     gallery = build_gallery(books, spec, table)
     summary = summarise(books, spec, table) | {"seconds": round(seconds, 2), "gallery": gallery}
-    books.write_summary(summary)
+    records = sum(1 for _ in books.recorded())
+    books.write_summary(summary | {"edition": spec.edition, "records": records})
     return summary
+
+
+def published(books: RunBooks, spec: RunSpec) -> dict[str, Any] | None:
+    """The summary of a run of which nothing is left to do; None where something is."""
+    summary = books.summary()
+    if summary.get("edition") != spec.edition:
+        return None
+    ended = sum(summary[verdict.value] for verdict in Verdict)
+    whole = ended == spec.rows and sum(1 for _ in books.recorded()) >= summary["records"]
+    return summary if whole else None
 
 
 def summarise(books: RunBooks, spec: RunSpec, table: pa.Table) -> dict[str, Any]:

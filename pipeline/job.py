@@ -78,6 +78,9 @@ class RunSpec(Noun):
     rows: int
     parts: int = Field(description="number of job parts, each one shard")
     profile: dict[str, Any] = Field(description="the whole profile; settings.Profile reads it")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="what the command line said in place of the defaults"
+    )
     models: dict[str, str] = Field(description="role to digest")
     created_at: str
     version: str
@@ -85,7 +88,8 @@ class RunSpec(Noun):
     @property
     def edition(self) -> str:
         """Names what was asked for: the same file under the same settings is the same edition."""
-        return digest_of(self.model_dump(exclude={"created_at", "version"}))
+        asked = {"job_file_digest", "profile", "overrides", "models"}
+        return digest_of(self.model_dump(include=asked))
 
 
 class Passage(Noun):
@@ -196,6 +200,7 @@ class Outcome(Noun):
         default_factory=dict, description="this job's share of each batched model call, by role"
     )
     attempt: str = Field(default="", description="id of the execution that made this record")
+    epoch: int = Field(default=0, description="fencing epoch of its lease; rises with each lease")
     created_at: str = ""
     version: str = ""
 

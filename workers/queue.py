@@ -3,15 +3,18 @@
 All of it is a hint. What counts is in the store; a lost message or note costs time only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self, cast
 
+from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.job import Outcome, Verdict
+from workers import leases
 from workers.app import QUEUE, TASK, make_app
 
 NOTES_KEPT = 10_000
@@ -20,12 +23,19 @@ CANCEL_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Note:
-    """One entry of a run's stream: an outcome, or a worker's complaint that stops the run."""
+    """One entry of a run's stream.
+
+    A job's `verdict`; or why it went back, as `retry`; or why a worker stops working on the run,
+    as `problem`, which is `fatal` where no other one could do better.
+    """
 
     id: str
     job_id: str = ""
     verdict: Verdict | None = None
+    retry: str = ""
     problem: str = ""
+    worker: str = ""
+    fatal: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,8 @@ class Queue:
         return queue
 
     def publish(self, messages: Iterable[Message]) -> None:
-        """Put jobs into the queue, over one connection."""
-        with self._app.producer_or_acquire() as producer:
+        """Put jobs into the queue, over one connection. Raises Unavailable; some may be in then."""
+        with _reported(), self._app.producer_or_acquire() as producer:
             for message in messages:
                 self._app.send_task(
                     TASK,
@@ -74,37 +84,48 @@ class Queue:
         """Tell the flow that an outcome stands in the books."""
         self._note(outcome.run, {"job": outcome.job_id, "verdict": outcome.verdict.value})
 
-    def complain(self, run: str, problem: str) -> None:
-        """Tell the flow that this worker cannot work on the run at all."""
-        self._note(run, {"problem": problem})
+    def send_back(self, run: str, job: str, reason: str) -> None:
+        """Tell the flow that a job is free again, to be sent once more."""
+        self._note(run, {"job": job, "retry": reason})
+
+    def complain(self, run: str, problem: str, *, worker: str, fatal: bool) -> None:
+        """Tell the flow that this worker, or with `fatal` any worker, cannot work on the run."""
+        self._note(run, {"problem": problem, "worker": worker, "fatal": str(int(fatal))})
 
     def latest_note(self, run: str) -> str:
-        """The id after which everything still to come will stand."""
-        entries = cast(
-            "list[tuple[str, dict[str, str]]]", self._redis.xrevrange(_notes(run), count=1)
-        )
+        """The id after which everything still to come will stand. Raises Unavailable."""
+        with _reported():
+            answer = self._redis.xrevrange(_notes(run), count=1)
+        entries = cast("list[tuple[str, dict[str, str]]]", answer)
         return entries[0][0] if entries else "0"
 
     def notes(self, run: str, after: str, wait: float) -> list[Note]:
-        """Notes after the id `after`; waits up to `wait` seconds for the first one."""
-        try:
+        """Notes after the id `after`; waits up to `wait` seconds for the first one.
+
+        Raises Unavailable.
+        """
+        with _reported():
             answer = self._redis.xread({_notes(run): after}, block=max(1, int(wait * 1000)))
-        except RedisError as error:
-            raise Unavailable(f"Redis: {error}") from error
         streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", answer)
         return [_read_note(*entry) for _, entries in streams for entry in entries]
 
+    def leases(self) -> leases.Leases:
+        """The leases of a worker that begins now."""
+        return leases.Leases(self._redis)
+
+    def leased(self, run: str, jobs: Iterable[str]) -> set[str]:
+        """Which of the jobs a worker has in hand. Raises Unavailable."""
+        return leases.leased(self._redis, run, jobs)
+
     def cancel(self, run: str, edition: str) -> None:
-        """Have workers drop the queued jobs of this edition of a run."""
-        self._redis.set(_cancelled(run, edition), "1", ex=CANCEL_SECONDS)
+        """Have workers drop the queued jobs of this edition of a run. Raises Unavailable."""
+        with _reported():
+            self._redis.set(leases.cancel_key(run, edition), "1", ex=CANCEL_SECONDS)
 
     def reopen(self, run: str, edition: str) -> None:
-        """Take a cancellation back: the edition is worked on again."""
-        self._redis.delete(_cancelled(run, edition))
-
-    def is_cancelled(self, run: str, edition: str) -> bool:
-        """Whether this edition of the run was cancelled."""
-        return bool(self._redis.exists(_cancelled(run, edition)))
+        """Take a cancellation back: the edition is worked on again. Raises Unavailable."""
+        with _reported():
+            self._redis.delete(leases.cancel_key(run, edition))
 
     def workers(self) -> list[str]:
         """The names of the workers that answer within a second."""
@@ -112,7 +133,17 @@ class Queue:
         return [name for answer in answers for name in answer]
 
     def _note(self, run: str, fields: dict[Any, Any]) -> None:
-        self._redis.xadd(_notes(run), fields, maxlen=NOTES_KEPT, approximate=True)
+        with _reported():
+            self._redis.xadd(_notes(run), fields, maxlen=NOTES_KEPT, approximate=True)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Errors of Redis and of the broker as Unavailable."""
+    try:
+        yield
+    except (RedisError, OperationalError) as error:
+        raise Unavailable(f"the queue: {error}") from error
 
 
 def _read_note(note_id: str, fields: dict[str, str]) -> Note:
@@ -121,13 +152,12 @@ def _read_note(note_id: str, fields: dict[str, str]) -> Note:
         id=note_id,
         job_id=fields.get("job", ""),
         verdict=Verdict(verdict) if verdict else None,
+        retry=fields.get("retry", ""),
         problem=fields.get("problem", ""),
+        worker=fields.get("worker", ""),
+        fatal=fields.get("fatal") == "1",
     )
 
 
 def _notes(run: str) -> str:
     return f"pressrun:{run}:notes"
-
-
-def _cancelled(run: str, edition: str) -> str:
-    return f"pressrun:{run}:{edition}:cancelled"

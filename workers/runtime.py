@@ -1,16 +1,23 @@
-"""What one worker process holds: the implementations, and the runs it has met."""
+"""What one worker process holds: the implementations, the runs it has met, the jobs in hand."""
 
+import socket
 import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import structlog
 
 from pipeline.assemble import Assembly
-from pipeline.errors import PressrunError, RunError, StoreError, Unavailable
-from pipeline.job import BadRow, Job, Outcome
+from pipeline.errors import ModelError, PressrunError, RunError, StoreError, StoreFull, Unavailable
+from pipeline.job import BadRow, Job, Outcome, Picture
+from pipeline.models.faults import device_lost
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
+from pipeline.storing.books import RunBooks
+from workers.leases import TRIES, Fenced, Lease
 from workers.queue import Message, Queue
 
 log = structlog.get_logger(__name__)
@@ -20,15 +27,45 @@ class Superseded(RunError):
     """The run was submitted again with another file or other settings."""
 
 
-class Runtime:
-    """Executes jobs in this process; called from every thread of the pool."""
+@dataclass(frozen=True)
+class FencedBooks:
+    """The Books port for one execution: it commits only while its lease is its own."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._assembly = Assembly(settings)
+    books: RunBooks
+    lease: Lease
+
+    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+        """As RunBooks.commit. Raises Fenced when another worker has taken the job over."""
+        mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
+        return self.books.commit(outcome.model_copy(update=mine), picture, self.lease.confirm)
+
+
+class Runtime:
+    """Executes jobs in this process; called from every thread of the pool.
+
+    `on_unhealthy` is told why this process cannot go on at all: a model is broken, the disk is
+    full, the device is lost. Its job has been handed back by then.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_unhealthy: Callable[[str], None],
+        assembly: Assembly | None = None,
+    ) -> None:
+        self.name = f"pressrun-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
+        self._on_unhealthy = on_unhealthy
+        self._assembly = assembly or Assembly(settings)
         self._queue = Queue.connect(settings.redis_url)
+        self._leases = self._queue.leases()
         self._loading = threading.Lock()
         self._stages = lru_cache(maxsize=8)(self._read_stages)
         self._part = lru_cache(maxsize=8)(self._read_part)
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs being executed now."""
+        return len(self._leases.held)
 
     def warm_up(self, profile: Profile) -> None:
         """Load a profile's models, so that the first job need not wait for them.
@@ -42,32 +79,73 @@ class Runtime:
             log.warning("the profile's models cannot be loaded", reason=str(error))
 
     def execute(self, message: Message) -> None:
-        """Take one job to its outcome and announce it.
+        """Take one job to its outcome and announce it, unless another worker has it in hand.
 
-        Does nothing for a run that was cancelled or submitted again as another edition. Raises
-        Unavailable and StoreError, for the job to be tried again.
+        Never raises what a job can cause: a job without an outcome is handed back, for the flow to
+        send it again.
         """
-        if self._queue.is_cancelled(message.run, message.edition):
+        lease = self._leases.acquire(message.run, message.edition, message.job)
+        if lease is None:
             return
         try:
-            self._queue.announce(_outcome(*self._find(message)))
-        except Superseded:
-            log.info("edition is over", run=message.run, job=message.job)
-        except (Unavailable, StoreError):
-            raise
+            self._finish(lease, self._outcome(message, lease))
+        except (Superseded, Fenced) as error:
+            log.info("the job is not ours any more", job=message.job, reason=str(error))
+            self._leases.end(lease)
+        except (StoreFull, ModelError) as error:
+            self._fall_ill(lease, str(error))
+        except (Unavailable, StoreError) as error:
+            self._hand_back(lease, str(error))
         except PressrunError as error:
-            self._complain(message.run, error)
+            log.exception("nobody can work on the run", run=message.run)
+            self._leases.end(lease)
+            self._queue.complain(message.run, str(error), worker=self.name, fatal=True)
+        except Exception as error:
+            log.exception("a job ended in an error", run=message.run, job=message.job)
+            reason = f"{type(error).__name__}: {error}"
+            if device_lost(error):
+                self._fall_ill(lease, reason)
+            else:
+                self._hand_back(lease, reason, charged=True)
 
-    def give_up(self, message: Message, reason: str) -> None:
-        """Record a job as failed after its last try; where even that fails, stop the run."""
+    def hand_back(self) -> None:
+        """Give every job in hand back, uncharged, so that other workers can take it at once."""
+        for lease in self._leases.held:
+            self._hand_back(lease, "its worker stops")
+
+    def _outcome(self, message: Message, lease: Lease) -> Outcome:
+        """The job's outcome: the one that stands, or of an execution now."""
+        job, stages = self._find(message)
+        books = self._assembly.books(message.run)
+        if standing := books.outcome(job.id):
+            return standing
+        stages = replace(stages, books=FencedBooks(books, lease))
+        if lease.tries > TRIES:
+            return failed(job, stages, f"{TRIES} executions of it ended with their worker")
         try:
-            self._queue.announce(failed(*self._find(message), reason))
-        except PressrunError as error:
-            self._complain(message.run, error)
+            return run_job(job, stages)
+        except PressrunError:
+            raise
+        except Exception as error:
+            if lease.tries < TRIES or device_lost(error):
+                raise
+            log.exception("a job failed", run=message.run, job=job.id)
+            return failed(job, stages, f"{TRIES} tries: {type(error).__name__}: {error}")
 
-    def _complain(self, run: str, error: PressrunError) -> None:
-        log.error("this worker cannot work on the run", run=run, exc_info=error)
-        self._queue.complain(run, str(error))
+    def _finish(self, lease: Lease, outcome: Outcome) -> None:
+        self._queue.announce(outcome)
+        self._leases.end(lease)
+
+    def _hand_back(self, lease: Lease, reason: str, *, charged: bool = False) -> None:
+        log.warning("a job goes back", run=lease.run, job=lease.job, reason=reason)
+        self._leases.end(lease, charged=charged)
+        self._queue.send_back(lease.run, lease.job, reason)
+
+    def _fall_ill(self, lease: Lease, reason: str) -> None:
+        self._leases.end(lease)
+        self._queue.complain(lease.run, reason, worker=self.name, fatal=False)
+        self._queue.send_back(lease.run, lease.job, reason)
+        self._on_unhealthy(reason)
 
     def _find(self, message: Message) -> tuple[Job, Stages]:
         with self._loading:
@@ -84,16 +162,5 @@ class Runtime:
         return self._assembly.stages(spec)
 
     def _read_part(self, run: str, edition: str, part: int) -> dict[str, Job]:
-        del edition  # only keys the cache: an edited file rewrites the parts
-        rows = self._assembly.books(run).part(part)
+        rows = self._assembly.books(run).part(edition, part)
         return {row.id: row for row in rows if not isinstance(row, BadRow)}
-
-
-def _outcome(job: Job, stages: Stages) -> Outcome:
-    try:
-        return run_job(job, stages)
-    except PressrunError:
-        raise
-    except Exception as error:
-        log.exception("a job failed", run=stages.run, job=job.id)
-        return failed(job, stages, f"{type(error).__name__}: {error}")

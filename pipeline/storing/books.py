@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import BadRow, ImageRecord, Job, Outcome, Picture, RunSpec, Verdict
-from pipeline.ports import Store
+from pipeline.ports import Blob, Store
 from pipeline.storing import parts
 from pipeline.storing.parameters import parameters
 from pipeline.storing.pictures import EXTENSIONS, ImageFormat, encode
@@ -25,6 +25,7 @@ NAMES_SHOWN = 20
 
 _RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 _JSON = "application/json"
+_CANCELLED = "cancelled.json"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,10 +82,16 @@ class RunBooks:
 
     def spec(self) -> RunSpec:
         """What the run was asked to do. Raises RunError, with the runs there are."""
+        if spec := self.standing_spec():
+            return spec
+        raise RunError(f"there is no run {self.run!r}; {self._other_runs()}")
+
+    def standing_spec(self) -> RunSpec | None:
+        """What the run was asked to do; None before it was opened."""
         try:
             return self._parsed("run.json", RunSpec.model_validate_json)
         except KeyError:
-            raise RunError(f"there is no run {self.run!r}; {self._other_runs()}") from None
+            return None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep the figures of the run's latest end."""
@@ -98,20 +105,41 @@ class RunBooks:
             return {}
         return found
 
-    def write_part(self, number: int, rows: Sequence[Job | BadRow]) -> None:
+    def write_part(self, edition: str, number: int, rows: Sequence[Job | BadRow]) -> None:
         """Keep a shard's rows, in their order. Parts are counted from 1."""
-        self.write(parts.name(number), parts.pack(rows), "application/vnd.apache.parquet")
+        data = parts.pack(rows)
+        self.write(parts.name(edition, number), data, "application/vnd.apache.parquet")
 
-    def part(self, number: int) -> list[Job | BadRow]:
+    def part(self, edition: str, number: int) -> list[Job | BadRow]:
         """A shard's rows. Raises RunError when there is no such part."""
-        return self.read(parts.name(number), parts.unpack)
+        return self.read(parts.name(edition, number), parts.unpack)
 
-    def drop_parts(self, after: int) -> None:
-        """Remove the parts above a number, which an earlier and longer job file left."""
-        last = self.key(parts.name(after))
-        for key in list(self.store.keys(self.key(parts.PREFIX))):
-            if key > last:
+    def drop_other_parts(self, edition: str) -> None:
+        """Remove the parts of every other edition of the run."""
+        kept = self.key(f"{parts.FOLDER}{edition}/")
+        for key in list(self.store.keys(self.key(parts.FOLDER))):
+            if not key.startswith(kept):
                 self.store.delete(key)
+
+    def request_cancel(self) -> None:
+        """Ask whoever works on the run to stop. Holds until the run is taken up again."""
+        self.write(_CANCELLED, b"{}\n", _JSON)
+
+    def withdraw_cancel(self) -> None:
+        """The run is taken up again."""
+        self.store.delete(self.key(_CANCELLED))
+
+    def is_cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        try:
+            self.store.get(self.key(_CANCELLED))
+        except KeyError:
+            return False
+        return True
+
+    def listing(self, prefix: str) -> Iterator[Blob]:
+        """The files of the run's folder whose path begins so, with their age, sorted."""
+        return self.store.listing(self.key(prefix))
 
     def recorded(self) -> Iterator[str]:
         """The id of every job that has a record, sorted."""
@@ -136,14 +164,19 @@ class RunBooks:
                 if outcome:
                     yield outcome
 
-    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+    def commit(
+        self, outcome: Outcome, picture: Picture | None, confirm: Callable[[], None] | None = None
+    ) -> Outcome:
         """Store the picture, then the record, which says where the picture is.
 
         A record that already stands is another execution's: it is returned, and this picture goes
         unless it is the very same file. Our own record, found after a lost answer, names our own
-        picture.
+        picture. `confirm` is called between picture and record, and raises where this execution
+        may not write any more.
         """
         image = None if picture is None else self._keep(outcome, picture)
+        if confirm:
+            confirm()
         mine = outcome.model_copy(update={"image": image})
         key = self.key(_record(outcome.job_id))
         data = _json(mine.model_dump(mode="json"))
@@ -155,6 +188,12 @@ class RunBooks:
         if image and (standing.image is None or standing.image.path != image.path):
             self.store.delete(self.key(image.path))
         return standing
+
+    def reject_all(self, bad: Iterable[BadRow]) -> None:
+        """Commit the outcomes of rows that could not become jobs, many at once."""
+        with ThreadPoolExecutor(READERS) as pool:
+            for _ in _in_order(pool, self.reject, bad, READERS):
+                pass
 
     def reject(self, bad: BadRow) -> Outcome:
         """Commit the outcome of a row that could not become a job."""

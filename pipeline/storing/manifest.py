@@ -46,7 +46,7 @@ def build_manifest(books: RunBooks, spec: RunSpec) -> bytes:
     file = BytesIO()
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for number in range(1, spec.parts + 1):
-            if lines := list(_lines(books, books.part(number))):
+            if lines := list(_lines(books, books.part(spec.edition, number))):
                 writer.write_table(pa.Table.from_pylist(lines, schema=SCHEMA))
     data = file.getvalue()
     books.write(NAME, data, "application/vnd.apache.parquet")

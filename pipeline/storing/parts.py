@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.job import BadRow, Job
 from pipeline.storing.tables import read_table
 
-PREFIX = "jobs/part-"
+FOLDER = "jobs/"
 
 SCHEMA = pa.schema(
     [
@@ -25,9 +25,9 @@ SCHEMA = pa.schema(
 )
 
 
-def name(number: int) -> str:
-    """The file of a part, counted from 1, relative to the run's folder."""
-    return f"{PREFIX}{number:05d}.parquet"
+def name(edition: str, number: int) -> str:
+    """The file of an edition's part, counted from 1, relative to the run's folder."""
+    return f"{FOLDER}{edition}/part-{number:05d}.parquet"
 
 
 def pack(rows: Sequence[Job | BadRow]) -> bytes:

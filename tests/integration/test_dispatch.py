@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from flows.dispatch import Dispatcher
+from flows.dispatch import Dispatcher, Stopped
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Verdict
 from pipeline.storing.books import RunBooks
@@ -50,14 +51,6 @@ def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, books: RunBoo
     assert queue.notes(books.run, notes[-1].id, wait=0.01) == []
 
 
-def test_a_cancelled_edition_can_be_taken_up_again(queue: Queue, books: RunBooks) -> None:
-    queue.cancel(books.run, "one")
-    assert queue.is_cancelled(books.run, "one")
-    assert not queue.is_cancelled(books.run, "two")
-    queue.reopen(books.run, "one")
-    assert not queue.is_cancelled(books.run, "one")
-
-
 @pytest.mark.parametrize(
     ("url", "error"),
     [("redis://127.0.0.1:1/0", Unavailable), ("unix:///nowhere.sock", Unavailable),
@@ -66,6 +59,19 @@ def test_a_cancelled_edition_can_be_taken_up_again(queue: Queue, books: RunBooks
 def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"Redis|REDIS"):
         Queue.connect(url)
+
+
+class Told:
+    """Remembers what the dispatcher tells."""
+
+    def __init__(self) -> None:
+        self.verdicts, self.reasons = list[Verdict](), list[str]()
+
+    def count(self, verdict: Verdict) -> None:
+        self.verdicts.append(verdict)
+
+    def pause(self, reason: str) -> None:
+        self.reasons.append(reason)
 
 
 class Recorder(Queue):
@@ -95,44 +101,101 @@ def answer_all(queue: Recorder, run: str, most_flying: list[int], total: int) ->
 def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
     redis_url: str, books: RunBooks
 ) -> None:
-    queue, flying, ended = Recorder(redis_url), list[int](), list[Verdict]()
+    queue, flying, told = Recorder(redis_url), list[int](), Told()
     worker = threading.Thread(target=answer_all, args=(queue, books.run, flying, 50))
     worker.start()
-    Dispatcher(queue, books, "e", window=8).work(1, map(job, range(50)), ended.append)
+    Dispatcher(queue, books, "e", 8, told).work(1, map(job, range(50)))
     worker.join()
-    assert ended == [Verdict.ACCEPTED] * 50
+    assert told.verdicts == [Verdict.ACCEPTED] * 50
     assert 2 <= max(flying) <= 8
     first = [int(name[1:]) % 3 for name in queue.sent]
     assert first == sorted(first), "priority 0 goes first"
 
 
-def test_a_complaint_of_a_worker_stops_the_dispatcher(redis_url: str, books: RunBooks) -> None:
+@pytest.mark.parametrize("fatal", [True, False])
+def test_a_complaint_stops_the_run_where_nobody_else_works(
+    redis_url: str, books: RunBooks, fatal: bool
+) -> None:
     queue = Queue.connect(redis_url)
-    threading.Timer(0.3, queue.complain, (books.run, "the model is broken")).start()
+    complain = partial(queue.complain, worker="w", fatal=fatal)
+    threading.Timer(0.3, complain, (books.run, "the model is broken")).start()
     with pytest.raises(RunError, match="the model is broken"):
-        Dispatcher(queue, books, "e", window=8).work(1, [job(0)], lambda _: None)
+        Dispatcher(queue, books, "e", 8, Told()).work(1, [job(0)])
 
 
 def test_stopping_ends_the_dispatcher(redis_url: str, books: RunBooks) -> None:
-    dispatcher = Dispatcher(Queue.connect(redis_url), books, "e", window=8)
+    dispatcher = Dispatcher(Queue.connect(redis_url), books, "e", 8, Told())
     threading.Timer(0.3, dispatcher.stop).start()
-    with pytest.raises(RunError, match="stopped"):
-        dispatcher.work(1, [job(0)], lambda _: None)
+    with pytest.raises(Stopped):
+        dispatcher.work(1, [job(0)])
+
+
+def test_a_cancellation_in_the_store_ends_the_dispatcher(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.dispatch.CANCEL_LOOK", 0.2)
+    threading.Timer(0.3, books.request_cancel).start()
+    with pytest.raises(Stopped):
+        Dispatcher(Queue.connect(redis_url), books, "e", 8, Told()).work(1, [job(0)])
 
 
 def test_a_lost_note_is_looked_up_in_the_store(
     redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.dispatch.SILENCE", 0.5)
+    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
     books.commit(outcome(books.run, 0), None)
-    ended = list[Verdict]()
-    Dispatcher(Queue.connect(redis_url), books, "e", window=8).work(1, [job(0)], ended.append)
-    assert ended == [Verdict.ACCEPTED]
+    told = Told()
+    Dispatcher(Queue.connect(redis_url), books, "e", 8, told).work(1, [job(0)])
+    assert told.verdicts == [Verdict.ACCEPTED]
+
+
+def test_a_lost_message_is_sent_again(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
+    queue, told = Recorder(redis_url), Told()
+    worker = threading.Thread(target=answer_second_delivery, args=(queue, books.run))
+    worker.start()
+    Dispatcher(queue, books, "e", 8, told).work(1, [job(0)])
+    worker.join()
+    assert queue.sent == ["j000", "j000"]
+
+
+def answer_second_delivery(queue: Recorder, run: str) -> None:
+    while len(queue.sent) < 2:
+        time.sleep(0.01)
+    queue.announce(outcome(run, 0))
+
+
+def test_a_leased_job_is_not_sent_again(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
+    queue = Recorder(redis_url)
+    lease = queue.leases().acquire(books.run, "e", "j000")
+    assert lease
+    threading.Timer(1.0, queue.announce, (outcome(books.run, 0),)).start()
+    Dispatcher(queue, books, "e", 8, Told()).work(1, [job(0)])
+    assert queue.sent == ["j000"]
+
+
+def test_a_job_that_went_back_is_sent_again(redis_url: str, books: RunBooks) -> None:
+    queue, told = Recorder(redis_url), Told()
+    worker = threading.Thread(target=answer_second_delivery, args=(queue, books.run))
+    threading.Timer(0.2, queue.send_back, (books.run, "j000", "no memory")).start()
+    worker.start()
+    dispatcher = Dispatcher(queue, books, "e", 8, told)
+    dispatcher.work(1, [job(0)])
+    worker.join()
+    assert (queue.sent, dispatcher.sent_again) == (["j000", "j000"], 1)
 
 
 def test_without_a_worker_the_dispatcher_says_so(
     redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.dispatch.SILENCE", 0.5)
+    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.5)
     with pytest.raises(RunError, match="No worker answers"):
-        Dispatcher(Queue.connect(redis_url), books, "e", window=8).work(1, [job(0)], lambda _: None)
+        Dispatcher(Queue.connect(redis_url), books, "e", 8, Told()).work(1, [job(0)])

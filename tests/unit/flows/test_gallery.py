@@ -85,7 +85,7 @@ def fill(books: RunBooks, rows: list[Job | BadRow], ended: list[Outcome]) -> Run
         version="0.1.0",
     )
     books.write_spec(spec)
-    books.write_part(1, rows)
+    books.write_part(spec.edition, 1, rows)
     picture = np.full((16, 16, 3), 0.5, dtype=np.float32)
     for one in ended:
         books.commit(one, None if one.winner is None else picture)

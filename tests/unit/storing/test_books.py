@@ -52,18 +52,39 @@ def test_parts_come_back_in_order(books: RunBooks, make_job: JobMaker) -> None:
         BadRow(id="b", row=3, column="width", reason="not a number", keywords=""),
         make_job("a", 4),
     ]
-    books.write_part(1, rows)
-    assert books.part(1) == rows
+    books.write_part("e", 1, rows)
+    assert books.part("e", 1) == rows
 
 
-def test_a_shorter_file_drops_the_parts_behind_it(books: RunBooks, make_job: JobMaker) -> None:
-    for number in range(1, 12):
-        books.write_part(number, [make_job(row=number)])
-    books.drop_parts(after=2)
-    assert [books.part(number)[0].row for number in (1, 2)] == [1, 2]
-    for number in (3, 11):
-        with pytest.raises(RunError, match=f"part-{number:05d}.parquet is missing"):
-            books.part(number)
+def test_another_edition_drops_the_parts_of_the_one_before(
+    books: RunBooks, make_job: JobMaker
+) -> None:
+    for edition in ("old", "new"):
+        books.write_part(edition, 1, [make_job(edition)])
+    books.drop_other_parts("new")
+    assert books.part("new", 1)[0].id == "new"
+    with pytest.raises(RunError, match=r"old/part-00001.parquet is missing"):
+        books.part("old", 1)
+
+
+def test_a_run_can_be_asked_to_stop_and_to_go_on(books: RunBooks) -> None:
+    assert not books.is_cancelled()
+    books.request_cancel()
+    assert books.is_cancelled()
+    books.withdraw_cancel()
+    assert not books.is_cancelled()
+
+
+def test_an_execution_that_may_not_write_leaves_no_record(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+) -> None:
+    def refuse() -> None:
+        raise RunError("fenced")
+
+    outcome = make_outcome(make_job())
+    with pytest.raises(RunError, match="fenced"):
+        books.commit(outcome, picture, refuse)
+    assert books.outcome(outcome.job_id) is None
 
 
 def test_commit_keeps_picture_and_record(
@@ -252,9 +273,9 @@ def test_a_damaged_record_is_named(books: RunBooks, damage: bytes) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1" + b"\xff" * 64 + b"PAR1", b"{}"])
 def test_a_damaged_part_is_named(books: RunBooks, damage: bytes) -> None:
-    books.write("jobs/part-00001.parquet", damage, "application/vnd.apache.parquet")
+    books.write("jobs/e/part-00001.parquet", damage, "application/vnd.apache.parquet")
     with pytest.raises(RunError, match=r"part-00001\.parquet is damaged"):
-        books.part(1)
+        books.part("e", 1)
 
 
 def test_a_damaged_spec_is_named(books: RunBooks) -> None:

@@ -24,8 +24,8 @@ def filled(
     failed, unfinished = make_job("failed", 4), make_job("unfinished", 5)
     bad = BadRow(id="bad", row=3, column="width", reason="'x' is no number", keywords="red")
     again = accepted.model_copy(update={"row": 6})
-    books.write_part(1, [failed, bad, accepted])
-    books.write_part(2, [unfinished, again])
+    books.write_part(spec.edition, 1, [failed, bad, accepted])
+    books.write_part(spec.edition, 2, [unfinished, again])
     books.commit(make_outcome(accepted), picture)
     books.commit(
         make_outcome(failed, verdict=Verdict.FAILED, winner=None, brief=None, reason="no"), None

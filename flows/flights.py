@@ -1,0 +1,116 @@
+"""Which jobs of a shard wait, which are in flight, and which of those must have been lost."""
+
+import random
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from pipeline.job import Job
+
+FIRST_LOOK, LONGEST_LOOK = 5.0, 60.0
+OVERTAKEN = 5.0
+SILENCE = 15.0
+LONGEST_WAIT = 60.0
+
+
+@dataclass
+class Flight:
+    """A job that was sent; `look` is when to ask the store about it, unless its outcome is known.
+
+    Times are in seconds of a monotonic clock.
+    """
+
+    job: Job
+    sent: float
+    look: float
+    wait: float
+
+
+class Flights:
+    """The jobs of one shard that have no outcome yet. False once there are none."""
+
+    def __init__(self, jobs: Iterable[Job], now: float) -> None:
+        self._waiting = deque(sorted(jobs, key=_neighbours))
+        self._back: list[tuple[float, Job]] = []
+        self._backs: dict[str, int] = {}
+        self._flying: dict[str, Flight] = {}
+        self._begun = self._heard = now
+
+    def __bool__(self) -> bool:
+        return bool(self._flying or self._waiting or self._back)
+
+    @property
+    def flying(self) -> tuple[str, ...]:
+        """The ids of the jobs in flight."""
+        return tuple(self._flying)
+
+    def take(self, window: int, now: float) -> list[Job]:
+        """The jobs to send now, for at most `window` to be in flight.
+
+        New ones half a window at a time, so that messages travel together.
+        """
+        room = window - len(self._flying)
+        jobs = [job for due, job in self._back if due <= now][: max(0, room)]
+        self._back = [entry for entry in self._back if entry[1] not in jobs]
+        if len(self._flying) <= window // 2:
+            count = min(room - len(jobs), len(self._waiting))
+            jobs += [self._waiting.popleft() for _ in range(count)]
+        for job in jobs:
+            self._flying[job.id] = Flight(job, now, now + FIRST_LOOK, FIRST_LOOK)
+        return jobs
+
+    def ended(self, job_id: str, now: float) -> bool:
+        """A job has its outcome; False where it was none of ours, or known to have ended."""
+        flight = self._flying.pop(job_id, None)
+        if flight is None:
+            return False
+        self._hear(flight, now)
+        return True
+
+    def went_back(self, job_id: str, now: float) -> bool:
+        """A job was handed back: it waits, longer each time and with full jitter."""
+        flight = self._flying.pop(job_id, None)
+        if flight is None:
+            return False
+        self._hear(flight, now)
+        backs = self._backs[job_id] = self._backs.get(job_id, 0) + 1
+        longest = min(LONGEST_WAIT, 2.0**backs)
+        self._back.append((now + random.uniform(0.1, longest), flight.job))
+        return True
+
+    def due(self, now: float) -> list[str]:
+        """The jobs that the store is to be asked about now; each is asked about ever less often."""
+        due = [job_id for job_id, flight in self._flying.items() if flight.look <= now]
+        for flight in map(self._flying.__getitem__, due):
+            flight.wait = min(LONGEST_LOOK, 2 * flight.wait)
+            flight.look = now + flight.wait
+        return due
+
+    def lost(self, asked: Collection[str], leased: Collection[str], now: float) -> list[Job]:
+        """The jobs to send again, of those that were `asked` about and have no outcome.
+
+        `leased` are all that a worker has in hand. The queue is first in, first out: a job that
+        nobody has was lost when one that was sent well after it was begun, or when nothing stirs.
+        """
+        for job_id in leased:
+            if job_id in self._flying:
+                self._hear(self._flying[job_id], now)
+        silent = now - self._heard > SILENCE
+        lost = []
+        for flight in [self._flying[i] for i in asked if i in self._flying and i not in leased]:
+            if silent or flight.sent + OVERTAKEN < self._begun:
+                flight.sent = now
+                lost.append(flight.job)
+        return lost
+
+    def silence(self, now: float) -> float:
+        """Seconds since anything was heard of the jobs."""
+        return now - self._heard
+
+    def _hear(self, flight: Flight, now: float) -> None:
+        self._heard, self._begun = now, max(self._begun, flight.sent)
+
+
+def _neighbours(job: Job) -> tuple[int, int, int, int, float]:
+    """Jobs of one shape are neighbours in the queue, so that they share the renderer's calls."""
+    return job.priority, job.width, job.height, job.steps, job.guidance

@@ -1,0 +1,107 @@
+"""Leases on a real Redis."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis import Redis
+
+from workers.leases import LEASE_SECONDS, TRIES, Fenced, Leases, cancel_key, lease_key, leased
+
+MakeLeases = Callable[..., Leases]
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    client = Redis.from_url(redis_url, decode_responses=True)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def worker(redis: Redis) -> Iterator[MakeLeases]:
+    """Makes the leases of one more worker; all are given back in the end."""
+    made = list[Leases]()
+
+    def make(seconds: float = LEASE_SECONDS) -> Leases:
+        made.append(Leases(redis, seconds))
+        return made[-1]
+
+    yield make
+    redis.flushall()
+    for leases in made:
+        for lease in leases.held:
+            leases.end(lease)
+
+
+def test_a_job_has_one_holder_until_it_ends(redis: Redis, worker: MakeLeases) -> None:
+    one, other = worker(), worker()
+    lease = one.acquire("r", "e", "j")
+    assert lease
+    assert other.acquire("r", "e", "j") is None
+    assert leased(redis, "r", ["j", "k"]) == {"j"}
+    one.end(lease)
+    assert other.acquire("r", "e", "j")
+    assert one.held == ()
+
+
+def test_epochs_rise_and_tries_are_forgotten_with_the_end(redis: Redis, worker: MakeLeases) -> None:
+    leases, epochs = worker(), []
+    for _ in range(TRIES + 2):
+        lease = leases.acquire("r", "e", "j")
+        assert lease
+        assert lease.tries == 1
+        epochs.append(lease.epoch)
+        leases.end(lease)
+    assert epochs == sorted(set(epochs))
+
+
+def test_charged_ends_and_lost_holders_count(redis: Redis, worker: MakeLeases) -> None:
+    leases = worker(seconds=0.2)
+    first = leases.acquire("r", "e", "j")
+    assert first
+    leases.end(first, charged=True)
+    lost = leases.acquire("r", "e", "j")
+    assert lost
+    assert lost.tries == 2
+    redis.delete(lease_key("r", "j"))
+    third = leases.acquire("r", "e", "j")
+    assert third
+    assert third.tries == 3
+
+
+def test_the_heartbeat_keeps_a_lease_alive(redis: Redis, worker: MakeLeases) -> None:
+    leases = worker(seconds=0.3)
+    assert leases.acquire("r", "e", "j")
+    time.sleep(1.0)
+    assert leased(redis, "r", ["j"]) == {"j"}
+
+
+def test_a_stale_holder_is_fenced(redis: Redis, worker: MakeLeases) -> None:
+    frozen, awake = worker(seconds=60), worker()
+    stale = frozen.acquire("r", "e", "j")
+    assert stale
+    redis.delete(lease_key("r", "j"))  # it ran out
+    fresh = awake.acquire("r", "e", "j")
+    assert fresh
+    assert fresh.epoch > stale.epoch
+    with pytest.raises(Fenced):
+        stale.confirm()
+    fresh.confirm()
+    frozen.end(stale)
+    assert leased(redis, "r", ["j"]) == {"j"}, "a stale end takes nobody's lease away"
+
+
+def test_a_lease_that_redis_lost_is_taken_again(redis: Redis, worker: MakeLeases) -> None:
+    lease = worker().acquire("r", "e", "j")
+    assert lease
+    redis.flushall()
+    lease.confirm()
+    assert leased(redis, "r", ["j"]) == {"j"}
+
+
+def test_a_cancelled_edition_has_no_leases(redis: Redis, worker: MakeLeases) -> None:
+    redis.set(cancel_key("r", "e"), "1")
+    leases = worker()
+    assert leases.acquire("r", "e", "j") is None
+    assert leases.acquire("r", "other", "j")

@@ -1,0 +1,67 @@
+"""When a run pauses, and when it goes on."""
+
+from flows.breaker import FIRST_PAUSE, LEAST, LONGEST_PAUSE, Breaker
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(clock: Clock) -> Breaker:
+    breaker = Breaker(clock)
+    for _ in range(LEAST):
+        breaker.went_back("S3 is down")
+    return breaker
+
+
+def test_one_job_in_ten_may_go_back() -> None:
+    breaker = Breaker()
+    for _ in range(20):
+        for _ in range(9):
+            breaker.ended()
+        breaker.went_back("now and then")
+    assert not breaker.is_open
+    assert breaker.room(64) == 64
+
+
+def test_a_few_failures_at_the_start_do_not_open_it() -> None:
+    breaker = Breaker()
+    for _ in range(LEAST - 1):
+        breaker.went_back("starting")
+    assert not breaker.is_open
+
+
+def test_more_than_a_tenth_opens_it_with_the_reason() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    assert breaker.reason == "S3 is down"
+    assert breaker.room(64) == 0
+    clock.now += 7
+    assert breaker.open_for == 7
+
+
+def test_after_the_pause_one_job_tries() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += FIRST_PAUSE
+    assert breaker.room(64) == 1
+    assert breaker.ended()
+    assert not breaker.is_open
+    assert breaker.room(64) == 64
+
+
+def test_each_failed_trial_doubles_the_pause() -> None:
+    clock = Clock()
+    breaker, pause = opened(clock), FIRST_PAUSE
+    for _ in range(8):
+        clock.now += pause
+        assert breaker.room(64) == 1
+        breaker.went_back("still down")
+        assert breaker.room(64) == 0
+        pause = min(LONGEST_PAUSE, 2 * pause)
+    clock.now += LONGEST_PAUSE
+    assert breaker.room(64) == 1
