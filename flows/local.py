@@ -17,7 +17,8 @@ from pipeline.settings import Settings
 from workers.queue import Queue
 
 REDIS_START = 10.0
-WORKER_STOP = 30.0
+WORKER_STOP = 10.0
+"""Seconds past the grace period and the supervisor's own patience."""
 
 
 @contextmanager
@@ -50,16 +51,17 @@ def private_redis() -> Iterator[str]:
 
 @contextmanager
 def private_worker(settings: Settings, log: Path) -> Iterator[None]:
-    """A worker process of our own, told by its environment what our settings are."""
+    """Supervised workers of our own, told by their environment what our settings are. They leave
+    too when this process ends without stopping them.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "flows.cli", "worker", "--parent", str(os.getpid())]
     with log.open("ab") as output:
-        process = _start(
-            [sys.executable, "-m", "flows.cli", "worker"], output, environment(settings)
-        )
+        process = _start(command, output, environment(settings))
         try:
             yield
         finally:
-            _stop(process, patience=WORKER_STOP)
+            _stop(process, patience=settings.grace_seconds + WORKER_STOP)
 
 
 def redis_binary() -> str:

@@ -1,37 +1,68 @@
-"""One worker process: Celery's threads pool around one device."""
+"""One worker process: Celery's threads pool around one device. Its supervisor starts it."""
 
 import logging
-import socket
+import os
+import sys
 import threading
-import uuid
+from typing import NoReturn
 
 from pipeline.errors import ConfigError
-from pipeline.settings import Settings
-from workers.app import QUEUE, make_app
-from workers.runtime import Runtime
-from workers.tasks import register
+from pipeline.pulse import beat
+from pipeline.settings import Settings, load_settings
+from workers.exits import Exit
+from workers.lifeline import Lifeline
 
 
-def serve(settings: Settings) -> None:
-    """Work until SIGTERM or Ctrl-C; jobs in flight are finished first.
+def main(pipe: int) -> NoReturn:
+    """Work until SIGTERM; the pulse goes to the file descriptor `pipe`."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    os.set_inheritable(pipe, False)
+    try:
+        settings = load_settings()
+        lifeline = Lifeline(settings, pipe)
+        lifeline.start()
+        code = serve(settings, lifeline)
+    except ConfigError as error:
+        logging.critical("%s", error)
+        sys.exit(Exit.MISCONFIGURED)
+    lifeline.end(code)
+
+
+def serve(settings: Settings, lifeline: Lifeline) -> int:
+    """Work until told to stop, and return the exit code. Raises ConfigError, Unavailable.
 
     Threads, because their calls meet in the batchers that keep the device full.
     """
-    if not settings.redis_url:
-        raise ConfigError("PRESSRUN_REDIS_URL is not set: a worker needs the run's Redis.")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # heavy, and the pulse shows meanwhile that this process lives
+    from celery import signals
+
+    from workers.app import QUEUE, make_app
+    from workers.runtime import Runtime
+    from workers.tasks import register
+
     app = make_app(settings.redis_url)
-    runtime = Runtime(settings)
+    lifeline.runtime = runtime = Runtime(settings, lifeline.fall_ill)
     register(app, runtime)
+    signals.worker_shutting_down.connect(lifeline.start_clock, weak=False)
+    signals.task_postrun.connect(_job_ended, weak=False)
     threading.Thread(target=runtime.warm_up, args=(settings.chosen_profile,), daemon=True).start()
     worker = app.Worker(
         pool="threads",
         concurrency=settings.concurrency,
         queues=[QUEUE],
-        hostname=f"pressrun-{uuid.uuid4().hex[:8]}@{socket.gethostname()}",
+        hostname=runtime.name,
         loglevel="WARNING",
         without_gossip=True,
         without_mingle=True,
     )
     worker.start()
-    raise SystemExit(worker.exitcode)
+    return int(worker.exitcode or Exit.DONE)
+
+
+def _job_ended(**_: object) -> None:
+    """A job that took no step of any model, or went back, is no hang either."""
+    beat()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

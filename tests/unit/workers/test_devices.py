@@ -1,0 +1,51 @@
+"""Which devices get a worker."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import ConfigError
+from workers import devices
+from workers.devices import choose_devices
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [("cpu", ["cpu"]), ("0,1", ["cuda:0", "cuda:1"]), (" 2 ", ["cuda:2"]), ("mps", ["mps"]),
+     ("cuda:3", ["cuda:3"])],
+)  # fmt: skip
+def test_named_devices_are_taken_as_they_are(asked: str, chosen: list[str]) -> None:
+    assert choose_devices(asked) == chosen
+
+
+@pytest.mark.parametrize("asked", ["", "0,,1", "0,0"])
+def test_a_list_that_makes_no_sense_is_refused(asked: str) -> None:
+    with pytest.raises(ConfigError, match="devices"):
+        choose_devices(asked)
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen"), [("3", ["cuda:0", "cuda:1", "cuda:2"]), ("0", ["auto"])]
+)
+def test_all_is_every_cuda_device_that_torch_counts(
+    monkeypatch: pytest.MonkeyPatch, count: str, chosen: list[str]
+) -> None:
+    monkeypatch.setattr(devices, "_driver_present", lambda: True)
+    monkeypatch.setattr(devices, "COUNT", f"print({count})")
+    assert choose_devices("all") == chosen
+
+
+def test_a_torch_that_cannot_count_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_driver_present", lambda: True)
+    monkeypatch.setattr(devices, "COUNT", "raise SystemExit(1)")
+    with pytest.raises(ConfigError, match="count"):
+        choose_devices("all")
+
+
+@pytest.mark.slow
+def test_torch_counts_as_it_is_asked_to() -> None:
+    counted = subprocess.run(
+        [sys.executable, "-c", devices.COUNT], capture_output=True, text=True, check=True
+    )
+    assert int(counted.stdout) >= 0

@@ -1,0 +1,107 @@
+"""The pulse: steps counted inside a worker, told through a pipe, heard by its supervisor."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pipeline import pulse as process
+from pipeline.pulse import Pulse as Steps
+from workers import pulse
+from workers.pulse import Listener, Pulse, send
+
+
+def test_the_time_since_the_last_step_grows_until_the_next() -> None:
+    steps = Steps()
+    time.sleep(0.05)
+    assert steps.since() >= 0.05
+    steps.beat()
+    assert steps.since() < 0.05
+
+
+def test_what_may_take_its_time_is_no_standstill() -> None:
+    steps = Steps()
+    with steps.patient():
+        with steps.patient():
+            time.sleep(0.05)
+        assert steps.since() == 0
+    assert steps.since() < 0.05, "the end of it is a step"
+    time.sleep(0.05)
+    assert steps.since() >= 0.05
+
+
+def test_every_batched_call_is_a_step() -> None:
+    from pipeline.batching import Batcher
+
+    batcher = Batcher[int, int]("test", lambda items: list(items), limit=1)
+    time.sleep(0.05)
+    assert process.since() >= 0.05
+    batcher(1)
+    assert process.since() < 0.05
+    batcher.close()
+
+
+@pytest.mark.parametrize("said", [Pulse(), Pulse(3, 1.25), Pulse(0, 0.5, "CUDA error: it broke")])
+def test_a_line_says_what_the_pulse_was(said: Pulse) -> None:
+    assert Pulse.read(said.line().removesuffix(b"\n")) == said
+
+
+def test_a_complaint_is_one_line_that_is_written_whole() -> None:
+    line = Pulse(complaint="it broke\nbadly " + "é" * 1000).line()
+    assert line.count(b"\n") == 1
+    assert line.startswith(b"0 0.00 it broke badly ")
+    assert len(line) < 512
+    assert Pulse.read(line[:-1]).in_flight == 0
+
+
+def test_the_listener_hears_the_latest_line_and_measures_silence() -> None:
+    reader, writer = os.pipe()
+    listener = Listener(reader)
+    time.sleep(0.05)
+    assert listener.listen() >= 0.05
+    os.write(writer, Pulse(1).line() + b"no pulse at all\n" + Pulse(2, 7).line()[:3])
+    assert listener.listen() < 0.05
+    assert listener.latest == Pulse(1)
+    os.write(writer, Pulse(2, 7).line()[3:])
+    listener.listen()
+    assert listener.latest == Pulse(2, 7)
+    os.close(writer)
+    listener.listen()
+    listener.close()
+
+
+def test_a_sender_notices_that_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "INTERVAL", 0.01)
+    reader, writer = os.pipe()
+    orphaned = threading.Event()
+    threading.Thread(target=send, args=(writer, Pulse, orphaned.set), daemon=True).start()
+    assert os.read(reader, 100).startswith(b"0 0.00")
+    assert not orphaned.is_set()
+    os.close(reader)
+    assert orphaned.wait(5)
+    os.close(writer)
+
+
+STUCK = """
+import ctypes, os, sys, time
+from pipeline.settings import load_settings
+from workers.lifeline import Lifeline
+Lifeline(load_settings(hang_seconds=0.5, grace_seconds=0.5), int(sys.argv[1])).start()
+time.sleep(0.5)
+ctypes.PyDLL(None).sleep(60)  # unlike CDLL, holds the interpreter's lock
+"""
+
+
+def test_an_orphan_stuck_in_one_call_ends_by_itself_and_shows_where() -> None:
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, str(writer)], pass_fds=[writer], stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    _, complaint = process.communicate(timeout=30)
+    os.close(reader)
+    assert process.returncode == 1
+    assert b'File "<string>", line 7' in complaint

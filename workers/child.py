@@ -1,0 +1,89 @@
+"""One worker process as its supervisor sees it."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+import psutil
+import structlog
+
+from workers.exits import describe
+from workers.limits import Limits
+from workers.pulse import Listener
+
+KILL_AFTER = 5.0
+"""Seconds past the grace period."""
+
+log = structlog.get_logger(__name__)
+
+
+class Child:
+    """A running process: asked to leave, or killed, when it breaks a limit.
+
+    It gets the number of the pipe for its pulse as its last argument, its device in the
+    environment, and a session of its own: a terminal's Ctrl-C reaches the supervisor alone.
+    """
+
+    def __init__(self, command: Sequence[str], device: str, limits: Limits) -> None:
+        receiver, sender = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(sender)],
+                env=os.environ | {"PRESSRUN_DEVICE": device},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(sender,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(sender)
+        self.born = time.monotonic()
+        self._listener, self._limits = Listener(receiver), limits
+        self._overdue: float | None = None
+        self._killed = False
+        self._log = log.bind(device=device, pid=self._process.pid)
+        self._log.info("worker started")
+
+    def look(self) -> int | None:
+        """Hold the process to its limits; its exit status once it has ended."""
+        code = self._process.poll()
+        silence = self._listener.listen()
+        if code is not None:
+            self._listener.close()
+            self._log.warning("worker ended", reason=self._reason(code))
+        elif self._overdue is not None:
+            if time.monotonic() > self._overdue:
+                self.kill("it was told to leave and has not")
+        elif hang := self._limits.hang_of(self._listener.latest, silence):
+            self.kill(hang)
+        elif growth := self._limits.growth_of(self._memory()):
+            self._log.warning("worker told to leave", reason=growth)
+            self.leave()
+        return code
+
+    def leave(self) -> None:
+        """Have it finish or hand back its jobs and end; it is killed when it takes too long."""
+        if self._overdue is None:
+            self._overdue = time.monotonic() + self._limits.grace + KILL_AFTER
+            self._process.terminate()
+
+    def kill(self, reason: str) -> None:
+        """End it at once, and what it has started."""
+        if not self._killed:
+            self._killed = True
+            self._log.error("worker killed", reason=reason)
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _reason(self, code: int) -> str:
+        complaint = self._listener.latest.complaint
+        return f"{describe(code)}: {complaint}" if complaint else describe(code)
+
+    def _memory(self) -> int:
+        """Bytes resident, of which nothing is wanted where there is no bound."""
+        if not self._limits.memory:
+            return 0
+        try:
+            return int(psutil.Process(self._process.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
