@@ -14,8 +14,15 @@ from botocore.exceptions import (
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
+    ResponseStreamingError,
 )
-from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    retry,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from pipeline.errors import StoreError, Unconditional
 from pipeline.ports import Blob
@@ -160,13 +167,17 @@ class S3Store:
 
     # the SDK retries a request, but not a body that breaks off
     @retry(
-        retry=retry_if_exception(lambda error: isinstance(error, _BROKEN_BODY)),
+        retry=retry_if_exception_type(ResponseStreamingError),
         wait=wait_random_exponential(multiplier=0.1, max=2),
         stop=stop_after_attempt(3),
         reraise=True,
     )
     def _get(self, name: str) -> bytes:
-        return self._client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
+        body = self._client.get_object(Bucket=self._bucket, Key=name)["Body"]
+        try:
+            return body.read()
+        except _BROKEN_BODY as error:
+            raise ResponseStreamingError(error=type(error).__name__) from None
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
         pages = self._client.get_paginator("list_objects_v2").paginate(

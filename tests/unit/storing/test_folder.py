@@ -2,13 +2,16 @@
 
 import errno
 import os
+import time
+import uuid
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, StoreFull, Unconditional
 from pipeline.storing.folder import FolderStore
+from pipeline.storing.probe import honours_conditions
 
 
 def test_a_write_that_fails_leaves_the_old_blob_and_nothing_else(
@@ -21,7 +24,7 @@ def test_a_write_that_fails_leaves_the_old_blob_and_nothing_else(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match="No space left"):
+    with pytest.raises(StoreFull, match="No space left"):
         store.put("a/key", b"new", content_type="x")
     assert store.get("a/key") == b"old"
     assert os.listdir(tmp_path / "a") == ["key"]  # noqa: PTH208 - names with dots too
@@ -84,6 +87,54 @@ def test_a_file_system_without_hard_links_is_named(
     monkeypatch.setattr(os, "link", refuse)
     store = FolderStore(tmp_path)
     assert store.put("key", b"x", content_type="x")
-    with pytest.raises(StoreError, match="no hard links"):
+    with pytest.raises(Unconditional, match="no hard links"):
         store.put("other", b"x", content_type="x", new=True)
     assert os.listdir(tmp_path) == ["key"]  # noqa: PTH208 - names with dots too
+    assert not honours_conditions(store, "")
+    looking = FolderStore(tmp_path, conditional=False)
+    assert looking.put("other", b"x", content_type="x", new=True)
+    assert not looking.put("other", b"y", content_type="x", new=True)
+
+
+def draft(folder: Path, seconds_old: float) -> Path:
+    """What a writer that was killed leaves, and how long ago."""
+    path = folder / f".{uuid.uuid4().hex}"
+    path.write_bytes(b"half")
+    written = time.time() - seconds_old
+    os.utime(path, (written, written))
+    return path
+
+
+def test_a_sweep_removes_old_drafts_and_nothing_else(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put("a/b/key", b"x", content_type="x")
+    (tmp_path / ".hidden").mkdir()
+    kept = [draft(tmp_path / "a" / "b", 5), draft(tmp_path, 500), draft(tmp_path / ".hidden", 500)]
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"")
+    os.utime(tmp_path / "a" / ".DS_Store", (0, 0))
+    gone = [draft(tmp_path / "a" / "b", 500), draft(tmp_path / "a", 500)]
+    assert store.sweep("a/", older=60) == 2
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in kept)
+    assert (tmp_path / "a" / ".DS_Store").exists()
+    assert store.get("a/b/key") == b"x"
+
+
+def test_age_is_that_of_the_file_and_never_below_nothing(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for key, seconds in (("new", -500), ("old", 500)):
+        store.put(key, b"x", content_type="x")
+        os.utime(tmp_path / key, (time.time() - seconds,) * 2)
+    new, old = store.listing("")
+    assert new.age == 0
+    assert 500 <= old.age < 560
+
+
+def test_a_blob_deleted_while_listing_is_left_out(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("a", "b", "c"):
+        store.put(key, b"x", content_type="x")
+    blobs = store.listing("")
+    assert next(blobs).key == "a"
+    store.delete("b")
+    assert [blob.key for blob in blobs] == ["c"]

@@ -1,0 +1,147 @@
+"""A proxy before an S3 server that answers as servers and networks do on bad days."""
+
+import http.client
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+_ERROR = b"<Error><Code>InternalError</Code></Error>"
+_HOP_BY_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
+
+
+class Fault(Enum):
+    """What befalls one request."""
+
+    NONE = auto()
+    REFUSED = auto()  # a 500 in its place
+    DENIED = auto()  # done, and a 500 all the same
+    LOST = auto()  # done, and the connection breaks before the answer
+    SILENT = auto()  # no answer, until the proxy stops
+
+
+@dataclass
+class FaultyS3:
+    """Where the proxy listens, and what it saw. `plan` is asked once for each request."""
+
+    plan: Callable[[str, str], Fault]
+    endpoint: str = ""
+    stopped: threading.Event = field(default_factory=threading.Event)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def one_in(count: int, *faults: Fault) -> Callable[[str, str], Fault]:
+    """A plan: every `count`-th request meets the next of the faults, in turn."""
+    lock, seen = threading.Lock(), 0
+
+    def plan(method: str, path: str) -> Fault:
+        nonlocal seen
+        with lock:
+            seen += 1
+            turn, rest = divmod(seen, count)
+            return Fault.NONE if rest else faults[turn % len(faults)]
+
+    return plan
+
+
+def first(method: str, fault: Fault) -> Callable[[str, str], Fault]:
+    """A plan: the first request with this method meets the fault."""
+    lock, met = threading.Lock(), False
+
+    def plan(found: str, path: str) -> Fault:
+        nonlocal met
+        with lock:
+            if met or found != method:
+                return Fault.NONE
+            met = True
+            return fault
+
+    return plan
+
+
+@contextmanager
+def faulty_s3(upstream: str, plan: Callable[[str, str], Fault]) -> Iterator[FaultyS3]:
+    """Serve what `upstream` serves, except where the plan says otherwise.
+
+    The Host header is passed on as it came, so that signatures hold.
+    """
+    proxy = FaultyS3(plan)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy, urlsplit(upstream).netloc))
+    proxy.endpoint = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.stopped.set()
+        server.shutdown()
+        server.server_close()
+
+
+def _handler(proxy: FaultyS3, upstream: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            fault = proxy.plan(self.command, self.path)
+            proxy.faults.append(fault)
+            match fault:
+                case Fault.REFUSED:
+                    self._answer(500, [], _ERROR)
+                case Fault.SILENT:
+                    proxy.stopped.wait()
+                    self._hang_up()
+                case _:
+                    self._finish(fault, *_forward(self, upstream, body))
+
+        def _finish(
+            self, fault: Fault, status: int, headers: list[tuple[str, str]], body: bytes
+        ) -> None:
+            if fault is Fault.LOST:
+                self._hang_up()
+            elif fault is Fault.DENIED:
+                self._answer(500, [], _ERROR)
+            else:
+                self._answer(status, headers, body)
+
+        def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+            self.send_response_only(status)
+            for name, value in headers:
+                self.send_header(name, value)
+            if not any(name.lower() == "content-length" for name, _ in headers):
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def _hang_up(self) -> None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 - the base class's
+
+        def log_message(self, *arguments: object) -> None:
+            """Quiet."""
+
+    return Handler
+
+
+def _forward(
+    handler: BaseHTTPRequestHandler, upstream: str, body: bytes
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    connection = http.client.HTTPConnection(upstream, timeout=60)
+    try:
+        headers = dict(_end_to_end(handler.headers.items()))
+        connection.request(handler.command, handler.path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, list(_end_to_end(answer.getheaders())), answer.read()
+    finally:
+        connection.close()
+
+
+def _end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    return ((name, value) for name, value in headers if name.lower() not in _HOP_BY_HOP)
