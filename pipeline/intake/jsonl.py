@@ -6,84 +6,89 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.errors import JobFileError
+from pipeline.intake.columns import Columns, Warn, WrongColumn
 from pipeline.intake.rows import Lines, RawRow, RowTooLong, Value
-from pipeline.intake.values import is_column, shown, unknown_column
+from pipeline.intake.values import shown
 
-_BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
+_BOM = b"\xef\xbb\xbf"
 
 
-def read(path: Path) -> Iterator[RawRow]:
+class _BadLine(Exception):
+    """A line is no row; the message is the reason."""
+
+
+def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     """The rows of a JSONL file by line; blank lines are left out.
 
-    The first row stands for a header: an unknown column there raises JobFileError, because every
-    row has it then. Further down it is a problem of its own row.
+    The first row stands for a header: wrong columns there raise JobFileError, because every row
+    has them then. Further down they are a problem of their own row.
     """
+    columns, first = Columns(warn), True
     with path.open("rb") as file:
-        lines, first = Lines(file), True
+        lines = Lines(file)
         while True:
             lines.begin_row()
             try:
-                row = _row(lines.first, next(lines).decode("utf-8"))
+                line = next(lines)
             except StopIteration:
                 return
             except RowTooLong as error:
-                row = RawRow(lines.first, problem=str(error))
-            except UnicodeDecodeError:
-                row = RawRow(lines.first, problem="the line is not valid UTF-8")
-            if row is None:
+                yield RawRow(lines.first, problem=str(error))
                 continue
-            if first and row.column and not is_column(row.column):
-                raise JobFileError(f"Line {row.line}: {row.problem}")
+            if lines.first == 1:
+                line = line.removeprefix(_BOM)
+            if not line.strip(b" \t\r\n"):
+                continue
+            yield _row(lines.first, line, columns, header=first)
             first = False
-            yield row
 
 
-def _row(number: int, line: str) -> RawRow | None:
-    """The line's row; none where the line is blank."""
-    if number == 1:
-        line = line.removeprefix(_BOM)
-    if not line.strip(" \t\r\n"):
-        return None
+def _row(number: int, line: bytes, columns: Columns, header: bool) -> RawRow:
     try:
-        content = json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_twins)
-    except RecursionError:
-        return RawRow(number, problem="the line is nested too deep")
+        return _flatten(number, _parsed(line), columns)
+    except WrongColumn as error:
+        if header:
+            raise JobFileError(f"Line {number}: {error}") from error
+        return RawRow(number, column=error.column, problem=str(error))
+    except _BadLine as error:
+        return RawRow(number, problem=str(error))
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The line's object. Raises _BadLine."""
+    try:
+        content = json.loads(
+            line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_twins
+        )
+    except UnicodeDecodeError as error:
+        raise _BadLine("the line is not valid UTF-8") from error
+    except RecursionError as error:
+        raise _BadLine("the line is nested too deep") from error
     except ValueError as error:
-        return RawRow(number, problem=f"not JSON: {error}")
+        raise _BadLine(f"not JSON: {error}") from error
     if not isinstance(content, dict):
-        return RawRow(number, problem="the line is not a JSON object")
-    return _flatten(number, content)
+        raise _BadLine("the line is not a JSON object")
+    return content
 
 
-def _flatten(number: int, content: dict[str, Any]) -> RawRow:
+def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:
     """The object's values by column, `meta` taken apart; the first wrong one is the problem."""
+    meta = content.pop("meta", None)
+    if not isinstance(meta, dict | None):
+        return RawRow(number, column="meta", problem="meta is an object of names and values")
+    entries = content | {f"meta.{name}": value for name, value in (meta or {}).items()}
+    if len(entries) < len(content) + len(meta or {}):
+        raise _BadLine("a name of meta stands twice")
     values, column, problem = dict[str, Value](), "", ""
-    for name, value in _entries(content):
-        reason = _refusal(name, value)
-        if reason and not problem:
-            column, problem = name, reason
-        elif not reason and value is not None:
+    for name, value in zip(columns.keep(number, tuple(entries)), entries.values(), strict=True):
+        if not name or value is None:
+            continue
+        if not isinstance(value, bool | dict | list):
             values[name] = value
+        elif not problem:
+            column = name
+            problem = f"{shown(json.dumps(value))} is neither text nor a number"
     return RawRow(number, values, column, problem)
-
-
-def _entries(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if name == "meta" and isinstance(value, dict):
-            yield from ((f"meta.{inner}", entry) for inner, entry in value.items())
-        else:
-            yield name, value
-
-
-def _refusal(name: str, value: object) -> str:
-    """Why a value cannot stand in a row; empty where it can."""
-    if name == "meta":
-        return "meta is an object of names and values"
-    if not is_column(name):
-        return unknown_column(name)
-    if isinstance(value, bool | dict | list):
-        return f"{shown(json.dumps(value))} is neither text nor a number"
-    return ""
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -6,28 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import JobFileError
+from pipeline.intake.columns import Columns, Warn, WrongColumn
 from pipeline.intake.rows import RawRow, Value
-from pipeline.intake.values import check_columns
 
 BATCH = 2048
+BATCH_BYTES = 32 * 1024 * 1024
+"""What a batch may take on average; a row group of long fields is read in smaller batches."""
 
 
-def read(path: Path) -> Iterator[RawRow]:
+def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     """The rows of a Parquet file, counted from 1; nulls and NaN are empty.
 
-    Raises JobFileError for columns that are unknown or hold neither text nor numbers, and for a
-    file that is damaged.
+    Raises JobFileError for columns that hold neither text nor numbers, and for a file that is
+    damaged.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            _check_schema(file.schema_arrow)
+            names = _checked(file.schema_arrow, warn)
             number = 0
-            for batch in file.iter_batches(batch_size=BATCH):
-                names = batch.schema.names
-                columns = [_values(column) for column in batch.columns]
+            for batch in _batches(file, names):
+                columns = [_values(batch.column(name)) for name in names]
                 for fields in zip(*columns, strict=True):
                     number += 1
                     pairs = zip(names, fields, strict=True)
@@ -36,11 +37,25 @@ def read(path: Path) -> Iterator[RawRow]:
         raise JobFileError(f"{path} is not a readable Parquet file: {error}") from error
 
 
-def _check_schema(schema: Any) -> None:
-    check_columns(schema.names)
-    for field in schema:
-        if not _is_plain(field.type):
-            raise JobFileError(f"Column {field.name!r} is {field.type}, not text or a number.")
+def _checked(schema: Any, warn: Warn) -> list[str]:
+    """The names of the columns to read."""
+    try:
+        kept = Columns(warn).keep(1, tuple(schema.names))
+    except WrongColumn as error:
+        raise JobFileError(str(error)) from error
+    names = [name for name in kept if name]
+    for name in names:
+        kind = schema.field(name).type
+        if not _is_plain(kind):
+            raise JobFileError(f"Column {name!r} is {kind}, not text or a number.")
+    return names
+
+
+def _batches(file: Any, names: list[str]) -> Iterator[Any]:
+    for group in range(file.num_row_groups):
+        about = file.metadata.row_group(group)
+        size = max(1, min(BATCH, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
+        yield from file.iter_batches(batch_size=size, row_groups=[group], columns=names)
 
 
 def _is_plain(kind: Any) -> bool:

@@ -9,6 +9,9 @@ Value = str | int | float
 ROW_LIMIT = 64 * 1024
 """Bytes that one row of a job file may take."""
 
+ROW_LINES = 256
+"""Lines that one row may span; they are read again where a quote turns out to be left open."""
+
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
@@ -24,10 +27,10 @@ class RawRow:
 
 
 class RowTooLong(Exception):
-    """A row takes more than ROW_LIMIT bytes."""
+    """A row takes more than ROW_LIMIT bytes, or spans more than ROW_LINES lines."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the row is longer than {ROW_LIMIT // 1024} KB")
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"the row is longer than {limit}")
 
 
 class Lines:
@@ -69,8 +72,14 @@ class Lines:
         self._row.append(line)
         self._taken += len(line)
         if self._taken > ROW_LIMIT:
-            raise RowTooLong
+            raise RowTooLong(f"{ROW_LIMIT // 1024} KB")
+        if len(self._row) > ROW_LINES:
+            raise RowTooLong(f"{ROW_LINES} lines")
         return line
+
+    def first_line(self) -> bytes:
+        """The row's first line, as far as it was read."""
+        return self._row[0] if self._row else b""
 
     def _read(self) -> bytes:
         """The file's next line, cut where it is longer than a row may be."""

@@ -2,10 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable
 
-from pipeline.errors import JobFileError
 from pipeline.intake.rows import Value
 
 FIELD_LIMIT = 2048
@@ -20,7 +18,7 @@ _UNSAFE = re.compile(
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d[\d.,'’\s]*[,'’\s][\d.,'’\s]*\d")
-_META = re.compile(r"meta\.[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
 def text(value: Value) -> str:
@@ -64,6 +62,15 @@ def number(value: Value) -> float:
         raise ValueError(f"{str(value)[:20]}… is too large") from None
 
 
+def plain_name(value: Value) -> str:
+    """The name of something kept elsewhere: never a path or an address."""
+    name = text(value)
+    if name and not _PLAIN.fullmatch(name):
+        allowed = "begins with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -"
+        raise ValueError(f"{shown(name)} is no plain name, which {allowed}; no path and no address")
+    return name
+
+
 READERS: dict[str, Callable[[Value], str | int | float]] = {
     "keywords": text,
     "id": text,
@@ -76,7 +83,7 @@ READERS: dict[str, Callable[[Value], str | int | float]] = {
     "steps": whole,
     "guidance": number,
     "seed": whole,
-    "collection": text,
+    "collection": plain_name,
     "k": whole,
     "mode": text,
     "contest": text,
@@ -84,32 +91,6 @@ READERS: dict[str, Callable[[Value], str | int | float]] = {
     "priority": whole,
 }
 """Every column but `meta.*`, with what reads its values."""
-
-
-def is_column(name: str) -> bool:
-    """Whether a job file may have this column."""
-    return name in READERS or _META.fullmatch(name) is not None
-
-
-def unknown_column(name: str) -> str:
-    """The reason why a column is refused, with the likeliest one that was meant."""
-    if name.startswith("meta."):
-        return f"column {shown(name)}: a name after meta. has 1 to 64 of A-Z a-z 0-9 _ . -"
-    likely = get_close_matches(name.strip().lower(), READERS, n=1, cutoff=0.6)
-    hint = f"did you mean {likely[0]!r}?" if likely else f"There are {', '.join(READERS)}."
-    return f"unknown column {shown(name)}; {hint} Columns of your own begin with 'meta.'."
-
-
-def check_columns(names: Sequence[str]) -> None:
-    """Raises JobFileError unless a file can have these columns."""
-    for name in names:
-        if not is_column(name):
-            raise JobFileError(unknown_column(name))
-    twin = next((name for name in names if names.count(name) > 1), None)
-    if twin:
-        raise JobFileError(f"Column {twin!r} stands twice.")
-    if "keywords" not in names:
-        raise JobFileError("There is no column 'keywords', the one column that must be there.")
 
 
 def shown(value: object, limit: int = 60) -> str:

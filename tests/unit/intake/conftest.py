@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.intake.reader import Overrides, read_jobs
+from pipeline.intake.reader import Notice, Overrides, read_jobs
 from pipeline.job import BadRow, Job
 from pipeline.settings import Profile
 
@@ -19,13 +19,19 @@ def profile() -> Profile:
 
 
 @pytest.fixture
-def read(tmp_path: Path, profile: Profile) -> Read:
+def told() -> list[Notice]:
+    """What `read` was warned of."""
+    return []
+
+
+@pytest.fixture
+def read(tmp_path: Path, profile: Profile, told: list[Notice]) -> Read:
     """Reads the given content as a job file with the given suffix."""
 
     def read(content: str | bytes, suffix: str = ".csv", **overrides: Any) -> Rows:
         path = tmp_path / f"jobs{suffix}"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return list(read_jobs(path, profile, Overrides(**overrides)))
+        return list(read_jobs(path, profile, Overrides(**overrides), told.append))
 
     return read
 

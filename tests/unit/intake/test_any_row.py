@@ -79,9 +79,10 @@ def test_any_csv(tmp_path_factory, rows) -> None:
 @hurried
 @given(st.lists(st.dictionaries(st.sampled_from(COLUMNS), ANY_VALUE | st.none()), max_size=6))
 def test_any_jsonl(tmp_path_factory, rows) -> None:
-    content = "\n".join(map(json.dumps, rows)).encode()
+    # the first row stands for a header
+    content = "\n".join(map(json.dumps, [{"keywords": "a"}, *rows])).encode()
     made = from_file(tmp_path_factory.mktemp("any"), "jobs.jsonl", content)
-    assert [row.row for row in made] == list(range(1, len(rows) + 1))
+    assert [row.row for row in made] == list(range(1, len(rows) + 2))
 
 
 @hurried

@@ -70,6 +70,21 @@ def test_a_quote_left_open_costs_its_own_row_alone(read) -> None:
     assert [row.keywords for row in rows[1:]] == ["blue star", "green ring"]
 
 
+def test_a_row_of_many_lines_is_read_again_no_further_than_a_bound(read) -> None:
+    # each line closes the quote before it and opens its own
+    rows = read("keywords,style\n" + 'a","\n' * 1_000)
+    assert len(rows) == 1_000
+    assert "longer than 256 lines" in rows[0].reason
+
+
+@pytest.mark.parametrize("before", ["red circle,", '"red circle","', "red,"])
+def test_a_field_that_is_much_too_long_is_named(read, before: str) -> None:
+    bad, good = read(f"keywords,style\n{before}{'x' * 10_000_000}\nblue star,\n")
+    assert isinstance(bad, BadRow)
+    assert (bad.row, bad.column, bad.reason) == (2, "style", "the row is longer than 64 KB")
+    assert (good.row, good.keywords) == (3, "blue star")
+
+
 def test_a_quote_left_open_in_a_long_file(read) -> None:
     rows = read('keywords\n"red circle\n' + "blue star\n" * 8_000)
     assert [row.row for row in rows] == list(range(2, 8_003))
@@ -83,6 +98,7 @@ def test_a_quote_left_open_in_a_long_file(read) -> None:
         ('"red" circle,', "closing double quote"),
         ("red\rcircle,", "carriage return"),
         ("x" * (ROW_LIMIT + 1), "longer than 64 KB"),
+        ("x" * 10_000_000, "longer than 64 KB"),
         (",large", "keywords is empty"),
         (",", "keywords is empty"),
     ],
@@ -109,9 +125,12 @@ def test_a_bad_line_of_a_csv(read, line: str, reason: str) -> None:
         ('{"keywords": ["red"]}', "neither text nor a number"),
         ('{"keywords": "a", "meta": {"b": {"c": 1}}}', "neither text nor a number"),
         ('{"keywords": "a", "meta": "b"}', "meta is an object"),
-        ('{"keywords": "a", "stlye": "b"}', "did you mean 'style'?"),
-        ('{"style": "large"}', "keywords is empty"),
-        ("{}", "keywords is empty"),
+        ('{"keywords": "a", "meta": {"b c": "d"}}', "a name after meta."),
+        ('{"keywords": "a", "meta": {"b": 1}, "meta.b": 2}', "stands twice"),
+        ('{"keyword": "a"}', "did you mean 'keywords'?"),
+        ('{"style": "large"}', "no column 'keywords'"),
+        ("{}", "no column 'keywords'"),
+        ('{"keywords": null}', "keywords is empty"),
         ('{"keywords": "\\ud800"}', "not valid UTF-8"),
         ('{"keywords": %s}' % ("9" * 5000), "not JSON"),
     ],
@@ -144,9 +163,8 @@ def test_meta_as_an_object(read) -> None:
     ("header", "reason"),
     [
         ("keyword", "did you mean 'keywords'?"),
-        ("keywords,Styles", "did you mean 'style'?"),
-        ("keywords,zzz", "unknown column 'zzz'"),
-        ("keywords,", "unknown column ''"),
+        ("style,keyword", "did you mean 'keywords'?"),
+        ("keywords,meta", "after meta."),
         ("keywords,meta.a b", "after meta."),
         ("id,style", "no column 'keywords'"),
         ("keywords,style,style", "stands twice"),
@@ -160,14 +178,43 @@ def test_a_header_that_is_not_understood(read, header: str, reason: str) -> None
         read(f"{header}\nred circle\n")
 
 
-def test_an_unknown_column_in_the_first_object(read) -> None:
-    with pytest.raises(JobFileError, match="did you mean 'keywords'"):
-        read('{"keyword": "red circle"}\n', ".jsonl")
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [
+        ('{"keyword": "red circle"}', "Line 1: unknown column 'keyword'.*did you mean 'keywords'"),
+        ('{"style": "large"}', "Line 1: there is no column 'keywords'"),
+        ('{"keywords": "a", "meta": {"b c": 1}}', "Line 1: .* after meta."),
+    ],
+)
+def test_the_first_object_stands_for_a_header(read, first: str, reason: str) -> None:
+    with pytest.raises(JobFileError, match=reason):
+        read(f"{first}\n", ".jsonl")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(
+    ("suffix", "text"), [(".csv", "keywords\nred\n"), (".jsonl", '{"keywords": "red"}')]
+)
+def test_a_file_in_another_encoding(read, suffix: str, text: str, encoding: str) -> None:
+    with pytest.raises(JobFileError, match="not UTF-8"):
+        read(text.encode(encoding), suffix)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_spreadsheet_under_a_texts_name(read, suffix: str) -> None:
+    with pytest.raises(JobFileError, match="not UTF-8 text"):
+        read(b"PK\x03\x04\x14keywords\nred\n", suffix)
 
 
 def test_a_header_that_is_not_utf8(read) -> None:
-    with pytest.raises(JobFileError, match="UTF-8"):
-        read("keywords\nred circle\n".encode("utf-16"))
+    with pytest.raises(JobFileError, match="Line 1 is not UTF-8"):
+        read("keywords,größe\nred circle,1\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_an_empty_file(read, suffix: str) -> None:
+    with pytest.raises(JobFileError, match="is empty"):
+        read("", suffix)
 
 
 @pytest.mark.parametrize("name", ["jobs.xlsx", "jobs", "missing.csv"])
