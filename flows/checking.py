@@ -1,47 +1,96 @@
-"""The dry run: validation, plan and estimate, without a model in memory."""
+"""The dry run: validation and plan, without a model in memory."""
 
+import sqlite3
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pipeline.assemble import check_models, open_store
-from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import BadRow
+from pipeline.errors import JobFileError
+from pipeline.intake.reader import Notice, Overrides, read_jobs
+from pipeline.job import BadRow, Job
 from pipeline.settings import Settings
 
 PROBLEMS_SHOWN = 20
+COLLECTIONS_SHOWN = 100
 
 
 def check_jobs(path: Path, overrides: Overrides, settings: Settings) -> dict[str, Any]:
     """Validate every row and every model; answers what a run would do.
 
     Raises JobFileError and ModelError. Bad rows are listed up to a bound, and counted in full.
+    Memory is constant, whatever the file's size.
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
     open_store(settings)
-    tally = Counter[str]()
-    collections = set[str]()
-    problems, seen = list[dict[str, Any]](), set[str]()
-    for row in read_jobs(path, profile, overrides):
-        tally["rows"] += 1
-        if isinstance(row, BadRow):
-            tally["invalid"] += 1
-            if len(problems) < PROBLEMS_SHOWN:
-                problems.append({"line": row.row, "column": row.column, "reason": row.reason})
-        elif row.id in seen:
-            tally["duplicates"] += 1
-        else:
-            seen.add(row.id)
-            collections.add(row.collection)
-            tally["jobs"] += 1
-            tally["candidates"] += row.candidates
-            tally["steps"] += row.candidates * row.steps
+    plan, warnings = _Plan(), list[Notice]()
+    for row in read_jobs(path, profile, overrides, warnings.append):
+        plan.count(row)
+    if not plan.tally["rows"]:
+        raise JobFileError(f"{path} holds no rows.")
     return {
         "profile": profile.name,
-        **{name: tally[name] for name in ("rows", "jobs", "duplicates", "invalid")},
-        "candidates_at_most": tally["candidates"],
-        "denoising_steps_at_most": tally["steps"],
-        "collections": sorted(filter(None, collections)),
-        "problems": problems,
+        **plan.report(),
+        "warnings": [asdict(warning) for warning in warnings],
+        "problems": plan.problems,
     }
+
+
+class _Plan:
+    """What a run would do, counted row by row."""
+
+    def __init__(self) -> None:
+        self.tally = Counter[str]()
+        self.problems = list[dict[str, Any]]()
+        self._collections = set[str]()
+        self._seen = _Seen()
+
+    def count(self, row: Job | BadRow) -> None:
+        self.tally["rows"] += 1
+        if isinstance(row, BadRow):
+            self.tally["invalid"] += 1
+            if len(self.problems) < PROBLEMS_SHOWN:
+                problem = {"line": row.row, "column": row.column, "reason": row.reason}
+                self.problems.append(problem)
+        elif self._seen.add(row.id):
+            self._plan(row)
+        else:
+            self.tally["duplicates"] += 1
+
+    def report(self) -> dict[str, Any]:
+        return {
+            **{name: self.tally[name] for name in ("rows", "jobs", "duplicates", "invalid")},
+            "candidates_at_most": self.tally["candidates"],
+            "denoising_steps_at_most": self.tally["steps"],
+            "collections": sorted(filter(None, self._collections)),
+        }
+
+    def _plan(self, job: Job) -> None:
+        if len(self._collections) < COLLECTIONS_SHOWN:
+            self._collections.add(job.collection)
+        self.tally["jobs"] += 1
+        self.tally["candidates"] += job.candidates
+        self.tally["steps"] += job.candidates * job.steps
+
+
+class _Seen:
+    """The ids met so far, exactly, in constant memory: a table that SQLite keeps in a file of the
+    temporary folder (about 25 MB for a million ids) and drops with its connection.
+    """
+
+    def __init__(self) -> None:
+        # an empty name is a private file; what a crash leaves of it nobody needs
+        self._table = sqlite3.connect("", isolation_level=None)
+        self._table.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
+            "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID; BEGIN"
+        )
+
+    def add(self, job_id: str) -> bool:
+        """Whether the id is new."""
+        found = self._table.execute(
+            "INSERT OR IGNORE INTO seen VALUES (?)", (bytes.fromhex(job_id),)
+        )
+        return found.rowcount == 1

@@ -1,0 +1,59 @@
+"""The dry run's counts are exact, its lists bounded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.checking import PROBLEMS_SHOWN, check_jobs
+from pipeline.errors import JobFileError
+from pipeline.intake.reader import Overrides
+from pipeline.settings import load_settings
+
+
+def checked(folder: Path, content: str) -> dict[str, Any]:
+    """The report on a CSV file of this content."""
+    path = folder / "jobs.csv"
+    path.write_text(content, encoding="utf-8")
+    settings = load_settings(store=str(folder / "store"))
+    return check_jobs(path, Overrides(), settings)
+
+
+def test_equal_rows_are_counted_once_wherever_they_stand(tmp_path: Path) -> None:
+    rows = [f"circle {n % 700},{1 + n % 700 % 3},5\n" for n in range(1_500)]
+    report = checked(tmp_path, "keywords,candidates,steps\n" + "".join(rows))
+    assert (report["rows"], report["jobs"], report["duplicates"]) == (1_500, 700, 800)
+    candidates = sum(1 + n % 3 for n in range(700))
+    assert report["candidates_at_most"] == candidates
+    assert report["denoising_steps_at_most"] == 5 * candidates
+
+
+def test_bad_rows_are_counted_in_full_and_listed_up_to_a_bound(tmp_path: Path) -> None:
+    report = checked(tmp_path, "keywords,steps\n" + "circle,many\n" * 50 + "circle,2\n")
+    assert (report["rows"], report["jobs"], report["invalid"]) == (51, 1, 50)
+    assert len(report["problems"]) == PROBLEMS_SHOWN
+    first = {"line": 2, "column": "steps", "reason": "'many' is not a whole number"}
+    assert report["problems"][0] == first
+
+
+def test_unknown_columns_are_warnings(tmp_path: Path) -> None:
+    report = checked(tmp_path, "keywords,stlye\ncircle,bold\n")
+    (warning,) = report["warnings"]
+    assert (warning["line"], warning["column"]) == (1, "stlye")
+    assert "did you mean 'style'?" in warning["reason"]
+    assert report["jobs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [("", "is empty"), ("\n\n", "keywords"), ("keywords\n\n", "no rows")]
+)
+def test_a_file_without_rows(tmp_path: Path, content: str, reason: str) -> None:
+    with pytest.raises(JobFileError, match=reason):
+        checked(tmp_path, content)
+
+
+def test_collections_are_told_up_to_a_bound(tmp_path: Path) -> None:
+    rows = "".join(f"circle,c{n}\n" for n in range(300))
+    report = checked(tmp_path, f"keywords,collection\n{rows}")
+    assert len(report["collections"]) == 100
+    assert report["jobs"] == 300
