@@ -7,8 +7,8 @@ from typing import Any
 
 from flows.knowledge import require_collection
 from flows.local import environment, quiet_prefect, services
-from flows.opening import run_name
-from flows.publish import status_of
+from flows.opening import asked_for, run_name
+from flows.publish import finished, status_of
 from pipeline.assemble import check_models, open_books
 from pipeline.errors import JobFileError
 from pipeline.intake.reader import Overrides
@@ -29,6 +29,9 @@ def run_batch(
         raise JobFileError(f"There is no file {jobs}.")
     run = run or run_name(jobs)
     _check(run, overrides, settings)
+    books = open_books(settings, run)
+    if summary := finished(books, asked_for(jobs, overrides, settings, books), retry):
+        return summary
     return _work(
         {"run": run, "jobs": jobs.resolve(), "overrides": overrides, "retry": retry}, settings
     )
@@ -36,7 +39,9 @@ def run_batch(
 
 def resume_run(run: str, retry: Collection[Verdict], settings: Settings) -> dict[str, Any]:
     """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
-    open_books(settings, run).spec()
+    books = open_books(settings, run)
+    if summary := finished(books, books.spec(), retry):
+        return summary
     return _work({"run": run, "retry": retry}, settings)
 
 

@@ -16,7 +16,7 @@ from flows import artifacts
 from flows.dispatch import Dispatcher
 from flows.opening import forget, open_run
 from flows.progress import RunProgress
-from flows.publish import publish, published
+from flows.publish import finished, publish
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, Job, RunSpec, Verdict
@@ -49,10 +49,10 @@ def generate(
     queue = Queue.connect(settings.redis_url)
     opening = task(name="open", cache_policy=NO_CACHE)(_open)
     spec = opening(books, jobs, overrides or Overrides(), retry)
-    if summary := published(books, spec):
-        return summary
     queue.reopen(spec.run, spec.edition)
     books.withdraw_cancel()
+    if summary := finished(books, spec, ()):
+        return summary
     with RunProgress(spec.run, spec.rows) as progress:
         window = settings.window // AT_ONCE
         dispatcher = Dispatcher(queue, books, spec.edition, window, progress)

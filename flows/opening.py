@@ -16,12 +16,10 @@ from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 
 
-def open_run(path: Path, overrides: Overrides, settings: Settings, books: RunBooks) -> RunSpec:
-    """Write what is to be done into the books; answers the spec.
+def asked_for(path: Path, overrides: Overrides, settings: Settings, books: RunBooks) -> RunSpec:
+    """The spec of a run with this file, as it stands in the books if that was opened before.
 
-    A run that exists is opened anew with this file: its outcomes stand, and its rows are now this
-    file's. The spec comes last, so that a run never names rows that are not there; a file that was
-    opened before is not read again. Raises ModelError and JobFileError before anything is written.
+    Otherwise its rows are still to be counted. Raises ModelError.
     """
     profile = settings.chosen_profile
     spec = RunSpec(
@@ -37,9 +35,20 @@ def open_run(path: Path, overrides: Overrides, settings: Settings, books: RunBoo
         version=version("pressrun"),
     )
     standing = books.standing_spec()
-    if standing and standing.edition == spec.edition:
-        return standing
-    rows = parts = 0
+    return standing if standing and standing.edition == spec.edition else spec
+
+
+def open_run(path: Path, overrides: Overrides, settings: Settings, books: RunBooks) -> RunSpec:
+    """Write what is to be done into the books; answers the spec.
+
+    A run that exists is opened anew with this file: its outcomes stand, and its rows are now this
+    file's. The spec comes last, so that a run never names rows that are not there; a file that was
+    opened before is not read again. Raises ModelError and JobFileError before anything is written.
+    """
+    spec = asked_for(path, overrides, settings, books)
+    if spec.rows:
+        return spec
+    rows, parts, profile = 0, 0, settings.chosen_profile
     for parts, shard in enumerate(_shards(read_jobs(path, profile, overrides), settings.shard), 1):
         books.write_part(spec.edition, parts, shard)
         books.reject_all(row for row in shard if isinstance(row, BadRow))

@@ -1,5 +1,6 @@
 """Publishes a run: manifest, summary and gallery, all derived from its records."""
 
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -24,13 +25,13 @@ def publish(books: RunBooks, spec: RunSpec, seconds: float) -> dict[str, Any]:
     return summary
 
 
-def published(books: RunBooks, spec: RunSpec) -> dict[str, Any] | None:
-    """The summary of a run of which nothing is left to do; None where something is."""
+def finished(books: RunBooks, spec: RunSpec, retry: Collection[Verdict]) -> dict[str, Any] | None:
+    """The summary of a run of which nothing is left to do, or to do again; else None."""
     summary = books.summary()
-    if summary.get("edition") != spec.edition:
+    if summary.pop("edition", None) != spec.edition or any(summary[v.value] for v in retry):
         return None
     ended = sum(summary[verdict.value] for verdict in Verdict)
-    whole = ended == spec.rows and sum(1 for _ in books.recorded()) >= summary["records"]
+    whole = ended == spec.rows and sum(1 for _ in books.recorded()) >= summary.pop("records")
     return summary if whole else None
 
 
