@@ -10,16 +10,25 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, StoreFull, Unconditional
+from pipeline.ports import Blob
+from pipeline.storing.probe import WRITERS, honours_conditions
 from pipeline.storing.s3 import S3Store
+from pipeline.storing.s3_upload import PART_BYTES, encryption
 
 ACCESS_KEY, SECRET_KEY = "AKIAPRESSRUNTEST", "the-secret-key-of-the-tests"
+
+LISTING = """<ListBucketResult><Contents><Key>key</Key><Size>7</Size>
+<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"""
+UPLOADS = """<ListMultipartUploadsResult><Upload><Key>key</Key><UploadId>id</UploadId>
+<Initiated>2026-01-01T00:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>"""
 
 Answer = tuple[int, str]
 """A status, and the code of an S3 error or the body of a success."""
 
 
 CUT_SHORT = b"[...]"
+DATE = "Thu, 01 Jan 2026 00:01:00 GMT"
 
 
 class S3Script:
@@ -45,12 +54,15 @@ def serving(*answers: Answer) -> Iterator[tuple[str, S3Script]]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             status, body = script.next(self)
-            self.send_response(status)
+            self.send_response_only(status)
+            self.send_header("Date", DATE)
+            self.send_header("ETag", '"etag"')
             self.send_header("Content-Length", str(len(body) + body.endswith(CUT_SHORT)))
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
-        do_GET = do_PUT = do_DELETE = _answer  # noqa: N815 - names that the base class looks for
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - names that the base class looks for
 
         def log_message(self, *arguments: Any) -> None:
             """Quiet."""
@@ -70,8 +82,8 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
 
 
-def put(store: S3Store, **options: bool) -> bool:
-    return store.put("key", b"data", content_type="text/plain", **options)
+def put(store: S3Store, data: bytes = b"data", *, new: bool = False) -> bool:
+    return store.put("key", data, content_type="text/plain", new=new)
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -176,6 +188,71 @@ def test_tries_again_when_the_answer_breaks_off() -> None:
 def test_an_answer_that_always_breaks_off_is_an_error() -> None:
     with serving((200, "da" + CUT_SHORT.decode())) as (url, _):
         refusal(lambda: S3Store("bucket", "", url, attempts=1).get("key"))
+
+
+def test_a_server_without_conditions_is_told_apart() -> None:
+    with serving((501, "NotImplemented")) as (url, _):
+        store = S3Store("bucket", "", url, attempts=1)
+        with pytest.raises(Unconditional, match="If-None-Match"):
+            put(store, new=True)
+        with pytest.raises(StoreError, match="NotImplemented") as caught:
+            put(store)
+    assert not isinstance(caught.value, Unconditional)
+    with serving(*[(501, "NotImplemented")] * WRITERS, (200, "")) as (url, _):
+        assert not honours_conditions(S3Store("bucket", "", url, attempts=1), "")
+
+
+def test_looks_before_it_writes_where_conditions_do_not_hold() -> None:
+    with serving((404, ""), (200, ""), (200, "")) as (url, script):
+        store = S3Store("bucket", "", url, conditional=False)
+        assert put(store, new=True)
+        assert not put(store, new=True)
+    assert [method for method, _, _ in script.requests] == ["HEAD", "PUT", "HEAD"]
+    assert "If-None-Match" not in script.requests[1][1]
+
+
+def test_a_full_store_is_told_apart() -> None:
+    with serving((507, "InsufficientStorage")) as (url, _), pytest.raises(StoreFull):
+        put(S3Store("bucket", "", url, attempts=1))
+
+
+def test_age_is_by_the_clock_of_the_server() -> None:
+    with serving((200, LISTING)) as (url, _):
+        (blob,) = S3Store("bucket", "", url).listing("")
+    assert blob == Blob("key", bytes=7, age=60)
+
+
+def test_a_sweep_aborts_old_uploads_alone() -> None:
+    with serving((200, UPLOADS), (404, "NoSuchUpload"), (200, UPLOADS)) as (url, script):
+        store = S3Store("bucket", "", url)
+        assert store.sweep("", older=59) == 1
+        assert store.sweep("", older=61) == 0
+    assert [method for method, _, _ in script.requests] == ["GET", "DELETE", "GET"]
+
+
+def test_a_sweep_forgives_a_server_that_cannot_list_uploads() -> None:
+    with serving((501, "NotImplemented")) as (url, _):
+        assert S3Store("bucket", "", url, attempts=1).sweep("", older=0) == 0
+
+
+def test_begins_an_upload_again_that_is_gone() -> None:
+    begun = "<R><UploadId>id</UploadId></R>"
+    answers = [(200, begun), *[(404, "NoSuchUpload")] * 3, (200, begun)]
+    with serving(*answers) as (url, script):
+        assert put(S3Store("bucket", "", url, attempts=1), bytes(PART_BYTES + 1), new=True)
+    assert script.requests[-1][1]["If-None-Match"] == "*"
+
+
+def test_asks_for_encryption() -> None:
+    asked = encryption("aws:kms", "key-id")
+    with serving((200, "")) as (url, script):
+        put(S3Store("bucket", "", url, encryption=asked))
+        put(S3Store("bucket", "", url, encryption=encryption("AES256", "")))
+        put(S3Store("bucket", "", url, encryption=encryption("", "")))
+    name = "x-amz-server-side-encryption"
+    sent = [headers for _, headers, _ in script.requests]
+    assert [headers.get(name) for headers in sent] == ["aws:kms", "AES256", None]
+    assert sent[0][f"{name}-aws-kms-key-id"] == "key-id"
 
 
 def test_sends_type_and_checksum_in_plain_headers() -> None:
