@@ -48,14 +48,11 @@ class Runtime:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        on_unhealthy: Callable[[str], None],
-        assembly: Assembly | None = None,
+        self, settings: Settings, on_unhealthy: Callable[[str], None], assembly: Assembly
     ) -> None:
         self.name = f"pressrun-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
         self._on_unhealthy = on_unhealthy
-        self._assembly = assembly or Assembly(settings)
+        self._assembly = assembly
         self._queue = Queue.connect(settings.redis_url)
         self._leases = self._queue.leases()
         self._loading = threading.Lock()

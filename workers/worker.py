@@ -4,8 +4,10 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import NoReturn
 
+from pipeline.assemble import Assembly
 from pipeline.errors import ConfigError
 from pipeline.pulse import beat
 from pipeline.settings import Settings, load_settings
@@ -13,22 +15,22 @@ from workers.exits import Exit
 from workers.lifeline import Lifeline
 
 
-def main(pipe: int) -> NoReturn:
-    """Work until SIGTERM; the pulse goes to the file descriptor `pipe`."""
+def main(pipe: int, assembly: Callable[[Settings], Assembly] = Assembly) -> NoReturn:
+    """Work until SIGTERM with what `assembly` makes; the pulse goes to the descriptor `pipe`."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.set_inheritable(pipe, False)
     try:
         settings = load_settings()
         lifeline = Lifeline(settings, pipe)
         lifeline.start()
-        code = serve(settings, lifeline)
+        code = serve(settings, lifeline, assembly)
     except ConfigError as error:
         logging.critical("%s", error)
         sys.exit(Exit.MISCONFIGURED)
     lifeline.end(code)
 
 
-def serve(settings: Settings, lifeline: Lifeline) -> int:
+def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings], Assembly]) -> int:
     """Work until told to stop, and return the exit code. Raises ConfigError, Unavailable.
 
     Threads, because their calls meet in the batchers that keep the device full.
@@ -41,7 +43,7 @@ def serve(settings: Settings, lifeline: Lifeline) -> int:
     from workers.tasks import register
 
     app = make_app(settings.redis_url)
-    lifeline.runtime = runtime = Runtime(settings, lifeline.fall_ill)
+    lifeline.runtime = runtime = Runtime(settings, lifeline.fall_ill, assembly(settings))
     register(app, runtime)
     signals.worker_shutting_down.connect(lifeline.start_clock, weak=False)
     signals.task_postrun.connect(_job_ended, weak=False)

@@ -1,0 +1,82 @@
+"""A worker whose models cost nothing, to measure and to break the machinery around them.
+
+`python -m benchmarks.stand_in FD` is what a supervisor starts in place of the real worker. Queue,
+leases, books and store are the real ones; a picture is one flat colour, made after
+PRESSRUN_STAND_IN_SECONDS, which is 0 unless set.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.assemble import Assembly
+from pipeline.guarding.terms import TermGuard
+from pipeline.job import Context, Job, Order, Picture, RunSpec, Score
+from pipeline.ports import Stages
+from pipeline.pulse import beat
+from pipeline.settings import Profile, WriterProfile
+from pipeline.writing.template import TemplateWriter
+from workers.worker import main
+
+SECONDS = float(os.environ.get("PRESSRUN_STAND_IN_SECONDS", "0"))
+COMMAND = (sys.executable, "-m", "benchmarks.stand_in")
+
+
+class Nothing:
+    """The Retriever port without a knowledge base."""
+
+    def retrieve(self, job: Job) -> Context:  # noqa: ARG002 - there is nothing to find
+        """No passages."""
+        return Context()
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The Renderer port: a flat colour that the seed decides."""
+
+    seconds: float
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        """A picture for each seed, after the wait."""
+        if self.seconds:
+            time.sleep(self.seconds)
+        beat()
+        shape = (order.height, order.width, 3)
+        return [np.full(shape, seed % 256 / 255, np.float32) for seed in order.seeds]
+
+
+class Fair:
+    """The Scorer port: every picture is good."""
+
+    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:  # noqa: ARG002
+        """Full marks."""
+        return [Score(raw=1.0, calibrated=1.0) for _ in pictures]
+
+
+class StandIns(Assembly):
+    """Real books, and stages that cost nothing."""
+
+    def load(self, profile: Profile) -> None:
+        """There is nothing to load."""
+
+    def stages(self, spec: RunSpec) -> Stages:
+        """The stages of any run."""
+        return Stages(
+            guard=TermGuard(()),
+            retriever=Nothing(),
+            writer=TemplateWriter(WriterProfile(kind="template")),
+            renderer=Flat(SECONDS),
+            scorer=Fair(),
+            books=self.books(spec.run),
+            run=spec.run,
+            judge_against="prompt",
+            models=spec.models,
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), StandIns)
