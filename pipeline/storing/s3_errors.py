@@ -21,7 +21,7 @@ MISSING = frozenset({"NoSuchKey", "404"})
 _FULL = frozenset({"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "507"})
 _HINTS = {
     "NoSuchBucket": "there is no such bucket; create it or correct PRESSRUN_STORE",
-    "AccessDenied": "access denied; give these credentials list, get, put and delete",
+    "AccessDenied": "access denied; docs/settings.md lists what these credentials must be allowed",
     "InvalidAccessKeyId": f"the server does not know this access key; {CREDENTIALS}",
     "SignatureDoesNotMatch": f"the secret does not fit the access key; {CREDENTIALS}",
     "ExpiredToken": f"the credentials have expired; {CREDENTIALS}",

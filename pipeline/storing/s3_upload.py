@@ -4,7 +4,7 @@ import base64
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -47,8 +47,8 @@ class Upload:
     key: str
     data: bytes
     content_type: str
-    condition: Condition = field(default_factory=Condition)
-    encryption: Encryption = field(default_factory=Encryption)
+    condition: Condition
+    encryption: Encryption
 
     def send(self, client: "S3Client") -> None:
         """Write the object. Raises the SDK's errors, also for a condition that does not hold."""
