@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.errors import JobFileError
 from pipeline.intake.columns import Columns, Warn, WrongColumn
 from pipeline.intake.rows import RawRow, Value
+from pipeline.intake.values import FIELD_LIMIT
 
 BATCH = 2048
 BATCH_BYTES = 32 * 1024 * 1024
@@ -24,8 +25,9 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            names = _checked(file.schema_arrow, warn)
+        names = _checked(parquet.read_schema(path), warn)
+        # a text that stands in many rows is in memory once, however small the file made it
+        with parquet.ParquetFile(path, read_dictionary=names) as file:
             number = 0
             for batch in _batches(file, names):
                 columns = [_values(batch.column(name)) for name in names]
@@ -75,16 +77,26 @@ def _is_plain(kind: Any) -> bool:
 
 
 def _values(column: Any) -> list[Value | None]:
-    """A column's cells; text that is not UTF-8 gets half characters, refused when it is read."""
+    """A column's cells; of equal texts one copy, cut where it is longer than a field may be."""
+    from pyarrow import types
+
+    if not types.is_dictionary(column.type):
+        return _cells(column)
+    used = column.indices.unique().drop_null()
+    cells = dict(zip(used.to_pylist(), _cells(column.dictionary.take(used)), strict=True))
+    return [cells.get(place) for place in column.indices.to_pylist()]
+
+
+def _cells(column: Any) -> list[Value | None]:
+    """Plain cells; text that is not UTF-8 gets half characters, refused when it is read."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     try:
-        return list(column.to_pylist())
+        cells = column.to_pylist()
     except UnicodeDecodeError:
-        cells = column.cast(pa.large_binary()).to_pylist()
-        return [cell and cell.decode("utf-8", errors="surrogateescape") for cell in cells]
+        raw = column.cast(pa.large_binary()).to_pylist()
+        cells = [cell and cell.decode("utf-8", errors="surrogateescape") for cell in raw]
+    return [cell[: FIELD_LIMIT + 1] if isinstance(cell, str) else cell for cell in cells]
 
 
 def _is_empty(value: Value | None) -> bool:

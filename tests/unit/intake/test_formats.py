@@ -257,6 +257,42 @@ def test_parquet_text_that_is_not_utf8(tmp_path: Path, profile: Profile) -> None
     assert isinstance(empty, BadRow)
 
 
+def test_a_small_parquet_file_of_long_texts_takes_little_memory(
+    tmp_path: Path, profile: Profile
+) -> None:
+    path = tmp_path / "jobs.parquet"
+    places = pa.array([0] * 99 + [1], pa.int32())
+    cells = pa.DictionaryArray.from_arrays(places, pa.array(["x" * 10_000_000, "red"]))
+    pq.write_table(pa.table({"keywords": cells}), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 10_000
+    usual, counting = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(counting)
+    try:
+        *bad, good = read_jobs(path, profile, Overrides())
+    finally:
+        pa.set_memory_pool(usual)
+    assert {row.reason for row in bad} == {"the field is longer than 2048 bytes"}
+    assert good.keywords == "red"
+    assert 10_000_000 < counting.max_memory() < 300_000_000
+
+
+def test_parquet_texts_of_any_kind(tmp_path: Path, profile: Profile) -> None:
+    table = pa.table(
+        {
+            "keywords": pa.array(["a", None, "a", "b"], pa.large_string()),
+            "style": pa.array(["x", "y", None, "x"]).dictionary_encode(),
+            "seed": pa.array([1, 2, 3, None]),
+            "meta.a": ["p", "q", "r", "p"],
+        }
+    )
+    pq.write_table(table, tmp_path / "jobs.parquet", row_group_size=3)
+    first, empty, third, last = read_jobs(tmp_path / "jobs.parquet", profile, Overrides())
+    assert (first.keywords, first.style, first.seed, first.meta) == ("a", "x", 1, {"a": "p"})
+    assert isinstance(empty, BadRow)
+    assert (third.keywords, third.style, third.seed) == ("a", "", 3)
+    assert (last.keywords, last.style, last.row, last.meta) == ("b", "x", 4, {"a": "p"})
+
+
 def test_a_damaged_parquet_file(tmp_path: Path, profile: Profile) -> None:
     path = as_parquet(tmp_path / "jobs.parquet", ROWS)
     path.write_bytes(path.read_bytes()[:-50])
