@@ -194,7 +194,13 @@ def worker(
     settings = load_settings()
     if not settings.redis_url:
         raise ConfigError("PRESSRUN_REDIS_URL is not set: a worker needs the run's Redis.")
-    chosen = choose_devices(devices or settings.device)
+    named = "all" if settings.device == "auto" else settings.device
+    chosen = choose_devices(devices or named)
+    if len(chosen) > 1 and not settings.qdrant_url:
+        raise ConfigError(
+            "PRESSRUN_QDRANT_URL is not set: without a Qdrant server only one worker process can "
+            "hold the knowledge base. Set it, or name one device with --devices."
+        )
     raise typer.Exit(supervise(settings, chosen, parent))
 
 

@@ -53,9 +53,13 @@ def private_redis() -> Iterator[str]:
 def private_worker(settings: Settings, log: Path) -> Iterator[None]:
     """Supervised workers of our own, told by their environment what our settings are. They leave
     too when this process ends without stopping them.
+
+    One for each device; only one where Qdrant's local mode lets no second process in.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "flows.cli", "worker", "--parent", str(os.getpid())]
+    if not settings.qdrant_url:
+        command += ["--devices", settings.device]
     with log.open("ab") as output:
         process = _start(command, output, environment(settings))
         try:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from logging import INFO, WARNING
 
 import psutil
 import structlog
@@ -51,7 +52,8 @@ class Child:
         silence = self._listener.listen()
         if code is not None:
             self._listener.close()
-            self._log.warning("worker ended", reason=self._reason(code))
+            asked = self._overdue is not None or self._killed
+            self._log.log(INFO if asked else WARNING, "worker ended", reason=self._reason(code))
         elif self._overdue is not None:
             if time.monotonic() > self._overdue:
                 self.kill("it was told to leave and has not")

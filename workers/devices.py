@@ -14,11 +14,11 @@ COUNT_SECONDS = 300
 def choose_devices(asked: str) -> list[str]:
     """Torch's names of the devices asked for: `all`, `cpu`, or CUDA numbers such as `0,1`.
 
-    `all` is every CUDA device; without one it is a single worker that picks its device itself,
-    Apple's Metal before the processor. Any other torch device is taken as it is named.
+    `all` is every CUDA device; without one it is `auto`, a single worker that picks its device
+    itself, Apple's Metal before the processor. Any other torch device is taken as it is named.
     Raises ConfigError.
     """
-    if asked in ("all", "auto"):
+    if asked == "all":
         return [f"cuda:{number}" for number in range(_cuda_devices())] or ["auto"]
     names = [name.strip() for name in asked.split(",")]
     devices = [f"cuda:{int(name)}" if name.isdecimal() else name for name in names]

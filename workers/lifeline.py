@@ -85,7 +85,11 @@ class Lifeline:
     def _pulse(self) -> Pulse:
         settings = self._settings
         # ends an orphan whose threads are all stuck behind one call, which no thread of ours could
-        faulthandler.dump_traceback_later(settings.hang_seconds + settings.grace_seconds, exit=True)
+        faulthandler.dump_traceback_later(
+            settings.hang_seconds + settings.grace_seconds,
+            exit=True,
+            file=sys.__stderr__ or 2,  # Celery puts a proxy in its place
+        )
         in_flight = self.runtime.in_flight if self.runtime else 0
         if not in_flight:
             beat()

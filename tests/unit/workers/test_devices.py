@@ -13,7 +13,7 @@ from workers.devices import choose_devices
 @pytest.mark.parametrize(
     ("asked", "chosen"),
     [("cpu", ["cpu"]), ("0,1", ["cuda:0", "cuda:1"]), (" 2 ", ["cuda:2"]), ("mps", ["mps"]),
-     ("cuda:3", ["cuda:3"])],
+     ("cuda:3", ["cuda:3"]), ("auto", ["auto"])],
 )  # fmt: skip
 def test_named_devices_are_taken_as_they_are(asked: str, chosen: list[str]) -> None:
     assert choose_devices(asked) == chosen
