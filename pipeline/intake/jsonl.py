@@ -1,16 +1,18 @@
 """Job files in JSONL: an object in each line."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.errors import JobFileError
-from pipeline.intake.columns import Columns, Warn, WrongColumn
+from pipeline.intake.columns import Columns, Warn, WrongColumn, is_column
 from pipeline.intake.rows import Lines, RawRow, RowTooLong, Value
 from pipeline.intake.values import shown
 
 _BOM = b"\xef\xbb\xbf"
+_NAME_BEFORE = re.compile(r'"([a-zA-Z0-9_.-]+)"\s*:\s*\Z')
 
 
 class _BadLine(Exception):
@@ -33,7 +35,8 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
             except StopIteration:
                 return
             except RowTooLong as error:
-                yield RawRow(lines.first, problem=str(error))
+                column = _broken_off(lines.first_line())
+                yield RawRow(lines.first, column=column, problem=str(error))
                 continue
             if lines.first == 1:
                 line = line.removeprefix(_BOM)
@@ -69,6 +72,19 @@ def _parsed(line: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise _BadLine("the line is not a JSON object")
     return content
+
+
+def _broken_off(line: bytes) -> str:
+    """The column whose text is cut where a row is too long; empty where that cannot be told."""
+    start = line.decode("utf-8", errors="replace")
+    try:
+        json.loads(start)
+    except json.JSONDecodeError as error:
+        found = _NAME_BEFORE.search(start, max(0, error.pos - 100), error.pos)
+        return found[1] if found and is_column(found[1]) else ""
+    except RecursionError:
+        return ""
+    return ""
 
 
 def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:

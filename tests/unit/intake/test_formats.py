@@ -85,6 +85,24 @@ def test_a_field_that_is_much_too_long_is_named(read, before: str) -> None:
     assert (good.row, good.keywords) == (3, "blue star")
 
 
+@pytest.mark.parametrize(
+    ("before", "column"),
+    [
+        ('{"keywords": "', "keywords"),
+        ('{"keywords": "a", "meta.note" :\t"', "meta.note"),
+        ('{"keywords": "a", "stray": "', ""),
+        ('["', ""),
+        ("[" * 60_000, ""),
+    ],
+)
+def test_a_text_that_is_much_too_long_is_named(read, before: str, column: str) -> None:
+    content = f'{{"keywords": "a"}}\n{before}{"x" * 10_000_000}"}}\n{{"keywords": "b"}}\n'
+    first, bad, last = read(content, ".jsonl")
+    assert isinstance(bad, BadRow)
+    assert (bad.row, bad.column, bad.reason) == (2, column, "the row is longer than 64 KB")
+    assert (first.keywords, last.keywords, last.row) == ("a", "b", 3)
+
+
 def test_a_quote_left_open_in_a_long_file(read) -> None:
     rows = read('keywords\n"red circle\n' + "blue star\n" * 8_000)
     assert [row.row for row in rows] == list(range(2, 8_003))
