@@ -12,7 +12,6 @@ import structlog
 from pipeline.assemble import Assembly
 from pipeline.errors import ModelError, PressrunError, RunError, StoreError, StoreFull, Unavailable
 from pipeline.job import BadRow, Job, Outcome, Picture
-from pipeline.models.faults import device_lost
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
@@ -100,7 +99,7 @@ class Runtime:
         except Exception as error:
             log.exception("a job ended in an error", run=message.run, job=message.job)
             reason = f"{type(error).__name__}: {error}"
-            if device_lost(error):
+            if _device_lost(error):
                 self._fall_ill(lease, reason)
             else:
                 self._hand_back(lease, reason, charged=True)
@@ -124,7 +123,7 @@ class Runtime:
         except PressrunError:
             raise
         except Exception as error:
-            if lease.tries < TRIES or device_lost(error):
+            if lease.tries < TRIES or _device_lost(error):
                 raise
             log.exception("a job failed", run=message.run, job=job.id)
             return failed(job, stages, f"{TRIES} tries: {type(error).__name__}: {error}")
@@ -161,3 +160,10 @@ class Runtime:
     def _read_part(self, run: str, edition: str, part: int) -> dict[str, Job]:
         rows = self._assembly.books(run).part(edition, part)
         return {row.id: row for row in rows if not isinstance(row, BadRow)}
+
+
+def _device_lost(error: Exception) -> bool:
+    # torch comes with it, which a process that never met an error need not load
+    from pipeline.models.faults import device_lost
+
+    return device_lost(error)
