@@ -77,7 +77,7 @@ class Lease:
 class Leases:
     """The leases that this process holds, kept alive by a heartbeat thread."""
 
-    def __init__(self, redis: "Redis", seconds: float = LEASE_SECONDS) -> None:
+    def __init__(self, redis: "Redis", seconds: float) -> None:
         self._redis, self._milliseconds = redis, int(seconds * 1000)
         self._acquire = redis.register_script(_ACQUIRE)
         self._keep = redis.register_script(_KEEP)

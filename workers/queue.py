@@ -111,7 +111,7 @@ class Queue:
 
     def leases(self) -> leases.Leases:
         """The leases of a worker that begins now."""
-        return leases.Leases(self._redis)
+        return leases.Leases(self._redis, leases.LEASE_SECONDS)
 
     def leased(self, run: str, jobs: Iterable[str]) -> set[str]:
         """Which of the jobs a worker has in hand. Raises Unavailable."""
