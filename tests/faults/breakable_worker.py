@@ -1,0 +1,119 @@
+"""A stand-in worker that keeps a log and falls at tripwires.
+
+A fork server starts it in no time; `python -m tests.faults.breakable_worker FD` is for a
+supervisor. The folder BREAKABLE_DESK holds the log `done.jsonl`, a line for each execution and for
+each record that was written, and the tripwires: a file `POINT.SIGNAL` sends the first process that
+comes to the point that signal, and is gone with it.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from benchmarks.stand_in import StandIns
+from pipeline.job import Order, Picture, RunSpec
+from pipeline.ports import Stages, Store
+from pipeline.pulse import beat
+from pipeline.settings import Settings
+from workers import app, leases, runtime, tasks  # noqa: F401 - for the fork server to load
+from workers.worker import main
+
+LEASE_SECONDS = 2.0
+
+
+def work(pipe: Connection, env: Mapping[str, str]) -> None:
+    """Be a worker in this environment; the pulse goes to the pipe."""
+    os.environ.update(env)
+    serve(pipe.fileno())
+
+
+def serve(pipe: int) -> NoReturn:
+    """Be a worker whose leases do not outlive it for long."""
+    leases.LEASE_SECONDS = LEASE_SECONDS
+    main(pipe, Breakable)
+
+
+def desk() -> Path:
+    """Where the log and the tripwires are."""
+    return Path(os.environ["BREAKABLE_DESK"])
+
+
+def note(**fields: Any) -> None:
+    """Append a line to the log; short ones are written whole, whoever else writes."""
+    line = json.dumps(fields | {"pid": os.getpid()}) + "\n"
+    log = os.open(desk() / "done.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, line.encode())
+    os.close(log)
+
+
+def pass_by(point: str) -> None:
+    """Fall here if a tripwire hangs."""
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        try:
+            (desk() / f"{point}.{number.name}").unlink()
+        except FileNotFoundError:
+            continue
+        note(fell=point)
+        os.kill(os.getpid(), number)
+
+
+class Shaded:
+    """The Renderer port: a flat colour, a little different in each process, as devices are."""
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        """A picture for each seed; half of the wait is before the tripwire, half after it."""
+        seconds = float(os.environ["PRESSRUN_STAND_IN_SECONDS"])
+        note(rendered=order.prompt)
+        time.sleep(seconds / 2)
+        pass_by("render")
+        time.sleep(seconds / 2)
+        beat()
+        shape = (order.height, order.width, 3)
+        shade = os.getpid() % 200 / 255
+        return [np.full(shape, shade, np.float32) for _ in order.seeds]
+
+
+class Wired:
+    """A store with tripwires after each picture, before each record and after it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
+        """As the store behind it."""
+        if "/records/" in key:
+            pass_by("before_record")
+        written = self._store.put(key, data, content_type=content_type, new=new)
+        if "/records/" in key and written:
+            note(recorded=Path(key).stem, sha256=hashlib.sha256(data).hexdigest())
+        pass_by("after_record" if "/records/" in key else "after_picture")
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class Breakable(StandIns):
+    """Real books behind tripwires, and stages that cost nothing but time."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._store = Wired(self._store)
+
+    def stages(self, spec: RunSpec) -> Stages:
+        """The stages of any run."""
+        return replace(super().stages(spec), renderer=Shaded())
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

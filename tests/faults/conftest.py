@@ -1,0 +1,35 @@
+"""A shop floor for each test, with patience to match."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.floor import Floor
+from tests.faults.redis_server import RedisServer
+
+
+@pytest.fixture(autouse=True)
+def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dispatcher that looks sooner for what was lost."""
+    for name, seconds in {
+        "FIRST_LOOK": 0.5, "LONGEST_LOOK": 1.0, "OVERTAKEN": 0.5, "SILENCE": 2.0,
+        "LONGEST_WAIT": 1.0,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"flows.flights.{name}", seconds)
+    monkeypatch.setattr("flows.dispatch.POLL", 0.2)
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def floor(tmp_path: Path, redis: RedisServer) -> Iterator[Floor]:
+    """An open run without a worker yet."""
+    floor = Floor(tmp_path, redis.url)
+    yield floor
+    floor.close()

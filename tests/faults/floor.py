@@ -1,0 +1,188 @@
+"""The shop floor of one test: an open run, a Redis, breakable workers, and the proof at the end."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from flows.dispatch import Dispatcher
+from flows.opening import open_run
+from flows.reconcile import Report, reconcile
+from pipeline.assemble import open_books
+from pipeline.intake.reader import Overrides
+from pipeline.job import Job, Outcome, RunSpec, Verdict
+from pipeline.settings import Settings, load_settings
+from tests.faults.breakable_worker import work
+from workers.queue import Queue
+
+ROOT = Path(__file__).parents[2]
+WORKER = (sys.executable, "-m", "tests.faults.breakable_worker")
+"""What a supervisor starts; it appends the pulse's pipe."""
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.faults.breakable_worker"])
+LIMIT = 90.0
+IN_HAND = 2
+"""Jobs that a worker executes at a time: what its loss may cost in second executions."""
+
+
+class Silent:
+    """Who is told how the run goes, and does not mind."""
+
+    def count(self, verdict: Verdict) -> None:
+        """Nothing."""
+
+    def pause(self, reason: str) -> None:
+        """Nothing."""
+
+
+class Worker:
+    """A worker process without a supervisor."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self._receiver, sender = FORKS.Pipe(duplex=False)
+        self._process = FORKS.Process(target=work, args=(sender, env))
+        self._process.start()
+        sender.close()
+        self.pid = self._process.pid or 0
+
+    def proceed(self) -> None:
+        """Wake it after a SIGSTOP."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """kill -9, whatever state it is in."""
+        self._process.kill()
+        self._process.join()
+        self._receiver.close()
+
+
+@dataclass
+class Floor:
+    """One run, and everyone who works on it."""
+
+    desk: Path
+    redis_url: str
+    rows: int = 12
+    env: dict[str, str] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        jobs = "".join(f"circle number {number}\n" for number in range(self.rows))
+        (self.desk / "jobs.csv").write_text("keywords\n" + jobs, encoding="utf-8")
+        self.env = {
+            "PRESSRUN_STORE": str(self.desk / "out"),
+            "PRESSRUN_HOME": str(self.desk / "home"),
+            "PRESSRUN_REDIS_URL": self.redis_url,
+            "PRESSRUN_CONCURRENCY": str(IN_HAND),
+            "PRESSRUN_GRACE_SECONDS": "1",
+            "BREAKABLE_DESK": str(self.desk),
+            "PRESSRUN_STAND_IN_SECONDS": "0.2",
+        } | self.env
+        self.books = open_books(self.settings, "run")
+        self.spec: RunSpec = open_run(
+            self.desk / "jobs.csv", Overrides(candidates=1), self.settings, self.books
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """What the run's flow is told."""
+        names = {name: name.lower().removeprefix("pressrun_") for name in self.env}
+        known = {names[k]: v for k, v in self.env.items() if names[k] in Settings.model_fields}
+        return load_settings(**known)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The run's jobs."""
+        rows = self.books.part(self.spec.edition, 1)
+        return [row for row in rows if isinstance(row, Job)]
+
+    def hire(self, **env: str) -> Worker:
+        """One more worker."""
+        self.workers.append(Worker(self.env | env))
+        return self.workers[-1]
+
+    def hang(self, point: str, number: signal.Signals) -> None:
+        """Hang a tripwire for the first worker that comes by."""
+        (self.desk / f"{point}.{number.name}").touch()
+
+    def fallen(self, point: str) -> Worker:
+        """The worker that fell at a point, once one has."""
+        pid = self.wait(lambda: self._noted("fell", point))[0]["pid"]
+        return next(worker for worker in self.workers if worker.pid == pid)
+
+    @contextmanager
+    def dispatching(self, queue: Queue | None = None) -> Iterator["Future[None]"]:
+        """The run is worked on in a thread of ours; at the end it has to end well."""
+        dispatcher = Dispatcher(
+            queue or Queue.connect(self.redis_url), self.books, self.spec.edition, 8, Silent()
+        )
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(dispatcher.work, 1, self.jobs)
+            try:
+                yield future
+                future.result(LIMIT)
+            finally:
+                dispatcher.stop()
+
+    def wait(self, look: Callable[[], Any]) -> Any:
+        """What `look` finds, once it finds something."""
+        deadline = time.monotonic() + LIMIT
+        while not (found := look()):
+            assert time.monotonic() < deadline, "what was waited for never came"
+            time.sleep(0.02)
+        return found
+
+    def records(self) -> list[Outcome]:
+        """The records there are."""
+        return list(self.books.outcomes(self.books.recorded()))
+
+    def executions(self) -> int:
+        """How often a job was rendered."""
+        return sum("rendered" in line for line in self.log())
+
+    def log(self) -> list[dict[str, Any]]:
+        """What the workers noted."""
+        path = self.desk / "done.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def prove(self, most_executions: int) -> Report:
+        """The books balance: a record for each row, none ever written over, no orphan left, and
+        no more executions than the fault excuses. Answers what the reconciler had to mend.
+        """
+        self.close()
+        report = reconcile(self.books, self.spec, read_pictures=True, safe_age=0)
+        assert (report.lost, report.recovered, report.alarms) == (0, 0, [])
+        assert [o.verdict for o in self.records()] == [Verdict.ACCEPTED] * self.rows
+        self._check_winners()
+        pictures = [blob.key for blob in self.books.listing("images/")]
+        images = [outcome.image for outcome in self.records()]
+        assert pictures == sorted(self.books.key(image.path) for image in images if image)
+        assert self.rows <= self.executions() <= most_executions
+        return report
+
+    def close(self) -> None:
+        """End every worker."""
+        while self.workers:
+            self.workers.pop().kill()
+
+    def _check_winners(self) -> None:
+        """Each job was won once at most, and what won is what stands."""
+        won = [(line["recorded"], line["sha256"]) for line in self.log() if "recorded" in line]
+        assert max(Counter(job for job, _ in won).values()) == 1, "a winner was written over"
+        for job, digest in won:
+            assert sha256(self.books.blob(f"records/{job}.json")).hexdigest() == digest
+
+    def _noted(self, kind: str, value: str) -> list[dict[str, Any]]:
+        return [line for line in self.log() if line.get(kind) == value]
