@@ -21,13 +21,18 @@ UNCLEAN = (Exit.MISCONFIGURED, -signal.SIGKILL)
 log = structlog.get_logger(__name__)
 
 
-def supervise(settings: Settings, devices: Sequence[str], parent: int | None = None) -> int:
+def supervise(
+    settings: Settings,
+    devices: Sequence[str],
+    parent: int | None = None,
+    command: Sequence[str] = WORKER,
+) -> int:
     """Work with one process per device until SIGTERM or Ctrl-C, and return an exit code.
 
     The first signal lets the workers finish or hand back their jobs, the second ends them at
     once. With `parent`, a process id, the end of that process counts as a signal.
     """
-    supervisor = Supervisor(devices, Limits.of(settings), parent=parent)
+    supervisor = Supervisor(devices, Limits.of(settings), command=command, parent=parent)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     return supervisor.run()

@@ -62,6 +62,16 @@ def test_a_negative_prompt_tells_where_the_profile_guides(
     assert (np.abs(plain - without).max() > 0) == guides
 
 
+def test_every_denoising_step_is_a_sign_of_life(
+    renderer: DiffusersRenderer, profile_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = list[None]()
+    monkeypatch.setattr("pipeline.rendering.diffusers.beat", lambda: beats.append(None))
+    asked = order(profile_name)
+    renderer.render(asked)
+    assert len(beats) == asked.steps
+
+
 def test_a_size_that_the_family_cannot_render_is_the_jobs_error(
     renderer: DiffusersRenderer, profile_name: str
 ) -> None:

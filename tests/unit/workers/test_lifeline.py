@@ -1,0 +1,95 @@
+"""How a worker process ends, from the inside: a small process with the real lifeline."""
+
+import os
+import subprocess
+import sys
+import time
+
+from workers.exits import Exit
+from workers.pulse import Pulse
+
+PREAMBLE = """
+import os, signal, sys, time
+from pipeline.settings import load_settings
+from workers.lifeline import Lifeline
+
+class Runtime:
+    in_flight = 2
+    def hand_back(self):
+        print("handed back", flush=True)
+
+line = Lifeline(load_settings(grace_seconds=1.0), int(sys.argv[1]))
+line.runtime = Runtime()
+line.start()
+"""
+ENDS_IN_TIME = """
+signal.signal(signal.SIGTERM, lambda *_: line.end(0))
+line.fall_ill("the disk is full")
+time.sleep(20)
+"""
+TAKES_TOO_LONG = """
+signal.signal(signal.SIGTERM, lambda *_: line.start_clock())
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(20)
+"""
+LOST = """
+signal.signal(signal.SIGTERM, lambda *_: print("waited for"))
+line.fall_ill("AcceleratorError: CUDA error: an illegal memory access was encountered")
+"""
+ORPHANED = """
+signal.signal(signal.SIGTERM, lambda *_: line.end(0))
+time.sleep(20)
+"""
+
+
+class Ended:
+    """A process that ran the preamble and some more, after its end."""
+
+    def __init__(self, code: str, *, orphan: bool = False) -> None:
+        reader, writer = os.pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-c", PREAMBLE + code, str(writer)],
+            pass_fds=[writer], stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        os.close(writer)
+        self.first = Pulse.read(os.read(reader, 512).splitlines()[0])
+        start = time.monotonic()
+        lines = [] if orphan else self._rest(reader)
+        os.close(reader)
+        self.said, _ = process.communicate(timeout=30)
+        self.seconds = time.monotonic() - start
+        self.code, self.last = process.returncode, Pulse.read(lines[-1]) if lines else None
+
+    def _rest(self, reader: int) -> list[bytes]:
+        with os.fdopen(os.dup(reader), "rb") as pulse:
+            return pulse.read().splitlines()
+
+
+def test_an_unhealthy_worker_says_why_and_ends_with_its_own_code() -> None:
+    ended = Ended(ENDS_IN_TIME)
+    assert ended.first.in_flight == 2
+    assert ended.code == Exit.UNHEALTHY
+    assert ended.last
+    assert ended.last.complaint == "the disk is full"
+    assert "handed back" not in ended.said
+
+
+def test_what_is_not_finished_in_the_grace_period_is_handed_back() -> None:
+    ended = Ended(TAKES_TOO_LONG)
+    assert ended.code == Exit.HANDED_BACK
+    assert "handed back" in ended.said
+
+
+def test_a_lost_device_ends_the_worker_without_waiting() -> None:
+    ended = Ended(LOST)
+    assert ended.code == Exit.UNHEALTHY
+    assert "handed back" in ended.said
+    assert "waited for" not in ended.said
+    assert ended.last
+    assert "illegal memory access" in ended.last.complaint
+
+
+def test_an_orphan_leaves() -> None:
+    ended = Ended(ORPHANED, orphan=True)
+    assert ended.code == Exit.DONE
+    assert ended.seconds < 10
