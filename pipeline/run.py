@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 
 from pipeline.errors import Blocked, JobError
@@ -130,5 +131,11 @@ def _receipt(
         device_seconds=meter.device,
         attempt=uuid.uuid4().hex,
         created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        version=version("pressrun"),
+        version=_version(),
     )
+
+
+@cache
+def _version() -> str:
+    """Read once: every question parses all that is known of the distribution."""
+    return version("pressrun")

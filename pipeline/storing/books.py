@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, RunError, Unavailable
-from pipeline.job import BadRow, ImageRecord, Job, Outcome, Picture, RunSpec, Verdict
+from pipeline.job import BadRow, ImageRecord, Job, Noun, Outcome, Picture, RunSpec, Verdict
 from pipeline.ports import Blob, Store
 from pipeline.storing import parts
 from pipeline.storing.parameters import parameters
@@ -77,7 +77,7 @@ class RunBooks:
 
     def write_spec(self, spec: RunSpec) -> None:
         """Keep what the run was asked to do."""
-        self.write("run.json", _json(spec.model_dump(mode="json")), _JSON)
+        self.write("run.json", _document(spec), _JSON)
         self.__dict__.pop("_renderer", None)
 
     def spec(self) -> RunSpec:
@@ -179,7 +179,7 @@ class RunBooks:
             confirm()
         mine = outcome.model_copy(update={"image": image})
         key = self.key(_record(outcome.job_id))
-        data = _json(mine.model_dump(mode="json"))
+        data = _document(mine)
         if self.store.put(key, data, content_type=_JSON, new=True):
             return mine
         standing = self.outcome(outcome.job_id)
@@ -247,6 +247,10 @@ class RunBooks:
 
 def _record(job_id: str) -> str:
     return f"records/{job_id}.json"
+
+
+def _document(noun: Noun) -> bytes:
+    return noun.model_dump_json(indent=1).encode() + b"\n"
 
 
 def _json(value: dict[str, Any]) -> bytes:

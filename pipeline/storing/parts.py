@@ -1,6 +1,5 @@
 """Job parts: the rows of one shard as a Parquet file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -46,7 +45,7 @@ def unpack(data: bytes) -> list[Job | BadRow]:
 def _line(row: Job | BadRow) -> dict[str, Any]:
     line: dict[str, Any] = {"row": row.row, "job_id": row.id, "keywords": row.keywords}
     if isinstance(row, Job):
-        return line | {"job": json.dumps(row.model_dump(mode="json"), ensure_ascii=False)}
+        return line | {"job": row.model_dump_json()}
     return line | {"problem_column": row.column, "problem_reason": row.reason}
 
 
