@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import NamedTuple, Self
 
 INTERVAL = 1.0
+BEGINNING = 60.0
+"""Seconds that a process may need for its imports, beyond the usual, before its first line."""
 LONGEST_COMPLAINT = 400
 """Bytes, so that a line is written whole: POSIX promises no more than 512."""
 
@@ -48,10 +50,12 @@ class Listener:
         os.set_blocking(pipe, False)
         self.latest = Pulse()
         self._pipe, self._rest = pipe, b""
-        self._heard = time.monotonic()
+        self._heard = time.monotonic() + BEGINNING
 
     def listen(self) -> float:
-        """Take in what has come; returns the seconds since the last line."""
+        """Take in what has come; returns the seconds since the last line. They are negative while
+        a process that has written none is only beginning.
+        """
         while chunk := self._read():
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             for line in lines:

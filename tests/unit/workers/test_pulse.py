@@ -11,7 +11,7 @@ import pytest
 from pipeline import pulse as process
 from pipeline.pulse import Pulse as Steps
 from workers import pulse
-from workers.pulse import Listener, Pulse, send
+from workers.pulse import BEGINNING, Listener, Pulse, send
 
 
 def test_the_time_since_the_last_step_grows_until_the_next() -> None:
@@ -60,11 +60,12 @@ def test_a_complaint_is_one_line_that_is_written_whole() -> None:
 def test_the_listener_hears_the_latest_line_and_measures_silence() -> None:
     reader, writer = os.pipe()
     listener = Listener(reader)
+    assert -BEGINNING <= listener.listen() < -BEGINNING / 2
+    os.write(writer, Pulse(1).line() + b"no pulse at all\n" + Pulse(2, 7).line()[:3])
+    assert 0 <= listener.listen() < 0.05
+    assert listener.latest == Pulse(1)
     time.sleep(0.05)
     assert listener.listen() >= 0.05
-    os.write(writer, Pulse(1).line() + b"no pulse at all\n" + Pulse(2, 7).line()[:3])
-    assert listener.listen() < 0.05
-    assert listener.latest == Pulse(1)
     os.write(writer, Pulse(2, 7).line()[3:])
     listener.listen()
     assert listener.latest == Pulse(2, 7)

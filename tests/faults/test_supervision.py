@@ -1,0 +1,162 @@
+"""Supervised workers that hang, are told to stop, or lose their supervisor, at work on a run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.floor import IN_HAND, ROOT, WORKER, Floor
+from tests.faults.redis_server import RedisServer
+
+pytestmark = pytest.mark.slow
+
+SUPERVISE = f"""
+from pipeline.settings import load_settings
+from workers.supervisor import supervise
+raise SystemExit(supervise(load_settings(), ["cpu"], command={WORKER!r}))
+"""
+SOON = 30.0
+"""Seconds for what takes a few on a machine that is not busy."""
+
+
+class Supervised:
+    """A supervisor with one breakable worker, and its log."""
+
+    def __init__(self, floor: Floor, **env: str) -> None:
+        self._log = floor.desk / f"supervisor-{time.monotonic_ns()}.log"
+        self._floor = floor
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SUPERVISE],
+                cwd=ROOT, env=os.environ | floor.env | {"NO_COLOR": "1"} | env,
+                stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def wait_for_line(self, event: str, times: int = 1) -> list[str]:
+        """The log's lines about an event, once there are so many."""
+        found: list[str] = self._floor.wait(lambda: self._lines(event, times))
+        return found
+
+    def worker(self) -> int:
+        """The process id of the first worker."""
+        found = re.search(r"pid=(\d+)", self.wait_for_line("worker started")[0])
+        assert found
+        return int(found[1])
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(SOON)
+
+    def _lines(self, event: str, times: int) -> list[str]:
+        plain = re.sub(r"\x1b\[\d*m", "", self._log.read_text(encoding="utf-8"))
+        lines = [line for line in plain.splitlines() if event in line]
+        return lines if len(lines) >= times else []
+
+
+@pytest.fixture
+def crew(floor: Floor) -> Iterator[list[Supervised]]:
+    """Supervisors to end with the test."""
+    crew = list[Supervised]()
+    yield crew
+    for one in crew:
+        one.process.kill()
+        one.process.wait()
+
+
+def is_gone(pid: int) -> bool:
+    """Whether there is no such process any more."""
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_a_frozen_worker_is_killed_and_another_does_its_jobs(
+    floor: Floor, crew: list[Supervised]
+) -> None:
+    floor.hang("render", signal.SIGSTOP)
+    with floor.dispatching():
+        crew.append(Supervised(floor, PRESSRUN_HANG_SECONDS="4"))
+        assert "no sign of life for" in crew[0].wait_for_line("worker killed")[0]
+        crew[0].wait_for_line("worker started", 2)
+    assert crew[0].stop() == 0
+    floor.prove(floor.rows + IN_HAND)
+
+
+def test_a_step_that_never_ends_is_a_hang(floor: Floor, crew: list[Supervised]) -> None:
+    with floor.dispatching():
+        stuck = {"PRESSRUN_HANG_SECONDS": "4", "PRESSRUN_STAND_IN_SECONDS": "600"}
+        crew.append(Supervised(floor, **stuck))
+        killed = crew[0].wait_for_line("worker killed")[0]
+        assert re.search(r"no step for \d+ s, jobs in flight: [12]", killed)
+        crew[0].stop()
+        crew.append(Supervised(floor))
+    assert crew[1].stop() == 0
+    floor.prove(floor.rows + 2 * IN_HAND)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_a_worker_finishes_what_it_has_begun(
+    floor: Floor, crew: list[Supervised], number: signal.Signals
+) -> None:
+    with floor.dispatching():
+        slow = {"PRESSRUN_GRACE_SECONDS": "30", "PRESSRUN_STAND_IN_SECONDS": "2"}
+        crew.append(Supervised(floor, **slow))
+        floor.wait(floor.executions)
+        assert crew[0].stop(number) == 0
+        assert len(floor.records()) == floor.executions() <= IN_HAND
+        assert crew[0].wait_for_line("it was told to stop")
+        crew.append(Supervised(floor))
+    crew[1].stop()
+    floor.prove(floor.rows)
+
+
+def test_what_cannot_be_finished_in_time_is_handed_back_at_once(
+    floor: Floor, crew: list[Supervised], redis: RedisServer
+) -> None:
+    with floor.dispatching():
+        slow = {"PRESSRUN_GRACE_SECONDS": "0.5", "PRESSRUN_STAND_IN_SECONDS": "60"}
+        crew.append(Supervised(floor, **slow))
+        floor.wait(floor.executions)
+        assert redis.client().keys("pressrun:run:lease:*")
+        assert crew[0].stop() == 0
+        assert not redis.client().keys("pressrun:run:lease:*")
+        assert crew[0].wait_for_line("handed back")
+        assert not floor.records()
+        crew.append(Supervised(floor))
+    crew[1].stop()
+    floor.prove(floor.rows + IN_HAND)
+
+
+def test_a_worker_whose_supervisor_is_killed_finishes_its_jobs_and_goes(
+    floor: Floor, crew: list[Supervised]
+) -> None:
+    with floor.dispatching():
+        crew.append(Supervised(floor, PRESSRUN_GRACE_SECONDS="30", PRESSRUN_STAND_IN_SECONDS="2"))
+        floor.wait(floor.executions)
+        worker = crew[0].worker()
+        crew[0].stop(signal.SIGKILL)
+        start = time.monotonic()
+        floor.wait(lambda: is_gone(worker))
+        assert time.monotonic() - start < SOON
+        assert len(floor.records()) == floor.executions() <= IN_HAND
+        crew.append(Supervised(floor))
+    crew[1].stop()
+    floor.prove(floor.rows)
+
+
+def test_a_worker_that_grows_finishes_its_jobs_and_is_replaced(
+    floor: Floor, crew: list[Supervised]
+) -> None:
+    with floor.dispatching():
+        crew.append(Supervised(floor, PRESSRUN_WORKER_MEMORY_MB="20", PRESSRUN_GRACE_SECONDS="30"))
+        crew[0].wait_for_line("its memory has grown to")
+        crew[0].wait_for_line("worker started", 2)
+        crew[0].stop()
+        crew.append(Supervised(floor))
+    crew[1].stop()
+    floor.prove(floor.rows)
