@@ -2,7 +2,8 @@
 
 `python -m benchmarks.stand_in FD` is what a supervisor starts in place of the real worker. Queue,
 leases, books and store are the real ones; a picture is one flat colour, made after
-PRESSRUN_STAND_IN_SECONDS, which is 0 unless set.
+PRESSRUN_STAND_IN_SECONDS, which is 0 unless set. Where PRESSRUN_STAND_IN_TALLY names a file, each
+execution adds a line with its job's seed.
 """
 
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from pipeline.writing.template import TemplateWriter
 from workers.worker import main
 
 SECONDS = float(os.environ.get("PRESSRUN_STAND_IN_SECONDS", "0"))
+TALLY = os.environ.get("PRESSRUN_STAND_IN_TALLY", "")
 COMMAND = (sys.executable, "-m", "benchmarks.stand_in")
 
 
@@ -42,11 +45,19 @@ class Flat:
 
     def render(self, order: Order) -> Sequence[Picture]:
         """A picture for each seed, after the wait."""
+        if TALLY:
+            _count(order.seeds[0])
         if self.seconds:
             time.sleep(self.seconds)
         beat()
         shape = (order.height, order.width, 3)
         return [np.full(shape, seed % 256 / 255, np.float32) for seed in order.seeds]
+
+
+def _count(seed: int) -> None:
+    # unbuffered and appended: a line is whole, whoever is killed when
+    with Path(TALLY).open("ab", buffering=0) as file:
+        file.write(b"%d\n" % seed)
 
 
 class Fair:

@@ -1,0 +1,68 @@
+"""What Celery alone can do here: a task that does nothing, published and consumed as ours are.
+
+`python -m benchmarks.bare` is one worker process of it: the application, the pool and its size
+are those of a Pressrun worker.
+"""
+
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any
+
+from redis import Redis
+
+from benchmarks.fleet import Desk, await_workers, redis, running
+from pipeline.settings import load_settings
+from workers.app import PRIORITIES, QUEUE, TASK, make_app
+from workers.queue import Message, Queue
+
+LOOK = 0.05
+
+
+def main() -> None:
+    """Consume until SIGTERM."""
+    settings = load_settings()
+    app = make_app(settings.redis_url)
+
+    def nothing(**fields: Any) -> None:
+        """The task."""
+
+    app.task(nothing, name=TASK)
+    app.Worker(
+        pool="threads",
+        concurrency=settings.concurrency,
+        queues=[QUEUE],
+        hostname=f"bare-{time.monotonic_ns()}@benchmark",
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+    ).start()
+
+
+def messages_per_second(desk: Desk, count: int, processes: int) -> float:
+    """Publish so many messages over one connection to so many workers; how fast it all goes."""
+    with ExitStack() as stack:
+        stack.enter_context(redis(desk))
+        for _ in range(processes):
+            worker = desk.start(sys.executable, "-m", "benchmarks.bare")
+            stack.enter_context(running(worker))
+        await_workers(desk, processes, worker)
+        begun = time.monotonic()
+        Queue.connect(desk.url).publish(
+            Message("bare", "0" * 24, 1 + number // 250, f"{number:024x}")
+            for number in range(count)
+        )
+        _await_nothing(Redis.from_url(desk.url))
+        return count / (time.monotonic() - begun)
+
+
+def _await_nothing(client: "Redis") -> None:
+    """Wait until no message is queued or in hand."""
+    # kombu's keys: a list for each priority but 0, and what was taken and not acknowledged yet
+    lists = [f"{QUEUE}\x06\x16{priority}" for priority in range(1, PRIORITIES)]
+    while client.exists("unacked", QUEUE, *lists):
+        time.sleep(LOOK)
+
+
+if __name__ == "__main__":
+    main()

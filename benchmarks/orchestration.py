@@ -1,0 +1,172 @@
+"""What the machinery around the models can do: jobs per second, memory, and a second submission.
+
+A batch of jobs whose pictures cost nothing goes through the command line, Redis, supervised
+workers and a store on disk, with every promise kept. Beside it, in the same run, half before and
+half after, stands a bare Celery task that does nothing, published and consumed the same way.
+`jobs_per_s` counts from the first record to the last; opening and publishing are reported beside
+it. Memory is resident memory: `growth` is the median of the last tenth of its readings over that
+of the first tenth, less one, from the first record to the end of the process.
+"""
+
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import psutil
+from redis import Redis
+
+from benchmarks import bare, fleet
+from benchmarks.common import arguments, show
+from benchmarks.fleet import Desk, Process
+from benchmarks.intake import Memory
+
+WORKERS = 4
+RUN = "orchestration"
+RECORDS = Path("out", "runs", RUN, "records")
+PAUSE = 0.25
+SETTINGS = {
+    # for jobs of milliseconds: a queue that never runs dry, and a second of work for a shard
+    "PRESSRUN_WINDOW": "2048",
+    "PRESSRUN_SHARD": "1000",
+    # a picture a thread waits for the disk most of the time
+    "PRESSRUN_CONCURRENCY": "16",
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pressrun-") as folder:
+        figures = measure(given.rows, Path(folder))
+    show("Orchestration", figures)
+    if given.json:
+        print(json.dumps(figures))
+
+
+def measure(rows: int, folder: Path) -> dict[str, Any]:
+    """Run so many jobs, and a bare task as often; answers rates, memory and times."""
+    beside, desk = (Desk(folder / name, SETTINGS) for name in ("bare", "run"))
+    for one in (beside, desk):
+        one.folder.mkdir()
+    write_jobs(desk.folder / "jobs.csv", rows)
+    rates = [bare.messages_per_second(beside, rows // 2, WORKERS)]
+    with fleet.redis(desk), fleet.workers(desk, WORKERS) as supervisor:
+        figures = _run(desk, rows, supervisor)
+    rates.append(bare.messages_per_second(beside, rows // 2, WORKERS))
+    return {
+        **figures,
+        "bare_tasks_per_s": mean(rates),
+        "ratio_to_bare": figures["jobs_per_s"] / mean(rates),
+    }
+
+
+def write_jobs(path: Path, rows: int) -> None:
+    """A job file of so many different rows, each one candidate that passes its gate."""
+    with path.open("w", encoding="utf-8") as file:
+        print("id,keywords,candidates,threshold,k,seed", file=file)
+        for number in range(rows):
+            print(f'row-{number},"red circle, number {number}",1,0,0,{number}', file=file)
+
+
+def _run(desk: Desk, rows: int, supervisor: Process) -> dict[str, Any]:
+    first = _submit(desk, supervisor)
+    with closing(Redis.from_url(desk.url)) as client:
+        redis_peak: int = client.info("memory")["used_memory_peak"]
+    again = _submit(desk, supervisor)
+    assert first.summary["accepted"] == again.summary["accepted"] == rows, first.summary
+    work = _work(desk)
+    return {
+        "rows": rows,
+        "jobs_per_s": rows / work.seconds,
+        "flow_memory_growth": first.flow.growth() - 1,
+        "worker_memory_growth": max(memory.growth() for memory in first.workers.values()) - 1,
+        "redis_peak_mb": redis_peak / 2**20,
+        "flow_peak_mb": first.flow.peak / 2**20,
+        "worker_peak_mb": max(memory.peak for memory in first.workers.values()) / 2**20,
+        "opening_seconds": work.begun - first.begun,
+        "working_seconds": work.seconds,
+        "publishing_seconds": first.begun + first.seconds - work.ended,
+        "run_seconds": first.seconds,
+        "resubmit_seconds": again.seconds,
+        "resubmit_ratio": again.seconds / first.seconds,
+        "task_runs": task_runs(desk),
+    }
+
+
+@dataclass(frozen=True)
+class Work:
+    """When the first and the last record were written, in seconds since the epoch."""
+
+    begun: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the jobs took."""
+        return self.ended - self.begun
+
+
+def _work(desk: Desk) -> Work:
+    with os.scandir(desk.folder / RECORDS) as records:
+        times = [record.stat().st_mtime for record in records]
+    return Work(min(times), max(times))
+
+
+@dataclass
+class Submission:
+    """One `pressrun run`: what it answered, how long it took, and who held how much memory."""
+
+    begun: float
+    seconds: float
+    summary: dict[str, Any]
+    flow: Memory
+    workers: dict[int, Memory]
+
+
+def _submit(desk: Desk, supervisor: Process) -> Submission:
+    words = ["-m", "flows.cli", "run", "jobs.csv", "--run", RUN, "--json"]
+    answer = desk.folder / "answer"
+    answer.unlink(missing_ok=True)
+    begun, flow, workers = time.time(), Memory(), defaultdict[int, Memory](Memory)
+    with fleet.running(desk.start(sys.executable, *words, output=answer)) as process:
+        while process.poll() is None:
+            if (desk.folder / RECORDS).exists():
+                read_memory(psutil.Process(process.pid), flow)
+                for worker in psutil.Process(supervisor.pid).children():
+                    read_memory(worker, workers[worker.pid])
+            time.sleep(PAUSE)
+        seconds = time.time() - begun
+    if process.returncode:
+        raise RuntimeError(f"the run ended with {process.returncode}:\n{desk.complaints()}")
+    summary = json.loads(answer.read_text().splitlines()[-1])
+    return Submission(begun, seconds, summary, flow, workers)
+
+
+def read_memory(process: psutil.Process, memory: Memory) -> None:
+    """Add a reading, unless the process has ended."""
+    with suppress(psutil.Error):
+        memory.readings.append(process.memory_info().rss)
+        memory.peak = max(memory.readings)
+
+
+def task_runs(desk: Desk) -> int:
+    """How many task runs Prefect's own server has kept."""
+    database = desk.folder / ".pressrun" / "prefect" / "prefect.db"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        count: int = connection.execute("SELECT count(*) FROM task_run").fetchone()[0]
+    return count
+
+
+if __name__ == "__main__":
+    main()
