@@ -108,8 +108,9 @@ def draft(folder: Path, seconds_old: float) -> Path:
 def test_a_sweep_removes_old_drafts_and_nothing_else(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     store.put("a/b/key", b"x", content_type="x")
-    (tmp_path / ".hidden").mkdir()
-    kept = [draft(tmp_path / "a" / "b", 5), draft(tmp_path, 500), draft(tmp_path / ".hidden", 500)]
+    hidden = tmp_path / "a" / ".hidden"
+    hidden.mkdir()
+    kept = [draft(tmp_path / "a" / "b", 5), draft(tmp_path, 500), draft(hidden, 500)]
     (tmp_path / "a" / ".DS_Store").write_bytes(b"")
     os.utime(tmp_path / "a" / ".DS_Store", (0, 0))
     gone = [draft(tmp_path / "a" / "b", 500), draft(tmp_path / "a", 500)]
