@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from logging import INFO, WARNING
 
 import psutil
@@ -75,7 +76,8 @@ class Child:
         if not self._killed:
             self._killed = True
             self._log.error("worker killed", reason=reason)
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError, PermissionError):  # macOS's answer for a zombie
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _reason(self, code: int) -> str:
         complaint = self._listener.latest.complaint

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,13 @@ from tests.faults.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
 
-SUPERVISE = f"""
+SUPERVISE = """
+import sys
 from pipeline.settings import load_settings
 from workers.supervisor import supervise
-raise SystemExit(supervise(load_settings(), ["cpu"], command={WORKER!r}))
+raise SystemExit(supervise(load_settings(), ["cpu"], command=sys.argv[1:]))
 """
+SICK_WORKER = (sys.executable, "-m", "tests.faults.sick_worker")
 SOON = 30.0
 """Seconds for what takes a few on a machine that is not busy."""
 
@@ -28,12 +30,12 @@ SOON = 30.0
 class Supervised:
     """A supervisor with one breakable worker, and its log."""
 
-    def __init__(self, floor: Floor, **env: str) -> None:
+    def __init__(self, floor: Floor, worker: Sequence[str] = WORKER, **env: str) -> None:
         self._log = floor.desk / f"supervisor-{time.monotonic_ns()}.log"
         self._floor = floor
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SUPERVISE],
+                [sys.executable, "-c", SUPERVISE, *worker],
                 cwd=ROOT, env=os.environ | floor.env | {"NO_COLOR": "1"} | env,
                 stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -160,3 +162,21 @@ def test_a_worker_that_grows_finishes_its_jobs_and_is_replaced(
         crew.append(Supervised(floor))
     crew[1].stop()
     floor.prove(floor.rows)
+
+
+@pytest.mark.parametrize(
+    ("illness", "reason"),
+    [("model", "its weights are broken"), ("device", "an illegal memory access")],
+)
+def test_an_unhealthy_worker_is_replaced_and_fails_no_job(
+    floor: Floor, crew: list[Supervised], illness: str, reason: str
+) -> None:
+    (floor.desk / f"{illness}.sick").touch()
+    with floor.dispatching():
+        floor.hire(PRESSRUN_STAND_IN_SECONDS="4")  # a run whose only worker is unhealthy ends
+        crew.append(Supervised(floor, SICK_WORKER))
+        ended = crew[0].wait_for_line("worker ended")[0]
+        assert "it is unhealthy" in ended
+        assert reason in ended
+    assert crew[0].stop() == 0
+    floor.prove(floor.rows + IN_HAND)

@@ -1,0 +1,44 @@
+"""A breakable worker that falls ill: the first to find `model.sick` or `device.sick`, once."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.errors import ModelError
+from pipeline.job import Order, Picture, RunSpec
+from pipeline.ports import Stages
+from tests.faults.breakable_worker import LEASE_SECONDS, Breakable, Shaded, desk
+from workers import leases
+from workers.worker import main
+
+ILLNESSES = {
+    "model": ModelError("its weights are broken"),
+    "device": RuntimeError("CUDA error: an illegal memory access was encountered"),
+}
+
+
+class Sick(Shaded):
+    """The Renderer port: raises what the desk says, once."""
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        """A picture for each seed, from a worker in good health."""
+        for name, illness in ILLNESSES.items():
+            try:
+                (desk() / f"{name}.sick").unlink()
+            except FileNotFoundError:
+                continue
+            raise illness
+        return super().render(order)
+
+
+class Hospital(Breakable):
+    """A breakable worker's assembly, with the renderer that falls ill."""
+
+    def stages(self, spec: RunSpec) -> Stages:
+        """The stages of any run."""
+        return replace(super().stages(spec), renderer=Sick())
+
+
+if __name__ == "__main__":
+    leases.LEASE_SECONDS = LEASE_SECONDS
+    main(int(sys.argv[1]), Hospital)
