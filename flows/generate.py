@@ -45,7 +45,7 @@ def generate(
     """
     start = time.monotonic()
     settings = load_settings()
-    books = open_books(settings, run)
+    books = open_books(settings, run, committing=True)
     queue = Queue.connect(settings.redis_url)
     opening = task(name="open", cache_policy=NO_CACHE)(_open)
     spec = opening(books, jobs, overrides or Overrides(), retry)

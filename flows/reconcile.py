@@ -49,7 +49,7 @@ def reconcile_run(
     run: str, settings: Settings, *, read_pictures: bool = True, safe_age: float = SAFE_AGE
 ) -> dict[str, Any]:
     """Reconcile a run by its name; answers the report. Raises RunError where there is none."""
-    books = open_books(settings, run)
+    books = open_books(settings, run, committing=True)
     report = reconcile(books, books.spec(), read_pictures=read_pictures, safe_age=safe_age)
     return {"run": run, **asdict(report)}
 

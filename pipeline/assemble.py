@@ -4,6 +4,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from pipeline.errors import ConfigError
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import RunSpec
@@ -20,9 +22,12 @@ from pipeline.settings import (
 )
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
+from pipeline.storing.probe import honours_conditions
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
+
+log = structlog.get_logger(__name__)
 
 
 class Assembly:
@@ -30,7 +35,7 @@ class Assembly:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._store = open_store(settings)
+        self._store = open_store_to_commit(settings)
         self._models = Models(settings.models, settings.device)
         self._retriever = cache(self._make_retriever)
         self._writer = cache(self._make_writer)
@@ -132,9 +137,26 @@ def open_store(settings: Settings, *, conditional: bool = True) -> Store:
     )
 
 
-def open_books(settings: Settings, run: str) -> RunBooks:
-    """The books of one run."""
-    return RunBooks(open_store(settings), run, settings.image_format)
+def open_store_to_commit(settings: Settings) -> Store:
+    """The store for a process that commits outcomes: an S3 server is tried before it is trusted.
+
+    One that does not honour conditions is used without them: `Lease.confirm` right before each
+    record is then what keeps a second execution away. Raises ConfigError and StoreError.
+    """
+    store = open_store(settings)
+    if isinstance(store, FolderStore) or honours_conditions(store, ""):
+        return store
+    log.warning(
+        "the store does not honour If-None-Match: leases in Redis keep records single",
+        store=store.address(""),
+    )
+    return open_store(settings, conditional=False)
+
+
+def open_books(settings: Settings, run: str, *, committing: bool = False) -> RunBooks:
+    """The books of one run; to commit outcomes the store is tried first."""
+    store = open_store_to_commit(settings) if committing else open_store(settings)
+    return RunBooks(store, run, settings.image_format)
 
 
 def open_knowledge(settings: Settings) -> "QdrantClient":
