@@ -194,7 +194,8 @@ class S3Store:
             try:
                 yield from pages
             except ClientError as error:
-                if code(error) not in ("NotImplemented", "MethodNotAllowed"):
+                # some servers answer the last one where there is no upload at all
+                if code(error) not in ("NotImplemented", "MethodNotAllowed", "NoSuchUpload"):
                     raise
 
     def _abort(self, upload: "MultipartUploadTypeDef") -> None:
