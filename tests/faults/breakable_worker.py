@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from celery.signals import worker_ready
 
 from benchmarks.stand_in import StandIns
 from pipeline.job import Order, Picture, RunSpec
@@ -40,7 +41,12 @@ def work(pipe: Connection, env: Mapping[str, str]) -> None:
 def serve(pipe: int) -> NoReturn:
     """Be a worker whose leases do not outlive it for long."""
     leases.LEASE_SECONDS = LEASE_SECONDS
+    worker_ready.connect(_greet, weak=False)
     main(pipe, Breakable)
+
+
+def _greet(**_: object) -> None:
+    note(ready=True)
 
 
 def desk() -> Path:
@@ -50,7 +56,7 @@ def desk() -> Path:
 
 def note(**fields: Any) -> None:
     """Append a line to the log; short ones are written whole, whoever else writes."""
-    line = json.dumps(fields | {"pid": os.getpid()}) + "\n"
+    line = json.dumps(fields | {"pid": os.getpid(), "at": time.time()}) + "\n"
     log = os.open(desk() / "done.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(log, line.encode())
     os.close(log)

@@ -13,7 +13,7 @@ from tests.faults.redis_server import RedisServer
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dispatcher that looks sooner for what was lost."""
     for name, seconds in {
-        "FIRST_LOOK": 0.5, "LONGEST_LOOK": 1.0, "OVERTAKEN": 0.5, "SILENCE": 2.0,
+        "FIRST_LOOK": 0.5, "LONGEST_LOOK": 2.0, "OVERTAKEN": 0.5, "SILENCE": 2.0,
         "LONGEST_WAIT": 1.0,
     }.items():  # fmt: skip
         monkeypatch.setattr(f"flows.flights.{name}", seconds)

@@ -56,9 +56,20 @@ class Worker:
         sender.close()
         self.pid = self._process.pid or 0
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return not self._process.is_alive()
+
     def proceed(self) -> None:
         """Wake it after a SIGSTOP."""
         os.kill(self.pid, signal.SIGCONT)
+
+    def leave(self) -> None:
+        """Have it finish what it has in hand and end."""
+        self._process.terminate()
+        self._process.join(LIMIT)
+        assert not self._process.is_alive(), "the worker does not leave"
 
     def kill(self) -> None:
         """kill -9, whatever state it is in."""
@@ -89,7 +100,7 @@ class Floor:
             "BREAKABLE_DESK": str(self.desk),
             "PRESSRUN_STAND_IN_SECONDS": "0.2",
         } | self.env
-        self.books = open_books(self.settings, "run")
+        self.books = open_books(self.settings, "run", committing=True)
         self.spec: RunSpec = open_run(
             self.desk / "jobs.csv", Overrides(candidates=1), self.settings, self.books
         )
@@ -108,9 +119,11 @@ class Floor:
         return [row for row in rows if isinstance(row, Job)]
 
     def hire(self, **env: str) -> Worker:
-        """One more worker."""
-        self.workers.append(Worker(self.env | env))
-        return self.workers[-1]
+        """One more worker, ready to work."""
+        worker = Worker(self.env | env)
+        self.workers.append(worker)
+        self.wait(lambda: any("ready" in line for line in self._noted("pid", worker.pid)))
+        return worker
 
     def hang(self, point: str, number: signal.Signals) -> None:
         """Hang a tripwire for the first worker that comes by."""
@@ -147,6 +160,11 @@ class Floor:
         """The records there are."""
         return list(self.books.outcomes(self.books.recorded()))
 
+    def job_of(self, worker: Worker) -> str:
+        """The id of the only job that a worker has begun."""
+        (prompt,) = [n["rendered"] for n in self._noted("pid", worker.pid) if "rendered" in n]
+        return next(job.id for job in self.jobs if job.keywords == prompt)
+
     def executions(self) -> int:
         """How often a job was rendered."""
         return sum("rendered" in line for line in self.log())
@@ -180,9 +198,10 @@ class Floor:
     def _check_winners(self) -> None:
         """Each job was won once at most, and what won is what stands."""
         won = [(line["recorded"], line["sha256"]) for line in self.log() if "recorded" in line]
-        assert max(Counter(job for job, _ in won).values()) == 1, "a winner was written over"
+        twice = [job for job, count in Counter(job for job, _ in won).items() if count > 1]
+        assert not twice, "a winner was written over"
         for job, digest in won:
             assert sha256(self.books.blob(f"records/{job}.json")).hexdigest() == digest
 
-    def _noted(self, kind: str, value: str) -> list[dict[str, Any]]:
+    def _noted(self, kind: str, value: str | int) -> list[dict[str, Any]]:
         return [line for line in self.log() if line.get(kind) == value]

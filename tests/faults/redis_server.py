@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from flows.local import redis_binary
+from workers.app import QUEUE
 
 START_SECONDS = 20.0
 
@@ -42,9 +43,11 @@ class RedisServer:
         self._process.kill()
         self._process.wait()
 
-    def lose_everything(self) -> None:
-        """FLUSHALL."""
-        self.client().flushall()
+    def messages(self) -> int:
+        """How many messages wait, or are being executed."""
+        client = self.client()
+        waiting = [QUEUE, *client.scan_iter(f"{QUEUE}\x06\x16*")]
+        return sum(client.llen(key) for key in waiting) + client.hlen("unacked")
 
     def close(self) -> None:
         """End it and remove its files."""

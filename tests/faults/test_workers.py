@@ -1,10 +1,14 @@
-"""Workers that die and freeze at every point of a job."""
+"""Workers that die and freeze at every point of a job, and messages that come more than once."""
 
 import signal
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from tests.faults.floor import IN_HAND, Floor
+from tests.faults.redis_server import RedisServer
+from workers.queue import Message, Queue
 
 pytestmark = pytest.mark.slow
 
@@ -12,8 +16,81 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("point", ["render", "after_picture", "before_record", "after_record"])
 def test_a_worker_is_killed(floor: Floor, point: str) -> None:
     floor.hang(point, signal.SIGKILL)
+    floor.hire()
+    floor.hire()
     with floor.dispatching():
-        floor.hire()
-        floor.hire()
         floor.fallen(point)
-    floor.prove(floor.rows + IN_HAND)
+    report = floor.prove(floor.rows + IN_HAND)
+    if point in ("after_picture", "before_record"):
+        assert report.duplicated >= 1, "the picture without a record"
+
+
+def test_a_worker_that_froze_is_refused_by_its_epoch(floor: Floor, redis: RedisServer) -> None:
+    """It wakes while another one, played by the test, has its job in hand."""
+    floor.hang("after_picture", signal.SIGSTOP)
+    floor.hire(PRESSRUN_CONCURRENCY="1")
+    with floor.dispatching():
+        frozen = floor.fallen("after_picture")
+        job = floor.job_of(frozen)
+        leases = Queue.connect(redis.url).leases()
+        taken = floor.wait(lambda: leases.acquire("run", floor.spec.edition, job))
+        frozen.proceed()
+        frozen.leave()
+        assert not floor.books.outcome(job), "it wrote all the same"
+        leases.end(taken)
+        floor.hire()
+    floor.prove(floor.rows + 1)
+    record = floor.books.outcome(job)
+    assert record
+    assert record.epoch > taken.epoch > 1
+
+
+def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(floor: Floor) -> None:
+    """Its lease was confirmed, and it wakes when another one has committed the job."""
+    floor.hang("before_record", signal.SIGSTOP)
+    floor.hire(PRESSRUN_CONCURRENCY="1")
+    with floor.dispatching():
+        frozen = floor.fallen("before_record")
+        job = floor.job_of(frozen)
+        floor.hire()
+        standing = floor.wait(lambda: floor.books.outcome(job))
+        frozen.proceed()
+        frozen.leave()
+    assert floor.books.outcome(job) == standing
+    floor.prove(floor.rows + 1)
+
+
+class Thrice(Queue):
+    """Publishes every message three times."""
+
+    def publish(self, messages: Iterable[Message]) -> None:
+        """Three copies of each, side by side."""
+        super().publish(message for message in messages for _ in range(3))
+
+
+def test_messages_that_come_three_times_are_executed_once(floor: Floor, redis: RedisServer) -> None:
+    floor.hire()
+    floor.hire()
+    with floor.dispatching(Thrice(redis.url)):
+        pass
+    floor.wait(lambda: not redis.messages())
+    floor.prove(floor.rows)
+
+
+def test_a_job_that_takes_its_worker_along_fails_in_the_end(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    floor = Floor(tmp_path, redis.url, rows=1)
+    with floor.dispatching():
+        for _ in range(3):
+            floor.hang("render", signal.SIGKILL)
+            worker = floor.hire()
+            floor.wait(lambda: worker.has_ended)  # noqa: B023 - called before the next round
+        floor.hire()
+    (record,) = floor.records()
+    assert (record.verdict, record.reason) == (
+        "failed",
+        "3 executions of it ended with their worker",
+    )
+    assert floor.executions() == 3
+    floor.close()
