@@ -1,0 +1,51 @@
+"""A Redis that dies, forgets everything, or loses what it has handed out."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.faults.floor import IN_HAND, Floor
+from tests.faults.lossy_redis import lossy_redis
+from tests.faults.redis_server import RedisServer
+
+pytestmark = pytest.mark.slow
+
+LOSSES = 3
+DOWN = 0.5
+"""Seconds without a Redis, fewer than a lease lasts."""
+
+
+@contextmanager
+def in_full_swing(floor: Floor) -> Iterator[None]:
+    """The run in the middle of its work, by two workers; it has to end well."""
+    floor.hire()
+    floor.hire()
+    with floor.dispatching():
+        floor.wait(lambda: len(floor.records()) > 2)
+        assert len(floor.records()) < floor.rows - IN_HAND, "there is more to do"
+        yield
+
+
+def test_redis_is_killed_and_comes_back_with_its_file(floor: Floor, redis: RedisServer) -> None:
+    with in_full_swing(floor):
+        redis.kill()
+        time.sleep(DOWN)
+        redis.start()
+        assert redis.client().dbsize() > 0
+    floor.prove(floor.rows + 2 * IN_HAND)
+
+
+def test_redis_loses_everything(floor: Floor, redis: RedisServer) -> None:
+    with in_full_swing(floor):
+        redis.client().flushall()
+    floor.prove(floor.rows + 2 * IN_HAND)
+
+
+def test_messages_are_lost_on_their_way_to_a_worker(floor: Floor, redis: RedisServer) -> None:
+    with lossy_redis(redis.socket, LOSSES) as proxy:
+        floor.hire(PRESSRUN_REDIS_URL=proxy.url)
+        with floor.dispatching():
+            floor.wait(lambda: proxy.lost == LOSSES)
+        floor.prove(floor.rows)
