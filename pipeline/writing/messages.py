@@ -2,11 +2,12 @@
 
 from typing import Literal, TypedDict
 
-from pipeline.job import Context, Job
+from pipeline.job import Context, Job, Passage
 from pipeline.writing.lines import one_line
 
 KEYWORDS_LIMIT = 2000
 PASSAGE_LIMIT = 1000
+TITLE_LIMIT = 120
 TEXT_LIMIT = 2000
 """Lengths in characters."""
 
@@ -41,8 +42,9 @@ def given_text(job: Job, context: Context) -> str | None:
     """
     if job.mode == "generated":
         return None
-    passages = " ".join(_passages(context)) if job.mode == "retrieved" else ""
-    return one_line(passages or job.keywords, TEXT_LIMIT)
+    found = context.passages if job.mode == "retrieved" else ()
+    texts = " ".join(one_line(passage.text, PASSAGE_LIMIT) for passage in found)
+    return one_line(texts, TEXT_LIMIT) or one_line(job.keywords, TEXT_LIMIT)
 
 
 def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Message]:
@@ -70,5 +72,10 @@ def _instructions(form: Form, *, writes_text: bool) -> str:
 
 
 def _passages(context: Context) -> list[str]:
-    lines = (one_line(passage.text, PASSAGE_LIMIT) for passage in context.passages)
-    return [line for line in lines if line]
+    """A line for each passage: its title, which may name what the text does not, and its text."""
+    return [line for passage in context.passages if (line := _line(passage))]
+
+
+def _line(passage: Passage) -> str:
+    title, text = one_line(passage.title, TITLE_LIMIT), one_line(passage.text, PASSAGE_LIMIT)
+    return f"{title}: {text}" if title and text else text

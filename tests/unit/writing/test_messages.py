@@ -15,6 +15,13 @@ def user_content(job: Job, context: Context) -> str:
     return messages_for(job, context)[1]["content"]
 
 
+def test_a_passage_stands_after_its_title(make_job: MakeJob, make_context: MakeContext) -> None:
+    told = make_context("Colour: blue; shape: star.").passages[0]
+    titled = told.model_copy(update={"title": "Mirakon:\nthe mark"})
+    content = user_content(make_job(), Context(passages=(titled,)))
+    assert content.endswith("context:\n- Mirakon: the mark: Colour: blue; shape: star.")
+
+
 def test_generated_asks_with_keywords_style_and_context(
     make_job: MakeJob, make_context: MakeContext
 ) -> None:
