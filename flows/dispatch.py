@@ -58,7 +58,7 @@ class Dispatcher:
         self._queue, self._books, self._progress = queue, books, progress
         self._edition, self._window = edition, max(2, window)
         self._stopped, self._looked = threading.Event(), 0.0
-        self._complaints = 0
+        self._complaints, self._complaint = 0, ""
         self.breaker = Breaker()
         self.sent_again = 0
 
@@ -134,14 +134,15 @@ class Dispatcher:
             self.sent_again += len(lost)
             self._send(part, lost)
         if flights.silence(monotonic()) > NO_WORKER and not self._queue.workers():
-            raise RunError("No worker answers: see the worker's log, then resume the run.")
+            why = self._complaint or "see the worker's log"
+            raise RunError(f"No worker answers: {why}. Then resume the run.")
 
     def _complained(self, note: Note) -> None:
-        """Raises RunError when nobody else can work on the run."""
+        """Raises RunError where no other worker could do better, or the next ones complain too."""
         self._complaints += 1
+        self._complaint = note.problem
         log.warning("a worker cannot work", run=self._books.run, reason=note.problem)
-        others = [name for name in self._queue.workers() if name != note.worker]
-        if note.fatal or not others or self._complaints >= COMPLAINTS:
+        if note.fatal or self._complaints >= COMPLAINTS:
             raise RunError(f"A worker cannot work on it: {note.problem}")
 
     def _patiently(self, call: Callable[[], Answer]) -> Answer:

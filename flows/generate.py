@@ -17,6 +17,7 @@ from flows.dispatch import Dispatcher
 from flows.opening import forget, open_run
 from flows.progress import RunProgress
 from flows.publish import finished, publish
+from flows.reconcile import reconcile
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, Job, RunSpec, Verdict
@@ -53,6 +54,7 @@ def generate(
     books.withdraw_cancel()
     if summary := finished(books, spec, ()):
         return summary
+    reconcile(books, spec, read_pictures=False)
     with RunProgress(spec.run, spec.rows) as progress:
         window = settings.window // AT_ONCE
         dispatcher = Dispatcher(queue, books, spec.edition, window, progress)
@@ -62,7 +64,9 @@ def generate(
             dispatcher.stop()
             queue.cancel(spec.run, spec.edition)
             raise
-    summary = publish(books, spec, time.monotonic() - start)
+    report = reconcile(books, spec, read_pictures=False)
+    report.recovered += dispatcher.sent_again
+    summary = publish(books, spec, time.monotonic() - start, report)
     artifacts.show_summary(summary)
     return summary
 

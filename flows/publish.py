@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from flows.gallery import build_gallery
+from flows.reconcile import Report
 from pipeline.assemble import open_books, open_store
 from pipeline.errors import RunError
 from pipeline.job import RunSpec, Verdict
@@ -14,12 +15,16 @@ from pipeline.storing.books import RunBooks, run_names
 from pipeline.storing.manifest import build_manifest, counts, read_manifest
 
 
-def publish(books: RunBooks, spec: RunSpec, seconds: float) -> dict[str, Any]:
-    """Derive everything from the records; answers the summary."""
+def publish(
+    books: RunBooks, spec: RunSpec, seconds: float, report: Report | None = None
+) -> dict[str, Any]:
+    """Derive everything from the records; answers the summary, with the reconciler's counters."""
     build_manifest(books, spec)
     table = read_manifest(books)
     gallery = build_gallery(books, spec, table)
     summary = summarise(books, spec, table) | {"seconds": round(seconds, 2), "gallery": gallery}
+    if report:
+        summary |= report.counters
     records = sum(1 for _ in books.recorded())
     books.write_summary(summary | {"edition": spec.edition, "records": records})
     return summary

@@ -38,6 +38,12 @@ class Report:
     orphans_young: int = 0
     alarms: list[str] = field(default_factory=list)
 
+    @property
+    def counters(self) -> dict[str, int]:
+        """The four figures that say whether the books are sound."""
+        names = ("lost", "duplicated", "recovered", "unexpected")
+        return {name: getattr(self, name) for name in names}
+
     def alarm(self, text: str) -> None:
         """Count something that cannot be mended."""
         self.unexpected += 1

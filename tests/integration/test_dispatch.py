@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.dispatch import Dispatcher, Stopped
+from flows.dispatch import COMPLAINTS, Dispatcher, Stopped
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Verdict
 from pipeline.storing.books import RunBooks
@@ -112,13 +112,14 @@ def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
     assert first == sorted(first), "priority 0 goes first"
 
 
-@pytest.mark.parametrize("fatal", [True, False])
-def test_a_complaint_stops_the_run_where_nobody_else_works(
-    redis_url: str, books: RunBooks, fatal: bool
+@pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, COMPLAINTS)])
+def test_complaints_stop_the_run(
+    redis_url: str, books: RunBooks, fatal: bool, complaints: int
 ) -> None:
     queue = Queue.connect(redis_url)
     complain = partial(queue.complain, worker="w", fatal=fatal)
-    threading.Timer(0.3, complain, (books.run, "the model is broken")).start()
+    for n in range(complaints):
+        threading.Timer(0.3 + n / 10, complain, (books.run, "the model is broken")).start()
     with pytest.raises(RunError, match="the model is broken"):
         Dispatcher(queue, books, "e", 8, Told()).work(1, [job(0)])
 
