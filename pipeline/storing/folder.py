@@ -34,9 +34,8 @@ class FolderStore:
         target = self._path(key)
         draft = target.parent / f".{uuid.uuid4().hex}"
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                _write(draft, data)
+                self._draft(draft, data)
                 return self._place(draft, target, new)
             finally:
                 draft.unlink(missing_ok=True)
@@ -92,6 +91,13 @@ class FolderStore:
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
+
+    def _draft(self, draft: Path, data: bytes) -> None:
+        try:
+            _write(draft, data)
+        except FileNotFoundError:
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            _write(draft, data)
 
     def _place(self, draft: Path, target: Path, new: bool) -> bool:
         if new and self._conditional:

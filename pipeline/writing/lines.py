@@ -11,7 +11,9 @@ def one_line(text: str, limit: int) -> str:
 
     Too long a text is cut after a whole word where there is one.
     """
-    line = " ".join("".join(map(_printable, text[: limit * 4])).split())
+    text = text[: limit * 4]
+    plain = text.isascii() and text.isprintable()  # then every character stays, and it is cheap
+    line = " ".join((text if plain else "".join(map(_printable, text))).split())
     if len(line) <= limit:
         return line
     head = line[:limit]
