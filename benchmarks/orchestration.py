@@ -56,14 +56,14 @@ def main() -> None:
 
 def measure(rows: int, folder: Path) -> dict[str, Any]:
     """Run so many jobs, and a bare task as often; answers rates, memory and times."""
-    beside, desk = (Desk(folder / name, SETTINGS) for name in ("bare", "run"))
-    for one in (beside, desk):
+    before, desk, after = (Desk(folder / name, SETTINGS) for name in ("before", "run", "after"))
+    for one in (before, desk, after):
         one.folder.mkdir()
     write_jobs(desk.folder / "jobs.csv", rows)
-    rates = [bare.messages_per_second(beside, rows // 2, WORKERS)]
+    rates = [bare.messages_per_second(before, rows // 2, WORKERS)]
     with fleet.redis(desk), fleet.workers(desk, WORKERS) as supervisor:
         figures = _run(desk, rows, supervisor)
-    rates.append(bare.messages_per_second(beside, rows // 2, WORKERS))
+    rates.append(bare.messages_per_second(after, rows // 2, WORKERS))
     return {
         **figures,
         "bare_tasks_per_s": mean(rates),
