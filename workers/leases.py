@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, cast
 
 import structlog
@@ -40,11 +41,21 @@ return 1
 _END = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 if ARGV[3] == '0' then redis.call('HDEL', KEYS[2], ARGV[2]) end
+if KEYS[3] then redis.call('XADD', KEYS[3], 'MAXLEN', '~', unpack(ARGV, 4)) end
 """
 
 
 class Fenced(RunError):
     """Another worker took this job over, and its outcome counts."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is to be added to a stream of which about `kept` entries are kept."""
+
+    stream: str
+    kept: int
+    fields: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -113,15 +124,19 @@ class Leases:
         keys = [lease_key(lease.run, lease.job)]
         return bool(self._call(self._keep, keys, [lease.token, self._milliseconds]))
 
-    def end(self, lease: Lease, *, charged: bool = False) -> None:
+    def end(self, lease: Lease, *, charged: bool = False, note: Entry | None = None) -> None:
         """Give a lease back. Its tries are forgotten, but where the execution is `charged`.
 
-        Raises Unavailable; the lease is then left to run out.
+        A `note` is written in the same step. Raises Unavailable; the lease is then left to run out.
         """
         with self._lock:
             self._held.pop(lease.attempt, None)
         keys = [lease_key(lease.run, lease.job), _tries_key(lease.run)]
-        self._call(self._end, keys, [lease.token, lease.job, int(charged)])
+        arguments = [lease.token, lease.job, int(charged)]
+        if note:
+            keys.append(note.stream)
+            arguments += [note.kept, "*", *chain.from_iterable(note.fields.items())]
+        self._call(self._end, keys, arguments)
 
     def _beat(self, every: float) -> None:
         pause = threading.Event()

@@ -80,9 +80,13 @@ class Queue:
                     producer=producer,
                 )
 
-    def announce(self, outcome: Outcome) -> None:
-        """Tell the flow that an outcome stands in the books."""
-        self._note(outcome.run, {"job": outcome.job_id, "verdict": outcome.verdict.value})
+    def announce(self, outcome: Outcome, lease: leases.Lease | None = None) -> None:
+        """Tell the flow that an outcome stands in the books; a `lease` ends in the same step."""
+        note = {"job": outcome.job_id, "verdict": outcome.verdict.value}
+        if lease:
+            lease.leases.end(lease, note=leases.Entry(_notes(outcome.run), NOTES_KEPT, note))
+        else:
+            self._note(outcome.run, note)
 
     def send_back(self, run: str, job: str, reason: str) -> None:
         """Tell the flow that a job is free again, to be sent once more."""

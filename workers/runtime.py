@@ -84,7 +84,7 @@ class Runtime:
         if lease is None:
             return
         try:
-            self._finish(lease, self._outcome(message, lease))
+            self._queue.announce(self._outcome(message, lease), lease)
         except (Superseded, Fenced) as error:
             log.info("the job is not ours any more", job=message.job, reason=str(error))
             self._leases.end(lease)
@@ -127,10 +127,6 @@ class Runtime:
                 raise
             log.exception("a job failed", run=message.run, job=job.id)
             return failed(job, stages, f"{TRIES} tries: {type(error).__name__}: {error}")
-
-    def _finish(self, lease: Lease, outcome: Outcome) -> None:
-        self._queue.announce(outcome)
-        self._leases.end(lease)
 
     def _hand_back(self, lease: Lease, reason: str, *, charged: bool = False) -> None:
         log.warning("a job goes back", run=lease.run, job=lease.job, reason=reason)

@@ -51,6 +51,14 @@ def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, books: RunBoo
     assert queue.notes(books.run, notes[-1].id, wait=0.01) == []
 
 
+def test_an_announcement_gives_the_lease_back(queue: Queue, books: RunBooks) -> None:
+    lease = queue.leases().acquire(books.run, "edition", "j000")
+    assert lease
+    queue.announce(outcome(books.run, 0), lease)
+    assert [note.job_id for note in queue.notes(books.run, "0", wait=0.1)] == ["j000"]
+    assert not queue.leased(books.run, ["j000"])
+
+
 @pytest.mark.parametrize(
     ("url", "error"),
     [("redis://127.0.0.1:1/0", Unavailable), ("unix:///nowhere.sock", Unavailable),
