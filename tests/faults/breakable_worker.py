@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -70,7 +71,8 @@ def pass_by(point: str) -> None:
         except FileNotFoundError:
             continue
         note(fell=point)
-        os.kill(os.getpid(), number)
+        # sent to the process it could reach another thread first, and this one would go on
+        signal.pthread_kill(threading.get_ident(), number)
 
 
 class Shaded:
