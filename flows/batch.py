@@ -51,7 +51,7 @@ def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
     spec = books.spec()
     books.request_cancel()
     if settings.redis_url:
-        Queue.connect(settings.redis_url).cancel(run, spec.edition)
+        Queue.connect(settings.redis_url, settings.broker_url).cancel(run, spec.edition)
     return status_of(settings, run)
 
 

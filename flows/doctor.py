@@ -59,14 +59,14 @@ def _store(settings: Settings) -> str:
 def _redis(settings: Settings) -> str:
     if not settings.redis_url:
         return f"private, {redis_binary()}"
-    Queue.connect(settings.redis_url)
+    Queue.connect(settings.redis_url, settings.broker_url)
     return "answers"
 
 
 def _workers(settings: Settings) -> str:
     if not settings.redis_url:
         return "one is started with each run"
-    names = Queue.connect(settings.redis_url).workers()
+    names = Queue.connect(settings.redis_url, settings.broker_url).workers()
     return ", ".join(names) or "none listens: one is started with each run"
 
 

@@ -47,7 +47,7 @@ def generate(
     start = time.monotonic()
     settings = load_settings()
     books = open_books(settings, run, committing=True)
-    queue = Queue.connect(settings.redis_url)
+    queue = Queue.connect(settings.redis_url, settings.broker_url)
     opening = task(name="open", cache_policy=NO_CACHE)(_open)
     spec = opening(books, jobs, overrides or Overrides(), retry)
     queue.reopen(spec.run, spec.edition)

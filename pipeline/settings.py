@@ -127,6 +127,7 @@ class Settings(BaseSettings):
     store: str = Field(default="out", description="a folder, or s3://bucket/prefix")
     models: Path = Field(default=SHIPPED_MODELS, description="folder that model references are in")
     redis_url: str = Field(default="", description="empty: a private Redis is started")
+    broker_url: str = Field(default="", description="RabbitMQ, amqp://; empty: Redis is the broker")
     qdrant_url: str = Field(default="", description="empty: Qdrant's local mode in home/knowledge")
     qdrant_api_key: SecretStr = SecretStr("")
     writer_url: str = Field(

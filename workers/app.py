@@ -1,5 +1,7 @@
 """The Celery application: one queue, late acknowledgement, JSON only, no results kept."""
 
+from typing import Any
+
 from celery import Celery
 
 QUEUE = "pressrun"
@@ -7,13 +9,31 @@ TASK = "pressrun.generate"
 PRIORITIES = 10
 
 
-def make_app(redis_url: str) -> Celery:
-    """A Celery application on the Redis at `redis_url` (redis://, rediss:// or unix://).
+# A message that a dead worker held is delivered again once `visibility_timeout` has passed; kombu
+# looks for such messages every second instead of at its default of minutes.
+_REDIS: dict[str, Any] = {
+    "broker_transport_options": {
+        "visibility_timeout": 900,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "priority_steps": list(range(PRIORITIES)),
+        "queue_order_strategy": "priority",
+    }
+}
+# A quorum queue outlives the loss of a node; it knows no ten priorities.
+_RABBITMQ: dict[str, Any] = {
+    "task_default_queue_type": "quorum",
+    "broker_transport_options": {"confirm_publish": True},
+}
 
-    A message that a dead worker held is delivered again once `visibility_timeout` has passed;
-    kombu looks for such messages every second instead of at its default of minutes.
+
+def make_app(redis_url: str, broker_url: str = "") -> Celery:
+    """A Celery application on the broker at `broker_url` (amqp:// or amqps://), or without one on
+    the Redis at `redis_url` (redis://, rediss:// or unix://).
     """
-    app = Celery("pressrun", broker=_broker_url(redis_url))
+    app = Celery(
+        "pressrun", broker=broker_url or redis_url.replace("unix://", "redis+socket://", 1)
+    )
     app.conf.update(
         task_default_queue=QUEUE,
         task_serializer="json",
@@ -26,16 +46,6 @@ def make_app(redis_url: str) -> Celery:
         worker_redirect_stdouts=False,  # tracebacks whole, not a log line for each of theirs
         worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_connection_retry_on_startup=True,
-        broker_transport_options={
-            "visibility_timeout": 900,
-            "unacked_restore_interval": 1,
-            "unacked_restore_throttle": 1,
-            "priority_steps": list(range(PRIORITIES)),
-            "queue_order_strategy": "priority",
-        },
+        **(_RABBITMQ if broker_url else _REDIS),
     )
     return app
-
-
-def _broker_url(redis_url: str) -> str:
-    return redis_url.replace("unix://", "redis+socket://", 1)

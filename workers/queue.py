@@ -50,17 +50,17 @@ class Message:
 
 
 class Queue:
-    """The Redis of a run's flow and workers."""
+    """The Redis of a run's flow and workers, and the broker where that is another server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, broker_url: str = "") -> None:
         self._redis = Redis.from_url(url, decode_responses=True, socket_timeout=30)
-        self._app = make_app(url)
+        self._app = make_app(url, broker_url)
 
     @classmethod
-    def connect(cls, url: str) -> Self:
-        """Open the queue and see that it answers. Raises ConfigError or Unavailable."""
+    def connect(cls, url: str, broker_url: str = "") -> Self:
+        """Open the queue and see that Redis answers. Raises ConfigError or Unavailable."""
         try:
-            queue = cls(url)
+            queue = cls(url, broker_url)
             queue._redis.ping()
         except ValueError as error:
             raise ConfigError(f"PRESSRUN_REDIS_URL: {error}") from error

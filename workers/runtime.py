@@ -52,9 +52,11 @@ class Runtime:
         self.name = f"pressrun-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
         self._on_unhealthy = on_unhealthy
         self._assembly = assembly
-        self._queue = Queue.connect(settings.redis_url)
+        self._queue = Queue.connect(settings.redis_url, settings.broker_url)
         self._leases = self._queue.leases()
         self._loading = threading.Lock()
+        # by run and edition, as all that is read from them
+        self._books = lru_cache(maxsize=8)(lambda run, edition: assembly.books(run))  # noqa: ARG005
         self._stages = lru_cache(maxsize=8)(self._read_stages)
         self._part = lru_cache(maxsize=8)(self._read_part)
 
@@ -112,7 +114,7 @@ class Runtime:
     def _outcome(self, message: Message, lease: Lease) -> Outcome:
         """The job's outcome: the one that stands, or of an execution now."""
         job, stages = self._find(message)
-        books = self._assembly.books(message.run)
+        books = self._books(message.run, message.edition)
         if standing := books.outcome(job.id):
             return standing
         stages = replace(stages, books=FencedBooks(books, lease))
