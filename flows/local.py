@@ -25,14 +25,26 @@ WORKER_STOP = 10.0
 def services(settings: Settings, log: Path) -> Iterator[Settings]:
     """Settings under which a run can work: a private Redis when none is configured, and a private
     worker when none listens. The worker writes to `log`. Raises Unavailable, ConfigError.
+
+    Nothing that this process starts meanwhile outlives it, even where it is killed.
     """
     with ExitStack() as stack:
+        stack.enter_context(_minder())
         if not settings.redis_url:
             url = stack.enter_context(private_redis())
             settings = settings.model_copy(update={"redis_url": url})
-        if not Queue.connect(settings.redis_url).workers():
+        if not Queue.connect(settings.redis_url, settings.broker_url).workers():
             stack.enter_context(private_worker(settings, log))
         yield settings
+
+
+@contextmanager
+def _minder() -> Iterator[None]:
+    process = _start([sys.executable, "-m", "flows.minder"], subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        _stop(process, patience=5.0)
 
 
 @contextmanager
@@ -94,6 +106,7 @@ def quiet_prefect(settings: Settings) -> None:
     home. What the environment says already stands.
     """
     home = (settings.home / "prefect").resolve()
+    home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder alone
     for name, value in {
         "PREFECT_HOME": str(home),
         # its logs go to its server; the terminal is the command line's

@@ -1,0 +1,43 @@
+"""Ends what a process has started, when that process is killed: `python -m flows.minder`.
+
+It watches its own parent, which stops it first where there is time to.
+"""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psutil
+
+GLANCE = 0.5
+"""Seconds between two looks."""
+
+
+def mind(parent: int) -> None:
+    """Return when the process `parent` is gone and its other children have been told to leave."""
+    started = list[psutil.Process]()
+    while os.getppid() == parent:
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process(parent).children()
+        time.sleep(GLANCE)
+    end(process for process in started if process.pid != os.getpid())
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Wait for those that watch the parent themselves, then tell the others to leave."""
+    others = list[psutil.Process]()
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            # a supervisor has its workers finish their jobs, for which they need their Redis
+            if "--parent" in process.cmdline():
+                process.wait()
+            else:
+                others.append(process)
+    for process in others:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+
+
+if __name__ == "__main__":
+    mind(os.getppid())

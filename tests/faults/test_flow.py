@@ -1,0 +1,62 @@
+"""The flow's process is killed, and another one goes on with the run."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.commandline import answer, begin, pressrun
+from tests.faults.floor import Floor
+
+pytestmark = pytest.mark.slow
+
+LEAVE_SECONDS = 60
+
+
+def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
+    """Kill the flow; what it had started and does not end by itself. That is ended now.
+
+    What it had started has to be all that is `needed`.
+    """
+    started = psutil.Process(flow.pid).children(recursive=True)
+    names = {process: " ".join(process.cmdline()) for process in started}
+    assert all(any(part in name for name in names.values()) for part in needed)
+    flow.kill()
+    flow.wait()
+    _, left = psutil.wait_procs(started, LEAVE_SECONDS)
+    for process in left:
+        process.kill()
+    return [names[process] for process in left]
+
+
+def test_workers_go_on_and_nothing_is_done_twice(floor: Floor) -> None:
+    floor.hire()
+    floor.hire()
+    floor.env["PRESSRUN_WINDOW"] = "8"
+    words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
+    flow = begin("run", *words, cwd=floor.desk, settings=floor.env)
+    floor.wait(lambda: len(floor.records()) > 2)
+    assert not left_of(flow, "prefect")
+    assert len(floor.records()) < floor.rows, "there is more to do"
+    done = pressrun("resume", "run", "--json", cwd=floor.desk, settings=floor.env)
+    assert answer(done)["accepted"] == floor.rows
+    floor.prove(floor.rows)
+
+
+def test_its_own_services_go_with_it_and_leave_sound_books(tmp_path: Path) -> None:
+    """Everything private, and the real small models."""
+    rows = "".join(f"{{red|blue|green}} circle number {number}\n" for number in range(200))
+    (tmp_path / "jobs.csv").write_text("keywords\n" + rows, encoding="utf-8")
+    words = ("jobs.csv", "--run", "r", "--candidates", "1")
+    flow = begin("run", *words, cwd=tmp_path, settings={"PRESSRUN_CONCURRENCY": "2"})
+    records = tmp_path / "out" / "runs" / "r" / "records"
+    while not any(records.glob("*.json")):
+        assert flow.poll() is None, flow.communicate()
+        time.sleep(0.05)
+    assert not left_of(flow, "redis-server", "workers.worker", "prefect")
+    report = answer(pressrun("reconcile", "r", "--json", cwd=tmp_path), code=1)
+    assert (report["duplicated"], report["recovered"], report["unexpected"]) == (0, 0, 0)
+    assert report["rows"] - report["lost"] == len(list(records.glob("*.json"))) < 200
+    assert "a second signal" not in (tmp_path / ".pressrun" / "worker.log").read_text()
