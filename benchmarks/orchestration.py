@@ -72,11 +72,11 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
 
 
 def write_jobs(path: Path, rows: int) -> None:
-    """A job file of so many different rows, each one candidate that passes its gate."""
+    """A job file of so many different rows, each one small candidate that passes its gate."""
     with path.open("w", encoding="utf-8") as file:
-        print("id,keywords,candidates,threshold,k,seed", file=file)
+        print("id,keywords,candidates,threshold,width,height,k,seed", file=file)
         for number in range(rows):
-            print(f'row-{number},"red circle, number {number}",1,0,0,{number}', file=file)
+            print(f'row-{number},"red circle, number {number}",1,0,16,16,0,{number}', file=file)
 
 
 def _run(desk: Desk, rows: int, supervisor: Process) -> dict[str, Any]:
