@@ -181,13 +181,14 @@ class Floor:
         """
         self.close()
         report = reconcile(self.books, self.spec, read_pictures=True, safe_age=0)
-        assert (report.lost, report.recovered, report.alarms) == (0, 0, [])
+        assert (report.lost, report.recovered, report.alarms) == (0, 0, []), report
         assert [o.verdict for o in self.records()] == [Verdict.ACCEPTED] * self.rows
         self._check_winners()
         pictures = [blob.key for blob in self.books.listing("images/")]
         images = [outcome.image for outcome in self.records()]
-        assert pictures == sorted(self.books.key(image.path) for image in images if image)
-        assert self.rows <= self.executions() <= most_executions
+        named = sorted(self.books.key(image.path) for image in images if image)
+        assert pictures == named, "a picture without a record"
+        assert self.rows <= self.executions() <= most_executions, self.executions()
         return report
 
     def close(self) -> None:
