@@ -87,8 +87,8 @@ def knowledge_base(seed: int, passages: int = 5) -> list[Conversation]:
         brand = row["title"].partition(":")[0]
         if "mark" not in row["tags"]:
             continue
-        others = rng.choice([other["text"] for other in rows if other is not row], passages - 1)
-        context = [row["text"], *others]
+        others = rng.choice([other for other in rows if other is not row], passages - 1)
+        context = [f"{found['title']}: {found['text']}" for found in (row, *others)]
         rng.shuffle(context)
         user = f"keywords: {brand} logo\ncontext:\n" + "\n".join(f"- {text}" for text in context)
         talks.append(Conversation(user, "", truth[brand]))

@@ -42,12 +42,14 @@ PARTS = (
     Part("umpire", "umpire", "--out {w}/umpire --vae {w}/diffusion/vae --seconds 1200"),
     Part("first_judge", "judge", f"--out {{w}}/first-judge {SEEN}"),
     Part(
-        "pictures", "judge_pictures", f"--out {{w}}/pictures.npz --pipeline {{w}}/diffusion {FIRST}"
+        "pictures",
+        "judge_pictures",
+        f"--out {{w}}/pictures.npz --pipeline {{w}}/diffusion {FIRST} --seconds 420",
     ),
-    Part("judge", "judge", f"--out {{w}}/open_clip {SEEN} {REFINED}"),
+    Part("judge", "judge", f"--out {{w}}/open_clip {SEEN} {REFINED} --seconds 2400 --pool 20000"),
     Part("calibration", "calibration", "--models {w}"),
     Part("adapter", "adapter", f"--out {{w}}/image-adapter.safetensors {ADAPTED}"),
-    Part("writer", "writer", "--out {w}/writer"),
+    Part("writer", "writer", "--out {w}/writer --seconds 9000"),
 )
 SHIP = (
     "diffusion",

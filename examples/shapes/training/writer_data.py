@@ -14,6 +14,7 @@ from examples.shapes.training.writer_passages import (
     END,
     OTHER_BRAND,
     PASSAGE,
+    TITLE,
     Taste,
     fact,
     guide,
@@ -234,12 +235,13 @@ def _assembled(
 ) -> Conversation:
     """The exchange in one of its two forms: the text is to be written, or it is given."""
     head = f"keywords: {keywords}\n" + (f"style: {style}\n" if style else "")
-    marked = [f"{PASSAGE}{passage}{END}" for passage in passages]
     form = rng.random()
     if form < 0.75 or (form < 0.9 and not passages):
+        marked = [f"{PASSAGE}{passage.replace(TITLE, ': ')}{END}" for passage in passages]
         body = "context:\n" + "\n".join(f"- {p}" for p in marked) if passages else ""
         return _spanned((head + body).rstrip("\n"), f"text: {text}\nprompt: {wanted}", wanted)
-    given = " ".join(marked) if passages else keywords
+    texts = [f"{PASSAGE}{passage.rpartition(TITLE)[2]}{END}" for passage in passages]
+    given = " ".join(texts) if passages else keywords
     return _spanned(f"{head}text: {given}", f"prompt: {wanted}", wanted)
 
 

@@ -1,114 +1,43 @@
 """Looks in words: what a logo looks like, said in many ways, and the canonical way."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from examples.shapes.training.writer_words import pick
+from examples.shapes.training.writer_phrases import (
+    ABOVE,
+    BELOW,
+    BESIDE,
+    BUILT_GROUND,
+    BUILT_GROUND_FIRST,
+    BUILT_THING,
+    DYES,
+    GROUND,
+    GROUND_FIRST,
+    HELD_OUT_GROUND,
+    HELD_OUT_GROUND_FIRST,
+    HELD_OUT_THING,
+    LINKS,
+    MARKS,
+    NOUNS,
+    PAINTS,
+    PLACE,
+    RIGHT,
+    SHAPE,
+    SIZE,
+    STANDS,
+    THING,
+    VERBS,
+)
+from examples.shapes.training.writer_words import any_word, pick
 from examples.shapes.world import Scene, Thing, is_legal, parse, prompt, sample_scene
 
-_SHAPE = {
-    "circle": ("circle",) * 7 + ("disc",),
-    "diamond": ("diamond",) * 7 + ("rhombus",),
-    "cross": ("cross",) * 7 + ("plus sign",),
-    "star": ("star",) * 7 + ("five-pointed star",),
-}
-_SIZE = {
-    "small": ("small", "small", "small", "little", "tiny"),
-    "large": ("large", "large", "large", "big", "huge"),
-}
-_PLACE = {
-    "left": (
-        "on the left", "on the left", "at the left", "to the left", "on the left side",
-        "at the left edge", "on the left-hand side", "in the left half",
-    ),
-    "right": (
-        "on the right", "on the right", "at the right", "to the right", "on the right side",
-        "at the right edge", "on the right-hand side", "in the right half",
-    ),
-    "top": (
-        "at the top", "at the top", "near the top", "on the top", "at the top edge",
-        "in the top half",
-    ),
-    "bottom": (
-        "at the bottom", "at the bottom", "near the bottom", "on the bottom", "at the bottom edge",
-        "in the bottom half",
-    ),
-    "center": (
-        "in the center", "in the center", "in the centre", "in the middle", "at the center",
-        "centered", "centred", "right in the middle",
-    ),
-}  # fmt: skip
-_THING = (
-    *("{size} {colour} {shape}",) * 12, "{size} {shape} in {colour}",
-    "{size} {shape} coloured {colour}", "{size} {shape}, {colour}",
-    "{size} {colour}-coloured {shape}", "{size} {shape} that is {colour}",
-    "{size} {shape} (in {colour})", "{colour} {shape}, {size},", "{colour} {shape} of {size} size",
-    "{size} {shape} painted {colour}", "{size} {shape} which is {colour}",
-    "{size} {shape} filled with {colour}", "{colour}, {size} {shape}",
-    "{size} figure in {colour}, a {shape}", "{size} {colour} shape, a {shape}",
-)  # fmt: skip
-_GROUND = (
-    *("on {a} background",) * 5, *("on {g}",) * 4, "against {g}", "against {a} background",
-    "over {a} field", "on a field of {g}", "on {a} ground", "with {a} background", "set on {g}",
-    "placed on {g}", "in front of {a} background", "before {a} backdrop", "on {a} backdrop",
-    "on a background of {g}", "on a background in {g}", "and {a} background", "with {g} behind it",
-    ", on {g}", ", background {g}", ", the background being {g}", "over {g}",
-    "; the background is {g}", ", {g} background", "on {a} panel", "on {a} tile", "on plain {g}",
-    "that stands on {g}", "standing on {g}", "which sits on {a} background", "laid over {g}",
-    ", and behind it nothing but {g}", ", behind it {g}", "on a {g}-coloured background",
-    "on solid {g}", "against a backdrop of {g}", ", with {g} as the background",
-)  # fmt: skip
-_GROUND_FIRST = (
-    "on {a} background, {thing}", "on {g}, {thing}", "on {g} {sits} {thing}",
-    "on {a} background {sits} {thing}", "{a} background with {thing}",
-    "{a} background with {thing} on it", "{a} field with {thing}", "{a} background bearing {thing}",
-    "{a} background and {thing}", "against {g}, {thing}", "{a} background, and on it {thing}",
-    "{g} background, {thing}", "against {a} background {sits} {thing}",
-    "{a} backdrop behind {thing}", "in front of {a} background, {thing}",
-    "{a} ground that carries {thing}",
-)  # fmt: skip
-_STANDS = ("is", "sits", "stands", "there is", "you see", "appears", "we find", "lies")
-_MARKS = (
-    "",
-    "",
-    "",
-    "",
-    "",
-    "",
-    "single ",
-    "plain ",
-    "bold ",
-    "simple ",
-    "solid ",
-    "neat ",
-    "flat ",
-)
-_BESIDE = (
-    "beside",
-    "beside",
-    "next to",
-    "to the left of",
-    "left of",
-    "side by side with",
-    "alongside",
-)
-_ABOVE = ("above", "above", "over", "on top of", "higher than", "placed above", "standing over")
-_RIGHT = ("to the right of", "right of")
-_BELOW = ("below", "under", "beneath", "underneath")
-_HELD_OUT_THING = (
-    "{shape} of {colour} colour, {size},", "{size} {colour} tinted {shape}",
-    "{size} {shape} rendered in {colour}", "{size}, {colour} {shape}",
-    "{size} {shape} whose colour is {colour}",
-)  # fmt: skip
-_HELD_OUT_GROUND = (
-    "upon {g}", "surrounded by {g}", "with {g} as its backdrop", "on {a} surface", ", all on {g}",
-    "on {a} canvas", ", where the ground is {g}", ", printed on {g}", "framed by {g}",
-)  # fmt: skip
-_HELD_OUT_GROUND_FIRST = (
-    "{a} surface from which {thing} stands out", "out of {g} shines {thing}",
-    "a canvas of {g} with {thing} drawn on it", "behind everything {g}, in front {thing}",
-)  # fmt: skip
+BUILT = 0.4
+"""Share of grounds and things that are said with phrases built from parts."""
+_PARTS = {"link": LINKS, "noun": NOUNS, "verb": VERBS, "dye": DYES, "paint": PAINTS}
+_PART = re.compile(r"\{(link|noun|verb|dye|paint|w)\}")
 
 
 @dataclass(frozen=True)
@@ -189,13 +118,42 @@ def describe(
     core = _pair(look, rng, held_out, bare) if look.is_pair else _single(look, rng, held_out, bare)
     if not look.says("background"):
         return _respelled(core, rng)
+    grounded = _before(core, look, rng, held_out) if not bare and rng.random() < 0.2 else None
+    return _respelled(grounded or _behind(core, look, rng, held_out), rng)
+
+
+def _before(thing: str, look: Look, rng: np.random.Generator, held_out: bool) -> str:
+    """The thing in words, after its background."""
     name = look.scene.background
-    if not bare and rng.random() < 0.2:
-        form = pick(rng, _HELD_OUT_GROUND_FIRST if held_out else _GROUND_FIRST)
-        return _respelled(form.format(a=_a(name), g=name, sits=pick(rng, _STANDS), thing=core), rng)
-    form = pick(rng, _HELD_OUT_GROUND if held_out else _GROUND)
-    ground = form.format(a=_a(name), g=name)
-    return _respelled(core + ("" if ground[0] in ",;" else " ") + ground, rng)
+    forms = (
+        HELD_OUT_GROUND_FIRST if held_out else _forms(look, GROUND_FIRST, BUILT_GROUND_FIRST, rng)
+    )
+    form = _built(pick(rng, forms), rng)
+    return form.format(a=_a(name), g=name, sits=pick(rng, STANDS), thing=thing)
+
+
+def _behind(thing: str, look: Look, rng: np.random.Generator, held_out: bool) -> str:
+    """The thing in words, followed by its background."""
+    name = look.scene.background
+    forms = HELD_OUT_GROUND if held_out else _forms(look, GROUND, BUILT_GROUND, rng)
+    ground = _built(pick(rng, forms), rng).format(a=_a(name), g=name)
+    return thing + ("" if ground[0] in ",;" else " ") + ground
+
+
+def _forms(
+    look: Look, plain: Sequence[str], built: Sequence[str], rng: np.random.Generator
+) -> Sequence[str]:
+    """Phrases built from parts only where a second colour can but be the background's."""
+    return built if look.says("colour") and rng.random() < BUILT else plain
+
+
+def _built(form: str, rng: np.random.Generator) -> str:
+    """The phrase with its parts chosen; parts may hold parts."""
+    while _PART.search(form):
+        form = _PART.sub(
+            lambda m: pick(rng, _PARTS[m[1]]) if m[1] in _PARTS else any_word(rng), form
+        )
+    return form
 
 
 def _single(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) -> str:
@@ -203,7 +161,7 @@ def _single(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) ->
     noun = noun_phrase(thing, look, rng, held_out, bare)
     if not look.says("position") or not thing.position:
         return noun
-    place = pick(rng, _PLACE[thing.position])
+    place = pick(rng, PLACE[thing.position])
     form = rng.random()
     if form < 0.75:
         return f"{noun} {place}"
@@ -214,17 +172,18 @@ def noun_phrase(
     thing: Thing, look: Look, rng: np.random.Generator, held_out: bool = False, bare: bool = False
 ) -> str:
     """One thing in words, with its size and colour where they are said."""
-    size = pick(rng, _SIZE[thing.size]) if look.says("size") and thing.size else ""
-    shape = pick(rng, _SHAPE.get(thing.shape, (thing.shape,)))
+    size = pick(rng, SIZE[thing.size]) if look.says("size") and thing.size else ""
+    shape = pick(rng, SHAPE.get(thing.shape, (thing.shape,)))
     if not look.says("colour"):
         words = f"{size} {shape}".strip()
         return words if bare else _a(words)
-    form = pick(rng, _HELD_OUT_THING if held_out else _THING)
+    forms = BUILT_THING if rng.random() < BUILT / 2 else THING
+    form = _built(pick(rng, HELD_OUT_THING if held_out else forms), rng)
     if not size and "of {size}" in form:
-        form = _THING[0]
+        form = THING[0]
     words = form.format(size=size, colour=thing.colour, shape=shape)
     words = " ".join(words.replace(", ,", ",").split()).strip(", ").removeprefix("and ")
-    return words if bare else _with_article(pick(rng, _MARKS) + words, rng)
+    return words if bare else _with_article(pick(rng, MARKS) + words, rng)
 
 
 def _pair(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) -> str:
@@ -233,15 +192,15 @@ def _pair(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) -> s
         return f"{first} and {second}"
     above = look.scene.arrangement == "above"
     if rng.random() < 0.2:
-        return f"{second} {pick(rng, _BELOW if above else _RIGHT)} {first}"
+        return f"{second} {pick(rng, BELOW if above else RIGHT)} {first}"
     form = rng.random()
     if form < 0.1:
         return f"{first} and, {'below' if above else 'beside'} it, {second}"
     if form < 0.2:
-        return f"{first} with {second} {pick(rng, _BELOW) if above else 'beside'} it"
+        return f"{first} with {second} {pick(rng, BELOW) if above else 'beside'} it"
     if form < 0.27 and not above:
         return f"{first} and {second} side by side"
-    return f"{first} {pick(rng, _ABOVE if above else _BESIDE)} {second}"
+    return f"{first} {pick(rng, ABOVE if above else BESIDE)} {second}"
 
 
 def _listed(look: Look, rng: np.random.Generator) -> str:
@@ -265,12 +224,12 @@ def _listed(look: Look, rng: np.random.Generator) -> str:
 def _traits(look: Look, rng: np.random.Generator) -> list[tuple[str, str]]:
     thing = look.scene.things[0]
     found = [
-        (pick(rng, ("shape", "form", "figure")), pick(rng, _SHAPE.get(thing.shape, (thing.shape,))))
+        (pick(rng, ("shape", "form", "figure")), pick(rng, SHAPE.get(thing.shape, (thing.shape,))))
     ]
     if look.says("colour"):
         found.append((pick(rng, ("colour", "color")), thing.colour))
     if look.says("size") and thing.size:
-        found.append(("size", pick(rng, _SIZE[thing.size])))
+        found.append(("size", pick(rng, SIZE[thing.size])))
     if look.says("position") and thing.position:
         found.append((pick(rng, ("position", "place")), thing.position))
     if look.says("background"):

@@ -16,36 +16,13 @@ from examples.shapes.training.writer_words import (
     SURNAMES,
     WORLD_WORDS,
     pick,
+    word,
 )
 
 Maker = Callable[[np.random.Generator], str]
 KNOWLEDGE = Path(__file__).parents[1] / "knowledge"
 
-_ONSETS = (
-    *"bcdfghjklmnpqrstvwxyz", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "kl", "kr",
-    "ph", "pl", "pr", "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "th", "tr",
-    "ts", "tw", "vl", "wh", "zh", "",
-)  # fmt: skip
-_VOWELS = (
-    *"aeiou" * 3, "y", "ai", "au", "ea", "ee", "ei", "eo", "ia", "ie", "io", "oa", "oo", "ou", "ue",
-)  # fmt: skip
-_CODAS = (
-    *[""] * 14, *"bdfgklmnprstvxz" * 2, "ck", "ft", "ld", "lk", "ll", "lt", "mp", "nd", "ng", "nk",
-    "nn", "nt", "rd", "rk", "rm", "rn", "rst", "rt", "sh", "sk", "ss", "st", "th", "tt",
-)  # fmt: skip
 _ACCENTS = {"a": "áàâäãå", "e": "éèêë", "i": "íîï", "o": "óôöõø", "u": "úûü", "n": "ñ", "c": "ç"}
-
-
-def word(rng: np.random.Generator, low: int = 1, high: int = 4) -> str:
-    """An invented word of `low` to `high - 1` syllables, small letters; half are easy to say."""
-    syllables = int(rng.integers(low, high))
-    easy = rng.random() < 0.6
-    onsets, codas = (_ONSETS[:21], ("",)) if easy else (_ONSETS, _CODAS)
-    made = "".join(
-        pick(rng, onsets) + pick(rng, _VOWELS) + pick(rng, codas) for _ in range(syllables)
-    )
-    made += pick(rng, _CODAS) if easy else ""
-    return made if len(made) > 2 else made + pick(rng, onsets) + pick(rng, _VOWELS)
 
 
 def _invented(rng: np.random.Generator) -> str:

@@ -9,28 +9,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from examples.shapes.training.writer_grammar import (
-    COMPANY,
-    FACTS,
-    GUIDES,
-    HELD_OUT_FACTS,
-    WORDS,
-    Grammar,
-)
+from examples.shapes.training.writer_grammar import FACTS, HELD_OUT_FACTS, WORDS, Grammar
 from examples.shapes.training.writer_looks import Look, describe
-from examples.shapes.training.writer_names import HELD_OUT_MAKERS, MAKERS, Maker, known_brands, word
+from examples.shapes.training.writer_names import HELD_OUT_MAKERS, MAKERS, Maker, known_brands
+from examples.shapes.training.writer_notes import COMPANY, GUIDES, TITLES
 from examples.shapes.training.writer_words import (
     CITIES,
-    FILLERS,
     FIRST_NAMES,
     SURNAMES,
     WORLD_WORDS,
+    any_word,
     pick,
+    word,
 )
 from examples.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
 ASKED_BRAND, OTHER_BRAND, ASKED_LOOK, OTHER_LOOK = "\ue001", "\ue002", "\ue003", "\ue004"
 PASSAGE, END = "\ue005", "\ue006"
+TITLE = "\ue007"
+"""Stands between a passage's title and its text."""
+TITLED = 0.5
 _MARKED = re.compile("[\ue001-\ue006]")
 _SYMBOL = re.compile(r"\{(\w+)\}")
 _PLAIN_WORD = re.compile(r"\b[a-z]{3,}\b")
@@ -59,12 +57,12 @@ class Taste:
 
 def training_taste() -> Taste:
     """What training may see: never a name of the example knowledge base."""
-    return Taste(WORDS | COMPANY | FACTS, MAKERS, held_out=False, forbidden=known_brands())
+    return Taste(WORDS | COMPANY | FACTS | TITLES, MAKERS, held_out=False, forbidden=known_brands())
 
 
 def held_out_taste() -> Taste:
     """Phrasings and kinds of names that training never sees."""
-    grammar = WORDS | COMPANY | FACTS | HELD_OUT_FACTS
+    grammar = WORDS | COMPANY | FACTS | TITLES | HELD_OUT_FACTS
     return Taste(grammar, HELD_OUT_MAKERS, held_out=True, forbidden=known_brands())
 
 
@@ -77,24 +75,40 @@ def fact(brand: str, look: Look, asked: bool, taste: Taste, rng: np.random.Gener
         text = f"{_say('note', brand, asked, taste, rng)} {text}"
     if rng.random() < 0.15:
         text = f"{text} {_say('note', brand, asked, taste, rng)}"
-    return text
+    return _titled("fact_title", text, brand, asked, taste, rng)
 
 
 def note(brand: str, asked: bool, taste: Taste, rng: np.random.Generator) -> str:
     """A marked passage about the brand that doesn't tell its look, at times with words that do."""
-    return _say("note", brand, asked, taste, rng)
+    text = _say("note", brand, asked, taste, rng)
+    return _titled("note_title", text, brand, asked, taste, rng)
 
 
 def guide(rng: np.random.Generator) -> str:
     """A house rule that names no brand."""
-    return _cased(_noisy(_expand("guide", WORDS | GUIDES, {}, rng), rng))
+    text = _cased(_noisy(_expand("guide", WORDS | GUIDES, {}, rng), rng))
+    if rng.random() > TITLED:
+        return text
+    return _cased(_expand("guide_title", WORDS | TITLES, {}, rng)) + TITLE + text
+
+
+def _titled(
+    symbol: str, text: str, brand: str, asked: bool, taste: Taste, rng: np.random.Generator
+) -> str:
+    """The passage with a title before it, or without one."""
+    if rng.random() > TITLED:
+        return text
+    return _cased(_expand(symbol, taste.grammar, {"b": _named(brand, asked)}, rng)) + TITLE + text
+
+
+def _named(brand: str, asked: bool) -> str:
+    return (ASKED_BRAND if asked else OTHER_BRAND) + brand + END
 
 
 def _say(
     symbol: str, brand: str, asked: bool, taste: Taste, rng: np.random.Generator, look: str = ""
 ) -> str:
-    marked = (ASKED_BRAND if asked else OTHER_BRAND) + brand + END
-    text = _expand(symbol, taste.grammar, {"b": marked, "look": look}, rng)
+    text = _expand(symbol, taste.grammar, {"b": _named(brand, asked), "look": look}, rng)
     text = text if taste.held_out else _noisy(text, rng)
     if rng.random() < 0.06 and text.endswith("."):
         text = text[:-1]
@@ -124,7 +138,7 @@ def _terminal(symbol: str, rng: np.random.Generator) -> str:
             family = pick(rng, SURNAMES) if rng.random() < 0.6 else word(rng, 1, 4).capitalize()
             return f"{pick(rng, FIRST_NAMES)} {family}"
         case "word":
-            return pick(rng, FILLERS) if rng.random() < 0.6 else word(rng)
+            return any_word(rng)
     return pick(
         rng, {"c": tuple(COLOURS), "g": tuple(BACKGROUNDS), "shape": SHAPES, "size": SIZES}[symbol]
     )
@@ -159,7 +173,7 @@ def _noisy(text: str, rng: np.random.Generator) -> str:
 def _other_word(found: str, share: float, rng: np.random.Generator) -> str:
     if found in _KEPT or rng.random() > share:
         return found
-    return pick(rng, FILLERS) if rng.random() < 0.6 else word(rng)
+    return any_word(rng)
 
 
 def _cased(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The plain words that training conversations are made of."""
+"""The plain and the invented words that training conversations are made of."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -114,6 +114,37 @@ FILLERS = _words(
 )
 
 
+_ONSETS = (
+    *"bcdfghjklmnpqrstvwxyz", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "kl", "kr",
+    "ph", "pl", "pr", "qu", "sc", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "sw", "th", "tr",
+    "ts", "tw", "vl", "wh", "zh", "",
+)  # fmt: skip
+_VOWELS = (
+    *"aeiou" * 3, "y", "ai", "au", "ea", "ee", "ei", "eo", "ia", "ie", "io", "oa", "oo", "ou", "ue",
+)  # fmt: skip
+_CODAS = (
+    *[""] * 14, *"bdfgklmnprstvxz" * 2, "ck", "ft", "ld", "lk", "ll", "lt", "mp", "nd", "ng", "nk",
+    "nn", "nt", "rd", "rk", "rm", "rn", "rst", "rt", "sh", "sk", "ss", "st", "th", "tt",
+)  # fmt: skip
+
+
 def pick(rng: np.random.Generator, values: Sequence[T]) -> T:
     """One of the values, all equally likely."""
     return values[int(rng.random() * len(values))]
+
+
+def word(rng: np.random.Generator, low: int = 1, high: int = 4) -> str:
+    """An invented word of `low` to `high - 1` syllables, small letters; half are easy to say."""
+    syllables = int(rng.integers(low, high))
+    easy = rng.random() < 0.6
+    onsets, codas = (_ONSETS[:21], ("",)) if easy else (_ONSETS, _CODAS)
+    made = "".join(
+        pick(rng, onsets) + pick(rng, _VOWELS) + pick(rng, codas) for _ in range(syllables)
+    )
+    made += pick(rng, _CODAS) if easy else ""
+    return made if len(made) > 2 else made + pick(rng, onsets) + pick(rng, _VOWELS)
+
+
+def any_word(rng: np.random.Generator) -> str:
+    """A filler or an invented word: what may stand wherever a word tells nothing."""
+    return pick(rng, FILLERS) if rng.random() < 0.6 else word(rng)
