@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,15 +93,19 @@ def _run(desk: Desk, supervisor: Process, chance: random.Random) -> tuple[int, d
 
 
 def _kill_half(supervisor: Process, chance: random.Random) -> int:
-    alive = [
-        worker
-        for worker in psutil.Process(supervisor.pid).children()
-        if worker.status() != psutil.STATUS_ZOMBIE
-    ]
+    alive = [worker for worker in psutil.Process(supervisor.pid).children() if _lives(worker)]
     victims = chance.sample(alive, len(alive) // 2)
     for worker in victims:
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
     return len(victims)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":

@@ -33,13 +33,8 @@ WORKERS = 4
 RUN = "orchestration"
 RECORDS = Path("out", "runs", RUN, "records")
 PAUSE = 0.25
-SETTINGS = {
-    # for jobs of milliseconds: a queue that never runs dry, and a second of work for a shard
-    "PRESSRUN_WINDOW": "2048",
-    "PRESSRUN_SHARD": "1000",
-    # a picture a thread waits for the disk most of the time
-    "PRESSRUN_CONCURRENCY": "16",
-}
+# as for any batch of such short jobs: what is sent at once keeps every worker busy for a while
+SETTINGS = {"PRESSRUN_WINDOW": "1024", "PRESSRUN_SHARD": "500"}
 
 
 def main() -> None:
