@@ -40,7 +40,7 @@ def services(settings: Settings, log: Path) -> Iterator[Settings]:
 
 @contextmanager
 def _minder() -> Iterator[None]:
-    process = _start([sys.executable, "-m", "flows.minder"], subprocess.DEVNULL)
+    process = _start([sys.executable, "-m", "flows.minder", str(os.getpid())], subprocess.DEVNULL)
     try:
         yield
     finally:

@@ -1,9 +1,10 @@
-"""Ends what a process has started, when that process is killed: `python -m flows.minder`.
+"""Ends what a process has started, when that process is killed: `python -m flows.minder PID`.
 
-It watches its own parent, which stops it first where there is time to.
+It watches its parent, which has this id and stops it first where there is time to.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -40,4 +41,4 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 if __name__ == "__main__":
-    mind(os.getppid())
+    mind(int(sys.argv[1]))

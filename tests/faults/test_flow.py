@@ -1,6 +1,7 @@
 """The flow's process is killed, and another one goes on with the run."""
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
     for process in left:
         process.kill()
     return [names[process] for process in left]
+
+
+def test_the_minder_ends_what_a_killed_process_has_started() -> None:
+    started = f"""
+import os, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep({2 * LEAVE_SECONDS})"])
+subprocess.Popen([sys.executable, "-m", "flows.minder", str(os.getpid())])
+time.sleep({2 * LEAVE_SECONDS})
+"""
+    with subprocess.Popen([sys.executable, "-c", started], text=True) as flow:
+        time.sleep(3)
+        assert not left_of(flow, "flows.minder")
 
 
 def test_workers_go_on_and_nothing_is_done_twice(floor: Floor) -> None:
