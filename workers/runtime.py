@@ -4,6 +4,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -55,6 +56,8 @@ class Runtime:
         self._queue = Queue.connect(settings.redis_url, settings.broker_url)
         self._leases = self._queue.leases()
         self._loading = threading.Lock()
+        # one thread reads tables: Arrow keeps 10 MB for each one that ever did
+        self._reader = ThreadPoolExecutor(1, "parts")
         # by run and edition, as all that is read from them
         self._books = lru_cache(maxsize=8)(lambda run, edition: assembly.books(run))  # noqa: ARG005
         self._stages = lru_cache(maxsize=8)(self._read_stages)
@@ -156,7 +159,7 @@ class Runtime:
         return self._assembly.stages(spec)
 
     def _read_part(self, run: str, edition: str, part: int) -> dict[str, Job]:
-        rows = self._assembly.books(run).part(edition, part)
+        rows = self._reader.submit(self._books(run, edition).part, edition, part).result()
         return {row.id: row for row in rows if not isinstance(row, BadRow)}
 
 
