@@ -39,8 +39,11 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 _END = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-if ARGV[3] == '0' then redis.call('HDEL', KEYS[2], ARGV[2]) end
+local holder = redis.call('GET', KEYS[1])
+if not holder or holder == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+  if ARGV[3] == '0' then redis.call('HDEL', KEYS[2], ARGV[2]) end
+end
 if KEYS[3] then redis.call('XADD', KEYS[3], 'MAXLEN', '~', unpack(ARGV, 4)) end
 """
 

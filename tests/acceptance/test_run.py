@@ -130,6 +130,21 @@ def test_an_edited_file_renders_only_what_changed(desk: Path, summary: dict[str,
     assert len(after) == len(before) + 2
 
 
+def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(desk: Path) -> None:
+    (desk / "strict.csv").write_text("keywords,threshold\nred circle,1\nblue star,0\n")
+    first = answer(pressrun("run", "strict.csv", "--json", cwd=desk))
+    assert (first["below_gate"], first["accepted"], first["lost"]) == (1, 1, 0)
+    records = desk / "out" / "runs" / "strict" / "records"
+    before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    answer(pressrun("cancel", "strict", "--json", cwd=desk))
+    again = answer(pressrun("resume", "strict", "--retry", "below_gate", "--json", cwd=desk))
+    assert again["below_gate"] == 1
+    after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert sum(after[name] == before[name] for name in before) == 1
+    report = answer(pressrun("reconcile", "strict", "--json", cwd=desk))
+    assert (report["lost"], report["unexpected"]) == (0, 0)
+
+
 def test_mistakes_get_one_clear_line(desk: Path) -> None:
     for arguments, complaint in (
         (("run", "nothere.csv"), "nothere.csv"),

@@ -105,3 +105,19 @@ def test_a_cancelled_edition_has_no_leases(redis: Redis, worker: MakeLeases) -> 
     leases = worker()
     assert leases.acquire("r", "e", "j") is None
     assert leases.acquire("r", "other", "j")
+
+
+def test_a_stale_end_leaves_the_tries_of_the_one_who_took_over(
+    redis: Redis, worker: MakeLeases
+) -> None:
+    frozen, awake = worker(seconds=60), worker()
+    stale = frozen.acquire("r", "e", "j")
+    assert stale
+    redis.delete(lease_key("r", "j"))
+    fresh = awake.acquire("r", "e", "j")
+    assert fresh
+    frozen.end(stale)
+    awake.end(fresh, charged=True)
+    third = awake.acquire("r", "e", "j")
+    assert third
+    assert third.tries == 3

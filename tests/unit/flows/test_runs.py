@@ -1,0 +1,160 @@
+"""Opening a run, doing parts of it again, and proving its books; no worker is needed for that."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.opening import forget, open_run
+from flows.publish import finished, publish
+from flows.reconcile import Report, reconcile
+from pipeline.assemble import open_books
+from pipeline.intake.reader import Overrides
+from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Verdict
+from pipeline.settings import Settings, load_settings
+from pipeline.storing.books import RunBooks
+
+HOURS = 7200.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(store=str(tmp_path / "out"), shard=2)
+
+
+@pytest.fixture
+def books(settings: Settings) -> RunBooks:
+    return open_books(settings, "r")
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.csv"
+    path.write_text("keywords,steps\nred circle,2\nblue star,x\ngreen ring,2\n", encoding="utf-8")
+    return path
+
+
+def opened(jobs: Path, settings: Settings, books: RunBooks) -> RunSpec:
+    return open_run(jobs, Overrides(), settings, books)
+
+
+def rows(books: RunBooks, spec: RunSpec) -> list[Job | BadRow]:
+    return [row for n in range(1, spec.parts + 1) for row in books.part(spec.edition, n)]
+
+
+def do(books: RunBooks, spec: RunSpec, verdict: Verdict = Verdict.ACCEPTED) -> list[Outcome]:
+    """Commit an outcome for each of the run's jobs."""
+    done = []
+    for job in rows(books, spec):
+        if isinstance(job, Job):
+            seen = CandidateRecord(index=0, seed=job.seed, score=Score(raw=1, calibrated=1))
+            outcome = Outcome(
+                run="r", job_id=job.id, verdict=verdict, job=job, row=job.row, winner=0,
+                keywords=job.keywords, candidates=(seen,),
+            )  # fmt: skip
+            picture = np.full((16, 16, 3), job.seed % 97 / 97, np.float32)
+            done.append(books.commit(outcome, picture))
+    return done
+
+
+def test_a_file_that_was_opened_before_is_not_read_again(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    part = Path(settings.store, "runs/r/jobs", spec.edition, "part-00001.parquet")
+    written = part.stat().st_mtime_ns
+    assert opened(jobs, settings, books) == spec
+    assert part.stat().st_mtime_ns == written
+
+
+def test_an_edited_file_is_another_edition_and_keeps_ids(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    first = opened(jobs, settings, books)
+    before = rows(books, first)
+    jobs.write_text(jobs.read_text().replace("green ring", "green cross"), encoding="utf-8")
+    second = opened(jobs, settings, books)
+    assert second.edition != first.edition
+    after = rows(books, second)
+    assert [a.id == b.id for a, b in zip(before, after, strict=True)] == [True, True, False]
+    assert open_run(jobs, Overrides(candidates=9), settings, books).edition != second.edition
+
+
+def test_only_outcomes_that_are_asked_for_are_forgotten(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    do(books, spec, Verdict.BELOW_GATE)
+    assert forget(books, spec, {Verdict.FAILED}) == 0
+    assert forget(books, spec, {Verdict.BELOW_GATE}) == 2
+    kept = [row.id for row in rows(books, spec) if isinstance(row, BadRow)]
+    assert list(books.recorded()) == kept
+    assert list(books.listing("images/")) == []
+
+
+def test_a_run_is_finished_when_nothing_is_left_or_asked_for(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    assert finished(books, spec, ()) is None
+    outcomes = do(books, spec, Verdict.BELOW_GATE)
+    summary = publish(books, spec, 1.0)
+    assert finished(books, spec, ()) == summary
+    assert finished(books, spec, [Verdict.FAILED]) == summary
+    assert finished(books, spec, [Verdict.BELOW_GATE]) is None
+    books.remove_record(outcomes[0].job_id)
+    assert finished(books, spec, ()) is None, "a record is gone"
+
+
+@pytest.mark.parametrize("read_pictures", [True, False])
+def test_sound_books_are_found_sound(
+    jobs: Path, settings: Settings, books: RunBooks, read_pictures: bool
+) -> None:
+    spec = opened(jobs, settings, books)
+    do(books, spec)
+    assert reconcile(books, spec, read_pictures=read_pictures) == Report(rows=3)
+
+
+def test_rows_without_a_record_are_lost_but_bad_rows_are_mended(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    for job_id in list(books.recorded()):
+        books.remove_record(job_id)
+    report = reconcile(books, spec, read_pictures=True)
+    assert (report.lost, report.recovered) == (2, 1)
+    assert reconcile(books, spec, read_pictures=True).recovered == 0
+
+
+def test_orphans_go_when_they_are_old_and_pictures_of_records_stay(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    first, second = do(books, spec)
+    books.write(f"images/{first.job_id}-{'0' * 12}.png", b"a second execution's", "image/png")
+    books.write(f"images/{'f' * 24}-{'0' * 12}.png", b"of no job", "image/png")
+    young = reconcile(books, spec, read_pictures=False)
+    assert (young.duplicated, young.orphans_young, young.orphans_removed) == (1, 2, 0)
+    for path in Path(books.address("images")).iterdir():
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - HOURS))
+    old = reconcile(books, spec, read_pictures=False)
+    assert (old.orphans_young, old.orphans_removed) == (0, 2)
+    kept = {blob.key for blob in books.listing("images/")}
+    assert kept == {books.key(o.image.path) for o in (first, second) if o.image}
+
+
+def test_a_picture_that_is_gone_or_another_one_raises_an_alarm(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    first, second = do(books, spec)
+    assert first.image
+    assert second.image
+    books.store.delete(books.key(first.image.path))
+    books.write(second.image.path, b"another one", "image/png")
+    assert reconcile(books, spec, read_pictures=False).unexpected == 1
+    report = reconcile(books, spec, read_pictures=True)
+    assert report.unexpected == 2
+    assert any("missing" in alarm for alarm in report.alarms)
+    assert any("not the picture" in alarm for alarm in report.alarms)
