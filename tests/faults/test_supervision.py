@@ -82,7 +82,7 @@ def test_a_frozen_worker_is_killed_and_another_does_its_jobs(
 ) -> None:
     floor.hang("render", signal.SIGSTOP)
     with floor.dispatching():
-        crew.append(Supervised(floor, PRESSRUN_HANG_SECONDS="4"))
+        crew.append(Supervised(floor, PRESSRUN_HANG_SECONDS="8"))
         assert "no sign of life for" in crew[0].wait_for_line("worker killed")[0]
         crew[0].wait_for_line("worker started", 2)
     assert crew[0].stop() == 0
@@ -91,7 +91,7 @@ def test_a_frozen_worker_is_killed_and_another_does_its_jobs(
 
 def test_a_step_that_never_ends_is_a_hang(floor: Floor, crew: list[Supervised]) -> None:
     with floor.dispatching():
-        stuck = {"PRESSRUN_HANG_SECONDS": "4", "PRESSRUN_STAND_IN_SECONDS": "600"}
+        stuck = {"PRESSRUN_HANG_SECONDS": "8", "PRESSRUN_STAND_IN_SECONDS": "600"}
         crew.append(Supervised(floor, **stuck))
         killed = crew[0].wait_for_line("worker killed")[0]
         assert re.search(r"no step for \d+ s, jobs in flight: [12]", killed)
