@@ -69,18 +69,13 @@ class Lease:
     job: str
     epoch: int
     tries: int
+    attempt: str
     leases: "Leases" = field(repr=False)
-    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def token(self) -> str:
         """What the lease's key holds while it is ours."""
         return f"{self.epoch}:{self.attempt}"
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the job may not be tried again after this execution."""
-        return self.tries >= TRIES
 
     def confirm(self) -> None:
         """Raises Fenced when another worker holds the job, Unavailable without an answer."""
@@ -117,7 +112,7 @@ class Leases:
         if not answer:
             return None
         epoch, tries = cast("list[int]", answer)
-        lease = Lease(run, job, epoch, tries, self, attempt)
+        lease = Lease(run, job, epoch, tries, attempt, self)
         with self._lock:
             self._held[attempt] = lease
         return lease

@@ -27,7 +27,7 @@ from pipeline.job import Order, Picture, RunSpec
 from pipeline.ports import Stages, Store
 from pipeline.pulse import beat
 from pipeline.settings import Settings
-from workers import app, leases, runtime, tasks  # noqa: F401 - for the fork server to load
+from workers import leases
 from workers.worker import main
 
 LEASE_SECONDS = 2.0

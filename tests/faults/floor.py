@@ -30,7 +30,7 @@ WORKER = (sys.executable, "-m", "tests.faults.breakable_worker")
 """What a supervisor starts; it appends the pulse's pipe."""
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.faults.breakable_worker"])
+FORKS.set_forkserver_preload(["tests.faults.breakable_worker", "workers.runtime", "workers.tasks"])
 LIMIT = 90.0
 IN_HAND = 2
 """Jobs that a worker executes at a time: what its loss may cost in second executions."""
@@ -56,7 +56,6 @@ class Worker:
         sender.close()
         self.pid = self._process.pid or 0
 
-    @property
     def has_ended(self) -> bool:
         """Whether the process is gone."""
         return not self._process.is_alive()
@@ -147,6 +146,21 @@ class Floor:
                 future.result(LIMIT)
             finally:
                 dispatcher.stop()
+
+    def overtake(self) -> Outcome:
+        """Work the run through while a worker, whose lease was confirmed, freezes on its way to the
+        store and wakes when another one has committed its job; what that one committed.
+        """
+        self.hang("before_record", signal.SIGSTOP)
+        self.hire(PRESSRUN_CONCURRENCY="1")
+        with self.dispatching():
+            frozen = self.fallen("before_record")
+            job = self.job_of(frozen)
+            self.hire()
+            standing: Outcome = self.wait(lambda: self.books.outcome(job))
+            frozen.proceed()
+            frozen.leave()
+        return standing
 
     def wait(self, look: Callable[[], Any]) -> Any:
         """What `look` finds, once it finds something."""

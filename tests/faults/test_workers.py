@@ -46,17 +46,8 @@ def test_a_worker_that_froze_is_refused_by_its_epoch(floor: Floor, redis: RedisS
 
 
 def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(floor: Floor) -> None:
-    """Its lease was confirmed, and it wakes when another one has committed the job."""
-    floor.hang("before_record", signal.SIGSTOP)
-    floor.hire(PRESSRUN_CONCURRENCY="1")
-    with floor.dispatching():
-        frozen = floor.fallen("before_record")
-        job = floor.job_of(frozen)
-        floor.hire()
-        standing = floor.wait(lambda: floor.books.outcome(job))
-        frozen.proceed()
-        frozen.leave()
-    assert floor.books.outcome(job) == standing
+    standing = floor.overtake()
+    assert floor.books.outcome(standing.job_id) == standing
     floor.prove(floor.rows + 1)
 
 
@@ -85,7 +76,7 @@ def test_a_job_that_takes_its_worker_along_fails_in_the_end(
         for _ in range(3):
             floor.hang("render", signal.SIGKILL)
             worker = floor.hire()
-            floor.wait(lambda: worker.has_ended)  # noqa: B023 - called before the next round
+            floor.wait(worker.has_ended)
         floor.hire()
     (record,) = floor.records()
     assert (record.verdict, record.reason) == (
