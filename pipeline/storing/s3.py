@@ -235,8 +235,9 @@ def _seconds(now: datetime, then: datetime) -> float:
 def _connect(endpoint_url: str, region: str, attempts: int, read_seconds: float) -> "S3Client":
     config = Config(
         signature_version="s3v4",
-        # exponential, with full jitter, and a budget that ends retries when most requests fail
-        retries={"mode": "standard", "total_max_attempts": attempts},
+        # exponential, with full jitter; the standard mode also spends from a budget that a create
+        # found done when it is tried again never pays back, so that in the end nothing is retried
+        retries={"mode": "legacy", "total_max_attempts": attempts},
         connect_timeout=CONNECT_SECONDS,
         read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS,

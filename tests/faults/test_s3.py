@@ -28,13 +28,15 @@ def sign(monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
 
 
 @contextmanager
-def floor_on(server: S3Server, endpoint: str, desk: Path, redis: RedisServer) -> Iterator[Floor]:
+def floor_on(
+    server: S3Server, endpoint: str, desk: Path, redis: RedisServer, rows: int = 12
+) -> Iterator[Floor]:
     """A floor whose store is a corner of a bucket, for flow and workers alike."""
     store = {
         "PRESSRUN_STORE": f"s3://{BUCKET}/{desk.name}",
         "PRESSRUN_S3_ENDPOINT_URL": endpoint,
     }
-    floor = Floor(desk, redis.url, env=store | server.environment())
+    floor = Floor(desk, redis.url, rows, env=store | server.environment())
     try:
         yield floor
     finally:
@@ -51,7 +53,7 @@ def test_every_fifth_request_fails(
     """A 500 in place of the answer, or after the work was done, or no answer to it at all."""
     with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, one_in(5, *faults)) as proxy:
         sign(server)
-        with floor_on(server, proxy.endpoint, tmp_path, redis) as floor:
+        with floor_on(server, proxy.endpoint, tmp_path, redis, rows=6) as floor:
             floor.hire()
             with floor.dispatching():
                 pass
