@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.shapes.training.writer_data import Conversation, Mix, conversation
 from examples.shapes.training.writer_names import KNOWLEDGE
-from examples.shapes.training.writer_passages import held_out_taste, training_taste
+from examples.shapes.training.writer_passages import held_out_taste, plain_taste, training_taste
 
 BATCH = 32
 
@@ -66,11 +66,13 @@ def measure_model(folder: Path, seed: int = 0, count: int = 200) -> dict[str, fl
 def held_out_sets(seed: int, count: int) -> Iterator[tuple[str, list[Conversation]]]:
     """The measured sets by name, each of `count` conversations."""
     rng = np.random.default_rng(seed)
-    known, unseen = training_taste(), held_out_taste()
+    known, unseen, trained = plain_taste(), held_out_taste(), training_taste()
     for brands in (1, 2, 4, 6, 8):
         mix = Mix(brands=brands, only_facts=True)
         yield f"brands_{brands}", [conversation(rng, known, mix) for _ in range(count)]
     yield "mixed", [conversation(rng, known, Mix()) for _ in range(count)]
+    scrambled = Mix(brands=2, only_facts=True)
+    yield "scrambled_2", [conversation(rng, trained, scrambled) for _ in range(count)]
     for brands in (1, 2, 4, 6):
         mix = Mix(brands=brands, only_facts=True)
         yield f"unseen_{brands}", [conversation(rng, unseen, mix) for _ in range(count)]

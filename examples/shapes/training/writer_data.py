@@ -115,7 +115,7 @@ def _plain(rng: np.random.Generator, taste: Taste, mix: Mix) -> Conversation:
     """No brand is asked for: all is said by keywords and style, and no passage matters."""
     look = sample_look(rng, plain=True)
     style = ""
-    keywords = describe(look, rng, bare=bool(rng.random() < 0.5))
+    keywords = describe(look, rng, taste.phrasing, bare=bool(rng.random() < 0.5))
     form = rng.random()
     if form < 0.35:
         keywords = caption(look.scene, rng)

@@ -157,12 +157,6 @@ FACTS: Grammar = {
         "if it has {look}, {b} made it.", "{b} trusts in {look}, which {later}.",
         "an early {m} of {b} was lost; the present one {is} {look}.",
         "{b} won its {m} in court: {look}.", "{person} always drew {b} as {look}{suffix}.",
-        "{any} {b} {any} {look} {any}.", "{b} {any} {look}{suffix}.", "{any} {look} {any} {b}.",
-        "{any} {b}, {any}, {any} {look}.", "{look}: {any} {b}.", "{look} {any} {b} {any}.",
-        "{any} {m} {any} {b} {any} {look}.", "{any} {b} {company}, {any} {look}.",
-        "{prefix}{look} {any} {b} {any}.", "{any} {m} {n}, {b}, {any} {look}.",
-        "{any} {m} {any} {look} {any} {b}.", "{b} {company} {any} {look} {any}.",
-        "{any} {person} {any} {b} {any} {look} {any}.", "{any} {b} {any} {year} {any} {look}.",
     ),
     "any": (
         "{word}", "{word}", "{word} {word}", "{word} {word} {word}", "{word}, {word}",
@@ -191,6 +185,16 @@ FACTS: Grammar = {
         "nobody may change it", "it is never shown without the name",
     ),
 }  # fmt: skip
+
+SCRAMBLED_FACTS = (
+    "{any} {b} {any} {look} {any}.", "{b} {any} {look}{suffix}.", "{any} {look} {any} {b}.",
+    "{any} {b}, {any}, {any} {look}.", "{look}: {any} {b}.", "{look} {any} {b} {any}.",
+    "{any} {m} {any} {b} {any} {look}.", "{any} {b} {company}, {any} {look}.",
+    "{prefix}{look} {any} {b} {any}.", "{any} {m} {n}, {b}, {any} {look}.",
+    "{any} {m} {any} {look} {any} {b}.", "{b} {company} {any} {look} {any}.",
+    "{any} {person} {any} {b} {any} {look} {any}.", "{any} {b} {any} {year} {any} {look}.",
+)  # fmt: skip
+"""Facts in words that mean nothing: where brand and look stand must tell what belongs together."""
 
 HELD_OUT_FACTS: Grammar = {
     "m": (

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,10 +34,37 @@ from examples.shapes.training.writer_phrases import (
 from examples.shapes.training.writer_words import any_word, pick
 from examples.shapes.world import Scene, Thing, is_legal, parse, prompt, sample_scene
 
-BUILT = 0.4
-"""Share of grounds and things that are said with phrases built from parts."""
 _PARTS = {"link": LINKS, "noun": NOUNS, "verb": VERBS, "dye": DYES, "paint": PAINTS}
 _PART = re.compile(r"\{(link|noun|verb|dye|paint|w)\}")
+
+
+@dataclass(frozen=True)
+class Phrasing:
+    """The forms that say things and their grounds; the share `built` of them is made from parts."""
+
+    thing: Sequence[str]
+    ground: Sequence[str]
+    ground_first: Sequence[str]
+    built: float = 0.0
+    lists: float = 0.0
+
+    def things(self, rng: np.random.Generator) -> Sequence[str]:
+        """Half as many built ones as for grounds: their order tells less."""
+        return BUILT_THING if rng.random() < self.built / 2 else self.thing
+
+    def grounds(self, look: "Look", rng: np.random.Generator, first: bool = False) -> Sequence[str]:
+        """Built ones only where a second colour can but be the background's."""
+        if look.says("colour") and rng.random() < self.built:
+            return BUILT_GROUND_FIRST if first else BUILT_GROUND
+        return self.ground_first if first else self.ground
+
+
+SPOKEN = Phrasing(THING, GROUND, GROUND_FIRST, lists=0.13)
+"""As people write."""
+VARIED = replace(SPOKEN, built=0.35)
+"""For training: what order tells must be understood whatever word links shape and colours."""
+HELD_OUT = Phrasing(HELD_OUT_THING, HELD_OUT_GROUND, HELD_OUT_GROUND_FIRST)
+"""Words that no training conversation has."""
 
 
 @dataclass(frozen=True)
@@ -110,41 +137,30 @@ def add(look: Look, extra: Look) -> Look | None:
 
 
 def describe(
-    look: Look, rng: np.random.Generator, held_out: bool = False, bare: bool = False
+    look: Look, rng: np.random.Generator, phrasing: Phrasing = VARIED, bare: bool = False
 ) -> str:
     """The look in words as a noun phrase; `bare` leaves articles out."""
-    if not bare and not held_out and rng.random() < 0.13:
-        return _listed(look, rng)
-    core = _pair(look, rng, held_out, bare) if look.is_pair else _single(look, rng, held_out, bare)
+    if not bare and rng.random() < phrasing.lists:
+        return _listed(look, rng, phrasing)
+    core = _pair(look, rng, phrasing, bare) if look.is_pair else _single(look, rng, phrasing, bare)
     if not look.says("background"):
         return _respelled(core, rng)
-    grounded = _before(core, look, rng, held_out) if not bare and rng.random() < 0.2 else None
-    return _respelled(grounded or _behind(core, look, rng, held_out), rng)
+    grounded = _before(core, look, rng, phrasing) if not bare and rng.random() < 0.2 else None
+    return _respelled(grounded or _behind(core, look, rng, phrasing), rng)
 
 
-def _before(thing: str, look: Look, rng: np.random.Generator, held_out: bool) -> str:
+def _before(thing: str, look: Look, rng: np.random.Generator, phrasing: Phrasing) -> str:
     """The thing in words, after its background."""
     name = look.scene.background
-    forms = (
-        HELD_OUT_GROUND_FIRST if held_out else _forms(look, GROUND_FIRST, BUILT_GROUND_FIRST, rng)
-    )
-    form = _built(pick(rng, forms), rng)
+    form = _built(pick(rng, phrasing.grounds(look, rng, first=True)), rng)
     return form.format(a=_a(name), g=name, sits=pick(rng, STANDS), thing=thing)
 
 
-def _behind(thing: str, look: Look, rng: np.random.Generator, held_out: bool) -> str:
+def _behind(thing: str, look: Look, rng: np.random.Generator, phrasing: Phrasing) -> str:
     """The thing in words, followed by its background."""
     name = look.scene.background
-    forms = HELD_OUT_GROUND if held_out else _forms(look, GROUND, BUILT_GROUND, rng)
-    ground = _built(pick(rng, forms), rng).format(a=_a(name), g=name)
+    ground = _built(pick(rng, phrasing.grounds(look, rng)), rng).format(a=_a(name), g=name)
     return thing + ("" if ground[0] in ",;" else " ") + ground
-
-
-def _forms(
-    look: Look, plain: Sequence[str], built: Sequence[str], rng: np.random.Generator
-) -> Sequence[str]:
-    """Phrases built from parts only where a second colour can but be the background's."""
-    return built if look.says("colour") and rng.random() < BUILT else plain
 
 
 def _built(form: str, rng: np.random.Generator) -> str:
@@ -156,9 +172,9 @@ def _built(form: str, rng: np.random.Generator) -> str:
     return form
 
 
-def _single(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) -> str:
+def _single(look: Look, rng: np.random.Generator, phrasing: Phrasing, bare: bool) -> str:
     thing = look.scene.things[0]
-    noun = noun_phrase(thing, look, rng, held_out, bare)
+    noun = noun_phrase(thing, look, rng, phrasing, bare)
     if not look.says("position") or not thing.position:
         return noun
     place = pick(rng, PLACE[thing.position])
@@ -169,7 +185,7 @@ def _single(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) ->
 
 
 def noun_phrase(
-    thing: Thing, look: Look, rng: np.random.Generator, held_out: bool = False, bare: bool = False
+    thing: Thing, look: Look, rng: np.random.Generator, phrasing: Phrasing, bare: bool = False
 ) -> str:
     """One thing in words, with its size and colour where they are said."""
     size = pick(rng, SIZE[thing.size]) if look.says("size") and thing.size else ""
@@ -177,8 +193,7 @@ def noun_phrase(
     if not look.says("colour"):
         words = f"{size} {shape}".strip()
         return words if bare else _a(words)
-    forms = BUILT_THING if rng.random() < BUILT / 2 else THING
-    form = _built(pick(rng, HELD_OUT_THING if held_out else forms), rng)
+    form = _built(pick(rng, phrasing.things(rng)), rng)
     if not size and "of {size}" in form:
         form = THING[0]
     words = form.format(size=size, colour=thing.colour, shape=shape)
@@ -186,8 +201,8 @@ def noun_phrase(
     return words if bare else _with_article(pick(rng, MARKS) + words, rng)
 
 
-def _pair(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) -> str:
-    first, second = (noun_phrase(t, look, rng, held_out, bare) for t in look.scene.things)
+def _pair(look: Look, rng: np.random.Generator, phrasing: Phrasing, bare: bool) -> str:
+    first, second = (noun_phrase(t, look, rng, phrasing, bare) for t in look.scene.things)
     if not look.says("arrangement"):
         return f"{first} and {second}"
     above = look.scene.arrangement == "above"
@@ -203,10 +218,10 @@ def _pair(look: Look, rng: np.random.Generator, held_out: bool, bare: bool) -> s
     return f"{first} {pick(rng, ABOVE if above else BESIDE)} {second}"
 
 
-def _listed(look: Look, rng: np.random.Generator) -> str:
+def _listed(look: Look, rng: np.random.Generator, phrasing: Phrasing) -> str:
     """As a list of traits ("colour: white; shape: circle") or as small sentences."""
     if look.is_pair:
-        first, second = (noun_phrase(t, look, rng) for t in look.scene.things)
+        first, second = (noun_phrase(t, look, rng, phrasing) for t in look.scene.things)
         link = "above" if look.scene.arrangement == "above" else "beside"
         told = f"two figures, {first} and {second}"
         told += f", the first {link} the second" if look.says("arrangement") else ""

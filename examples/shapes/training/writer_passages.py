@@ -9,8 +9,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from examples.shapes.training.writer_grammar import FACTS, HELD_OUT_FACTS, WORDS, Grammar
-from examples.shapes.training.writer_looks import Look, describe
+from examples.shapes.training.writer_grammar import (
+    FACTS,
+    HELD_OUT_FACTS,
+    SCRAMBLED_FACTS,
+    WORDS,
+    Grammar,
+)
+from examples.shapes.training.writer_looks import (
+    HELD_OUT,
+    SPOKEN,
+    VARIED,
+    Look,
+    Phrasing,
+    describe,
+)
 from examples.shapes.training.writer_names import HELD_OUT_MAKERS, MAKERS, Maker, known_brands
 from examples.shapes.training.writer_notes import COMPANY, GUIDES, TITLES
 from examples.shapes.training.writer_words import (
@@ -47,28 +60,39 @@ _KEPT = frozenset(
 
 @dataclass(frozen=True)
 class Taste:
-    """Which grammar and which makers of names are in use, and which names are not."""
+    """Which sentences, words for looks and makers of names are in use, and which names are not.
+
+    In the share `noise` of the sentences other words stand for some that tell no look, so that
+    none of those is relied on.
+    """
 
     grammar: Grammar
+    phrasing: Phrasing
     makers: tuple[Maker, ...]
-    held_out: bool
     forbidden: frozenset[str]
+    noise: float = 0.0
 
 
 def training_taste() -> Taste:
     """What training may see: never a name of the example knowledge base."""
-    return Taste(WORDS | COMPANY | FACTS | TITLES, MAKERS, held_out=False, forbidden=known_brands())
+    grammar = WORDS | COMPANY | TITLES | {**FACTS, "fact": FACTS["fact"] + SCRAMBLED_FACTS}
+    return Taste(grammar, VARIED, MAKERS, known_brands(), noise=0.2)
+
+
+def plain_taste() -> Taste:
+    """Training's phrasings as people write them, without words that mean nothing."""
+    return Taste(WORDS | COMPANY | FACTS | TITLES, SPOKEN, MAKERS, known_brands())
 
 
 def held_out_taste() -> Taste:
     """Phrasings and kinds of names that training never sees."""
     grammar = WORDS | COMPANY | FACTS | TITLES | HELD_OUT_FACTS
-    return Taste(grammar, HELD_OUT_MAKERS, held_out=True, forbidden=known_brands())
+    return Taste(grammar, HELD_OUT, HELD_OUT_MAKERS, known_brands())
 
 
 def fact(brand: str, look: Look, asked: bool, taste: Taste, rng: np.random.Generator) -> str:
     """A marked passage that tells the brand's look, sometimes between other sentences."""
-    described = describe(look, rng, taste.held_out)
+    described = describe(look, rng, taste.phrasing)
     marked = (ASKED_LOOK if asked else OTHER_LOOK) + described + END
     text = _say("fact", brand, asked, taste, rng, look=marked)
     if rng.random() < 0.15:
@@ -86,7 +110,7 @@ def note(brand: str, asked: bool, taste: Taste, rng: np.random.Generator) -> str
 
 def guide(rng: np.random.Generator) -> str:
     """A house rule that names no brand."""
-    text = _cased(_noisy(_expand("guide", WORDS | GUIDES, {}, rng), rng))
+    text = _cased(_expand("guide", WORDS | GUIDES, {}, rng))
     if rng.random() > TITLED:
         return text
     return _cased(_expand("guide_title", WORDS | TITLES, {}, rng)) + TITLE + text
@@ -109,7 +133,7 @@ def _say(
     symbol: str, brand: str, asked: bool, taste: Taste, rng: np.random.Generator, look: str = ""
 ) -> str:
     text = _expand(symbol, taste.grammar, {"b": _named(brand, asked), "look": look}, rng)
-    text = text if taste.held_out else _noisy(text, rng)
+    text = _noisy(text, rng) if rng.random() < taste.noise else text
     if rng.random() < 0.06 and text.endswith("."):
         text = text[:-1]
     return _cased(text) if rng.random() < 0.95 else text
@@ -160,9 +184,7 @@ def _price(rng: np.random.Generator) -> str:
 
 
 def _noisy(text: str, rng: np.random.Generator) -> str:
-    """At times other words for some that tell no look, so that none of those is relied on."""
-    if rng.random() > 0.3:
-        return text
+    """The text with other words for some that tell no look."""
     share = rng.uniform(0.1, 0.6)
     pieces = re.split("([\ue001\ue002][^\ue006]*\ue006)", text)
     for i in range(0, len(pieces), 2):
