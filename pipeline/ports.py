@@ -71,7 +71,13 @@ class Blob:
 
 
 class Store(Protocol):
-    """Blobs by key. Keys are relative paths with '/' between their parts."""
+    """Blobs by key. Keys are relative paths with '/' between their parts.
+
+    Where `conditional` is False, `put` with `new` only looks before it writes: of two writers at
+    once either may win, and the caller has to keep others away.
+    """
+
+    conditional: bool
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
         """Write a blob whole or not at all. With `new`, an existing blob is left as it is and the

@@ -171,11 +171,11 @@ class RunBooks:
 
         A record that already stands is another execution's: it is returned, and this picture goes
         unless it is the very same file. Our own record, found after a lost answer, names our own
-        picture. `confirm` is called between picture and record, and raises where this execution
-        may not write any more.
+        picture. Where the store cannot refuse a second record, `confirm` is called right before it
+        and raises when this execution may not write any more.
         """
         image = None if picture is None else self._keep(outcome, picture)
-        if confirm:
+        if confirm and not self.store.conditional:
             confirm()
         mine = outcome.model_copy(update={"image": image})
         key = self.key(_record(outcome.job_id))

@@ -27,7 +27,7 @@ class FolderStore:
     """
 
     def __init__(self, root: Path, *, conditional: bool = True) -> None:
-        self._root, self._conditional = root.absolute(), conditional
+        self._root, self.conditional = root.absolute(), conditional
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:  # noqa: ARG002 - a file keeps no type
         """Write the file beside its place, then move it there in one step."""
@@ -100,7 +100,7 @@ class FolderStore:
             _write(draft, data)
 
     def _place(self, draft: Path, target: Path, new: bool) -> bool:
-        if new and self._conditional:
+        if new and self.conditional:
             return _link(draft, target)
         if new and target.exists():
             return False

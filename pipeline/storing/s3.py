@@ -76,7 +76,7 @@ class S3Store:
     ) -> None:
         self._bucket, self._endpoint = bucket, endpoint_url.rstrip("/")
         self._prefix = check_key(prefix.strip("/")) + "/" if prefix.strip("/") else ""
-        self._encryption, self._conditional = encryption or Encryption(), conditional
+        self._encryption, self.conditional = encryption or Encryption(), conditional
         if "@" in urlsplit(endpoint_url).netloc:
             raise StoreError(f"keep credentials out of the endpoint's URL; {CREDENTIALS}")
         with self._explained("open"):
@@ -86,7 +86,7 @@ class S3Store:
         """One request, or several for a large blob; with `new`, If-None-Match: *."""
         name = self._prefix + check_key(key)
         with self._explained(key):
-            if new and not self._conditional:
+            if new and not self.conditional:
                 return not self._exists(name) and self._put(name, data, content_type, False)
             return self._put(name, data, content_type, new)
 

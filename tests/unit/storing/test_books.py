@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,16 +76,18 @@ def test_a_run_can_be_asked_to_stop_and_to_go_on(books: RunBooks) -> None:
     assert not books.is_cancelled()
 
 
-def test_an_execution_that_may_not_write_leaves_no_record(
+def test_only_a_store_that_cannot_refuse_needs_leave_to_write(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
 ) -> None:
     def refuse() -> None:
         raise RunError("fenced")
 
     outcome = make_outcome(make_job())
+    looking = RunBooks(FolderStore(Path(books.store.address("")), conditional=False), books.run)
     with pytest.raises(RunError, match="fenced"):
-        books.commit(outcome, picture, refuse)
-    assert books.outcome(outcome.job_id) is None
+        looking.commit(outcome, picture, refuse)
+    assert looking.outcome(outcome.job_id) is None
+    assert books.commit(outcome, picture, refuse).image
 
 
 def test_commit_keeps_picture_and_record(
