@@ -73,8 +73,8 @@ class Blob:
 class Store(Protocol):
     """Blobs by key. Keys are relative paths with '/' between their parts.
 
-    Where `conditional` is False, `put` with `new` only looks before it writes: of two writers at
-    once either may win, and the caller has to keep others away.
+    Where `conditional` is False, `put` with `new` only looks before it writes, and the caller has
+    to keep other writers away.
     """
 
     conditional: bool

@@ -12,7 +12,7 @@ from pipeline.job import Order, Picture
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.pulse import beat
-from pipeline.rendering.families import call_settings, guided
+from pipeline.rendering.calls import call_settings, guided
 from pipeline.settings import RendererProfile
 
 

@@ -6,8 +6,8 @@ import pytest
 from pipeline.errors import JobError
 from pipeline.job import Order
 from pipeline.models import Models
+from pipeline.rendering.calls import call_settings
 from pipeline.rendering.diffusers import DiffusersRenderer
-from pipeline.rendering.families import call_settings
 from pipeline.settings import Profile
 from tests import small_models
 

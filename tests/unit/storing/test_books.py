@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipeline.errors import ConfigError, PressrunError, RunError, StoreError
+from pipeline.errors import ConfigError, PressrunError, RunError, StoreError, Unavailable
 from pipeline.job import BadRow, Job, Outcome, Picture, RunSpec, Score, Verdict
 from pipeline.storing.books import READERS, RunBooks, run_names
 from pipeline.storing.folder import FolderStore
@@ -76,18 +76,30 @@ def test_a_run_can_be_asked_to_stop_and_to_go_on(books: RunBooks) -> None:
     assert not books.is_cancelled()
 
 
-def test_only_a_store_that_cannot_refuse_needs_leave_to_write(
+def test_an_execution_that_may_not_write_leaves_no_record(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
 ) -> None:
     def refuse() -> None:
         raise RunError("fenced")
 
     outcome = make_outcome(make_job())
-    looking = RunBooks(FolderStore(Path(books.store.address("")), conditional=False), books.run)
     with pytest.raises(RunError, match="fenced"):
-        looking.commit(outcome, picture, refuse)
+        books.commit(outcome, picture, refuse)
+    assert books.outcome(outcome.job_id) is None
+
+
+def test_only_a_store_that_cannot_refuse_needs_an_answer_before_the_record(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+) -> None:
+    def no_answer() -> None:
+        raise Unavailable("Redis is down")
+
+    outcome = make_outcome(make_job())
+    looking = RunBooks(FolderStore(Path(books.store.address("")), conditional=False), books.run)
+    with pytest.raises(Unavailable):
+        looking.commit(outcome, picture, no_answer)
     assert looking.outcome(outcome.job_id) is None
-    assert books.commit(outcome, picture, refuse).image
+    assert books.commit(outcome, picture, no_answer).image
 
 
 def test_commit_keeps_picture_and_record(
