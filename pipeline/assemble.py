@@ -96,9 +96,9 @@ class Assembly:
     def _make_renderer(self, profile: RendererProfile) -> Renderer:
         match profile.kind:
             case "diffusers":
-                from pipeline.rendering.diffusers import DiffusersRenderer
+                from pipeline.rendering.local import local_renderer
 
-                return DiffusersRenderer(self._models, profile)
+                return local_renderer(self._models, profile)
             case "a1111":
                 from pipeline.rendering.a1111 import A1111Renderer
 

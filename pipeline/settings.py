@@ -55,7 +55,7 @@ class RendererProfile(Noun):
         default="", description="a diffusers scheduler class; empty: the model's"
     )
     dtype: Dtype = "float32"
-    batch: int = Field(default=8, ge=1, description="pictures in one call")
+    batch: int = Field(default=8, ge=1, description="pictures in one batch")
     timeout: float = Field(default=300.0, gt=0, description="seconds for one endpoint call")
 
 

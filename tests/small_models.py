@@ -43,14 +43,20 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def save(family: str, folder: Path, variant: str = "") -> None:
     """Write the pipeline of a family, in safetensors, as a download from the hub would lie."""
+    made(family).save_pretrained(folder, safe_serialization=True, variant=variant or None)
+
+
+def made(family: str) -> Any:
+    """The pipeline of a family, with random weights that are always the same."""
     torch.manual_seed(0)
-    pipe = {
+    if family == "flux-dev":
+        return flux(guidance_embeds=True)
+    return {
         "sd": stable_diffusion,
         "sdxl": stable_diffusion_xl,
         "sd3": stable_diffusion_3,
         "flux": flux,
     }[family]()
-    pipe.save_pretrained(folder, safe_serialization=True, variant=variant or None)
 
 
 def shipped(root: Path) -> Models:

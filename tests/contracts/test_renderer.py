@@ -12,6 +12,7 @@ from pipeline.job import Order, Picture
 from pipeline.ports import Renderer
 from pipeline.rendering.a1111 import A1111Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.local import EngineRenderer
 from pipeline.settings import Profile, RendererProfile
 from tests import a1111_server, small_models
 
@@ -21,9 +22,16 @@ def reference(models_root: Path) -> DiffusersRenderer:
     return DiffusersRenderer(small_models.shipped(models_root), Profile.load("shapes").renderer)
 
 
-@pytest.fixture(scope="module", params=["diffusers", "a1111"])
-def renderer(request: pytest.FixtureRequest, reference: DiffusersRenderer) -> Iterator[Renderer]:
+@pytest.fixture(scope="module", params=["engine", "diffusers", "a1111"])
+def renderer(
+    request: pytest.FixtureRequest, reference: DiffusersRenderer, models_root: Path
+) -> Iterator[Renderer]:
     """Each implementation; the A1111 server is a real one that renders the same model."""
+    if request.param == "engine":
+        yield EngineRenderer(
+            small_models.shipped(models_root), Profile.load("shapes").renderer, reference
+        )
+        return
     if request.param == "diffusers":
         yield reference
         return

@@ -1,0 +1,32 @@
+"""What the engine needs to know of a model: one small module for each family."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.rendering.families.base import Conditioning, Family
+from pipeline.rendering.families.flux import Flux
+from pipeline.rendering.families.sd import StableDiffusion
+from pipeline.rendering.families.sd3 import StableDiffusion3
+from pipeline.rendering.families.sdxl import StableDiffusionXL
+from pipeline.rendering.trajectory import Unsupported
+
+__all__ = ["Conditioning", "Family", "family_of"]
+
+_FAMILIES: Mapping[str, Callable[[Any], Family]] = {
+    "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+    "FluxPipeline": Flux,
+}
+
+
+def family_of(pipe: Any) -> Family:
+    """The family of a diffusers pipeline. Raises Unsupported where the engine knows none, or not
+    the pipeline's scheduler.
+    """
+    make = _FAMILIES.get(type(pipe).__name__)
+    if make is None:
+        raise Unsupported(type(pipe).__name__)
+    family = make(pipe)
+    family.trajectory(10, 512, 512)
+    return family

@@ -1,0 +1,122 @@
+"""FLUX.1: a transformer over packed latents, trained by flow matching, with guidance built in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.job import Order
+from pipeline.rendering.calls import SCHNELL_TOKENS
+from pipeline.rendering.families.base import (
+    Conditioning,
+    check_multiple,
+    draw,
+    execution_device,
+    pictures,
+    stacked,
+)
+from pipeline.rendering.families.shifting import shift_of
+from pipeline.rendering.trajectory import Trajectory, Unsupported, trajectory
+
+TOKENS = 512
+TRAIN_TIMESTEPS = 1000
+PATCH = 2
+
+
+class Flux:
+    """The Family port over a FluxPipeline. Latents are [height / 16 · width / 16, 4 · channels]."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe, self.device = pipe, execution_device(pipe)
+        self._guidance: bool = pipe.transformer.config.guidance_embeds
+
+    def check(self, order: Order) -> None:
+        """Sides are multiples of a packed token; a negative prompt is the reference renderer's."""
+        check_multiple(order, self._token)
+        if self._guidance and order.negative and order.guidance > 1:
+            raise Unsupported("a negative prompt for FLUX")
+
+    def guides(self, order: Order) -> bool:  # noqa: ARG002 - whatever the order says
+        """Never: guidance is an input of the model."""
+        return False
+
+    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """T5's states and CLIP's pooled ones."""
+        states, pooled, _ = self._pipe.encode_prompt(
+            list(prompts),
+            None,
+            device=self.device,
+            max_sequence_length=TOKENS if self._guidance else SCHNELL_TOKENS,
+        )
+        return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
+
+    def encode_negative(self, prompt: str) -> Conditioning:
+        """As for any prompt."""
+        return self.encode([prompt])[0]
+
+    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
+        """By the pipeline's scheduler, shifted for the picture's size where it asks for that."""
+        scheduler = self._pipe.scheduler
+        tokens = (height // self._token) * (width // self._token)
+        shift: dict[str, Any] = {"mu": shift_of(scheduler, tokens)}
+        if not scheduler.config.get("use_flow_sigmas"):
+            shift["sigmas"] = np.linspace(1.0, 1 / steps, steps)
+        return trajectory(scheduler, steps, **shift)
+
+    def noise(self, order: Order, generator: torch.Generator) -> Tensor:
+        """Drawn in the shape of unpacked latents, as everyone does."""
+        channels = self._pipe.transformer.config.in_channels // PATCH**2
+        rows, columns = self._rows(order), self._columns(order)
+        plain = draw((channels, rows * PATCH, columns * PATCH), generator, self.device)
+        # [c, rows, 2, columns, 2] → [rows, columns, c, 2, 2]
+        patches = plain.view(channels, rows, PATCH, columns, PATCH).permute(1, 3, 0, 2, 4)
+        return patches.reshape(rows * columns, channels * PATCH**2)
+
+    def predict(
+        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+    ) -> Tensor:
+        """One call of the transformer."""
+        transformer = self._pipe.transformer
+        strengths = torch.tensor([order.guidance for order in orders], device=self.device)
+        states = stacked(texts, "text")
+        output: Tensor = transformer(
+            hidden_states=x.to(transformer.dtype),
+            timestep=timesteps.to(transformer.dtype) / TRAIN_TIMESTEPS,
+            guidance=strengths if self._guidance else None,
+            pooled_projections=stacked(texts, "pooled"),
+            encoder_hidden_states=states,
+            txt_ids=states.new_zeros(states.shape[1], 3),
+            img_ids=self._places(orders[0]).to(states.dtype),
+            return_dict=False,
+        )[0]
+        return output.float()
+
+    def decode(self, x: Tensor, order: Order) -> Tensor:
+        """Unpacked, then one call of the decoder."""
+        vae = self._pipe.vae
+        rows, columns = self._rows(order), self._columns(order)
+        patches = x.view(len(x), rows, columns, -1, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
+        plain = patches.reshape(len(x), -1, rows * PATCH, columns * PATCH)
+        plain = plain / vae.config.scaling_factor + vae.config.shift_factor
+        return pictures(vae.decode(plain.to(vae.dtype), return_dict=False)[0])
+
+    @property
+    def _token(self) -> int:
+        token: int = self._pipe.vae_scale_factor * PATCH
+        return token
+
+    def _rows(self, order: Order) -> int:
+        return order.height // self._token
+
+    def _columns(self, order: Order) -> int:
+        return order.width // self._token
+
+    def _places(self, order: Order) -> Tensor:
+        """[tokens, 3]: 0, row and column of each token."""
+        rows, columns = self._rows(order), self._columns(order)
+        grid = torch.zeros(rows, columns, 3, device=self.device)
+        grid[..., 1] = torch.arange(rows, device=self.device)[:, None]
+        grid[..., 2] = torch.arange(columns, device=self.device)[None, :]
+        return grid.view(-1, 3)

@@ -1,0 +1,85 @@
+"""Stable Diffusion 1.x and 2.x: a UNet with one text encoder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.job import Order
+from pipeline.rendering.families.base import (
+    Conditioning,
+    check_multiple,
+    draw,
+    execution_device,
+    pictures,
+    stacked,
+)
+from pipeline.rendering.trajectory import Trajectory, Unsupported, trajectory
+
+
+class StableDiffusion:
+    """The Family port over a StableDiffusionPipeline."""
+
+    def __init__(self, pipe: Any) -> None:
+        if pipe.unet.config.time_cond_proj_dim is not None:
+            raise Unsupported("a UNet with its guidance built in")
+        self._pipe, self.device = pipe, execution_device(pipe)
+        self._scale: int = pipe.vae_scale_factor
+
+    def check(self, order: Order) -> None:
+        """Sides are multiples of 8, whatever the decoder's factor, as for the pipeline."""
+        check_multiple(order, 8)
+
+    def guides(self, order: Order) -> bool:
+        """Above guidance 1."""
+        return order.guidance > 1
+
+    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """The text encoder's states."""
+        states, _ = self._pipe.encode_prompt(list(prompts), self.device, 1, False)
+        return [{"text": state} for state in states]
+
+    def encode_negative(self, prompt: str) -> Conditioning:
+        """As for any prompt."""
+        return self.encode([prompt])[0]
+
+    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:  # noqa: ARG002 - the same for all
+        """By the pipeline's scheduler."""
+        return trajectory(self._pipe.scheduler, steps)
+
+    def noise(self, order: Order, generator: torch.Generator) -> Tensor:
+        """[channels, height / 8, width / 8]."""
+        channels = self._pipe.unet.config.in_channels
+        shape = (channels, order.height // self._scale, order.width // self._scale)
+        return draw(shape, generator, self.device)
+
+    def predict(
+        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+    ) -> Tensor:
+        """One call of the UNet."""
+        unet = self._pipe.unet
+        output: Tensor = unet(
+            x.to(unet.dtype),
+            timesteps,
+            encoder_hidden_states=stacked(texts, "text"),
+            added_cond_kwargs=self._added(texts, orders),
+            return_dict=False,
+        )[0]
+        return output.float()
+
+    def decode(self, x: Tensor, order: Order) -> Tensor:  # noqa: ARG002 - x has the size
+        """One call of the decoder."""
+        vae = self._pipe.vae
+        return pictures(vae.decode(self._unscaled(x).to(vae.dtype), return_dict=False)[0])
+
+    def _added(
+        self,
+        texts: Sequence[Conditioning],  # noqa: ARG002 - for the families that add conditions
+        orders: Sequence[Order],  # noqa: ARG002
+    ) -> dict[str, Tensor] | None:
+        return None
+
+    def _unscaled(self, x: Tensor) -> Tensor:
+        unscaled: Tensor = x / self._pipe.vae.config.scaling_factor
+        return unscaled

@@ -1,0 +1,196 @@
+"""A scheduler's steps as numbers, one row a step, so that each sample of a batch takes its own.
+
+Every scheduler here is linear in what a step holds: with the model's output `out` at latents `x`,
+
+    x0    = clean · x + output · out                        the estimate of the finished latents
+    after = keep · x + toward · x0 + history · x0_before + spread · noise
+
+`x0_before` is the estimate of the step before, `noise` fresh standard noise. The numbers are made
+from the timesteps and sigmas of diffusers' own scheduler.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Unsupported(Exception):
+    """The engine cannot run this; the reference renderer does."""
+
+
+class Step(NamedTuple):
+    """The numbers of one step; `scale` is what the model's input is multiplied by."""
+
+    timestep: float
+    scale: float
+    clean: float
+    output: float
+    keep: float
+    toward: float
+    history: float = 0.0
+    spread: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A schedule. `table` is float32 [steps, 8], a row as in Step; noise times `start` is where it
+    begins.
+    """
+
+    table: Tensor
+    start: float
+    has_history: bool
+    has_noise: bool
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def trajectory(scheduler: Any, steps: int, **shift: Any) -> Trajectory:
+    """What `scheduler` does in so many steps; `shift` goes to its `set_timesteps`.
+
+    Raises Unsupported for a scheduler that has no such table.
+    """
+    rows_of = _TABLES.get(type(scheduler).__name__)
+    if rows_of is None:
+        raise Unsupported(f"the scheduler {type(scheduler).__name__}")
+    own = copy.deepcopy(scheduler)
+    own.set_timesteps(**({"num_inference_steps": steps} | shift))
+    if len(own.timesteps) != steps:
+        raise Unsupported(f"{len(own.timesteps)} timesteps for {steps} steps")
+    rows = rows_of(own)
+    start = float(getattr(own, "init_noise_sigma", 1.0))
+    return Trajectory(
+        torch.tensor(rows, dtype=torch.float32),
+        start,
+        has_history=any(row.history for row in rows),
+        has_noise=any(row.spread for row in rows),
+    )
+
+
+def _refuse(scheduler: Any, **wanted: Any) -> None:
+    """Raises Unsupported where the configuration is another one than these tables are for."""
+    for name, value in wanted.items():
+        if (found := scheduler.config.get(name, value)) != value:
+            raise Unsupported(f"{type(scheduler).__name__} with {name} = {found!r}")
+
+
+def _clean(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
+    """The factors of x and of the output in x0 where x = alpha · x0 + sigma · noise."""
+    if prediction == "epsilon":
+        return 1 / alpha, -sigma / alpha
+    if prediction == "v_prediction":
+        return alpha, -sigma
+    raise Unsupported(f"prediction_type {prediction!r}")
+
+
+def _euler(scheduler: Any) -> list[Step]:
+    """Algorithm 2 without churn of Karras et al. 2022, https://arxiv.org/abs/2206.00364."""
+    _refuse(scheduler, timestep_type="discrete")
+    return [_euler_step(scheduler, index, down=None) for index in range(len(scheduler.timesteps))]
+
+
+def _euler_ancestral(scheduler: Any) -> list[Step]:
+    """Steps below the next sigma, with fresh noise back up to it (k-diffusion's Euler a)."""
+    rows = []
+    for index in range(len(scheduler.timesteps)):
+        sigma, following = _pair(scheduler.sigmas, index)
+        up = (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5
+        down = (following**2 - up**2) ** 0.5
+        rows.append(_euler_step(scheduler, index, down)._replace(spread=up))
+    return rows
+
+
+def _euler_step(scheduler: Any, index: int, down: float | None) -> Step:
+    """From x = x0 + σ·ε; the model is given x / √(σ² + 1)."""
+    sigma, following = _pair(scheduler.sigmas, index)
+    ratio = (following if down is None else down) / sigma
+    scale = (sigma**2 + 1) ** -0.5
+    # what the model is given has signal `scale` and noise `scale * sigma`
+    clean, output = _clean(scheduler.config.prediction_type, scale, scale * sigma)
+    return Step(float(scheduler.timesteps[index]), scale, clean * scale, output, ratio, 1 - ratio)
+
+
+def _flow(scheduler: Any) -> list[Step]:
+    """Euler along x = (1 - σ)·x0 + σ·ε with output ε - x0 (https://arxiv.org/abs/2403.03206)."""
+    _refuse(scheduler, stochastic_sampling=False, invert_sigmas=False)
+    rows = []
+    for index, timestep in enumerate(scheduler.timesteps):
+        sigma, following = _pair(scheduler.sigmas, index)
+        ratio = following / sigma
+        rows.append(Step(float(timestep), 1.0, 1.0, -sigma, ratio, 1 - ratio))
+    return rows
+
+
+def _ddim(scheduler: Any) -> list[Step]:
+    """Equation 12 of Song et al. 2020 with η = 0, https://arxiv.org/abs/2010.02502."""
+    _refuse(scheduler, clip_sample=False, thresholding=False)
+    alphas = scheduler.alphas_cumprod.double()
+    stride = scheduler.config.num_train_timesteps // len(scheduler.timesteps)
+    rows = []
+    for timestep in map(int, scheduler.timesteps):
+        before = timestep - stride
+        kept = float(alphas[timestep])
+        next_kept = float(alphas[before] if before >= 0 else scheduler.final_alpha_cumprod)
+        alpha, sigma = kept**0.5, (1 - kept) ** 0.5
+        ratio = (1 - next_kept) ** 0.5 / sigma
+        factors = _clean(scheduler.config.prediction_type, alpha, sigma)
+        rows.append(Step(timestep, 1.0, *factors, ratio, next_kept**0.5 - ratio * alpha))
+    return rows
+
+
+def _dpm(scheduler: Any) -> list[Step]:
+    """DPM-Solver++(2M), algorithm 2 of Lu et al. 2022, https://arxiv.org/abs/2211.01095."""
+    _refuse(
+        scheduler, algorithm_type="dpmsolver++", solver_type="midpoint", solver_order=2,
+        thresholding=False, use_flow_sigmas=False,
+    )  # fmt: skip
+    count = len(scheduler.timesteps)
+    # signal, noise and log ratio of the two; a float64 infinity at the end where noise is 0
+    sigmas = scheduler.sigmas.double()
+    alphas = (1 + sigmas**2).rsqrt()
+    noises = sigmas * alphas
+    logs = alphas.log() - noises.log()
+    return [
+        _dpm_step(scheduler, index, alphas, noises, logs, _is_first_order(scheduler, index, count))
+        for index in range(count)
+    ]
+
+
+def _is_first_order(scheduler: Any, index: int, count: int) -> bool:
+    config = scheduler.config
+    ends_so = config.final_sigmas_type == "zero" or config.euler_at_final
+    return index == 0 or (
+        index == count - 1 and (ends_so or (config.lower_order_final and count < 15))
+    )
+
+
+def _dpm_step(
+    scheduler: Any, index: int, alphas: Tensor, noises: Tensor, logs: Tensor, first_order: bool
+) -> Step:
+    gap = logs[index + 1] - logs[index]
+    toward = float(-alphas[index + 1] * torch.expm1(-gap))
+    factors = _clean(scheduler.config.prediction_type, float(alphas[index]), float(noises[index]))
+    keep = float(noises[index + 1] / noises[index])
+    timestep = float(scheduler.timesteps[index])
+    if first_order:
+        return Step(timestep, 1.0, *factors, keep, toward)
+    share = float(0.5 * gap / (logs[index] - logs[index - 1]))
+    return Step(timestep, 1.0, *factors, keep, toward * (1 + share), -toward * share)
+
+
+def _pair(sigmas: Tensor, index: int) -> tuple[float, float]:
+    return float(sigmas[index]), float(sigmas[index + 1])
+
+
+_TABLES: Mapping[str, Callable[[Any], list[Step]]] = {
+    "EulerDiscreteScheduler": _euler,
+    "EulerAncestralDiscreteScheduler": _euler_ancestral,
+    "DDIMScheduler": _ddim,
+    "DPMSolverMultistepScheduler": _dpm,
+    "FlowMatchEulerDiscreteScheduler": _flow,
+}

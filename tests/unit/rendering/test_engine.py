@@ -1,0 +1,110 @@
+"""The engine's pictures are those of diffusers' own pipelines, whatever shares the batch."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+from pipeline.job import Order, Picture
+from pipeline.rendering.calls import call_settings, guided
+from pipeline.rendering.engine import Engine
+from pipeline.rendering.families import family_of
+from tests import small_models
+
+CLOSE = 2 / 255
+STEPS = 7
+UNET_SCHEDULERS = (
+    ("EulerDiscreteScheduler", {}),
+    ("EulerDiscreteScheduler", {"timestep_spacing": "trailing", "use_karras_sigmas": True}),
+    ("EulerAncestralDiscreteScheduler", {}),
+    ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
+    ("DPMSolverMultistepScheduler", {}),
+    ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+)
+CASES = [
+    (family, scheduler, settings | {"prediction_type": prediction})
+    for family in ("sd", "sdxl")
+    for scheduler, settings in UNET_SCHEDULERS
+    for prediction in ("epsilon", "v_prediction")
+] + [
+    (family, "FlowMatchEulerDiscreteScheduler", settings)
+    for family in ("sd3", "flux", "flux-dev")
+    for settings in ({}, {"shift": 3.0}, {"use_dynamic_shifting": True})
+]
+
+
+def order(**changes: object) -> Order:
+    settings = {
+        "prompt": "a red circle",
+        "negative": "",
+        "width": 32,
+        "height": 48,
+        "steps": STEPS,
+        "guidance": 3.0,
+        "seeds": (7,),
+    }
+    return Order.model_validate(settings | changes)
+
+
+@pytest.fixture(scope="module")
+def pipes() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def pipe(request: pytest.FixtureRequest, pipes: dict[str, Any]) -> Any:
+    family, scheduler, settings = request.param
+    if family not in pipes:
+        pipes[family] = small_models.made(family)
+        pipes[family].set_progress_bar_config(disable=True)
+    pipes[family].scheduler = getattr(diffusers, scheduler)(**settings)
+    return pipes[family]
+
+
+@pytest.fixture
+def engine(pipe: Any) -> Iterator[Engine]:
+    engine = Engine(family_of(pipe), limit=4, turn=threading.Lock())
+    yield engine
+    engine.close()
+
+
+def reference(pipe: Any, asked: Order) -> Picture:
+    settings = call_settings(pipe, asked)
+    if asked.negative and guided(asked):
+        settings["negative_prompt"] = asked.negative
+    generator = torch.Generator("cpu").manual_seed(asked.seeds[0])
+    picture: Picture = pipe(
+        prompt=asked.prompt, generator=generator, output_type="np", **settings
+    ).images[0]
+    return picture
+
+
+@pytest.mark.parametrize("pipe", CASES, indirect=True, ids=str)
+def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) -> None:
+    """Six candidates in four places, with other steps, prompts and guidance, two of them with a
+    stop on their way.
+    """
+    asked = [
+        order(seeds=(seed,), steps=steps, prompt=prompt, guidance=guidance)
+        for seed, steps, prompt, guidance in (
+            (7, 7, "a red circle", 3.0),
+            (8, 3, "a blue star", 1.0),
+            (9, 5, "a green ring", 2.0),
+            (10, 4, "a red circle", 5.0),
+            (11, 6, "a star", 1.0),
+            (12, 2, "a ring", 3.0),
+        )
+    ]
+    latents = [engine.begin(each, each.seeds[0]) for each in asked]
+    stops = [engine.submit(latents[i], 2) for i in (0, 2)]
+    rest = [engine.submit(latents[i], latents[i].steps) for i in (1, 3, 4, 5)]
+    for stop in stops:
+        stop.result(60)
+    ends = [engine.submit(latents[i], latents[i].steps) for i in (0, 2)]
+    pictures = [future.result(60) for future in (ends[0], rest[0], ends[1], *rest[1:])]
+    for each, picture in zip(asked, pictures, strict=True):
+        assert np.abs(picture - reference(pipe, each)).max() <= CLOSE

@@ -1,0 +1,193 @@
+"""What the engine does when a turn fails, and when somebody no longer waits.
+
+The family here is a stand-in that runs out of memory or fails on purpose, which a real one cannot
+be made to do on a processor. Its picture is the seed's noise, kept through every step.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.errors import JobError
+from pipeline.job import Order
+from pipeline.rendering.engine import Engine
+from pipeline.rendering.families import Conditioning
+from pipeline.rendering.trajectory import Trajectory
+
+STAY = (0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+
+
+class Still:
+    """A family whose steps change nothing. Memory suffices for `room` candidates in a call."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, room: int = 100, decodable: int = 100) -> None:
+        self.room, self.decodable = room, decodable
+        self.calls, self.decoded, self.read = list[int](), list[int](), list[str]()
+        self.go = threading.Event()
+        self.go.set()
+        self.stepped = threading.Semaphore(0)
+
+    def check(self, order: Order) -> None:
+        """Anything goes."""
+
+    def guides(self, order: Order) -> bool:
+        return order.guidance > 1
+
+    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+        self.read += prompts
+        return [{"text": torch.tensor(float(len(prompt)))} for prompt in prompts]
+
+    def encode_negative(self, prompt: str) -> Conditioning:
+        return self.encode([prompt])[0]
+
+    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
+        return Trajectory(torch.tensor([STAY] * steps), 1.0, has_history=False, has_noise=False)
+
+    def noise(self, order: Order, generator: torch.Generator) -> Tensor:
+        return torch.rand(order.height, order.width, 3, generator=generator)
+
+    def predict(
+        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+    ) -> Tensor:
+        self.go.wait()
+        self.calls.append(len(x))
+        self.stepped.release()
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        prompts = {order.prompt for order in orders}
+        if "lost" in prompts:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        if "bad" in prompts:
+            raise ValueError("the prompt is bad")
+        return torch.zeros_like(x)
+
+    def decode(self, x: Tensor, order: Order) -> Tensor:
+        self.decoded.append(len(x))
+        if len(x) > self.decodable:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x
+
+
+@pytest.fixture
+def still() -> Still:
+    return Still()
+
+
+@pytest.fixture
+def engine(still: Still) -> Iterator[Engine]:
+    engine = Engine(still, limit=8, turn=threading.Lock())
+    yield engine
+    still.go.set()
+    engine.close()
+
+
+def order(prompt: str = "a circle", **changes: Any) -> Order:
+    settings = {"negative": "", "width": 16, "height": 16, "steps": 3, "guidance": 0.0}
+    return Order.model_validate({"prompt": prompt, "seeds": (0,)} | settings | changes)
+
+
+def noise(seed: int, width: int = 16) -> Any:
+    return torch.rand(16, width, 3, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def together(engine: Engine, still: Still, orders: Sequence[Order]) -> list[Any]:
+    """The pictures, or errors, of orders that all wait when the first turn begins; seeds count."""
+    still.go.clear()
+    latents = [engine.begin(each, seed) for seed, each in enumerate(orders)]
+    futures = [engine.submit(latent, latent.steps) for latent in latents]
+    still.go.set()
+    return [future.exception(10) or future.result() for future in futures]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_changes_no_noise(
+    engine: Engine, still: Still
+) -> None:
+    still.room = 3
+    pictures = together(engine, still, [order()] * 8)
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    assert max(still.calls[-6:]) <= 3
+    before = len(still.calls)
+    together(engine, still, [order()] * 8)
+    assert max(still.calls[before:]) <= 3, "the size that fits is not remembered"
+
+
+def test_pictures_that_do_not_fit_the_decoder_are_decoded_in_parts(
+    engine: Engine, still: Still
+) -> None:
+    still.decodable = 2
+    pictures = together(engine, still, [order()] * 8)
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+
+
+def test_a_picture_that_never_fits_is_the_jobs_error(engine: Engine, still: Still) -> None:
+    still.room = 0
+    (error,) = together(engine, still, [order()])
+    assert isinstance(error, JobError)
+    assert "not even one picture" in error.detail
+
+
+def test_a_bad_order_does_not_take_others_with_it(engine: Engine, still: Still) -> None:
+    good, bad, also_good = together(engine, still, [order(), order("bad"), order()])
+    assert np.array_equal(good, noise(0))
+    assert np.array_equal(also_good, noise(2))
+    assert isinstance(bad, JobError)
+    assert "the prompt is bad" in bad.detail
+
+
+def test_a_lost_device_is_nobodys_error_and_is_raised(engine: Engine, still: Still) -> None:
+    errors = together(engine, still, [order(), order("lost")])
+    assert all(isinstance(error, RuntimeError) for error in errors)
+
+
+def test_one_who_no_longer_waits_leaves_at_the_next_step(engine: Engine, still: Still) -> None:
+    still.go.clear()
+    patient, leaving = (engine.begin(order(steps=50), seed) for seed in (0, 1))
+    kept, dropped = engine.submit(patient, 50), engine.submit(leaving, 50)
+    still.go.set()
+    still.stepped.acquire()
+    dropped.cancel()
+    assert np.array_equal(kept.result(10), noise(0))
+    assert leaving.step < 50
+    with pytest.raises(CancelledError):
+        dropped.result(0)
+
+
+def test_a_text_is_read_once(engine: Engine, still: Still) -> None:
+    guided = {"guidance": 3.0, "negative": "blurred"}
+    together(engine, still, [order(**guided), order("a star", **guided), order(**guided)])
+    together(engine, still, [order(**guided)])
+    assert sorted(still.read) == ["a circle", "a star", "blurred"]
+
+
+def test_guidance_is_a_second_row_in_the_same_call(engine: Engine, still: Still) -> None:
+    together(engine, still, [order(guidance=3.0, steps=1), order(steps=1)])
+    assert still.calls[-1] == 3
+
+
+def test_guidance_can_end_before_the_last_step(still: Still) -> None:
+    engine = Engine(still, limit=8, turn=threading.Lock(), guided_until=0.5)
+    engine.submit(engine.begin(order(guidance=3.0, steps=4), 0), 4).result(10)
+    engine.close()
+    assert still.calls == [2, 2, 1, 1]
+
+
+def test_those_of_another_size_wait_for_turns_of_their_own(engine: Engine, still: Still) -> None:
+    wide, square = together(engine, still, [order(width=24), order()])
+    assert np.array_equal(wide, noise(0, width=24))
+    assert np.array_equal(square, noise(1))
+
+
+def test_what_is_under_way_at_the_end_is_cancelled(still: Still) -> None:
+    engine = Engine(still, limit=8, turn=threading.Lock())
+    future = engine.submit(engine.begin(order(steps=100_000), 0), 100_000)
+    still.stepped.acquire()
+    engine.close()
+    assert future.cancelled()
