@@ -1,6 +1,6 @@
 """When a run pauses, and when it goes on."""
 
-from flows.breaker import FIRST_PAUSE, LEAST, LONGEST_PAUSE, Breaker
+from flows.breaker import FIRST_PAUSE, LEAST, LONGEST_PAUSE, RECENT, Breaker
 
 
 class Clock:
@@ -44,6 +44,18 @@ def test_more_than_a_tenth_opens_it_with_the_reason() -> None:
     assert breaker.open_for == 7
 
 
+def test_only_the_latest_jobs_count() -> None:
+    breaker = Breaker()
+    for _ in range(10 * RECENT):
+        assert not breaker.ended()
+    for _ in range(RECENT // 10):
+        breaker.went_back("S3 is down")
+    assert not breaker.is_open
+    assert breaker.open_for == 0
+    breaker.went_back("S3 is down")
+    assert breaker.is_open
+
+
 def test_after_the_pause_one_job_tries() -> None:
     clock = Clock()
     breaker = opened(clock)
@@ -54,14 +66,40 @@ def test_after_the_pause_one_job_tries() -> None:
     assert breaker.room(64) == 64
 
 
+def test_what_was_in_flight_and_goes_back_too_makes_the_pause_no_longer() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    for _ in range(3):
+        breaker.went_back("S3 is down")
+    clock.now += FIRST_PAUSE
+    assert breaker.room(64) == 1
+
+
+def test_once_closed_it_forgets_what_went_back_and_how_long_it_paused() -> None:
+    clock = Clock()
+    breaker = opened(clock)
+    clock.now += FIRST_PAUSE
+    breaker.went_back("still down")
+    breaker.ended()
+    breaker.went_back("now and then")
+    assert not breaker.is_open
+    for _ in range(LEAST):
+        breaker.went_back("down again")
+    clock.now += FIRST_PAUSE
+    assert breaker.room(64) == 1
+
+
 def test_each_failed_trial_doubles_the_pause() -> None:
     clock = Clock()
-    breaker, pause = opened(clock), FIRST_PAUSE
+    breaker, pause, since = opened(clock), FIRST_PAUSE, clock.now
     for _ in range(8):
-        clock.now += pause
+        clock.now += pause - 1
+        assert breaker.room(64) == 0
+        clock.now += 1
         assert breaker.room(64) == 1
         breaker.went_back("still down")
         assert breaker.room(64) == 0
         pause = min(LONGEST_PAUSE, 2 * pause)
     clock.now += LONGEST_PAUSE
     assert breaker.room(64) == 1
+    assert breaker.open_for == clock.now - since
