@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from flows.flights import FIRST_LOOK, LONGEST_LOOK, OVERTAKEN, SILENCE, Flights
+from flows.flights import FIRST_LOOK, LONGEST_LOOK, LONGEST_WAIT, OVERTAKEN, SILENCE, Flights
 from pipeline.job import Job
 
 
@@ -34,10 +34,20 @@ def test_urgent_jobs_go_first_and_jobs_of_one_shape_together() -> None:
     assert ids(Flights(jobs, 0).take(9, 0)) == ["j3", "j1", "j0", "j2"]
 
 
+@pytest.mark.parametrize("setting", ["height", "steps", "guidance"])
+def test_jobs_that_can_share_a_call_are_neighbours(setting: str) -> None:
+    values = enumerate([32, 16, 32])
+    jobs = [job(number).model_copy(update={setting: value}) for number, value in values]
+    assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
+
+
 def test_an_outcome_counts_once() -> None:
     flights = Flights([job(0)], 0)
+    assert flights
     assert not flights.ended("j0", 0), "it was never sent"
     flights.take(2, 0)
+    assert flights
+    assert flights.flying == ("j0",)
     assert flights.ended("j0", 1)
     assert not flights.ended("j0", 1)
     assert not flights
@@ -50,6 +60,43 @@ def test_a_job_that_went_back_waits_and_is_sent_again() -> None:
     assert flights
     assert flights.take(2, 0.05) == []
     assert ids(flights.take(2, 2)) == ["j0"]
+
+
+def test_each_time_it_goes_back_a_job_may_wait_twice_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    longest = list[float]()
+
+    def draw(low: float, high: float) -> float:
+        longest.append(high)
+        return low
+
+    monkeypatch.setattr("flows.flights.random.uniform", draw)
+    flights = Flights([job(0)], 0)
+    for now in range(8):
+        assert flights.take(2, now)
+        flights.went_back("j0", now)
+        assert flights.take(2, now) == []
+    assert longest == [2, 4, 8, 16, 32, LONGEST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
+
+
+def test_jobs_that_went_back_count_in_the_window() -> None:
+    """It shrinks to one, or none, while the breaker is open."""
+    flights = Flights(map(job, range(5)), 0)
+    for job_id in ids(flights.take(4, 0)):
+        flights.went_back(job_id, 0)
+    assert ids(flights.take(1, 2)) == ["j0"]
+    assert flights.take(0, 2) == []
+    flights.ended("j0", 2)
+    assert ids(flights.take(3, 2)) == ["j1", "j2", "j3"]
+
+
+def test_a_job_that_goes_back_breaks_the_silence() -> None:
+    flights = Flights(map(job, range(2)), 0)
+    flights.take(2, 0)
+    flights.went_back("j0", SILENCE)
+    assert flights.silence(SILENCE + 1) == 1
+    assert flights.lost(["j1"], [], SILENCE + 1) == []
 
 
 def test_looks_grow_rarer() -> None:
@@ -72,6 +119,28 @@ def test_a_job_that_a_later_one_overtook_was_lost() -> None:
     flights.ended("j2", now)
     assert ids(flights.lost(["j1"], [], now)) == ["j1"]
     assert flights.lost(["j1"], [], now) == [], "it has just been sent again"
+
+
+def test_a_job_sent_a_little_later_overtakes_nobody() -> None:
+    flights = Flights(map(job, range(3)), 0)
+    flights.take(2, 0)
+    flights.ended("j0", OVERTAKEN)
+    flights.take(2, OVERTAKEN)
+    flights.ended("j2", OVERTAKEN)
+    assert flights.lost(["j1"], [], OVERTAKEN) == []
+
+
+def test_of_the_overtaken_those_were_lost_that_neither_ended_nor_have_a_lease() -> None:
+    flights = Flights(map(job, range(7)), 0)
+    flights.take(6, 0)
+    for ended in ("j0", "j1", "j2"):
+        flights.ended(ended, 1)
+    now = 2 * OVERTAKEN
+    assert ids(flights.take(6, now)) == ["j6"]
+    flights.ended("j6", now)
+    flights.ended("j3", now)
+    asked, leased = ["j3", "j4", "j5"], ["j4", "another shard's"]
+    assert ids(flights.lost(asked, leased, now)) == ["j5"]
 
 
 @pytest.mark.parametrize("leased", [[], ["j0"]])
