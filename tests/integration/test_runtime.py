@@ -1,0 +1,142 @@
+"""How often a worker tries a job, and who reads its parts; with a real Redis and real books."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from redis import Redis
+
+from benchmarks.stand_in import StandIns
+from pipeline.errors import Unavailable
+from pipeline.job import Job, Order, Outcome, Picture, RunSpec, Verdict
+from pipeline.ports import Stages
+from pipeline.settings import Settings, load_settings
+from pipeline.storing.books import RunBooks
+from workers.leases import TRIES, lease_key
+from workers.queue import Message, Queue
+from workers.runtime import Runtime
+
+PARTS = 4
+
+
+class Worker(StandIns):
+    """A runtime over an open run of one job in each part; the next `errors` are its renderer's."""
+
+    def __init__(self, settings: Settings, run: str) -> None:
+        super().__init__(settings)
+        self.errors, self.complaints = list[Exception](), list[str]()
+        self.rendered = 0
+        self.spec = RunSpec(
+            run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, parts=PARTS,
+            profile={"renderer": {}}, models={}, created_at="", version="",
+        )  # fmt: skip
+        for part in range(1, PARTS + 1):
+            self.books(run).write_part(self.spec.edition, part, [job(part)])
+        self.books(run).write_spec(self.spec)
+        self.runtime = Runtime(settings, self.complaints.append, self)
+
+    def stages(self, spec: RunSpec) -> Stages:
+        """The stages of any run."""
+        return replace(super().stages(spec), renderer=self)
+
+    def render(self, order: Order) -> Sequence[Picture]:
+        """A picture for each seed, once no error is left."""
+        self.rendered += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return [np.zeros((order.height, order.width, 3), np.float32) for _ in order.seeds]
+
+    def execute(self, part: int = 1) -> Outcome | None:
+        """What stands in the books once the message of a part's job was worked on."""
+        job_id = job(part).id
+        self.runtime.execute(Message(self.spec.run, self.spec.edition, part, job_id))
+        return self.books(self.spec.run).outcome(job_id)
+
+
+def job(number: int) -> Job:
+    return Job(
+        id=f"j{number}", row=number + 1, keywords="red circle", candidates=1, threshold=0.5,
+        width=16, height=16, steps=2, guidance=1.0, seed=number, k=0, mode="keywords",
+        contest="best_of", wave=1, priority=5,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def worker(tmp_path: Path, redis_url: str) -> Worker:
+    return Worker(load_settings(store=str(tmp_path), redis_url=redis_url), tmp_path.name.lower())
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+def unforeseen(count: int) -> list[Exception]:
+    return [ValueError("nobody thought of this") for _ in range(count)]
+
+
+def test_a_job_fails_with_its_last_try(worker: Worker) -> None:
+    worker.errors = unforeseen(TRIES)
+    for _ in range(TRIES - 1):
+        assert worker.execute() is None
+    outcome = worker.execute()
+    assert outcome
+    assert outcome.verdict is Verdict.FAILED
+    assert outcome.reason == f"{TRIES} tries: ValueError: nobody thought of this"
+
+
+@pytest.mark.parametrize(
+    ("lost", "verdict", "rendered"),
+    [(TRIES - 1, Verdict.ACCEPTED, 1), (TRIES, Verdict.FAILED, 0)],
+)
+def test_a_job_that_took_its_workers_along_is_not_begun_again(
+    worker: Worker, redis: Redis, redis_url: str, lost: int, verdict: Verdict, rendered: int
+) -> None:
+    leases, run = Queue.connect(redis_url).leases(), worker.spec.run
+    for _ in range(lost):
+        assert leases.acquire(run, worker.spec.edition, "j1")
+        redis.delete(lease_key(run, "j1"))
+    outcome = worker.execute()
+    assert outcome
+    assert (outcome.verdict, worker.rendered) == (verdict, rendered)
+
+
+def test_a_job_that_goes_back_for_another_reason_begins_its_tries_anew(worker: Worker) -> None:
+    worker.errors = [
+        *unforeseen(TRIES - 1), *(Unavailable() for _ in range(TRIES)), *unforeseen(TRIES - 1)
+    ]  # fmt: skip
+    while worker.errors:
+        assert worker.execute() is None
+    outcome = worker.execute()
+    assert outcome
+    assert outcome.verdict is Verdict.ACCEPTED
+
+
+def test_a_lost_device_fails_no_job_with_its_last_try(worker: Worker) -> None:
+    worker.errors = [*unforeseen(TRIES - 1), RuntimeError("CUDA error: unspecified launch failure")]
+    for _ in range(TRIES):
+        assert worker.execute() is None
+    assert worker.complaints == ["RuntimeError: CUDA error: unspecified launch failure"]
+
+
+def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow keeps memory for each thread that ever read a table."""
+    readers, read = set[threading.Thread](), RunBooks.part
+
+    def part(books: RunBooks, edition: str, number: int) -> object:
+        readers.add(threading.current_thread())
+        return read(books, edition, number)
+
+    monkeypatch.setattr(RunBooks, "part", part)
+    parts = range(1, PARTS + 1)
+    threads = [threading.Thread(target=worker.execute, args=(number,)) for number in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert worker.rendered == PARTS
+    assert len(readers) == 1
