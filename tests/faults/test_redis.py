@@ -6,9 +6,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.floor import IN_HAND, Floor
+from pipeline.errors import Unavailable
+from tests.faults.floor import IN_HAND, LIMIT, Floor
 from tests.faults.lossy_redis import lossy_redis
 from tests.faults.redis_server import RedisServer
+from workers.leases import Leases, leased
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +37,23 @@ def test_redis_is_killed_and_comes_back_with_its_file(floor: Floor, redis: Redis
         redis.start()
         assert redis.client().dbsize() > 0
     floor.prove(floor.rows + 2 * IN_HAND)
+
+
+def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
+    client = redis.client()
+    leases = Leases(client, seconds=0.3)
+    assert leases.acquire("r", "e", "j")
+    redis.kill()
+    with pytest.raises(Unavailable):
+        leases.acquire("r", "e", "k")
+    with pytest.raises(Unavailable):
+        leased(client, "r", ["j"])
+    time.sleep(DOWN)
+    redis.start()
+    deadline = time.monotonic() + LIMIT
+    while leased(client, "r", ["j"]) != {"j"}:
+        assert time.monotonic() < deadline, "nobody renews the lease"
+        time.sleep(0.02)
 
 
 def test_redis_loses_everything(floor: Floor, redis: RedisServer) -> None:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 
-from workers.leases import LEASE_SECONDS, TRIES, Fenced, Leases, cancel_key, lease_key, leased
+from workers.leases import (
+    LEASE_SECONDS,
+    TRIES,
+    Entry,
+    Fenced,
+    Leases,
+    cancel_key,
+    lease_key,
+    leased,
+)
 
 MakeLeases = Callable[..., Leases]
 
@@ -70,10 +79,39 @@ def test_charged_ends_and_lost_holders_count(redis: Redis, worker: MakeLeases) -
     assert third.tries == 3
 
 
-def test_the_heartbeat_keeps_a_lease_alive(redis: Redis, worker: MakeLeases) -> None:
-    leases = worker(seconds=0.3)
+def test_an_end_forgets_the_tries_of_its_job_alone(redis: Redis, worker: MakeLeases) -> None:
+    leases = worker()
+    charged, lease = leases.acquire("r", "e", "charged"), leases.acquire("r", "e", "j")
+    assert charged
+    assert lease
+    leases.end(charged, charged=True)
+    redis.delete(lease_key("r", "j"))  # it ran out, and nobody wanted the job
+    leases.end(lease)
+    again = [leases.acquire("r", "e", job) for job in ("charged", "j")]
+    assert [lease.tries for lease in again if lease] == [2, 1]
+
+
+def test_runs_share_neither_leases_nor_tries(redis: Redis, worker: MakeLeases) -> None:
+    leases = worker()
     assert leases.acquire("r", "e", "j")
-    time.sleep(1.0)
+    other = leases.acquire("other", "e", "j")
+    assert other
+    assert other.tries == 1
+
+
+def test_a_lease_runs_out_unless_it_is_kept(redis: Redis, worker: MakeLeases) -> None:
+    lease = worker(seconds=60).acquire("r", "e", "j")
+    assert lease
+    assert 0 < redis.pttl(lease_key("r", "j")) <= 60_000
+    redis.persist(lease_key("r", "j"))
+    lease.confirm()
+    assert 0 < redis.pttl(lease_key("r", "j")) <= 60_000
+
+
+def test_the_heartbeat_keeps_a_lease_alive(redis: Redis, worker: MakeLeases) -> None:
+    leases = worker(seconds=1)
+    assert leases.acquire("r", "e", "j")
+    time.sleep(1.5)
     assert leased(redis, "r", ["j"]) == {"j"}
 
 
@@ -121,3 +159,17 @@ def test_a_stale_end_leaves_the_tries_of_the_one_who_took_over(
     third = awake.acquire("r", "e", "j")
     assert third
     assert third.tries == 3
+
+
+def test_notes_are_written_whoever_has_the_lease_and_the_oldest_go(
+    redis: Redis, worker: MakeLeases
+) -> None:
+    frozen, awake = worker(seconds=60), worker()
+    stale = frozen.acquire("r", "e", "j")
+    assert stale
+    redis.delete(lease_key("r", "j"))
+    assert awake.acquire("r", "e", "j")
+    for number in range(400):
+        frozen.end(stale, note=Entry("notes", 10, {"number": str(number)}))
+    assert 10 <= redis.xlen("notes") < 400
+    assert redis.xrevrange("notes", count=1)[0][1] == {"number": "399"}
