@@ -35,8 +35,8 @@ def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
 def test_the_minder_ends_what_a_killed_process_has_started() -> None:
     started = f"""
 import os, subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep({2 * LEAVE_SECONDS})"])
 subprocess.Popen([sys.executable, "-m", "flows.minder", str(os.getpid())])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep({2 * LEAVE_SECONDS})"])
 time.sleep({2 * LEAVE_SECONDS})
 """
     with subprocess.Popen([sys.executable, "-c", started], text=True) as flow:
