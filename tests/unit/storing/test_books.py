@@ -201,6 +201,22 @@ def test_our_own_record_after_a_lost_answer_keeps_its_picture(
     assert images(books) == [kept.image.path]
 
 
+class RecordsVanish(FolderStore):
+    """A store whose records are removed between the write that they refuse and the next look."""
+
+    def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
+        return not new and super().put(key, data, content_type=content_type)
+
+
+def test_a_record_that_vanishes_is_no_outcome(
+    store: FolderStore, books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
+) -> None:
+    vanishing = RunBooks(RecordsVanish(store._root), "demo")
+    with pytest.raises(Unavailable, match="vanished"):
+        vanishing.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
+    assert books.outcome("job") is None
+
+
 class RecordsFail(FolderStore):
     """A store that is full when the record comes."""
 
