@@ -42,7 +42,8 @@ def test_redis_is_killed_and_comes_back_with_its_file(floor: Floor, redis: Redis
 def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
     client = redis.client()
     leases = Leases(client, seconds=0.3)
-    assert leases.acquire("r", "e", "j")
+    lease = leases.acquire("r", "e", "j")
+    assert lease
     redis.kill()
     with pytest.raises(Unavailable):
         leases.acquire("r", "e", "k")
@@ -54,6 +55,7 @@ def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
     while leased(client, "r", ["j"]) != {"j"}:
         assert time.monotonic() < deadline, "nobody renews the lease"
         time.sleep(0.02)
+    leases.end(lease)
 
 
 def test_redis_loses_everything(floor: Floor, redis: RedisServer) -> None:
