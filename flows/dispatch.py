@@ -17,6 +17,8 @@ from pipeline.storing.books import RunBooks
 from workers.queue import Message, Note, Queue
 
 POLL = 1.0
+GATHER = 0.05
+"""Notes that come within so many seconds are heard together."""
 CANCEL_LOOK = 3.0
 COMPLAINTS = 3
 NO_WORKER = 60.0
@@ -80,6 +82,7 @@ class Dispatcher:
             for note in self._patiently(news):
                 last = note.id
                 self._hear(note, flights)
+            self._stopped.wait(GATHER)
             if due := flights.due(monotonic()):
                 self._look_up(part, due, flights)
 

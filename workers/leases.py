@@ -7,6 +7,7 @@ whose write counts: that is the epoch's part.
 """
 
 import threading
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -77,6 +78,11 @@ class Lease:
         """What the lease's key holds while it is ours."""
         return f"{self.epoch}:{self.attempt}"
 
+    @property
+    def fresh(self) -> bool:
+        """Whether it was renewed so lately that it cannot have run out, unless Redis lost it."""
+        return self.leases.is_fresh(self)
+
     def confirm(self) -> None:
         """Raises Fenced when another worker holds the job, Unavailable without an answer."""
         if not self.leases.keep(self):
@@ -91,7 +97,7 @@ class Leases:
         self._acquire = redis.register_script(_ACQUIRE)
         self._keep = redis.register_script(_KEEP)
         self._end = redis.register_script(_END)
-        self._held = dict[str, Lease]()
+        self._renewed = dict[Lease, float]()
         self._lock = threading.Lock()
         threading.Thread(target=self._beat, args=(seconds / 3,), name="leases", daemon=True).start()
 
@@ -99,14 +105,14 @@ class Leases:
     def held(self) -> tuple[Lease, ...]:
         """The leases in hand."""
         with self._lock:
-            return tuple(self._held.values())
+            return tuple(self._renewed)
 
     def acquire(self, run: str, edition: str, job: str) -> Lease | None:
         """The job's lease; None where another worker has it or the edition was cancelled.
 
         Raises Unavailable.
         """
-        attempt = uuid.uuid4().hex
+        attempt, asked = uuid.uuid4().hex, time.monotonic()
         keys = [lease_key(run, job), cancel_key(run, edition), _epoch_key(run), _tries_key(run)]
         answer = self._call(self._acquire, keys, [attempt, self._milliseconds, job])
         if not answer:
@@ -114,13 +120,24 @@ class Leases:
         epoch, tries = cast("list[int]", answer)
         lease = Lease(run, job, epoch, tries, attempt, self)
         with self._lock:
-            self._held[attempt] = lease
+            self._renewed[lease] = asked
         return lease
 
     def keep(self, lease: Lease) -> bool:
         """Renew a lease; False where another worker has it. Raises Unavailable."""
+        asked = time.monotonic()
         keys = [lease_key(lease.run, lease.job)]
-        return bool(self._call(self._keep, keys, [lease.token, self._milliseconds]))
+        kept = bool(self._call(self._keep, keys, [lease.token, self._milliseconds]))
+        with self._lock:
+            if kept and lease in self._renewed:
+                self._renewed[lease] = asked
+        return kept
+
+    def is_fresh(self, lease: Lease) -> bool:
+        """Whether less than half of a held lease's time has passed since it was last renewed."""
+        with self._lock:
+            renewed = self._renewed.get(lease)
+        return renewed is not None and 2000 * (time.monotonic() - renewed) < self._milliseconds
 
     def end(self, lease: Lease, *, charged: bool = False, note: Entry | None = None) -> None:
         """Give a lease back. Its tries are forgotten, but where the execution is `charged`.
@@ -128,7 +145,7 @@ class Leases:
         A `note` is written in the same step. Raises Unavailable; the lease is then left to run out.
         """
         with self._lock:
-            self._held.pop(lease.attempt, None)
+            self._renewed.pop(lease, None)
         keys = [lease_key(lease.run, lease.job), _tries_key(lease.run)]
         arguments = [lease.token, lease.job, int(charged)]
         if note:

@@ -5,6 +5,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -37,7 +38,15 @@ class FencedBooks:
     def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
         """As RunBooks.commit. Raises Fenced when another worker has taken the job over."""
         mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
-        return self.books.commit(outcome.model_copy(update=mine), picture, self.lease.confirm)
+        return self.books.commit(outcome.model_copy(update=mine), picture, self._confirm)
+
+    def _confirm(self) -> None:
+        if not self.books.store.conditional:
+            self.lease.confirm()
+        elif not self.lease.fresh:
+            # where the store refuses a second record, a finished picture need not wait for Redis
+            with suppress(Unavailable):
+                self.lease.confirm()
 
 
 class Runtime:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from redis import Redis
@@ -97,6 +98,21 @@ def test_runs_share_neither_leases_nor_tries(redis: Redis, worker: MakeLeases) -
     other = leases.acquire("other", "e", "j")
     assert other
     assert other.tries == 1
+
+
+def test_a_lease_is_fresh_for_half_of_its_time(
+    worker: MakeLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = worker(seconds=60).acquire("r", "e", "j")
+    assert lease
+    assert lease.fresh
+    now = time.monotonic() + 31
+    monkeypatch.setattr("workers.leases.time", SimpleNamespace(monotonic=lambda: now))
+    assert not lease.fresh
+    lease.confirm()
+    assert lease.fresh
+    lease.leases.end(lease)
+    assert not lease.fresh
 
 
 def test_a_lease_runs_out_unless_it_is_kept(redis: Redis, worker: MakeLeases) -> None:

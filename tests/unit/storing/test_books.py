@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,20 +85,6 @@ def test_an_execution_that_may_not_write_leaves_no_record(
     with pytest.raises(RunError, match="fenced"):
         books.commit(outcome, picture, refuse)
     assert books.outcome(outcome.job_id) is None
-
-
-def test_only_a_store_that_cannot_refuse_needs_an_answer_before_the_record(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
-) -> None:
-    def no_answer() -> None:
-        raise Unavailable("Redis is down")
-
-    outcome = make_outcome(make_job())
-    looking = RunBooks(FolderStore(Path(books.store.address("")), conditional=False), books.run)
-    with pytest.raises(Unavailable):
-        looking.commit(outcome, picture, no_answer)
-    assert looking.outcome(outcome.job_id) is None
-    assert books.commit(outcome, picture, no_answer).image
 
 
 def test_commit_keeps_picture_and_record(
