@@ -6,16 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pyarrow as pa
 from markupsafe import Markup
 
 from flows.cards import DIGITS, Chunk, chunk_of
 from pipeline.job import RunSpec, Verdict
 from pipeline.storing.books import RunBooks
+from pipeline.storing.manifest import Manifest, counts
 
 FOLDER = "gallery"
 CHUNK = 250
@@ -39,17 +40,16 @@ class Bar:
     below: int
 
 
-def build_gallery(books: RunBooks, spec: RunSpec, table: pa.Table) -> str:
+def build_gallery(books: RunBooks, spec: RunSpec, manifest: Manifest) -> str:
     """Write the page of a run from its manifest and records; answers its address."""
-    table = table.select(COLUMNS)
-    chunks = _chunks(books, table)
+    chunks = _chunks(books, manifest)
     files = set[str]()
     inline = list[Chunk]()
-    if table.num_rows <= LARGEST_INLINE:
+    if len(manifest) <= LARGEST_INLINE:
         inline = list(chunks)
     else:
         files = {_write_chunk(books, number, chunk) for number, chunk in enumerate(chunks)}
-    page = _page(spec, table, inline)
+    page = _page(spec, manifest, inline)
     books.write(f"{FOLDER}/index.html", page.encode(), "text/html; charset=utf-8")
     _drop_other_chunks(books, files)
     return books.address(f"{FOLDER}/index.html")
@@ -63,20 +63,19 @@ def embedded(value: Any) -> Markup:
     return Markup(text)
 
 
-def histogram(table: pa.Table) -> list[Bar]:
+def histogram(manifest: Manifest) -> list[Bar]:
     """The winners' scores in BINS bins from 0 to 1."""
     passed, below = Counter[int](), Counter[int]()
-    pairs = zip(table["score"].to_pylist(), table["outcome"].to_pylist(), strict=True)
-    for score, outcome in pairs:
-        if score is not None:
-            counter = passed if outcome == Verdict.ACCEPTED else below
+    for line in manifest.lines("outcome", "score"):
+        if (score := line["score"]) is not None:
+            counter = passed if line["outcome"] == Verdict.ACCEPTED else below
             counter[min(int(score * BINS), BINS - 1)] += 1
     return [Bar(bin / BINS, passed[bin], below[bin]) for bin in range(BINS)]
 
 
-def _chunks(books: RunBooks, table: pa.Table) -> Iterator[Chunk]:
-    for start in range(0, table.num_rows, CHUNK):
-        lines = table.slice(start, CHUNK).to_pylist()
+def _chunks(books: RunBooks, manifest: Manifest) -> Iterator[Chunk]:
+    rest = manifest.lines(*COLUMNS)
+    while lines := list(islice(rest, CHUNK)):
         ids = dict.fromkeys(line["job_id"] for line in lines)
         yield chunk_of(lines, {outcome.job_id: outcome for outcome in books.outcomes(ids)})
 
@@ -96,15 +95,16 @@ def _drop_other_chunks(books: RunBooks, files: set[str]) -> None:
             books.store.delete(key)
 
 
-def _page(spec: RunSpec, table: pa.Table, inline: list[Chunk]) -> str:
+def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk]) -> str:
     style, script = _asset("gallery.css"), _asset("gallery.js")
-    outcomes = table["outcome"].to_pylist()
     names = [verdict.value for verdict in Verdict]
-    bars = histogram(table)
+    bars = histogram(manifest)
+    outcomes = (line["outcome"] for line in manifest.lines("outcome"))
+    scores = (line["score"] for line in manifest.lines("score"))
     facts = {
         "names": names,
         "outcomes": "".join(str(names.index(outcome)) for outcome in outcomes),
-        "scores": [None if s is None else round(s, DIGITS) for s in table["score"].to_pylist()],
+        "scores": [None if score is None else round(score, DIGITS) for score in scores],
         "chunk": CHUNK,
         "page": PAGE,
         "chunks": inline,
@@ -117,7 +117,7 @@ def _page(spec: RunSpec, table: pa.Table, inline: list[Chunk]) -> str:
             threshold=spec.profile.get("defaults", {}).get("threshold"),
             profile=json.dumps(spec.profile, indent=2, ensure_ascii=False),
             models=_models(spec),
-            counts=Counter(outcomes),
+            counts=counts(manifest),
             names=names,
             bars=bars,
             highest=max(1, *(bar.passed + bar.below for bar in bars)),

@@ -1,9 +1,8 @@
 """Publishes a run: manifest, summary and gallery, all derived from its records."""
 
+from array import array
 from collections.abc import Collection
 from typing import Any
-
-import pyarrow as pa
 
 from flows.gallery import build_gallery
 from flows.reconcile import Report
@@ -12,7 +11,7 @@ from pipeline.errors import RunError
 from pipeline.job import RunSpec, Verdict
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks, run_names
-from pipeline.storing.manifest import build_manifest, counts, read_manifest
+from pipeline.storing.manifest import Manifest, build_manifest, counts, read_manifest
 
 
 def publish(
@@ -20,9 +19,9 @@ def publish(
 ) -> dict[str, Any]:
     """Derive everything from the records; answers the summary, with the reconciler's counters."""
     build_manifest(books, spec)
-    table = read_manifest(books)
-    gallery = build_gallery(books, spec, table)
-    summary = summarise(books, spec, table) | {"seconds": round(seconds, 2), "gallery": gallery}
+    manifest = read_manifest(books)
+    gallery = build_gallery(books, spec, manifest)
+    summary = summarise(books, spec, manifest) | {"seconds": round(seconds, 2), "gallery": gallery}
     if report:
         summary |= report.counters
     records = sum(1 for _ in books.recorded())
@@ -40,14 +39,15 @@ def finished(books: RunBooks, spec: RunSpec, retry: Collection[Verdict]) -> dict
     return summary if whole else None
 
 
-def summarise(books: RunBooks, spec: RunSpec, table: pa.Table) -> dict[str, Any]:
+def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest) -> dict[str, Any]:
     """How many rows there are, how they ended and how the kept pictures scored, by the manifest."""
-    kept = [score for score in table.column("score").to_pylist() if score is not None]
+    scores = (line["score"] for line in manifest.lines("score"))
+    kept = array("d", (score for score in scores if score is not None))
     return {
         "run": spec.run,
         "folder": books.address(),
         "rows": spec.rows,
-        **counts(table),
+        **counts(manifest),
         "mean_score": round(sum(kept) / len(kept), 3) if kept else None,
     }
 
@@ -64,8 +64,9 @@ def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     books = open_books(settings, run or latest_run(settings))
     spec = books.spec()
     build_manifest(books, spec)
-    table = read_manifest(books)
-    return summarise(books, spec, table) | {"seconds": books.summary().get("seconds", 0.0)}
+    return summarise(books, spec, read_manifest(books)) | {
+        "seconds": books.summary().get("seconds", 0.0)
+    }
 
 
 def latest_run(settings: Settings) -> str:

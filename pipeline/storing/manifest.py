@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 
 from pipeline.job import BadRow, Job, Outcome, RunSpec, Verdict
 from pipeline.storing.books import RunBooks
-from pipeline.storing.tables import read_table
+from pipeline.storing.tables import open_table
 
 NAME = "manifest.parquet"
+LINES = 1000
 
 SCHEMA = pa.schema(
     [
@@ -53,14 +54,30 @@ def build_manifest(books: RunBooks, spec: RunSpec) -> bytes:
     return data
 
 
-def read_manifest(books: RunBooks) -> pa.Table:
-    """The manifest as a table. Raises RunError before it has been built, and for a damaged one."""
-    return books.read(NAME, lambda data: read_table(data, SCHEMA))
+class Manifest:
+    """A manifest's lines, of which only the file and a few at a time are in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = open_table(data, SCHEMA)
+
+    def __len__(self) -> int:
+        rows: int = self._file.metadata.num_rows
+        return rows
+
+    def lines(self, *columns: str) -> Iterator[dict[str, Any]]:
+        """The lines in order, with these columns."""
+        for batch in self._file.iter_batches(LINES, columns=columns, use_threads=False):
+            yield from batch.to_pylist()
 
 
-def counts(table: pa.Table) -> dict[str, int]:
+def read_manifest(books: RunBooks) -> Manifest:
+    """Raises RunError before the manifest has been built, and for a damaged one."""
+    return books.read(NAME, Manifest)
+
+
+def counts(manifest: Manifest) -> dict[str, int]:
     """How many rows ended in which way; every way is named."""
-    found = Counter(table.column("outcome").to_pylist())
+    found = Counter(line["outcome"] for line in manifest.lines("outcome"))
     return {verdict.value: found[verdict.value] for verdict in Verdict}
 
 

@@ -5,10 +5,18 @@ import pyarrow.parquet as pq
 
 
 def read_table(data: bytes, schema: pa.Schema) -> pa.Table:
-    """The rows of a file with these columns. Raises OSError or ValueError for any other file.
+    """The rows of a file with these columns. Raises OSError or ValueError for any other file."""
+    with open_table(data, schema) as file:
+        return file.read(use_threads=False)
 
-    Reads on this thread alone and from Arrow's own buffer: Arrow's threads abort the process when
-    it ends while they still hold a Python file.
+
+def open_table(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
+    """A file with these columns, to be read without Arrow's threads and from its own buffer: they
+    abort the process when it ends while they still hold a Python file.
+
+    Raises OSError or ValueError for any other file.
     """
-    with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False) as file:
-        return file.read(use_threads=False).cast(schema)
+    file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+    if not file.schema_arrow.equals(schema):
+        raise ValueError(f"other columns: {', '.join(file.schema_arrow.names)}")
+    return file

@@ -249,9 +249,9 @@ def test_files_of_an_earlier_and_larger_gallery_go(
 
 def test_a_record_that_vanished_leaves_the_manifest_s_line(books: RunBooks) -> None:
     spec = many(books, 2)
-    table = read_manifest(books)
+    manifest = read_manifest(books)
     books.remove_record("job1")
-    page = Path(build_gallery(books, spec, table)).read_text(encoding="utf-8")
+    page = Path(build_gallery(books, spec, manifest)).read_text(encoding="utf-8")
     assert [card["keywords"] for card in cards_of(page)] == ["circle 1", "circle 2"]
     assert "image" not in cards_of(page)[0]
 
