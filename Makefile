@@ -27,10 +27,10 @@ demo: $(READY) ## A job file becomes judged pictures with receipts
 	$(BIN)/pressrun run $(EXAMPLE)/jobs.csv --run demo --collection brands
 
 test: $(READY) ## All tests, with real servers
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: lint ## What every commit passes: lint, types, import rules, fast tests
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.assemble import Assembly
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import Context, Job, Order, Picture, RunSpec, Score
-from pipeline.ports import Stages
+from pipeline.ports import Referee, Stages
 from pipeline.pulse import beat
 from pipeline.settings import Profile, WriterProfile
 from pipeline.writing.template import TemplateWriter
@@ -43,7 +43,7 @@ class Flat:
 
     seconds: float
 
-    def render(self, order: Order) -> Sequence[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:  # noqa: ARG002 - shows no previews
         """A picture for each seed, after the wait."""
         if TALLY:
             _count(order.seeds[0])

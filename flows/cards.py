@@ -74,8 +74,13 @@ def _of_job(job: Job | None) -> Card:
 
 
 def _candidate(candidate: CandidateRecord) -> list[Any]:
-    """Index, seed, calibrated score, cosine and, where invalid, why."""
+    """Index, seed, calibrated score, cosine and, where invalid, why; of one that was dropped, the
+    cosine of its last preview.
+    """
     score = candidate.score
+    if score is None:
+        last = candidate.previews[-1].raw if candidate.previews else None
+        return [candidate.index, candidate.seed, None, _rounded(last), "dropped"]
     entry = [candidate.index, candidate.seed, _rounded(score.calibrated), _rounded(score.raw)]
     return entry if score.valid else [*entry, score.reason or "invalid"]
 

@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+calibrate = typer.Typer(help="Measure on this model what a setting may be.", no_args_is_help=True)
+app.add_typer(calibrate, name="calibrate")
 console = Console(stderr=True)
 
 JobFile = Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet file of keyword jobs.")]
@@ -179,6 +181,27 @@ def reproduce(
     _answer(report, as_json)
     if not report["equal"]:
         raise typer.Exit(1)
+
+
+@calibrate.command("race")
+def calibrate_race(
+    jobs: JobFile,
+    count: Annotated[int, typer.Option("--jobs", help="Jobs to render in full.", min=1)] = 32,
+    candidates: Candidates = 8,
+    regret: Annotated[
+        float, typer.Option(help="Part of the best score that may be missed.", min=0, max=1)
+    ] = 0.02,
+    collection: Collection = None,
+    no_retrieval: NoRetrieval = False,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how early previews tell the winner, and propose checkpoints for a race."""
+    from flows.calibrate import calibrate_race as measure
+    from pipeline.settings import load_settings
+
+    overrides = _overrides(candidates, None, collection, no_retrieval)
+    _answer(measure(jobs, overrides, count, regret, load_settings(profile=profile)), as_json)
 
 
 @app.command()

@@ -163,14 +163,14 @@ const gallery = (() => {
     const label = `${card.candidates.length} candidates: ` + card.candidates.map(told(card)).join(", ");
     const columns = card.candidates.map(([index, , score, , bad]) => {
       const column = make("i", { class: index === card.winner ? "won" : bad ? "bad" : "" });
-      column.style.setProperty("--score", score);
+      column.style.setProperty("--score", score ?? 0);
       return column;
     });
     return make("div", { class: "race", role: "img", "aria-label": label, title: label }, ...columns);
   }
 
   const told = (card) => ([index, , score, , bad]) =>
-    (bad ? "invalid" : score.toFixed(2)) + (index === card.winner ? " (winner)" : "");
+    (score === null ? "dropped" : bad ? "invalid" : score.toFixed(2)) + (index === card.winner ? " (winner)" : "");
 
   function empty() {
     const reset = make("button", { type: "button" }, "Show all rows");
@@ -221,9 +221,9 @@ const gallery = (() => {
     const rows = card.candidates.map(([index, seed, score, raw, bad]) =>
       make("tr", { class: index === card.winner ? "won" : "" },
         make("td", {}, index === card.winner ? "winner" : `${index + 1}`),
-        make("td", {}, bar(score, card.threshold)),
+        make("td", {}, score === null ? "" : bar(score, card.threshold)),
         make("td", {}, bad || score.toFixed(3)),
-        make("td", {}, raw.toFixed(3)),
+        make("td", {}, raw?.toFixed(3) ?? ""),
         make("td", {}, `${seed}`)));
     return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
   }

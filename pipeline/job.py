@@ -17,13 +17,20 @@ SEED_SPACE = 2**32
 RECORD_SCHEMA = 1
 
 TextMode = Literal["generated", "retrieved", "keywords"]
-ContestMode = Literal["best_of", "first_above"]
+ContestMode = Literal["best_of", "first_above", "race", "race_above"]
 
 
 class Noun(BaseModel):
     """A frozen value that refuses unknown fields, and numbers that JSON cannot hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Checkpoint(Noun):
+    """A point of a race: after the part `at` of the steps the part `keep` of the rivals goes on."""
+
+    at: float = Field(gt=0, lt=1)
+    keep: float = Field(gt=0, lt=1, description="rounded up; at least one goes on")
 
 
 class Job(Noun):
@@ -50,7 +57,10 @@ class Job(Noun):
     k: int = Field(ge=0, le=50, description="passages to retrieve; 0 is no retrieval")
     mode: TextMode
     contest: ContestMode
-    wave: int = Field(ge=1, le=64, description="candidates started together by first_above")
+    wave: int = Field(ge=1, le=64, description="candidates that the _above modes start together")
+    checkpoints: tuple[Checkpoint, ...] = Field(
+        default=(), description="where the race modes drop candidates, from first to last"
+    )
     priority: int = Field(default=5, ge=0, le=9, description="0 goes first")
     meta: dict[str, str] = Field(default_factory=dict)
 
@@ -140,12 +150,15 @@ class Order(Noun):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One rendered picture of a job, judged."""
+    """One picture of a job, rendered to its end and judged, or dropped on the way: then it has
+    neither picture nor score. `previews` are the judge's opinions at the job's checkpoints.
+    """
 
     index: int
     seed: int
-    picture: Picture
-    score: Score
+    picture: Picture | None
+    score: Score | None
+    previews: tuple[Score, ...] = ()
 
 
 class Verdict(StrEnum):
@@ -163,7 +176,10 @@ class CandidateRecord(Noun):
 
     index: int
     seed: int
-    score: Score
+    score: Score | None = Field(description="null where it was dropped on the way")
+    previews: tuple[Score, ...] = Field(
+        default=(), description="of its unfinished picture, at each checkpoint that it reached"
+    )
 
 
 class ImageRecord(Noun):
@@ -208,7 +224,7 @@ class Outcome(Noun):
     def score(self) -> float | None:
         """The winner's calibrated score."""
         kept = self._kept()
-        return kept.score.calibrated if kept else None
+        return kept.score.calibrated if kept and kept.score else None
 
     @property
     def seed(self) -> int | None:

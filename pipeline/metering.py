@@ -31,13 +31,15 @@ def metered() -> Iterator[Meter]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Charge the wall time spent inside to the stage `name`."""
-    start = time.perf_counter()
+    """Charge the wall time spent inside to the stage `name`; that of stages within it is theirs."""
+    meter = _meter.get() or Meter()
+    start, before = time.perf_counter(), sum(meter.wall.values())
     try:
         yield
     finally:
-        if meter := _meter.get():
-            meter.wall[name] = meter.wall.get(name, 0.0) + time.perf_counter() - start
+        within = sum(meter.wall.values()) - before
+        spent = time.perf_counter() - start - within
+        meter.wall[name] = meter.wall.get(name, 0.0) + spent
 
 
 def charge(role: str, seconds: float) -> None:

@@ -30,12 +30,28 @@ class Writer(Protocol):
         ...
 
 
+class Referee(Protocol):
+    """Drops candidates of an order while they are rendered."""
+
+    @property
+    def points(self) -> Sequence[float]:
+        """The parts of the steps after which it wants to see who is left, rising, below 1."""
+        ...
+
+    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+        """Which go on, by their place among these previews: one for each that is left, in order."""
+        ...
+
+
 class Renderer(Protocol):
     """Turns a prompt into pictures."""
 
-    def render(self, order: Order) -> Sequence[Picture]:
-        """Exactly one picture per seed, in order; a seed decides its picture, within 2/255,
-        whatever shares the device. Raises JobError and Unavailable.
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
+        """Exactly one picture per seed, in order, None for one that the referee has dropped; a
+        seed decides its picture, within 2/255, whatever shares the device.
+
+        The referee is asked in the caller's thread. A renderer that cannot show previews does not
+        ask it, and renders all. Raises JobError and Unavailable.
         """
         ...
 

@@ -1,6 +1,7 @@
 """The whole flow of one job. Called from many threads; the ports merge what can be merged."""
 
 import uuid
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -10,16 +11,20 @@ from pipeline.job import (
     Brief,
     Candidate,
     CandidateRecord,
+    Checkpoint,
     Context,
     Job,
     Order,
     Outcome,
     Picture,
+    Score,
     Verdict,
 )
 from pipeline.judging import contest
 from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Stages
+
+Judge = Callable[[Sequence[Picture]], Sequence[Score]]
 
 
 def run_job(job: Job, stages: Stages) -> Outcome:
@@ -56,19 +61,38 @@ def failed(job: Job, stages: Stages, reason: str) -> Outcome:
 
 def hold_contest(job: Job, brief: Brief, stages: Stages) -> list[Candidate]:
     """Render and judge candidates, wave by wave, until the contest is decided."""
-    candidates = list[Candidate]()
+    judge, candidates = judge_of(job, brief, stages), list[Candidate]()
     while count := contest.next_wave(job, [c.score for c in candidates]):
         first = len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
+        race = Race(contest.checkpoints(job), judge, count)
         with stage("render"):
-            pictures = stages.renderer.render(order_for(job, brief, seeds))
-        with stage("judge"):
-            scores = stages.scorer.score(pictures, _judged_text(job, brief, stages.judge_against))
-        candidates += [
-            Candidate(first + offset, *entry)
-            for offset, entry in enumerate(zip(seeds, pictures, scores, strict=True))
-        ]
+            pictures = stages.renderer.render(order_for(job, brief, seeds), race)
+        scores = iter(judge([picture for picture in pictures if picture is not None]))
+        for offset, (seed, picture) in enumerate(zip(seeds, pictures, strict=True)):
+            score = None if picture is None else next(scores)
+            previews = tuple(race.previews[offset])
+            candidates.append(Candidate(first + offset, seed, picture, score, previews))
     return candidates
+
+
+class Race:
+    """The Referee of one wave: it has previews judged, and lets the contest decide."""
+
+    def __init__(self, checkpoints: Sequence[Checkpoint], judge: Judge, count: int) -> None:
+        self.points = [checkpoint.at for checkpoint in checkpoints]
+        self.previews: list[list[Score]] = [[] for _ in range(count)]
+        self._checkpoints, self._judge = iter(checkpoints), judge
+        self._left = list(range(count))
+
+    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+        """The best of those that are left."""
+        scores = self._judge(previews)
+        for index, score in zip(self._left, scores, strict=True):
+            self.previews[index].append(score)
+        kept = contest.survivors(next(self._checkpoints), scores)
+        self._left = [self._left[place] for place in kept]
+        return kept
 
 
 def order_for(job: Job, brief: Brief, seeds: tuple[int, ...]) -> Order:
@@ -84,15 +108,23 @@ def order_for(job: Job, brief: Brief, seeds: tuple[int, ...]) -> Order:
     )
 
 
-def _judged_text(job: Job, brief: Brief, against: str) -> str:
-    return {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}[against]
+def judge_of(job: Job, brief: Brief, stages: Stages) -> Judge:
+    """What scores a job's pictures, against the text that the profile names."""
+    texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
+
+    def judge(pictures: Sequence[Picture]) -> Sequence[Score]:
+        with stage("judge"):
+            return stages.scorer.score(pictures, texts[stages.judge_against])
+
+    return judge
 
 
 def _verdict(job: Job, candidates: list[Candidate]) -> tuple[Verdict, str]:
-    best = contest.winner([c.score for c in candidates])
+    scores = [c.score for c in candidates if c.score]
+    best = contest.winner(scores)
     if best is None:
-        return Verdict.FAILED, f"no candidate is a valid picture: {candidates[0].score.reason}"
-    score = candidates[best].score
+        return Verdict.FAILED, f"no candidate is a valid picture: {scores[0].reason}"
+    score = scores[best]
     if contest.passes(job, score):
         return Verdict.ACCEPTED, ""
     return Verdict.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {job.threshold:.3f}"
@@ -123,7 +155,8 @@ def _receipt(
         context=context,
         brief=brief,
         candidates=tuple(
-            CandidateRecord(index=c.index, seed=c.seed, score=c.score) for c in candidates
+            CandidateRecord(index=c.index, seed=c.seed, score=c.score, previews=c.previews)
+            for c in candidates
         ),
         winner=contest.winner([c.score for c in candidates]),
         models=stages.models,

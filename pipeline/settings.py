@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import ConfigError
-from pipeline.job import SEED_SPACE, ContestMode, Noun, TextMode
+from pipeline.job import SEED_SPACE, Checkpoint, ContestMode, Noun, TextMode
 
 PROFILES = Path(__file__).parent / "profiles"
 SHIPPED_MODELS = Path(__file__).parents[1] / "examples" / "shapes" / "models"
@@ -92,6 +92,11 @@ class JobDefaults(Noun):
     mode: TextMode = "generated"
     contest: ContestMode = "best_of"
     wave: int = 2
+    checkpoints: tuple[Checkpoint, ...] = (
+        Checkpoint(at=0.4, keep=0.5),
+        Checkpoint(at=0.6, keep=0.5),
+        Checkpoint(at=0.8, keep=0.5),
+    )
 
 
 class Profile(Noun):

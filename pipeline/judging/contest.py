@@ -1,30 +1,49 @@
-"""The contest's decisions: how many candidates next, and who wins. Plain Python, no device."""
+"""The contest's decisions: who starts, who is dropped, who wins. Plain Python, no device.
+
+A contest goes in waves: `best_of` and `race` start all candidates at once, `first_above` and
+`race_above` start `wave` at a time and end with the wave in which one passes. In the race modes the
+rivals of a wave are halved, or cut to another part, at each of the job's checkpoints, by what a
+judge thinks of their previews (successive halving: Jamieson and Talwalkar 2016,
+https://arxiv.org/abs/1502.07943). A decision is taken when all rivals have arrived, so that their
+order of arrival decides nothing.
+"""
 
 from collections.abc import Sequence
+from math import ceil
 
-from pipeline.job import Job, Score
+from pipeline.job import Checkpoint, Job, Score
 
 
-def next_wave(job: Job, scores: Sequence[Score]) -> int:
-    """How many more candidates to start, given the scores so far in order; 0 ends the contest.
-
-    `best_of` starts all at once; `first_above` starts a wave at a time and stops as soon as one
-    candidate passes. Never more than `job.candidates` in all.
+def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
+    """How many more candidates to start, given the scores so far in order, None for a dropped one;
+    0 ends the contest. Never more than `job.candidates` in all.
     """
     left = job.candidates - len(scores)
-    if job.contest == "best_of":
+    if job.contest in ("best_of", "race"):
         return left
     if any(passes(job, score) for score in scores):
         return 0
     return min(job.wave, left)
 
 
-def winner(scores: Sequence[Score]) -> int | None:
-    """The index of the best valid score, the first of equals; None when all are invalid."""
-    valid = [index for index, score in enumerate(scores) if score.valid]
-    return max(valid, key=lambda index: scores[index].calibrated, default=None)
+def checkpoints(job: Job) -> tuple[Checkpoint, ...]:
+    """Where candidates are dropped."""
+    return job.checkpoints if job.contest in ("race", "race_above") else ()
 
 
-def passes(job: Job, score: Score) -> bool:
+def survivors(checkpoint: Checkpoint, previews: Sequence[Score]) -> list[int]:
+    """Which rivals go on, given all their previews' scores: the best, the first of equals."""
+    count = max(1, ceil(checkpoint.keep * len(previews)))
+    ranked = sorted(range(len(previews)), key=lambda i: (not previews[i].valid, -previews[i].raw))
+    return sorted(ranked[:count])
+
+
+def winner(scores: Sequence[Score | None]) -> int | None:
+    """The index of the best valid score, the first of equals; None when there is none."""
+    valid = {index: score for index, score in enumerate(scores) if score and score.valid}
+    return max(valid, key=lambda index: valid[index].calibrated, default=None)
+
+
+def passes(job: Job, score: Score | None) -> bool:
     """Whether a candidate reaches the job's gate."""
-    return score.valid and score.calibrated >= job.threshold
+    return score is not None and score.valid and score.calibrated >= job.threshold

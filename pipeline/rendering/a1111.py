@@ -18,6 +18,7 @@ from tenacity import (
 from pipeline.errors import JobError, Unavailable
 from pipeline.job import Order, Picture
 from pipeline.metering import charge
+from pipeline.ports import Referee
 from pipeline.pulse import patient
 from pipeline.rendering.answers import read_answer
 from pipeline.settings import RendererProfile
@@ -43,7 +44,7 @@ class A1111Renderer:
         )
         self._profile = profile
 
-    def render(self, order: Order) -> Sequence[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:  # noqa: ARG002 - no previews
         """One picture per seed, in order. Raises JobError for a request that the server refuses
         or answers with something else, and Unavailable when it does not answer.
         """

@@ -11,6 +11,7 @@ from pipeline.errors import JobError
 from pipeline.job import Order, Picture
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
+from pipeline.ports import Referee
 from pipeline.pulse import beat
 from pipeline.rendering.calls import call_settings, guided
 from pipeline.settings import RendererProfile
@@ -43,7 +44,7 @@ class DiffusersRenderer:
             turn=models.turn,
         )
 
-    def render(self, order: Order) -> Sequence[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:  # noqa: ARG002 - no previews
         """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
         pictures: list[Picture] = []
         for part in _parts(order, self._limit):

@@ -7,10 +7,11 @@ import structlog
 from pipeline.job import Order, Picture
 from pipeline.metering import charge
 from pipeline.models import Models
-from pipeline.ports import Renderer
+from pipeline.ports import Referee, Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import family_of
+from pipeline.rendering.lanes import Latent
 from pipeline.rendering.trajectory import Unsupported
 from pipeline.settings import RendererProfile
 
@@ -38,17 +39,34 @@ class EngineRenderer:
         self._engine = Engine(family, limit=profile.batch, turn=models.turn)
         self._reference = reference
 
-    def render(self, order: Order) -> Sequence[Picture]:
-        """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
+        """One picture per seed, in order, None where the referee dropped it. Raises JobError; a
+        lost device's own error is raised.
+        """
         try:
             latents = [self._engine.begin(order, seed) for seed in order.seeds]
         except Unsupported:
             return self._reference.render(order)
-        futures = [self._engine.submit(latent, latent.steps) for latent in latents]
+        try:
+            left = self._race(latents, referee) if referee else latents
+            ends = dict(zip(left, self._advance(left, order.steps), strict=True))
+        finally:
+            charge("renderer", sum(latent.seconds for latent in latents))
+        return [ends.get(latent) for latent in latents]
+
+    def _race(self, latents: Sequence[Latent], referee: Referee) -> Sequence[Latent]:
+        """The candidates that the referee leaves at its last point."""
+        for point in referee.points:
+            previews = self._advance(latents, round(point * latents[0].steps))
+            latents = [latents[place] for place in referee.keep(previews)]
+        return latents
+
+    def _advance(self, latents: Sequence[Latent], step: int) -> list[Picture]:
+        """The candidates' pictures at a step, once all have arrived there."""
+        futures = [self._engine.submit(latent, max(1, step)) for latent in latents]
         try:
             return [future.result() for future in futures]
         finally:
             # after an error of one, the others need not go on
             for future in futures:
                 future.cancel()
-            charge("renderer", sum(latent.seconds for latent in latents))

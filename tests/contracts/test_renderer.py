@@ -1,6 +1,6 @@
 """Every renderer keeps the port's promises, with the shipped model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,6 +78,32 @@ def test_every_implementation_renders_the_reference_picture(
     renderer: Renderer, reference: DiffusersRenderer
 ) -> None:
     assert same(renderer.render(order(11))[0], reference.render(order(11))[0])
+
+
+class Halving:
+    """A referee that drops the first of those that it sees, whatever they look like."""
+
+    points = (0.25, 0.5)
+
+    def __init__(self) -> None:
+        self.seen = list[int]()
+
+    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+        self.seen.append(len(previews))
+        return range(1, len(previews))
+
+
+def test_a_race_changes_no_picture(renderer: Renderer) -> None:
+    """Whoever is left at the end has the picture of one that ran alone; all are, where a renderer
+    shows no previews.
+    """
+    referee, asked = Halving(), order(1, 2, 3, 4)
+    raced = renderer.render(asked, referee)
+    whole = renderer.render(asked)
+    assert referee.seen in ([4, 3], [])
+    assert sum(picture is None for picture in raced) == len(referee.seen)
+    for one, other in zip(raced, whole, strict=True):
+        assert one is None or same(one, other)
 
 
 def test_what_cannot_be_rendered_is_the_jobs_error(renderer: Renderer) -> None:

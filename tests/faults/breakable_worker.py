@@ -24,7 +24,7 @@ from celery.signals import worker_ready
 
 from benchmarks.stand_in import StandIns
 from pipeline.job import Order, Picture, RunSpec
-from pipeline.ports import Stages, Store
+from pipeline.ports import Referee, Stages, Store
 from pipeline.pulse import beat
 from pipeline.settings import Settings
 from workers import leases
@@ -78,7 +78,7 @@ def pass_by(point: str) -> None:
 class Shaded:
     """The Renderer port: a flat colour, a little different in each process, as devices are."""
 
-    def render(self, order: Order) -> Sequence[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """A picture for each seed; half of the wait is before the tripwire, half after it."""
         seconds = float(os.environ["PRESSRUN_STAND_IN_SECONDS"])
         note(rendered=order.prompt)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.errors import ModelError
 from pipeline.job import Order, Picture, RunSpec
-from pipeline.ports import Stages
+from pipeline.ports import Referee, Stages
 from tests.faults.breakable_worker import LEASE_SECONDS, Breakable, Shaded, desk
 from workers import leases
 from workers.worker import main
@@ -20,7 +20,7 @@ ILLNESSES = {
 class Sick(Shaded):
     """The Renderer port: raises what the desk says, once."""
 
-    def render(self, order: Order) -> Sequence[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """A picture for each seed, from a worker in good health."""
         for name, illness in ILLNESSES.items():
             try:
@@ -28,7 +28,7 @@ class Sick(Shaded):
             except FileNotFoundError:
                 continue
             raise illness
-        return super().render(order)
+        return super().render(order, referee)
 
 
 class Hospital(Breakable):

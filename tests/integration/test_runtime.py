@@ -12,7 +12,7 @@ from redis import Redis
 from benchmarks.stand_in import StandIns
 from pipeline.errors import Unavailable
 from pipeline.job import Job, Order, Outcome, Picture, RunSpec, Verdict
-from pipeline.ports import Stages
+from pipeline.ports import Referee, Stages
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
 from workers.leases import TRIES, lease_key
@@ -42,7 +42,7 @@ class Worker(StandIns):
         """The stages of any run."""
         return replace(super().stages(spec), renderer=self)
 
-    def render(self, order: Order) -> Sequence[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """A picture for each seed, once no error is left."""
         self.rendered += 1
         if self.errors:

@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 
 from pipeline.errors import Blocked, JobError, Unavailable
-from pipeline.job import Brief, Context, Job, Order, Outcome, Picture, Score, Verdict
-from pipeline.ports import Stages
+from pipeline.job import (
+    Brief,
+    Checkpoint,
+    Context,
+    Job,
+    Order,
+    Outcome,
+    Picture,
+    Score,
+    Verdict,
+)
+from pipeline.ports import Referee, Stages
 from pipeline.run import run_job
 
 JOB = Job(
@@ -39,7 +49,7 @@ class Parts:
             raise self.error
         return Brief(text="text", prompt=f"prompt of {job.keywords}")
 
-    def render(self, order: Order) -> list[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
         self.orders.append(order)
         return [np.full((16, 16, 3), seed / 2**32, np.float32) for seed in order.seeds]
 
@@ -92,6 +102,53 @@ def test_first_above_stops_at_the_wave_that_passes() -> None:
     parts = Parts(scores(0.6, 0.3, 0.9, 0.1))
     run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.stages())
     assert [len(order.seeds) for order in parts.orders] == [2]
+
+
+class Racers(Parts):
+    """A renderer that shows previews; a picture's shade is its score, from first to last."""
+
+    def render(self, order: Order, referee: Referee | None = None) -> list[Picture | None]:
+        self.orders.append(order)
+        shades = {seed: self.scores[(seed - JOB.seed) % 2**32].raw for seed in order.seeds}
+        left = list(order.seeds)
+        for _ in referee.points if referee else ():
+            assert referee
+            left = [left[i] for i in referee.keep([shaded(shades[seed]) for seed in left])]
+        return [shaded(shades[seed]) if seed in left else None for seed in order.seeds]
+
+    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+        return scores(*(float(picture.mean()) for picture in pictures))
+
+
+def shaded(shade: float) -> Picture:
+    return np.full((16, 16, 3), shade, np.float32)
+
+
+HALVES = (Checkpoint(at=0.25, keep=0.5), Checkpoint(at=0.5, keep=0.5))
+
+
+def test_a_race_drops_the_worse_half_at_each_checkpoint_and_tells_it() -> None:
+    parts = Racers(scores(0.25, 0.75, 0.5, 0.125))
+    race = JOB.model_copy(update={"contest": "race", "checkpoints": HALVES})
+    outcome = run_job(race, parts.stages())
+    assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 1, 0.75)
+    assert [c.score is None for c in outcome.candidates] == [True, False, True, True]
+    assert [len(c.previews) for c in outcome.candidates] == [1, 2, 2, 1]
+    assert [c.previews[0].raw for c in outcome.candidates] == [0.25, 0.75, 0.5, 0.125]
+    assert "judge" in outcome.seconds
+
+
+def test_a_race_above_goes_in_waves_and_stops_at_the_one_that_passes() -> None:
+    for shades, waves, winner in (
+        ((0.25, 0.75, 0.9, 0.125), [2], 1),
+        ((0.25, 0.3, 0.9, 0.125), [2, 2], 2),
+        ((0.25, 0.3, 0.2, 0.4), [2, 2], 3),
+    ):
+        parts = Racers(scores(*shades))
+        changes = {"contest": "race_above", "wave": 2, "checkpoints": HALVES[:1]}
+        outcome = run_job(JOB.model_copy(update=changes), parts.stages())
+        assert [len(order.seeds) for order in parts.orders] == waves
+        assert outcome.winner == winner
 
 
 def test_an_invalid_picture_never_wins() -> None:

@@ -54,7 +54,7 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         ("seed", "-1", "greater than or equal to 0"),
         ("seed", 2**32, "less than 4294967296"),
         ("mode", "magic", "should be 'generated', 'retrieved' or 'keywords'"),
-        ("contest", "Best_of", "should be 'best_of' or 'first_above'"),
+        ("contest", "Best_of", "should be 'best_of', 'first_above', 'race' or 'race_above'"),
         ("priority", 10, "less than or equal to 9"),
         ("collection", "../../etc/passwd", "no path and no address"),
         ("collection", "/etc/passwd", "no path and no address"),

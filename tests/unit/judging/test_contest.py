@@ -5,14 +5,23 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.job import Job, Score
-from pipeline.judging.contest import next_wave, passes, winner
+from pipeline.job import Checkpoint, Job, Score
+from pipeline.judging.contest import checkpoints, next_wave, passes, survivors, winner
 
 scores = st.builds(
     lambda calibrated, valid: Score(raw=0, calibrated=calibrated if valid else 0, valid=valid),
     st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1),
     st.booleans(),
 )
+previews = st.builds(
+    lambda raw, valid: Score(raw=raw if valid else 0, calibrated=0, valid=valid),
+    st.sampled_from([-0.5, 0.0, 0.5]) | st.floats(-1, 1),
+    st.booleans(),
+)
+points = st.builds(
+    Checkpoint, at=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    keep=st.floats(0, 1, exclude_min=True, exclude_max=True),
+)  # fmt: skip
 jobs = st.builds(
     Job,
     id=st.just("j"),
@@ -27,8 +36,9 @@ jobs = st.builds(
     seed=st.just(1),
     k=st.just(3),
     mode=st.just("generated"),
-    contest=st.sampled_from(["best_of", "first_above"]),
+    contest=st.sampled_from(["best_of", "first_above", "race", "race_above"]),
     wave=st.integers(1, 64),
+    checkpoints=st.lists(points, max_size=4).map(tuple),
 )
 endless = st.lists(scores, min_size=64, max_size=64)
 
@@ -50,16 +60,16 @@ def test_it_ends_with_no_more_candidates_than_asked_for(job: Job, judged: list[S
 
 
 @given(jobs, endless)
-def test_best_of_sees_them_all_at_once(job: Job, judged: list[Score]) -> None:
-    if job.contest == "best_of":
+def test_best_of_and_race_see_them_all_at_once(job: Job, judged: list[Score]) -> None:
+    if job.contest in ("best_of", "race"):
         assert hold(job, judged) == [job.candidates]
 
 
 @given(jobs, endless)
-def test_first_above_stops_with_the_wave_that_passed_and_not_before(
+def test_the_above_modes_stop_with_the_wave_that_passed_and_not_before(
     job: Job, judged: list[Score]
 ) -> None:
-    if job.contest == "best_of":
+    if job.contest in ("best_of", "race"):
         return
     waves = hold(job, judged)
     seen, last = judged[: sum(waves)], judged[sum(waves) - waves[-1] : sum(waves)]
@@ -89,6 +99,41 @@ def test_the_order_of_arrival_does_not_change_the_winners_score(
     assert (best is None) == (again is None)
     if best is not None and again is not None:
         assert judged[best].calibrated == shuffled[again].calibrated
+
+
+@given(jobs)
+def test_only_the_race_modes_drop_anybody(job: Job) -> None:
+    races = job.contest in ("race", "race_above")
+    assert checkpoints(job) == (job.checkpoints if races else ())
+
+
+@given(points, st.lists(previews, min_size=1, max_size=64))
+def test_a_checkpoint_keeps_its_part_and_nobody_better_is_dropped(
+    point: Checkpoint, judged: list[Score]
+) -> None:
+    kept = survivors(point, judged)
+    assert kept == sorted(set(kept))
+    assert max(1, point.keep * len(judged)) <= len(kept) <= max(1, point.keep * len(judged) + 1)
+    dropped = set(range(len(judged))) - set(kept)
+    worst = min((judged[i].valid, judged[i].raw) for i in kept)
+    assert all((judged[i].valid, judged[i].raw) <= worst for i in dropped)
+
+
+@given(points, st.lists(previews, min_size=1, max_size=64), st.randoms())
+def test_the_order_of_arrival_drops_nobody_else(
+    point: Checkpoint, judged: list[Score], random: Random
+) -> None:
+    shuffled = list(judged)
+    random.shuffle(shuffled)
+    kept, again = survivors(point, judged), survivors(point, shuffled)
+    assert sorted(judged[i].raw for i in kept) == sorted(shuffled[i].raw for i in again)
+
+
+@given(st.lists(st.none() | scores))
+def test_one_who_was_dropped_never_wins(judged: list[Score | None]) -> None:
+    best = winner(judged)
+    assert best is None or judged[best] is not None
+    assert best is not None or not any(score and score.valid for score in judged)
 
 
 @given(st.lists(scores, min_size=1))

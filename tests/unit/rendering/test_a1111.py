@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import JobError, Unavailable
 from pipeline.job import Order, Picture
 from pipeline.metering import metered
+from pipeline.ports import Referee
 from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
 from pipeline.settings import RendererProfile
 from tests.a1111_server import Server, encode, serve
@@ -20,7 +21,7 @@ from tests.a1111_server import Server, encode, serve
 class Noise:
     """A renderer whose picture is the noise of the seed."""
 
-    def render(self, order: Order) -> Sequence[Picture]:
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         return [noise(seed) for seed in order.seeds]
 
 

@@ -1,0 +1,88 @@
+"""Measures on a few jobs how early previews tell who will win, and proposes a race."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from flows.opening import asked_for
+from pipeline.assemble import Assembly, open_books
+from pipeline.errors import RunError
+from pipeline.intake.reader import Overrides, read_jobs
+from pipeline.job import Job, Picture, Score
+from pipeline.judging.racing import Finished, Trial, agreement, propose, trial
+from pipeline.ports import Stages
+from pipeline.run import Judge, judge_of, order_for
+from pipeline.settings import Settings
+
+TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
+AT_ONCE = 8
+
+
+def calibrate_race(
+    path: Path, overrides: Overrides, count: int, regret: float, settings: Settings
+) -> dict[str, Any]:
+    """Render the file's first `count` jobs with all their candidates; answers how well previews
+    agree with the ends at each tenth of the steps (Spearman's rank correlation), what the profile's
+    own race costs and misses, and the cheapest race whose regret is at most `regret`.
+
+    Cost is the part of all steps that a race runs; regret the part of the best candidate's score
+    that its winner misses. Raises PressrunError, RunError where the renderer shows no previews.
+    """
+    rows = read_jobs(path, settings.chosen_profile, overrides)
+    jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
+    if not jobs:
+        raise RunError(f"{path} holds no jobs.")
+    own = settings.chosen_profile.defaults.checkpoints
+    points = sorted({*TENTHS, *(checkpoint.at for checkpoint in own)})
+    spec = asked_for(path, overrides, settings, open_books(settings, "calibration"))
+    stages = Assembly(settings).stages(spec)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        held = pool.map(lambda job: _finished(job, stages, points), jobs)
+        shown = track(held, "calibrate", len(jobs), console=Console(file=sys.stderr))
+        contests = list(shown)
+    return {
+        "jobs": len(contests),
+        "candidates": jobs[0].candidates,
+        "spearman": {str(point): round(agreement(point, contests), 3) for point in points},
+        "profile": _told(trial(own, contests)),
+        "proposal": _told(propose(contests, regret)),
+    }
+
+
+class Watcher:
+    """A Referee that has everybody judged at each point, and drops nobody."""
+
+    def __init__(self, points: Sequence[float], judge: Judge) -> None:
+        self.points, self.seen = points, list[Sequence[Score]]()
+        self._judge = judge
+
+    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+        """All."""
+        self.seen.append(self._judge(previews))
+        return range(len(previews))
+
+
+def _finished(job: Job, stages: Stages, points: Sequence[float]) -> Finished:
+    brief = stages.writer.write(job, stages.retriever.retrieve(job))
+    judge = judge_of(job, brief, stages)
+    watcher = Watcher(points, judge)
+    seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
+    pictures = stages.renderer.render(order_for(job, brief, seeds), watcher)
+    if not watcher.seen:
+        raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
+    finals = judge([picture for picture in pictures if picture is not None])
+    return Finished(dict(zip(points, watcher.seen, strict=True)), finals)
+
+
+def _told(found: Trial) -> dict[str, Any]:
+    return {
+        "checkpoints": [checkpoint.model_dump() for checkpoint in found.checkpoints],
+        "cost": round(found.cost, 3),
+        "regret": round(found.regret, 4),
+    }

@@ -1,0 +1,90 @@
+"""What a race would have cost and won: measured on contests in which everybody reached the end."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+
+import numpy as np
+
+from pipeline.job import Checkpoint, Score
+from pipeline.judging.contest import survivors, winner
+
+CUTS = (0.5, 0.25)
+"""Parts of the rivals that a proposed checkpoint may keep."""
+MOST_CHECKPOINTS = 3
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A contest that nobody was dropped from: previews by the part of the steps, and the ends."""
+
+    previews: dict[float, Sequence[Score]]
+    finals: Sequence[Score]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a race does: `cost` is the part of all candidates' steps that it runs, `regret` the part
+    of the best candidate's score that its winner misses.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    cost: float
+    regret: float
+
+
+def trial(checkpoints: Sequence[Checkpoint], contests: Sequence[Finished]) -> Trial:
+    """The mean over contests."""
+    runs = [_race(checkpoints, contest) for contest in contests]
+    best = fmean(_best(contest.finals) for contest in contests)
+    won = fmean(score for score, _ in runs)
+    return Trial(tuple(checkpoints), fmean(cost for _, cost in runs), 1 - won / best if best else 0)
+
+
+def propose(contests: Sequence[Finished], regret: float) -> Trial:
+    """The cheapest race with at most this regret; one without checkpoints where none is so good."""
+    trials = [trial(checkpoints, contests) for checkpoints in _schedules(contests)]
+    return min((t for t in trials if t.regret <= regret), key=lambda t: (t.cost, t.regret))
+
+
+def agreement(point: float, contests: Sequence[Finished]) -> float:
+    """Spearman's rank correlation of previews at `point` with the ends, the mean over contests."""
+    return fmean(_spearman(_raw(c.previews[point]), _raw(c.finals)) for c in contests)
+
+
+def _schedules(contests: Sequence[Finished]) -> Iterator[tuple[Checkpoint, ...]]:
+    points = sorted(contests[0].previews)
+    for count in range(MOST_CHECKPOINTS + 1):
+        for chosen in combinations(points, count):
+            for keep in CUTS if count else CUTS[:1]:
+                yield tuple(Checkpoint(at=at, keep=keep) for at in chosen)
+
+
+def _race(checkpoints: Sequence[Checkpoint], contest: Finished) -> tuple[float, float]:
+    """The winner's score, and the part of all steps that were run."""
+    left, run, before = list(range(len(contest.finals))), 0.0, 0.0
+    for checkpoint in checkpoints:
+        run += len(left) * (checkpoint.at - before)
+        before = checkpoint.at
+        previews = contest.previews[checkpoint.at]
+        left = [left[i] for i in survivors(checkpoint, [previews[i] for i in left])]
+    run += len(left) * (1 - before)
+    return _best([contest.finals[i] for i in left]), run / len(contest.finals)
+
+
+def _best(finals: Sequence[Score]) -> float:
+    best = winner(finals)
+    return 0.0 if best is None else finals[best].calibrated
+
+
+def _raw(scores: Sequence[Score]) -> list[float]:
+    return [score.raw for score in scores]
+
+
+def _spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """0 where either has no order."""
+    ranks = np.argsort(np.argsort([one, other], axis=1), axis=1)
+    if min(np.ptp(one), np.ptp(other)) == 0:
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
