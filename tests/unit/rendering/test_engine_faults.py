@@ -140,6 +140,9 @@ def test_a_bad_order_does_not_take_others_with_it(engine: Engine, still: Still) 
     assert np.array_equal(also_good, noise(2))
     assert isinstance(bad, JobError)
     assert "the prompt is bad" in bad.detail
+    calls = len(still.calls)
+    together(engine, still, [order()])
+    assert len(still.calls) == calls + 3, "the bad one is still tried"
 
 
 def test_a_lost_device_is_nobodys_error_and_is_raised(engine: Engine, still: Still) -> None:
