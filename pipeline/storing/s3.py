@@ -165,11 +165,11 @@ class S3Store:
             raise
         return True
 
-    # the SDK retries a request, but not a body that breaks off
+    # the SDK retries a request, but not a body that breaks off, as where the object is written anew
     @retry(
         retry=retry_if_exception_type(ResponseStreamingError),
         wait=wait_random_exponential(multiplier=0.1, max=2),
-        stop=stop_after_attempt(3),
+        stop=stop_after_attempt(8),
         reraise=True,
     )
     def _get(self, name: str) -> bytes:

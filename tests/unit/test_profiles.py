@@ -39,7 +39,14 @@ def test_every_key_is_documented_with_its_default_and_no_other() -> None:
 def _shown(default: object, required: bool) -> str:
     if required:
         return "required"
+    if isinstance(default, tuple) and default:
+        default = "[" + ", ".join(_inline(item) for item in default) + "]"
     return f"`{default}`" if default not in (None, "", ()) else "empty"
+
+
+def _inline(item: BaseModel) -> str:
+    """As TOML has it."""
+    return "{ " + ", ".join(f"{key} = {value}" for key, value in item) + " }"
 
 
 def test_the_documents_own_profile_loads(tmp_path: Path) -> None:
