@@ -43,7 +43,8 @@ def _race(store: Store, key: str) -> tuple[list[bytes], bytes]:
         start.wait()
         return store.put(key, data, content_type="text/plain", new=True)
 
-    blobs = [b"%d" % number for number in range(WRITERS)]
+    # of one length: a server that lets them race may mix one's length with another's bytes
+    blobs = [b"%04d" % number for number in range(WRITERS)]
     try:
         with ThreadPoolExecutor(WRITERS) as pool:
             won = list(pool.map(create, blobs))
