@@ -32,7 +32,7 @@ COMMAND = (sys.executable, "-m", "benchmarks.stand_in")
 class Nothing:
     """The Retriever port without a knowledge base."""
 
-    def retrieve(self, job: Job) -> Context:  # noqa: ARG002 - there is nothing to find
+    def retrieve(self, job: Job) -> Context:
         """No passages."""
         return Context()
 
@@ -43,7 +43,7 @@ class Flat:
 
     seconds: float
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:  # noqa: ARG002 - shows no previews
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """A picture for each seed, after the wait."""
         if TALLY:
             _count(order.seeds[0])
@@ -63,7 +63,7 @@ def _count(seed: int) -> None:
 class Fair:
     """The Scorer port: every picture is good."""
 
-    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:  # noqa: ARG002 - any fits
+    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:
         """Full marks."""
         return [Score(raw=1.0, calibrated=1.0) for _ in pictures]
 

@@ -68,7 +68,7 @@ class Runtime:
         # one thread reads tables: Arrow keeps 10 MB for each one that ever did
         self._reader = ThreadPoolExecutor(1, "parts")
         # by run and edition, as all that is read from them
-        self._books = lru_cache(maxsize=8)(lambda run, edition: assembly.books(run))  # noqa: ARG005
+        self._books = lru_cache(maxsize=8)(self._open_books)
         self._stages = lru_cache(maxsize=8)(self._read_stages)
         self._part = lru_cache(maxsize=8)(self._read_part)
 
@@ -160,6 +160,9 @@ class Runtime:
         if message.job not in jobs:
             raise Superseded(message.run)
         return jobs[message.job], stages
+
+    def _open_books(self, run: str, edition: str) -> RunBooks:
+        return self._assembly.books(run)
 
     def _read_stages(self, run: str, edition: str) -> Stages:
         spec = self._assembly.books(run).spec()

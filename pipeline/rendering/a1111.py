@@ -44,7 +44,7 @@ class A1111Renderer:
         )
         self._profile = profile
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:  # noqa: ARG002 - no previews
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """One picture per seed, in order. Raises JobError for a request that the server refuses
         or answers with something else, and Unavailable when it does not answer.
         """

@@ -44,7 +44,7 @@ class DiffusersRenderer:
             turn=models.turn,
         )
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:  # noqa: ARG002 - no previews
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
         pictures: list[Picture] = []
         for part in _parts(order, self._limit):

@@ -29,7 +29,7 @@ class FolderStore:
     def __init__(self, root: Path, *, conditional: bool = True) -> None:
         self._root, self.conditional = root.absolute(), conditional
 
-    def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:  # noqa: ARG002 - a file keeps no type
+    def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
         """Write the file beside its place, then move it there in one step."""
         target = self._path(key)
         draft = target.parent / f".{uuid.uuid4().hex}"

@@ -38,7 +38,7 @@ class Flux:
         if self._guidance and order.negative and order.guidance > 1:
             raise Unsupported("a negative prompt for FLUX")
 
-    def guides(self, order: Order) -> bool:  # noqa: ARG002 - whatever the order says
+    def guides(self, order: Order) -> bool:
         """Never: guidance is an input of the model."""
         return False
 

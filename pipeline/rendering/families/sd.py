@@ -44,7 +44,7 @@ class StableDiffusion:
         """As for any prompt."""
         return self.encode([prompt])[0]
 
-    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:  # noqa: ARG002 - the same for all
+    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
         """By the pipeline's scheduler."""
         return trajectory(self._pipe.scheduler, steps)
 
@@ -68,15 +68,15 @@ class StableDiffusion:
         )[0]
         return output.float()
 
-    def decode(self, x: Tensor, order: Order) -> Tensor:  # noqa: ARG002 - x has the size
+    def decode(self, x: Tensor, order: Order) -> Tensor:
         """One call of the decoder."""
         vae = self._pipe.vae
         return pictures(vae.decode(self._unscaled(x).to(vae.dtype), return_dict=False)[0])
 
     def _added(
         self,
-        texts: Sequence[Conditioning],  # noqa: ARG002 - for the families that add conditions
-        orders: Sequence[Order],  # noqa: ARG002
+        texts: Sequence[Conditioning],
+        orders: Sequence[Order],
     ) -> dict[str, Tensor] | None:
         return None
 

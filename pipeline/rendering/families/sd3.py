@@ -65,7 +65,7 @@ class StableDiffusion3:
         x: Tensor,
         timesteps: Tensor,
         texts: Sequence[Conditioning],
-        orders: Sequence[Order],  # noqa: ARG002 - latents have the size
+        orders: Sequence[Order],
     ) -> Tensor:
         """One call of the transformer."""
         transformer = self._pipe.transformer
@@ -78,7 +78,7 @@ class StableDiffusion3:
         )[0]
         return output.float()
 
-    def decode(self, x: Tensor, order: Order) -> Tensor:  # noqa: ARG002 - x has the size
+    def decode(self, x: Tensor, order: Order) -> Tensor:
         """One call of the decoder."""
         vae = self._pipe.vae
         x = x / vae.config.scaling_factor + vae.config.shift_factor
