@@ -37,6 +37,13 @@ class Overwriting(Shelf):
         return True
 
 
+class Mixing(Overwriting):
+    """What it was given at once cannot be read."""
+
+    def get(self, key: str) -> bytes:
+        raise StoreError("the body breaks off")
+
+
 class Lying(Shelf):
     """One writer is told that it won, but the last one did."""
 
@@ -81,6 +88,7 @@ class Forgetting(Shelf):
     [
         (Shelf(), True),
         (Overwriting(), False),
+        (Mixing(), False),
         (Lying(), False),
         (Careless(), False),
         (Refusing(), False),
