@@ -32,7 +32,7 @@ class FolderStore:
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
         """Write the file beside its place, then move it there in one step."""
         target = self._path(key)
-        draft = target.parent / f".{uuid.uuid4().hex}"
+        draft = target.with_name(f".{uuid.uuid4().hex}")
         try:
             try:
                 self._draft(draft, data)
@@ -163,11 +163,16 @@ def _age(found: os.stat_result) -> float:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
+    # not a file of Python's own, which would ask for its size, its position and its terminal
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
         # a name must never appear before its bytes, even when the power fails
-        os.fsync(file.fileno())
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _link(draft: Path, target: Path) -> bool:
