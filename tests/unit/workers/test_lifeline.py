@@ -18,7 +18,7 @@ class Runtime:
     def hand_back(self):
         print("handed back", flush=True)
 
-line = Lifeline(load_settings(grace_seconds=1.0), int(sys.argv[1]))
+line = Lifeline(load_settings(grace_seconds=float(sys.argv[2])), int(sys.argv[1]))
 line.runtime = Runtime()
 line.start()
 """
@@ -45,10 +45,10 @@ time.sleep(20)
 class Ended:
     """A process that ran the preamble and some more, after its end."""
 
-    def __init__(self, code: str, *, orphan: bool = False) -> None:
+    def __init__(self, code: str, *, grace: float = 15, orphan: bool = False) -> None:
         reader, writer = os.pipe()
         process = subprocess.Popen(
-            [sys.executable, "-c", PREAMBLE + code, str(writer)],
+            [sys.executable, "-c", PREAMBLE + code, str(writer), str(grace)],
             pass_fds=[writer], stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         os.close(writer)
@@ -75,7 +75,7 @@ def test_an_unhealthy_worker_says_why_and_ends_with_its_own_code() -> None:
 
 
 def test_what_is_not_finished_in_the_grace_period_is_handed_back() -> None:
-    ended = Ended(TAKES_TOO_LONG)
+    ended = Ended(TAKES_TOO_LONG, grace=1)
     assert ended.code == Exit.HANDED_BACK
     assert "handed back" in ended.said
 
