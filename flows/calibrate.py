@@ -15,12 +15,11 @@ from pipeline.assemble import Assembly, open_books
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Job, Picture, Score
-from pipeline.judging.racing import Finished, Trial, agreement, propose, trial
+from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
 from pipeline.ports import Stages
 from pipeline.run import Judge, judge_of, order_for
 from pipeline.settings import Settings
 
-TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 AT_ONCE = 8
 
 
@@ -38,6 +37,8 @@ def calibrate_race(
     jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
     if not jobs:
         raise RunError(f"{path} holds no jobs.")
+    if any(job.candidates < 2 for job in jobs):
+        raise RunError("A race needs rivals: ask for at least two candidates.")
     own = settings.chosen_profile.defaults.checkpoints
     points = sorted({*TENTHS, *(checkpoint.at for checkpoint in own)})
     spec = asked_for(path, overrides, settings, open_books(settings, "calibration"))

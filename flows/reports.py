@@ -35,4 +35,4 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
 def _plain(value: Any) -> str:
     from rich.markup import escape
 
-    return escape(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+    return escape((", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value))

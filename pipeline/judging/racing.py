@@ -13,6 +13,8 @@ from pipeline.judging.contest import survivors, winner
 CUTS = (0.5, 0.25)
 """Parts of the rivals that a proposed checkpoint may keep."""
 MOST_CHECKPOINTS = 3
+TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
+"""Parts of the steps at which previews are compared with the ends."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def test_it_measures_previews_and_proposes_a_race(tmp_path: Path, models_root: P
     assert (found["jobs"], found["candidates"]) == (2, 4)
     assert set(found["spearman"]) == {f"0.{tenth}" for tenth in range(1, 10)}
     assert found["spearman"]["0.9"] > found["spearman"]["0.1"]
-    assert found["profile"]["cost"] == pytest.approx((4 * 0.4 + 2 * 0.2 + 0.4) / 4)
+    assert found["profile"]["cost"] == pytest.approx((4 * 0.5 + 2 * 0.2 + 0.3) / 4)
     assert found["proposal"]["cost"] < found["profile"]["cost"]
     assert not (tmp_path / "out").exists(), "it left something in the store"
 
@@ -32,3 +32,10 @@ def test_a_file_without_jobs_is_told(tmp_path: Path, models_root: Path) -> None:
     settings = load_settings(store=str(tmp_path / "out"), models=models_root)
     with pytest.raises(RunError, match="holds no jobs"):
         calibrate_race(tmp_path / "jobs.csv", Overrides(), 9, 0.02, settings)
+
+
+def test_one_candidate_has_no_rivals(tmp_path: Path, models_root: Path) -> None:
+    (tmp_path / "jobs.csv").write_text("keywords\nblue star\n")
+    settings = load_settings(store=str(tmp_path / "out"), models=models_root)
+    with pytest.raises(RunError, match="at least two candidates"):
+        calibrate_race(tmp_path / "jobs.csv", Overrides(candidates=1), 9, 0.02, settings)
