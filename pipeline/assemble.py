@@ -36,7 +36,7 @@ class Assembly:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store = open_store_to_commit(settings)
-        self._models = Models(settings.models, settings.device)
+        self.models = Models(settings.models, settings.device)
         self._retriever = cache(self._make_retriever)
         self._writer = cache(self._make_writer)
         self._renderer = cache(self._make_renderer)
@@ -74,7 +74,7 @@ class Assembly:
     def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
         from pipeline.knowledge.retriever import QdrantRetriever
 
-        embedder = open_embedder(profile.embedding, self._models)
+        embedder = open_embedder(profile.embedding, self.models)
         return QdrantRetriever(open_knowledge(self._settings), embedder, profile)
 
     def _make_writer(self, profile: WriterProfile) -> Writer:
@@ -82,7 +82,7 @@ class Assembly:
             case "local":
                 from pipeline.writing.local import LocalWriter
 
-                return LocalWriter(self._models, profile)
+                return LocalWriter(self.models, profile)
             case "endpoint":
                 from pipeline.writing.endpoint import EndpointWriter
 
@@ -98,7 +98,7 @@ class Assembly:
             case "diffusers":
                 from pipeline.rendering.local import local_renderer
 
-                return local_renderer(self._models, profile)
+                return local_renderer(self.models, profile)
             case "a1111":
                 from pipeline.rendering.a1111 import A1111Renderer
 
@@ -110,7 +110,7 @@ class Assembly:
     def _make_scorer(self, profile: JudgeProfile) -> Scorer:
         from pipeline.judging.clip import ClipScorer
 
-        return ClipScorer(self._models, profile)
+        return ClipScorer(self.models, profile)
 
 
 def open_store(settings: Settings, *, conditional: bool = True) -> Store:

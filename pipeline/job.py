@@ -178,7 +178,8 @@ class CandidateRecord(Noun):
     seed: int
     score: Score | None = Field(description="null where it was dropped on the way")
     previews: tuple[Score, ...] = Field(
-        default=(), description="of its unfinished picture, at each checkpoint that it reached"
+        default=(),
+        description="of its unfinished picture, at each checkpoint that it reached with rivals",
     )
 
 
@@ -211,6 +212,7 @@ class Outcome(Noun):
     winner: int | None = Field(default=None, description="index of the kept candidate")
     image: ImageRecord | None = None
     models: dict[str, str] = Field(default_factory=dict, description="role to digest")
+    renderer: str = Field(default="", description="engine, diffusers (the reference) or a1111")
     seconds: dict[str, float] = Field(default_factory=dict, description="wall time by stage")
     device_seconds: dict[str, float] = Field(
         default_factory=dict, description="this job's share of each batched model call, by role"

@@ -1,4 +1,4 @@
-"""What a job costs: wall time by stage, and its share of each batched model call."""
+"""What a job costs: wall time by stage, its share of each batched model call, and who rendered."""
 
 import time
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Meter:
-    """The running cost of the job in the current thread, in seconds."""
+    """The running cost of the job in the current thread, in seconds; `renderer` rendered last."""
 
     wall: dict[str, float] = field(default_factory=dict)
     device: dict[str, float] = field(default_factory=dict)
+    renderer: str = ""
 
 
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
@@ -46,3 +47,9 @@ def charge(role: str, seconds: float) -> None:
     """Charge this job's share of a model call to the model's role."""
     if meter := _meter.get():
         meter.device[role] = meter.device.get(role, 0.0) + seconds
+
+
+def rendered_by(renderer: str) -> None:
+    """Note who renders this job's pictures."""
+    if meter := _meter.get():
+        meter.renderer = renderer

@@ -39,7 +39,10 @@ class Referee(Protocol):
         ...
 
     def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
-        """Which go on, by their place among these previews: one for each that is left, in order."""
+        """Which go on, by their place among these previews: one for each that is left, in order.
+
+        It is not asked about a last one.
+        """
         ...
 
 

@@ -160,6 +160,7 @@ def _receipt(
         ),
         winner=contest.winner([c.score for c in candidates]),
         models=stages.models,
+        renderer=meter.renderer,
         seconds=meter.wall,
         device_seconds=meter.device,
         attempt=uuid.uuid4().hex,

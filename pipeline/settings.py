@@ -50,12 +50,18 @@ class RendererProfile(Noun):
     kind: Literal["diffusers", "a1111"]
     model: str = Field(default="", description="model reference; for a1111 a checkpoint's name")
     unet: str = Field(default="", description="model reference of a UNet to use instead")
+    previews: str = Field(
+        default="", description="model reference of a small decoder (TAESD) for previews, if any"
+    )
     variant: str = Field(default="", description="file variant of the weights, such as fp16")
     scheduler: str = Field(
         default="", description="a diffusers scheduler class; empty: the model's"
     )
     dtype: Dtype = "float32"
     batch: int = Field(default=8, ge=1, description="pictures in one batch")
+    guided_until: float = Field(
+        default=1.0, ge=0, le=1, description="the part of the steps that is guided, from the first"
+    )
     timeout: float = Field(default=300.0, gt=0, description="seconds for one endpoint call")
 
 

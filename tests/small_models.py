@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -66,6 +67,18 @@ def shipped(root: Path) -> Models:
             pytest.fail(f"the small models are missing in {root}")
         pytest.skip(f"no small models in {root}")
     return Models(root, "cpu")
+
+
+def save_preview_decoder(family: str, folder: Path) -> None:
+    """A TAESD for the pipeline of a family."""
+    torch.manual_seed(1)
+    AutoencoderTiny(
+        latent_channels=16 if family == "sd3" else 4,
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).save_pretrained(folder)
 
 
 def save_judge(folder: Path) -> None:

@@ -37,6 +37,17 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
     return pipe
 
 
+def load_preview_decoder(folder: Path, profile: RendererProfile) -> Any:
+    """A tiny autoencoder (TAESD, https://github.com/madebyollin/taesd) of the pipeline's family."""
+    loader = cast(Any, diffusers.AutoencoderTiny)
+    return loader.from_pretrained(
+        folder,
+        dtype=getattr(torch, profile.dtype),
+        use_safetensors=True,
+        local_files_only=True,
+    )
+
+
 def _pipeline_class(folder: Path) -> Any:
     """AutoPipelineForText2Image where it knows the folder's pipeline, else DiffusionPipeline."""
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING

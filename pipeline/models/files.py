@@ -14,6 +14,7 @@ CONFIGS: dict[str, str] = {
     "writer": "config.json",
     "renderer": "model_index.json",
     "unet": "config.json",
+    "previews": "config.json",
     "judge": "open_clip_config.json",
     "embedding": "config.json",
 }
@@ -40,9 +41,10 @@ def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
     if profile.writer.kind == "local":
         references["writer"] = profile.writer.model
     if profile.renderer.kind == "diffusers":
-        references["renderer"] = profile.renderer.model
-        if profile.renderer.unet:
-            references["unet"] = profile.renderer.unet
+        renderer = profile.renderer
+        extras = {"unet": renderer.unet, "previews": renderer.previews}
+        references["renderer"] = renderer.model
+        references |= {role: reference for role, reference in extras.items() if reference}
     if profile.retrieval.embedding != "hashed":
         references["embedding"] = profile.retrieval.embedding
     return {role: resolve(reference, root, role) for role, reference in references.items()}

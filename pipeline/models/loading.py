@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.files import digest, resolve, verify
+from pipeline.models.turn import Turn
 from pipeline.pulse import patient
 from pipeline.settings import Dtype, JudgeProfile, RendererProfile, WriterProfile
 
@@ -21,7 +22,7 @@ class Models:
     """
 
     def __init__(self, root: Path, device: str = "auto") -> None:
-        self.turn = threading.Lock()
+        self.turn = Turn()
         self.digests: dict[str, str] = {}
         self._root, self._asked = root, device
         self._loaded: dict[object, Any] = {}
@@ -41,6 +42,12 @@ class Models:
     def diffusion(self, profile: RendererProfile) -> Any:
         """The diffusers pipeline of a profile, on the device. Raises ModelError."""
         return self._once(profile, lambda: self._diffusion(profile))
+
+    def preview_decoder(self, profile: RendererProfile) -> Any:
+        """The profile's small decoder, None where it names none. Raises ModelError."""
+        if not profile.previews:
+            return None
+        return self._once((profile, "previews"), lambda: self._preview_decoder(profile))
 
     def language_model(self, profile: WriterProfile) -> tuple[Any, Any]:
         """A causal language model and its tokenizer, which pads on the left. Raises ModelError."""
@@ -78,6 +85,12 @@ class Models:
         unet = self.folder(profile.unet, "unet") if profile.unet else None
         pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile))
         return pipe.to(self.device)
+
+    def _preview_decoder(self, profile: RendererProfile) -> Any:
+        from pipeline.models.diffusion import load_preview_decoder
+
+        folder = self.folder(profile.previews, "previews")
+        return _loading(folder, lambda: load_preview_decoder(folder, profile)).to(self.device)
 
     def _language_model(self, profile: WriterProfile) -> tuple[Any, Any]:
         import torch

@@ -17,7 +17,7 @@ from tenacity import (
 
 from pipeline.errors import JobError, Unavailable
 from pipeline.job import Order, Picture
-from pipeline.metering import charge
+from pipeline.metering import charge, rendered_by
 from pipeline.ports import Referee
 from pipeline.pulse import patient
 from pipeline.rendering.answers import read_answer
@@ -48,6 +48,7 @@ class A1111Renderer:
         """One picture per seed, in order. Raises JobError for a request that the server refuses
         or answers with something else, and Unavailable when it does not answer.
         """
+        rendered_by("a1111")
         start = time.perf_counter()
         pictures = [
             picture

@@ -9,6 +9,7 @@ import torch
 from pipeline.batching import Batcher
 from pipeline.errors import JobError
 from pipeline.job import Order, Picture
+from pipeline.metering import rendered_by
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Referee
@@ -46,6 +47,7 @@ class DiffusersRenderer:
 
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
+        rendered_by("diffusers")
         pictures: list[Picture] = []
         for part in _parts(order, self._limit):
             result = self._batcher(part)

@@ -7,7 +7,7 @@ no picture: noise comes from a candidate's own seed, and a step is arithmetic of
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -63,7 +63,6 @@ class Engine:
         self._family, self._limit, self._turn = family, limit, turn
         self._guided_until = guided_until
         self._lanes: dict[tuple[int, int], Lane] = {}
-        self._decodable = limit
         self._texts: LRUCache[tuple[str, bool], Conditioning] = LRUCache(TEXTS_KEPT)
         self._trajectory = lru_cache(TRAJECTORIES_KEPT)(family.trajectory)
         self._changed = threading.Condition()
@@ -125,7 +124,7 @@ class Engine:
         try:
             self._begin([leg.latent for leg in lane.active if leg.latent.x is None])
             self._step([leg.latent for leg in lane.active if not leg.arrived], lane.limit)
-            self._show([leg for leg in lane.active if leg.arrived])
+            self._show(lane)
         except Exception as error:  # noqa: BLE001 - whatever it is, it goes to who waits for it
             self._recover(lane, error)
         lane.active = [leg for leg in lane.active if not leg.future.done()]
@@ -208,25 +207,25 @@ class Engine:
             latent.spare = self._family.noise(latent.order, latent.generator)
         return latent.spare
 
-    def _show(self, legs: Sequence[Leg]) -> None:
+    def _show(self, lane: Lane) -> None:
         """Decode those that have arrived, as many in a call as fit, and hand their pictures out."""
-        shown = 0
-        while shown < len(legs):
-            part = legs[shown : shown + self._decodable]
-            try:
-                self._decode(part)
-            except Exception as error:
-                if len(part) == 1 or not out_of_memory(error):
-                    raise
-                free_memory()
-                self._decodable = len(part) // 2
-            else:
-                shown += len(part)
+        arrived = [leg for leg in lane.active if leg.arrived]
+        ends = [leg for leg in arrived if leg.latent.finished]
+        stops = [leg for leg in arrived if not leg.latent.finished]
+        for legs, decode in ((ends, self._family.decode), (stops, self._family.preview)):
+            while part := [leg for leg in legs if not leg.future.done()][: lane.decodable]:
+                try:
+                    self._decode(part, decode)
+                except Exception as error:
+                    if len(part) == 1 or not out_of_memory(error):
+                        raise
+                    free_memory()
+                    lane.decodable = len(part) // 2
 
-    def _decode(self, legs: Sequence[Leg]) -> None:
+    def _decode(self, legs: Sequence[Leg], decode: Callable[[Tensor, Order], Tensor]) -> None:
         started = perf_counter()
         ready = torch.stack([leg.latent.shown for leg in legs])
-        pictures = self._family.decode(ready, legs[0].latent.order).cpu().numpy()
+        pictures = decode(ready, legs[0].latent.order).cpu().numpy()
         share = (perf_counter() - started) / len(legs)
         for leg, picture in zip(legs, pictures, strict=True):
             leg.latent.seconds += share

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -48,9 +49,14 @@ class Latent:
         return self.x
 
     @property
+    def finished(self) -> bool:
+        """Whether it has made all its steps."""
+        return self.step == self.steps
+
+    @property
     def shown(self) -> Tensor:
         """What a picture of it is decoded from: finished latents, or the estimate of them."""
-        return self.latents if self.x0 is None or self.step == self.steps else self.x0
+        return self.latents if self.x0 is None or self.finished else self.x0
 
 
 @dataclass(eq=False)
@@ -69,12 +75,18 @@ class Leg:
 
 @dataclass(eq=False)
 class Lane:
-    """The candidates of one size: those in the batch of at most `limit`, and those that wait."""
+    """The candidates of one size: those in the batch of at most `limit`, and those that wait.
+    `decodable` of them fit into a call of the decoder.
+    """
 
     limit: int
     active: list[Leg] = field(default_factory=list)
     waiting: deque[Leg] = field(default_factory=deque)
     waited: int = 0
+    decodable: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.decodable = self.limit
 
     @property
     def filling(self) -> float:
@@ -84,7 +96,8 @@ class Lane:
     def add(self, leg: Leg) -> None:
         """Let a leg wait; one that has begun holds memory, and goes before those that have not."""
         if leg.latent.step:
-            self.waiting.appendleft(leg)
+            begun = sum(1 for _ in takewhile(lambda other: other.latent.step, self.waiting))
+            self.waiting.insert(begun, leg)
         else:
             self.waiting.append(leg)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from pipeline.job import Order, Picture
-from pipeline.metering import charge
+from pipeline.metering import charge, rendered_by
 from pipeline.models import Models
 from pipeline.ports import Referee, Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
@@ -35,8 +35,10 @@ class EngineRenderer:
     """
 
     def __init__(self, models: Models, profile: RendererProfile, reference: Renderer) -> None:
-        family = family_of(models.diffusion(profile))
-        self._engine = Engine(family, limit=profile.batch, turn=models.turn)
+        family = family_of(models.diffusion(profile), models.preview_decoder(profile))
+        self.engine = Engine(
+            family, limit=profile.batch, turn=models.turn, guided_until=profile.guided_until
+        )
         self._reference = reference
 
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
@@ -44,9 +46,10 @@ class EngineRenderer:
         lost device's own error is raised.
         """
         try:
-            latents = [self._engine.begin(order, seed) for seed in order.seeds]
+            latents = [self.engine.begin(order, seed) for seed in order.seeds]
         except Unsupported:
             return self._reference.render(order)
+        rendered_by("engine")
         try:
             left = self._race(latents, referee) if referee else latents
             ends = dict(zip(left, self._advance(left, order.steps), strict=True))
@@ -57,13 +60,15 @@ class EngineRenderer:
     def _race(self, latents: Sequence[Latent], referee: Referee) -> Sequence[Latent]:
         """The candidates that the referee leaves at its last point."""
         for point in referee.points:
+            if len(latents) == 1:
+                break
             previews = self._advance(latents, round(point * latents[0].steps))
             latents = [latents[place] for place in referee.keep(previews)]
         return latents
 
     def _advance(self, latents: Sequence[Latent], step: int) -> list[Picture]:
         """The candidates' pictures at a step, once all have arrived there."""
-        futures = [self._engine.submit(latent, max(1, step)) for latent in latents]
+        futures = [self.engine.submit(latent, max(1, step)) for latent in latents]
         try:
             return [future.result() for future in futures]
         finally:

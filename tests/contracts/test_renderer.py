@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.job import Order, Picture
+from pipeline.metering import metered
 from pipeline.ports import Renderer
 from pipeline.rendering.a1111 import A1111Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
@@ -104,6 +105,19 @@ def test_a_race_changes_no_picture(renderer: Renderer) -> None:
     assert sum(picture is None for picture in raced) == len(referee.seen)
     for one, other in zip(raced, whole, strict=True):
         assert one is None or same(one, other)
+
+
+def test_a_last_one_has_no_rivals(renderer: Renderer) -> None:
+    referee = Halving()
+    renderer.render(order(1, 2), referee)
+    assert referee.seen in ([2], [])
+
+
+def test_the_receipt_says_who_rendered(renderer: Renderer, request: pytest.FixtureRequest) -> None:
+    with metered() as meter:
+        renderer.render(order(1))
+    assert meter.renderer == request.node.callspec.params["renderer"]
+    assert meter.device["renderer"] > 0
 
 
 def test_what_cannot_be_rendered_is_the_jobs_error(renderer: Renderer) -> None:

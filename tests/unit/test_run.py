@@ -18,6 +18,7 @@ from pipeline.job import (
     Score,
     Verdict,
 )
+from pipeline.metering import rendered_by
 from pipeline.ports import Referee, Stages
 from pipeline.run import run_job
 
@@ -51,6 +52,7 @@ class Parts:
 
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
         self.orders.append(order)
+        rendered_by("parts")
         return [np.full((16, 16, 3), seed / 2**32, np.float32) for seed in order.seeds]
 
     def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
@@ -81,6 +83,7 @@ def test_the_best_candidate_wins_with_its_own_seed_and_picture() -> None:
     assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 2, 0.95)
     assert [c.seed for c in outcome.candidates] == [2**32 - 2, 2**32 - 1, 0, 1]
     assert outcome.seed == 0
+    assert outcome.renderer == "parts"
     picture = parts.committed[0][1]
     assert picture is not None
     assert picture.max() == 0.0

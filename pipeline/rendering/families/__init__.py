@@ -12,7 +12,7 @@ from pipeline.rendering.trajectory import Unsupported
 
 __all__ = ["Conditioning", "Family", "family_of"]
 
-_FAMILIES: Mapping[str, Callable[[Any], Family]] = {
+_FAMILIES: Mapping[str, Callable[[Any, Any], Family]] = {
     "StableDiffusionPipeline": StableDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
@@ -20,13 +20,14 @@ _FAMILIES: Mapping[str, Callable[[Any], Family]] = {
 }
 
 
-def family_of(pipe: Any) -> Family:
-    """The family of a diffusers pipeline. Raises Unsupported where the engine knows none, or not
-    the pipeline's scheduler.
+def family_of(pipe: Any, preview_decoder: Any = None) -> Family:
+    """The family of a diffusers pipeline. Previews are decoded by the small autoencoder, else by
+    the pipeline's own. Raises Unsupported where the engine knows no such family, or not the
+    pipeline's scheduler.
     """
     make = _FAMILIES.get(type(pipe).__name__)
     if make is None:
         raise Unsupported(type(pipe).__name__)
-    family = make(pipe)
+    family = make(pipe, preview_decoder or pipe.vae)
     family.trajectory(10, 512, 512)
     return family

@@ -55,6 +55,10 @@ class Family(Protocol):
         """Finished latents [n, ...] as pictures [n, height, width, 3] in 0..1, float32."""
         ...
 
+    def preview(self, x: Tensor, order: Order) -> Tensor:
+        """As decode, for latents that are still estimates: it may be coarser, and cheaper."""
+        ...
+
 
 def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
     """One tensor of all texts, with a batch axis."""

@@ -28,8 +28,9 @@ PATCH = 2
 class Flux:
     """The Family port over a FluxPipeline. Latents are [height / 16 · width / 16, 4 · channels]."""
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
+        self._preview_decoder = preview_decoder
         self._guidance: bool = pipe.transformer.config.guidance_embeds
 
     def check(self, order: Order) -> None:
@@ -95,7 +96,13 @@ class Flux:
 
     def decode(self, x: Tensor, order: Order) -> Tensor:
         """Unpacked, then one call of the decoder."""
-        vae = self._pipe.vae
+        return self._decoded(self._pipe.vae, x, order)
+
+    def preview(self, x: Tensor, order: Order) -> Tensor:
+        """Unpacked, then one call of the decoder of previews."""
+        return self._decoded(self._preview_decoder, x, order)
+
+    def _decoded(self, vae: Any, x: Tensor, order: Order) -> Tensor:
         rows, columns = self._rows(order), self._columns(order)
         patches = x.view(len(x), rows, columns, -1, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
         plain = patches.reshape(len(x), -1, rows * PATCH, columns * PATCH)

@@ -21,11 +21,12 @@ from pipeline.rendering.trajectory import Trajectory, Unsupported, trajectory
 class StableDiffusion:
     """The Family port over a StableDiffusionPipeline."""
 
-    def __init__(self, pipe: Any) -> None:
-        if pipe.unet.config.time_cond_proj_dim is not None:
-            raise Unsupported("a UNet with its guidance built in")
+    def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
+        self._preview_decoder = preview_decoder
         self._scale: int = pipe.vae_scale_factor
+        if self._model.config.get("time_cond_proj_dim") is not None:
+            raise Unsupported("a UNet with its guidance built in")
 
     def check(self, order: Order) -> None:
         """Sides are multiples of 8, whatever the decoder's factor, as for the pipeline."""
@@ -50,7 +51,7 @@ class StableDiffusion:
 
     def noise(self, order: Order, generator: torch.Generator) -> Tensor:
         """[channels, height / 8, width / 8]."""
-        channels = self._pipe.unet.config.in_channels
+        channels = self._model.config.in_channels
         shape = (channels, order.height // self._scale, order.width // self._scale)
         return draw(shape, generator, self.device)
 
@@ -58,9 +59,8 @@ class StableDiffusion:
         self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
     ) -> Tensor:
         """One call of the UNet."""
-        unet = self._pipe.unet
-        output: Tensor = unet(
-            x.to(unet.dtype),
+        output: Tensor = self._model(
+            x.to(self._model.dtype),
             timesteps,
             encoder_hidden_states=stacked(texts, "text"),
             added_cond_kwargs=self._added(texts, orders),
@@ -70,16 +70,25 @@ class StableDiffusion:
 
     def decode(self, x: Tensor, order: Order) -> Tensor:
         """One call of the decoder."""
-        vae = self._pipe.vae
-        return pictures(vae.decode(self._unscaled(x).to(vae.dtype), return_dict=False)[0])
+        return self._decoded(self._pipe.vae, x)
+
+    def preview(self, x: Tensor, order: Order) -> Tensor:
+        """One call of the decoder of previews."""
+        return self._decoded(self._preview_decoder, x)
+
+    @property
+    def _model(self) -> Any:
+        return self._pipe.unet
 
     def _added(
-        self,
-        texts: Sequence[Conditioning],
-        orders: Sequence[Order],
+        self, texts: Sequence[Conditioning], orders: Sequence[Order]
     ) -> dict[str, Tensor] | None:
         return None
 
-    def _unscaled(self, x: Tensor) -> Tensor:
-        unscaled: Tensor = x / self._pipe.vae.config.scaling_factor
+    def _decoded(self, vae: Any, x: Tensor) -> Tensor:
+        plain = self._unscaled(x, vae.config).to(vae.dtype)
+        return pictures(vae.decode(plain, return_dict=False)[0])
+
+    def _unscaled(self, x: Tensor, config: Any) -> Tensor:
+        unscaled: Tensor = x / config.scaling_factor
         return unscaled

@@ -14,8 +14,8 @@ from pipeline.rendering.families.sd import StableDiffusion
 class StableDiffusionXL(StableDiffusion):
     """The Family port over a StableDiffusionXLPipeline."""
 
-    def __init__(self, pipe: Any) -> None:
-        super().__init__(pipe)
+    def __init__(self, pipe: Any, preview_decoder: Any) -> None:
+        super().__init__(pipe, preview_decoder)
         # its numbers leave the range of fp16
         if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)
@@ -43,10 +43,9 @@ class StableDiffusionXL(StableDiffusion):
             "time_ids": torch.tensor(sizes, dtype=pooled.dtype, device=self.device),
         }
 
-    def _unscaled(self, x: Tensor) -> Tensor:
-        config = self._pipe.vae.config
+    def _unscaled(self, x: Tensor, config: Any) -> Tensor:
         mean, std = config.get("latents_mean"), config.get("latents_std")
-        plain = super()._unscaled(x)
+        plain = super()._unscaled(x, config)
         if mean is None or std is None:
             return plain
         return plain * _channels(std, x) + _channels(mean, x)

@@ -197,6 +197,8 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
         "judge": "open_clip",
     }
     shapes = Profile.load("shapes")
+    raced = shapes.renderer.model_copy(update={"previews": "writer"})
+    assert "previews" in role_folders(shapes.model_copy(update={"renderer": raced}), tmp_path)
     remote = shapes.model_copy(
         update={
             "writer": shapes.writer.model_copy(update={"kind": "endpoint"}),

@@ -52,6 +52,14 @@ def test_what_has_begun_goes_before_what_has_not() -> None:
     assert list(lane.waiting) == [fresh]
 
 
+def test_those_that_have_begun_go_in_the_order_in_which_they_came() -> None:
+    lane, first, second, fresh = Lane(2), leg(step=2), leg(step=1), leg()
+    for each in (fresh, first, second):
+        lane.add(each)
+    lane.admit()
+    assert lane.active == [first, second]
+
+
 def test_the_cancelled_take_no_place() -> None:
     lane, legs = Lane(2), [leg() for _ in range(4)]
     for each in legs:

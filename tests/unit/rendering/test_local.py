@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderTiny, FluxPipeline
 
 from pipeline.job import Order
+from pipeline.metering import metered
 from pipeline.models import Models
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
@@ -39,5 +42,42 @@ def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path
     reference = DiffusersRenderer(models, profile)
     engine = EngineRenderer(models, profile, reference)
     asked = order(negative="blurred")
-    assert np.array_equal(engine.render(asked)[0], reference.render(asked)[0])
+    with metered() as meter:
+        assert np.array_equal(engine.render(asked)[0], reference.render(asked)[0])
+    assert meter.renderer == "diffusers"
     assert np.abs(engine.render(order())[0] - engine.render(asked)[0]).max() > 0
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
+def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: str) -> None:
+    small_models.save(family, tmp_path / "model")
+    small_models.save_preview_decoder(family, tmp_path / "small")
+    profile = RendererProfile(kind="diffusers", model="model", previews="small")
+    models = Models(tmp_path, "cpu")
+    engine = EngineRenderer(models, profile, DiffusersRenderer(models, profile)).engine
+    latent = engine.begin(order(), 1)
+    seen = engine.submit(latent, 1).result(60)
+    assert latent.x0 is not None
+    estimate = latent.x0[None]
+    if family == "flux":
+        estimate = FluxPipeline._unpack_latents(estimate, 32, 32, 2)
+    decoder = AutoencoderTiny.from_pretrained(tmp_path / "small")
+    with torch.inference_mode():
+        wanted = decoder.decode(estimate).sample[0].permute(1, 2, 0) / 2 + 0.5
+    assert np.abs(seen - wanted.clamp(0, 1).numpy()).max() < 1e-5
+    assert models.digests["previews"]
+    finished = engine.submit(latent, 2).result(60)
+    plain = RendererProfile(kind="diffusers", model="model")
+    (full,) = DiffusersRenderer(models, plain).render(order())
+    assert np.abs(finished - full).max() <= 2 / 255
+
+
+def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
+    small_models.save("sd", tmp_path / "model")
+    models = Models(tmp_path, "cpu")
+    whole, none = (
+        local_renderer(models, RendererProfile(kind="diffusers", model="model", guided_until=part))
+        for part in (1.0, 0.0)
+    )
+    assert np.array_equal(none.render(order())[0], whole.render(order(guidance=1.0))[0])
+    assert not np.array_equal(whole.render(order())[0], whole.render(order(guidance=1.0))[0])

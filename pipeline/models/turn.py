@@ -1,0 +1,28 @@
+"""Turns at the device."""
+
+import threading
+from collections import deque
+
+
+class Turn:
+    """A lock that goes to whoever has asked first.
+
+    The engine asks again as soon as it has let go; of a plain lock, others would get it by luck.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    def __enter__(self) -> None:
+        mine = threading.Event()
+        with self._guard:
+            self._waiting.append(mine)
+            self._waiting[0].set()
+        mine.wait()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._waiting.popleft()
+            if self._waiting:
+                self._waiting[0].set()

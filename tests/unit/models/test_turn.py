@@ -1,0 +1,52 @@
+"""Turns go to those who have asked first."""
+
+import threading
+import time
+from contextlib import suppress
+
+from pipeline.models.turn import Turn
+
+
+def test_one_who_asks_again_at_once_goes_after_those_who_wait() -> None:
+    turn, order = Turn(), list[str]()
+
+    def work(name: str) -> None:
+        with turn:
+            order.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("first", "second")]
+    with turn:
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)  # until it waits
+    work("again")
+    for thread in threads:
+        thread.join(10)
+    assert order == ["first", "second", "again"]
+
+
+def test_it_is_given_back_after_an_error() -> None:
+    turn = Turn()
+    with suppress(ValueError), turn:
+        raise ValueError
+    with turn:
+        pass
+
+
+def test_one_holds_it_at_a_time() -> None:
+    turn, inside, overlaps = Turn(), list[int](), list[int]()
+
+    def work() -> None:
+        for _ in range(50):
+            with turn:
+                inside.append(1)
+                overlaps.append(len(inside))
+                time.sleep(0)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert overlaps == [1] * 400
