@@ -44,6 +44,8 @@ models: $(READY) ## Train the small models again (hours on a CPU, minutes on a G
 bench: $(READY) ## The figures in README and model card
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.contest
+	$(BIN)/python -m benchmarks.memory
 
 lock: $(READY) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --upgrade \

@@ -1,0 +1,237 @@
+"""What a contest costs: five ways to the best of N pictures, on the same jobs, in one run.
+
+- `naive`: diffusers' pipeline, called for one picture after another;
+- `batched`: diffusers' pipeline, called once for all candidates of a job;
+- `best_of`, `race`, `race_above`: the engine's contests, several jobs at a time as in a worker.
+
+All five judge with the same judge, and share settings and seeds. Jobs are prompts of held-out seeds
+for the example's draft renderer, half of them of two objects. `kept_per_s` are jobs per second:
+each keeps one picture. `samples_per_kept` are rows that the denoiser was given, guidance's second
+row included. `right` is the share of kept pictures in which the umpire sees what was asked for. The
+rounds alternate, since the machine may be slower at one time than at another.
+
+`occupancy` is the mean filled part of the engine's batch while a longer run of races lasts, until
+the last 2% of its jobs.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import copy
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.common import EXAMPLE, arguments, show
+from examples.shapes import umpire, world
+from flows.opening import asked_for
+from pipeline.assemble import Assembly, open_books
+from pipeline.intake.reader import Overrides, read_jobs
+from pipeline.job import Brief, Candidate, ContestMode, Job
+from pipeline.judging import contest
+from pipeline.rendering.calls import call_settings
+from pipeline.rendering.local import EngineRenderer
+from pipeline.run import hold_contest, order_for
+from pipeline.settings import Settings
+
+PROFILE = "shapes-draft"
+ENGINE: tuple[ContestMode, ...] = ("best_of", "race", "race_above")
+LAST = 0.02
+
+Candidates = list[Candidate]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__)
+    parser.add_argument("--jobs", type=int, default=64)
+    parser.add_argument("--candidates", type=int, default=8)
+    parser.add_argument("--threshold", type=float, default=0.5, help="what a score has to reach")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--endurance", type=int, default=500, help="jobs of the longer run")
+    parser.add_argument("--seed", type=int, default=90_001, help="no training used it")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = Overrides(candidates=given.candidates, threshold=given.threshold)
+        bench = Bench(Path(folder), overrides)
+        jobs = bench.jobs(max(given.jobs, given.endurance), given.seed)
+        results = bench.contests(jobs[: given.jobs], given.rounds)
+        show_ways(results)
+        occupancy = bench.occupancy(jobs[: given.endurance])
+    figures = compared(results) | {"occupancy": occupancy}
+    show("Contests", figures)
+    if given.json:
+        print(json.dumps(results | figures))
+
+
+def show_ways(results: dict[str, dict[str, float]]) -> None:
+    """A row for each way."""
+    names = list(results["naive"])
+    table = Table("way", *(name.replace("_", " ") for name in names))
+    for way, figures in results.items():
+        table.add_row(way, *(f"{figures[name]:.3f}" for name in names))
+    Console().print(table)
+
+
+def compared(results: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The ratios between the ways."""
+    naive, batched, best_of, race, above = (results[name] for name in ("naive", "batched", *ENGINE))
+    return {
+        "engine_vs_naive": best_of["kept_per_s"] / naive["kept_per_s"],
+        "engine_vs_batched": best_of["kept_per_s"] / batched["kept_per_s"],
+        "race_vs_batched": race["kept_per_s"] / batched["kept_per_s"],
+        "race_score_ratio": race["score"] / best_of["score"],
+        "first_above_vs_batched": above["kept_per_s"] / batched["kept_per_s"],
+        "pass_rate_difference": above["pass_rate"] - batched["pass_rate"],
+    }
+
+
+@dataclass
+class Held:
+    """The contests of some jobs by one way."""
+
+    seconds: float = 0.0
+    samples: int = 0
+    winners: list[Candidate] = field(default_factory=list)
+
+
+class Bench:
+    """The example's models, wired as in a worker, with the denoiser's input rows counted."""
+
+    def __init__(self, desk: Path, overrides: Overrides) -> None:
+        self._file = desk / "jobs.csv"
+        self._settings = Settings(profile=PROFILE, home=desk / "home", store=str(desk / "out"))
+        self._overrides = overrides
+        self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
+        self._samples = 0
+
+    def jobs(self, count: int, seed: int) -> Sequence[Job]:
+        """So many jobs; the models are loaded then."""
+        rng = np.random.default_rng(seed)
+        prompts = dict[str, None]()
+        while len(prompts) < count:
+            prompts[world.prompt(world.sample_scene(rng, two=0.5))] = None
+        self._file.write_text("keywords\n" + "".join(f'"{prompt}"\n' for prompt in prompts))
+        books = open_books(self._settings, "contest")
+        spec = asked_for(self._file, self._overrides, self._settings, books)
+        assembly = Assembly(self._settings)
+        self._stages = assembly.stages(spec)
+        self._pipe = assembly.models.diffusion(self._settings.chosen_profile.renderer)
+        self._pipe.unet.register_forward_pre_hook(self._count)
+        rows = read_jobs(self._file, self._settings.chosen_profile, self._overrides)
+        return [row for row in rows if isinstance(row, Job)]
+
+    def contests(self, jobs: Sequence[Job], rounds: int) -> dict[str, dict[str, float]]:
+        """The figures of each way over these jobs."""
+        ways: dict[str, Callable[[Sequence[Job]], list[Candidates]]] = {
+            "naive": partial(self._diffusers, batch=1),
+            "batched": partial(self._diffusers, batch=jobs[0].candidates),
+            **{mode: partial(self._engine, mode=mode) for mode in ENGINE},
+        }
+        held = {name: Held() for name in ways}
+        for way in ways.values():
+            way(jobs[:1])
+        for _ in range(rounds):
+            for name, way in track(ways.items(), "contests", console=Console(stderr=True)):
+                self._hold(held[name], way, jobs)
+        return {name: self._figures(one, jobs) for name, one in held.items()}
+
+    def occupancy(self, jobs: Sequence[Job]) -> float:
+        """The filled part of the batch while these jobs' races run."""
+        renderer = self._stages.renderer
+        assert isinstance(renderer, EngineRenderer)
+        jobs = [job.model_copy(update={"contest": "race"}) for job in jobs]
+        before = copy(renderer.engine.tally)
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            ended = as_completed([pool.submit(self._contest, job) for job in jobs])
+            most = round((1 - LAST) * len(jobs))
+            for _ in track(islice(ended, most), "races", most, console=Console(stderr=True)):
+                pass
+            after = copy(renderer.engine.tally)
+        return (after.filled - before.filled) / (after.places - before.places)
+
+    def _hold(
+        self, held: Held, way: Callable[[Sequence[Job]], list[Candidates]], jobs: Sequence[Job]
+    ) -> None:
+        begun, before = perf_counter(), self._samples
+        contests = way(jobs)
+        held.seconds += perf_counter() - begun
+        held.samples += self._samples - before
+        held.winners += [best(candidates) for candidates in contests]
+
+    def _figures(self, held: Held, jobs: Sequence[Job]) -> dict[str, float]:
+        asked = [jobs[place % len(jobs)] for place in range(len(held.winners))]
+        scores = [winner.score for winner in held.winners]
+        pictures = np.stack([winner.picture for winner in held.winners])
+        seen = self._umpire.read((pictures * 255).round().astype(np.uint8))
+        rights = [umpire.confirms(s, job.keywords) for s, job in zip(seen, asked, strict=True)]
+        return {
+            "kept_per_s": len(held.winners) / held.seconds,
+            "samples_per_kept": held.samples / len(held.winners),
+            "score": fmean(score.calibrated for score in scores),
+            "pass_rate": fmean(
+                contest.passes(job, score) for job, score in zip(asked, scores, strict=True)
+            ),
+            "right": fmean(rights),
+        }
+
+    def _engine(self, jobs: Sequence[Job], mode: ContestMode) -> list[Candidates]:
+        jobs = [job.model_copy(update={"contest": mode}) for job in jobs]
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            return list(pool.map(self._contest, jobs))
+
+    def _contest(self, job: Job) -> Candidates:
+        return hold_contest(job, _brief(job), self._stages)
+
+    def _diffusers(self, jobs: Sequence[Job], batch: int) -> list[Candidates]:
+        return [self._plain(job, batch) for job in jobs]
+
+    def _plain(self, job: Job, batch: int) -> Candidates:
+        """The job's candidates, so many in a call, and then judged."""
+        seeds = [job.candidate_seed(index) for index in range(job.candidates)]
+        settings = call_settings(self._pipe, order_for(job, _brief(job), tuple(seeds)))
+        pictures: list[Any] = []
+        for first in range(0, len(seeds), batch):
+            generators = [torch.Generator().manual_seed(s) for s in seeds[first : first + batch]]
+            made = self._pipe(
+                job.keywords,
+                num_images_per_prompt=len(generators),
+                generator=generators,
+                output_type="np",
+                **settings,
+            )
+            pictures.extend(made.images)
+        scores = self._stages.scorer.score(pictures, job.keywords)
+        return [
+            Candidate(index, seed, picture, score)
+            for index, (seed, picture, score) in enumerate(
+                zip(seeds, pictures, scores, strict=True)
+            )
+        ]
+
+    def _count(self, _: object, inputs: tuple[Any, ...]) -> None:
+        self._samples += len(inputs[0])
+
+
+def best(candidates: Candidates) -> Candidate:
+    """The contest's winner. Raises TypeError where there is none."""
+    return candidates[contest.winner([candidate.score for candidate in candidates])]
+
+
+def _brief(job: Job) -> Brief:
+    return Brief(text=job.keywords, prompt=job.keywords)
+
+
+if __name__ == "__main__":
+    main()
