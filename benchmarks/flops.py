@@ -1,0 +1,38 @@
+"""How much arithmetic a picture takes, counted from the shapes of every product in the model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.architectures import Subject
+from pipeline.job import Order
+
+
+class Work(NamedTuple):
+    """TFLOP: of the denoiser for one sample, of the decoder for one picture, and of a picture with
+    all its steps. A product and a sum are two.
+    """
+
+    sample: float
+    decode: float
+    picture: float
+
+
+def counted(subject: Subject, order: Order) -> Work:
+    """What one picture of the order takes; on the device `meta` nothing is really calculated."""
+    family = subject.family
+    x = family.noise(order, torch.Generator())[None]
+    timestep = torch.ones(1, device=family.device)
+    sample = _tflop(lambda: family.predict(x, timestep, [subject.text], [order]))
+    decode = _tflop(lambda: family.decode(x, order))
+    samples = order.steps * (2 if family.guides(order) else 1)
+    return Work(sample, decode, samples * sample + decode)
+
+
+@torch.inference_mode()
+def _tflop(work: Callable[[], object]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops()) / 1e12

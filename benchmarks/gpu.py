@@ -1,0 +1,252 @@
+"""How fast SDXL and FLUX are on a GPU, in three ways with the same settings, in one run.
+
+- `naive`: diffusers' pipeline, called for one picture after another;
+- `batched`: diffusers' pipeline, called for a batch at a time;
+- `engine`: all pictures handed to the engine at once, with as many places in its batch.
+
+Weights are random (`benchmarks.architectures`), so nothing has to be fetched. Each way is warmed up
+with a batch before it is timed, from the first noise to pictures in the processor's memory. A batch
+that does not fit is halved; `batch` is the one that was used, the engine's as a mean of all turns.
+`tflop_per_s` are the model's products and sums over that time; `vs_mlperf_h200` compares the
+engine with MLPerf Inference 5.1's 2.39 pictures/s of SDXL on one H200 (offline, 1024², 20 steps
+with guidance, TensorRT with 8-bit floats).
+
+`--size tiny` has the same classes with few channels, to try the program on any machine.
+"""
+
+import json
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from benchmarks.architectures import ARCHITECTURES, Size, Subject
+from benchmarks.common import arguments, show
+from benchmarks.flops import counted
+from pipeline.job import Order, Picture
+from pipeline.models.faults import free_memory, out_of_memory
+from pipeline.rendering.calls import call_settings
+from pipeline.rendering.engine import Engine, Tally
+
+MLPERF_H200 = 2.39
+GUIDANCE = {"sdxl": 8.0, "flux": 3.5}
+WARM_UP_STEPS = 2
+
+Way = Callable[[Order], list[Picture]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how."""
+
+    size: Size
+    side: int
+    steps: int
+    pictures: int
+    batch: int
+    dtype: str
+    compile: bool
+    channels_last: bool
+
+    @property
+    def is_mlperfs(self) -> bool:
+        """Whether the work is that of MLPerf's benchmark."""
+        return (self.size, self.side, self.steps) == ("full", 1024, 20)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__)
+    given = _given(parser)
+    models, as_json = given.pop("models"), given.pop("json")
+    plan = Plan(**given)
+    if plan.size == "full" and not torch.cuda.is_available():
+        parser.error("--size full needs a CUDA device, and there is none; --size tiny needs none")
+    report: dict[str, Any] = {}
+    for name in models:
+        report[name] = measure(name, plan)
+        _show(name, report[name])
+        free_memory()
+    if as_json:
+        print(json.dumps(report))
+
+
+def _given(parser: ArgumentParser) -> dict[str, Any]:
+    parser.add_argument("--models", nargs="+", choices=ARCHITECTURES, default=[*ARCHITECTURES])
+    parser.add_argument("--size", choices=("full", "tiny"), default="full")
+    parser.add_argument("--side", type=int, default=1024, help="pixels")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--pictures", type=int, default=32, help="of each way")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--compile", action="store_true", help="the denoiser's repeated blocks")
+    parser.add_argument("--channels-last", action="store_true")
+    return vars(parser.parse_args())
+
+
+def measure(name: str, plan: Plan) -> dict[str, Any]:
+    """The figures of a model: settings, TFLOP, those of each way, and the ratios between them."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, plan.dtype)
+    order = order_of(name, plan)
+    work = counted(ARCHITECTURES[name](plan.size, dtype, torch.device("meta")), order)
+    subject = _tuned(ARCHITECTURES[name](plan.size, dtype, device), plan)
+    ways = measure_ways(subject, order, plan.batch)
+    for figures in ways.values():
+        figures["tflop_per_s"] = figures["pictures_per_s"] * work.picture
+    return {
+        "device": _name(device),
+        "torch": torch.__version__,
+        **asdict(plan),
+        **{f"tflop_of_{part}": tflop for part, tflop in work._asdict().items()},
+        **ways,
+        **compared(name, plan, ways),
+    }
+
+
+def compared(name: str, plan: Plan, ways: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The engine's speed over that of others."""
+    speed = {way: figures["pictures_per_s"] for way, figures in ways.items()}
+    ratios = {f"engine_vs_{way}": speed["engine"] / speed[way] for way in ("naive", "batched")}
+    if name == "sdxl" and plan.is_mlperfs:
+        ratios["vs_mlperf_h200"] = speed["engine"] / MLPERF_H200
+    return ratios
+
+
+def measure_ways(subject: Subject, order: Order, batch: int) -> dict[str, dict[str, float]]:
+    """The batch, seconds and pictures per second of each way."""
+    return {
+        "naive": _pipeline_figures(subject, order, 1),
+        "batched": _pipeline_figures(subject, order, batch),
+        "engine": _engine_figures(subject, order, batch),
+    }
+
+
+def order_of(name: str, plan: Plan) -> Order:
+    """All pictures of a model, one a seed."""
+    return Order(
+        prompt="the text of all pictures",
+        negative="",
+        width=plan.side,
+        height=plan.side,
+        steps=plan.steps,
+        guidance=GUIDANCE[name],
+        seeds=tuple(range(plan.pictures)),
+    )
+
+
+def pipeline_way(subject: Subject, batch: int) -> Way:
+    """Diffusers' pipeline, so many pictures in a call."""
+
+    def render(order: Order) -> list[Picture]:
+        calls = range(0, len(order.seeds), batch)
+        return [
+            picture
+            for first in calls
+            for picture in _call(subject, order, order.seeds[first : first + batch])
+        ]
+
+    return render
+
+
+@contextmanager
+def engine_way(subject: Subject, batch: int) -> Iterator[tuple[Engine, Way]]:
+    """The engine, and all pictures handed to it at once."""
+    engine = Engine(subject.family, limit=batch, turn=threading.Lock())
+
+    def render(order: Order) -> list[Picture]:
+        latents = [engine.begin(order, seed) for seed in order.seeds]
+        futures = [engine.submit(latent, latent.steps) for latent in latents]
+        return [future.result() for future in futures]
+
+    try:
+        yield engine, render
+    finally:
+        engine.close()
+
+
+def _call(subject: Subject, order: Order, seeds: tuple[int, ...]) -> list[Picture]:
+    pictures: list[Picture] = subject.pipe(
+        prompt_embeds=subject.text["text"].repeat(len(seeds), 1, 1),
+        pooled_prompt_embeds=subject.text["pooled"].repeat(len(seeds), 1),
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        output_type="np",
+        **call_settings(subject.pipe, order),
+    ).images
+    return list(pictures)
+
+
+def _pipeline_figures(subject: Subject, order: Order, batch: int) -> dict[str, float]:
+    """Of the largest halving of the batch that fits the device's memory."""
+    while not _fits(pipeline_way(subject, batch), order, batch):
+        free_memory()
+        batch //= 2
+    return {"batch": float(batch), **_timed(pipeline_way(subject, batch), order)}
+
+
+def _fits(way: Way, order: Order, batch: int) -> bool:
+    """Warm up with a batch; says whether the memory sufficed, and raises if one is too many."""
+    try:
+        _warm_up(way, order, batch)
+    except Exception as error:
+        if batch == 1 or not out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+def _engine_figures(subject: Subject, order: Order, batch: int) -> dict[str, float]:
+    with engine_way(subject, batch) as (engine, way):
+        _warm_up(way, order, batch)
+        engine.tally = Tally()
+        figures = _timed(way, order)
+        return {"batch": engine.tally.filled / engine.tally.turns, **figures}
+
+
+def _warm_up(way: Way, order: Order, batch: int) -> None:
+    # what was compiled for another way's shapes must not use up what the compiler keeps
+    torch.compiler.reset()
+    way(order.model_copy(update={"steps": WARM_UP_STEPS, "seeds": order.seeds[:batch]}))
+
+
+def _timed(way: Way, order: Order) -> dict[str, float]:
+    _wait_for_device()
+    begun = perf_counter()
+    way(order)
+    _wait_for_device()
+    seconds = perf_counter() - begun
+    return {"seconds": seconds, "pictures_per_s": len(order.seeds) / seconds}
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _tuned(subject: Subject, plan: Plan) -> Subject:
+    if plan.channels_last:
+        for model in (subject.denoiser, subject.pipe.vae):
+            model.to(memory_format=torch.channels_last)
+    if plan.compile:
+        subject.denoiser.compile_repeated_blocks()
+    return subject
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _show(name: str, report: dict[str, Any]) -> None:
+    ways = {way: figures for way, figures in report.items() if isinstance(figures, dict)}
+    show(name, {what: figure for what, figure in report.items() if what not in ways})
+    for way, figures in ways.items():
+        show(f"{name}, {way}", figures)
+
+
+if __name__ == "__main__":
+    main()
