@@ -27,18 +27,25 @@ class FolderStore:
     """
 
     def __init__(self, root: Path, *, conditional: bool = True) -> None:
-        self._root, self.conditional = root.absolute(), conditional
+        self._root, self.conditional = str(root.absolute()), conditional
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
         """Write the file beside its place, then move it there in one step."""
         target = self._path(key)
-        draft = target.with_name(f".{uuid.uuid4().hex}")
+        draft, moved = f"{os.path.dirname(target)}/.{uuid.uuid4().hex}", False
         try:
             try:
                 self._draft(draft, data)
-                return self._place(draft, target, new)
+                if new and self.conditional:
+                    return _link(draft, target)
+                if new and os.path.exists(target):
+                    return False
+                os.replace(draft, target)
+                moved = True
+                return True
             finally:
-                draft.unlink(missing_ok=True)
+                if not moved:
+                    _remove(draft)
         except OSError as error:
             kind = StoreFull if error.errno in _FULL else StoreError
             raise kind(f"cannot write {target}: {error.strerror}") from error
@@ -47,7 +54,8 @@ class FolderStore:
         """The file's bytes."""
         path = self._path(key)
         try:
-            return path.read_bytes()
+            with open(path, "rb") as file:
+                return file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
         except OSError as error:
@@ -62,7 +70,7 @@ class FolderStore:
     def listing(self, prefix: str) -> Iterator[Blob]:
         """Size and age are those of the file."""
         for key in self.keys(prefix):
-            if found := _stat(self._root / key):
+            if found := _stat(self._path(key)):
                 yield Blob(key, found.st_size, _age(found))
 
     def folders(self, prefix: str) -> Iterator[str]:
@@ -87,25 +95,17 @@ class FolderStore:
 
     def address(self, key: str) -> str:
         """The file's absolute path; the root's for an empty key."""
-        return str(self._path(key) if key else self._root)
+        return self._path(key) if key else self._root
 
-    def _path(self, key: str) -> Path:
-        return self._root / check_key(key)
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{check_key(key)}"
 
-    def _draft(self, draft: Path, data: bytes) -> None:
+    def _draft(self, draft: str, data: bytes) -> None:
         try:
             _write(draft, data)
         except FileNotFoundError:
-            draft.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(os.path.dirname(draft), exist_ok=True)
             _write(draft, data)
-
-    def _place(self, draft: Path, target: Path, new: bool) -> bool:
-        if new and self.conditional:
-            return _link(draft, target)
-        if new and target.exists():
-            return False
-        draft.replace(target)
-        return True
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
         for name in self._names(folder):
@@ -117,10 +117,10 @@ class FolderStore:
             elif key.startswith(prefix):
                 yield key
 
-    def _drafts(self, folder: str) -> Iterator[Path]:
+    def _drafts(self, folder: str) -> Iterator[str]:
         for name in self._scan(folder):
             if _DRAFT.fullmatch(name):
-                yield self._root / folder / name
+                yield f"{self._root}/{folder}{name}"
             elif name.endswith("/") and not name.startswith("."):
                 yield from self._drafts(folder + name)
 
@@ -129,7 +129,7 @@ class FolderStore:
         return sorted(name for name in self._scan(folder) if not name.startswith("."))
 
     def _scan(self, folder: str) -> Iterator[str]:
-        path = self._root / folder
+        path = f"{self._root}/{folder}"
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -140,29 +140,33 @@ class FolderStore:
             raise StoreError(f"cannot list {path}: {error.strerror}") from error
 
 
-def _stat(path: Path) -> os.stat_result | None:
+def _stat(path: str) -> os.stat_result | None:
     """None for a file that is gone."""
     try:
-        return path.stat()
+        return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _unlink(path: Path) -> None:
+def _unlink(path: str) -> None:
     try:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            path.unlink()
+        _remove(path)
     except OSError as error:
         raise StoreError(f"cannot delete {path}: {error.strerror}") from error
+
+
+def _remove(path: str) -> None:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(path)
 
 
 def _age(found: os.stat_result) -> float:
     return max(0.0, time.time() - found.st_mtime)
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: str, data: bytes) -> None:
     # not a file of Python's own, which would ask for its size, its position and its terminal
     file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
@@ -175,14 +179,16 @@ def _write(path: Path, data: bytes) -> None:
         os.close(file)
 
 
-def _link(draft: Path, target: Path) -> bool:
+def _link(draft: str, target: str) -> bool:
     """Hard links are made or refused in one step, so one of many writers wins."""
     try:
-        target.hardlink_to(draft)
+        os.link(draft, target)
     except FileExistsError:
         return False
     except OSError as error:
         if error.errno in _NO_LINKS:
-            raise Unconditional(f"{target.parent}: its file system has no hard links.") from error
+            raise Unconditional(
+                f"{os.path.dirname(target)}: its file system has no hard links."
+            ) from error
         raise
     return True
