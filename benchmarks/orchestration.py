@@ -33,8 +33,9 @@ WORKERS = 4
 RUN = "orchestration"
 RECORDS = Path("out", "runs", RUN, "records")
 PAUSE = 0.25
-# as for any batch of such short jobs: what is sent at once keeps every worker busy for a while
-SETTINGS = {"PRESSRUN_WINDOW": "1024", "PRESSRUN_SHARD": "500"}
+# as for any batch of such short jobs: what is sent at once keeps every worker busy for a while, and
+# threads that only pass the interpreter's lock around are too many
+SETTINGS = {"PRESSRUN_WINDOW": "1024", "PRESSRUN_SHARD": "500", "PRESSRUN_CONCURRENCY": "4"}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ whose write counts: that is the epoch's part.
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, cast
@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from pipeline.errors import RunError, Unavailable
+from workers.outbox import Call, Outbox
 
 LEASE_SECONDS = 30.0
 TRIES = 3
@@ -97,6 +98,7 @@ class Leases:
         self._acquire = redis.register_script(_ACQUIRE)
         self._keep = redis.register_script(_KEEP)
         self._end = redis.register_script(_END)
+        self._outbox = Outbox(redis)
         self._renewed = dict[Lease, float]()
         self._lock = threading.Lock()
         threading.Thread(target=self._beat, args=(seconds / 3,), name="leases", daemon=True).start()
@@ -139,19 +141,33 @@ class Leases:
             renewed = self._renewed.get(lease)
         return renewed is not None and 2000 * (time.monotonic() - renewed) < self._milliseconds
 
-    def end(self, lease: Lease, *, charged: bool = False, note: Entry | None = None) -> None:
+    def end(self, lease: Lease, *, charged: bool = False) -> None:
         """Give a lease back. Its tries are forgotten, but where the execution is `charged`.
 
-        A `note` is written in the same step. Raises Unavailable; the lease is then left to run out.
+        Raises Unavailable; the lease is then left to run out.
         """
+        call = self._drop(lease, charged)
+        self._call(self._end, call.keys, call.arguments)
+
+    def end_soon(self, lease: Lease, note: Entry) -> None:
+        """Give a lease back and write a note, in one step, a little later.
+
+        Where Redis does not answer then, the lease is left to run out, and there is no note.
+        """
+        call = self._drop(lease, charged=False)
+        fields = chain.from_iterable(note.fields.items())
+        keys, arguments = [*call.keys, note.stream], [*call.arguments, note.kept, "*", *fields]
+        self._outbox.post(Call(_END, keys, arguments))
+
+    def flush(self, seconds: float) -> None:
+        """Wait until the ends that were to come soon have come, or for so many seconds."""
+        self._outbox.flush(seconds)
+
+    def _drop(self, lease: Lease, charged: bool) -> Call:
         with self._lock:
             self._renewed.pop(lease, None)
         keys = [lease_key(lease.run, lease.job), _tries_key(lease.run)]
-        arguments = [lease.token, lease.job, int(charged)]
-        if note:
-            keys.append(note.stream)
-            arguments += [note.kept, "*", *chain.from_iterable(note.fields.items())]
-        self._call(self._end, keys, arguments)
+        return Call(_END, keys, [lease.token, lease.job, int(charged)])
 
     def _beat(self, every: float) -> None:
         pause = threading.Event()
@@ -163,7 +179,7 @@ class Leases:
                     log.warning("leases cannot be renewed", reason=str(error))
                     break
 
-    def _call(self, script: Any, keys: list[str], arguments: list[Any]) -> Any:
+    def _call(self, script: Any, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         try:
             return script(keys=keys, args=arguments)
         except RedisError as error:

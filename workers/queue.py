@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self, cast
 
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -18,6 +18,8 @@ from workers import leases
 from workers.app import QUEUE, TASK, make_app
 
 NOTES_KEPT = 10_000
+TOGETHER = 500
+"""Messages in one request, where the broker takes several."""
 CANCEL_SECONDS = 24 * 3600
 
 
@@ -69,8 +71,8 @@ class Queue:
         return queue
 
     def publish(self, messages: Iterable[Message]) -> None:
-        """Put jobs into the queue, over one connection. Raises Unavailable; some may be in then."""
-        with _reported(), self._app.producer_or_acquire() as producer:
+        """Put jobs into the queue, many in one request. Raises Unavailable; some may be in then."""
+        with _reported(), self._app.producer_or_acquire() as producer, producer.batch(TOGETHER):
             for message in messages:
                 self._app.send_task(
                     TASK,
@@ -81,10 +83,12 @@ class Queue:
                 )
 
     def announce(self, outcome: Outcome, lease: leases.Lease | None = None) -> None:
-        """Tell the flow that an outcome stands in the books; a `lease` ends in the same step."""
+        """Tell the flow that an outcome stands in the books; with the `lease` of its job, which
+        ends in the same step, it is told a little later.
+        """
         note = {"job": outcome.job_id, "verdict": outcome.verdict.value}
         if lease:
-            lease.leases.end(lease, note=leases.Entry(_notes(outcome.run), NOTES_KEPT, note))
+            lease.leases.end_soon(lease, leases.Entry(_notes(outcome.run), NOTES_KEPT, note))
         else:
             self._note(outcome.run, note)
 
@@ -146,7 +150,7 @@ def _reported() -> Iterator[None]:
     """Errors of Redis and of the broker as Unavailable."""
     try:
         yield
-    except (RedisError, OperationalError) as error:
+    except (RedisError, OperationalError, BatchPublishError) as error:
         raise Unavailable(f"the queue: {error}") from error
 
 

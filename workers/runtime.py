@@ -13,13 +13,15 @@ import structlog
 
 from pipeline.assemble import Assembly
 from pipeline.errors import ModelError, PressrunError, RunError, StoreError, StoreFull, Unavailable
-from pipeline.job import BadRow, Job, Outcome, Picture
+from pipeline.job import Job, Outcome, Picture
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
 from workers.leases import TRIES, Fenced, Lease
 from workers.queue import Message, Queue
+
+FLUSH_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -122,6 +124,11 @@ class Runtime:
         """Give every job in hand back, uncharged, so that other workers can take it at once."""
         for lease in self._leases.held:
             self._hand_back(lease, "its worker stops")
+        self.flush()
+
+    def flush(self) -> None:
+        """Wait for the announcements that are under way, while Redis answers."""
+        self._leases.flush(FLUSH_SECONDS)
 
     def _outcome(self, message: Message, lease: Lease) -> Outcome:
         """The job's outcome: the one that stands, or of an execution now."""
@@ -156,10 +163,10 @@ class Runtime:
     def _find(self, message: Message) -> tuple[Job, Stages]:
         with self._loading:
             stages = self._stages(message.run, message.edition)
-            jobs = self._part(message.run, message.edition, message.part)
-        if message.job not in jobs:
+            documents = self._part(message.run, message.edition, message.part)
+        if message.job not in documents:
             raise Superseded(message.run)
-        return jobs[message.job], stages
+        return _read_job(documents[message.job], message), stages
 
     def _open_books(self, run: str, edition: str) -> RunBooks:
         return self._assembly.books(run)
@@ -170,9 +177,17 @@ class Runtime:
             raise Superseded(run)
         return self._assembly.stages(spec)
 
-    def _read_part(self, run: str, edition: str, part: int) -> dict[str, Job]:
-        rows = self._reader.submit(self._books(run, edition).part, edition, part).result()
-        return {row.id: row for row in rows if not isinstance(row, BadRow)}
+    def _read_part(self, run: str, edition: str, part: int) -> dict[str, str]:
+        # as documents: of a part's jobs this worker executes only some
+        return self._reader.submit(self._books(run, edition).documents, edition, part).result()
+
+
+def _read_job(document: str, message: Message) -> Job:
+    try:
+        return Job.model_validate_json(document)
+    except ValueError as error:
+        where = f"job {message.job} in part {message.part} of run {message.run}"
+        raise RunError(f"{where} is damaged or of another version of Pressrun: {error}") from error
 
 
 def _device_lost(error: Exception) -> bool:

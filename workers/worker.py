@@ -58,6 +58,7 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
         without_mingle=True,
     )
     worker.start()
+    runtime.flush()
     return int(worker.exitcode or Exit.DONE)
 
 

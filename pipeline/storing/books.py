@@ -114,6 +114,10 @@ class RunBooks:
         """A shard's rows. Raises RunError when there is no such part."""
         return self.read(parts.name(edition, number), parts.unpack)
 
+    def documents(self, edition: str, number: int) -> dict[str, str]:
+        """A shard's jobs by id, unread: JSON. Raises RunError when there is no such part."""
+        return self.read(parts.name(edition, number), parts.documents)
+
     def drop_other_parts(self, edition: str) -> None:
         """Remove the parts of every other edition of the run."""
         kept = self.key(f"{parts.FOLDER}{edition}/")

@@ -42,6 +42,13 @@ def unpack(data: bytes) -> list[Job | BadRow]:
     return [_row(line) for line in read_table(data, SCHEMA).to_pylist()]
 
 
+def documents(data: bytes) -> dict[str, str]:
+    """The jobs of a file by their ids, each as the JSON document that it was packed as."""
+    table = read_table(data, SCHEMA)
+    lines = zip(table["job_id"].to_pylist(), table["job"].to_pylist(), strict=True)
+    return {job_id: document for job_id, document in lines if document is not None}
+
+
 def _line(row: Job | BadRow) -> dict[str, Any]:
     line: dict[str, Any] = {"row": row.row, "job_id": row.id, "keywords": row.keywords}
     if isinstance(row, Job):

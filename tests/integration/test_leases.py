@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from workers.leases import (
     LEASE_SECONDS,
@@ -186,6 +188,44 @@ def test_notes_are_written_whoever_has_the_lease_and_the_oldest_go(
     redis.delete(lease_key("r", "j"))
     assert awake.acquire("r", "e", "j")
     for number in range(400):
-        frozen.end(stale, note=Entry("notes", 10, {"number": str(number)}))
+        frozen.end_soon(stale, Entry("notes", 10, {"number": str(number)}))
+    frozen.flush(10)
     assert 10 <= redis.xlen("notes") < 400
     assert redis.xrevrange("notes", count=1)[0][1] == {"number": "399"}
+    assert leased(redis, "r", ["j"]) == {"j"}
+
+
+def test_what_ends_soon_is_no_longer_held_and_ends_with_its_note(
+    redis: Redis, worker: MakeLeases
+) -> None:
+    leases, jobs = worker(seconds=60), [f"j{number}" for number in range(20)]
+    for job in jobs:
+        lease = leases.acquire("r", "e", job)
+        assert lease
+        leases.end_soon(lease, Entry("notes", 100, {"job": job}))
+    assert leases.held == ()
+    leases.flush(10)
+    assert leased(redis, "r", jobs) == set()
+    assert [fields["job"] for _, fields in redis.xrange("notes")] == jobs
+    assert worker().acquire("r", "e", "j0")
+
+
+def test_ends_that_find_no_redis_are_given_up(
+    redis: Redis, worker: MakeLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = worker(seconds=60)
+    first, second = leases.acquire("r", "e", "first"), leases.acquire("r", "e", "second")
+    assert first
+    assert second
+
+    def down(**_: object) -> NoReturn:
+        raise RedisConnectionError("down")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(redis, "pipeline", down)
+        leases.end_soon(first, Entry("notes", 100, {"job": "first"}))
+        leases.flush(10)
+    leases.end_soon(second, Entry("notes", 100, {"job": "second"}))
+    leases.flush(10)
+    assert [fields["job"] for _, fields in redis.xrange("notes")] == ["second"]
+    assert leased(redis, "r", ["first", "second"]) == {"first"}

@@ -125,13 +125,13 @@ def test_a_lost_device_fails_no_job_with_its_last_try(worker: Worker) -> None:
 
 def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow keeps memory for each thread that ever read a table."""
-    readers, read = set[threading.Thread](), RunBooks.part
+    readers, read = set[threading.Thread](), RunBooks.documents
 
-    def part(books: RunBooks, edition: str, number: int) -> object:
+    def documents(books: RunBooks, edition: str, number: int) -> object:
         readers.add(threading.current_thread())
         return read(books, edition, number)
 
-    monkeypatch.setattr(RunBooks, "part", part)
+    monkeypatch.setattr(RunBooks, "documents", documents)
     parts = range(1, PARTS + 1)
     threads = [threading.Thread(target=worker.execute, args=(number,)) for number in parts]
     for thread in threads:

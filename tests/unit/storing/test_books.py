@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,10 @@ def test_parts_come_back_in_order(books: RunBooks, make_job: JobMaker) -> None:
     ]
     books.write_part("e", 1, rows)
     assert books.part("e", 1) == rows
+    documents = books.documents("e", 1)
+    assert {name: Job.model_validate_json(text) for name, text in documents.items()} == {
+        "a": rows[2]
+    }
 
 
 def test_another_edition_drops_the_parts_of_the_one_before(
@@ -179,7 +184,7 @@ class AnswerLost(FolderStore):
 def test_our_own_record_after_a_lost_answer_keeps_its_picture(
     books: RunBooks, store: FolderStore, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    books = RunBooks(AnswerLost(store._root), "demo")
+    books = RunBooks(AnswerLost(Path(store.address(""))), "demo")
     kept = books.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
     assert kept.attempt == "first"
     assert kept.image is not None
@@ -196,7 +201,7 @@ class RecordsVanish(FolderStore):
 def test_a_record_that_vanishes_is_no_outcome(
     store: FolderStore, books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    vanishing = RunBooks(RecordsVanish(store._root), "demo")
+    vanishing = RunBooks(RecordsVanish(Path(store.address(""))), "demo")
     with pytest.raises(Unavailable, match="vanished"):
         vanishing.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
     assert books.outcome("job") is None
@@ -214,7 +219,7 @@ class RecordsFail(FolderStore):
 def test_the_picture_comes_before_the_record(
     store: FolderStore, books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    broken = RunBooks(RecordsFail(store._root), "demo")
+    broken = RunBooks(RecordsFail(Path(store.address(""))), "demo")
     with pytest.raises(StoreError):
         broken.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
     assert books.outcome("job") is None
@@ -292,6 +297,8 @@ def test_a_damaged_part_is_named(books: RunBooks, damage: bytes) -> None:
     books.write("jobs/e/part-00001.parquet", damage, "application/vnd.apache.parquet")
     with pytest.raises(RunError, match=r"part-00001\.parquet is damaged"):
         books.part("e", 1)
+    with pytest.raises(RunError, match=r"part-00001\.parquet is damaged"):
+        books.documents("e", 1)
 
 
 def test_a_damaged_spec_is_named(books: RunBooks) -> None:
