@@ -29,6 +29,7 @@ from benchmarks.architectures import ARCHITECTURES, Size, Subject
 from benchmarks.common import arguments, show
 from benchmarks.flops import counted
 from pipeline.job import Order, Picture
+from pipeline.models.diffusion import tune
 from pipeline.models.faults import free_memory, out_of_memory
 from pipeline.rendering.calls import call_settings
 from pipeline.rendering.engine import Engine, Tally
@@ -95,8 +96,9 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
     dtype = getattr(torch, plan.dtype)
     order = order_of(name, plan)
     work = counted(ARCHITECTURES[name](plan.size, dtype, torch.device("meta")), order)
-    subject = _tuned(ARCHITECTURES[name](plan.size, dtype, device), plan)
-    ways = measure_ways(subject, order, plan.batch)
+    subject = ARCHITECTURES[name](plan.size, dtype, device)
+    tune(subject.pipe, compiled=plan.compile, channels_last=plan.channels_last)
+    ways = measure_ways(subject, order, plan.batch, compiled=plan.compile)
     for figures in ways.values():
         figures["tflop_per_s"] = figures["pictures_per_s"] * work.picture
     return {
@@ -118,12 +120,14 @@ def compared(name: str, plan: Plan, ways: dict[str, dict[str, float]]) -> dict[s
     return ratios
 
 
-def measure_ways(subject: Subject, order: Order, batch: int) -> dict[str, dict[str, float]]:
+def measure_ways(
+    subject: Subject, order: Order, batch: int, *, compiled: bool = False
+) -> dict[str, dict[str, float]]:
     """The batch, seconds and pictures per second of each way."""
     return {
         "naive": _pipeline_figures(subject, order, 1),
         "batched": _pipeline_figures(subject, order, batch),
-        "engine": _engine_figures(subject, order, batch),
+        "engine": _engine_figures(subject, order, batch, compiled),
     }
 
 
@@ -155,9 +159,12 @@ def pipeline_way(subject: Subject, batch: int) -> Way:
 
 
 @contextmanager
-def engine_way(subject: Subject, batch: int) -> Iterator[tuple[Engine, Way]]:
+def engine_way(
+    subject: Subject, batch: int, *, compiled: bool = False
+) -> Iterator[tuple[Engine, Way]]:
     """The engine, and all pictures handed to it at once."""
-    engine = Engine(subject.family, limit=batch, turn=threading.Lock())
+    turn = threading.Lock()
+    engine = Engine(subject.family, limit=batch, turn=turn, fixed_sizes=compiled)
 
     def render(order: Order) -> list[Picture]:
         latents = [engine.begin(order, seed) for seed in order.seeds]
@@ -200,8 +207,8 @@ def _fits(way: Way, order: Order, batch: int) -> bool:
     return True
 
 
-def _engine_figures(subject: Subject, order: Order, batch: int) -> dict[str, float]:
-    with engine_way(subject, batch) as (engine, way):
+def _engine_figures(subject: Subject, order: Order, batch: int, compiled: bool) -> dict[str, float]:
+    with engine_way(subject, batch, compiled=compiled) as (engine, way):
         _warm_up(way, order, batch)
         engine.tally = Tally()
         figures = _timed(way, order)
@@ -226,15 +233,6 @@ def _timed(way: Way, order: Order) -> dict[str, float]:
 def _wait_for_device() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _tuned(subject: Subject, plan: Plan) -> Subject:
-    if plan.channels_last:
-        for model in (subject.denoiser, subject.pipe.vae):
-            model.to(memory_format=torch.channels_last)
-    if plan.compile:
-        subject.denoiser.compile_repeated_blocks()
-    return subject
 
 
 def _name(device: torch.device) -> str:

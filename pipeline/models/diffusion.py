@@ -5,11 +5,22 @@ from typing import Any, cast
 
 import diffusers
 import torch
+from torch._dynamo import config as dynamo
 
 from pipeline.errors import ModelError
 from pipeline.models.files import SPARE
 from pipeline.models.safetensors import read_json
 from pipeline.settings import RendererProfile
+
+COMPILED_SHAPES = 1024
+REPEATED_BLOCKS = frozenset(
+    {
+        "BasicTransformerBlock",
+        "FluxSingleTransformerBlock",
+        "FluxTransformerBlock",
+        "JointTransformerBlock",
+    }
+)
 
 
 def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> Any:
@@ -35,6 +46,24 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
         pipe.scheduler = _scheduler_class(profile.scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
+    """Make a pipeline on its device faster.
+
+    Compiled are the denoiser's repeated blocks alone, each for the shapes that it meets
+    (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
+    """
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    if channels_last:
+        for model in (denoiser, pipe.vae):
+            model.to(memory_format=torch.channels_last)
+    if compiled:
+        # all blocks share one code, which is compiled for each size of batch, width and picture
+        dynamo.recompile_limit = dynamo.accumulated_recompile_limit = COMPILED_SHAPES
+        for block in denoiser.modules():
+            if type(block).__name__ in REPEATED_BLOCKS:
+                block.compile(dynamic=False)
 
 
 def load_preview_decoder(folder: Path, profile: RendererProfile) -> Any:

@@ -79,12 +79,13 @@ class Models:
             return self._loaded[key]
 
     def _diffusion(self, profile: RendererProfile) -> Any:
-        from pipeline.models.diffusion import load_pipeline
+        from pipeline.models.diffusion import load_pipeline, tune
 
         folder = self.folder(profile.model, "renderer")
         unet = self.folder(profile.unet, "unet") if profile.unet else None
-        pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile))
-        return pipe.to(self.device)
+        pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile)).to(self.device)
+        tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
+        return pipe
 
     def _preview_decoder(self, profile: RendererProfile) -> Any:
         from pipeline.models.diffusion import load_preview_decoder

@@ -21,9 +21,9 @@ from torch import Tensor
 from pipeline.errors import JobError
 from pipeline.job import Order, Picture
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
-from pipeline.pulse import beat
+from pipeline.pulse import beat, patient
 from pipeline.rendering.families import Conditioning, Family
-from pipeline.rendering.lanes import Lane, Latent, Leg, choose
+from pipeline.rendering.lanes import Lane, Latent, Leg, choose, sizes
 
 TEXTS_KEPT = 256
 TRAJECTORIES_KEPT = 64
@@ -49,7 +49,9 @@ class Tally:
 class Engine:
     """Runs candidates of one model. `limit` are the places of a batch, halved for a size whose
     batch does not fit the device's memory. After the part `guided_until` of its steps a candidate
-    is no longer guided. Whoever shares the device holds `turn` while using it.
+    is no longer guided. With `fixed_sizes`, for a compiled model, its input has one of a few
+    numbers of rows, each of which it has met before the first step. Whoever shares the device holds
+    `turn` while using it.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class Engine:
         limit: int,
         turn: AbstractContextManager[object],
         guided_until: float = 1.0,
+        fixed_sizes: bool = False,
     ) -> None:
         self._family, self._limit, self._turn = family, limit, turn
-        self._guided_until = guided_until
+        self._guided_until, self._fixed_sizes = guided_until, fixed_sizes
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._texts: LRUCache[tuple[str, bool], Conditioning] = LRUCache(TEXTS_KEPT)
         self._trajectory = lru_cache(TRAJECTORIES_KEPT)(family.trajectory)
@@ -123,6 +126,8 @@ class Engine:
         """One step of a lane's batch, and the pictures of those that have arrived then."""
         try:
             self._begin([leg.latent for leg in lane.active if leg.latent.x is None])
+            if self._fixed_sizes and not lane.warm:
+                self._warm_up(lane)
             self._step([leg.latent for leg in lane.active if not leg.arrived], lane.limit)
             self._show(lane)
         except Exception as error:  # noqa: BLE001 - whatever it is, it goes to who waits for it
@@ -154,6 +159,18 @@ class Engine:
             self._texts[prompt, False] = self._family.encode_negative(prompt)
         return self._texts[prompt, False]
 
+    def _warm_up(self, lane: Lane) -> None:
+        """Show the model each size of input that the lane may have."""
+        latent = lane.active[0].latent
+        most = lane.limit * (2 if latent.negative else 1)
+        timestep = latent.trajectory.table[:1, 0].to(latent.latents.device)
+        with patient():
+            for size in sizes(most):
+                x = torch.stack([latent.latents] * size)
+                texts, orders = [latent.text] * size, [latent.order] * size
+                self._family.predict(x, timestep.expand(size), texts, orders)
+        lane.warm = True
+
     def _step(self, latents: Sequence[Latent], places: int) -> None:
         """One denoising step of each. Nothing of a candidate changes unless all goes well."""
         if not latents:
@@ -164,7 +181,7 @@ class Engine:
         timestep, scale, clean, output, keep, toward, history, spread = (
             _wide(column, x) for column in rows.to(x.device).T
         )
-        out = self._predict(latents, x * scale, timestep.flatten())
+        out = self._predict(latents, x * scale, timestep.flatten(), places)
         x0 = clean * x + output * out
         after = keep * x + toward * x0
         if any(latent.trajectory.has_history for latent in latents):
@@ -182,7 +199,9 @@ class Engine:
         self.tally.filled += len(latents)
         self.tally.places += places
 
-    def _predict(self, latents: Sequence[Latent], x: Tensor, timestep: Tensor) -> Tensor:
+    def _predict(
+        self, latents: Sequence[Latent], x: Tensor, timestep: Tensor, places: int
+    ) -> Tensor:
         """The model's output; a guided candidate has a second row in the same call."""
         guided = [
             i
@@ -191,9 +210,14 @@ class Engine:
         ]
         rows = [*range(len(latents)), *guided]
         texts = [latent.text for latent in latents] + [latents[i].negative or {} for i in guided]
-        orders = [latents[i].order for i in rows]
         self.tally.samples += len(rows)
+        if self._fixed_sizes:
+            most = places * (2 if guided else 1)
+            spare = next(size for size in sizes(most) if size >= len(rows)) - len(rows)
+            rows, texts = rows + rows[:1] * spare, texts + texts[:1] * spare
+        orders = [latents[i].order for i in rows]
         both = self._family.predict(x[rows], timestep[rows], texts, orders)
+        both = both[: len(latents) + len(guided)]
         out, without = both[: len(x)], both[len(x) :]
         if guided:
             strength = torch.tensor([latents[i].order.guidance for i in guided], device=x.device)

@@ -76,13 +76,15 @@ class Leg:
 @dataclass(eq=False)
 class Lane:
     """The candidates of one size: those in the batch of at most `limit`, and those that wait.
-    `decodable` of them fit into a call of the decoder.
+    `decodable` of them fit into a call of the decoder. It is `warm` once a compiled model has met
+    its shapes.
     """
 
     limit: int
     active: list[Leg] = field(default_factory=list)
     waiting: deque[Leg] = field(default_factory=deque)
     waited: int = 0
+    warm: bool = False
     decodable: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,9 +112,14 @@ class Lane:
 
     def shrink(self) -> None:
         """Half as many at a time from now on; the others wait, first in line."""
-        self.limit = max(1, len(self.active) // 2)
+        self.limit, self.warm = max(1, len(self.active) // 2), False
         self.active, back = self.active[: self.limit], self.active[self.limit :]
         self.waiting.extendleft(reversed(back))
+
+
+def sizes(most: int) -> list[int]:
+    """The numbers of rows to round up to: powers of two, and `most`."""
+    return [*(2**n for n in range((most - 1).bit_length())), most]
 
 
 def choose(lanes: Collection[Lane]) -> Lane | None:

@@ -37,7 +37,11 @@ class EngineRenderer:
     def __init__(self, models: Models, profile: RendererProfile, reference: Renderer) -> None:
         family = family_of(models.diffusion(profile), models.preview_decoder(profile))
         self.engine = Engine(
-            family, limit=profile.batch, turn=models.turn, guided_until=profile.guided_until
+            family,
+            limit=profile.batch,
+            turn=models.turn,
+            guided_until=profile.guided_until,
+            fixed_sizes=profile.compile,
         )
         self._reference = reference
 

@@ -39,6 +39,8 @@ def test_every_key_is_documented_with_its_default_and_no_other() -> None:
 def _shown(default: object, required: bool) -> str:
     if required:
         return "required"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     if isinstance(default, tuple) and default:
         default = "[" + ", ".join(_inline(item) for item in default) + "]"
     return f"`{default}`" if default not in (None, "", ()) else "empty"

@@ -150,6 +150,26 @@ def test_a_size_that_does_not_fit_the_decoder_makes_no_other_one_slower(
     assert still.decoded[-1] == 8
 
 
+def test_a_compiled_model_meets_a_few_sizes_and_each_before_the_first_step(still: Still) -> None:
+    engine = Engine(still, limit=6, turn=threading.Lock(), fixed_sizes=True)
+    asked = [order(guidance=3.0, steps=steps) for steps in (2, 3, 4, 5, 6)]
+    pictures = together(engine, still, asked)
+    engine.close()
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    known, steps = still.calls[:5], still.calls[5:]
+    assert known == [1, 2, 4, 8, 12]
+    assert set(steps) <= set(known)
+    assert steps, "nothing was rendered"
+
+
+def test_a_compiled_model_that_does_not_fit_is_shown_smaller_sizes(still: Still) -> None:
+    still.room = 5
+    engine = Engine(still, limit=6, turn=threading.Lock(), fixed_sizes=True)
+    pictures = together(engine, still, [order()] * 6)
+    engine.close()
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+
+
 def test_a_picture_that_never_fits_is_the_jobs_error(engine: Engine, still: Still) -> None:
     still.room = 0
     (error,) = together(engine, still, [order()])

@@ -1,11 +1,13 @@
 """Who renders what on this device."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny, FluxPipeline
+from torch._dynamo.utils import counters
 
 from pipeline.job import Order
 from pipeline.metering import metered
@@ -70,6 +72,28 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
     plain = RendererProfile(kind="diffusers", model="model")
     (full,) = DiffusersRenderer(models, plain).render(order())
     assert np.abs(finished - full).max() <= 2 / 255
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("family", ["sd", "sd3"])
+def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(
+    tmp_path: Path, family: str
+) -> None:
+    small_models.save(family, tmp_path / "model")
+    models = Models(tmp_path, "cpu")
+    plain = RendererProfile(kind="diffusers", model="model", batch=5)
+    tuned = plain.model_copy(update={"compile": True, "channels_last": True})
+    fast = local_renderer(models, tuned)
+    fast.render(order())
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs > 0
+    pictures = fast.render(order(seeds=(1, 2, 3), steps=5))
+    assert counters["stats"]["unique_graphs"] == graphs
+    wanted = local_renderer(models, plain).render(order(seeds=(1, 2, 3), steps=5))
+    for picture, other in zip(pictures, wanted, strict=True):
+        assert picture is not None
+        assert other is not None
+        assert np.abs(picture - other).max() <= 2 / 255
 
 
 def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
