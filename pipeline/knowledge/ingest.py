@@ -14,7 +14,8 @@ from pipeline.job import Noun, digest_of
 from pipeline.knowledge import schema
 from pipeline.knowledge.client import calling
 from pipeline.knowledge.embedding import Embedder
-from pipeline.knowledge.passages import BadText, Text, read_texts
+from pipeline.knowledge.reading.reader import read_texts
+from pipeline.knowledge.reading.texts import BadText, Text
 
 Item = TypeVar("Item")
 
@@ -73,7 +74,7 @@ class _Ingestion:
         for text in texts:
             if isinstance(text, BadText):
                 self.bad.append(text)
-            elif (identity := schema.identity(text)) not in self._seen:
+            elif text.text and (identity := schema.identity(text)) not in self._seen:
                 self._seen.add(identity)
                 yield text
 

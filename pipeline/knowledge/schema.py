@@ -16,9 +16,10 @@ from qdrant_client.models import (
 from pipeline.job import Passage
 from pipeline.knowledge.client import is_local
 from pipeline.knowledge.embedding import Vectors
-from pipeline.knowledge.passages import Text
+from pipeline.knowledge.reading.texts import Text
 from pipeline.knowledge.sparse import document_vector
 
+_NOT_KEPT = {"license", "image"}
 DENSE, SPARSE = "dense", "bm25"
 _NAMESPACE = uuid.UUID("5b4a4f6e-8d0c-5d54-9d6a-7f0a2c6b3e11")
 
@@ -50,7 +51,8 @@ def indexed(text: Text) -> str:
 
 def payload(text: Text, embedding: str, origin: str) -> dict[str, Any]:
     """What is kept beside the vectors: the passage, what embedded it, and where it came from."""
-    return text.model_dump(mode="json") | {"embedding": embedding, "origin": origin}
+    kept = text.model_dump(mode="json", exclude=_NOT_KEPT)
+    return kept | {"embedding": embedding, "origin": origin}
 
 
 def point(text: Text, vector: Vectors, kept: dict[str, Any]) -> PointStruct:
@@ -62,7 +64,7 @@ def point(text: Text, vector: Vectors, kept: dict[str, Any]) -> PointStruct:
 def passage(point_id: Any, kept: dict[str, Any], score: float) -> Passage:
     """The passage that a search found."""
     text = Text.model_validate({key: kept[key] for key in Text.model_fields if key in kept})
-    return Passage(id=str(point_id), score=score, **text.model_dump())
+    return Passage(id=str(point_id), score=score, **text.model_dump(exclude=_NOT_KEPT))
 
 
 def embedding_of(client: QdrantClient, collection: str) -> str:

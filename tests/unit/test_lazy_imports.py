@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "prefect", "celery", "qdrant_client")
+PARSERS = ("bs4", "pypdf", "pyarrow")
 JOBS = Path("examples/shapes/jobs.csv")
 
 
@@ -15,7 +16,7 @@ def loaded_after(arguments: list[str]) -> set[str]:
     code = (
         "import sys\nsys.argv = ['pressrun', *sys.argv[1:]]\nfrom flows.cli import main\n"
         "try:\n    main()\n"
-        f"finally:\n    print('LOADED', *(m for m in {HEAVY} if m in sys.modules))"
+        f"finally:\n    print('LOADED', *(m for m in {HEAVY + PARSERS} if m in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
@@ -30,4 +31,18 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_check_imports_no_torch() -> None:
-    assert not loaded_after(["check", str(JOBS)]) & {"torch", "diffusers", "transformers"}
+    assert not loaded_after(["check", str(JOBS)]) & {
+        "torch",
+        "diffusers",
+        "transformers",
+        "bs4",
+        "pypdf",
+    }
+
+
+def test_files_are_parsed_by_what_is_imported_then() -> None:
+    code = (
+        "import sys, pipeline.knowledge.reading.reader\n"
+        f"print(*(m for m in {PARSERS} if m in sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []

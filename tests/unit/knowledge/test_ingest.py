@@ -5,6 +5,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from pipeline.errors import KnowledgeError
+from pipeline.knowledge import schema
 from pipeline.knowledge.embedding import HashedEmbedder
 from pipeline.knowledge.ingest import IngestReport, ingest
 
@@ -80,3 +81,13 @@ def test_a_missing_file_makes_no_collection(client, tmp_path: Path) -> None:
     with pytest.raises(KnowledgeError, match="There is no"):
         ingest(client, tmp_path / "missing.md", "facts", EMBEDDER)
     assert not client.collection_exists("facts")
+
+
+def test_of_a_picture_and_what_is_said_of_it_the_words_go_in(client, tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").touch()
+    pair = {"text": "a", "image": "a.png", "license": "CC0"}
+    put(client, tmp_path / "facts.jsonl", pair)
+    assert counts(ingest(client, tmp_path, "all", EMBEDDER)) == (1, 0, 0, 0)
+    points, _ = client.scroll("all")
+    assert schema.passage("id", points[0].payload, 1.0).text == "a"

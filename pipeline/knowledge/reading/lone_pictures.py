@@ -1,0 +1,13 @@
+"""Pictures that lie in a folder with nothing said of them."""
+
+from collections.abc import Iterator
+
+from pipeline.knowledge.reading.files import SourceFile
+from pipeline.knowledge.reading.pieces import pieces
+from pipeline.knowledge.reading.texts import Text
+
+
+def read(source: SourceFile) -> Iterator[Text]:
+    """The picture, if it is not taken. Raises Unreadable where it leads out of the folder."""
+    if image := source.pictures.alone(source.path):
+        yield from pieces(Text(image=image, title=source.title, source=source.label))

@@ -1,0 +1,59 @@
+"""From a file or a folder to texts and pictures."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from pipeline.errors import KnowledgeError
+from pipeline.knowledge.reading import (
+    csv,
+    jsonl,
+    lone_pictures,
+    markdown,
+    parquet,
+    plain,
+)
+from pipeline.knowledge.reading.files import SourceFile
+from pipeline.knowledge.reading.pictures import PICTURES, Pictures
+from pipeline.knowledge.reading.texts import BadText, Text, Unreadable
+
+READERS: dict[str, Callable[[SourceFile], Iterator[Text | BadText]]] = {
+    ".jsonl": jsonl.read,
+    ".ndjson": jsonl.read,
+    ".csv": csv.read,
+    ".parquet": parquet.read,
+    ".md": markdown.read,
+    ".markdown": markdown.read,
+    ".txt": plain.read,
+    **dict.fromkeys(PICTURES, lone_pictures.read),
+}
+
+
+def read_texts(path: Path) -> Iterator[Text | BadText]:
+    """What a file holds, or all files of a known kind below a folder, pictures last.
+
+    Raises KnowledgeError where there is nothing of the kind.
+    """
+    if not path.exists():
+        raise KnowledgeError(f"There is no {path}.")
+    root = path if path.is_dir() else path.parent
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    known = [file for file in files if file.is_file() and file.suffix.lower() in READERS]
+    if not known:
+        raise KnowledgeError(f"{path} is, and holds, no file ending in {' '.join(READERS)}.")
+    pictures = Pictures(root)
+    sources = [SourceFile(file, root, pictures) for file in known]
+    # a picture is alone if no row names it, which is known when all rows are read
+    sources.sort(key=lambda source: source.suffix in PICTURES)
+    return chain.from_iterable(map(_read, sources))
+
+
+def _read(source: SourceFile) -> Iterator[Text | BadText]:
+    try:
+        yield from READERS[source.suffix](source)
+    except UnicodeDecodeError as error:
+        yield source.bad(f"not valid {error.encoding.upper()}")
+    except Unreadable as error:
+        yield source.bad(str(error))
+    except OSError as error:
+        yield source.bad(str(error.strerror))
