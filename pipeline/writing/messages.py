@@ -3,7 +3,7 @@
 from typing import Literal, TypedDict
 
 from pipeline.job import Context, Job, Passage
-from pipeline.writing.lines import one_line
+from pipeline.writing.lines import one_line, plain_words
 
 KEYWORDS_LIMIT = 2000
 PASSAGE_LIMIT = 1000
@@ -43,7 +43,7 @@ def given_text(job: Job, context: Context) -> str | None:
     if job.mode == "generated":
         return None
     found = context.passages if job.mode == "retrieved" else ()
-    texts = " ".join(one_line(passage.text, PASSAGE_LIMIT) for passage in found)
+    texts = " ".join(plain_words(passage.text, PASSAGE_LIMIT) for passage in found)
     return one_line(texts, TEXT_LIMIT) or one_line(job.keywords, TEXT_LIMIT)
 
 
@@ -77,5 +77,6 @@ def _passages(context: Context) -> list[str]:
 
 
 def _line(passage: Passage) -> str:
-    title, text = one_line(passage.title, TITLE_LIMIT), one_line(passage.text, PASSAGE_LIMIT)
+    title = plain_words(passage.title, TITLE_LIMIT)
+    text = plain_words(passage.text, PASSAGE_LIMIT)
     return f"{title}: {text}" if title and text else text

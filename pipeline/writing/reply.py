@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job
-from pipeline.writing.lines import one_line
+from pipeline.writing.lines import cleaned, plain_words
 from pipeline.writing.messages import TEXT_LIMIT, given_text
 
 PROMPT_LIMIT = 1000
@@ -20,13 +20,6 @@ _LABEL = re.compile(
 _REFUSAL = re.compile(
     r"(i['’]?m sorry|sorry|i can(['’]t|not)|i am unable|as an ai)\b", re.IGNORECASE
 )
-_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
-_URL = re.compile(
-    r"(?:\b[a-z][a-z0-9+.\-]{1,20}://|\bwww\.|\bdata:[a-z]+/|\bmailto:)[^\s<>()\[\]\"']*"
-    r"|\b(?:[a-z0-9\-]{1,63}\.){1,8}[a-z]{2,24}/[^\s<>()\[\]\"']*",
-    re.IGNORECASE,
-)
-_TAG = re.compile(r"<\s*(?:lora|lyco|hypernet|embedding)\s*:[^<>]*>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,18 +43,13 @@ def brief_from(job: Job, context: Context, draft: Draft) -> Brief:
 
 
 def parse_reply(reply: str) -> Draft:
-    """Text and prompt of a reply: labelled lines, a JSON object or a bare line.
+    """Text and prompt of a reply, as plain words: labelled lines, a JSON object or a bare line.
 
     Case, markdown, code fences and a thinking model's thoughts do not matter.
     """
     body = _THOUGHT.sub("", reply[:REPLY_LIMIT]).strip()
-    return _from_json(body) or _from_labels(body) or _from_bare_line(body) or Draft()
-
-
-def cleaned(text: str, limit: int) -> str:
-    """One line without links, URLs, control characters and tags that name assets to load."""
-    without_links = _URL.sub("", _LINK.sub(r"\1", text[:REPLY_LIMIT]))
-    return one_line(_TAG.sub("", without_links), limit)
+    draft = _from_json(body) or _from_labels(body) or _from_bare_line(body) or Draft()
+    return Draft(plain_words(draft.text, TEXT_LIMIT), plain_words(draft.prompt, PROMPT_LIMIT))
 
 
 def _from_json(body: str) -> Draft | None:

@@ -5,7 +5,7 @@ import re
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Brief, Context, Job
 from pipeline.settings import WriterProfile
-from pipeline.writing.lines import one_line
+from pipeline.writing.lines import one_line, plain_words
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, TEXT_LIMIT, given_text
 from pipeline.writing.reply import Draft, brief_from
 
@@ -35,7 +35,7 @@ class TemplateWriter:
 
 
 def _fields(job: Job, context: Context) -> dict[str, str]:
-    passages = [one_line(passage.text, PASSAGE_LIMIT) for passage in context.passages]
+    passages = [plain_words(passage.text, PASSAGE_LIMIT) for passage in context.passages]
     return {
         "keywords": one_line(job.keywords, KEYWORDS_LIMIT),
         "style": one_line(job.style, KEYWORDS_LIMIT),

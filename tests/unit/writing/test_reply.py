@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job
-from pipeline.writing.reply import PROMPT_LIMIT, Draft, brief_from, cleaned, parse_reply
+from pipeline.writing.lines import cleaned
+from pipeline.writing.reply import PROMPT_LIMIT, Draft, brief_from, parse_reply
 
 MakeJob = Callable[..., Job]
 
@@ -65,28 +66,10 @@ def test_several_lines_of_text_are_one_text() -> None:
     assert cleaned(parse_reply(f"text: one\ntwo\nprompt: {PROMPT}").text, 100) == "one two"
 
 
-@pytest.mark.parametrize(
-    ("text", "clean"),
-    [
-        ("a circle https://evil.example/x?y=1 on teal", "a circle on teal"),
-        ("see [the logo](https://evil.example/a) here", "see the logo here"),
-        ("![](http://evil.example/p.png) a circle", "a circle"),
-        ("www.evil.example a circle", "a circle"),
-        ("a circle evil.example/path/x on teal", "a circle on teal"),
-        ("FTP://evil.example/ a circle", "a circle"),
-        ("a red/blue circle, 1.5/2 of St. Gallen", "a red/blue circle, 1.5/2 of St. Gallen"),
-        ("a circle <lora:evil:1.0> <hypernet:x>", "a circle"),
-        ("a\x00 circle\x1b[31m on\nteal", "a circle [31m on teal"),
-    ],
-)
-def test_links_tags_and_control_characters_go(text: str, clean: str) -> None:
-    assert cleaned(text, 1000) == clean
-
-
 @given(st.text(alphabet=st.sampled_from("aw.:/[]()<>{}\n \"'-texprom"), max_size=300))
 def test_no_reply_breaks_it_or_smuggles_a_url(reply: str) -> None:
     prompt = cleaned(parse_reply(reply).prompt, PROMPT_LIMIT)
-    assert "://" not in prompt or not prompt.split("://")[0][-1:].isalpha()
+    assert "://" not in prompt
 
 
 def test_a_long_hostile_reply_is_read_in_no_time() -> None:
