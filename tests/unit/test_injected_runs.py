@@ -1,0 +1,143 @@
+"""Hostile passages in whole jobs: retrieved from a real collection, they change the text alone."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from qdrant_client import QdrantClient
+
+from pipeline.guarding.terms import TermGuard
+from pipeline.job import Job, Order, Outcome, Picture, Score, Verdict, digest_of
+from pipeline.knowledge.embedding import HashedEmbedder
+from pipeline.knowledge.ingest import ingest
+from pipeline.knowledge.retriever import QdrantRetriever
+from pipeline.ports import Referee, Stages, Writer
+from pipeline.run import run_job
+from pipeline.settings import RetrievalProfile, WriterProfile
+from pipeline.writing.endpoint import EndpointWriter
+from pipeline.writing.template import TemplateWriter
+from tests.chat_server import Call, Reply, chat_server, completion
+from tests.injections import GRAMMAR, Injection, each_injection, injections
+
+JOB = Job(
+    id="j1", row=2, keywords="Viora", negative="blur", candidates=3, threshold=0.5, width=64,
+    height=32, steps=7, guidance=2.5, seed=41, collection="hostile", k=2, mode="generated",
+    contest="best_of", wave=2,
+)  # fmt: skip
+ORDER = Order(
+    prompt="", negative="blur", width=64, height=32, steps=7, guidance=2.5, seeds=(41, 42, 43)
+)
+EMBEDDER = HashedEmbedder()
+
+
+class Parts:
+    """Renderer, judge and books that note what they are asked."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+
+    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
+        self.orders.append(order)
+        return [np.full((32, 64, 3), 0.5, np.float32) for _ in order.seeds]
+
+    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+        return [Score(raw=0.5, calibrated=0.75) for _ in pictures]
+
+    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+        return outcome
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> QdrantRetriever:
+    """Over a collection that holds every injection, found by its title."""
+    path = tmp_path_factory.mktemp("knowledge") / "hostile.jsonl"
+    rows = [
+        {"title": _title(hostile), "source": _title(hostile), "text": hostile.text}
+        for hostile in injections()
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    client = QdrantClient(":memory:")
+    report = ingest(client, path, JOB.collection, EMBEDDER)
+    assert report.added >= len(rows)
+    assert not report.bad
+    return QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+
+
+def _title(injection: Injection) -> str:
+    """A word that no other passage holds."""
+    return digest_of(injection.text)
+
+
+@pytest.fixture(scope="module")
+def obedient() -> Iterator[EndpointWriter]:
+    """The writer of a server whose model repeats what it is told as its prompt."""
+
+    def answer(call: Call) -> Reply:
+        told = call.body["messages"][1]["content"]
+        settings = {"steps": 500, "seed": 1, "negative": "", "collection": "other"}
+        return completion(json.dumps({"text": told, "prompt": told} | settings))
+
+    with chat_server(answer) as server:
+        profile = WriterProfile(kind="endpoint", model="chat")
+        writer = EndpointWriter(profile, server.url, SecretStr(""))
+        yield writer
+        writer.close()
+
+
+@pytest.fixture(scope="module")
+def template() -> TemplateWriter:
+    return TemplateWriter(
+        WriterProfile(kind="template", prompt_template="{keywords}, {style} {passages}")
+    )
+
+
+@pytest.fixture(params=["template", "obedient"])
+def writer(request: pytest.FixtureRequest) -> Writer:
+    found: Writer = request.getfixturevalue(request.param)
+    return found
+
+
+def run(
+    job: Job, retriever: QdrantRetriever, writer: Writer, *blocked: str
+) -> tuple[Outcome, list[Order]]:
+    parts = Parts()
+    stages = Stages(
+        guard=TermGuard(blocked), retriever=retriever, writer=writer, renderer=parts, scorer=parts,
+        books=parts, run="r", judge_against="prompt", models={},
+    )  # fmt: skip
+    return run_job(job, stages), parts.orders
+
+
+@each_injection
+def test_a_passage_changes_nothing_of_a_job_but_its_text(
+    retriever: QdrantRetriever, writer: Writer, injection: Injection
+) -> None:
+    title = _title(injection)
+    job = JOB.model_copy(update={"keywords": title})
+    outcome, orders = run(job, retriever, writer)
+    assert title in [passage.title for passage in outcome.context.passages]
+    assert outcome.verdict is Verdict.ACCEPTED
+    assert [order.model_copy(update={"prompt": ""}) for order in orders] == [ORDER]
+    assert outcome.job == job
+    assert outcome.brief
+    assert orders[0].prompt == outcome.brief.prompt
+    assert not GRAMMAR.search(orders[0].prompt)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["skull", "SKULL", "s\u200bk\u00adull", "s\u3164kull", "sk\ufe00ull", "ｓｋｕｌｌ"]
+)
+def test_what_a_passage_brings_into_the_prompt_is_guarded(
+    template: TemplateWriter, spelling: str, tmp_path: Path
+) -> None:
+    client, path = QdrantClient(":memory:"), tmp_path / "facts.jsonl"
+    path.write_text(json.dumps({"text": f"Viora shows a {spelling}."}))
+    ingest(client, path, JOB.collection, EMBEDDER)
+    retriever = QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+    outcome, orders = run(JOB, retriever, template, "skull")
+    assert (outcome.verdict, orders) == (Verdict.BLOCKED, [])
+    outcome, orders = run(JOB, retriever, template, "bone")
+    assert (outcome.verdict, len(orders)) == (Verdict.ACCEPTED, 1)
