@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.errors import KnowledgeError
 from pipeline.knowledge.reading import (
     csv,
+    html,
     jsonl,
     lone_pictures,
     markdown,
@@ -25,6 +26,8 @@ READERS: dict[str, Callable[[SourceFile], Iterator[Text | BadText]]] = {
     ".md": markdown.read,
     ".markdown": markdown.read,
     ".txt": plain.read,
+    ".html": html.read,
+    ".htm": html.read,
     **dict.fromkeys(PICTURES, lone_pictures.read),
 }
 
