@@ -12,6 +12,7 @@ from pipeline.knowledge.reading import (
     lone_pictures,
     markdown,
     parquet,
+    pdf,
     plain,
 )
 from pipeline.knowledge.reading.files import SourceFile
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[[SourceFile], Iterator[Text | BadText]]] = {
     ".txt": plain.read,
     ".html": html.read,
     ".htm": html.read,
+    ".pdf": pdf.read,
     **dict.fromkeys(PICTURES, lone_pictures.read),
 }
 
