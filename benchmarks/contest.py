@@ -38,14 +38,15 @@ from examples.shapes import umpire, world
 from flows.opening import asked_for
 from pipeline.assemble import Assembly, open_books
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import Brief, Candidate, ContestMode, Job
+from pipeline.job import Brief, Candidate, ContestMode, Context, Job
 from pipeline.judging import contest
 from pipeline.rendering.calls import call_settings
 from pipeline.rendering.local import EngineRenderer
 from pipeline.run import hold_contest, order_for
 from pipeline.settings import Settings
 
-PROFILE = "shapes-draft"
+# without the image adapter, for which the plain pipeline would want pictures in every call
+PROFILE = 'extends = "shapes-draft"\n[renderer]\nimage_adapter = ""\n'
 ENGINE: tuple[ContestMode, ...] = ("best_of", "race", "race_above")
 LAST = 0.02
 
@@ -111,7 +112,9 @@ class Bench:
 
     def __init__(self, desk: Path, overrides: Overrides) -> None:
         self._file = desk / "jobs.csv"
-        self._settings = Settings(profile=PROFILE, home=desk / "home", store=str(desk / "out"))
+        profile = desk / "profile.toml"
+        profile.write_text(PROFILE)
+        self._settings = Settings(profile=str(profile), home=desk / "home", store=str(desk / "out"))
         self._overrides = overrides
         self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
         self._samples = 0
@@ -192,7 +195,7 @@ class Bench:
             return list(pool.map(self._contest, jobs))
 
     def _contest(self, job: Job) -> Candidates:
-        return hold_contest(job, _brief(job), self._stages)
+        return hold_contest(job, Context(), _brief(job), self._stages)
 
     def _diffusers(self, jobs: Sequence[Job], batch: int) -> list[Candidates]:
         return [self._plain(job, batch) for job in jobs]
@@ -200,7 +203,7 @@ class Bench:
     def _plain(self, job: Job, batch: int) -> Candidates:
         """The job's candidates, so many in a call, and then judged."""
         seeds = [job.candidate_seed(index) for index in range(job.candidates)]
-        settings = call_settings(self._pipe, order_for(job, _brief(job), tuple(seeds)))
+        settings = call_settings(self._pipe, order_for(job, Context(), _brief(job), tuple(seeds)))
         pictures: list[Any] = []
         for first in range(0, len(seeds), batch):
             generators = [torch.Generator().manual_seed(s) for s in seeds[first : first + batch]]

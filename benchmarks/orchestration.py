@@ -35,7 +35,7 @@ RECORDS = Path("out", "runs", RUN, "records")
 PAUSE = 0.25
 # as for any batch of such short jobs: what is sent at once keeps every worker busy for a while, and
 # threads that only pass the interpreter's lock around are too many
-SETTINGS = {"PRESSRUN_WINDOW": "1024", "PRESSRUN_SHARD": "500", "PRESSRUN_CONCURRENCY": "4"}
+SETTINGS = {"PRESSRUN_WINDOW": "1024", "PRESSRUN_SHARD": "500", "PRESSRUN_CONCURRENCY": "1"}
 
 
 def main() -> None:

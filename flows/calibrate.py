@@ -70,11 +70,12 @@ class Watcher:
 
 
 def _finished(job: Job, stages: Stages, points: Sequence[float]) -> Finished:
-    brief = stages.writer.write(job, stages.retriever.retrieve(job))
+    context = stages.retriever.retrieve(job)
+    brief = stages.writer.write(job, context)
     judge = judge_of(job, brief, stages)
     watcher = Watcher(points, judge)
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
-    pictures = stages.renderer.render(order_for(job, brief, seeds), watcher)
+    pictures = stages.renderer.render(order_for(job, context, brief, seeds), watcher)
     if not watcher.seen:
         raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
     finals = judge([picture for picture in pictures if picture is not None])

@@ -37,7 +37,8 @@ def _card(
     }
     if outcome:
         card |= _of_outcome(outcome)
-        card["sources"] = [_source(passage, passages) for passage in outcome.context.passages]
+        found = (*outcome.context.passages, *outcome.context.references)
+        card["sources"] = [_source(passage, passages) for passage in found]
     return {key: value for key, value in card.items() if value not in (None, "", [], {})}
 
 

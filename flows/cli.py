@@ -128,12 +128,12 @@ def check(
 
 @app.command()
 def ingest(
-    path: Annotated[Path, typer.Argument(help="JSONL or Markdown, a file or a folder.")],
-    collection: Annotated[str, typer.Option(help="Collection to put the passages into.")],
+    path: Annotated[Path, typer.Argument(help="A file or a folder of texts and pictures.")],
+    collection: Annotated[str, typer.Option(help="Collection to put them into.")],
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
-    """Put texts into the knowledge base. Doing it again changes nothing."""
+    """Put texts and pictures into the knowledge base. Doing it again changes nothing."""
     from flows.knowledge import ingest_path
     from pipeline.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""Brings texts into the knowledge base, and checks that a collection is there."""
+"""Brings texts and pictures into the knowledge base, and checks that a collection is there."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pipeline.assemble import make_embedder, open_knowledge
+from pipeline.assemble import open_knowledge, open_library
 from pipeline.errors import ConfigError
 from pipeline.knowledge.client import collections
 from pipeline.knowledge.ingest import ingest
@@ -15,21 +15,20 @@ from pipeline.settings import Settings
 
 def ingest_path(path: Path, collection: str, settings: Settings) -> dict[str, Any]:
     """Make a collection hold what a file or folder says; answers what changed."""
-    embedder = make_embedder(settings, settings.chosen_profile)
-    client = open_knowledge(settings)
+    library = open_library(settings, settings.chosen_profile)
     columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(f"{collection}: 0 passages")
+            task = bar.add_task(f"{collection}: 0 sources")
 
-            def advance(passages: int) -> None:
-                bar.advance(task, passages)
+            def advance(sources: int) -> None:
+                bar.advance(task, sources)
                 done = int(bar.tasks[0].completed)
-                bar.update(task, description=f"{collection}: {done} passages")
+                bar.update(task, description=f"{collection}: {done} sources")
 
-            report = ingest(client, path, collection, embedder, advance)
+            report = ingest(library, path, collection, advance)
     finally:
-        client.close()
+        library.client.close()
     return {"collection": collection, **report.model_dump(mode="json")}
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from pipeline.assemble import Assembly, open_books
 from pipeline.errors import RunError
 from pipeline.job import Outcome
+from pipeline.pictures import decode, encode
 from pipeline.run import order_for
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
-from pipeline.storing.pictures import decode, encode
 
 TOLERANCE = 2 / 255
 RECORD = re.compile(r"(?P<store>.*?)/?runs/(?P<run>[^/]+)/records/(?P<job>[^/]+)\.json$")
@@ -62,5 +62,7 @@ def _stored_picture(books: RunBooks, outcome: Outcome) -> Any:
 def _render(outcome: Outcome, settings: Settings, books: RunBooks) -> Any:
     if not (outcome.job and outcome.brief and outcome.seed is not None):
         raise RunError(f"The record of job {outcome.job_id} does not say how it was rendered.")
-    renderer = Assembly(settings).renderer(books.spec())
-    return renderer.render(order_for(outcome.job, outcome.brief, (outcome.seed,)))[0]
+    spec, assembly = books.spec(), Assembly(settings)
+    context = assembly.embedded(spec, outcome.context)
+    order = order_for(outcome.job, context, outcome.brief, (outcome.seed,))
+    return assembly.renderer(spec).render(order)[0]

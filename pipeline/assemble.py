@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RunError
 from pipeline.guarding.terms import TermGuard
-from pipeline.job import RunSpec
-from pipeline.knowledge.embedding import Embedder, open_embedder
+from pipeline.job import Context, RunSpec
+from pipeline.knowledge.embedding import open_embedders
+from pipeline.knowledge.shelf import Shelf, embedded
 from pipeline.models import Models, digest, role_folders, verify
 from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
 from pipeline.settings import (
@@ -26,6 +27,8 @@ from pipeline.storing.probe import honours_conditions
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
+
+    from pipeline.knowledge.ingest import Library
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +59,20 @@ class Assembly:
         """A run's renderer alone, without the rest of its models. Raises ModelError."""
         return self._renderer(Profile.model_validate(spec.profile).renderer)
 
+    def embedded(self, spec: RunSpec, context: Context) -> Context:
+        """A record's context with its pictures' embeddings, made from the pictures again.
+
+        Raises ModelError, StoreError, and RunError where a picture is gone.
+        """
+        profile = Profile.model_validate(spec.profile).retrieval
+        encoder = open_embedders(profile, self.models).pictures
+        if not (context.references and encoder):
+            return context
+        try:
+            return embedded(context, encoder, Shelf(self._store), profile.image_norm)
+        except KeyError as error:
+            raise RunError(f"The picture {error} of the knowledge base is gone.") from error
+
     def stages(self, spec: RunSpec) -> Stages:
         """The stages of a run, by the profile that its spec holds. Raises ModelError."""
         profile = Profile.model_validate(spec.profile)
@@ -74,8 +91,8 @@ class Assembly:
     def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
         from pipeline.knowledge.retriever import QdrantRetriever
 
-        embedder = open_embedder(profile.embedding, self.models)
-        return QdrantRetriever(open_knowledge(self._settings), embedder, profile)
+        embedders = open_embedders(profile, self.models)
+        return QdrantRetriever(open_knowledge(self._settings), embedders, profile)
 
     def _make_writer(self, profile: WriterProfile) -> Writer:
         match profile.kind:
@@ -167,9 +184,16 @@ def open_knowledge(settings: Settings) -> "QdrantClient":
     return open_client(settings.qdrant_url, key, settings.home / "knowledge")
 
 
-def make_embedder(settings: Settings, profile: Profile) -> Embedder:
-    """What turns texts into vectors under a profile. Raises ModelError."""
-    return open_embedder(profile.retrieval.embedding, Models(settings.models, settings.device))
+def open_library(settings: Settings, profile: Profile) -> "Library":
+    """Where a profile's sources go. Raises ConfigError, ModelError, StoreError and Unavailable."""
+    from pipeline.knowledge.ingest import Library
+
+    return Library(
+        client=open_knowledge(settings),
+        embedders=open_embedders(profile.retrieval, Models(settings.models, settings.device)),
+        shelf=Shelf(open_store(settings)),
+        guard=TermGuard(profile.guard.blocked_terms),
+    )
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:

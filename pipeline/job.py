@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Picture = NDArray[np.float32]
 """[height, width, 3], RGB in 0..1. May hold NaN until the judge has called it valid."""
 
+Embedding = tuple[float, ...]
+"""Of a picture, as the image adapter wants it."""
+
 SEED_SPACE = 2**32
 RECORD_SCHEMA = 1
 
@@ -54,7 +57,16 @@ class Job(Noun):
     guidance: float = Field(ge=0, le=50)
     seed: int = Field(ge=0, lt=SEED_SPACE)
     collection: str = ""
-    k: int = Field(ge=0, le=50, description="passages to retrieve; 0 is no retrieval")
+    k: int = Field(ge=0, le=50, description="passages to retrieve; 0: none")
+    images: int = Field(default=0, ge=0, le=8, description="pictures to retrieve; 0: none")
+    strength: float = Field(
+        default=0.0, ge=0, le=1, description="of retrieved pictures; 0: only their texts are used"
+    )
+    tags: tuple[str, ...] = Field(default=(), description="all of which a source has to have")
+    licenses: tuple[str, ...] = Field(default=(), description="one of which a source has to have")
+    needs_context: bool = Field(
+        default=True, description="whether the job waits while the knowledge base is away"
+    )
     mode: TextMode
     contest: ContestMode
     wave: int = Field(ge=1, le=64, description="candidates that the _above modes start together")
@@ -109,14 +121,35 @@ class Passage(Noun):
     text: str
     title: str = ""
     source: str = ""
+    license: str = ""
     tags: tuple[str, ...] = ()
     score: float
+
+
+class Reference(Passage):
+    """A retrieved picture; its `text` is what the knowledge base says of it, and may be empty.
+
+    The record says which picture it was; its embedding is made from that again.
+    """
+
+    picture: str = Field(description="the store's key of it, under its sha256")
+    strength: float = Field(description="of the picture in the render; 0: not used there")
+    embedding: Embedding = Field(default=(), exclude=True, repr=False)
 
 
 class Context(Noun):
     """What was retrieved for a job, best first."""
 
     passages: tuple[Passage, ...] = ()
+    references: tuple[Reference, ...] = ()
+    missing: str = Field(default="", description="why nothing could be retrieved")
+
+    @property
+    def texts(self) -> tuple[Passage, ...]:
+        """What there is to read: the passages, and what is said of the pictures, each once."""
+        said = {each.id: each for each in (*self.references, *self.passages) if each.text}
+        order = dict.fromkeys(each.id for each in (*self.passages, *self.references))
+        return tuple(said[key] for key in order if key in said)
 
 
 class Brief(Noun):
@@ -137,7 +170,9 @@ class Score(Noun):
 
 
 class Order(Noun):
-    """One call of a renderer: the same prompt once for each seed."""
+    """One call of a renderer: the same prompt once for each seed. Pictures whose embeddings are
+    `references` count as much as `strength` says.
+    """
 
     prompt: str
     negative: str
@@ -146,6 +181,8 @@ class Order(Noun):
     steps: int
     guidance: float
     seeds: tuple[int, ...]
+    references: tuple[Embedding, ...] = ()
+    strength: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 
-from pipeline.errors import Blocked, JobError
+from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
     Brief,
     Candidate,
@@ -39,11 +39,11 @@ def run_job(job: Job, stages: Stages) -> Outcome:
         try:
             stages.guard.check_text(job.keywords)
             with stage("retrieve"):
-                context = stages.retriever.retrieve(job)
+                context = _retrieve(job, stages)
             with stage("write"):
                 brief = stages.writer.write(job, context)
             stages.guard.check_text(brief.prompt)
-            candidates = hold_contest(job, brief, stages)
+            candidates = hold_contest(job, context, brief, stages)
             verdict, reason = _verdict(job, candidates)
         except Blocked as error:
             verdict, reason = Verdict.BLOCKED, error.detail
@@ -59,7 +59,7 @@ def failed(job: Job, stages: Stages, reason: str) -> Outcome:
     return stages.books.commit(outcome, None)
 
 
-def hold_contest(job: Job, brief: Brief, stages: Stages) -> list[Candidate]:
+def hold_contest(job: Job, context: Context, brief: Brief, stages: Stages) -> list[Candidate]:
     """Render and judge candidates, wave by wave, until the contest is decided."""
     judge, candidates = judge_of(job, brief, stages), list[Candidate]()
     while count := contest.next_wave(job, [c.score for c in candidates]):
@@ -67,7 +67,7 @@ def hold_contest(job: Job, brief: Brief, stages: Stages) -> list[Candidate]:
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
         race = Race(contest.checkpoints(job), judge, count)
         with stage("render"):
-            pictures = stages.renderer.render(order_for(job, brief, seeds), race)
+            pictures = stages.renderer.render(order_for(job, context, brief, seeds), race)
         scores = iter(judge([picture for picture in pictures if picture is not None]))
         for offset, (seed, picture) in enumerate(zip(seeds, pictures, strict=True)):
             score = None if picture is None else next(scores)
@@ -95,8 +95,11 @@ class Race:
         return kept
 
 
-def order_for(job: Job, brief: Brief, seeds: tuple[int, ...]) -> Order:
-    """What the renderer is asked for: the brief's prompt at the job's settings."""
+def order_for(job: Job, context: Context, brief: Brief, seeds: tuple[int, ...]) -> Order:
+    """What the renderer is asked for: the brief's prompt, and the pictures that were found, at the
+    job's settings.
+    """
+    embeddings = tuple(r.embedding for r in context.references if r.strength)
     return Order(
         prompt=brief.prompt,
         negative=brief.negative,
@@ -105,6 +108,8 @@ def order_for(job: Job, brief: Brief, seeds: tuple[int, ...]) -> Order:
         steps=job.steps,
         guidance=job.guidance,
         seeds=seeds,
+        references=embeddings,
+        strength=job.strength if embeddings else 0.0,
     )
 
 
@@ -117,6 +122,15 @@ def judge_of(job: Job, brief: Brief, stages: Stages) -> Judge:
             return stages.scorer.score(pictures, texts[stages.judge_against])
 
     return judge
+
+
+def _retrieve(job: Job, stages: Stages) -> Context:
+    try:
+        return stages.retriever.retrieve(job)
+    except Unavailable as error:
+        if job.needs_context:
+            raise
+        return Context(missing=str(error))
 
 
 def _verdict(job: Job, candidates: list[Candidate]) -> tuple[Verdict, str]:

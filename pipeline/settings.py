@@ -28,6 +28,15 @@ class RetrievalProfile(Noun):
         default="hashed", description="dense embedding: `hashed` (no model) or a model reference"
     )
     floor: float = Field(default=0.0, ge=0, le=1, description="passages below are dropped")
+    images: str = Field(
+        default="", description="model reference of the OpenCLIP that embeds pictures; empty: none"
+    )
+    image_norm: float = Field(
+        default=0.0, ge=0, description="length that embeddings of pictures are given; 0: their own"
+    )
+    alike: float = Field(
+        default=0.9, gt=0, le=1, description="sources that are more alike are taken once"
+    )
 
 
 class WriterProfile(Noun):
@@ -52,6 +61,9 @@ class RendererProfile(Noun):
     unet: str = Field(default="", description="model reference of a UNet to use instead")
     previews: str = Field(
         default="", description="model reference of a small decoder (TAESD) for previews, if any"
+    )
+    image_adapter: str = Field(
+        default="", description="model reference of an IP-Adapter: a folder with one file"
     )
     variant: str = Field(default="", description="file variant of the weights, such as fp16")
     scheduler: str = Field(
@@ -99,6 +111,8 @@ class JobDefaults(Noun):
     collection: str = ""
     negative: str = ""
     k: int = 4
+    images: int = 0
+    strength: float = 0.6
     mode: TextMode = "generated"
     contest: ContestMode = "best_of"
     wave: int = 2

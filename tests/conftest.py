@@ -1,12 +1,14 @@
-"""Fixtures that start the real services, each once in a test session."""
+"""Fixtures that start the real services, each once in a test session, and a picture."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.local import private_redis
+from pipeline.job import Picture
 from pipeline.settings import SHIPPED_MODELS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -31,3 +33,10 @@ def redis_url() -> Iterator[str]:
     """A Redis of the test session's own."""
     with private_redis() as url:
         yield url
+
+
+@pytest.fixture
+def picture() -> Picture:
+    """A picture with every brightness in each channel."""
+    ramp = np.linspace(0, 1, 64, dtype=np.float32)
+    return np.stack(np.broadcast_arrays(ramp[None, :], ramp[:, None], ramp[::-1, None]), axis=2)

@@ -13,6 +13,10 @@ from pipeline.job import BadRow, Job, Noun, digest_of
 from pipeline.settings import Profile
 
 _KEYWORDS_SHOWN = 120
+_NO_ADAPTER = (
+    "the profile's renderer has no image adapter (renderer.image_adapter); with strength 0 the "
+    "pictures' texts alone are used"
+)
 _TEMPLATED = ("keywords", "style", "negative")
 
 
@@ -43,7 +47,8 @@ class Maker:
         said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
         self._seed = profile.defaults.seed
-        self._forced = {} if overrides.retrieval else {"k": 0, "collection": ""}
+        self._forced = {} if overrides.retrieval else {"k": 0, "images": 0, "collection": ""}
+        self._adapted = bool(profile.renderer.image_adapter)
         self._profile = identity.profile_digest(profile)
 
     def make(self, row: RawRow) -> Job | BadRow:
@@ -69,6 +74,8 @@ class Maker:
         fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
         fields |= {"name": fields.pop("id", ""), "meta": meta, "row": row.line}
         fields.setdefault("seed", int(digest[:8], 16) if self._seed is None else self._seed)
+        if fields["images"] and fields["strength"] and not self._adapted:
+            raise _Refused("images", _NO_ADAPTER)
         fields["id"] = identity.job_id(fields, self._profile)
         try:
             return Job.model_validate(fields)

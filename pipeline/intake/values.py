@@ -71,7 +71,22 @@ def plain_name(value: Value) -> str:
     return name
 
 
-READERS: dict[str, Callable[[Value], str | int | float]] = {
+def names(value: Value) -> tuple[str, ...]:
+    """Names separated by `|`, each once."""
+    given = map(str.strip, text(value).split("|"))
+    return tuple(dict.fromkeys(filter(None, given)))
+
+
+def truth(value: Value) -> bool:
+    """Yes or no, in the words of people and spreadsheets."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    said = text(value).lower()
+    if said not in known:
+        raise ValueError(f"{shown(said)} is neither true nor false")
+    return known[said]
+
+
+READERS: dict[str, Callable[[Value], str | int | float | tuple[str, ...]]] = {
     "keywords": text,
     "id": text,
     "style": text,
@@ -85,6 +100,11 @@ READERS: dict[str, Callable[[Value], str | int | float]] = {
     "seed": whole,
     "collection": plain_name,
     "k": whole,
+    "images": whole,
+    "strength": number,
+    "tags": names,
+    "licenses": names,
+    "needs_context": truth,
     "mode": text,
     "contest": text,
     "wave": whole,

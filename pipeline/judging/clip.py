@@ -39,7 +39,9 @@ class ClipScorer:
     """
 
     def __init__(self, models: Models, profile: JudgeProfile) -> None:
-        self._model, self._preprocess, self._tokenizer = models.clip(profile)
+        self._model, self._preprocess, self._tokenizer = models.clip(
+            profile.model, "judge", profile.dtype
+        )
         self._calibration = calibration(profile, models.folder(profile.model, "judge"))
         self._device = models.device
         self._dtype = getattr(torch, profile.dtype)

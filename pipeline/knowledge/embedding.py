@@ -1,14 +1,17 @@
-"""Texts to dense vectors: by hashing alone, or by a text encoder."""
+"""Texts to dense vectors, by hashing alone or by a text encoder; pictures by another encoder."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.job import Embedding, Picture
 from pipeline.knowledge.words import words
 from pipeline.models import Models
+from pipeline.settings import RetrievalProfile
 
 Vectors = NDArray[np.float32]
 
@@ -32,6 +35,48 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> Vectors:
         """[texts, size], one row per text, in order. A text without content may be all zero."""
         ...
+
+
+class PictureEmbedder(Protocol):
+    """Turns pictures and texts into vectors of one space, of any length: their directions say how
+    alike they are.
+    """
+
+    @property
+    def name(self) -> str:
+        """Names what made a vector; vectors of different names cannot be compared."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Components of a vector."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """[texts, size], one row per text, in order."""
+        ...
+
+    def embed_pictures(self, pictures: Iterable[Picture]) -> Vectors:
+        """[pictures, size], one row per picture, in order; one picture at a time is held."""
+        ...
+
+
+@dataclass(frozen=True)
+class Embedders:
+    """What a profile embeds with; without `pictures` a collection holds texts alone."""
+
+    texts: Embedder
+    pictures: PictureEmbedder | None = None
+
+
+def open_embedders(profile: RetrievalProfile, models: Models) -> Embedders:
+    """Those of a profile. Raises ModelError."""
+    texts = open_embedder(profile.embedding, models)
+    if not profile.images:
+        return Embedders(texts)
+    from pipeline.knowledge.clip import ClipEmbedder
+
+    return Embedders(texts, ClipEmbedder(profile.images, models))
 
 
 def open_embedder(reference: str, models: Models, batch: int = 32) -> Embedder:
@@ -68,7 +113,7 @@ class HashedEmbedder:
                 code = zlib.crc32(feature.encode())
                 # a long word counts as much as a short one
                 vector[code % self.size] += (1 if code >> 31 else -1) / len(features) ** 0.5
-        return _normalised(vector)
+        return normalised(vector)
 
 
 def _features(word: str) -> list[str]:
@@ -78,6 +123,12 @@ def _features(word: str) -> list[str]:
     return [f"={word}", *runs]
 
 
-def _normalised(vector: Vectors) -> Vectors:
+def embedding(picture: Vectors, norm: float) -> Embedding:
+    """A picture's vector as the image adapter wants it: of length `norm`, with 0 of its own."""
+    return tuple((normalised(picture) * norm if norm else picture).tolist())
+
+
+def normalised(vector: Vectors) -> Vectors:
+    """The vector at length 1; one of zeros stays."""
     length = float(np.linalg.norm(vector))
     return vector / length if length else vector

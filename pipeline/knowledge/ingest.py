@@ -2,20 +2,23 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient
 from qdrant_client.models import FieldCondition, Filter, MatchValue
 
-from pipeline.errors import KnowledgeError
+from pipeline.errors import Blocked, JobError, KnowledgeError
 from pipeline.job import Noun, digest_of
 from pipeline.knowledge import schema
 from pipeline.knowledge.client import calling
-from pipeline.knowledge.embedding import Embedder
+from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.reading.reader import read_texts
 from pipeline.knowledge.reading.texts import BadText, Text
+from pipeline.knowledge.shelf import Shelf, read_picture
+from pipeline.ports import Guard
 
 Item = TypeVar("Item")
 
@@ -24,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
 class IngestReport(Noun):
-    """What became of a path's passages."""
+    """What became of a path's sources."""
 
     added: int
     changed: int
@@ -33,23 +36,35 @@ class IngestReport(Noun):
     bad: tuple[BadText, ...] = ()
 
 
+@dataclass(frozen=True)
+class Library:
+    """Where sources go: the knowledge base, what embeds them, who keeps their pictures, and who
+    refuses what must not be in.
+    """
+
+    client: QdrantClient
+    embedders: Embedders
+    shelf: Shelf
+    guard: Guard
+
+
 def ingest(
-    client: QdrantClient,
+    library: Library,
     path: Path,
     collection: str,
-    embedder: Embedder,
     progress: Callable[[int], None] | None = None,
 ) -> IngestReport:
     """Make a collection hold what the file or folder says now, beside what other paths brought.
 
-    A passage that this path brought earlier and no longer holds is removed. Bad texts are
-    reported and the rest goes in. `progress` is told how many passages each step brought.
+    A source that this path brought earlier and no longer holds is removed, last of all: after an
+    interruption the collection lacks or has too much, and the next time mends it. Bad sources are
+    reported and the rest goes in. `progress` is told how many sources each step brought.
     Raises KnowledgeError, Unavailable and ConfigError.
     """
     texts = read_texts(path)
-    with calling(client):
-        _prepare(client, collection, embedder)
-    ingestion = _Ingestion(client, collection, embedder, path)
+    with calling(library.client):
+        _prepare(library, collection)
+    ingestion = _Ingestion(library, collection, path)
     for batch in _batches(ingestion.good(texts)):
         ingestion.put(batch)
         (progress or _silent)(len(batch))
@@ -57,48 +72,55 @@ def ingest(
     return IngestReport(**ingestion.tally, bad=tuple(ingestion.bad))
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A source that may go in; `picture` is the key of its picture, empty without one."""
+
+    text: Text
+    picture: str = ""
+
+    @property
+    def identity(self) -> str:
+        return schema.identity(self.text, self.picture)
+
+
 class _Ingestion:
     """One pass over a path."""
 
-    def __init__(
-        self, client: QdrantClient, collection: str, embedder: Embedder, path: Path
-    ) -> None:
-        self._client, self._collection, self._embedder = client, collection, embedder
+    def __init__(self, library: Library, collection: str, path: Path) -> None:
+        self._library, self._collection = library, collection
+        self._client, self._embedders = library.client, library.embedders
         self._origin = digest_of(str(path.resolve()))
+        self._takes_pictures = schema.takes_pictures(library.client, collection)
         self._seen = set[str]()
         self.bad = list[BadText]()
         self.tally = dict.fromkeys(("added", "changed", "unchanged", "removed"), 0)
 
-    def good(self, texts: Iterable[Text | BadText]) -> Iterator[Text]:
-        """The passages, each once; what is bad is set aside."""
+    def good(self, texts: Iterable[Text | BadText]) -> Iterator[_Source]:
+        """The sources, each once; what is bad is set aside."""
         for text in texts:
-            if isinstance(text, BadText):
-                self.bad.append(text)
-            elif text.text and (identity := schema.identity(text)) not in self._seen:
-                self._seen.add(identity)
-                yield text
+            source = text if isinstance(text, BadText) else self._source(text)
+            if isinstance(source, BadText):
+                self.bad.append(source)
+            elif source.identity not in self._seen:
+                self._seen.add(source.identity)
+                yield source
 
-    def put(self, texts: list[Text]) -> None:
+    def put(self, sources: list[_Source]) -> None:
         """Store those that are new or have another payload than before."""
-        wanted = {
-            schema.identity(text): schema.payload(text, self._embedder.name, self._origin)
-            for text in texts
-        }
+        wanted = {source.identity: self._payload(source) for source in sources}
         with calling(self._client):
             found = self._client.retrieve(self._collection, list(wanted), with_payload=True)
         stored = {str(record.id): record.payload for record in found}
-        fresh = [t for t in texts if stored.get(schema.identity(t)) != wanted[schema.identity(t)]]
-        changed = sum(schema.identity(text) in stored for text in fresh)
+        fresh = [s for s in sources if stored.get(s.identity) != wanted[s.identity]]
+        changed = sum(source.identity in stored for source in fresh)
         self.tally["changed"] += changed
         self.tally["added"] += len(fresh) - changed
-        self.tally["unchanged"] += len(texts) - len(fresh)
+        self.tally["unchanged"] += len(sources) - len(fresh)
         if not fresh:
             return
-        vectors = self._embedder.embed([schema.indexed(text) for text in fresh])
-        points = [
-            schema.point(text, vector, wanted[schema.identity(text)])
-            for text, vector in zip(fresh, vectors, strict=True)
-        ]
+        vectors = self._vectors(fresh)
+        points = [schema.point(key, vectors[key], wanted[key]) for key in vectors]
         with calling(self._client):
             self._client.upsert(self._collection, points, wait=True)
 
@@ -119,19 +141,64 @@ class _Ingestion:
                 self._client.delete(self._collection, list(batch), wait=True)
         self.tally["removed"] = len(gone)
 
+    def _source(self, text: Text) -> _Source | BadText:
+        """What of a text may go in; its picture is kept by then."""
+        try:
+            self._library.guard.check_text(f"{text.title}. {text.text}")
+            if text.image is None:
+                return _Source(text)
+            if not self._takes_pictures:
+                return _bad(text, "the profile or the collection is without retrieval.images")
+            return _Source(text, self._library.shelf.put(read_picture(text.image)))
+        except (Blocked, JobError) as error:
+            return _bad(text, error.detail)
+        except OSError as error:
+            return _bad(text, str(error.strerror))
 
-def _prepare(client: QdrantClient, collection: str, embedder: Embedder) -> None:
+    def _payload(self, source: _Source) -> dict[str, Any]:
+        return schema.payload(source.text, source.picture, self._embedders, self._origin)
+
+    def _vectors(self, sources: list[_Source]) -> dict[str, dict[str, Any]]:
+        """By identity, the vectors of each; each model is called once."""
+        words = [schema.indexed(source.text) for source in sources]
+        dense = self._embedders.texts.embed(words)
+        vectors = {
+            source.identity: schema.text_vectors(source.text, vector)
+            for source, vector in zip(sources, dense, strict=True)
+        }
+        for identity, of_picture in self._picture_vectors(sources):
+            vectors[identity] |= of_picture
+        return vectors
+
+    def _picture_vectors(self, sources: list[_Source]) -> Iterator[tuple[str, dict[str, Any]]]:
+        shown = [source for source in sources if source.picture]
+        if not (shown and self._embedders.pictures):
+            return
+        words = [schema.indexed(source.text) for source in shown]
+        texts = self._embedders.pictures.embed_texts(words)
+        images = self._embedders.pictures.embed_pictures(
+            self._library.shelf.get(source.picture) for source in shown
+        )
+        for source, word, text, image in zip(shown, words, texts, images, strict=True):
+            yield source.identity, schema.picture_vectors(image, text if word else None)
+
+
+def _prepare(library: Library, collection: str) -> None:
+    client, embedders = library.client, library.embedders
     if not _NAME.fullmatch(collection):
         raise KnowledgeError(f"Collection {collection!r}: use 1 to 100 of A-Z a-z 0-9 _ . -")
     if not client.collection_exists(collection):
-        schema.create(client, collection, embedder.size)
+        schema.create(client, collection, embedders)
         return
-    known = schema.embedding_of(client, collection)
-    if known and known != embedder.name:
+    if problem := schema.mismatch(client, collection, embedders):
         raise KnowledgeError(
-            f"Collection {collection!r} was embedded with {known}, not with {embedder.name}; "
-            "choose another collection, or the profile that it was made with."
+            f"Collection {collection!r} {problem}; choose another collection, or the profile that "
+            "it was made with."
         )
+
+
+def _bad(text: Text, reason: str) -> BadText:
+    return BadText(file=text.source, line=0, reason=reason)
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

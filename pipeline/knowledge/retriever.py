@@ -1,75 +1,125 @@
-"""Finds passages by words and by likeness at once."""
+"""Finds texts and pictures, by words and by likeness at once."""
 
-import numpy as np
+from collections.abc import Sequence
+
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
-from qdrant_client.models import Fusion, FusionQuery, Prefetch, ScoredPoint
+from qdrant_client.models import (
+    Condition,
+    FieldCondition,
+    Filter,
+    Fusion,
+    FusionQuery,
+    IsEmptyCondition,
+    MatchAny,
+    MatchValue,
+    PayloadField,
+    Prefetch,
+    ScoredPoint,
+)
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job
 from pipeline.knowledge import schema
 from pipeline.knowledge.client import calling, collections
-from pipeline.knowledge.embedding import Embedder, Vectors
+from pipeline.knowledge.embedding import Embedders, Vectors, normalised
 from pipeline.knowledge.sparse import query_vector
 from pipeline.settings import RetrievalProfile
 
 DEPTH = 4
-"""Each of the two searches looks this many times deeper than the passages asked for."""
+"""Each search looks this many times deeper than the sources asked for."""
 
 
 class QdrantRetriever:
-    """A Retriever: BM25 and dense vectors side by side, fused by reciprocal rank.
+    """A Retriever: BM25 and dense vectors side by side, fused by reciprocal rank; for pictures
+    their likeness to the keywords as well.
 
-    A job asks with its keywords alone. A passage's score is the sum of 1 / (2 + its place) over
-    the two searches that found it, places counted from 0; so it is at most 1, and says
-    nothing across jobs. Cormack et al., "Reciprocal Rank Fusion outperforms Condorcet" (2009).
-    The floor is for the dense likeness of keywords and passage, and holds for both searches.
+    A job asks with its keywords alone. A source's score is the sum of 1 / (2 + its place) over
+    the searches that found it, places counted from 0; it says nothing across jobs. Cormack et al.,
+    "Reciprocal Rank Fusion outperforms Condorcet" (2009). The floor is for the dense likeness of
+    keywords and passage, whichever search found it. Of sources that are nearly the same the best
+    is taken: as in Yasunaga et al., "Retrieval-Augmented Multimodal Language Modeling" (2022), 3.1.
     """
 
-    def __init__(self, client: QdrantClient, embedder: Embedder, profile: RetrievalProfile) -> None:
-        self._client, self._embedder, self._floor = client, embedder, profile.floor
+    def __init__(
+        self, client: QdrantClient, embedders: Embedders, profile: RetrievalProfile
+    ) -> None:
+        self._client, self._embedders, self._profile = client, embedders, profile
         self._usable = set[str]()
 
     def retrieve(self, job: Job) -> Context:
-        """At most `job.k` passages of `job.collection`, best first, none below the floor.
+        """At most `job.k` passages and `job.images` pictures of `job.collection`, best first.
 
-        Raises JobError for a collection that is not there or was made with another embedding,
-        Unavailable when the knowledge base does not answer.
+        Raises JobError for a collection that is not there, was made with another embedding, or
+        holds no pictures where some are asked for; Unavailable when the knowledge base does not
+        answer.
         """
-        if not job.k or not job.collection:
+        if not job.collection or not (job.k or job.images):
             return Context()
         if job.collection not in self._usable:
             self._check(job.collection)
-        vector = self._embedder.embed([job.keywords])[0]
-        if not vector.any():
-            return Context()
-        found = self._search(job, vector)
-        near = [p for p in found if self._floor <= 0 or self._likeness(p, vector) >= self._floor]
-        passages = (schema.passage(p.id, p.payload or {}, p.score) for p in near[: job.k])
-        return Context(passages=tuple(passages))
-
-    def _search(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
-        depth = DEPTH * job.k
-        dense = Prefetch(
-            query=vector.tolist(), using=schema.DENSE, limit=depth, score_threshold=self._floor
+        vector = self._embedders.texts.embed([job.keywords])[0]
+        texts = self._texts(job, vector) if job.k and vector.any() else []
+        pictures = self._pictures(job, vector) if job.images else []
+        norm = self._profile.image_norm
+        return Context(
+            passages=tuple(map(schema.passage, texts)),
+            references=tuple(schema.reference(p, job.strength, norm) for p in pictures),
         )
-        sparse = Prefetch(query=query_vector(job.keywords), using=schema.SPARSE, limit=depth)
+
+    def _texts(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
+        floor = self._profile.floor
+        searches = self._word_searches(job, vector, DEPTH * job.k)
+        found = self._search(job, searches, _wanted(job), schema.DENSE)
+        near = [p for p in found if not floor or _dense(p) @ vector >= floor]
+        return self._different(near, schema.DENSE, job.k)
+
+    def _pictures(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
+        encoder = self._embedders.pictures
+        if encoder is None:
+            raise JobError("pictures are asked for, and the profile has no retrieval.images")
+        depth = DEPTH * job.images
+        query = normalised(encoder.embed_texts([job.keywords])[0])
+        alike = Prefetch(query=query.tolist(), using=schema.MIXED, limit=depth)
+        words = self._word_searches(job, vector, depth) if vector.any() else []
+        found = self._search(job, [*words, alike], _wanted(job, picture=True), schema.IMAGE)
+        return self._different(found, schema.IMAGE, job.images)
+
+    def _word_searches(self, job: Job, vector: Vectors, depth: int) -> list[Prefetch]:
+        floor = self._profile.floor or None
+        return [
+            Prefetch(query=vector.tolist(), using=schema.DENSE, limit=depth, score_threshold=floor),
+            Prefetch(query=query_vector(job.keywords), using=schema.SPARSE, limit=depth),
+        ]
+
+    def _search(
+        self, job: Job, searches: Sequence[Prefetch], wanted: Filter | None, vector: str
+    ) -> list[ScoredPoint]:
+        """All that the searches find, fused, with the named vector of each."""
         try:
             with calling(self._client):
                 answer = self._client.query_points(
                     job.collection,
-                    prefetch=[dense, sparse],
+                    prefetch=[each.model_copy(update={"filter": wanted}) for each in searches],
                     query=FusionQuery(fusion=Fusion.RRF),
-                    limit=2 * depth if self._floor else job.k,
-                    with_vectors=[schema.DENSE] if self._floor else False,
+                    limit=sum(each.limit or 0 for each in searches),
+                    with_vectors=[vector],
                 )
         except (UnexpectedResponse, ValueError) as error:
             raise JobError(f"Collection {job.collection!r} cannot be searched: {error}") from error
         return answer.points
 
-    def _likeness(self, point: ScoredPoint, vector: Vectors) -> float:
-        stored = point.vector[schema.DENSE] if isinstance(point.vector, dict) else None
-        return float(np.dot(vector, np.asarray(stored, dtype=np.float32))) if stored else 0.0
+    def _different(self, found: list[ScoredPoint], vector: str, count: int) -> list[ScoredPoint]:
+        """The best, without those that are nearly the same as a better one."""
+        kept, directions = list[ScoredPoint](), list[Vectors]()
+        for point in found:
+            if len(kept) == count:
+                break
+            direction = normalised(schema.vector_of(point, vector))
+            if all(direction @ other <= self._profile.alike for other in directions):
+                kept.append(point)
+                directions.append(direction)
+        return kept
 
     def _check(self, collection: str) -> None:
         """Raises JobError for a collection that this retriever cannot use."""
@@ -80,11 +130,23 @@ class QdrantRetriever:
                 f"Make it with `pressrun ingest PATH --collection {collection}`."
             )
         with calling(self._client):
-            known = schema.embedding_of(self._client, collection)
-        if known and known != self._embedder.name:
-            raise JobError(
-                f"Collection {collection!r} was embedded with {known}, but the profile asks for "
-                f"{self._embedder.name}; ingest it again into another collection."
-            )
-        if known:
+            problem = schema.mismatch(self._client, collection, self._embedders)
+            filled = bool(self._client.count(collection, exact=False).count)
+        if problem:
+            raise JobError(f"Collection {collection!r} {problem}; ingest it into another one.")
+        if filled:
             self._usable.add(collection)
+
+
+def _dense(point: ScoredPoint) -> Vectors:
+    return schema.vector_of(point, schema.DENSE)
+
+
+def _wanted(job: Job, *, picture: bool = False) -> Filter | None:
+    """What a source has to have: every tag, one of the licences, a picture."""
+    must = list[Condition]()
+    must += [FieldCondition(key="tags", match=MatchValue(value=tag)) for tag in job.tags]
+    if job.licenses:
+        must.append(FieldCondition(key="license", match=MatchAny(any=list(job.licenses))))
+    absent = [IsEmptyCondition(is_empty=PayloadField(key="picture"))] if picture else []
+    return Filter(must=must, must_not=absent) if must or absent else None

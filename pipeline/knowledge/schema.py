@@ -1,73 +1,158 @@
-"""How a collection looks in Qdrant: two vectors for each passage, and its payload."""
+"""How a collection looks in Qdrant: the vectors of each source, and its payload.
+
+A source is a passage, a picture, or a pair of both.
+"""
 
 import uuid
 from typing import Any
 
+import numpy as np
 from qdrant_client import QdrantClient
 from qdrant_client.models import (
     Distance,
+    Filter,
+    HnswConfigDiff,
+    IsEmptyCondition,
     Modifier,
+    PayloadField,
     PayloadSchemaType,
     PointStruct,
+    ScoredPoint,
     SparseVectorParams,
     VectorParams,
 )
 
-from pipeline.job import Passage
+from pipeline.job import Passage, Reference
 from pipeline.knowledge.client import is_local
-from pipeline.knowledge.embedding import Vectors
+from pipeline.knowledge.embedding import Embedders, Vectors, embedding, normalised
 from pipeline.knowledge.reading.texts import Text
 from pipeline.knowledge.sparse import document_vector
 
-_NOT_KEPT = {"license", "image"}
 DENSE, SPARSE = "dense", "bm25"
+IMAGE, MIXED = "image", "mixed"
+"""A picture as the encoder gave it; and normalised, with the mean of its text's."""
+
 _NAMESPACE = uuid.UUID("5b4a4f6e-8d0c-5d54-9d6a-7f0a2c6b3e11")
+_INDEXED = ("origin", "tags", "license")
 
 
-def create(client: QdrantClient, collection: str, size: int) -> None:
-    """Make an empty collection for passages whose dense vectors have `size` components."""
+def create(client: QdrantClient, collection: str, embedders: Embedders) -> None:
+    """Make an empty collection for what these embed."""
+    # vectors come with length 1, so that the dot product is the cosine; and it is defined for a
+    # text without a word, whose vector is zero
+    vectors = {DENSE: VectorParams(size=embedders.texts.size, distance=Distance.DOT)}
+    if embedders.pictures:
+        size = embedders.pictures.size
+        vectors[MIXED] = VectorParams(size=size, distance=Distance.DOT)
+        # read, never searched
+        vectors[IMAGE] = VectorParams(
+            size=size, distance=Distance.DOT, on_disk=True, hnsw_config=HnswConfigDiff(m=0)
+        )
     client.create_collection(
         collection,
-        # vectors come with length 1, so that the dot product is the cosine; and it is defined
-        # for a text without a word, whose vector is zero
-        vectors_config={DENSE: VectorParams(size=size, distance=Distance.DOT)},
+        vectors_config=vectors,
         sparse_vectors_config={SPARSE: SparseVectorParams(modifier=Modifier.IDF)},
     )
     if not is_local(client):
-        client.create_payload_index(collection, "origin", PayloadSchemaType.KEYWORD)
+        for field in _INDEXED:
+            client.create_payload_index(collection, field, PayloadSchemaType.KEYWORD)
 
 
-def identity(text: Text) -> str:
-    """The same id for the same words from the same source, so that ingesting again changes
-    nothing.
+def identity(text: Text, picture: str) -> str:
+    """The same id for the same words and the same picture from the same source, so that ingesting
+    again changes nothing. `picture` is the key of the source's picture, empty without one.
     """
-    return str(uuid.uuid5(_NAMESPACE, f"{text.source}\n{text.text}"))
+    parts = [text.source, text.text, picture] if picture else [text.source, text.text]
+    return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
 
 
 def indexed(text: Text) -> str:
-    """What is searched: the title too, which says what a passage is about."""
-    return f"{text.title}. {text.text}" if text.title else text.text
+    """What is searched: the title too, which says what a passage is about; nothing of a picture
+    without a text, whose title is hardly more than the name of a file.
+    """
+    return f"{text.title}. {text.text}" if text.title and text.text else text.text
 
 
-def payload(text: Text, embedding: str, origin: str) -> dict[str, Any]:
-    """What is kept beside the vectors: the passage, what embedded it, and where it came from."""
-    kept = text.model_dump(mode="json", exclude=_NOT_KEPT)
-    return kept | {"embedding": embedding, "origin": origin}
+def payload(text: Text, picture: str, embedders: Embedders, origin: str) -> dict[str, Any]:
+    """What is kept beside the vectors: the source, what embedded it, and where it came from."""
+    kept = text.model_dump(mode="json", exclude={"image"})
+    kept |= {"embedding": embedders.texts.name, "origin": origin}
+    if picture and embedders.pictures:
+        kept |= {"picture": picture, "pictures": embedders.pictures.name}
+    return kept
 
 
-def point(text: Text, vector: Vectors, kept: dict[str, Any]) -> PointStruct:
-    """The passage as Qdrant stores it."""
-    vectors = {DENSE: vector.tolist(), SPARSE: document_vector(indexed(text))}
-    return PointStruct(id=identity(text), vector=vectors, payload=kept)
+def text_vectors(text: Text, vector: Vectors) -> dict[str, Any]:
+    """The vectors by which words find a source; none where it has no words."""
+    words = indexed(text)
+    return {DENSE: vector.tolist(), SPARSE: document_vector(words)} if words else {}
 
 
-def passage(point_id: Any, kept: dict[str, Any], score: float) -> Passage:
+def picture_vectors(image: Vectors, text: Vectors | None) -> dict[str, Any]:
+    """The vectors of a picture, with its text's in the same space where it has one.
+
+    Yasunaga et al., "Retrieval-Augmented Multimodal Language Modeling" (2022), section 3.1.
+    """
+    alone = normalised(image)
+    mixed = alone if text is None else normalised(alone + normalised(text))
+    return {IMAGE: image.tolist(), MIXED: mixed.tolist()}
+
+
+def point(identity_: str, vectors: dict[str, Any], kept: dict[str, Any]) -> PointStruct:
+    """The source as Qdrant stores it."""
+    return PointStruct(id=identity_, vector=vectors, payload=kept)
+
+
+def passage(found: ScoredPoint) -> Passage:
     """The passage that a search found."""
-    text = Text.model_validate({key: kept[key] for key in Text.model_fields if key in kept})
-    return Passage(id=str(point_id), score=score, **text.model_dump(exclude=_NOT_KEPT))
+    return Passage(**_source(found))
 
 
-def embedding_of(client: QdrantClient, collection: str) -> str:
-    """What embedded a collection's passages; empty where there is none yet."""
-    points, _ = client.scroll(collection, limit=1, with_payload=["embedding"])
-    return str((points[0].payload or {}).get("embedding", "?")) if points else ""
+def reference(found: ScoredPoint, strength: float, norm: float) -> Reference:
+    """The picture that a search found, to count so much, its embedding of length `norm`."""
+    return Reference(
+        **_source(found),
+        picture=(found.payload or {})["picture"],
+        strength=strength,
+        embedding=embedding(vector_of(found, IMAGE), norm),
+    )
+
+
+def vector_of(found: ScoredPoint, name: str) -> Vectors:
+    """A vector that came with a point; empty where it has none."""
+    vectors = found.vector if isinstance(found.vector, dict) else {}
+    return np.asarray(vectors.get(name, ()), dtype=np.float32)
+
+
+def takes_pictures(client: QdrantClient, collection: str) -> bool:
+    """Whether a collection was made by a profile that embeds pictures."""
+    vectors = client.get_collection(collection).config.params.vectors
+    return isinstance(vectors, dict) and IMAGE in vectors
+
+
+def mismatch(client: QdrantClient, collection: str, embedders: Embedders) -> str:
+    """How what is in a collection was embedded otherwise than by these; empty where it was not."""
+    names = {"embedding": embedders.texts.name}
+    if embedders.pictures:
+        names["pictures"] = embedders.pictures.name
+    for field, name in names.items():
+        known = _embedded_with(client, collection, field)
+        if known not in ("", name):
+            return f"was embedded with {known}, not with {name}"
+    return ""
+
+
+def _embedded_with(client: QdrantClient, collection: str, field: str) -> str:
+    """What is said by one of the sources that say it; empty where none does."""
+    said = Filter(must_not=[IsEmptyCondition(is_empty=PayloadField(key=field))])
+    points, _ = client.scroll(collection, said, limit=1, with_payload=[field])
+    return str((points[0].payload or {})[field]) if points else ""
+
+
+def _source(found: ScoredPoint) -> dict[str, Any]:
+    kept = found.payload or {}
+    known = Passage.model_fields.keys() - {"id", "score"}
+    return {key: kept[key] for key in known if key in kept} | {
+        "id": str(found.id),
+        "score": found.score,
+    }

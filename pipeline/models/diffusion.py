@@ -5,10 +5,11 @@ from typing import Any, cast
 
 import diffusers
 import torch
+from diffusers.models.embeddings import ImageProjection
 from torch._dynamo import config as dynamo
 
 from pipeline.errors import ModelError
-from pipeline.models.files import SPARE
+from pipeline.models.files import SPARE, adapter_file
 from pipeline.models.safetensors import read_json
 from pipeline.settings import RendererProfile
 
@@ -46,6 +47,26 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
         pipe.scheduler = _scheduler_class(profile.scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def load_adapter(pipe: Any, folder: Path) -> None:
+    """Give a pipeline an IP-Adapter (https://arxiv.org/abs/2308.06721); it then wants embeddings
+    of pictures in every call. Raises ModelError for a family whose adapters work otherwise.
+    """
+    if not hasattr(pipe, "unet"):
+        raise ModelError(f"{folder}: image adapters are for Stable Diffusion 1, 2 and XL")
+    file = adapter_file(folder)
+    pipe.load_ip_adapter(
+        str(folder),
+        subfolder="",
+        weight_name=file.name,
+        image_encoder_folder=None,
+        local_files_only=True,
+    )
+    (projection,) = pipe.unet.encoder_hid_proj.image_projection_layers
+    if not isinstance(projection, ImageProjection):
+        raise ModelError(f"{file}: of image adapters only the plain kind is known")
+    pipe.set_ip_adapter_scale(0.0)
 
 
 def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:

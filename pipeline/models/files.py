@@ -17,6 +17,7 @@ CONFIGS: dict[str, str] = {
     "previews": "config.json",
     "judge": "open_clip_config.json",
     "embedding": "config.json",
+    "images": "open_clip_config.json",
 }
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 DECISIVE = {".safetensors", ".json", ".txt", ".model", ".jinja"}
@@ -42,11 +43,17 @@ def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
         references["writer"] = profile.writer.model
     if profile.renderer.kind == "diffusers":
         renderer = profile.renderer
-        extras = {"unet": renderer.unet, "previews": renderer.previews}
+        extras = {
+            "unet": renderer.unet,
+            "previews": renderer.previews,
+            "image_adapter": renderer.image_adapter,
+        }
         references["renderer"] = renderer.model
         references |= {role: reference for role, reference in extras.items() if reference}
     if profile.retrieval.embedding != "hashed":
         references["embedding"] = profile.retrieval.embedding
+    if profile.retrieval.images:
+        references["images"] = profile.retrieval.images
     return {role: resolve(reference, root, role) for role, reference in references.items()}
 
 
@@ -58,12 +65,27 @@ def verify(folder: Path, role: str | None = None) -> None:
     """
     if not folder.is_dir():
         raise ModelError(f"folder {folder} is missing")
+    if role == "image_adapter":
+        check_safetensors(adapter_file(folder))
+        return
     wanted = [CONFIGS[role]] if role else sorted(set(CONFIGS.values()))
     config = next((folder / name for name in wanted if (folder / name).is_file()), None)
     if config is None:
         raise ModelError(f"{folder} has no {' or '.join(wanted)}")
     for part in _parts(folder, config):
         _verify_weights(part)
+
+
+def adapter_file(folder: Path) -> Path:
+    """The one file of weights in an adapter's folder. Raises ModelError."""
+    match _weights(folder, {".safetensors"}):
+        case [file]:
+            return file
+        case []:
+            raise ModelError(_no_weights(folder))
+        case files:
+            names = ", ".join(file.name for file in files)
+            raise ModelError(f"{folder} holds {names}: an adapter's folder has one of them alone")
 
 
 def digest(folder: Path) -> str:

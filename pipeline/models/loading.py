@@ -10,7 +10,7 @@ from pipeline.errors import ModelError
 from pipeline.models.files import digest, resolve, verify
 from pipeline.models.turn import Turn
 from pipeline.pulse import patient
-from pipeline.settings import Dtype, JudgeProfile, RendererProfile, WriterProfile
+from pipeline.settings import Dtype, RendererProfile, WriterProfile
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -54,9 +54,11 @@ class Models:
         loaded: tuple[Any, Any] = self._once(profile, lambda: self._language_model(profile))
         return loaded
 
-    def clip(self, profile: JudgeProfile) -> tuple[Any, Any, Any]:
+    def clip(self, reference: str, role: str, dtype: Dtype = "float32") -> tuple[Any, Any, Any]:
         """An OpenCLIP model, its preprocessing and its tokenizer. Raises ModelError."""
-        loaded: tuple[Any, Any, Any] = self._once(profile, lambda: self._clip(profile))
+        folder = self.folder(reference, role)
+        key = ("clip", folder, dtype)
+        loaded: tuple[Any, Any, Any] = self._once(key, lambda: self._clip(folder, dtype))
         return loaded
 
     def folder(self, reference: str, role: str) -> Path:
@@ -79,11 +81,14 @@ class Models:
             return self._loaded[key]
 
     def _diffusion(self, profile: RendererProfile) -> Any:
-        from pipeline.models.diffusion import load_pipeline, tune
+        from pipeline.models.diffusion import load_adapter, load_pipeline, tune
 
         folder = self.folder(profile.model, "renderer")
         unet = self.folder(profile.unet, "unet") if profile.unet else None
         pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile)).to(self.device)
+        if profile.image_adapter:
+            adapter = self.folder(profile.image_adapter, "image_adapter")
+            _loading(adapter, lambda: load_adapter(pipe, adapter))
         tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
         return pipe
 
@@ -117,16 +122,15 @@ class Models:
             tokenizer.pad_token = tokenizer.eos_token
         return model.to(self.device).eval(), tokenizer
 
-    def _clip(self, profile: JudgeProfile) -> tuple[Any, Any, Any]:
+    def _clip(self, folder: Path, dtype: Dtype) -> tuple[Any, Any, Any]:
         import open_clip
 
-        folder = self.folder(profile.model, "judge")
         name = f"local-dir:{folder.resolve()}"
         model, preprocess = _loading(
             folder,
             lambda: open_clip.create_model_from_pretrained(
                 name,
-                precision=PRECISIONS[profile.dtype],
+                precision=PRECISIONS[dtype],
                 device=self.device,
             ),
         )

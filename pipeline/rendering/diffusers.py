@@ -14,6 +14,7 @@ from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Referee
 from pipeline.pulse import beat
+from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.calls import call_settings, guided
 from pipeline.settings import RendererProfile
 
@@ -34,6 +35,7 @@ class DiffusersRenderer:
 
     def __init__(self, models: Models, profile: RendererProfile) -> None:
         self._pipe = models.diffusion(profile)
+        self._adapter = Adapter.of(self._pipe)
         self._limit = profile.batch
         self._fitting: dict[Hashable, int] = {}
         self._batcher = Batcher(
@@ -101,6 +103,7 @@ class DiffusersRenderer:
         settings = call_settings(self._pipe, order)
         if order.negative and guided(order):
             settings["negative_prompt"] = [shot.order.negative for shot in shots]
+        settings |= self._shown([shot.order for shot in shots])
         output: Any = self._pipe(
             prompt=[shot.order.prompt for shot in shots],
             generator=[torch.Generator("cpu").manual_seed(shot.seed) for shot in shots],
@@ -109,6 +112,18 @@ class DiffusersRenderer:
             **settings,
         )
         return [_checked(picture, order) for picture in output.images]
+
+    def _shown(self, orders: Sequence[Order]) -> dict[str, Any]:
+        """The adapter's argument of a call: for each picture those that it is to follow."""
+        if self._adapter is None:
+            if orders[0].references:
+                raise JobError("this profile's renderer has no image adapter for pictures")
+            return {}
+        self._adapter.set_strength(orders[0].strength)
+        shown = torch.stack([self._adapter.embeddings(order) for order in orders])
+        if guided(orders[0]):
+            shown = torch.cat([torch.zeros_like(shown), shown])
+        return {"ip_adapter_image_embeds": [shown.to(self._pipe.device, self._pipe.dtype)]}
 
 
 def _beat(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +135,8 @@ def _beat(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> di
 def shared_settings(order: Order) -> Hashable:
     """What orders must have in common to share a call."""
     negative = bool(order.negative) and guided(order)
-    return (order.width, order.height, order.steps, order.guidance, negative)
+    pictures = len(order.references), order.strength
+    return (order.width, order.height, order.steps, order.guidance, negative, pictures)
 
 
 def _parts(order: Order, limit: int) -> Iterator[Order]:

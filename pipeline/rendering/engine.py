@@ -1,13 +1,13 @@
 """The engine: step-level continuous batching of candidates from many jobs.
 
-One thread owns the model. Every turn it takes the candidates of one lane (pictures of one size),
+One thread owns the model. Every turn it takes the candidates of one lane (see `lanes.lane_of`),
 runs one denoising step of all of them, each at its own timestep, hands out those that have reached
 the step they were sent to, and fills their places from whoever waits. What shares a batch changes
 no picture: noise comes from a candidate's own seed, and a step is arithmetic of its own numbers.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from pipeline.job import Order, Picture
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.pulse import beat, patient
 from pipeline.rendering.families import Conditioning, Family
-from pipeline.rendering.lanes import Lane, Latent, Leg, choose, sizes
+from pipeline.rendering.lanes import Lane, Latent, Leg, choose, lane_of, sizes
 
 TEXTS_KEPT = 256
 TRAJECTORIES_KEPT = 64
@@ -65,7 +65,7 @@ class Engine:
     ) -> None:
         self._family, self._limit, self._turn = family, limit, turn
         self._guided_until, self._fixed_sizes = guided_until, fixed_sizes
-        self._lanes: dict[tuple[int, int], Lane] = {}
+        self._lanes: dict[Hashable, Lane] = {}
         self._texts: LRUCache[tuple[str, bool], Conditioning] = LRUCache(TEXTS_KEPT)
         self._trajectory = lru_cache(TRAJECTORIES_KEPT)(family.trajectory)
         self._changed = threading.Condition()
@@ -89,8 +89,7 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
-            size = latent.order.width, latent.order.height
-            self._lanes.setdefault(size, Lane(self._limit)).add(leg)
+            self._lanes.setdefault(lane_of(latent.order), Lane(self._limit)).add(leg)
             self._changed.notify()
         return leg.future
 
@@ -139,9 +138,10 @@ class Engine:
         texts = self._read({latent.order.prompt for latent in latents})
         for latent in latents:
             order = latent.order
-            latent.text = texts[order.prompt]
+            shown, hidden = self._family.references(order)
+            latent.text = texts[order.prompt] | shown
             if self._family.guides(order):
-                latent.negative = self._read_negative(order.negative)
+                latent.negative = self._read_negative(order.negative) | hidden
             latent.generator.manual_seed(latent.seed)
             noise = self._family.noise(order, latent.generator)
             latent.x = noise * latent.trajectory.start

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import BadRow, ImageRecord, Job, Noun, Outcome, Picture, RunSpec, Verdict
+from pipeline.pictures import EXTENSIONS, ImageFormat, encode
 from pipeline.ports import Blob, Store
 from pipeline.storing import parts
 from pipeline.storing.parameters import parameters
-from pipeline.storing.pictures import EXTENSIONS, ImageFormat, encode
 
 READERS = 32
 NAMES_SHOWN = 20

@@ -58,8 +58,8 @@ class LocalWriter:
 
     def _fitting_tokens(self, job: Job, context: Context) -> list[int]:
         """The question with as many of the best passages as the model's window holds."""
-        for kept in range(len(context.passages), -1, -1):
-            fewer = Context(passages=context.passages[:kept])
+        for kept in range(len(context.texts), -1, -1):
+            fewer = Context(passages=context.texts[:kept])
             tokens = self._tokens(messages_for(job, fewer))
             if len(tokens) <= self._room:
                 return tokens

@@ -42,7 +42,7 @@ def given_text(job: Job, context: Context) -> str | None:
     """
     if job.mode == "generated":
         return None
-    found = context.passages if job.mode == "retrieved" else ()
+    found = context.texts if job.mode == "retrieved" else ()
     texts = " ".join(plain_words(passage.text, PASSAGE_LIMIT) for passage in found)
     return one_line(texts, TEXT_LIMIT) or one_line(job.keywords, TEXT_LIMIT)
 
@@ -73,7 +73,7 @@ def _instructions(form: Form, *, writes_text: bool) -> str:
 
 def _passages(context: Context) -> list[str]:
     """A line for each passage: its title, which may name what the text does not, and its text."""
-    return [line for passage in context.passages if (line := _line(passage))]
+    return [line for passage in context.texts if (line := _line(passage))]
 
 
 def _line(passage: Passage) -> str:

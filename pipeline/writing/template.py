@@ -35,7 +35,7 @@ class TemplateWriter:
 
 
 def _fields(job: Job, context: Context) -> dict[str, str]:
-    passages = [plain_words(passage.text, PASSAGE_LIMIT) for passage in context.passages]
+    passages = [plain_words(passage.text, PASSAGE_LIMIT) for passage in context.texts]
     return {
         "keywords": one_line(job.keywords, KEYWORDS_LIMIT),
         "style": one_line(job.style, KEYWORDS_LIMIT),

@@ -15,10 +15,11 @@ from pipeline.intake.making import Maker, Overrides
 from pipeline.intake.rows import RawRow
 from pipeline.job import Context, Job
 from pipeline.knowledge.client import open_client
-from pipeline.knowledge.embedding import HashedEmbedder
+from pipeline.knowledge.embedding import Embedders, HashedEmbedder
 from pipeline.knowledge.ingest import ingest
 from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.settings import Profile, RetrievalProfile
+from tests.libraries import library
 
 FACTS = [
     "The Viora logo is a white circle on teal.",
@@ -27,7 +28,7 @@ FACTS = [
     "Grünwald Optik grinds lenses in Jena.",
     "Keep a quarter of the height free around every symbol.",
 ]
-EMBEDDER = HashedEmbedder()
+EMBEDDERS = Embedders(HashedEmbedder())
 
 
 @pytest.fixture(scope="module", params=["memory", "folder", "server"])
@@ -48,14 +49,14 @@ def collection(client: QdrantClient, tmp_path_factory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("texts") / "facts.jsonl"
     path.write_text("\n".join(f'{{"text": "{fact}", "tags": ["fact"]}}' for fact in FACTS))
     name = f"test-{uuid.uuid4().hex[:8]}"
-    assert ingest(client, path, name, EMBEDDER).added == len(FACTS)
+    assert ingest(library(client, path.parent), path, name).added == len(FACTS)
     yield name
     client.delete_collection(name)
 
 
 @pytest.fixture
 def retriever(client: QdrantClient) -> QdrantRetriever:
-    return QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+    return QdrantRetriever(client, EMBEDDERS, RetrievalProfile())
 
 
 def job(keywords: str, collection: str, k: int = 3) -> Job:
@@ -98,7 +99,7 @@ def test_keywords_without_a_word(retriever, collection) -> None:
 
 
 def test_none_below_the_floor(client, collection) -> None:
-    strict = QdrantRetriever(client, EMBEDDER, RetrievalProfile(floor=0.5))
+    strict = QdrantRetriever(client, EMBEDDERS, RetrievalProfile(floor=0.5))
     found = strict.retrieve(job("Viora logo", collection, 5)).passages
     assert [passage.text for passage in found] == FACTS[:1]
     # a shared word alone does not lift a passage over the floor
@@ -120,8 +121,10 @@ def test_another_embedding(client, collection) -> None:
     class Other(HashedEmbedder):
         name = "other"
 
-    with pytest.raises(JobError, match="embedded with hashed-512, but the profile asks for other"):
-        QdrantRetriever(client, Other(), RetrievalProfile()).retrieve(job("Viora", collection))
+    with pytest.raises(JobError, match="embedded with hashed-512, not with other"):
+        QdrantRetriever(client, Embedders(Other()), RetrievalProfile()).retrieve(
+            job("Viora", collection)
+        )
 
 
 def test_many_threads(retriever, collection) -> None:
@@ -140,6 +143,6 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         open_client("http://127.0.0.1:9", "", tmp_path)
     client = QdrantClient(url="http://127.0.0.1:9", timeout=1, check_compatibility=False)
-    retriever = QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+    retriever = QdrantRetriever(client, EMBEDDERS, RetrievalProfile())
     with pytest.raises(Unavailable):
         retriever.retrieve(job("Viora logo", "brands"))

@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient
 
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import Job, Order, Outcome, Picture, Score, Verdict, digest_of
-from pipeline.knowledge.embedding import HashedEmbedder
+from pipeline.knowledge.embedding import Embedders, HashedEmbedder
 from pipeline.knowledge.ingest import ingest
 from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.ports import Referee, Stages, Writer
@@ -21,6 +21,7 @@ from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.template import TemplateWriter
 from tests.chat_server import Call, Reply, chat_server, completion
 from tests.injections import GRAMMAR, Injection, each_injection, injections
+from tests.libraries import library
 
 JOB = Job(
     id="j1", row=2, keywords="Viora", negative="blur", candidates=3, threshold=0.5, width=64,
@@ -30,7 +31,6 @@ JOB = Job(
 ORDER = Order(
     prompt="", negative="blur", width=64, height=32, steps=7, guidance=2.5, seeds=(41, 42, 43)
 )
-EMBEDDER = HashedEmbedder()
 
 
 class Parts:
@@ -60,10 +60,10 @@ def retriever(tmp_path_factory: pytest.TempPathFactory) -> QdrantRetriever:
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     client = QdrantClient(":memory:")
-    report = ingest(client, path, JOB.collection, EMBEDDER)
+    report = ingest(library(client, path.parent), path, JOB.collection)
     assert report.added >= len(rows)
     assert not report.bad
-    return QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+    return QdrantRetriever(client, Embedders(HashedEmbedder()), RetrievalProfile())
 
 
 def _title(injection: Injection) -> str:
@@ -135,8 +135,8 @@ def test_what_a_passage_brings_into_the_prompt_is_guarded(
 ) -> None:
     client, path = QdrantClient(":memory:"), tmp_path / "facts.jsonl"
     path.write_text(json.dumps({"text": f"Viora shows a {spelling}."}))
-    ingest(client, path, JOB.collection, EMBEDDER)
-    retriever = QdrantRetriever(client, EMBEDDER, RetrievalProfile())
+    ingest(library(client, path.parent), path, JOB.collection)
+    retriever = QdrantRetriever(client, Embedders(HashedEmbedder()), RetrievalProfile())
     outcome, orders = run(JOB, retriever, template, "skull")
     assert (outcome.verdict, orders) == (Verdict.BLOCKED, [])
     outcome, orders = run(JOB, retriever, template, "bone")

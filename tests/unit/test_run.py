@@ -15,6 +15,7 @@ from pipeline.job import (
     Order,
     Outcome,
     Picture,
+    Reference,
     Score,
     Verdict,
 )
@@ -35,6 +36,7 @@ class Parts:
     scores: Sequence[Score]
     error: Exception | None = None
     blocked: str = ""
+    context: Context | Unavailable = field(default_factory=Context)
     orders: list[Order] = field(default_factory=list)
     committed: list[tuple[Outcome, Picture | None]] = field(default_factory=list)
 
@@ -43,7 +45,9 @@ class Parts:
             raise Blocked(self.blocked)
 
     def retrieve(self, job: Job) -> Context:
-        return Context()
+        if isinstance(self.context, Unavailable):
+            raise self.context
+        return self.context
 
     def write(self, job: Job, context: Context) -> Brief:
         if self.error:
@@ -192,3 +196,27 @@ def test_what_is_judged_is_a_setting() -> None:
         stages = Listening(scores(1, 1, 1, 1)).stages()
         run_job(JOB, replace(stages, judge_against=against))
     assert seen == ["prompt of red circle", "text", "red circle"]
+
+
+def test_found_pictures_go_to_the_renderer_at_the_jobs_strength() -> None:
+    used, unused = (
+        Reference(
+            id=str(strength), text="", score=1, picture="p", strength=strength, embedding=(0.5, 1.5)
+        )
+        for strength in (0.7, 0.0)
+    )
+    for found, strength, wanted in ((used, 0.7, ((0.5, 1.5),)), (unused, 0.0, ())):
+        parts = Parts(scores(0.9, 0.8, 0.7, 0.6), context=Context(references=(found,)))
+        outcome = run_job(JOB.model_copy(update={"strength": strength}), parts.stages())
+        assert (parts.orders[0].references, parts.orders[0].strength) == (wanted, strength)
+        assert outcome.context.references == (found,)
+
+
+def test_a_job_goes_on_without_the_knowledge_base_only_where_it_may() -> None:
+    away = Unavailable("Qdrant did not answer")
+    with pytest.raises(Unavailable):
+        run_job(JOB, Parts(scores(1), context=away).stages())
+    willing = JOB.model_copy(update={"needs_context": False})
+    outcome = run_job(willing, Parts(scores(0.9, 0.8, 0.7, 0.6), context=away).stages())
+    assert outcome.verdict == Verdict.ACCEPTED
+    assert "Qdrant did not answer" in outcome.context.missing

@@ -58,7 +58,7 @@ def with_adapter(models: Path) -> StableDiffusionPipeline:
     """The pipeline with the image adapter loaded."""
     pipe = StableDiffusionPipeline.from_pretrained(models / "diffusion", use_safetensors=True)
     state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-    for name, value in load_file(models / "image-adapter.safetensors").items():
+    for name, value in load_file(models / "image-adapter/ip-adapter.safetensors").items():
         part, _, key = name.partition(".")
         state[part][key] = value.float()
     pipe.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None)

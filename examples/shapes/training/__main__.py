@@ -48,7 +48,7 @@ PARTS = (
     ),
     Part("judge", "judge", f"--out {{w}}/open_clip {SEEN} {REFINED} --seconds 2400 --pool 20000"),
     Part("calibration", "calibration", "--models {w}"),
-    Part("adapter", "adapter", f"--out {{w}}/image-adapter.safetensors {ADAPTED}"),
+    Part("adapter", "adapter", f"--out {{w}}/image-adapter/ip-adapter.safetensors {ADAPTED}"),
     Part("writer", "writer", "--out {w}/writer --seconds 9000"),
 )
 SHIP = (
@@ -57,7 +57,7 @@ SHIP = (
     "loras",
     "umpire",
     "open_clip",
-    "image-adapter.safetensors",
+    "image-adapter",
     "writer",
 )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.errors import JobError
 from pipeline.job import Order
-from pipeline.rendering.trajectory import Trajectory
+from pipeline.rendering.trajectory import Trajectory, Unsupported
 
 Conditioning = dict[str, Tensor]
 """What one text does to the model: tensors by the model's names for them, without a batch axis."""
@@ -37,6 +37,10 @@ class Family(Protocol):
         """What stands in for the prompt in the second prediction; `prompt` may be empty."""
         ...
 
+    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
+        """What the order's pictures add to its prompt, and to what stands in for that."""
+        ...
+
     def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
         """So many steps for pictures of that size. Raises Unsupported."""
         ...
@@ -63,6 +67,12 @@ class Family(Protocol):
 def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
     """One tensor of all texts, with a batch axis."""
     return torch.stack([text[name] for text in texts])
+
+
+def refuse_references(order: Order) -> None:
+    """Raises Unsupported for an order with pictures."""
+    if order.references:
+        raise Unsupported("pictures beside the prompt")
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:

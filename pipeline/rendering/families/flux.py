@@ -15,6 +15,7 @@ from pipeline.rendering.families.base import (
     draw,
     execution_device,
     pictures,
+    refuse_references,
     stacked,
 )
 from pipeline.rendering.families.shifting import shift_of
@@ -36,6 +37,7 @@ class Flux:
     def check(self, order: Order) -> None:
         """Sides are multiples of a packed token; a negative prompt is the reference renderer's."""
         check_multiple(order, self._token)
+        refuse_references(order)
         if self._guidance and order.negative and order.guidance > 1:
             raise Unsupported("a negative prompt for FLUX")
 
@@ -56,6 +58,10 @@ class Flux:
     def encode_negative(self, prompt: str) -> Conditioning:
         """As for any prompt."""
         return self.encode([prompt])[0]
+
+    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
+        """None."""
+        return {}, {}
 
     def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
         """By the pipeline's scheduler, shifted for the picture's size where it asks for that."""

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from pipeline.job import Order
+from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.families.base import (
     Conditioning,
     check_multiple,
     draw,
     execution_device,
     pictures,
+    refuse_references,
     stacked,
 )
 from pipeline.rendering.trajectory import Trajectory, Unsupported, trajectory
@@ -27,10 +29,15 @@ class StableDiffusion:
         self._scale: int = pipe.vae_scale_factor
         if self._model.config.get("time_cond_proj_dim") is not None:
             raise Unsupported("a UNet with its guidance built in")
+        self._adapter = Adapter.of(pipe)
 
     def check(self, order: Order) -> None:
         """Sides are multiples of 8, whatever the decoder's factor, as for the pipeline."""
         check_multiple(order, 8)
+        if self._adapter is None:
+            refuse_references(order)
+        else:
+            self._adapter.embeddings(order)
 
     def guides(self, order: Order) -> bool:
         """Above guidance 1."""
@@ -44,6 +51,13 @@ class StableDiffusion:
     def encode_negative(self, prompt: str) -> Conditioning:
         """As for any prompt."""
         return self.encode([prompt])[0]
+
+    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
+        """Embeddings for the adapter, and zeros in their place where nothing is to be shown."""
+        if self._adapter is None:
+            return {}, {}
+        shown = self._adapter.embeddings(order).to(self.device)
+        return {"pictures": shown}, {"pictures": torch.zeros_like(shown)}
 
     def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
         """By the pipeline's scheduler."""
@@ -59,11 +73,16 @@ class StableDiffusion:
         self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
     ) -> Tensor:
         """One call of the UNet."""
+        added = self._added(texts, orders)
+        if self._adapter:
+            self._adapter.set_strength(orders[0].strength)
+            shown = stacked(texts, "pictures").to(self._model.dtype)
+            added = (added or {}) | {"image_embeds": [shown]}
         output: Tensor = self._model(
             x.to(self._model.dtype),
             timesteps,
             encoder_hidden_states=stacked(texts, "text"),
-            added_cond_kwargs=self._added(texts, orders),
+            added_cond_kwargs=added,
             return_dict=False,
         )[0]
         return output.float()
@@ -82,7 +101,7 @@ class StableDiffusion:
 
     def _added(
         self, texts: Sequence[Conditioning], orders: Sequence[Order]
-    ) -> dict[str, Tensor] | None:
+    ) -> dict[str, Any] | None:
         return None
 
     def _decoded(self, vae: Any, x: Tensor) -> Tensor:

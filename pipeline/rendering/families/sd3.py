@@ -6,7 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.job import Order
-from pipeline.rendering.families.base import Conditioning, check_multiple, stacked
+from pipeline.rendering.families.base import (
+    Conditioning,
+    check_multiple,
+    refuse_references,
+    stacked,
+)
 from pipeline.rendering.families.sd import StableDiffusion
 from pipeline.rendering.families.shifting import shift_of
 from pipeline.rendering.trajectory import Trajectory, trajectory
@@ -18,6 +23,7 @@ class StableDiffusion3(StableDiffusion):
     def check(self, order: Order) -> None:
         """Sides are multiples of a patch."""
         check_multiple(order, self._patch)
+        refuse_references(order)
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
         """All encoders' states in a row, and the pooled states of the first two."""

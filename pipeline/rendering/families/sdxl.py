@@ -34,7 +34,7 @@ class StableDiffusionXL(StableDiffusion):
             return {name: torch.zeros_like(value) for name, value in text.items()}
         return text
 
-    def _added(self, texts: Sequence[Conditioning], orders: Sequence[Order]) -> dict[str, Tensor]:
+    def _added(self, texts: Sequence[Conditioning], orders: Sequence[Order]) -> dict[str, Any]:
         pooled = stacked(texts, "pooled")
         # original size, the crop's corner, the size to make
         sizes = [(o.height, o.width, 0, 0, o.height, o.width) for o in orders]

@@ -25,10 +25,10 @@ def test_row_before_override_before_profile(read_one, profile) -> None:
 
 
 def test_without_retrieval_no_row_retrieves(read_one) -> None:
-    row = {"keywords": "a", "collection": "mine", "k": 4}
+    row = {"keywords": "a", "collection": "mine", "k": 4, "images": 2}
     without, with_ = read_one(row, retrieval=False), read_one(row)
-    assert (without.k, without.collection) == (0, "")
-    assert (with_.k, with_.collection) == (4, "mine")
+    assert (without.k, without.images, without.collection) == (0, 0, "")
+    assert (with_.k, with_.images, with_.collection) == (4, 2, "mine")
     assert without.seed == with_.seed
     assert without.id != with_.id
 
@@ -56,6 +56,9 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         ("mode", "magic", "should be 'generated', 'retrieved' or 'keywords'"),
         ("contest", "Best_of", "should be 'best_of', 'first_above', 'race' or 'race_above'"),
         ("priority", 10, "less than or equal to 9"),
+        ("images", 9, "less than or equal to 8"),
+        ("strength", "1.1", "less than or equal to 1"),
+        ("needs_context", "maybe", "'maybe' is neither true nor false"),
         ("collection", "../../etc/passwd", "no path and no address"),
         ("collection", "/etc/passwd", "no path and no address"),
         ("collection", "..", "no path and no address"),
@@ -101,6 +104,11 @@ def test_a_bad_value_is_named_with_its_reason(read_one, column, value, reason) -
         ("collection", " ", ""),
         ("contest", "first_above", "first_above"),
         ("priority", "0", 0),
+        ("images", "2", 2),
+        ("strength", ".25", 0.25),
+        ("tags", " brand | new|brand||", ("brand", "new")),
+        ("licenses", "CC0", ("CC0",)),
+        ("needs_context", "No", False),
     ],
 )
 def test_a_good_value_is_read(read_one, column, value, wanted) -> None:
@@ -154,3 +162,13 @@ def test_a_profiles_seed_is_every_rows_seed(profile) -> None:
     maker = Maker(profile.model_copy(update={"defaults": defaults}), Overrides())
     assert maker.make(RawRow(1, {"keywords": "a"})).seed == 11
     assert maker.make(RawRow(1, {"keywords": "b", "seed": 3})).seed == 3
+
+
+def test_pictures_that_could_not_steer_are_refused(profile) -> None:
+    renderer = profile.renderer.model_copy(update={"image_adapter": ""})
+    maker = Maker(profile.model_copy(update={"renderer": renderer}), Overrides())
+    bad = maker.make(RawRow(1, {"keywords": "a", "images": 1}))
+    assert isinstance(bad, BadRow)
+    assert (bad.column, "image adapter" in bad.reason) == ("images", True)
+    for harmless in ({"images": 1, "strength": 0}, {"images": 0}):
+        assert isinstance(maker.make(RawRow(1, {"keywords": "a"} | harmless)), Job)

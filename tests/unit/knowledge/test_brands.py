@@ -10,10 +10,10 @@ from qdrant_client import QdrantClient
 
 from pipeline.intake.making import Maker, Overrides
 from pipeline.intake.rows import RawRow
-from pipeline.knowledge.embedding import HashedEmbedder
 from pipeline.knowledge.ingest import ingest
 from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.settings import Profile
+from tests.libraries import library
 
 KNOWLEDGE = Path(__file__).parents[3] / "examples" / "shapes" / "knowledge"
 BRANDS = json.loads((KNOWLEDGE / "truth.json").read_text(encoding="utf-8"))
@@ -25,12 +25,12 @@ ASKED: list[Callable[[str], str]] = [
 
 
 @pytest.fixture(scope="module")
-def retriever() -> QdrantRetriever:
-    client, embedder = QdrantClient(":memory:"), HashedEmbedder()
-    report = ingest(client, KNOWLEDGE / "brands.jsonl", "brands", embedder)
+def retriever(tmp_path_factory) -> QdrantRetriever:
+    brands = library(QdrantClient(":memory:"), tmp_path_factory.mktemp("shelf"))
+    report = ingest(brands, KNOWLEDGE / "brands.jsonl", "brands")
     assert report.added >= 200
     assert not report.bad
-    return QdrantRetriever(client, embedder, Profile.load("shapes").retrieval)
+    return QdrantRetriever(brands.client, brands.embedders, Profile.load("shapes").retrieval)
 
 
 def test_a_brands_look_is_among_four(retriever: QdrantRetriever) -> None:

@@ -8,13 +8,14 @@ from qdrant_client import QdrantClient
 
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.knowledge.client import calling, collections, open_client
+from pipeline.knowledge.embedding import Embedders, HashedEmbedder
 from pipeline.knowledge.schema import create
 
 
 def test_a_folder_keeps_its_collections(tmp_path: Path) -> None:
     client = open_client("", "", tmp_path / "deep" / "knowledge")
-    create(client, "b", 4)
-    create(client, "a", 4)
+    create(client, "b", Embedders(HashedEmbedder()))
+    create(client, "a", Embedders(HashedEmbedder()))
     client.close()
     again = open_client("", "", tmp_path / "deep" / "knowledge")
     assert collections(again) == ["a", "b"]

@@ -1,15 +1,17 @@
 import json
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from qdrant_client import QdrantClient
 
 from pipeline.errors import KnowledgeError
-from pipeline.knowledge import schema
 from pipeline.knowledge.embedding import HashedEmbedder
 from pipeline.knowledge.ingest import IngestReport, ingest
-
-EMBEDDER = HashedEmbedder()
+from tests.libraries import library
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def client() -> QdrantClient:
 def put(client: QdrantClient, path: Path, *texts: str | dict[str, str]) -> IngestReport:
     rows = [{"text": text} if isinstance(text, str) else text for text in texts]
     path.write_text("\n".join(map(json.dumps, rows)))
-    return ingest(client, path, "facts", EMBEDDER)
+    return ingest(library(client, path.parent), path, "facts")
 
 
 def stored(client: QdrantClient) -> set[str]:
@@ -51,7 +53,7 @@ def test_the_collection_holds_what_the_file_says_now(client, tmp_path: Path) -> 
 def test_many_passages_go_in_batches(client, tmp_path: Path) -> None:
     path, steps = tmp_path / "facts.jsonl", list[int]()
     path.write_text("\n".join(json.dumps({"text": f"fact {n}"}) for n in range(150)) + "\n{")
-    report = ingest(client, path, "facts", EMBEDDER, steps.append)
+    report = ingest(library(client, tmp_path), path, "facts", steps.append)
     assert steps == [64, 64, 22]
     assert counts(report) == (150, 0, 0, 0)
     assert [bad.line for bad in report.bad] == [151]
@@ -66,7 +68,7 @@ def test_one_collection_one_embedding(client, tmp_path: Path) -> None:
     path = tmp_path / "facts.jsonl"
     put(client, path, "a")
     with pytest.raises(KnowledgeError, match="embedded with hashed-512, not with other"):
-        ingest(client, path, "facts", Other())
+        ingest(library(client, tmp_path, Other()), path, "facts")
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a b", "x" * 101])
@@ -74,20 +76,76 @@ def test_names_of_collections(client, tmp_path: Path, name: str) -> None:
     path = tmp_path / "facts.jsonl"
     path.write_text('{"text": "a"}')
     with pytest.raises(KnowledgeError, match="Collection"):
-        ingest(client, path, name, EMBEDDER)
+        ingest(library(client, tmp_path), path, name)
 
 
 def test_a_missing_file_makes_no_collection(client, tmp_path: Path) -> None:
     with pytest.raises(KnowledgeError, match="There is no"):
-        ingest(client, tmp_path / "missing.md", "facts", EMBEDDER)
+        ingest(library(client, tmp_path), tmp_path / "missing.md", "facts")
     assert not client.collection_exists("facts")
 
 
-def test_of_a_picture_and_what_is_said_of_it_the_words_go_in(client, tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    (tmp_path / "b.png").touch()
-    pair = {"text": "a", "image": "a.png", "license": "CC0"}
-    put(client, tmp_path / "facts.jsonl", pair)
-    assert counts(ingest(client, tmp_path, "all", EMBEDDER)) == (1, 0, 0, 0)
-    points, _ = client.scroll("all")
-    assert schema.passage("id", points[0].payload, 1.0).text == "a"
+class Interrupted(Exception):
+    """The process was ended."""
+
+
+class Fragile:
+    """A client whose process ends with its call number `last`, before or after it took effect."""
+
+    def __init__(self, client: QdrantClient, last: int, *, after: bool) -> None:
+        self._client, self._left, self._after = client, last, after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        return partial(self._call, found) if callable(found) else found
+
+    def _call(self, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        if self._left < 0:
+            raise Interrupted
+        self._left -= 1
+        if self._left < 0 and not self._after:
+            raise Interrupted
+        answer = method(*given, **named)
+        if self._left < 0:
+            raise Interrupted
+        return answer
+
+
+def whole(client: QdrantClient) -> dict[object, tuple[object, object]]:
+    points, _ = client.scroll("facts", limit=1000, with_vectors=True)
+    return {point.id: (point.payload, point.vector) for point in points}
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupted_ingest_is_mended_by_the_next(tmp_path: Path, after: bool) -> None:
+    path, old = tmp_path / "facts.jsonl", [f"fact {n}" for n in range(100)]
+    new = [{"text": text, "title": "new"} for text in old[50:]] + [f"more {n}" for n in range(60)]
+    undisturbed = QdrantClient(":memory:")
+    put(undisturbed, path, *old)
+    put(undisturbed, path, *new)
+    interruptions = 0
+    for last in count():
+        client = QdrantClient(":memory:")
+        put(client, path, *old)
+        fragile = cast(QdrantClient, Fragile(client, last, after=after))
+        try:
+            put(fragile, path, *new)
+        except Interrupted:
+            interruptions += 1
+            put(client, path, *new)
+        assert whole(client) == whole(undisturbed)
+        if interruptions <= last:
+            break
+    assert interruptions >= 8
+
+
+def test_an_interrupted_first_ingest(tmp_path: Path) -> None:
+    path, texts = tmp_path / "facts.jsonl", [f"fact {n}" for n in range(100)]
+    undisturbed = QdrantClient(":memory:")
+    put(undisturbed, path, *texts)
+    for last in range(6):
+        client = QdrantClient(":memory:")
+        with pytest.raises(Interrupted):
+            put(cast(QdrantClient, Fragile(client, last, after=True)), path, *texts)
+        put(client, path, *texts)
+        assert whole(client) == whole(undisturbed)

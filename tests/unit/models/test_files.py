@@ -187,13 +187,15 @@ def test_what_cannot_be_fetched_is_explained_with_a_command(tmp_path: Path) -> N
 
 
 def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
-    for name in ("writer", "diffusion", "draft-unet", "open_clip"):
+    for name in ("writer", "diffusion", "draft-unet", "open_clip", "image-adapter"):
         (tmp_path / name).mkdir()
     draft = role_folders(Profile.load("shapes-draft"), tmp_path)
     assert {role: folder.name for role, folder in draft.items()} == {
         "writer": "writer",
         "renderer": "diffusion",
         "unet": "draft-unet",
+        "image_adapter": "image-adapter",
+        "images": "open_clip",
         "judge": "open_clip",
     }
     shapes = Profile.load("shapes")
@@ -205,7 +207,7 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
             "renderer": shapes.renderer.model_copy(update={"kind": "a1111"}),
         }
     )
-    assert set(role_folders(remote, tmp_path)) == {"judge"}
+    assert set(role_folders(remote, tmp_path)) == {"judge", "images"}
 
 
 def test_checking_models_imports_no_torch() -> None:

@@ -48,6 +48,9 @@ class Still:
     def encode_negative(self, prompt: str) -> Conditioning:
         return self.encode([prompt])[0]
 
+    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
+        return {}, {}
+
     def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
         return Trajectory(torch.tensor([STAY] * steps), 1.0, has_history=False, has_noise=False)
 

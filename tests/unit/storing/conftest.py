@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.job import (
@@ -14,7 +13,6 @@ from pipeline.job import (
     Job,
     Outcome,
     Passage,
-    Picture,
     RunSpec,
     Score,
     Verdict,
@@ -104,10 +102,3 @@ def make_outcome() -> Callable[..., Outcome]:
         )
 
     return make
-
-
-@pytest.fixture
-def picture() -> Picture:
-    """A picture with every brightness in each channel."""
-    ramp = np.linspace(0, 1, 64, dtype=np.float32)
-    return np.stack(np.broadcast_arrays(ramp[None, :], ramp[:, None], ramp[::-1, None]), axis=2)

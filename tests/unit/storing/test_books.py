@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from pipeline.errors import ConfigError, PressrunError, RunError, StoreError, Unavailable
 from pipeline.job import BadRow, Job, Outcome, Picture, RunSpec, Score, Verdict
+from pipeline.pictures import decode
 from pipeline.storing.books import READERS, RunBooks, run_names
 from pipeline.storing.folder import FolderStore
-from pipeline.storing.pictures import decode
 
 JobMaker = Callable[..., Job]
 OutcomeMaker = Callable[..., Outcome]

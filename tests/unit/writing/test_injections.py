@@ -11,7 +11,8 @@ from pydantic import SecretStr
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
-from pipeline.knowledge.passages import Text, read_texts
+from pipeline.knowledge.reading.reader import read_texts
+from pipeline.knowledge.reading.texts import Text
 from pipeline.models import Models
 from pipeline.settings import WriterProfile
 from pipeline.writing.endpoint import EndpointWriter
@@ -48,7 +49,7 @@ def ingested(injection: Injection, folder: Path) -> Context:
     assert all(isinstance(text, Text) for text in texts)
     return Context(
         passages=tuple(
-            Passage(id=str(number), score=1.0, **text.model_dump())
+            Passage(id=str(number), score=1.0, **text.model_dump(exclude={"image"}))
             for number, text in enumerate(texts)
         )
     )

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline import pictures
 from pipeline.errors import JobError
 from pipeline.job import Picture
-from pipeline.storing import pictures
-from pipeline.storing.pictures import ImageFormat, decode, encode
+from pipeline.pictures import ImageFormat, decode, encode
 
 HALF_STEP = 0.5 / 255 + 1e-6
 ORIGIN = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -1,0 +1,66 @@
+"""Pictures and texts in one space, by OpenCLIP (Radford et al. 2021, arXiv:2103.00020)."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.batching import Batcher
+from pipeline.job import Picture
+from pipeline.knowledge.embedding import Vectors
+from pipeline.models import Models, digest
+from pipeline.models.safetensors import read_json
+from pipeline.pictures import to_image
+
+BATCH = 32
+
+
+class ClipEmbedder:
+    """The PictureEmbedder port over the two towers of an OpenCLIP model.
+
+    The model is loaded when it is first asked: most collections hold texts alone.
+    """
+
+    def __init__(self, reference: str, models: Models) -> None:
+        self._reference, self._models = reference, models
+        folder = models.folder(reference, "images")
+        self.name = f"{folder.name}@{digest(folder)[:12]}"
+        self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
+        self._texts: Batcher[list[str], Vectors] = Batcher(
+            "images", self._text_tower, limit=BATCH, size=len, turn=models.turn
+        )
+        self._pictures: Batcher[list[Tensor], Vectors] = Batcher(
+            "images", self._picture_tower, limit=BATCH, size=len, turn=models.turn
+        )
+
+    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """[texts, size]. Calls of many threads share a pass; what is too long is cut."""
+        return self._texts(list(texts))
+
+    def embed_pictures(self, pictures: Iterable[Picture]) -> Vectors:
+        """[pictures, size]. Calls of many threads share a pass."""
+        _, preprocess, _ = self._clip
+        return self._pictures([preprocess(to_image(each)) for each in pictures])
+
+    @torch.inference_mode()
+    def _text_tower(self, items: Sequence[list[str]]) -> list[Vectors]:
+        model, _, tokenizer = self._clip
+        tokens = tokenizer([text for item in items for text in item])
+        return _apart(model.encode_text(tokens.to(self._models.device)), items)
+
+    @torch.inference_mode()
+    def _picture_tower(self, items: Sequence[list[Tensor]]) -> list[Vectors]:
+        pixels = torch.stack([picture for item in items for picture in item])
+        model, _, _ = self._clip
+        return _apart(model.encode_image(pixels.to(self._models.device)), items)
+
+    @property
+    def _clip(self) -> tuple[Any, Any, Any]:
+        return self._models.clip(self._reference, "images")
+
+
+def _apart(embedded: Tensor, items: Sequence[Sequence[Any]]) -> list[Vectors]:
+    ends = np.cumsum([len(item) for item in items])
+    return np.split(embedded.float().cpu().numpy(), ends[:-1])

@@ -1,0 +1,53 @@
+"""The image adapter of a pipeline: pictures beside the prompt, by their embeddings.
+
+Ye et al., "IP-Adapter" (2023), https://arxiv.org/abs/2308.06721. Several pictures give several
+times as many tokens to attend to, as in Blattmann et al., "Retrieval-Augmented Diffusion Models"
+(2022), https://arxiv.org/abs/2204.11824, where neighbours stand in for a part of the weights.
+"""
+
+from typing import Any, Self
+
+import torch
+from diffusers.models.embeddings import MultiIPAdapterImageProjection
+from torch import Tensor
+
+from pipeline.errors import JobError
+from pipeline.job import Order
+
+
+class Adapter:
+    """What a UNet has learned beside its text. Its strength is one for a whole batch."""
+
+    def __init__(self, unet: Any, projection: Any) -> None:
+        self._width: int = projection.image_embeds.in_features
+        processors = unet.attn_processors.values()
+        self._processors = [each for each in processors if hasattr(each, "scale")]
+
+    @classmethod
+    def of(cls, pipe: Any) -> Self | None:
+        """That of a pipeline; None where it has none."""
+        unet = getattr(pipe, "unet", None)
+        found = getattr(unet, "encoder_hid_proj", None)
+        if not isinstance(found, MultiIPAdapterImageProjection):
+            return None
+        return cls(unet, found.image_projection_layers[0])
+
+    def embeddings(self, order: Order) -> Tensor:
+        """[pictures, width] in float32; one row of zeros for an order without pictures.
+
+        Raises JobError for embeddings that another model made.
+        """
+        if not order.references:
+            return torch.zeros(1, self._width)
+        widths = {len(embedding) for embedding in order.references}
+        if widths != {self._width}:
+            raise JobError(
+                f"the image adapter takes embeddings of {self._width} numbers, not of "
+                f"{', '.join(map(str, sorted(widths)))}: `retrieval.images` has to be its encoder"
+            )
+        return torch.tensor(order.references)
+
+    def set_strength(self, strength: float) -> None:
+        """How much the pictures of the next call count; at 0 it is as if there were none."""
+        for processor in self._processors:
+            processor.scale = [strength]

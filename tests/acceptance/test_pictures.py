@@ -1,0 +1,70 @@
+"""A brand's own pictures steer the render, through the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from examples.shapes import umpire, world
+from pipeline.job import Outcome
+from tests.commandline import answer, pressrun
+
+pytestmark = pytest.mark.slow
+
+MODELS = Path("examples/shapes/models").resolve()
+JOBS = """keywords,collection,images,strength,k,candidates,threshold,seed
+a large circle on a gray background,reds,2,0.8,0,4,0,3
+a large circle on a gray background,blues,2,0.8,0,4,0,3
+a large circle on a gray background,blues,9,0.8,0,4,0,3
+"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two collections of pictures without a word, ingested; and the run of a job file."""
+    folder, rng = tmp_path_factory.mktemp("desk"), np.random.default_rng(0)
+    for colour in ("red", "blue"):
+        looks = folder / f"{colour}s"
+        looks.mkdir()
+        for number, shape in enumerate(("star", "heart", "cross", "ring")):
+            scene = world.Scene((world.Thing(shape, colour, "large", "center"),), "gray")
+            Image.fromarray(world.draw(scene, rng)).save(looks / f"{number}.png")
+        words = ("ingest", looks.name, "--collection", looks.name, "--json")
+        assert answer(pressrun(*words, cwd=folder))["added"] == 4
+    (folder / "jobs.csv").write_text(JOBS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lines(desk: Path) -> list[dict[str, Any]]:
+    """The run's manifest."""
+    summary = answer(pressrun("run", "jobs.csv", "--run", "looks", "--json", cwd=desk))
+    assert (summary["accepted"], summary["invalid"]) == (2, 1)
+    return list(pq.read_table(desk / summary["folder"] / "manifest.parquet").to_pylist())
+
+
+def test_the_colour_follows_the_collection(desk: Path, lines: list[dict[str, Any]]) -> None:
+    sees = umpire.load(MODELS / "umpire")
+    pictures = [np.asarray(Image.open(desk / "out/runs/looks" / lines[n]["image"])) for n in (0, 1)]
+    read = sees.read(np.stack(pictures))
+    assert [scene.things[0].colour for scene in read] == ["red", "blue"]
+    assert [scene.things[0].shape for scene in read] == ["circle", "circle"]
+
+
+def test_the_receipt_names_the_pictures_and_makes_the_winner_again(
+    desk: Path, lines: list[dict[str, Any]]
+) -> None:
+    record = Path("out/runs/looks/records", f"{lines[0]['job_id']}.json")
+    outcome = Outcome.model_validate_json((desk / record).read_text())
+    for reference in outcome.context.references:
+        assert (reference.strength, reference.source[-4:]) == (0.8, ".png")
+        assert (desk / "out" / reference.picture).exists()
+    assert len(outcome.context.references) == 2
+    assert answer(pressrun("reproduce", str(record), "--json", cwd=desk))["equal"]
+    (desk / "out" / outcome.context.references[0].picture).unlink()
+    gone = pressrun("reproduce", str(record), "--json", cwd=desk)
+    assert gone.returncode
+    assert "is gone" in gone.stderr

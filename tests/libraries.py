@@ -1,0 +1,23 @@
+"""Libraries for tests: collections of a client, their pictures in a folder."""
+
+from pathlib import Path
+
+from qdrant_client import QdrantClient
+
+from pipeline.guarding.terms import TermGuard
+from pipeline.knowledge.embedding import Embedder, Embedders, HashedEmbedder, PictureEmbedder
+from pipeline.knowledge.ingest import Library
+from pipeline.knowledge.shelf import Shelf
+from pipeline.storing.folder import FolderStore
+
+
+def library(
+    client: QdrantClient,
+    folder: Path,
+    texts: Embedder | None = None,
+    pictures: PictureEmbedder | None = None,
+    blocked: tuple[str, ...] = (),
+) -> Library:
+    """A library of hashed words, without pictures unless something embeds them."""
+    embedders = Embedders(texts or HashedEmbedder(), pictures)
+    return Library(client, embedders, Shelf(FolderStore(folder)), TermGuard(blocked))

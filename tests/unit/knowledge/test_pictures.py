@@ -1,0 +1,210 @@
+"""Pictures in the knowledge base: taken in, found, and handed on with their receipts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from qdrant_client import QdrantClient
+
+from examples.shapes import world
+from pipeline.errors import JobError
+from pipeline.intake.making import Maker, Overrides
+from pipeline.intake.rows import RawRow
+from pipeline.job import Context, Job
+from pipeline.knowledge.clip import ClipEmbedder
+from pipeline.knowledge.embedding import Embedders, HashedEmbedder
+from pipeline.knowledge.ingest import IngestReport, Library, ingest
+from pipeline.knowledge.retriever import QdrantRetriever
+from pipeline.knowledge.shelf import Shelf, embedded
+from pipeline.models import Models
+from pipeline.settings import Profile, RetrievalProfile
+from pipeline.storing.folder import FolderStore
+from tests.libraries import library
+
+SEEN = ["red circle", "red square", "blue circle", "blue star"]
+
+
+@pytest.fixture(scope="module")
+def encoder(models_root: Path) -> ClipEmbedder:
+    return ClipEmbedder("open_clip", Models(models_root, "cpu"))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, encoder: ClipEmbedder) -> Library:
+    return library(QdrantClient(":memory:"), tmp_path / "store", pictures=encoder)
+
+
+def draw(path: Path, look: str, seed: int = 0) -> None:
+    colour, shape = look.split()
+    thing = world.Thing(shape, colour, "large", "center")
+    scene = world.Scene((thing,), "gray")
+    Image.fromarray(world.draw(scene, np.random.default_rng(seed))).save(path)
+
+
+def folder(root: Path, *rows: dict[str, object]) -> Path:
+    root.mkdir(exist_ok=True)
+    for number, look in enumerate(SEEN):
+        draw(root / f"{number}.png", look)
+    (root / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return root
+
+
+def asked(keywords: str, images: int = 1, **values: object) -> Job:
+    row = {"keywords": keywords, "collection": "looks", "images": images, "k": 0} | values
+    made = Maker(Profile.load("shapes"), Overrides()).make(RawRow(1, row))
+    assert isinstance(made, Job)
+    return made
+
+
+def retriever(pictures: Library, **settings: float) -> QdrantRetriever:
+    return QdrantRetriever(pictures.client, pictures.embedders, RetrievalProfile(**settings))
+
+
+def sources(context: Context) -> list[str]:
+    return [reference.source for reference in context.references]
+
+
+@pytest.mark.parametrize("look", SEEN)
+def test_a_picture_alone_is_found_by_what_it_shows(pictures, tmp_path: Path, look: str) -> None:
+    ingest(pictures, folder(tmp_path / "looks"), "looks")
+    found = retriever(pictures).retrieve(asked(f"a large {look} on a gray background"))
+    assert sources(found) == [f"{SEEN.index(look)}.png"]
+    assert not found.passages
+
+
+def test_a_pair_is_found_by_its_words(pictures, tmp_path: Path) -> None:
+    brands = ("Nexo", "Solano", "Korvax")
+    others = [{"text": f"The sign of {n}.", "image": f"{i}.png"} for i, n in enumerate(brands)]
+    row = {
+        "text": "The sign of Viora.",
+        "image": "3.png",
+        "source": "brandbook",
+        "license": "CC-BY-4.0",
+        "tags": ["brand"],
+    }
+    ingest(pictures, folder(tmp_path / "looks", *others, row), "looks")
+    find = retriever(pictures).retrieve
+    for brand in brands:
+        assert find(asked(f"{brand} sign")).references[0].text == f"The sign of {brand}."
+    (found,) = find(asked("Viora sign", strength=0.7)).references
+    assert (found.text, found.source) == ("The sign of Viora.", "brandbook")
+    assert (found.license, found.tags, found.strength) == ("CC-BY-4.0", ("brand",), 0.7)
+    kept = pictures.shelf.get(found.picture)
+    original = np.asarray(Image.open(tmp_path / "looks" / "3.png"))
+    assert (np.round(kept * 255) == original).all()
+    assert found.picture.startswith("knowledge/pictures/")
+
+
+def test_what_is_recorded_gives_the_same_embedding_again(pictures, tmp_path: Path) -> None:
+    ingest(pictures, folder(tmp_path / "looks"), "looks")
+    found = retriever(pictures, image_norm=3.0).retrieve(asked("red circle", images=2))
+    recorded = Context.model_validate_json(found.model_dump_json())
+    assert all(not reference.embedding for reference in recorded.references)
+    encoder = pictures.embedders.pictures
+    assert encoder
+    again = embedded(recorded, encoder, pictures.shelf, 3.0)
+    for left, right in zip(found.references, again.references, strict=True):
+        assert np.linalg.norm(left.embedding) == pytest.approx(3.0)
+        assert left.embedding == pytest.approx(right.embedding, abs=1e-4)
+
+
+def test_pictures_that_are_nearly_the_same_are_taken_once(pictures, tmp_path: Path) -> None:
+    root = folder(tmp_path / "looks")
+    for seed in range(1, 5):
+        draw(root / f"0-{seed}.png", "red circle", seed)
+    ingest(pictures, root, "looks")
+    job = asked("a large red circle on a gray background", images=3)
+    plenty = sources(retriever(pictures, alike=1.0).retrieve(job))
+    assert all(source.startswith("0") for source in plenty)
+    several = sources(retriever(pictures, alike=0.9).retrieve(job))
+    assert len(several) == 3
+    assert sum(source.startswith("0") for source in several) == 1
+    assert several[0] == plenty[0]
+
+
+def test_only_what_was_asked_for_is_found(pictures, tmp_path: Path) -> None:
+    rows = [
+        {"text": "a sign", "image": "0.png", "license": "MIT", "tags": ["old", "sign"]},
+        {"text": "a sign", "image": "2.png", "license": "CC0", "tags": ["new", "sign"]},
+        {"text": "a sign", "image": "3.png", "license": "GPL", "tags": ["new"]},
+        {"text": "a sign in words", "license": "CC0", "tags": ["new", "sign"]},
+    ]
+    ingest(pictures, folder(tmp_path / "looks", *rows), "looks")
+    find = retriever(pictures, alike=1.0).retrieve
+
+    def licenses(**values: object) -> set[str]:
+        return {each.license for each in find(asked("a sign", images=8, **values)).references}
+
+    assert licenses(tags="new") == {"CC0", "GPL"}
+    assert licenses(tags="new|sign") == {"CC0"}
+    assert licenses(licenses="CC0|MIT") == {"CC0", "MIT"}
+    both = find(asked("a sign in words", images=8, k=8, tags="sign", licenses="CC0"))
+    assert {passage.text for passage in both.passages} == {"a sign", "a sign in words"}
+    assert [reference.text for reference in both.references] == ["a sign"]
+    assert sorted(passage.text for passage in both.texts) == ["a sign", "a sign in words"]
+    said = find(asked("a sign", images=8, k=0, licenses="CC0")).texts
+    assert [passage.text for passage in said] == ["a sign"]
+
+
+def test_ingesting_again_changes_nothing_but_what_has_changed(pictures, tmp_path: Path) -> None:
+    root = folder(tmp_path / "looks", {"text": "a sign", "image": "0.png"})
+
+    def counts(report: IngestReport) -> tuple[int, int, int, int]:
+        return report.added, report.changed, report.unchanged, report.removed
+
+    assert counts(ingest(pictures, root, "looks")) == (4, 0, 0, 0)
+    assert counts(ingest(pictures, root, "looks")) == (0, 0, 4, 0)
+    draw(root / "3.png", "blue star", seed=7)
+    assert counts(ingest(pictures, root, "looks")) == (1, 0, 3, 1)
+
+
+def test_what_is_no_picture_is_told_and_the_rest_goes_in(pictures, tmp_path: Path) -> None:
+    root = folder(tmp_path / "looks")
+    (root / "evil.png").write_bytes(b"GIF89a" + b"\0" * 100)
+    report = ingest(pictures, root, "looks")
+    assert report.added == len(SEEN)
+    (bad,) = report.bad
+    assert (bad.file, "not a PNG, JPEG or WebP" in bad.reason) == ("evil.png", True)
+
+
+def test_blocked_words_stay_outside(tmp_path: Path, encoder: ClipEmbedder) -> None:
+    store = tmp_path / "store"
+    strict = library(QdrantClient(":memory:"), store, pictures=encoder, blocked=("gore",))
+    root = folder(tmp_path / "looks", {"text": "much gore", "image": "0.png"})
+    report = ingest(strict, root, "looks")
+    assert report.added == len(SEEN) - 1
+    assert len(report.bad) == 1
+
+
+def test_without_an_encoder_texts_go_in_and_pictures_are_told(tmp_path: Path) -> None:
+    words = library(QdrantClient(":memory:"), tmp_path / "store")
+    root = folder(tmp_path / "looks", {"text": "a sign"})
+    report = ingest(words, root, "looks")
+    assert (report.added, len(report.bad)) == (1, len(SEEN))
+    assert "retrieval.images" in report.bad[0].reason
+    with pytest.raises(JobError, match=r"retrieval\.images"):
+        retriever(words).retrieve(asked("a sign"))
+
+
+def test_a_collection_of_another_encoder(pictures, tmp_path: Path) -> None:
+    class Other(ClipEmbedder):
+        def __init__(self) -> None:
+            self.name, self.size = "other", 128
+
+    ingest(pictures, folder(tmp_path / "looks"), "looks")
+    embedders = Embedders(HashedEmbedder(), Other())
+    other = QdrantRetriever(pictures.client, embedders, RetrievalProfile())
+    with pytest.raises(JobError, match=r"embedded with open_clip@.*, not with other"):
+        other.retrieve(asked("a sign"))
+
+
+def test_a_shelf_keeps_pixels_alone(tmp_path: Path) -> None:
+    shelf = Shelf(FolderStore(tmp_path))
+    picture = np.random.default_rng(0).random((5, 7, 3), dtype=np.float32)
+    key = shelf.put(picture)
+    assert shelf.put(picture) == key
+    with Image.open(tmp_path / key) as image:
+        assert not image.info
+    assert np.abs(shelf.get(key) - picture).max() <= 0.5 / 255 + 1e-6
