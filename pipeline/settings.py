@@ -13,12 +13,23 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import ConfigError
-from pipeline.job import SEED_SPACE, Checkpoint, ContestMode, Noun, TextMode
+from pipeline.job import SEED_SPACE, Checkpoint, ContestMode, Noun, TextMode, digest_of
 
 PROFILES = Path(__file__).parent / "profiles"
 SHIPPED_MODELS = Path(__file__).parents[1] / "examples" / "shapes" / "models"
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Tool = Literal["langchain", "llamaindex", "haystack"]
+
+
+class CollectionProfile(Noun):
+    """A collection that another tool wrote, and how it is searched."""
+
+    written_by: Tool
+    embedding: str = Field(
+        default="", description="what made its vectors, as in `retrieval`; empty: the profile's"
+    )
+    vector: str = Field(default="", description="name of the dense vector; empty: the tool's own")
 
 
 class RetrievalProfile(Noun):
@@ -37,6 +48,13 @@ class RetrievalProfile(Noun):
     alike: float = Field(
         default=0.9, gt=0, le=1, description="sources that are more alike are taken once"
     )
+    collections: dict[str, CollectionProfile] = Field(
+        default={}, description="those that other tools wrote, by name"
+    )
+
+    def __hash__(self) -> int:
+        # a dict has none, and retrievers are cached by their profile
+        return hash(digest_of(self.model_dump(mode="json")))
 
 
 class WriterProfile(Noun):

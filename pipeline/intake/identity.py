@@ -11,6 +11,8 @@ from pipeline.settings import Profile
 
 _ASIDE = frozenset({"id", "row", "priority"})
 _NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout"})
+_NAMED = "collections"
+"""Its keys are names of the user's own, whatever they are."""
 
 
 def job_id(fields: Mapping[str, Any], profile: str) -> str:
@@ -40,7 +42,7 @@ def profile_digest(profile: Profile) -> str:
 
 def _effective(table: dict[str, Any]) -> dict[str, Any]:
     return {
-        key: _effective(value) if isinstance(value, dict) else value
+        key: _effective(value) if isinstance(value, dict) and key != _NAMED else value
         for key, value in table.items()
         if key not in _NO_EFFECT
     }

@@ -37,7 +37,10 @@ def resolve(reference: str, root: Path, role: str) -> Path:
 
 
 def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
-    """The folder of each model that a profile runs in this process. Raises ModelError."""
+    """The folder of each model that a profile runs in this process. Raises ModelError.
+
+    A role may say after a colon which collection it is for.
+    """
     references: dict[str, str] = {"judge": profile.judge.model}
     if profile.writer.kind == "local":
         references["writer"] = profile.writer.model
@@ -54,6 +57,9 @@ def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
         references["embedding"] = profile.retrieval.embedding
     if profile.retrieval.images:
         references["images"] = profile.retrieval.images
+    for name, collection in profile.retrieval.collections.items():
+        if collection.embedding not in ("", "hashed"):
+            references[f"embedding:{name}"] = collection.embedding
     return {role: resolve(reference, root, role) for role, reference in references.items()}
 
 
@@ -68,7 +74,7 @@ def verify(folder: Path, role: str | None = None) -> None:
     if role == "image_adapter":
         check_safetensors(adapter_file(folder))
         return
-    wanted = [CONFIGS[role]] if role else sorted(set(CONFIGS.values()))
+    wanted = [CONFIGS[role.partition(":")[0]]] if role else sorted(set(CONFIGS.values()))
     config = next((folder / name for name in wanted if (folder / name).is_file()), None)
     if config is None:
         raise ModelError(f"{folder} has no {' or '.join(wanted)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pipeline.settings import PROFILES, Profile
+from pipeline.settings import PROFILES, CollectionProfile, Profile
 
 DOCUMENT = Path("docs/profiles.md").read_text(encoding="utf-8")
 NAMES = sorted(path.stem for path in PROFILES.glob("*.toml"))
@@ -36,6 +36,14 @@ def test_every_key_is_documented_with_its_default_and_no_other() -> None:
     assert rows == expected
 
 
+def test_every_key_of_a_collection_is_documented_with_its_default_and_no_other() -> None:
+    key = r"^\| `retrieval\.collections\.NAME\.([a-z_]+)` \| (.*?) \|"
+    assert dict(re.findall(key, DOCUMENT, re.MULTILINE)) == {
+        name: _shown(field.get_default(), field.is_required())
+        for name, field in CollectionProfile.model_fields.items()
+    }
+
+
 def _shown(default: object, required: bool) -> str:
     if required:
         return "required"
@@ -43,7 +51,7 @@ def _shown(default: object, required: bool) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple) and default:
         default = "[" + ", ".join(_inline(item) for item in default) + "]"
-    return f"`{default}`" if default not in (None, "", ()) else "empty"
+    return f"`{default}`" if default not in (None, "", (), {}) else "empty"
 
 
 def _inline(item: BaseModel) -> str:

@@ -20,12 +20,25 @@ def test_a_profile_extends_another_table_by_table(tmp_path: Path) -> None:
     assert profile.renderer == base.renderer
 
 
+def test_a_profile_names_collections_that_other_tools_wrote(tmp_path: Path) -> None:
+    named = '[retrieval.collections.{}]\nwritten_by = "{}"\n'
+    mine = tmp_path / "mine.toml"
+    parts = ['extends = "shapes"', named.format("a", "haystack"), named.format("b", "langchain")]
+    mine.write_text("\n".join(parts), encoding="utf-8")
+    profile = Profile.load(str(mine)).retrieval
+    assert [each.written_by for each in profile.collections.values()] == ["haystack", "langchain"]
+    turned = {"collections": dict(reversed(profile.collections.items()))}
+    assert len({profile, profile.model_copy(update=turned)}) == 1
+    assert len({profile, Profile.load("shapes").retrieval}) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ('extends = "shapes"\n[renderer]\nstepz = 3\n', "renderer.stepz"),
         ('extends = "nowhere"\n', "nowhere"),
         ("[renderer", "mine.toml"),
+        ('extends = "shapes"\n[retrieval.collections.a]\nwritten_by = "me"\n', "a.written_by"),
         ('extends = "shapes"\n[judge]\nagainst = "mood"\n', "judge.against"),
     ],
 )

@@ -4,7 +4,7 @@ from pipeline.intake.identity import profile_digest
 from pipeline.intake.making import Maker, Overrides
 from pipeline.intake.rows import RawRow
 from pipeline.job import BadRow, Job
-from pipeline.settings import Profile
+from pipeline.settings import CollectionProfile, Profile
 
 
 def test_defaults_of_the_profile(read_one, profile) -> None:
@@ -155,6 +155,16 @@ def test_other_settings_keep_the_seed_and_change_the_id(profile) -> None:
     assert job(profile).id != job(other).id
     assert job(profile).seed == job(other).seed
     assert profile_digest(profile) != profile_digest(other)
+
+
+def test_a_collection_counts_whatever_its_name(profile) -> None:
+    def digest(name: str, tool: str) -> str:
+        named = {name: CollectionProfile(written_by=tool)}
+        retrieval = profile.retrieval.model_copy(update={"collections": named})
+        return profile_digest(profile.model_copy(update={"retrieval": retrieval}))
+
+    for name in ("brands", "defaults"):
+        assert digest(name, "haystack") != digest(name, "langchain") != profile_digest(profile)
 
 
 def test_a_profiles_seed_is_every_rows_seed(profile) -> None:

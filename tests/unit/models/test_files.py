@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from pipeline.errors import ModelError
 from pipeline.models import digest, resolve, role_folders, verify
-from pipeline.settings import Profile
+from pipeline.settings import CollectionProfile, Profile, RetrievalProfile
 
 
 def write_weights(path: Path) -> None:
@@ -208,6 +208,27 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
         }
     )
     assert set(role_folders(remote, tmp_path)) == {"judge", "images"}
+
+
+def test_what_embedded_other_tools_collections_is_among_the_models(tmp_path: Path) -> None:
+    for name in ("open_clip", "minilm"):
+        (tmp_path / name).mkdir()
+    shapes = Profile.load("shapes")
+    named = {
+        name: CollectionProfile(written_by="haystack", embedding=embedding)
+        for name, embedding in (("a", "minilm"), ("b", "hashed"), ("c", ""))
+    }
+    asked = shapes.model_copy(
+        update={
+            "writer": shapes.writer.model_copy(update={"kind": "endpoint"}),
+            "renderer": shapes.renderer.model_copy(update={"kind": "a1111"}),
+            "retrieval": RetrievalProfile(collections=named),
+        }
+    )
+    folders = role_folders(asked, tmp_path)
+    assert set(folders) == {"judge", "embedding:a"}
+    with pytest.raises(ModelError, match=r"has no config\.json$"):
+        verify(folders["embedding:a"], "embedding:a")
 
 
 def test_checking_models_imports_no_torch() -> None:
