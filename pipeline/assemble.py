@@ -89,10 +89,11 @@ class Assembly:
         )
 
     def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
+        from pipeline.knowledge.foreign import open_others
         from pipeline.knowledge.retriever import QdrantRetriever
 
-        embedders = open_embedders(profile, self.models)
-        return QdrantRetriever(open_knowledge(self._settings), embedders, profile)
+        embedders, others = open_embedders(profile, self.models), open_others(profile, self.models)
+        return QdrantRetriever(open_knowledge(self._settings), embedders, profile, others)
 
     def _make_writer(self, profile: WriterProfile) -> Writer:
         match profile.kind:

@@ -1,6 +1,7 @@
 """Finds texts and pictures, by words and by likeness at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
@@ -19,12 +20,13 @@ from qdrant_client.models import (
 )
 
 from pipeline.errors import JobError
-from pipeline.job import Context, Job
+from pipeline.job import Context, Job, Passage
 from pipeline.knowledge import schema
 from pipeline.knowledge.client import calling, collections
-from pipeline.knowledge.embedding import Embedders, Vectors, normalised
+from pipeline.knowledge.embedding import Embedder, Embedders, Vectors, normalised
+from pipeline.knowledge.foreign import Foreign, open_foreign
 from pipeline.knowledge.sparse import query_vector
-from pipeline.settings import RetrievalProfile
+from pipeline.settings import CollectionProfile, RetrievalProfile
 
 DEPTH = 4
 """Each search looks this many times deeper than the sources asked for."""
@@ -42,20 +44,28 @@ class QdrantRetriever:
     """
 
     def __init__(
-        self, client: QdrantClient, embedders: Embedders, profile: RetrievalProfile
+        self,
+        client: QdrantClient,
+        embedders: Embedders,
+        profile: RetrievalProfile,
+        others: Mapping[str, Embedder] = MappingProxyType({}),
     ) -> None:
         self._client, self._embedders, self._profile = client, embedders, profile
+        self._others = {"": embedders.texts, profile.embedding: embedders.texts} | dict(others)
         self._usable = set[str]()
+        self._foreign = dict[str, Foreign]()
 
     def retrieve(self, job: Job) -> Context:
         """At most `job.k` passages and `job.images` pictures of `job.collection`, best first.
 
-        Raises JobError for a collection that is not there, was made with another embedding, or
-        holds no pictures where some are asked for; Unavailable when the knowledge base does not
-        answer.
+        Raises JobError for a collection that is not there, was made with another embedding or
+        otherwise than the profile says, or holds no pictures where some are asked for; Unavailable
+        when the knowledge base does not answer.
         """
         if not job.collection or not (job.k or job.images):
             return Context()
+        if written := self._profile.collections.get(job.collection):
+            return Context(passages=self._theirs(job, written))
         if job.collection not in self._usable:
             self._check(job.collection)
         vector = self._embedders.texts.embed([job.keywords])[0]
@@ -66,6 +76,31 @@ class QdrantRetriever:
             passages=tuple(map(schema.passage, texts)),
             references=tuple(schema.reference(p, job.strength, norm) for p in pictures),
         )
+
+    def _theirs(self, job: Job, written: CollectionProfile) -> tuple[Passage, ...]:
+        """Of a collection that another tool wrote, by its dense vector alone."""
+        if job.images:
+            raise JobError(
+                f"Collection {job.collection!r} was written by {written.written_by} and holds no "
+                "pictures; ask it with images = 0."
+            )
+        theirs = self._opened(job.collection, written)
+        vector = theirs.embedder.embed([job.keywords])[0]
+        if not vector.any():
+            return ()
+        search = theirs.search(vector, DEPTH * job.k, self._profile.floor)
+        wanted = _wanted(job, prefix=theirs.layout.prefix)
+        found = self._search(job, [search], wanted, theirs.vector)
+        passages = {point.id: theirs.passage(point) for point in found}
+        readable = [point for point in found if passages[point.id]]
+        best = self._different(readable, theirs.vector, job.k)
+        return tuple(filter(None, (passages[point.id] for point in best)))
+
+    def _opened(self, collection: str, written: CollectionProfile) -> Foreign:
+        if collection not in self._foreign:
+            embedder = self._others[written.embedding]
+            self._foreign[collection] = open_foreign(self._client, collection, written, embedder)
+        return self._foreign[collection]
 
     def _texts(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
         floor = self._profile.floor
@@ -142,11 +177,11 @@ def _dense(point: ScoredPoint) -> Vectors:
     return schema.vector_of(point, schema.DENSE)
 
 
-def _wanted(job: Job, *, picture: bool = False) -> Filter | None:
+def _wanted(job: Job, *, picture: bool = False, prefix: str = "") -> Filter | None:
     """What a source has to have: every tag, one of the licences, a picture."""
-    must = list[Condition]()
-    must += [FieldCondition(key="tags", match=MatchValue(value=tag)) for tag in job.tags]
+    must, tags = list[Condition](), f"{prefix}tags"
+    must += [FieldCondition(key=tags, match=MatchValue(value=tag)) for tag in job.tags]
     if job.licenses:
-        must.append(FieldCondition(key="license", match=MatchAny(any=list(job.licenses))))
+        must.append(FieldCondition(key=f"{prefix}license", match=MatchAny(any=list(job.licenses))))
     absent = [IsEmptyCondition(is_empty=PayloadField(key="picture"))] if picture else []
     return Filter(must=must, must_not=absent) if must or absent else None

@@ -119,19 +119,20 @@ def reference(found: ScoredPoint, strength: float, norm: float) -> Reference:
 
 
 def vector_of(found: ScoredPoint, name: str) -> Vectors:
-    """A vector that came with a point; empty where it has none."""
-    vectors = found.vector if isinstance(found.vector, dict) else {}
+    """A vector that came with a point, `""` for the unnamed one; empty where it has none."""
+    vectors = found.vector if isinstance(found.vector, dict) else {"": found.vector or ()}
     return np.asarray(vectors.get(name, ()), dtype=np.float32)
 
 
 def takes_pictures(client: QdrantClient, collection: str) -> bool:
     """Whether a collection was made by a profile that embeds pictures."""
-    vectors = client.get_collection(collection).config.params.vectors
-    return isinstance(vectors, dict) and IMAGE in vectors
+    return _has(client, collection, IMAGE)
 
 
 def mismatch(client: QdrantClient, collection: str, embedders: Embedders) -> str:
     """How what is in a collection was embedded otherwise than by these; empty where it was not."""
+    if not _has(client, collection, DENSE):
+        return "was written by another tool, which a profile can name in retrieval.collections"
     names = {"embedding": embedders.texts.name}
     if embedders.pictures:
         names["pictures"] = embedders.pictures.name
@@ -140,6 +141,11 @@ def mismatch(client: QdrantClient, collection: str, embedders: Embedders) -> str
         if known not in ("", name):
             return f"was embedded with {known}, not with {name}"
     return ""
+
+
+def _has(client: QdrantClient, collection: str, vector: str) -> bool:
+    vectors = client.get_collection(collection).config.params.vectors
+    return isinstance(vectors, dict) and vector in vectors
 
 
 def _embedded_with(client: QdrantClient, collection: str, field: str) -> str:

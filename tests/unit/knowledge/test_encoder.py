@@ -4,14 +4,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from qdrant_client.models import Distance, PointStruct, VectorParams
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from pipeline.assemble import Assembly
 from pipeline.errors import ModelError
+from pipeline.intake.making import Maker, Overrides
+from pipeline.intake.rows import RawRow
+from pipeline.job import Job, RunSpec
+from pipeline.knowledge.client import open_client
 from pipeline.knowledge.embedding import HashedEmbedder, open_embedder
 from pipeline.models import Models
+from pipeline.ports import Retriever
+from pipeline.settings import (
+    CollectionProfile,
+    Profile,
+    RendererProfile,
+    RetrievalProfile,
+    WriterProfile,
+    load_settings,
+)
 
 WORDS = ["[PAD]", "[UNK]", "viora", "logo", "teal", "circle"]
 TEXTS = ["viora logo", "teal", "a teal circle on viora " * 30]
@@ -77,3 +92,49 @@ def test_the_mean_of_the_tokens(models: Models) -> None:
 def test_a_folder_that_is_no_encoder(models: Models, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         open_embedder(str(tmp_path), models)
+
+
+def test_a_collection_of_another_tool_has_an_embedding_of_its_own(models, tmp_path: Path) -> None:
+    folder = str(models.folder("encoder", "embedding"))
+    encoder = open_embedder(folder, models)
+    client = open_client("", "", tmp_path / "knowledge")
+    client.create_collection("theirs", VectorParams(size=encoder.size, distance=Distance.COSINE))
+    vector = encoder.embed(["viora logo"])[0].tolist()
+    payload = {"page_content": "A circle."}
+    client.upsert("theirs", [PointStruct(id=1, vector=vector, payload=payload)])
+    client.close()
+    written = CollectionProfile(written_by="langchain", embedding=folder)
+    found = _retriever(tmp_path, {"theirs": written}).retrieve(_asked("teal", "theirs"))
+    assert [passage.text for passage in found.passages] == ["A circle."]
+
+
+def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriever:
+    """Assembled as for a run that needs few models."""
+    shapes = Profile.load("shapes")
+    profile = shapes.model_copy(
+        update={
+            "retrieval": RetrievalProfile(collections=collections),
+            "writer": WriterProfile(kind="template"),
+            "renderer": RendererProfile(kind="a1111"),
+        }
+    )
+    spec = RunSpec(
+        run="r",
+        job_file="jobs.csv",
+        job_file_digest="",
+        rows=1,
+        parts=1,
+        profile=profile.model_dump(mode="json"),
+        models={},
+        created_at="",
+        version="",
+    )
+    settings = load_settings(home=home, store=str(home / "out"), device="cpu")
+    return Assembly(settings).stages(spec).retriever
+
+
+def _asked(keywords: str, collection: str) -> Job:
+    row = RawRow(1, {"keywords": keywords, "collection": collection, "images": 0})
+    made = Maker(Profile.load("shapes"), Overrides()).make(row)
+    assert isinstance(made, Job)
+    return made
