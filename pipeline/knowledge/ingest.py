@@ -91,7 +91,9 @@ class _Ingestion:
         self._library, self._collection = library, collection
         self._client, self._embedders = library.client, library.embedders
         self._origin = digest_of(str(path.resolve()))
-        self._takes_pictures = schema.takes_pictures(library.client, collection)
+        with calling(library.client):
+            holds_pictures = schema.takes_pictures(library.client, collection)
+        self._takes_pictures = holds_pictures and library.embedders.pictures is not None
         self._seen = set[str]()
         self.bad = list[BadText]()
         self.tally = dict.fromkeys(("added", "changed", "unchanged", "removed"), 0)

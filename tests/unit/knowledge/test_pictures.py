@@ -188,6 +188,14 @@ def test_without_an_encoder_texts_go_in_and_pictures_are_told(tmp_path: Path) ->
         retriever(words).retrieve(asked("a sign"))
 
 
+def test_a_profile_that_embeds_no_pictures_adds_none(pictures, tmp_path: Path) -> None:
+    ingest(pictures, folder(tmp_path / "looks"), "looks")
+    words = library(pictures.client, tmp_path / "store")
+    draw(tmp_path / "new.png", "blue heart")
+    (bad,) = ingest(words, tmp_path / "new.png", "looks").bad
+    assert "retrieval.images" in bad.reason
+
+
 def test_a_collection_of_another_encoder(pictures, tmp_path: Path) -> None:
     class Other(ClipEmbedder):
         def __init__(self) -> None:
