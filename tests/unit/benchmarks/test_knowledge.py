@@ -1,0 +1,24 @@
+"""The benchmark of the knowledge base at a tiny size."""
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import knowledge
+
+FACTS, QUERIES = 100, 3
+
+
+@pytest.mark.slow
+def test_the_program_prints_rates_and_waits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["knowledge", "--facts", str(FACTS), "--queries", str(QUERIES), "--json"]
+    monkeypatch.setattr(sys, "argv", words)
+    knowledge.main()
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["where"] == "local mode"
+    assert figures["added"] == figures["unchanged"] == FACTS
+    assert figures["again_per_s"] > figures["ingest_per_s"] > 0
+    assert 0 < figures["p50_ms"] <= figures["p95_ms"]
