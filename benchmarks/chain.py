@@ -1,0 +1,129 @@
+"""The real stages over a folder of their own, with the umpire beside them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, track
+
+from benchmarks.common import EXAMPLE
+from examples.shapes import umpire
+from examples.shapes.world import Scene
+from flows.opening import asked_for
+from pipeline.assemble import Assembly, open_books, open_library
+from pipeline.intake.reader import Overrides, read_jobs
+from pipeline.job import Job, Outcome, Picture, Verdict
+from pipeline.knowledge.ingest import Library, ingest
+from pipeline.ports import Retriever, Stages
+from pipeline.run import run_job
+from pipeline.settings import Profile, Settings
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+class Album:
+    """The Books port in memory: what jobs keep, by their ids."""
+
+    def __init__(self) -> None:
+        self.pictures: dict[str, Picture] = {}
+
+    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+        """Keep the picture; no record is written, so the same job may be run again."""
+        if picture is not None:
+            self.pictures[outcome.job_id] = picture
+        return outcome
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How a job ended, and what the umpire sees in its picture; without one it sees nothing."""
+
+    outcome: Outcome
+    reading: Scene | None
+
+    @property
+    def accepted(self) -> bool:
+        return self.outcome.verdict is Verdict.ACCEPTED
+
+    def shows(self, look: str) -> bool:
+        """Whether the picture shows all that the look says."""
+        return self.reading is not None and umpire.confirms(self.reading, look)
+
+
+class Chain:
+    """The example's stages, wired as in a worker, over Qdrant's local mode in a folder.
+
+    That serves one client at a time: all is ingested before the first job runs.
+    """
+
+    def __init__(self, desk: Path) -> None:
+        self._jobs, self.sources = desk / "jobs.jsonl", desk / "sources"
+        self.sources.mkdir()
+        self._settings = Settings(
+            profile="shapes", home=desk / "home", store=str(desk / "out"), qdrant_url=""
+        )
+        self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
+
+    @property
+    def profile(self) -> Profile:
+        """What the jobs run under."""
+        return self._settings.chosen_profile
+
+    def library(self) -> Library:
+        """The knowledge base, to be closed before a job runs."""
+        return open_library(self._settings, self.profile)
+
+    def jobs(self, rows: Rows) -> list[Job]:
+        """Rows of a job file as jobs. Raises ValueError where one is no job."""
+        write_rows(self._jobs, rows)
+        jobs = list(read_jobs(self._jobs, self.profile, Overrides()))
+        if bad := [job for job in jobs if not isinstance(job, Job)]:
+            raise ValueError(bad[0].reason)
+        return [job for job in jobs if isinstance(job, Job)]
+
+    @cached_property
+    def stages(self) -> Stages:
+        """Those of a worker; the models are loaded when they are first asked for."""
+        write_rows(self._jobs, [{"keywords": "none"}])
+        books = open_books(self._settings, "benchmark")
+        spec = asked_for(self._jobs, Overrides(), self._settings, books)
+        return Assembly(self._settings).stages(spec)
+
+    def run(
+        self, title: str, jobs: Sequence[Job], retriever: Retriever | None = None
+    ) -> list[Kept]:
+        """Run the jobs, many at a time, where wanted with another retriever."""
+        album = Album()
+        stages = replace(self.stages, books=album, retriever=retriever or self.stages.retriever)
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            ended = pool.map(partial(run_job, stages=stages), jobs)
+            outcomes = list(track(ended, title, len(jobs), console=Console(stderr=True)))
+        seen = dict(zip(album.pictures, self.read(album.pictures.values()), strict=True))
+        return [Kept(outcome, seen.get(outcome.job_id)) for outcome in outcomes]
+
+    def read(self, pictures: Iterable[Picture]) -> list[Scene]:
+        """What the umpire sees in each picture."""
+        found = [(picture * 255).round().astype(np.uint8) for picture in pictures]
+        return self._umpire.read(np.stack(found)) if found else []
+
+
+def write_rows(path: Path, rows: Rows) -> Path:
+    """A JSONL file of the rows."""
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def fill(library: Library, collection: str, path: Path, count: int) -> None:
+    """Ingest a file or folder of so many sources. Raises ValueError where one is bad."""
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"ingest {collection}", total=count)
+        advance = partial(progress.advance, task)
+        report = ingest(library, path, collection, advance)
+    if report.bad:
+        raise ValueError(f"{collection}: {report.bad[0].reason}")
