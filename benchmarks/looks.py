@@ -1,0 +1,147 @@
+"""Whether pictures show the looks of brands that only a knowledge base tells.
+
+Each row asks for the logo of an invented brand. `accuracy_…` is the share of the accepted pictures
+in which the umpire sees all that the brand's look says; `accepted_…` the share of the rows whose
+picture was accepted; `won_…` of the rows whose picture was both. The ways:
+
+- `with`: as a worker does, four passages for each job;
+- `without`: nothing is retrieved;
+- `shuffled`: each job gets what was found for another;
+- `copy`: no render, but the picture of the knowledge base that is nearest to the keywords;
+- `oracle`: the keywords are the look itself, and nothing is retrieved;
+- `held_out`: as `with`, on kinds of names and sentences that the writer's training never had.
+
+`chance` is the share of the other rows' pictures, of the way `with`, that show a row's look.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.brandbook import Book, Brand, asked, book
+from benchmarks.chain import Chain, Kept, Rows, fill, write_rows
+from examples.shapes import umpire, world
+from examples.shapes.training.writer_passages import held_out_taste, plain_taste
+from examples.shapes.world import Scene
+from pipeline.job import Context, Job
+from pipeline.ports import Retriever
+
+BOOK, HELD_OUT = "book", "held-out"
+NOTHING = {"k": 0}
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """A Retriever that answers with what it finds for another job."""
+
+    retriever: Retriever
+    others: dict[str, Job]
+
+    def retrieve(self, job: Job) -> Context:
+        """The other job's context."""
+        return self.retriever.retrieve(self.others[job.id])
+
+
+class Looks:
+    """Two brand books, each fact with a picture of its look, and the ways to ask for them."""
+
+    def __init__(self, chain: Chain, rows: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._chain = chain
+        self._books = {
+            BOOK: book(rng, rows, plain_taste()),
+            HELD_OUT: book(rng, min(rows, 100), held_out_taste()),
+        }
+        self._pictures = [world.draw(b.look.scene, rng) for b in self._books[BOOK].brands]
+        self._keywords = {
+            name: [asked(brand, rng) for brand in each.brands] for name, each in self._books.items()
+        }
+        self._fill()
+
+    def measure(self) -> dict[str, float]:
+        """The figures of each way."""
+        brands = self._books[BOOK].brands
+        jobs = self._jobs(BOOK)
+        others = dict(zip((job.id for job in jobs), jobs[1:] + jobs[:1], strict=True))
+        shuffled = Shuffled(self._chain.stages.retriever, others)
+        found = self._chain.run("with retrieval", jobs)
+        without = [job.model_copy(update=NOTHING) for job in jobs]
+        outright = self._chain.jobs({"keywords": b.look.prompt, **NOTHING} for b in brands)
+        ways = {
+            "with": (found, brands),
+            "without": (self._chain.run("without", without), brands),
+            "shuffled": (self._chain.run("shuffled", jobs, shuffled), brands),
+            "oracle": (self._chain.run("oracle", outright), brands),
+            "held_out": (
+                self._chain.run("held-out", self._jobs(HELD_OUT)),
+                self._books[HELD_OUT].brands,
+            ),
+        }
+        figures = dict[str, float]()
+        for name, (kept, asked_brands) in ways.items():
+            figures |= _figures(name, kept, asked_brands)
+        return figures | {
+            "accuracy_copy": self._copied(jobs),
+            "chance": _chance(found, brands),
+            "with_of_oracle": figures["accuracy_with"] / max(figures["accuracy_oracle"], 1e-9),
+        }
+
+    def _fill(self) -> None:
+        folder = self._chain.sources
+        for at, picture in enumerate(self._pictures):
+            Image.fromarray(picture).save(folder / f"{at}.png")
+        library = self._chain.library()
+        for name, each in self._books.items():
+            rows = _pictured(each) if name == BOOK else each.rows
+            fill(library, name, write_rows(folder / f"{name}.jsonl", rows), len(each.rows))
+        library.client.close()
+
+    def _jobs(self, collection: str) -> list[Job]:
+        words = self._keywords[collection]
+        return self._chain.jobs({"keywords": each, "collection": collection} for each in words)
+
+    def _copied(self, jobs: Sequence[Job]) -> float:
+        """The share of the rows whose nearest picture shows their brand's look."""
+        brands, retriever = self._books[BOOK].brands, self._chain.stages.retriever
+        drawn = [picture.astype(np.float32) / np.float32(255) for picture in self._pictures]
+        readings = self._chain.read(drawn)
+        shown = dict(zip((brand.source for brand in brands), readings, strict=True))
+        right = []
+        for job, brand in zip(jobs, brands, strict=True):
+            one = job.model_copy(update={"k": 0, "images": 1, "strength": 0.0})
+            nearest = retriever.retrieve(one).references[0]
+            right.append(umpire.confirms(shown[nearest.source], brand.look.prompt))
+        return fmean(right)
+
+
+def _pictured(whole: Book) -> Rows:
+    """The book's rows, each fact with its brand's picture."""
+    images = {brand.source: f"{at}.png" for at, brand in enumerate(whole.brands)}
+    return [
+        row | ({"image": images[row["source"]]} if row["source"] in images else {})
+        for row in whole.rows
+    ]
+
+
+def _figures(name: str, kept: Sequence[Kept], brands: Sequence[Brand]) -> dict[str, float]:
+    right = [k.shows(brand.look.prompt) for k, brand in zip(kept, brands, strict=True)]
+    won = [r for k, r in zip(kept, right, strict=True) if k.accepted]
+    return {
+        f"accuracy_{name}": fmean(won) if won else 0.0,
+        f"accepted_{name}": len(won) / len(kept),
+        f"won_{name}": sum(won) / len(kept),
+    }
+
+
+def _chance(kept: Sequence[Kept], brands: Sequence[Brand]) -> float:
+    said = [world.parse(brand.look.prompt) for brand in brands]
+    readings: list[Scene | None] = [each.reading for each in kept]
+    return fmean(
+        reading is not None and world.agrees(wanted, reading)
+        for at, wanted in enumerate(said)
+        for other, reading in enumerate(readings)
+        if other != at
+    )
