@@ -46,6 +46,8 @@ bench: $(READY) ## The figures in README and model card
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.contest
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.knowledge --facts 10000
 
 lock: $(READY) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --upgrade \

@@ -1,0 +1,64 @@
+"""The benchmark of retrieval at a tiny size: its figures are there and can differ."""
+
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import retrieval
+
+WAYS = ("with", "without", "shuffled", "oracle", "held_out")
+SWEEP = [{"strength": at / 5, "follows": at / 5, "keeps_shape": 1.0} for at in range(6)]
+
+pytestmark = pytest.mark.slow
+
+
+def test_looks_that_are_told_are_drawn_and_others_are_not(tmp_path: Path) -> None:
+    figures = retrieval.measure("looks", tmp_path, rows=8, facts=0, seed=3)
+    for way in WAYS:
+        assert 0 <= figures[f"won_{way}"] <= figures[f"accepted_{way}"] <= 1
+    assert figures["won_oracle"] > figures["won_without"]
+    assert figures["won_with"] > figures["won_shuffled"]
+    assert figures["accuracy_copy"] > figures["chance"]
+    assert figures["with_of_oracle"] == pytest.approx(
+        figures["accuracy_with"] / figures["accuracy_oracle"]
+    )
+
+
+def test_facts_are_found_and_copies_thinned(tmp_path: Path) -> None:
+    figures = retrieval.measure("recall", tmp_path, rows=0, facts=40, seed=3)
+    for way in ("hybrid", "dense", "bm25"):
+        shares = [form[way] for form in figures["by_form"].values()]
+        assert figures[f"recall_at_3_{way}"] == pytest.approx(sum(shares) / len(shares))
+        assert 0.2 < figures[f"recall_at_3_{way}"] < 1
+    assert figures["by_form"]["misspelled"]["bm25"] < figures["by_form"]["plain"]["bm25"]
+    assert figures["duplicates_kept"] < figures["duplicates_kept_unthinned"]
+    assert figures["recall_at_3_thinned"] >= figures["recall_at_3_unthinned"]
+
+
+def test_pictures_follow_their_collection_at_full_strength(tmp_path: Path) -> None:
+    figures = retrieval.measure("following", tmp_path, rows=32, facts=0, seed=3)
+    first, *_, last = figures["sweep"]
+    assert (first["strength"], last["strength"]) == (0, 1)
+    assert first["follows"] < last["follows"] == figures["follows_collection"]
+    assert figures["keeps_shape"] > 0.5
+
+
+def test_the_program_prints_and_draws_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    measured = {
+        "looks": {"accuracy_with": 0.5},
+        "recall": {"by_form": {"plain": {"hybrid": 0.5}}},
+        "following": {"sweep": SWEEP},
+    }
+    monkeypatch.setattr(retrieval, "measure", lambda part, *_: measured[part])
+    plot = tmp_path / "strength.svg"
+    monkeypatch.setattr(sys, "argv", ["retrieval", "--json", "--plot", str(plot)])
+    retrieval.main()
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed == measured["looks"] | measured["recall"] | measured["following"]
+    lines = ElementTree.parse(plot).findall("{*}g")
+    assert [len(line.findall("{*}circle")) for line in lines] == [len(SWEEP), len(SWEEP)]
