@@ -5,22 +5,24 @@ from collections.abc import Mapping, Sequence
 Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 480, 300
-LEFT, RIGHT, TOP, BOTTOM = 56, 120, 20, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 140, 20, 44
 TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 INKS = ("#d7282d", "#2850d7", "#289641")
 GRAY = "#888888"
 
 
 def plot(lines: Mapping[str, Points], across: str, up: str) -> str:
-    """The lines, each with its name at its right end, over labelled axes."""
+    """The lines over labelled axes, with their names beside them."""
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
             f'font-family="sans-serif" font-size="12" fill="{GRAY}">',
             *_axes(across, up),
             *(
-                _line(name, points, ink)
-                for (name, points), ink in zip(lines.items(), INKS, strict=False)
+                _line(name, points, ink, place)
+                for place, ((name, points), ink) in enumerate(
+                    zip(lines.items(), INKS, strict=False)
+                )
             ),
             "</svg>\n",
         )
@@ -43,11 +45,10 @@ def _axes(across: str, up: str) -> list[str]:
     ]
 
 
-def _line(name: str, points: Points, ink: str) -> str:
+def _line(name: str, points: Points, ink: str, place: int) -> str:
     path = "L".join(f"{_x(x):.1f} {_y(y):.1f}" for x, y in points)
     dots = "".join(f'<circle cx="{_x(x):.1f}" cy="{_y(y):.1f}" r="3"/>' for x, y in points)
-    x, y = points[-1]
-    label = f'<text x="{_x(x) + 8:.1f}" y="{_y(y) + 4:.1f}">{name}</text>'
+    label = f'<text x="{_x(1) + 12:.0f}" y="{TOP + 4 + 18 * place}">{name}</text>'
     return (
         f'<g fill="{ink}"><path d="M{path}" fill="none" stroke="{ink}" stroke-width="2"/>'
         f"{dots}{label}</g>"

@@ -30,6 +30,8 @@ from pipeline.settings import CollectionProfile, RetrievalProfile
 
 DEPTH = 4
 """Each search looks this many times deeper than the sources asked for."""
+ROUNDING = 1e-5
+"""Of a cosine: at `alike` 1 nothing is taken for the same, not even copies."""
 
 
 class QdrantRetriever:
@@ -151,7 +153,7 @@ class QdrantRetriever:
             if len(kept) == count:
                 break
             direction = normalised(schema.vector_of(point, vector))
-            if all(direction @ other <= self._profile.alike for other in directions):
+            if all(direction @ other <= self._profile.alike + ROUNDING for other in directions):
                 kept.append(point)
                 directions.append(direction)
         return kept
