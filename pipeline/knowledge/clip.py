@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.batching import Batcher
 from pipeline.job import Picture
 from pipeline.knowledge.embedding import Vectors
-from pipeline.models import Models, digest
+from pipeline.models import Models
 from pipeline.models.safetensors import read_json
 from pipeline.pictures import to_image
 
@@ -26,7 +26,7 @@ class ClipEmbedder:
     def __init__(self, reference: str, models: Models) -> None:
         self._reference, self._models = reference, models
         folder = models.folder(reference, "images")
-        self.name = f"{folder.name}@{digest(folder)[:12]}"
+        self.name = f"{folder.name}@{models.digests['images'][:12]}"
         self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
         self._texts: Batcher[list[str], Vectors] = Batcher(
             "images", self._text_tower, limit=BATCH, size=len, turn=models.turn

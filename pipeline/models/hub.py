@@ -11,6 +11,7 @@ WEIGHTS = {
     "renderer": ("*/*.safetensors",),
     # likewise the same weights in the names of transformers
     "judge": ("open_clip*.safetensors",),
+    "images": ("open_clip*.safetensors",),
 }
 UNUSED = ["*.non_ema.*"]
 

@@ -45,9 +45,12 @@ class A1111Renderer:
         self._profile = profile
 
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
-        """One picture per seed, in order. Raises JobError for a request that the server refuses
-        or answers with something else, and Unavailable when it does not answer.
+        """One picture per seed, in order. Raises JobError for an order with pictures, and for a
+        request that the server refuses or answers with something else; Unavailable when it does
+        not answer.
         """
+        if order.references:
+            raise JobError("an A1111 server is sent no pictures: set strength to 0")
         rendered_by("a1111")
         start = time.perf_counter()
         pictures = [

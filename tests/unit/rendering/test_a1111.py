@@ -85,6 +85,13 @@ def test_no_seeds_are_no_requests() -> None:
     assert list(rows_of_seeds((), 4)) == []
 
 
+def test_pictures_are_refused_and_not_left_out(server: Server) -> None:
+    shown = order(1).model_copy(update={"references": ((0.5,),), "strength": 1.0})
+    with pytest.raises(JobError, match="no pictures"):
+        client(server).render(shown)
+    assert not server.requests
+
+
 def test_a_server_that_stumbles_is_asked_again(server: Server) -> None:
     server.misbehave = [lambda: (503, b"busy"), lambda: (500, b"oops")]
     (picture,) = client(server).render(order(3))
