@@ -1,5 +1,6 @@
 """The supervisor over processes that hang, grow, die and refuse to leave."""
 
+import json
 import os
 import re
 import signal
@@ -231,3 +232,21 @@ def test_memory_is_bounded_only_where_a_bound_is_set() -> None:
 )  # fmt: skip
 def test_every_exit_status_has_words(code: int, words: str) -> None:
     assert words in describe(code)
+
+
+def test_a_worker_starts_sparing_unless_the_environment_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spared, chosen = child.SPARING
+    monkeypatch.delenv(spared, raising=False)
+    monkeypatch.setenv(chosen, "7")
+    code = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
+    found = tmp_path / "environment"
+    worker = child.Child([sys.executable, "-c", code, str(found)], "cpu", LIMITS)
+    deadline = time.monotonic() + PATIENT
+    while worker.look() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    environment = json.loads(found.read_text())
+    assert environment[spared] == child.SPARING[spared]
+    assert environment[chosen] == "7"
