@@ -6,9 +6,8 @@ from pathlib import Path
 
 from pipeline.errors import JobFileError
 from pipeline.intake.columns import Columns, Warn, WrongColumn, is_column
-from pipeline.intake.rows import Lines, RawRow, RowTooLong, Value, suffix_of
-
-_BOM = b"\xef\xbb\xbf"
+from pipeline.intake.rows import ROW_LIMIT, ROW_LINES, RawRow, Value, suffix_of
+from pipeline.rowfiles import Lines, RowTooLong, csv_header, csv_problem, csv_rows, decoded
 
 
 def read(path: Path, warn: Warn) -> Iterator[RawRow]:
@@ -17,31 +16,17 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     Raises JobFileError for a header that is not understood.
     """
     with path.open("rb") as file:
-        lines = Lines(file)
+        lines = Lines(file, ROW_LIMIT, ROW_LINES)
         delimiter, names = _read_header(lines, "\t" if suffix_of(path) == ".tsv" else ",;\t")
         columns = _kept(names, warn)
-        reader = csv.reader(map(_decode, lines), delimiter=delimiter, strict=True)
-        while True:
-            lines.begin_row()
-            try:
-                fields = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                lines.rewind()
-                yield RawRow(lines.first, problem=_explain(error))
-            except RowTooLong as error:
+        for first, fields in csv_rows(lines, delimiter):
+            if isinstance(fields, RowTooLong):
                 column = _longest(columns, lines.first_line(), delimiter)
-                lines.rewind()
-                yield RawRow(lines.first, column=column, problem=str(error))
+                yield RawRow(first, column=column, problem=str(fields))
+            elif isinstance(fields, csv.Error):
+                yield RawRow(first, problem=csv_problem(fields))
             else:
-                if fields:
-                    yield _row(lines.first, columns, fields, delimiter)
-
-
-def _decode(line: bytes) -> str:
-    # what is not UTF-8 becomes half characters, which are refused when the value is read
-    return line.decode("utf-8", errors="surrogateescape")
+                yield _row(first, columns, fields, delimiter)
 
 
 def _row(line: int, columns: Sequence[str], fields: list[str], delimiter: str) -> RawRow:
@@ -57,37 +42,18 @@ def _row(line: int, columns: Sequence[str], fields: list[str], delimiter: str) -
 
 def _longest(columns: Sequence[str], line: bytes, delimiter: str) -> str:
     """The column that takes most of a row which is too long, as far as its first line tells."""
-    fields = next(csv.reader([_decode(line)], delimiter=delimiter), [])
+    fields = next(csv.reader([decoded(line)], delimiter=delimiter), [])
     sizes = [len(field) for field in fields[: len(columns)]]
     return columns[sizes.index(max(sizes))] if sizes else ""
 
 
-def _explain(error: csv.Error) -> str:
-    known = {
-        "unexpected end of data": "a double quote is opened and never closed",
-        "new-line character seen": "a carriage return stands within the row",
-        "expected after": 'text follows a closing double quote; write "" for a quote in a field',
-        "larger than field limit": "a double quote is opened and never closed",
-    }
-    return next((reason for sign, reason in known.items() if sign in str(error)), str(error))
-
-
 def _read_header(lines: Lines, delimiters: str) -> tuple[str, list[str]]:
-    """The delimiter under which the header holds most known columns, and the columns."""
-    lines.begin_row()
     try:
-        line = next(lines, b"").removeprefix(_BOM).decode("utf-8")
-        found = [(delimiter, _names(line, delimiter)) for delimiter in delimiters]
+        return csv_header(lines, delimiters, is_column)
     except UnicodeDecodeError as error:
         raise JobFileError("Line 1 is not UTF-8 text; save the file as UTF-8.") from error
     except (csv.Error, RowTooLong) as error:
         raise JobFileError(f"Line 1, the header: {error}.") from error
-    return max(found, key=lambda option: sum(map(is_column, option[1])))
-
-
-def _names(line: str, delimiter: str) -> list[str]:
-    fields = next(csv.reader([line], delimiter=delimiter, strict=True), [])
-    return [name.strip() for name in fields]
 
 
 def _kept(names: list[str], warn: Warn) -> Sequence[str]:

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 from pipeline.errors import JobFileError
 from pipeline.intake.columns import Columns, Warn, WrongColumn, is_column
-from pipeline.intake.rows import Lines, RawRow, RowTooLong, Value
+from pipeline.intake.rows import ROW_LIMIT, RawRow, Value
 from pipeline.intake.values import shown
+from pipeline.rowfiles import BOM, Lines, RowTooLong
 
-_BOM = b"\xef\xbb\xbf"
 _NAME_BEFORE = re.compile(r'"([a-zA-Z0-9_.-]+)"\s*:\s*\Z')
 
 
@@ -27,7 +27,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     """
     columns, first = Columns(warn), True
     with path.open("rb") as file:
-        lines = Lines(file)
+        lines = Lines(file, ROW_LIMIT)
         while True:
             lines.begin_row()
             try:
@@ -39,7 +39,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
                 yield RawRow(lines.first, column=column, problem=str(error))
                 continue
             if lines.first == 1:
-                line = line.removeprefix(_BOM)
+                line = line.removeprefix(BOM)
             if not line.strip(b" \t\r\n"):
                 continue
             yield _row(lines.first, line, columns, header=first)

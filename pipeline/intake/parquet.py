@@ -9,6 +9,7 @@ from pipeline.errors import JobFileError
 from pipeline.intake.columns import Columns, Warn, WrongColumn
 from pipeline.intake.rows import RawRow, Value
 from pipeline.intake.values import FIELD_LIMIT
+from pipeline.rowfiles import parquet_batches
 
 BATCH = 2048
 BATCH_BYTES = 32 * 1024 * 1024
@@ -29,7 +30,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
         # a text that stands in many rows is in memory once, however small the file made it
         with parquet.ParquetFile(path, read_dictionary=names) as file:
             number = 0
-            for batch in _batches(file, names):
+            for batch in parquet_batches(file, names, BATCH, BATCH_BYTES):
                 columns = [_values(batch.column(name)) for name in names]
                 for fields in zip(*columns, strict=True):
                     number += 1
@@ -51,13 +52,6 @@ def _checked(schema: Any, warn: Warn) -> list[str]:
         if not _is_plain(kind):
             raise JobFileError(f"Column {name!r} is {kind}, not text or a number.")
     return names
-
-
-def _batches(file: Any, names: list[str]) -> Iterator[Any]:
-    for group in range(file.num_row_groups):
-        about = file.metadata.row_group(group)
-        size = max(1, min(BATCH, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
-        yield from file.iter_batches(batch_size=size, row_groups=[group], columns=names)
 
 
 def _is_plain(kind: Any) -> bool:

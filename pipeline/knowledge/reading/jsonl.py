@@ -5,26 +5,29 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.knowledge.reading.files import SourceFile
-from pipeline.knowledge.reading.lines import lines
 from pipeline.knowledge.reading.rows import ROW_LIMIT, reason, texts
 from pipeline.knowledge.reading.texts import BadText, Text, Unreadable
+from pipeline.rowfiles import Lines, RowTooLong
 
 
 def read(source: SourceFile) -> Iterator[Text | BadText]:
     """The texts of each line; blank lines are left out."""
     with source.path.open("rb") as content:
-        for number, line in enumerate(lines(content), 1):
-            if not line.strip():
-                continue
+        lines = Lines(content, ROW_LIMIT)
+        while True:
+            lines.begin_row()
             try:
-                yield from texts(_parsed(line), source)
+                if not (line := next(lines, b"")):
+                    return
+                if line.strip():
+                    yield from texts(_parsed(line), source)
+            except RowTooLong as error:
+                yield source.bad(str(error), lines.first)
             except ValueError as error:
-                yield source.bad(reason(error), number)
+                yield source.bad(reason(error), lines.first)
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    if len(line) > ROW_LIMIT:
-        raise Unreadable(f"the line is longer than {ROW_LIMIT} bytes")
     try:
         content = json.loads(line.decode("utf-8-sig"))
     except RecursionError as error:

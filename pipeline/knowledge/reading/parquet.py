@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.knowledge.reading.files import SourceFile
 from pipeline.knowledge.reading.rows import ROW_LIMIT, known_columns, reason, texts
 from pipeline.knowledge.reading.texts import TAGS, BadText, Text, Unreadable
+from pipeline.rowfiles import parquet_batches
 
 BATCH = 1024
 BATCH_BYTES = 16_000_000
@@ -33,7 +34,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         names, paths = _columns(path)
         # a text that stands in many rows is in memory once, however small the file made it
         with parquet.ParquetFile(path, read_dictionary=paths) as file:
-            for batch in _batches(file, names):
+            for batch in parquet_batches(file, names, BATCH, BATCH_BYTES):
                 for place in range(batch.num_rows):
                     yield {name: batch.column(name)[place] for name in names}
     except (pa.ArrowException, OSError) as error:
@@ -54,13 +55,6 @@ def _columns(path: Path) -> tuple[list[str], list[str]]:
             raise Unreadable(f"column {name} is {kind}, not {wanted}")
     paths = (stored.column(place).path for place in range(len(stored)))
     return names, [path for path in paths if path.partition(".")[0] in names]
-
-
-def _batches(file: Any, names: list[str]) -> Iterator[Any]:
-    for group in range(file.num_row_groups):
-        about = file.metadata.row_group(group)
-        size = max(1, min(BATCH, BATCH_BYTES * about.num_rows // max(1, about.total_byte_size)))
-        yield from file.iter_batches(batch_size=size, row_groups=[group], columns=names)
 
 
 def _is_list(kind: Any) -> bool:
@@ -90,5 +84,5 @@ def _value(cell: Any) -> Any:
     if _is_list(cell.type):
         return [_value(part) for part in cell.values[: TAGS + 1]]
     if cell.as_buffer().size > ROW_LIMIT:
-        raise Unreadable(f"a text is longer than {ROW_LIMIT} bytes")
+        raise Unreadable(f"a text is longer than {ROW_LIMIT // 1024} KB")
     return cell.as_py()

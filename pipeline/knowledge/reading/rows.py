@@ -10,7 +10,7 @@ from pipeline.knowledge.reading.files import SourceFile
 from pipeline.knowledge.reading.pieces import pieces
 from pipeline.knowledge.reading.texts import Text, Unreadable
 
-ROW_LIMIT = 1_000_000
+ROW_LIMIT = 1024 * 1024
 """Bytes of a row, or of a value where rows have no length of their own."""
 COLUMNS = tuple(Text.model_fields)
 

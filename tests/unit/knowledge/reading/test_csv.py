@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.knowledge.reading.csv import ROW_LINES
+from pipeline.knowledge.reading.rows import ROW_LIMIT
 from pipeline.knowledge.reading.texts import BadText, Text
 
 
@@ -34,7 +35,7 @@ def test_a_header_and_rows(read, delimiter: str) -> None:
         (b'"x" y,t', "closing double quote"),
         (b'"x,t', "double quote"),
         (b"x" * 200_000, "longer than"),
-        (b"x" * 1_000_001, "longer than"),
+        (b"x" * (ROW_LIMIT + 1), "longer than"),
         (b"x," + b"t" * 501, "title: "),
     ],
 )

@@ -1,5 +1,6 @@
 import pytest
 
+from pipeline.knowledge.reading.rows import ROW_LIMIT
 from pipeline.knowledge.reading.texts import BadText, Text
 
 
@@ -30,7 +31,7 @@ def test_an_object_in_each_line(read) -> None:
         (b'{"text": "caf\xe9"}', "not valid UTF-8"),
         (b'{"text": "\\ud800"}', "text: "),
         (b"[" * 100_000, "nested too deep"),
-        (b'{"text": "%s"}' % (b"a" * 1_000_001), "longer than"),
+        (b'{"text": "%s"}' % (b"a" * (ROW_LIMIT + 1)), "longer than"),
     ],
 )
 def test_a_bad_line_is_reported_and_the_rest_goes_in(read, line, reason) -> None:

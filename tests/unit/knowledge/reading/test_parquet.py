@@ -5,6 +5,7 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.knowledge.reading.reader import read_texts
+from pipeline.knowledge.reading.rows import ROW_LIMIT
 from pipeline.knowledge.reading.texts import BadText, Text
 
 
@@ -37,8 +38,8 @@ def test_many_rows_in_batches(tmp_path: Path) -> None:
     ("text", "tags", "reason"),
     [
         (None, ["u"], "neither a text nor an image"),
-        ("x" * 1_000_001, [], "longer than"),
-        ("x", ["u" * 1_000_001], "longer than"),
+        ("x" * (ROW_LIMIT + 1), [], "longer than"),
+        ("x", ["u" * (ROW_LIMIT + 1)], "longer than"),
         ("x", ["u"] * 51, "tags: "),
         ("x", [None], "tags.0: "),
         (b"caf\xe9", [], "not valid UTF-8"),

@@ -1,0 +1,139 @@
+"""Files of rows in bounded memory: what job files and the tables of a knowledge base share."""
+
+import csv
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Self
+
+BOM = b"\xef\xbb\xbf"
+
+
+class RowTooLong(Exception):
+    """A row takes more bytes, or spans more lines, than a row may."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(f"the row is longer than {limit}")
+
+
+class Lines:
+    """The lines of a file, each with its number. A row takes up to `limit` bytes and `most` lines.
+
+    `rewind` goes back to the row's second line, so that a row which never ends (a quote left open)
+    costs only its first line.
+    """
+
+    def __init__(self, file: BinaryIO, limit: int, most: int = 1) -> None:
+        self._file, self._limit, self._most = file, limit, most
+        self._ahead: list[bytes] = []
+        self._row: list[bytes] = []
+        self._taken = 0
+        self._number = 0
+        self.first = 1
+
+    def begin_row(self) -> None:
+        """The next line begins a row, whose number `first` then is."""
+        self._row.clear()
+        self._taken = 0
+        self.first = self._number + 1
+
+    def rewind(self) -> None:
+        """Read everything after the row's first line again."""
+        again = self._row[1:]
+        self._ahead += reversed(again)
+        self._number -= len(again)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next line. Raises RowTooLong where the row takes too much."""
+        line = self._ahead.pop() if self._ahead else self._read()
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self._row.append(line)
+        self._taken += len(line)
+        if self._taken > self._limit:
+            raise RowTooLong(f"{self._limit // 1024} KB")
+        if len(self._row) > self._most:
+            raise RowTooLong(f"{self._most} lines")
+        return line
+
+    def first_line(self) -> bytes:
+        """The row's first line, as far as it was read."""
+        return self._row[0] if self._row else b""
+
+    def _read(self) -> bytes:
+        """The file's next line, cut where it is longer than a row may be."""
+        line = self._file.readline(self._limit + 1)
+        if len(line) <= self._limit or line.endswith(b"\n"):
+            return line
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = self._file.readline(self._limit)
+        return line
+
+
+def csv_header(
+    lines: Lines, delimiters: str, is_column: Callable[[str], bool]
+) -> tuple[str, list[str]]:
+    """The delimiter under which the header holds most known columns, and the columns.
+
+    Raises UnicodeDecodeError, csv.Error and RowTooLong.
+    """
+    lines.begin_row()
+    line = next(lines, b"").removeprefix(BOM).decode("utf-8")
+    found = [(each, [name.strip() for name in csv_fields(line, each)]) for each in delimiters]
+    return max(found, key=lambda option: sum(map(is_column, option[1])))
+
+
+def csv_rows(
+    lines: Lines, delimiter: str
+) -> Iterator[tuple[int, list[str] | csv.Error | RowTooLong]]:
+    """Each row's fields, or what is wrong with it, with the number of its first line; blank rows
+    are left out. What is not UTF-8 becomes half characters, to be refused with its field.
+    """
+    reader = csv.reader(map(decoded, lines), delimiter=delimiter, strict=True)
+    while True:
+        lines.begin_row()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except (csv.Error, RowTooLong) as error:
+            lines.rewind()
+            yield lines.first, error
+        else:
+            if fields:
+                yield lines.first, fields
+
+
+def csv_fields(line: str, delimiter: str) -> list[str]:
+    """The fields of one line; none of an empty one. Raises csv.Error."""
+    return next(csv.reader([line], delimiter=delimiter, strict=True), [])
+
+
+def csv_problem(error: csv.Error) -> str:
+    """What is wrong with a row, in words."""
+    known = {
+        "unexpected end of data": "a double quote is opened and never closed",
+        "new-line character seen": "a carriage return stands within the row",
+        "expected after": 'text follows a closing double quote; write "" for a quote in a field',
+        "larger than field limit": f"a field is longer than {csv.field_size_limit()} letters",
+    }
+    return next((reason for sign, reason in known.items() if sign in str(error)), str(error))
+
+
+def decoded(line: bytes) -> str:
+    """A line with half characters for what is not UTF-8."""
+    return line.decode("utf-8", errors="surrogateescape")
+
+
+def parquet_batches(file: Any, names: list[str], rows: int, size: int) -> Iterator[Any]:
+    """Batches of so many rows of the named columns of a pyarrow ParquetFile; fewer where they
+    would take more than `size` bytes on average.
+    """
+    for group in range(file.num_row_groups):
+        about = file.metadata.row_group(group)
+        fitting = size * about.num_rows // max(1, about.total_byte_size)
+        many = max(1, min(rows, fitting))
+        yield from file.iter_batches(batch_size=many, row_groups=[group], columns=names)
