@@ -9,7 +9,7 @@ import structlog
 from pipeline.errors import ConfigError, RunError
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import Context, RunSpec
-from pipeline.knowledge.embedding import open_embedders
+from pipeline.knowledge.embedding import open_embedders, open_picture_embedder
 from pipeline.knowledge.shelf import Shelf, embedded
 from pipeline.models import Models, digest, role_folders, verify
 from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
@@ -65,8 +65,8 @@ class Assembly:
         Raises ModelError, StoreError, and RunError where a picture is gone.
         """
         profile = Profile.model_validate(spec.profile).retrieval
-        encoder = open_embedders(profile, self.models).pictures
-        if not (context.references and encoder):
+        encoder = open_picture_embedder(profile.images, self.models)
+        if encoder is None or not any(reference.strength for reference in context.references):
             return context
         try:
             return embedded(context, encoder, Shelf(self._store), profile.image_norm)

@@ -11,10 +11,10 @@ class Retriever(Protocol):
     """Finds what the knowledge base says about a job."""
 
     def retrieve(self, job: Job) -> Context:
-        """At most `job.k` passages of `job.collection`, best first, none below the floor.
+        """At most `job.k` passages and `job.images` pictures of `job.collection`, best first.
 
-        No passage fits: an empty context. Raises JobError for a collection that does not exist
-        and Unavailable when the knowledge base does not answer.
+        Nothing fits: an empty context. Raises JobError for a collection that does not exist or
+        cannot give what is asked, and Unavailable when the knowledge base does not answer.
         """
         ...
 
@@ -54,7 +54,8 @@ class Renderer(Protocol):
         seed decides its picture, within 2/255, whatever shares the device.
 
         The referee is asked in the caller's thread. A renderer that cannot show previews does not
-        ask it, and renders all. Raises JobError and Unavailable.
+        ask it, and renders all. Raises JobError, for pictures that it cannot follow too, and
+        Unavailable.
         """
         ...
 

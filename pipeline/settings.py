@@ -33,7 +33,7 @@ class CollectionProfile(Noun):
 
 
 class RetrievalProfile(Noun):
-    """How passages are found."""
+    """How texts and pictures are found."""
 
     embedding: str = Field(
         default="hashed", description="dense embedding: `hashed` (no model) or a model reference"

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from pipeline.batching import Batcher
 from pipeline.job import Picture
@@ -20,7 +18,7 @@ BATCH = 32
 class ClipEmbedder:
     """The PictureEmbedder port over the two towers of an OpenCLIP model.
 
-    The model is loaded when it is first asked: most collections hold texts alone.
+    The model, and torch, are loaded when it is first asked: most collections hold texts alone.
     """
 
     def __init__(self, reference: str, models: Models) -> None:
@@ -31,7 +29,7 @@ class ClipEmbedder:
         self._texts: Batcher[list[str], Vectors] = Batcher(
             "images", self._text_tower, limit=BATCH, size=len, turn=models.turn
         )
-        self._pictures: Batcher[list[Tensor], Vectors] = Batcher(
+        self._pictures: Batcher[list[Any], Vectors] = Batcher(
             "images", self._picture_tower, limit=BATCH, size=len, turn=models.turn
         )
 
@@ -44,23 +42,27 @@ class ClipEmbedder:
         _, preprocess, _ = self._clip
         return self._pictures([preprocess(to_image(each)) for each in pictures])
 
-    @torch.inference_mode()
     def _text_tower(self, items: Sequence[list[str]]) -> list[Vectors]:
+        import torch
+
         model, _, tokenizer = self._clip
         tokens = tokenizer([text for item in items for text in item])
-        return _apart(model.encode_text(tokens.to(self._models.device)), items)
+        with torch.inference_mode():
+            return _apart(model.encode_text(tokens.to(self._models.device)), items)
 
-    @torch.inference_mode()
-    def _picture_tower(self, items: Sequence[list[Tensor]]) -> list[Vectors]:
-        pixels = torch.stack([picture for item in items for picture in item])
+    def _picture_tower(self, items: Sequence[list[Any]]) -> list[Vectors]:
+        import torch
+
         model, _, _ = self._clip
-        return _apart(model.encode_image(pixels.to(self._models.device)), items)
+        pixels = torch.stack([picture for item in items for picture in item])
+        with torch.inference_mode():
+            return _apart(model.encode_image(pixels.to(self._models.device)), items)
 
     @property
     def _clip(self) -> tuple[Any, Any, Any]:
         return self._models.clip(self._reference, "images")
 
 
-def _apart(embedded: Tensor, items: Sequence[Sequence[Any]]) -> list[Vectors]:
+def _apart(embedded: Any, items: Sequence[Sequence[Any]]) -> list[Vectors]:
     ends = np.cumsum([len(item) for item in items])
     return np.split(embedded.float().cpu().numpy(), ends[:-1])

@@ -72,11 +72,16 @@ class Embedders:
 def open_embedders(profile: RetrievalProfile, models: Models) -> Embedders:
     """Those of a profile. Raises ModelError."""
     texts = open_embedder(profile.embedding, models)
-    if not profile.images:
-        return Embedders(texts)
+    return Embedders(texts, open_picture_embedder(profile.images, models))
+
+
+def open_picture_embedder(reference: str, models: Models) -> PictureEmbedder | None:
+    """An OpenCLIP by model reference; None without one. Raises ModelError."""
+    if not reference:
+        return None
     from pipeline.knowledge.clip import ClipEmbedder
 
-    return Embedders(texts, ClipEmbedder(profile.images, models))
+    return ClipEmbedder(reference, models)
 
 
 def open_embedder(reference: str, models: Models, batch: int = 32) -> Embedder:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qdrant_client import QdrantClient
-from qdrant_client.models import FieldCondition, Filter, MatchValue
+from qdrant_client.models import FieldCondition, Filter, MatchValue, PointStruct
 
 from pipeline.errors import Blocked, JobError, KnowledgeError
 from pipeline.job import Noun, digest_of
@@ -122,7 +122,7 @@ class _Ingestion:
         if not fresh:
             return
         vectors = self._vectors(fresh)
-        points = [schema.point(key, vectors[key], wanted[key]) for key in vectors]
+        points = [PointStruct(id=k, vector=v, payload=wanted[k]) for k, v in vectors.items()]
         with calling(self._client):
             self._client.upsert(self._collection, points, wait=True)
 

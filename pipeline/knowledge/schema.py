@@ -16,7 +16,6 @@ from qdrant_client.models import (
     Modifier,
     PayloadField,
     PayloadSchemaType,
-    PointStruct,
     ScoredPoint,
     SparseVectorParams,
     VectorParams,
@@ -96,11 +95,6 @@ def picture_vectors(image: Vectors, text: Vectors | None) -> dict[str, Any]:
     alone = normalised(image)
     mixed = alone if text is None else normalised(alone + normalised(text))
     return {IMAGE: image.tolist(), MIXED: mixed.tolist()}
-
-
-def point(identity_: str, vectors: dict[str, Any], kept: dict[str, Any]) -> PointStruct:
-    """The source as Qdrant stores it."""
-    return PointStruct(id=identity_, vector=vectors, payload=kept)
 
 
 def passage(found: ScoredPoint) -> Passage:

@@ -75,7 +75,6 @@ class Models:
     def _once(self, key: object, load: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._loaded:
-                _hide_progress()
                 with patient():
                     self._loaded[key] = load()
             return self._loaded[key]
@@ -147,6 +146,7 @@ def _hide_progress() -> None:
 
 def _loading(folder: Path, load: Callable[[], Any]) -> Any:
     """What `load` returns; whatever goes wrong inside the libraries is the model's fault."""
+    _hide_progress()
     try:
         return load()
     except ModelError:

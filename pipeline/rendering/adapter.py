@@ -32,20 +32,17 @@ class Adapter:
             return None
         return cls(unet, found.image_projection_layers[0])
 
-    def embeddings(self, order: Order) -> Tensor:
-        """[pictures, width] in float32; one row of zeros for an order without pictures.
-
-        Raises JobError for embeddings that another model made.
-        """
-        if not order.references:
-            return torch.zeros(1, self._width)
-        widths = {len(embedding) for embedding in order.references}
-        if widths != {self._width}:
+    def check(self, order: Order) -> None:
+        """Raises JobError for embeddings that another model made."""
+        if others := {len(embedding) for embedding in order.references} - {self._width}:
             raise JobError(
                 f"the image adapter takes embeddings of {self._width} numbers, not of "
-                f"{', '.join(map(str, sorted(widths)))}: `retrieval.images` has to be its encoder"
+                f"{', '.join(map(str, sorted(others)))}: `retrieval.images` has to be its encoder"
             )
-        return torch.tensor(order.references)
+
+    def embeddings(self, order: Order) -> Tensor:
+        """[pictures, width] in float32; one row of zeros for an order without pictures."""
+        return torch.tensor(order.references) if order.references else torch.zeros(1, self._width)
 
     def set_strength(self, strength: float) -> None:
         """How much the pictures of the next call count; at 0 it is as if there were none."""

@@ -119,6 +119,8 @@ class DiffusersRenderer:
             if orders[0].references:
                 raise JobError("this profile's renderer has no image adapter for pictures")
             return {}
+        for order in orders:
+            self._adapter.check(order)
         self._adapter.set_strength(orders[0].strength)
         shown = torch.stack([self._adapter.embeddings(order) for order in orders])
         if guided(orders[0]):

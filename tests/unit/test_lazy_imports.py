@@ -40,6 +40,14 @@ def test_check_imports_no_torch() -> None:
     }
 
 
+def test_texts_are_ingested_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text('{"text": "a"}')
+    monkeypatch.setenv("PRESSRUN_HOME", str(tmp_path / "home"))
+    loaded = loaded_after(["ingest", str(facts), "--collection", "facts"])
+    assert not loaded & {"torch", "diffusers", "transformers", "open_clip"}
+
+
 def test_files_are_parsed_by_what_is_imported_then() -> None:
     code = (
         "import sys, pipeline.knowledge.reading.reader\n"

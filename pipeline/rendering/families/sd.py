@@ -37,7 +37,7 @@ class StableDiffusion:
         if self._adapter is None:
             refuse_references(order)
         else:
-            self._adapter.embeddings(order)
+            self._adapter.check(order)
 
     def guides(self, order: Order) -> bool:
         """Above guidance 1."""
