@@ -1,7 +1,9 @@
 """What the machinery around the models can do: jobs per second, memory, and a second submission.
 
 A batch of jobs whose pictures cost nothing goes through the command line, Redis, supervised
-workers and a store on disk, with every promise kept. Beside it, in the same run, half before and
+workers and a store in the temporary folder, with every promise kept. Where that folder (TMPDIR) is
+on a disk, the disk's way with small files that are synced one by one counts too, which the bare
+task has none of. Beside it, in the same run, half before and
 half after, stands a bare Celery task that does nothing, published and consumed the same way.
 `jobs_per_s` counts from the first record to the last; opening and publishing are reported beside
 it. Memory is resident memory: `growth` is the median of the last tenth of its readings over that
