@@ -38,6 +38,9 @@ class RetrievalProfile(Noun):
     embedding: str = Field(
         default="hashed", description="dense embedding: `hashed` (no model) or a model reference"
     )
+    dense: float = Field(
+        default=0.6, ge=0, le=1, description="the share of dense vectors; the rest is BM25's"
+    )
     floor: float = Field(default=0.0, ge=0, le=1, description="passages below are dropped")
     images: str = Field(
         default="", description="model reference of the OpenCLIP that embeds pictures; empty: none"

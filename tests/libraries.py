@@ -5,7 +5,8 @@ from pathlib import Path
 from qdrant_client import QdrantClient
 
 from pipeline.guarding.terms import TermGuard
-from pipeline.knowledge.embedding import Embedder, Embedders, HashedEmbedder, PictureEmbedder
+from pipeline.knowledge.embedding import Embedder, Embedders, PictureEmbedder
+from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import Library
 from pipeline.knowledge.shelf import Shelf
 from pipeline.storing.folder import FolderStore

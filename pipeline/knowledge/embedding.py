@@ -1,6 +1,5 @@
 """Texts to dense vectors, by hashing alone or by a text encoder; pictures by another encoder."""
 
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.job import Embedding, Picture
-from pipeline.knowledge.words import words
 from pipeline.models import Models
 from pipeline.settings import RetrievalProfile
 
 Vectors = NDArray[np.float32]
 
 HASHED = "hashed"
-HASHED_SIZE = 512
 
 
 class Embedder(Protocol):
@@ -90,42 +87,12 @@ def open_embedder(reference: str, models: Models, batch: int = 32) -> Embedder:
     Raises ModelError.
     """
     if reference == HASHED:
+        from pipeline.knowledge.hashing import HashedEmbedder
+
         return HashedEmbedder()
     from pipeline.knowledge.encoder import TextEncoder
 
     return TextEncoder(reference, models, batch)
-
-
-class HashedEmbedder:
-    """Words and their letter n-grams, hashed to signed components. Needs no model.
-
-    It knows spellings, not meanings: near for a name written a little differently, far for a
-    synonym. Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (2009).
-    """
-
-    name = f"{HASHED}-{HASHED_SIZE}"
-    size = HASHED_SIZE
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """[texts, 512]; the same in every process and on every machine."""
-        return np.array([self._embed(text) for text in texts]).reshape(-1, self.size)
-
-    def _embed(self, text: str) -> Vectors:
-        vector = np.zeros(self.size, dtype=np.float32)
-        for word in words(text):
-            features = _features(word)
-            for feature in features:
-                code = zlib.crc32(feature.encode())
-                # a long word counts as much as a short one
-                vector[code % self.size] += (1 if code >> 31 else -1) / len(features) ** 0.5
-        return normalised(vector)
-
-
-def _features(word: str) -> list[str]:
-    """The word itself and its runs of three and four letters, its ends marked."""
-    marked = f"<{word}>"
-    runs = [marked[i : i + n] for n in (3, 4) for i in range(len(marked) - n + 1)]
-    return [f"={word}", *runs]
 
 
 def embedding(picture: Vectors, norm: float) -> Embedding:

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
-from qdrant_client.models import Distance, Prefetch, ScoredPoint, VectorParams
+from qdrant_client.models import Distance, QueryRequest, ScoredPoint, VectorParams
 
 from pipeline.errors import JobError
 from pipeline.job import Passage
@@ -88,11 +88,11 @@ class Foreign:
     vector: str
     distance: Distance
 
-    def search(self, vector: Vectors, depth: int, floor: float) -> Prefetch:
+    def search(self, vector: Vectors, depth: int, floor: float) -> QueryRequest:
         """The search of the dense vector. The floor counts where likeness is what is measured."""
         measured = self.distance in (Distance.COSINE, Distance.DOT)
         least = floor if floor and measured else None
-        return Prefetch(
+        return QueryRequest(
             query=vector.tolist(), using=self.vector, limit=depth, score_threshold=least
         )
 

@@ -1,21 +1,20 @@
 """Finds texts and pictures, by words and by likeness at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+import numpy as np
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
 from qdrant_client.models import (
     Condition,
     FieldCondition,
     Filter,
-    Fusion,
-    FusionQuery,
     IsEmptyCondition,
     MatchAny,
     MatchValue,
     PayloadField,
-    Prefetch,
+    QueryRequest,
     ScoredPoint,
 )
 
@@ -25,24 +24,25 @@ from pipeline.knowledge import schema
 from pipeline.knowledge.client import calling, collections
 from pipeline.knowledge.embedding import Embedder, Embedders, Vectors, normalised
 from pipeline.knowledge.foreign import Foreign, open_foreign
+from pipeline.knowledge.hashing import HashedEmbedder, evenly
+from pipeline.knowledge.ranking import different, fused
 from pipeline.knowledge.sparse import query_vector
 from pipeline.settings import CollectionProfile, RetrievalProfile
 
 DEPTH = 4
 """Each search looks this many times deeper than the sources asked for."""
-ROUNDING = 1e-5
-"""Of a cosine: at `alike` 1 nothing is taken for the same, not even copies."""
+LIKENESS = 0.5
+"""The share of what pictures show in finding them; the rest is what is said of them."""
 
 
 class QdrantRetriever:
-    """A Retriever: BM25 and dense vectors side by side, fused by reciprocal rank; for pictures
-    their likeness to the keywords as well.
+    """A Retriever: dense vectors and BM25 side by side, fused; for pictures their likeness to the
+    keywords as well.
 
-    A job asks with its keywords alone. A source's score is the sum of 1 / (2 + its place) over
-    the searches that found it, places counted from 0; it says nothing across jobs. Cormack et al.,
-    "Reciprocal Rank Fusion outperforms Condorcet" (2009). The floor is for the dense likeness of
-    keywords and passage, whichever search found it. Of sources that are nearly the same the best
-    is taken: as in Yasunaga et al., "Retrieval-Augmented Multimodal Language Modeling" (2022), 3.1.
+    A job asks with its keywords alone. A source's score is from 0 to 1 and says nothing across
+    jobs (`ranking.fused`). The floor is for the dense likeness of keywords and passage, whichever
+    search found it. Of passages with nearly the same wording, and of pictures that look nearly the
+    same, the best is taken: two facts that differ in one word are close for a text encoder.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class QdrantRetriever:
     ) -> None:
         self._client, self._embedders, self._profile = client, embedders, profile
         self._others = {"": embedders.texts, profile.embedding: embedders.texts} | dict(others)
+        self._wording = HashedEmbedder(evenly)
         self._usable = set[str]()
         self._foreign = dict[str, Foreign]()
 
@@ -71,11 +72,10 @@ class QdrantRetriever:
         if job.collection not in self._usable:
             self._check(job.collection)
         vector = self._embedders.texts.embed([job.keywords])[0]
-        texts = self._texts(job, vector) if job.k and vector.any() else []
         pictures = self._pictures(job, vector) if job.images else []
         norm = self._profile.image_norm
         return Context(
-            passages=tuple(map(schema.passage, texts)),
+            passages=self._texts(job, vector) if job.k and vector.any() else (),
             references=tuple(schema.reference(p, job.strength, norm) for p in pictures),
         )
 
@@ -92,11 +92,8 @@ class QdrantRetriever:
             return ()
         search = theirs.search(vector, DEPTH * job.k, self._profile.floor)
         wanted = _wanted(job, prefix=theirs.layout.prefix)
-        found = self._search(job, [search], wanted, theirs.vector)
-        passages = {point.id: theirs.passage(point) for point in found}
-        readable = [point for point in found if passages[point.id]]
-        best = self._different(readable, theirs.vector, job.k)
-        return tuple(filter(None, (passages[point.id] for point in best)))
+        (found,) = self._search(job, [search], wanted)
+        return self._worded_apart(filter(None, map(theirs.passage, found)), job.k)
 
     def _opened(self, collection: str, written: CollectionProfile) -> Foreign:
         if collection not in self._foreign:
@@ -104,12 +101,14 @@ class QdrantRetriever:
             self._foreign[collection] = open_foreign(self._client, collection, written, embedder)
         return self._foreign[collection]
 
-    def _texts(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
+    def _texts(self, job: Job, vector: Vectors) -> tuple[Passage, ...]:
         floor = self._profile.floor
-        searches = self._word_searches(job, vector, DEPTH * job.k)
-        found = self._search(job, searches, _wanted(job), schema.DENSE)
-        near = [p for p in found if not floor or _dense(p) @ vector >= floor]
-        return self._different(near, schema.DENSE, job.k)
+        searches = self._word_searches(vector, job.keywords, DEPTH * job.k)
+        found = self._search(job, searches, _wanted(job), schema.DENSE if floor else None)
+        near = [
+            p for p in fused(found, self._word_shares) if not floor or _dense(p) @ vector >= floor
+        ]
+        return self._worded_apart(map(schema.passage, near), job.k)
 
     def _pictures(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
         encoder = self._embedders.pictures
@@ -117,46 +116,55 @@ class QdrantRetriever:
             raise JobError("pictures are asked for, and the profile has no retrieval.images")
         depth = DEPTH * job.images
         query = normalised(encoder.embed_texts([job.keywords])[0])
-        alike = Prefetch(query=query.tolist(), using=schema.MIXED, limit=depth)
-        words = self._word_searches(job, vector, depth) if vector.any() else []
-        found = self._search(job, [*words, alike], _wanted(job, picture=True), schema.IMAGE)
-        return self._different(found, schema.IMAGE, job.images)
+        searches = [QueryRequest(query=query.tolist(), using=schema.MIXED, limit=depth)]
+        shares = [LIKENESS]
+        if vector.any():
+            searches += self._word_searches(vector, job.keywords, depth)
+            shares += [(1 - LIKENESS) * share for share in self._word_shares]
+        found = self._search(job, searches, _wanted(job, picture=True), schema.IMAGE)
+        return different(fused(found, shares), _image, self._profile.alike, job.images)
 
-    def _word_searches(self, job: Job, vector: Vectors, depth: int) -> list[Prefetch]:
-        floor = self._profile.floor or None
-        return [
-            Prefetch(query=vector.tolist(), using=schema.DENSE, limit=depth, score_threshold=floor),
-            Prefetch(query=query_vector(job.keywords), using=schema.SPARSE, limit=depth),
-        ]
+    def _word_searches(self, vector: Vectors, keywords: str, depth: int) -> list[QueryRequest]:
+        dense = QueryRequest(
+            query=vector.tolist(),
+            using=schema.DENSE,
+            limit=depth,
+            score_threshold=self._profile.floor or None,
+        )
+        return [dense, QueryRequest(query=query_vector(keywords), using=schema.SPARSE, limit=depth)]
+
+    @property
+    def _word_shares(self) -> tuple[float, float]:
+        return self._profile.dense, 1 - self._profile.dense
 
     def _search(
-        self, job: Job, searches: Sequence[Prefetch], wanted: Filter | None, vector: str
-    ) -> list[ScoredPoint]:
-        """All that the searches find, fused, with the named vector of each."""
+        self,
+        job: Job,
+        searches: Sequence[QueryRequest],
+        wanted: Filter | None,
+        vector: str | None = None,
+    ) -> list[list[ScoredPoint]]:
+        """What each search finds, in one request, with the named vector of each point."""
+        asked = {
+            "filter": wanted,
+            "with_payload": True,
+            "with_vector": [vector] if vector else None,
+        }
         try:
             with calling(self._client):
-                answer = self._client.query_points(
-                    job.collection,
-                    prefetch=[each.model_copy(update={"filter": wanted}) for each in searches],
-                    query=FusionQuery(fusion=Fusion.RRF),
-                    limit=sum(each.limit or 0 for each in searches),
-                    with_vectors=[vector],
+                answers = self._client.query_batch_points(
+                    job.collection, [each.model_copy(update=asked) for each in searches]
                 )
         except (UnexpectedResponse, ValueError) as error:
             raise JobError(f"Collection {job.collection!r} cannot be searched: {error}") from error
-        return answer.points
+        return [answer.points for answer in answers]
 
-    def _different(self, found: list[ScoredPoint], vector: str, count: int) -> list[ScoredPoint]:
-        """The best, without those that are nearly the same as a better one."""
-        kept, directions = list[ScoredPoint](), list[Vectors]()
-        for point in found:
-            if len(kept) == count:
-                break
-            direction = normalised(schema.vector_of(point, vector))
-            if all(direction @ other <= self._profile.alike + ROUNDING for other in directions):
-                kept.append(point)
-                directions.append(direction)
-        return kept
+    def _worded_apart(self, ranked: Iterable[Passage], count: int) -> tuple[Passage, ...]:
+        def wording(passage: Passage) -> Vectors:
+            (vector,) = self._wording.embed([schema.indexed(passage)])
+            return np.asarray(vector)
+
+        return tuple(different(ranked, wording, self._profile.alike, count))
 
     def _check(self, collection: str) -> None:
         """Raises JobError for a collection that this retriever cannot use."""
@@ -177,6 +185,10 @@ class QdrantRetriever:
 
 def _dense(point: ScoredPoint) -> Vectors:
     return schema.vector_of(point, schema.DENSE)
+
+
+def _image(point: ScoredPoint) -> Vectors:
+    return schema.vector_of(point, schema.IMAGE)
 
 
 def _wanted(job: Job, *, picture: bool = False, prefix: str = "") -> Filter | None:

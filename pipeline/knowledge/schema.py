@@ -65,7 +65,7 @@ def identity(text: Text, picture: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
 
 
-def indexed(text: Text) -> str:
+def indexed(text: Text | Passage) -> str:
     """What is searched: the title too, which says what a passage is about; nothing of a picture
     without a text, whose title is hardly more than the name of a file.
     """

@@ -11,7 +11,8 @@ from qdrant_client import QdrantClient
 
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import Job, Order, Outcome, Picture, Score, Verdict, digest_of
-from pipeline.knowledge.embedding import Embedders, HashedEmbedder
+from pipeline.knowledge.embedding import Embedders
+from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import ingest
 from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.ports import Referee, Stages, Writer

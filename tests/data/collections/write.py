@@ -22,7 +22,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
-from pipeline.knowledge.embedding import HashedEmbedder
+from pipeline.knowledge.hashing import HashedEmbedder, evenly
 from pipeline.knowledge.sparse import document_vector
 
 HERE = Path(__file__).parent
@@ -136,7 +136,7 @@ def identity(document: Document) -> str:
 
 def embedded(text: str) -> list[float]:
     """The dense vector of a text."""
-    return [float(x) for x in HashedEmbedder().embed([text])[0]]
+    return [float(x) for x in HashedEmbedder(evenly).embed([text])[0]]
 
 
 def sparse(text: str) -> tuple[list[int], list[float]]:

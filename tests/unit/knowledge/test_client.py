@@ -8,7 +8,8 @@ from qdrant_client import QdrantClient
 
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.knowledge.client import calling, collections, open_client
-from pipeline.knowledge.embedding import Embedders, HashedEmbedder
+from pipeline.knowledge.embedding import Embedders
+from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.schema import create
 
 

@@ -16,7 +16,8 @@ from pipeline.intake.making import Maker, Overrides
 from pipeline.intake.rows import RawRow
 from pipeline.job import Job, RunSpec
 from pipeline.knowledge.client import open_client
-from pipeline.knowledge.embedding import HashedEmbedder, open_embedder
+from pipeline.knowledge.embedding import open_embedder
+from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.models import Models
 from pipeline.ports import Retriever
 from pipeline.settings import (

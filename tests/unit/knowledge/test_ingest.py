@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from pipeline.errors import KnowledgeError
-from pipeline.knowledge.embedding import HashedEmbedder
+from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import IngestReport, ingest
 from tests.libraries import library
 
@@ -67,7 +67,7 @@ def test_one_collection_one_embedding(client, tmp_path: Path) -> None:
 
     path = tmp_path / "facts.jsonl"
     put(client, path, "a")
-    with pytest.raises(KnowledgeError, match="embedded with hashed-512, not with other"):
+    with pytest.raises(KnowledgeError, match="embedded with hashed-rarity-512, not with other"):
         ingest(library(client, tmp_path, Other()), path, "facts")
 
 

@@ -14,7 +14,8 @@ from pipeline.intake.making import Maker, Overrides
 from pipeline.intake.rows import RawRow
 from pipeline.job import Context, Job
 from pipeline.knowledge.clip import ClipEmbedder
-from pipeline.knowledge.embedding import Embedders, HashedEmbedder
+from pipeline.knowledge.embedding import Embedders
+from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import IngestReport, Library, ingest
 from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.knowledge.shelf import Shelf, embedded

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.knowledge.embedding import HashedEmbedder
+from pipeline.knowledge.hashing import HashedEmbedder, evenly, rarity
 from pipeline.knowledge.sparse import K1, document_vector, query_vector
 from pipeline.knowledge.words import words
 
@@ -63,9 +63,21 @@ def test_hashed_vectors_know_spellings() -> None:
     assert query @ near > 0.4 > 0.2 > abs(query @ far)
 
 
+def test_a_name_says_more_than_what_all_texts_have() -> None:
+    assert rarity("viorax") == 1
+    weights = [rarity(word) for word in ("emblem", "logo", "company", "and")]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[0] < 0.5
+    assert weights[-1] < 0.02
+    query, named, same_word = HashedEmbedder().embed(["Viorax logo", "Viorax", "Nexo logo"])
+    assert query @ named > 0.9 > 0.2 > query @ same_word
+    query, named, same_word = HashedEmbedder(evenly).embed(["Viorax logo", "Viorax", "Nexo logo"])
+    assert query @ named == pytest.approx(query @ same_word, abs=0.25)
+
+
 def test_vectors_are_alike_in_every_process() -> None:
     program = (
-        "from pipeline.knowledge.embedding import HashedEmbedder\n"
+        "from pipeline.knowledge.hashing import HashedEmbedder\n"
         "print(HashedEmbedder().embed(['Viora logo']).tobytes().hex())"
     )
     env = {**os.environ, "PYTHONHASHSEED": "12345"}
