@@ -137,6 +137,7 @@ class JobDefaults(Noun):
     mode: TextMode = "generated"
     contest: ContestMode = "best_of"
     wave: int = 2
+    rounds: int = 1
     checkpoints: tuple[Checkpoint, ...] = (
         Checkpoint(at=0.4, keep=0.5),
         Checkpoint(at=0.6, keep=0.5),
