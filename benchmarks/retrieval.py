@@ -48,7 +48,7 @@ def main() -> None:
 
 def measure(part: str, desk: Path, rows: int, facts: int, seed: int) -> dict[str, Any]:
     """The figures of one part, in a folder of its own."""
-    chain = Chain(desk)
+    chain = Chain(desk, "shapes-draft" if part == "second" else "shapes")
     match part:
         case "looks":
             return Looks(chain, rows, seed).measure()

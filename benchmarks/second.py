@@ -1,7 +1,7 @@
 """What a second round is worth: pictures of what lacks, against as many more candidates.
 
-A collection holds one picture of each of many scenes, without a word. Rows ask for other scenes,
-under a gate that the first candidates often miss. `one_round` renders twice as many candidates,
+A collection holds one picture of each of many scenes, without a word. Rows ask the draft renderer,
+which errs more, for other scenes. `one_round` renders twice as many candidates,
 `two_rounds` as many again with the pictures found for what the best one lacks. What counts is what
 the umpire sees: `won_…` is the share of the rows whose kept picture shows the scene, `won_late_…`
 that of the rows which went into a second round.
@@ -19,8 +19,7 @@ from examples.shapes import world
 LOOKS = "looks"
 PICTURES = 400
 CANDIDATES = 2
-GATE = 0.95
-STRENGTH = 0.3
+STRENGTH = 0.8
 
 
 class Second:
@@ -53,7 +52,7 @@ class Second:
 
     def _run(self, title: str, **values: int) -> Sequence[Kept]:
         asked = {"mode": "keywords", "collection": LOOKS, "k": 0, "images": 1}
-        asked |= {"strength": STRENGTH, "threshold": GATE, **values}
+        asked |= {"strength": STRENGTH, **values}
         rows = [
             {"keywords": world.prompt(scene), "seed": seed, **asked}
             for seed, scene in enumerate(self._scenes)
