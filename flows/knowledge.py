@@ -8,13 +8,17 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.assemble import open_knowledge, open_library
 from pipeline.errors import ConfigError
-from pipeline.knowledge.client import collections
+from pipeline.knowledge.editions import names
 from pipeline.knowledge.ingest import ingest
 from pipeline.settings import Settings
 
 
-def ingest_path(path: Path, collection: str, settings: Settings) -> dict[str, Any]:
-    """Make a collection hold what a file or folder says; answers what changed."""
+def ingest_path(
+    path: Path, collection: str, settings: Settings, *, anew: bool = False
+) -> dict[str, Any]:
+    """Make a collection hold what a file or folder says, `anew` nothing else; answers what
+    changed.
+    """
     library = open_library(settings, settings.chosen_profile)
     columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
     try:
@@ -26,7 +30,7 @@ def ingest_path(path: Path, collection: str, settings: Settings) -> dict[str, An
                 done = int(bar.tasks[0].completed)
                 bar.update(task, description=f"{collection}: {done} sources")
 
-            report = ingest(library, path, collection, advance)
+            report = ingest(library, path, collection, advance, anew=anew)
     finally:
         library.client.close()
     return {"collection": collection, **report.model_dump(mode="json")}
@@ -36,7 +40,7 @@ def require_collection(name: str, settings: Settings) -> None:
     """Raises ConfigError when the knowledge base has no such collection."""
     client = open_knowledge(settings)
     try:
-        known = collections(client)
+        known = names(client)
     finally:
         client.close()
     if name not in known:

@@ -29,7 +29,8 @@ def open_client(url: str, api_key: str, folder: Path) -> QdrantClient:
     client = QdrantClient(
         url=url, api_key=api_key or None, timeout=TIMEOUT, check_compatibility=False
     )
-    collections(client)
+    with calling(client):
+        client.get_collections()
     return client
 
 
@@ -47,12 +48,6 @@ def _open_folder(folder: Path) -> QdrantClient:
         ) from error
     except OSError as error:
         raise ConfigError(f"The knowledge base in {folder} cannot be opened: {error}.") from error
-
-
-def collections(client: QdrantClient) -> list[str]:
-    """The names of all collections, sorted. Raises Unavailable and ConfigError."""
-    with calling(client):
-        return sorted(entry.name for entry in client.get_collections().collections)
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import pytest
 from qdrant_client import QdrantClient
 
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.knowledge.client import calling, collections, open_client
+from pipeline.knowledge.client import calling, open_client
+from pipeline.knowledge.editions import names
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.schema import create
@@ -19,7 +20,7 @@ def test_a_folder_keeps_its_collections(tmp_path: Path) -> None:
     create(client, "a", Embedders(HashedEmbedder()))
     client.close()
     again = open_client("", "", tmp_path / "deep" / "knowledge")
-    assert collections(again) == ["a", "b"]
+    assert names(again) == ["a", "b"]
     again.close()
 
 
@@ -62,7 +63,7 @@ def test_a_server_that_refuses(tmp_path: Path, status: int, error: type[Exceptio
 
 def test_in_local_mode_calls_take_turns() -> None:
     client = QdrantClient(":memory:")
-    other = Thread(target=collections, args=[client])
+    other = Thread(target=names, args=[client])
     with calling(client):
         other.start()
         other.join(timeout=0.2)
