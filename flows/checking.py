@@ -1,11 +1,11 @@
 """The dry run: validation and plan, without a model in memory."""
 
-import sqlite3
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flows.seen import Seen
 from pipeline.assemble import check_models, open_store
 from pipeline.errors import JobFileError
 from pipeline.intake.reader import Notice, Overrides, read_jobs
@@ -45,7 +45,7 @@ class _Plan:
         self.tally = Counter[str]()
         self.problems = list[dict[str, Any]]()
         self._collections = set[str]()
-        self._seen = _Seen()
+        self._seen = Seen()
 
     def count(self, row: Job | BadRow) -> None:
         self.tally["rows"] += 1
@@ -73,24 +73,3 @@ class _Plan:
         self.tally["jobs"] += 1
         self.tally["candidates"] += job.candidates
         self.tally["steps"] += job.candidates * job.steps
-
-
-class _Seen:
-    """The ids met so far, exactly, in constant memory: a table that SQLite keeps in a file of the
-    temporary folder (about 25 MB for a million ids) and drops with its connection.
-    """
-
-    def __init__(self) -> None:
-        # an empty name is a private file; what a crash leaves of it nobody needs
-        self._table = sqlite3.connect("", isolation_level=None)
-        self._table.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-            "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID; BEGIN"
-        )
-
-    def add(self, job_id: str) -> bool:
-        """Whether the id is new."""
-        found = self._table.execute(
-            "INSERT OR IGNORE INTO seen VALUES (?)", (bytes.fromhex(job_id),)
-        )
-        return found.rowcount == 1

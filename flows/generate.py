@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
+from flows.bill import Price
 from flows.dispatch import Dispatcher
 from flows.opening import forget, open_run
 from flows.progress import RunProgress
@@ -66,7 +67,8 @@ def generate(
             raise
     report = reconcile(books, spec, read_pictures=False)
     report.recovered += dispatcher.sent_again
-    summary = publish(books, spec, time.monotonic() - start, report)
+    price = Price.of(settings)
+    summary = publish(books, spec, time.monotonic() - start, report, price)
     artifacts.show_summary(summary)
     return summary
 
