@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.job import Verdict
 
 FAILED_ROWS = 3
+OUT_OF_BUDGET = 4
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -43,6 +44,14 @@ Devices = Annotated[
     str | None,
     typer.Option(help="all, cpu, or CUDA numbers such as 0,1. Default: PRESSRUN_DEVICE, else all."),
 ]
+BudgetSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-gpu-seconds",
+        help="Device seconds this command may use; the rest is left for `resume`.",
+        min=0.0,
+    ),
+]
 NoRetrieval = Annotated[bool, typer.Option("--no-retrieval", help="Retrieve nothing.")]
 
 
@@ -56,6 +65,7 @@ def run(
     no_retrieval: NoRetrieval = False,
     store: Store = None,
     retry: Retry = "failed",
+    budget: BudgetSeconds = None,
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
@@ -67,19 +77,23 @@ def run(
     overrides = _overrides(candidates, threshold, collection, no_retrieval)
     settings = load_settings(store=store, profile=profile)
     with _interruptible(run or run_name(jobs)):
-        _end(run_batch(jobs, run, overrides, _verdicts(retry), settings), as_json)
+        _end(run_batch(jobs, run, overrides, _verdicts(retry), settings, budget), as_json)
 
 
 @app.command()
 def resume(
-    run: RunName, retry: Retry = "failed", store: Store = None, as_json: Json = False
+    run: RunName,
+    retry: Retry = "failed",
+    budget: BudgetSeconds = None,
+    store: Store = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with a run that was interrupted, cancelled or killed, without its job file."""
     from flows.batch import resume_run
     from pipeline.settings import load_settings
 
     with _interruptible(run):
-        _end(resume_run(run, _verdicts(retry), load_settings(store=store)), as_json)
+        _end(resume_run(run, _verdicts(retry), load_settings(store=store), budget), as_json)
 
 
 @app.command()
@@ -286,6 +300,8 @@ def _interruptible(run: str) -> Iterator[None]:
 
 def _end(summary: dict[str, Any], as_json: bool) -> None:
     _answer(summary, as_json)
+    if "stopped" in summary:
+        raise typer.Exit(OUT_OF_BUDGET)
     if summary["failed"]:
         raise typer.Exit(FAILED_ROWS)
 

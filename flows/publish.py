@@ -22,14 +22,20 @@ def publish(
     seconds: float,
     report: Report | None = None,
     price: Price = FREE,
+    stopped: str = "",
 ) -> dict[str, Any]:
-    """Derive everything from the records; answers the summary, with the reconciler's counters."""
+    """Derive everything from the records; answers the summary, with the reconciler's counters.
+
+    Where the run was `stopped` in order, rows without a record are not lost but left.
+    """
     build_manifest(books, spec)
     manifest, bill = read_manifest(books), Bill(price)
     summary = summarise(books, spec, manifest, bill) | {"seconds": round(seconds, 2)}
     summary["gallery"] = build_gallery(books, spec, manifest, bill.sentence())
     if report:
         summary |= report.counters
+    if stopped:
+        summary |= {"lost": 0, "left": summary.get("lost", 0), "stopped": stopped}
     records = sum(1 for _ in books.recorded())
     books.write_summary(summary | {"edition": spec.edition, "records": records})
     return summary
