@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -76,7 +76,7 @@ def run(
 
     overrides = _overrides(candidates, threshold, collection, no_retrieval)
     settings = load_settings(store=store, profile=profile)
-    with _interruptible(run or run_name(jobs)):
+    with _interruptible(_resumable(run or run_name(jobs))):
         _end(run_batch(jobs, run, overrides, _verdicts(retry), settings, budget), as_json)
 
 
@@ -92,7 +92,7 @@ def resume(
     from flows.batch import resume_run
     from pipeline.settings import load_settings
 
-    with _interruptible(run):
+    with _interruptible(_resumable(run)):
         _end(resume_run(run, _verdicts(retry), load_settings(store=store), budget), as_json)
 
 
@@ -165,6 +165,31 @@ def status(
     from pipeline.settings import load_settings
 
     _answer(status_of(load_settings(store=store), run), as_json)
+
+
+@app.command()
+def export(
+    run: RunName,
+    to: Annotated[
+        Literal["parquet", "jsonl", "webdataset", "imagefolder"],
+        typer.Option(help="A table, or a folder of pictures."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File or folder; default: by the run.")] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(help="Which jobs, with commas between, or all. Pictures: the accepted."),
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Take a run's jobs, or its pictures with their texts, to a format that others read."""
+    from flows.exporting.export import export_run
+    from pipeline.job import Verdict
+    from pipeline.settings import load_settings
+
+    chosen = list(Verdict) if verdict == "all" else verdict and _verdicts(verdict, "--verdict")
+    with _interruptible("Interrupted. Nothing was written."):
+        _answer(export_run(run, to, load_settings(store=store), out, chosen or None), as_json)
 
 
 @app.command()
@@ -279,7 +304,7 @@ def _overrides(
     )
 
 
-def _verdicts(names: str) -> "list[Verdict]":
+def _verdicts(names: str, option: str = "--retry") -> "list[Verdict]":
     from pipeline.errors import ConfigError
     from pipeline.job import Verdict
 
@@ -287,15 +312,19 @@ def _verdicts(names: str) -> "list[Verdict]":
         return [Verdict(name.strip()) for name in names.split(",") if name.strip() != "none"]
     except ValueError:
         known = ", ".join(Verdict)
-        raise ConfigError(f"--retry {names!r}: of {known}, with commas between; or none") from None
+        raise ConfigError(f"{option} {names!r}: of {known}, with commas between; or none") from None
 
 
 @contextmanager
-def _interruptible(run: str) -> Iterator[None]:
+def _interruptible(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _stop(f"Interrupted. What is done is kept; `pressrun resume {run}` goes on.", INTERRUPTED)
+        _stop(message, INTERRUPTED)
+
+
+def _resumable(run: str) -> str:
+    return f"Interrupted. What is done is kept; `pressrun resume {run}` goes on."
 
 
 def _end(summary: dict[str, Any], as_json: bool) -> None:

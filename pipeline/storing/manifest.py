@@ -48,7 +48,8 @@ def build_manifest(books: RunBooks, spec: RunSpec) -> bytes:
     file = BytesIO()
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for number in range(1, spec.parts + 1):
-            if lines := list(_lines(books, books.part(spec.edition, number))):
+            ended = books.ended(spec.edition, number)
+            if lines := [_line(row, outcome) for row, outcome in ended if outcome]:
                 writer.write_table(pa.Table.from_pylist(lines, schema=SCHEMA))
     data = file.getvalue()
     books.write(NAME, data, "application/vnd.apache.parquet")
@@ -80,14 +81,6 @@ def counts(manifest: Manifest) -> dict[str, int]:
     """How many rows ended in which way; every way is named."""
     found = Counter(line["outcome"] for line in manifest.lines("outcome"))
     return {verdict.value: found[verdict.value] for verdict in Verdict}
-
-
-def _lines(books: RunBooks, rows: list[Job | BadRow]) -> Iterator[dict[str, Any]]:
-    ids = dict.fromkeys(row.id for row in rows)
-    outcomes = {outcome.job_id: outcome for outcome in books.outcomes(ids)}
-    for row in sorted(rows, key=lambda row: row.row):
-        if outcome := outcomes.get(row.id):
-            yield _line(row, outcome)
 
 
 def _line(row: Job | BadRow, outcome: Outcome) -> dict[str, Any]:

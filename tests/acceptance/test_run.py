@@ -115,6 +115,17 @@ def test_status_counts_from_the_records(desk: Path, summary: dict[str, Any]) -> 
         assert report == {name: summary[name] for name in report}
 
 
+@pytest.mark.parametrize("form", ["jsonl", "webdataset"])
+def test_a_run_is_exported(desk: Path, summary: dict[str, Any], form: str) -> None:
+    words = ("export", "first", "--to", form, "--verdict", "accepted,below_gate", "--json")
+    report = answer(pressrun(*words, cwd=desk))
+    assert report["jobs"] == summary["accepted"] + summary["below_gate"] - 1, "two rows are equal"
+    assert (desk / report["path"]).exists()
+    done = pressrun("export", "first", "--to", form, "--out", "jobs.csv", cwd=desk)
+    assert (done.returncode, "jobs.csv" in done.stderr) == (1, True)
+    assert (desk / "jobs.csv").read_text(encoding="utf-8") == JOBS
+
+
 def test_an_edited_file_renders_only_what_changed(desk: Path, summary: dict[str, Any]) -> None:
     records = Path(desk, summary["folder"], "records")
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
