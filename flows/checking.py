@@ -5,6 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flows.bill import Price
+from flows.budget import work_of
+from flows.sampling import Spread
 from flows.seen import Seen
 from pipeline.assemble import check_models, open_store
 from pipeline.errors import JobFileError
@@ -16,32 +19,43 @@ PROBLEMS_SHOWN = 20
 COLLECTIONS_SHOWN = 100
 
 
-def check_jobs(path: Path, overrides: Overrides, settings: Settings) -> dict[str, Any]:
-    """Validate every row and every model; answers what a run would do.
+def check_jobs(
+    path: Path, overrides: Overrides, settings: Settings, pilot: int | None = None
+) -> dict[str, Any]:
+    """Validate every row and every model; answers what a run would do. With `pilot` so many jobs
+    are really run, and what all will cost is estimated from them.
 
-    Raises JobFileError and ModelError. Bad rows are listed up to a bound, and counted in full.
-    Memory is constant, whatever the file's size.
+    Raises JobFileError and ModelError; a pilot raises PressrunError. Bad rows are listed up to a
+    bound, and counted in full. Memory is constant, whatever the file's size.
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
     open_store(settings)
-    plan, warnings = _Plan(), list[Notice]()
+    plan, warnings = _Plan(Spread(pilot) if pilot else None), list[Notice]()
     for row in read_jobs(path, profile, overrides, warnings.append):
         plan.count(row)
     if not plan.tally["rows"]:
         raise JobFileError(f"{path} holds no rows.")
-    return {
+    report = {
         "profile": profile.name,
         **plan.report(),
         "warnings": [asdict(warning) for warning in warnings],
         "problems": plan.problems,
     }
+    if jobs := plan.picked():
+        from flows import pilot as flown
+
+        flight = flown.fly(jobs, path, overrides, settings)
+        price = Price.of(settings)
+        report |= flown.report(flight, plan.tally["jobs"], plan.tally["work"], price)
+    return report
 
 
 class _Plan:
-    """What a run would do, counted row by row."""
+    """What a run would do, counted row by row, and the jobs of a pilot."""
 
-    def __init__(self) -> None:
+    def __init__(self, spread: Spread | None) -> None:
+        self._spread = spread
         self.tally = Counter[str]()
         self.problems = list[dict[str, Any]]()
         self._collections = set[str]()
@@ -67,9 +81,15 @@ class _Plan:
             "collections": sorted(filter(None, self._collections)),
         }
 
+    def picked(self) -> list[Job]:
+        return self._spread.picked() if self._spread else []
+
     def _plan(self, job: Job) -> None:
+        if self._spread:
+            self._spread.add(job)
         if len(self._collections) < COLLECTIONS_SHOWN:
             self._collections.add(job.collection)
         self.tally["jobs"] += 1
         self.tally["candidates"] += job.candidates
         self.tally["steps"] += job.candidates * job.steps
+        self.tally["work"] += work_of(job)

@@ -129,6 +129,10 @@ def check(
     candidates: Candidates = None,
     threshold: Threshold = None,
     no_retrieval: NoRetrieval = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(help="Really run so many rows, and estimate what all will cost.", min=2),
+    ] = None,
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +141,7 @@ def check(
     from pipeline.settings import load_settings
 
     overrides = _overrides(candidates, threshold, collection, no_retrieval)
-    _answer(check_jobs(jobs, overrides, load_settings(profile=profile)), as_json)
+    _answer(check_jobs(jobs, overrides, load_settings(profile=profile), pilot), as_json)
 
 
 @app.command()

@@ -156,6 +156,19 @@ def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(desk: 
     assert (report["lost"], report["unexpected"]) == (0, 0)
 
 
+def test_a_pilot_runs_some_rows_and_keeps_nothing(desk: Path) -> None:
+    before = {path for path in desk.rglob("*") if ".pressrun" not in path.parts}
+    words = ("check", "jobs.csv", "--collection", "b", "--pilot", "2", "--json")
+    report = answer(pressrun(*words, cwd=desk, settings={"PRESSRUN_GPU_HOUR_PRICE": "2"}))
+    assert (report["jobs"], report["pilot_jobs"]) == (3, 2)
+    estimates = {line["of"]: line for line in report["estimates"]}
+    assert set(estimates) == {"device_seconds", "wall_seconds", "accepted", "cost_in_USD"}
+    device = estimates["device_seconds"]
+    assert 0 < report["pilot_device_seconds"] < device["expected"]
+    assert device["low"] <= device["expected"] <= device["high"]
+    assert {path for path in desk.rglob("*") if ".pressrun" not in path.parts} == before
+
+
 def test_mistakes_get_one_clear_line(desk: Path) -> None:
     for arguments, complaint in (
         (("run", "nothere.csv"), "nothere.csv"),
