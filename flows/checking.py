@@ -45,7 +45,7 @@ def check_jobs(
     if jobs := plan.picked():
         from flows import pilot as flown
 
-        flight = flown.fly(jobs, path, overrides, settings)
+        flight = flown.fly(jobs, plan.tally["jobs"], path, overrides, settings)
         price = Price.of(settings)
         report |= flown.report(flight, plan.tally["jobs"], plan.tally["work"], price)
     return report

@@ -1,16 +1,24 @@
 """A pilot's jobs are spread over the file, and what they cost tells what all will cost."""
 
 import random
+import time
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
 
+from flows import pilot
 from flows.bill import Price
 from flows.estimating import by_work, share, total
 from flows.pilot import Flight, report
 from flows.sampling import Spread
+from pipeline.errors import Unavailable
 from pipeline.job import Job, Outcome, Verdict
+from pipeline.ports import Stages
+
+stages = cast("Stages", None)
+"""Nobody asks them: `run` stands for what they do."""
 
 
 def job(number: int, candidates: int = 1) -> Job:
@@ -107,7 +115,7 @@ def flight(verdicts: list[Verdict], seconds: float) -> Flight:
         )
         for one, verdict in zip(jobs, verdicts, strict=True)
     ]  # fmt: skip
-    return Flight(jobs, outcomes, 9.0, seconds)
+    return Flight(jobs, outcomes, 9.0, seconds, 2 * 2.0 * len(jobs))
 
 
 def test_a_report_says_seconds_pictures_and_money() -> None:
@@ -116,7 +124,7 @@ def test_a_report_says_seconds_pictures_and_money() -> None:
     found = report(flown, 400, work, Price(3600.0, "EUR"))
     expected = {line["of"]: line["expected"] for line in found["estimates"]}
     assert expected == {
-        "device_seconds": 800, "wall_seconds": 400, "accepted": 200, "cost_in_EUR": 800,
+        "device_seconds": 800, "wall_seconds": 200, "accepted": 200, "cost_in_EUR": 800,
     }  # fmt: skip
     assert (found["pilot_jobs"], found["pilot_accepted"], found["pilot_failed"]) == (4, 2, 1)
     free = report(flown, 400, work, Price())
@@ -125,3 +133,29 @@ def test_a_report_says_seconds_pictures_and_money() -> None:
         "accepted",
         "wall_seconds",
     ]
+
+
+def test_copies_fill_the_device_until_the_last_job_and_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run(one: Job, stages: object) -> Outcome:
+        time.sleep(0.5 if one.id == "j009" else 0.01)
+        return Outcome(
+            run="pilot", job_id=one.id, verdict=Verdict.ACCEPTED, row=one.row, keywords=""
+        )
+
+    monkeypatch.setattr(pilot, "_outcome", run)
+    jobs = [job(number) for number in range(10)]
+    outcomes, beside = pilot._run(jobs, stages, 4)
+    assert [outcome.job_id for outcome in outcomes] == [one.id for one in jobs]
+    assert len(beside) > 6, "three at a time, while the last job takes long"
+    assert len({outcome.job_id for outcome in (*outcomes, *beside)}) == 10 + len(beside)
+
+
+def test_what_stops_a_run_stops_a_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(one: Job, stages: object) -> Outcome:
+        raise Unavailable("Qdrant")
+
+    monkeypatch.setattr(pilot, "_outcome", run)
+    with pytest.raises(Unavailable):
+        pilot._run([job(number) for number in range(10)], stages, 4)
