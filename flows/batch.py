@@ -23,8 +23,11 @@ def run_batch(
     overrides: Overrides,
     retry: Collection[Verdict],
     settings: Settings,
+    budget: float | None = None,
 ) -> dict[str, Any]:
-    """Take a job file to a published run; answers its summary. Raises PressrunError."""
+    """Take a job file to a published run, or as far as the budget of device seconds goes; answers
+    its summary. Raises PressrunError.
+    """
     if not jobs.is_file():
         raise JobFileError(f"There is no file {jobs}.")
     run = run or run_name(jobs)
@@ -32,17 +35,18 @@ def run_batch(
     books = open_books(settings, run)
     if summary := finished(books, asked_for(jobs, overrides, settings, books), retry):
         return summary
-    return _work(
-        {"run": run, "jobs": jobs.resolve(), "overrides": overrides, "retry": retry}, settings
-    )
+    asked = {"jobs": jobs.resolve(), "overrides": overrides}
+    return _work({"run": run, **asked, "retry": retry, "budget_gpu_seconds": budget}, settings)
 
 
-def resume_run(run: str, retry: Collection[Verdict], settings: Settings) -> dict[str, Any]:
+def resume_run(
+    run: str, retry: Collection[Verdict], settings: Settings, budget: float | None = None
+) -> dict[str, Any]:
     """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
     books = open_books(settings, run)
     if summary := finished(books, books.spec(), retry):
         return summary
-    return _work({"run": run, "retry": retry}, settings)
+    return _work({"run": run, "retry": retry, "budget_gpu_seconds": budget}, settings)
 
 
 def cancel_run(run: str, settings: Settings) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The dry run: validation and plan, without a model in memory."""
 
-import sqlite3
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flows.bill import Price
+from flows.budget import work_of
+from flows.sampling import Spread
+from flows.seen import Seen
 from pipeline.assemble import check_models, open_store
 from pipeline.errors import JobFileError
 from pipeline.intake.reader import Notice, Overrides, read_jobs
@@ -16,36 +19,47 @@ PROBLEMS_SHOWN = 20
 COLLECTIONS_SHOWN = 100
 
 
-def check_jobs(path: Path, overrides: Overrides, settings: Settings) -> dict[str, Any]:
-    """Validate every row and every model; answers what a run would do.
+def check_jobs(
+    path: Path, overrides: Overrides, settings: Settings, pilot: int | None = None
+) -> dict[str, Any]:
+    """Validate every row and every model; answers what a run would do. With `pilot` so many jobs
+    are really run, and what all will cost is estimated from them.
 
-    Raises JobFileError and ModelError. Bad rows are listed up to a bound, and counted in full.
-    Memory is constant, whatever the file's size.
+    Raises JobFileError and ModelError; a pilot raises PressrunError. Bad rows are listed up to a
+    bound, and counted in full. Memory is constant, whatever the file's size.
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
     open_store(settings)
-    plan, warnings = _Plan(), list[Notice]()
+    plan, warnings = _Plan(Spread(pilot) if pilot else None), list[Notice]()
     for row in read_jobs(path, profile, overrides, warnings.append):
         plan.count(row)
     if not plan.tally["rows"]:
         raise JobFileError(f"{path} holds no rows.")
-    return {
+    report = {
         "profile": profile.name,
         **plan.report(),
         "warnings": [asdict(warning) for warning in warnings],
         "problems": plan.problems,
     }
+    if jobs := plan.picked():
+        from flows import pilot as flown
+
+        flight = flown.fly(jobs, plan.tally["jobs"], path, overrides, settings)
+        price = Price.of(settings)
+        report |= flown.report(flight, plan.tally["jobs"], plan.tally["work"], price)
+    return report
 
 
 class _Plan:
-    """What a run would do, counted row by row."""
+    """What a run would do, counted row by row, and the jobs of a pilot."""
 
-    def __init__(self) -> None:
+    def __init__(self, spread: Spread | None) -> None:
+        self._spread = spread
         self.tally = Counter[str]()
         self.problems = list[dict[str, Any]]()
         self._collections = set[str]()
-        self._seen = _Seen()
+        self._seen = Seen()
 
     def count(self, row: Job | BadRow) -> None:
         self.tally["rows"] += 1
@@ -67,30 +81,15 @@ class _Plan:
             "collections": sorted(filter(None, self._collections)),
         }
 
+    def picked(self) -> list[Job]:
+        return self._spread.picked() if self._spread else []
+
     def _plan(self, job: Job) -> None:
+        if self._spread:
+            self._spread.add(job)
         if len(self._collections) < COLLECTIONS_SHOWN:
             self._collections.add(job.collection)
         self.tally["jobs"] += 1
         self.tally["candidates"] += job.candidates
         self.tally["steps"] += job.candidates * job.steps
-
-
-class _Seen:
-    """The ids met so far, exactly, in constant memory: a table that SQLite keeps in a file of the
-    temporary folder (about 25 MB for a million ids) and drops with its connection.
-    """
-
-    def __init__(self) -> None:
-        # an empty name is a private file; what a crash leaves of it nobody needs
-        self._table = sqlite3.connect("", isolation_level=None)
-        self._table.executescript(
-            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;"
-            "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID; BEGIN"
-        )
-
-    def add(self, job_id: str) -> bool:
-        """Whether the id is new."""
-        found = self._table.execute(
-            "INSERT OR IGNORE INTO seen VALUES (?)", (bytes.fromhex(job_id),)
-        )
-        return found.rowcount == 1
+        self.tally["work"] += work_of(job)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.job import Verdict
 
 FAILED_ROWS = 3
+OUT_OF_BUDGET = 4
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -43,6 +44,14 @@ Devices = Annotated[
     str | None,
     typer.Option(help="all, cpu, or CUDA numbers such as 0,1. Default: PRESSRUN_DEVICE, else all."),
 ]
+BudgetSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-gpu-seconds",
+        help="Device seconds this command may use; the rest is left for `resume`.",
+        min=0.0,
+    ),
+]
 NoRetrieval = Annotated[bool, typer.Option("--no-retrieval", help="Retrieve nothing.")]
 
 
@@ -56,6 +65,7 @@ def run(
     no_retrieval: NoRetrieval = False,
     store: Store = None,
     retry: Retry = "failed",
+    budget: BudgetSeconds = None,
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
@@ -66,20 +76,24 @@ def run(
 
     overrides = _overrides(candidates, threshold, collection, no_retrieval)
     settings = load_settings(store=store, profile=profile)
-    with _interruptible(run or run_name(jobs)):
-        _end(run_batch(jobs, run, overrides, _verdicts(retry), settings), as_json)
+    with _interruptible(_resumable(run or run_name(jobs))):
+        _end(run_batch(jobs, run, overrides, _verdicts(retry), settings, budget), as_json)
 
 
 @app.command()
 def resume(
-    run: RunName, retry: Retry = "failed", store: Store = None, as_json: Json = False
+    run: RunName,
+    retry: Retry = "failed",
+    budget: BudgetSeconds = None,
+    store: Store = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with a run that was interrupted, cancelled or killed, without its job file."""
     from flows.batch import resume_run
     from pipeline.settings import load_settings
 
-    with _interruptible(run):
-        _end(resume_run(run, _verdicts(retry), load_settings(store=store)), as_json)
+    with _interruptible(_resumable(run)):
+        _end(resume_run(run, _verdicts(retry), load_settings(store=store), budget), as_json)
 
 
 @app.command()
@@ -115,6 +129,10 @@ def check(
     candidates: Candidates = None,
     threshold: Threshold = None,
     no_retrieval: NoRetrieval = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(help="Really run so many rows, and estimate what all will cost.", min=2),
+    ] = None,
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
@@ -123,7 +141,7 @@ def check(
     from pipeline.settings import load_settings
 
     overrides = _overrides(candidates, threshold, collection, no_retrieval)
-    _answer(check_jobs(jobs, overrides, load_settings(profile=profile)), as_json)
+    _answer(check_jobs(jobs, overrides, load_settings(profile=profile), pilot), as_json)
 
 
 @app.command()
@@ -154,6 +172,31 @@ def status(
     from pipeline.settings import load_settings
 
     _answer(status_of(load_settings(store=store), run), as_json)
+
+
+@app.command()
+def export(
+    run: RunName,
+    to: Annotated[
+        Literal["parquet", "jsonl", "webdataset", "imagefolder"],
+        typer.Option(help="A table, or a folder of pictures."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File or folder; default: by the run.")] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(help="Which jobs, with commas between, or all. Pictures: the accepted."),
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Take a run's jobs, or its pictures with their texts, to a format that others read."""
+    from flows.exporting.export import export_run
+    from pipeline.job import Verdict
+    from pipeline.settings import load_settings
+
+    chosen = list(Verdict) if verdict == "all" else verdict and _verdicts(verdict, "--verdict")
+    with _interruptible("Interrupted. Nothing was written."):
+        _answer(export_run(run, to, load_settings(store=store), out, chosen or None), as_json)
 
 
 @app.command()
@@ -268,7 +311,7 @@ def _overrides(
     )
 
 
-def _verdicts(names: str) -> "list[Verdict]":
+def _verdicts(names: str, option: str = "--retry") -> "list[Verdict]":
     from pipeline.errors import ConfigError
     from pipeline.job import Verdict
 
@@ -276,19 +319,25 @@ def _verdicts(names: str) -> "list[Verdict]":
         return [Verdict(name.strip()) for name in names.split(",") if name.strip() != "none"]
     except ValueError:
         known = ", ".join(Verdict)
-        raise ConfigError(f"--retry {names!r}: of {known}, with commas between; or none") from None
+        raise ConfigError(f"{option} {names!r}: of {known}, with commas between; or none") from None
 
 
 @contextmanager
-def _interruptible(run: str) -> Iterator[None]:
+def _interruptible(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _stop(f"Interrupted. What is done is kept; `pressrun resume {run}` goes on.", INTERRUPTED)
+        _stop(message, INTERRUPTED)
+
+
+def _resumable(run: str) -> str:
+    return f"Interrupted. What is done is kept; `pressrun resume {run}` goes on."
 
 
 def _end(summary: dict[str, Any], as_json: bool) -> None:
     _answer(summary, as_json)
+    if "stopped" in summary:
+        raise typer.Exit(OUT_OF_BUDGET)
     if summary["failed"]:
         raise typer.Exit(FAILED_ROWS)
 

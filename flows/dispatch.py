@@ -10,6 +10,7 @@ import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from flows.breaker import Breaker
+from flows.budget import Budget
 from flows.flights import Flights
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import Job, Verdict
@@ -45,6 +46,10 @@ class Stopped(RunError):
     """The run was stopped; what is done is kept, and `pressrun resume` goes on."""
 
 
+class OutOfBudget(Stopped):
+    """The budget is used up; what is done is kept, and `pressrun resume` goes on with the rest."""
+
+
 class Dispatcher:
     """Works through shards of one edition of a run, each in a thread of its own.
 
@@ -52,16 +57,23 @@ class Dispatcher:
     from the store, which alone is the truth, where a note does not come. A job that was lost is
     sent again; a second delivery of a job that has its outcome costs one look at the store. While
     Redis does not answer, and while the breaker is open, the run waits, up to PATIENCE seconds.
+    What may be sent is also bounded by the `budget`, which all shards share.
     """
 
     def __init__(
-        self, queue: Queue, books: RunBooks, edition: str, window: int, progress: Progress
+        self,
+        queue: Queue,
+        books: RunBooks,
+        edition: str,
+        window: int,
+        progress: Progress,
+        budget: Budget | None = None,
     ) -> None:
         self._queue, self._books, self._progress = queue, books, progress
         self._edition, self._window = edition, max(2, window)
         self._stopped, self._looked = threading.Event(), 0.0
         self._complaints, self._complaint = 0, ""
-        self.breaker = Breaker()
+        self.breaker, self.budget = Breaker(), budget or Budget()
         self.sent_again = 0
 
     def stop(self) -> None:
@@ -71,13 +83,17 @@ class Dispatcher:
     def work(self, part: int, jobs: Iterable[Job]) -> None:
         """Take every job to its outcome; returns when all have one.
 
-        Raises Stopped, and RunError or Unavailable when nobody can go on with the run.
+        Raises OutOfBudget when those in flight have ended and no other one may be begun, Stopped,
+        and RunError or Unavailable when nobody can go on with the run.
         """
         last = self._patiently(lambda: self._queue.latest_note(self._books.run))
         flights = Flights(jobs, monotonic())
         while flights:
             self._check()
-            self._send(part, flights.take(self.breaker.room(self._window), monotonic()))
+            room = self.breaker.room(self._window)
+            self._send(part, flights.take(room, monotonic(), self.budget.admit))
+            if self.budget.used_up and not flights.flying:
+                raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
             news = partial(self._queue.notes, self._books.run, last, POLL)
             for note in self._patiently(news):
                 last = note.id
@@ -111,14 +127,16 @@ class Dispatcher:
         if note.problem:
             self._complained(note)
         elif note.verdict:
-            self._end(note.job_id, note.verdict, flights)
+            self._end(note.job_id, note.verdict, note.device_seconds, flights)
         elif flights.went_back(note.job_id, monotonic()):
+            self.budget.went_back(note.job_id)
             self.sent_again += 1
             self.breaker.went_back(note.retry)
             self._progress.pause(self.breaker.reason)
 
-    def _end(self, job_id: str, verdict: Verdict, flights: Flights) -> None:
+    def _end(self, job_id: str, verdict: Verdict, device_seconds: float, flights: Flights) -> None:
         if flights.ended(job_id, monotonic()):
+            self.budget.ended(job_id, device_seconds)
             self._complaints = 0
             if self.breaker.ended():
                 self._progress.pause("")
@@ -130,7 +148,8 @@ class Dispatcher:
         leased = self._patiently(lambda: self._queue.leased(run, flights.flying))
         asked = [job_id for job_id in due if job_id not in leased]
         for outcome in self._books.outcomes(asked):
-            self._end(outcome.job_id, outcome.verdict, flights)
+            cost = sum(outcome.device_seconds.values())
+            self._end(outcome.job_id, outcome.verdict, cost, flights)
         lost = flights.lost(asked, leased, monotonic())
         if lost:
             log.warning("jobs are sent again", run=run, jobs=len(lost))

@@ -2,7 +2,7 @@
 
 import random
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from pipeline.job import Job
@@ -44,17 +44,22 @@ class Flights:
         """The ids of the jobs in flight."""
         return tuple(self._flying)
 
-    def take(self, window: int, now: float) -> list[Job]:
-        """The jobs to send now, for at most `window` to be in flight.
+    def take(
+        self, window: int, now: float, admit: Callable[[Job], bool] = lambda _: True
+    ) -> list[Job]:
+        """The jobs to send now, for at most `window` to be in flight, as far as `admit` lets them.
 
         New ones half a window at a time, so that messages travel together.
         """
         room = window - len(self._flying)
-        jobs = [job for due, job in self._back if due <= now][: max(0, room)]
+        ready = [job for due, job in self._back if due <= now][: max(0, room)]
+        jobs = [job for job in ready if admit(job)]
         self._back = [entry for entry in self._back if entry[1] not in jobs]
         if len(self._flying) <= window // 2:
             count = min(room - len(jobs), len(self._waiting))
-            jobs += [self._waiting.popleft() for _ in range(count)]
+            while count > 0 and admit(self._waiting[0]):
+                jobs.append(self._waiting.popleft())
+                count -= 1
         for job in jobs:
             self._flying[job.id] = Flight(job, now, now + FIRST_LOOK, FIRST_LOOK)
         return jobs

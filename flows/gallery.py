@@ -40,8 +40,11 @@ class Bar:
     below: int
 
 
-def build_gallery(books: RunBooks, spec: RunSpec, manifest: Manifest) -> str:
-    """Write the page of a run from its manifest and records; answers its address."""
+def build_gallery(books: RunBooks, spec: RunSpec, manifest: Manifest, cost: str = "") -> str:
+    """Write the page of a run from its manifest and records; answers its address.
+
+    `cost` says in words what the pictures cost.
+    """
     chunks = _chunks(books, manifest)
     files = set[str]()
     inline = list[Chunk]()
@@ -49,7 +52,7 @@ def build_gallery(books: RunBooks, spec: RunSpec, manifest: Manifest) -> str:
         inline = list(chunks)
     else:
         files = {_write_chunk(books, number, chunk) for number, chunk in enumerate(chunks)}
-    page = _page(spec, manifest, inline)
+    page = _page(spec, manifest, inline, cost)
     books.write(f"{FOLDER}/index.html", page.encode(), "text/html; charset=utf-8")
     _drop_other_chunks(books, files)
     return books.address(f"{FOLDER}/index.html")
@@ -95,7 +98,7 @@ def _drop_other_chunks(books: RunBooks, files: set[str]) -> None:
             books.store.delete(key)
 
 
-def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk]) -> str:
+def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> str:
     style, script = _asset("gallery.css"), _asset("gallery.js")
     names = [verdict.value for verdict in Verdict]
     bars = histogram(manifest)
@@ -114,6 +117,7 @@ def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk]) -> str:
         .get_template("gallery.html.j2")
         .render(
             spec=spec,
+            cost=cost,
             threshold=spec.profile.get("defaults", {}).get("threshold"),
             profile=json.dumps(spec.profile, indent=2, ensure_ascii=False),
             models=_models(spec),

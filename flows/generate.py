@@ -13,7 +13,9 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
-from flows.dispatch import Dispatcher
+from flows.bill import Price
+from flows.budget import Budget
+from flows.dispatch import Dispatcher, OutOfBudget
 from flows.opening import forget, open_run
 from flows.progress import RunProgress
 from flows.publish import finished, publish
@@ -37,12 +39,15 @@ def generate(
     jobs: Path | None = None,
     overrides: Overrides | None = None,
     retry: Collection[Verdict] = (Verdict.FAILED,),
+    budget_gpu_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Turn a job file into pictures; answers the summary of the run.
 
     Rows that already have a record in this run are not made again, but for those that ended in one
-    of the verdicts to `retry`. Without `jobs` the run goes on with the file that it was opened
-    with. Where things are comes from the PRESSRUN_ environment variables of this process.
+    of the verdicts to `retry`. With a budget no more jobs are begun than fit into so many device
+    seconds; the summary then says that the run `stopped`, and how many rows are `left`. Without
+    `jobs` the run goes on with the file that it was opened with. Where things are comes from the
+    PRESSRUN_ environment variables of this process.
     """
     start = time.monotonic()
     settings = load_settings()
@@ -57,16 +62,19 @@ def generate(
     reconcile(books, spec, read_pictures=False)
     with RunProgress(spec.run, spec.rows) as progress:
         window = settings.window // AT_ONCE
-        dispatcher = Dispatcher(queue, books, spec.edition, window, progress)
+        budget = Budget(budget_gpu_seconds)
+        dispatcher = Dispatcher(queue, books, spec.edition, window, progress, budget)
+        shards = Shards(books, spec.edition, dispatcher, progress)
         try:
-            _work_through(spec, Shards(books, spec.edition, dispatcher, progress))
+            _work_through(spec, shards)
         except BaseException:
             dispatcher.stop()
             queue.cancel(spec.run, spec.edition)
             raise
     report = reconcile(books, spec, read_pictures=False)
     report.recovered += dispatcher.sent_again
-    summary = publish(books, spec, time.monotonic() - start, report)
+    price = Price.of(settings)
+    summary = publish(books, spec, time.monotonic() - start, report, price, shards.stopped)
     artifacts.show_summary(summary)
     return summary
 
@@ -83,7 +91,7 @@ def _open(
 
 
 class Shards:
-    """The shards of a run, and which jobs need no more work."""
+    """The shards of a run, and which jobs need no more work; `stopped` says why some are left."""
 
     def __init__(
         self, books: RunBooks, edition: str, dispatcher: Dispatcher, progress: RunProgress
@@ -91,14 +99,18 @@ class Shards:
         self._books, self._edition = books, edition
         self._dispatcher, self._progress = dispatcher, progress
         self._settled = set(books.recorded())
+        self.stopped = ""
         self._lock = threading.Lock()
 
     def work(self, part: int) -> int:
-        """Take a shard's rows to their outcomes; answers how many jobs were sent."""
+        """Take a shard's rows to their outcomes; answers how many jobs there were to do."""
         rows = self._books.part(self._edition, part)
         jobs = self._claim(rows)
         self._progress.skip(len(rows) - len(jobs))
-        self._dispatcher.work(part, jobs)
+        try:
+            self._dispatcher.work(part, jobs)
+        except OutOfBudget as stop:
+            self.stopped = str(stop)
         return len(jobs)
 
     def _claim(self, rows: list[Job | BadRow]) -> list[Job]:
@@ -117,6 +129,8 @@ def _work_through(spec: RunSpec, shards: Shards) -> None:
     for part in range(1, spec.parts + 1):
         if len(flying) == AT_ONCE:
             flying.popleft().result()
+        if shards.stopped:
+            break
         flying.append(work_on_shard.submit(part, shards))
     for future in flying:
         future.result()

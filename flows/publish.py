@@ -1,29 +1,41 @@
 """Publishes a run: manifest, summary and gallery, all derived from its records."""
 
-from array import array
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from flows.bill import FREE, Bill, Price
 from flows.gallery import build_gallery
 from flows.reconcile import Report
+from flows.seen import Seen
 from pipeline.assemble import open_books, open_store
 from pipeline.errors import RunError
 from pipeline.job import RunSpec, Verdict
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks, run_names
-from pipeline.storing.manifest import Manifest, build_manifest, counts, read_manifest
+from pipeline.storing.manifest import Manifest, build_manifest, read_manifest
 
 
 def publish(
-    books: RunBooks, spec: RunSpec, seconds: float, report: Report | None = None
+    books: RunBooks,
+    spec: RunSpec,
+    seconds: float,
+    report: Report | None = None,
+    price: Price = FREE,
+    stopped: str = "",
 ) -> dict[str, Any]:
-    """Derive everything from the records; answers the summary, with the reconciler's counters."""
+    """Derive everything from the records; answers the summary, with the reconciler's counters.
+
+    Where the run was `stopped` in order, rows without a record are not lost but left.
+    """
     build_manifest(books, spec)
-    manifest = read_manifest(books)
-    gallery = build_gallery(books, spec, manifest)
-    summary = summarise(books, spec, manifest) | {"seconds": round(seconds, 2), "gallery": gallery}
+    manifest, bill = read_manifest(books), Bill(price)
+    summary = summarise(books, spec, manifest, bill) | {"seconds": round(seconds, 2)}
+    summary["gallery"] = build_gallery(books, spec, manifest, bill.sentence())
     if report:
         summary |= report.counters
+    if stopped:
+        summary |= {"lost": 0, "left": summary.get("lost", 0), "stopped": stopped}
     records = sum(1 for _ in books.recorded())
     books.write_summary(summary | {"edition": spec.edition, "records": records})
     return summary
@@ -39,16 +51,24 @@ def finished(books: RunBooks, spec: RunSpec, retry: Collection[Verdict]) -> dict
     return summary if whole else None
 
 
-def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest) -> dict[str, Any]:
-    """How many rows there are, how they ended and how the kept pictures scored, by the manifest."""
-    scores = (line["score"] for line in manifest.lines("score"))
-    kept = array("d", (score for score in scores if score is not None))
+def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest, bill: Bill) -> dict[str, Any]:
+    """How many rows there are, how they ended, how the kept pictures scored and what the jobs cost,
+    in one pass over the manifest. Equal rows are one job, which the `bill` counts once.
+    """
+    ended, seen, scores, kept = Counter[str](), Seen(), 0.0, 0
+    for line in manifest.lines("job_id", "outcome", "score", "device_seconds", "collection"):
+        ended[line["outcome"]] += 1
+        if line["score"] is not None:
+            scores, kept = scores + line["score"], kept + 1
+        if seen.add(line["job_id"]):
+            bill.add(Verdict(line["outcome"]), line["device_seconds"], line["collection"])
     return {
         "run": spec.run,
         "folder": books.address(),
         "rows": spec.rows,
-        **counts(manifest),
-        "mean_score": round(sum(kept) / len(kept), 3) if kept else None,
+        **{verdict.value: ended[verdict.value] for verdict in Verdict},
+        "mean_score": round(scores / kept, 3) if kept else None,
+        **bill.summary(),
     }
 
 
@@ -56,7 +76,8 @@ def republish(settings: Settings, run: str) -> dict[str, Any]:
     """Make manifest and gallery of a run again, with nothing but its records."""
     books = open_books(settings, run)
     earlier = books.summary()
-    return publish(books, books.spec(), earlier.get("seconds", 0.0))
+    seconds = earlier.get("seconds", 0.0)
+    return publish(books, books.spec(), seconds, price=Price.of(settings))
 
 
 def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
@@ -64,9 +85,8 @@ def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     books = open_books(settings, run or latest_run(settings))
     spec = books.spec()
     build_manifest(books, spec)
-    return summarise(books, spec, read_manifest(books)) | {
-        "seconds": books.summary().get("seconds", 0.0)
-    }
+    standing = summarise(books, spec, read_manifest(books), Bill(Price.of(settings)))
+    return standing | {"seconds": books.summary().get("seconds", 0.0)}
 
 
 def latest_run(settings: Settings) -> str:

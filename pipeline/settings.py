@@ -199,6 +199,8 @@ class Settings(BaseSettings):
     window: int = Field(default=64, ge=1, description="jobs in the queue at a time")
     shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
     image_format: Literal["png", "webp", "jpeg"] = "png"
+    gpu_hour_price: float = Field(default=0, ge=0, description="of a device; 0: no money is shown")
+    currency: str = Field(default="USD", description="that the price is in")
 
     @model_validator(mode="after")
     def _known_store(self) -> Self:

@@ -27,13 +27,15 @@ CANCEL_SECONDS = 24 * 3600
 class Note:
     """One entry of a run's stream.
 
-    A job's `verdict`; or why it went back, as `retry`; or why a worker stops working on the run,
-    as `problem`, which is `fatal` where no other one could do better.
+    A job's `verdict` and the `device_seconds` that it cost; or why it went back, as `retry`; or why
+    a worker stops working on the run, as `problem`, which is `fatal` where no other one could do
+    better.
     """
 
     id: str
     job_id: str = ""
     verdict: Verdict | None = None
+    device_seconds: float = 0.0
     retry: str = ""
     problem: str = ""
     worker: str = ""
@@ -86,7 +88,12 @@ class Queue:
         """Tell the flow that an outcome stands in the books; with the `lease` of its job, which
         ends in the same step, it is told a little later.
         """
-        note = {"job": outcome.job_id, "verdict": outcome.verdict.value}
+        cost = sum(outcome.device_seconds.values())
+        note = {
+            "job": outcome.job_id,
+            "verdict": outcome.verdict.value,
+            "device_seconds": f"{cost:.6g}",
+        }
         if lease:
             lease.leases.end_soon(lease, leases.Entry(_notes(outcome.run), NOTES_KEPT, note))
         else:
@@ -160,6 +167,7 @@ def _read_note(note_id: str, fields: dict[str, str]) -> Note:
         id=note_id,
         job_id=fields.get("job", ""),
         verdict=Verdict(verdict) if verdict else None,
+        device_seconds=float(fields.get("device_seconds", 0)),
         retry=fields.get("retry", ""),
         problem=fields.get("problem", ""),
         worker=fields.get("worker", ""),

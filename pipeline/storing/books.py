@@ -21,6 +21,7 @@ from pipeline.storing import parts
 from pipeline.storing.parameters import parameters
 
 READERS = 32
+PICTURES_AHEAD = 8
 NAMES_SHOWN = 20
 
 _RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
@@ -168,6 +169,23 @@ class RunBooks:
                 if outcome:
                     yield outcome
 
+    def ended(self, edition: str, number: int) -> Iterator[tuple[Job | BadRow, Outcome | None]]:
+        """A shard's rows by their lines, each with its job's record, if that has one."""
+        rows = self.part(edition, number)
+        outcomes = {
+            found.job_id: found for found in self.outcomes(dict.fromkeys(row.id for row in rows))
+        }
+        for row in sorted(rows, key=lambda row: row.row):
+            yield row, outcomes.get(row.id)
+
+    def pictures(self, images: Iterable[ImageRecord]) -> Iterator[bytes]:
+        """The files of these pictures, in this order. A few are read at once, and held.
+
+        Raises RunError for one that is missing or is not the one of its record.
+        """
+        with ThreadPoolExecutor(PICTURES_AHEAD) as pool:
+            yield from _in_order(pool, self._picture, images, PICTURES_AHEAD)
+
     def commit(
         self, outcome: Outcome, picture: Picture | None, confirm: Callable[[], None] | None = None
     ) -> Outcome:
@@ -221,6 +239,12 @@ class RunBooks:
         self.store.delete(self.key(_record(job_id)))
         if outcome and outcome.image:
             self.store.delete(self.key(outcome.image.path))
+
+    def _picture(self, image: ImageRecord) -> bytes:
+        data = self.blob(image.path)
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise RunError(f"{self.address(image.path)} is not the picture of its record")
+        return data
 
     def _keep(self, outcome: Outcome, picture: Picture) -> ImageRecord:
         data = encode(picture, self._format, parameters(outcome, self._renderer))

@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         pa.field("image", pa.string()),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("sources", pa.list_(pa.string()), nullable=False),
+        pa.field("collection", pa.string(), nullable=False),
         pa.field("candidates", pa.int32(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False),
         pa.field("device_seconds", pa.float64(), nullable=False),
@@ -47,7 +48,8 @@ def build_manifest(books: RunBooks, spec: RunSpec) -> bytes:
     file = BytesIO()
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for number in range(1, spec.parts + 1):
-            if lines := list(_lines(books, books.part(spec.edition, number))):
+            ended = books.ended(spec.edition, number)
+            if lines := [_line(row, outcome) for row, outcome in ended if outcome]:
                 writer.write_table(pa.Table.from_pylist(lines, schema=SCHEMA))
     data = file.getvalue()
     books.write(NAME, data, "application/vnd.apache.parquet")
@@ -81,14 +83,6 @@ def counts(manifest: Manifest) -> dict[str, int]:
     return {verdict.value: found[verdict.value] for verdict in Verdict}
 
 
-def _lines(books: RunBooks, rows: list[Job | BadRow]) -> Iterator[dict[str, Any]]:
-    ids = dict.fromkeys(row.id for row in rows)
-    outcomes = {outcome.job_id: outcome for outcome in books.outcomes(ids)}
-    for row in sorted(rows, key=lambda row: row.row):
-        if outcome := outcomes.get(row.id):
-            yield _line(row, outcome)
-
-
 def _line(row: Job | BadRow, outcome: Outcome) -> dict[str, Any]:
     job = row if isinstance(row, Job) else None
     brief, image = outcome.brief, outcome.image
@@ -105,6 +99,7 @@ def _line(row: Job | BadRow, outcome: Outcome) -> dict[str, Any]:
         "image": image.path if image else None,
         "reason": outcome.reason,
         "sources": [p.source or p.title or p.id for p in outcome.context.passages],
+        "collection": job.collection if job else "",
         "candidates": len(outcome.candidates),
         "seconds": sum(outcome.seconds.values()),
         "device_seconds": sum(outcome.device_seconds.values()),

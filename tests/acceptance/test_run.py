@@ -115,6 +115,17 @@ def test_status_counts_from_the_records(desk: Path, summary: dict[str, Any]) -> 
         assert report == {name: summary[name] for name in report}
 
 
+@pytest.mark.parametrize("form", ["jsonl", "webdataset"])
+def test_a_run_is_exported(desk: Path, summary: dict[str, Any], form: str) -> None:
+    words = ("export", "first", "--to", form, "--verdict", "accepted,below_gate", "--json")
+    report = answer(pressrun(*words, cwd=desk))
+    assert report["jobs"] == summary["accepted"] + summary["below_gate"] - 1, "two rows are equal"
+    assert (desk / report["path"]).exists()
+    done = pressrun("export", "first", "--to", form, "--out", "jobs.csv", cwd=desk)
+    assert (done.returncode, "jobs.csv" in done.stderr) == (1, True)
+    assert (desk / "jobs.csv").read_text(encoding="utf-8") == JOBS
+
+
 def test_an_edited_file_renders_only_what_changed(desk: Path, summary: dict[str, Any]) -> None:
     records = Path(desk, summary["folder"], "records")
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
@@ -143,6 +154,19 @@ def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(desk: 
     assert sum(after[name] == before[name] for name in before) == 1
     report = answer(pressrun("reconcile", "strict", "--json", cwd=desk))
     assert (report["lost"], report["unexpected"]) == (0, 0)
+
+
+def test_a_pilot_runs_some_rows_and_keeps_nothing(desk: Path) -> None:
+    before = {path for path in desk.rglob("*") if ".pressrun" not in path.parts}
+    words = ("check", "jobs.csv", "--collection", "b", "--pilot", "2", "--json")
+    report = answer(pressrun(*words, cwd=desk, settings={"PRESSRUN_GPU_HOUR_PRICE": "2"}))
+    assert (report["jobs"], report["pilot_jobs"]) == (3, 2)
+    estimates = {line["of"]: line for line in report["estimates"]}
+    assert set(estimates) == {"device_seconds", "wall_seconds", "accepted", "cost_in_USD"}
+    device = estimates["device_seconds"]
+    assert 0 < report["pilot_device_seconds"] < device["expected"]
+    assert device["low"] <= device["expected"] <= device["high"]
+    assert {path for path in desk.rglob("*") if ".pressrun" not in path.parts} == before
 
 
 def test_mistakes_get_one_clear_line(desk: Path) -> None:

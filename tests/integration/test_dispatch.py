@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.dispatch import COMPLAINTS, Dispatcher, Stopped
+from flows.budget import FIRST, Budget
+from flows.dispatch import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Verdict
 from pipeline.storing.books import RunBooks
@@ -26,8 +27,9 @@ def job(number: int) -> Job:
 
 def outcome(run: str, number: int, verdict: Verdict = Verdict.ACCEPTED) -> Outcome:
     return Outcome(
-        run=run, job_id=job(number).id, verdict=verdict, row=number + 2, keywords="red circle"
-    )
+        run=run, job_id=job(number).id, verdict=verdict, row=number + 2, keywords="red circle",
+        device_seconds={"renderer": 0.75, "judge": 0.25},
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, books: RunBoo
     queue.announce(outcome(books.run, 2, Verdict.BELOW_GATE))
     notes = queue.notes(books.run, mark, wait=0.1)
     assert [note.job_id for note in notes] == ["j001", "j002"]
-    assert notes[1].verdict is Verdict.BELOW_GATE
+    assert (notes[1].verdict, notes[1].device_seconds) == (Verdict.BELOW_GATE, 1.0)
     assert queue.notes(books.run, notes[-1].id, wait=0.01) == []
 
 
@@ -120,6 +122,31 @@ def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
     assert first == sorted(first), "priority 0 goes first"
 
 
+@pytest.mark.parametrize("seconds", [0.5, 10.0, 25.0])
+def test_a_budget_leaves_the_jobs_that_do_not_fit(
+    redis_url: str, books: RunBooks, seconds: float
+) -> None:
+    queue, told, over = Recorder(redis_url), Told(), threading.Event()
+    worker = threading.Thread(target=answer_until, args=(queue, books.run, over))
+    worker.start()
+    dispatcher = Dispatcher(queue, books, "e", 16, told, Budget(seconds))
+    with pytest.raises(OutOfBudget, match=f"{seconds:g} device seconds"):
+        dispatcher.work(1, map(job, range(50)))
+    over.set()
+    worker.join()
+    assert len(told.verdicts) == len(queue.sent) == dispatcher.budget.spent
+    assert dispatcher.budget.spent <= max(FIRST, seconds)
+    assert dispatcher.budget.spent >= min(FIRST, seconds - 1)
+
+
+def answer_until(queue: Recorder, run: str, over: threading.Event) -> None:
+    done = 0
+    while not over.wait(0.002):
+        if done < len(queue.sent):
+            queue.announce(outcome(run, int(queue.sent[done][1:])))
+            done += 1
+
+
 @pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, COMPLAINTS)])
 def test_complaints_stop_the_run(
     redis_url: str, books: RunBooks, fatal: bool, complaints: int
@@ -154,8 +181,9 @@ def test_a_lost_note_is_looked_up_in_the_store(
     monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
     books.commit(outcome(books.run, 0), None)
     told = Told()
-    Dispatcher(Queue.connect(redis_url), books, "e", 8, told).work(1, [job(0)])
-    assert told.verdicts == [Verdict.ACCEPTED]
+    dispatcher = Dispatcher(Queue.connect(redis_url), books, "e", 8, told)
+    dispatcher.work(1, [job(0)])
+    assert (told.verdicts, dispatcher.budget.spent) == ([Verdict.ACCEPTED], 1.0)
 
 
 def test_a_lost_message_is_sent_again(

@@ -20,7 +20,7 @@ def filled(
     picture: Picture,
 ) -> RunSpec:
     """Books with an accepted job on two rows, a bad row, a failed job and an unfinished one."""
-    accepted = make_job("accepted", 2, name="A-1", meta={"b": "2", "a": "ü"})
+    accepted = make_job("accepted", 2, name="A-1", collection="brand", meta={"b": "2", "a": "ü"})
     failed, unfinished = make_job("failed", 4), make_job("unfinished", 5)
     bad = BadRow(id="bad", row=3, column="width", reason="'x' is no number", keywords="red")
     again = accepted.model_copy(update={"row": 6})
@@ -54,6 +54,7 @@ def test_has_a_line_for_each_row_with_an_outcome(books: RunBooks, filled: RunSpe
         "image": first["image"],
         "reason": "",
         "sources": ["s.md"],
+        "collection": "brand",
         "candidates": 2,
         "seconds": 1.5,
         "device_seconds": 0.25,

@@ -1,0 +1,44 @@
+"""A run stops in order when its budget is used up, and `resume` finishes it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.budget import FIRST
+from flows.cli import OUT_OF_BUDGET
+from tests.commandline import answer, pressrun
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # three starts of everything
+
+ROWS, WINDOW = 90, 8
+
+
+def test_the_overshoot_is_below_one_batch_and_the_rest_is_resumed(
+    redis_url: str, tmp_path: Path
+) -> None:
+    settings = {"PRESSRUN_REDIS_URL": redis_url, "PRESSRUN_WINDOW": str(WINDOW)}
+    rows = "".join(f"red circle number {n},0,keywords,4\n" for n in range(ROWS))
+    (tmp_path / "many.csv").write_text("keywords,k,mode,steps\n" + rows, encoding="utf-8")
+
+    def go(*words: str, code: int) -> dict[str, Any]:
+        return answer(pressrun(*words, "--json", cwd=tmp_path, settings=settings), code)
+
+    tiny = ("--candidates", "1", "--budget-gpu-seconds", "0.001")
+    first = go("run", "many.csv", *tiny, code=OUT_OF_BUDGET)
+    assert ended(first) == FIRST
+    budget = 8 * first["device_seconds"] / FIRST
+    second = go("resume", "many", "--budget-gpu-seconds", f"{budget}", code=OUT_OF_BUDGET)
+    assert FIRST < ended(second) < ROWS
+    assert second["left"] == ROWS - ended(second)
+    assert second["lost"] == 0
+    spent = second["device_seconds"] - first["device_seconds"]
+    mean = spent / (ended(second) - FIRST)
+    assert spent < budget + WINDOW * mean
+    rest = go("resume", "many", code=0)
+    assert ended(rest) == ROWS
+    assert "stopped" not in rest
+
+
+def ended(summary: dict[str, Any]) -> int:
+    return sum(summary[kind] for kind in ("accepted", "below_gate"))

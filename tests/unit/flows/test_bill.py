@@ -1,0 +1,100 @@
+"""Costs are added up once for each job, and shown in money only where there is a price."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.bill import COLLECTIONS_SHOWN, OTHERS, Bill, Price
+from flows.opening import open_run
+from flows.publish import publish, status_of
+from pipeline.assemble import open_books
+from pipeline.intake.reader import Overrides
+from pipeline.job import CandidateRecord, Job, Outcome, Score, Verdict
+from pipeline.settings import load_settings
+from pipeline.storing.books import RunBooks
+
+COLUMNS = "keywords,collection,steps\n"
+ROWS = "red circle,brands,2\nblue star,,2\nred circle,brands,2\ngreen ring,brands,x\n"
+
+
+def test_seconds_are_told_for_each_picture_kept_and_each_accepted() -> None:
+    bill = Bill()
+    for verdict in (Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.FAILED):
+        bill.add(verdict, 2.0)
+    figures = bill.figures()
+    assert figures["device_seconds"] == 6.0
+    assert figures["device_seconds_per_kept"] == 3.0
+    assert figures["device_seconds_per_accepted"] == 6.0
+    assert not [name for name in figures if "cost" in name or name == "currency"]
+
+
+def test_nothing_kept_is_no_division() -> None:
+    bill = Bill(Price(1.0, "EUR"))
+    bill.add(Verdict.BLOCKED, 0.0)
+    figures = bill.figures()
+    assert (figures["device_seconds_per_kept"], figures["cost_per_kept"]) == (None, None)
+    assert bill.sentence() == ""
+
+
+def test_a_price_turns_seconds_into_money() -> None:
+    bill = Bill(Price(3.6, "EUR"))
+    bill.add(Verdict.ACCEPTED, 500.0)
+    bill.add(Verdict.ACCEPTED, 500.0)
+    figures = bill.figures()
+    assert (figures["cost"], figures["cost_per_kept"], figures["currency"]) == (1.0, 0.5, "EUR")
+    assert bill.sentence() == "1,000.0 device seconds, 500 for each picture kept, 1.00 EUR"
+
+
+def test_collections_are_told_apart_up_to_a_bound() -> None:
+    bill = Bill()
+    for number in range(COLLECTIONS_SHOWN + 50):
+        bill.add(Verdict.ACCEPTED, 1.0, f"c{number:03}")
+        bill.add(Verdict.ACCEPTED, 1.0, "c000")
+    table = {line["collection"]: line for line in bill.summary()["by_collection"]}
+    assert len(table) == COLLECTIONS_SHOWN + 1
+    assert table["c000"]["kept"] == COLLECTIONS_SHOWN + 51
+    assert table[OTHERS]["device_seconds"] == 50.0
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.csv"
+    path.write_text(COLUMNS + ROWS, encoding="utf-8")
+    return path
+
+
+def commit(books: RunBooks, job: Job) -> None:
+    """An outcome that cost a second and a half."""
+    books.commit(
+        Outcome(
+            run=books.run,
+            job_id=job.id,
+            verdict=Verdict.ACCEPTED,
+            job=job,
+            row=job.row,
+            keywords=job.keywords,
+            candidates=(CandidateRecord(index=0, seed=1, score=Score(raw=1, calibrated=1)),),
+            winner=0,
+            device_seconds={"renderer": 1.0, "judge": 0.5},
+        ),
+        np.zeros((16, 16, 3), np.float32),
+    )
+
+
+def test_summary_and_status_bill_equal_rows_once(tmp_path: Path, jobs: Path) -> None:
+    settings = load_settings(store=str(tmp_path / "out"), gpu_hour_price=3600.0, currency="EUR")
+    books = open_books(settings, "r")
+    spec = open_run(jobs, Overrides(), settings, books)
+    for row in books.part(spec.edition, 1):
+        if isinstance(row, Job) and row.row != 4:
+            commit(books, row)
+    summary = publish(books, spec, 1.0, price=Price.of(settings))
+    assert (summary["accepted"], summary["invalid"]) == (3, 1)
+    assert (summary["device_seconds"], summary["cost"], summary["currency"]) == (3.0, 3.0, "EUR")
+    each = {line["collection"]: line["device_seconds"] for line in summary["by_collection"]}
+    assert each == {"": 1.5, "brands": 1.5}
+    standing = status_of(settings, "r")
+    assert standing == {name: summary[name] for name in standing}
+    page = Path(summary["gallery"]).read_text(encoding="utf-8")
+    assert "3.0 device seconds, 1.5 for each picture kept, 3.00 EUR" in page

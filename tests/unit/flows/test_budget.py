@@ -1,0 +1,86 @@
+"""A budget admits what still fits beside what is in flight, and no more."""
+
+import random
+from collections import deque
+
+import pytest
+
+from flows.budget import FIRST, Budget
+from pipeline.job import Job
+
+
+def job(number: int, candidates: int = 1) -> Job:
+    return Job(
+        id=f"j{number:03}", row=number + 2, keywords="red circle", candidates=candidates,
+        threshold=0.5, width=64, height=64, steps=2, guidance=1.0, seed=number, k=0,
+        mode="keywords", contest="best_of", wave=1,
+    )  # fmt: skip
+
+
+def spend(budget: Budget, jobs: list[Job], window: int, each: float, spread: float) -> int:
+    """Run jobs whose candidates cost about `each`, with so many in flight; how many were done."""
+    rng, waiting, flying, done = random.Random(7), deque(jobs), deque[Job](), 0
+    while not budget.used_up and (waiting or flying):
+        while waiting and len(flying) < window and budget.admit(waiting[0]):
+            flying.append(waiting.popleft())
+        if flying:
+            ended = flying.popleft()
+            cost = each * ended.candidates * rng.uniform(1 - spread, 1 + spread)
+            budget.ended(ended.id, cost)
+            done += 1
+    return done
+
+
+def test_without_a_budget_everything_is_admitted() -> None:
+    budget = Budget()
+    assert spend(budget, [job(n) for n in range(200)], 64, 1.0, 0.5) == 200
+    assert not budget.used_up
+
+
+@pytest.mark.parametrize("seconds", [5.0, 30.0, 100.0, 333.0])
+@pytest.mark.parametrize(("spread", "off"), [(0.0, 1.0), (0.9, 16.0)])
+def test_what_is_used_comes_close_to_the_budget(seconds: float, spread: float, off: float) -> None:
+    budget = Budget(seconds)
+    done = spend(budget, [job(n) for n in range(1000)], 64, 1.0, spread)
+    assert budget.used_up
+    assert done < 1000
+    assert seconds - off <= budget.spent < seconds + off, "64 in flight cost 64 on average"
+
+
+def test_larger_jobs_that_come_last_are_taken_to_cost_more() -> None:
+    budget = Budget(100.0)
+    jobs = [job(n, 1) for n in range(50)] + [job(n, 16) for n in range(50, 150)]
+    spend(budget, jobs, 64, 1.0, 0.2)
+    assert 80 < budget.spent < 105
+
+
+def test_while_no_cost_is_known_only_a_few_are_begun() -> None:
+    budget = Budget(1000.0)
+    assert [budget.admit(job(n)) for n in range(FIRST + 2)] == [True] * FIRST + [False] * 2
+    assert not budget.used_up
+    budget.ended("j000", 1.0)
+    assert all(budget.admit(job(n)) for n in range(10, 40))
+
+
+def test_jobs_that_cost_nothing_tell_nothing() -> None:
+    budget = Budget(10.0)
+    assert budget.admit(job(0))
+    budget.ended("j000", 0.0)
+    assert sum(budget.admit(job(n)) for n in range(1, 50)) == FIRST
+
+
+def test_a_job_that_went_back_makes_room() -> None:
+    budget = Budget(9.0)
+    for number in range(2):
+        assert budget.admit(job(number))
+    budget.ended("j000", 1.0)
+    assert not budget.admit(job(2)), "1 known, and 5 times 2 at most"
+    budget.went_back("j001")
+    assert budget.admit(job(2))
+
+
+def test_a_budget_that_is_used_up_stays_so() -> None:
+    budget = Budget(0.0)
+    assert not budget.admit(job(0))
+    assert budget.used_up
+    assert not budget.admit(job(1))

@@ -1,0 +1,208 @@
+"""Exports are read by those that they are for, are whole or not there, and replace their own."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from datasets import Image, load_dataset
+
+from flows.exporting import folders
+from flows.exporting.export import Form, export_run
+from flows.exporting.target import ExportError
+from flows.opening import open_run
+from pipeline.assemble import open_books
+from pipeline.errors import RunError
+from pipeline.intake.reader import Overrides
+from pipeline.job import (
+    Brief,
+    CandidateRecord,
+    Context,
+    Job,
+    Outcome,
+    Passage,
+    Reference,
+    Score,
+    Verdict,
+)
+from pipeline.settings import Settings, load_settings
+from pipeline.storing.books import RunBooks
+
+FORMS: tuple[Form, ...] = ("jsonl", "parquet", "webdataset", "imagefolder")
+JOBS = """id,keywords,steps,meta.product
+a,red circle,2,mug
+b,blue star,2,
+c,green ring,x,
+d,red circle again,2,"größe ""L"" x"
+a,red circle,2,mug
+e,blocked,2,
+f,left,2,
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(store=str(tmp_path / "out"), shard=3)
+
+
+@pytest.fixture
+def books(settings: Settings, tmp_path: Path) -> RunBooks:
+    """Two accepted jobs, one below its gate, a blocked one, a bad row, an equal and an open one."""
+    (tmp_path / "jobs.csv").write_text(JOBS, encoding="utf-8")
+    books = open_books(settings, "r")
+    spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, books)
+    ends = {"b": Verdict.BELOW_GATE, "e": Verdict.BLOCKED}
+    for part in range(1, spec.parts + 1):
+        for row in books.part(spec.edition, part):
+            if isinstance(row, Job) and row.name != "f":
+                commit(books, row, ends.get(row.name, Verdict.ACCEPTED))
+    return books
+
+
+def commit(books: RunBooks, job: Job, verdict: Verdict) -> Outcome:
+    passage = Passage(id="p", text="t", title="T", source="s.md", license="CC0-1.0", score=0.5)
+    picture = Reference(id="q", text="", source="q.png", score=0.25, picture="x", strength=0.5)
+    kept = verdict is not Verdict.BLOCKED
+    seen = (CandidateRecord(index=0, seed=job.seed, score=Score(raw=0.3, calibrated=0.9)),)
+    outcome = Outcome(
+        run=books.run, job_id=job.id, verdict=verdict, job=job, row=job.row,
+        keywords=job.keywords, context=Context(passages=(passage,), references=(picture,)),
+        brief=Brief(text=f"Text of {job.name}.", prompt="a prompt", negative="blur"),
+        candidates=seen if kept else (), winner=0 if kept else None, models={"judge": "12ab"},
+        seconds={"write": 1.0, "render": 2.0}, device_seconds={"renderer": 0.5, "judge": 0.25},
+        created_at="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    colour = np.full((16, 16, 3), job.row / 9, np.float32)
+    return books.commit(outcome, colour if kept else None)
+
+
+def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_path: Path) -> None:
+    report = export_run("r", "jsonl", settings, tmp_path / "r.jsonl")
+    assert (report["jobs"], report["unfinished"]) == (5, 1)
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text("utf-8").splitlines()]
+    ends = ["accepted", "below_gate", "invalid", "accepted", "blocked"]
+    assert [line["verdict"] for line in lines] == ends
+    assert [line["row"] for line in lines] == [2, 3, 4, 5, 7]
+    first, bad, fourth = lines[0], lines[2], lines[3]
+    assert first["sources"] == [
+        {"kind": "text", "id": "p", "title": "T", "source": "s.md", "license": "CC0-1.0",
+         "score": 0.5},
+        {"kind": "picture", "id": "q", "title": "", "source": "q.png", "license": "",
+         "score": 0.25},
+    ]  # fmt: skip
+    assert first["candidates"] == [
+        {"index": 0, "seed": first["seed"], "score": 0.9, "cosine": 0.3, "invalid": None}
+    ]
+    assert (first["seconds"], first["device_seconds"]) == (3, 0.75)
+    assert first["models"] == {"judge": "12ab"}
+    assert fourth["meta"] == {"product": 'größe "L" x'}
+    assert (bad["picture"], bad["text"], bad["meta"]) == (None, None, {})
+    assert "steps" in bad["reason"]
+    assert Path(first["picture"]).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_parquet_says_the_same_as_jsonl(
+    books: RunBooks, settings: Settings, tmp_path: Path
+) -> None:
+    export_run("r", "jsonl", settings, tmp_path / "r.jsonl", [Verdict.ACCEPTED])
+    export_run("r", "parquet", settings, tmp_path / "r.parquet", [Verdict.ACCEPTED])
+    rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
+    for row in rows:
+        row |= {"models": json.loads(row["models"]), "meta": json.loads(row["meta"])}
+    lines = (tmp_path / "r.jsonl").read_text("utf-8").splitlines()
+    assert rows == [json.loads(line) for line in lines]
+    assert len(rows) == 2
+
+
+def test_webdataset_reads_its_samples(
+    books: RunBooks, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "SAMPLES", 2)
+    verdicts = [Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.BLOCKED]
+    report = export_run("r", "webdataset", settings, tmp_path / "w", verdicts)
+    assert (report["jobs"], report["without_picture"], report["shards"]) == (3, 1, 2)
+    shards = [str(tmp_path / "w" / f"{number:06}.tar") for number in range(2)]
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
+    assert [sample["txt"] for sample in samples] == ["Text of a.", "Text of b.", "Text of d."]
+    for sample in samples:
+        assert sample["__key__"] == sample["json"]["job_id"]
+        assert sample["png"].shape == (16, 16, 3)
+        assert abs(int(sample["png"].mean()) - sample["json"]["row"] / 9 * 255) < 1
+
+
+def test_a_shard_ends_when_it_is_large(
+    books: RunBooks, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "BYTES", 1)
+    assert export_run("r", "webdataset", settings, tmp_path / "w")["shards"] == 2
+    with tarfile.open(tmp_path / "w" / "000001.tar") as tar:
+        assert len(tar.getnames()) == 3
+
+
+def test_equal_books_give_equal_shards(books: RunBooks, settings: Settings, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        export_run("r", "webdataset", settings, tmp_path / name)
+    one, two = ((tmp_path / name / "000000.tar").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_hugging_face_reads_the_image_folder(
+    books: RunBooks, settings: Settings, tmp_path: Path
+) -> None:
+    export_run("r", "imagefolder", settings, tmp_path / "pictures")
+    found: Any = load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "pictures"), split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert isinstance(found.features["image"], Image)
+    assert [row["text"] for row in found.sort("row")] == ["Text of a.", "Text of d."]
+    assert [json.loads(row["meta"]) for row in found.sort("row")][1] == {"product": 'größe "L" x'}
+    assert found[0]["image"].size == (16, 16)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_export_replaces_its_own_and_nothing_else(
+    books: RunBooks, settings: Settings, tmp_path: Path, form: Form
+) -> None:
+    out = tmp_path / "exported"
+    export_run("r", form, settings, out, [Verdict.BELOW_GATE])
+    assert export_run("r", form, settings, out)["jobs"] > 1
+    other = next(other for other in FORMS if other != form)
+    with pytest.raises(ExportError, match="exported"):
+        export_run("r", other, settings, out)
+    if out.is_dir():
+        (out / "notes.txt").write_text("mine")
+    else:
+        out.write_text('{"mine": 1}\n')
+    with pytest.raises(ExportError):
+        export_run("r", form, settings, out)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_interrupted_leaves_all_as_it_was(
+    books: RunBooks, settings: Settings, tmp_path: Path, form: Form
+) -> None:
+    out = tmp_path / "here" / "exported"
+    export_run("r", form, settings, out)
+    before = {p: p.read_bytes() for p in out.parent.rglob("*") if p.is_file()}
+    for outcome in books.outcomes(books.recorded()):
+        if outcome.verdict is Verdict.ACCEPTED:
+            last = outcome
+    books.write(f"records/{last.job_id}.json", b"{}", "application/json")
+    with pytest.raises(RunError, match="damaged"):
+        export_run("r", form, settings, out)
+    assert {p: p.read_bytes() for p in out.parent.rglob("*") if p.is_file()} == before
+
+
+def test_a_picture_that_is_another_one_is_not_exported(
+    books: RunBooks, settings: Settings, tmp_path: Path
+) -> None:
+    image = next(o.image for o in books.outcomes(books.recorded()) if o.image)
+    books.write(image.path, b"another one", "image/png")
+    with pytest.raises(RunError, match="not the picture"):
+        export_run("r", "webdataset", settings, tmp_path / "w", list(Verdict))
+    assert not (tmp_path / "w").exists()
