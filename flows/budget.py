@@ -10,7 +10,7 @@ FIRST = 4
 
 def work_of(job: Job) -> int:
     """What is known of a job's cost before it is done: pixels times denoising steps, at most."""
-    return job.candidates * job.steps * job.width * job.height
+    return job.candidates * job.rounds * job.steps * job.width * job.height
 
 
 class Budget:

@@ -90,6 +90,7 @@ class _Plan:
         if len(self._collections) < COLLECTIONS_SHOWN:
             self._collections.add(job.collection)
         self.tally["jobs"] += 1
-        self.tally["candidates"] += job.candidates
-        self.tally["steps"] += job.candidates * job.steps
+        candidates = job.candidates * job.rounds
+        self.tally["candidates"] += candidates
+        self.tally["steps"] += candidates * job.steps
         self.tally["work"] += work_of(job)
