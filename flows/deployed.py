@@ -4,9 +4,25 @@ from pathlib import Path
 from typing import Any
 
 from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, load_settings
+
+GENERATE = "generate"
+BATCH = f"{GENERATE}/generate-batch"
+"""The deployment that makes a run."""
+
+IN_WORK = [StateType(name) for name in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")]
+PAGE = 200
 
 
 def flow_settings(**overrides: Any) -> Settings:
@@ -16,10 +32,28 @@ def flow_settings(**overrides: Any) -> Settings:
     that it works in.
     """
     settings = load_settings(**overrides)
-    in_folder = "://" not in settings.store and not Path(settings.store).is_absolute()
-    if runtime.deployment.id and in_folder:
-        raise ConfigError(
-            f"PRESSRUN_STORE: {settings.store!r} depends on where a flow runs. Start the Prefect "
-            "worker with `pressrun serve`, or give an absolute folder or s3://bucket/prefix."
-        )
+    for name in ("store", "inbox"):
+        place = getattr(settings, name)
+        relative = place and "://" not in place and not Path(place).is_absolute()
+        if runtime.deployment.id and relative:
+            raise ConfigError(
+                f"PRESSRUN_{name.upper()}: {place!r} depends on where a flow runs. Start the "
+                "Prefect worker with `pressrun serve`, or give an absolute folder or "
+                "s3://bucket/prefix."
+            )
     return settings
+
+
+def runs_in_work() -> set[str]:
+    """The runs that a flow run of this Prefect server works on, or is about to."""
+    ours = FlowFilter(name=FlowFilterName(any_=[GENERATE]))
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=IN_WORK))
+    in_work = FlowRunFilter(state=state)
+    runs, offset = set[str](), 0
+    with get_client(sync_client=True) as client:
+        while found := client.read_flow_runs(
+            flow_filter=ours, flow_run_filter=in_work, limit=PAGE, offset=offset
+        ):
+            runs |= {str(flow_run.parameters.get("run", "")) for flow_run in found}
+            offset += len(found)
+    return runs

@@ -35,7 +35,7 @@ def deploy(settings: Settings) -> dict[str, Any]:
     )
     if done.returncode:
         raise Unavailable(f"Prefect at {address}: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return {"server": address, "pool": POOL, "deployments": _deployed()}
+    return {"server": address, "pool": POOL, "deployments": _deployed(settings)}
 
 
 def serve(settings: Settings) -> NoReturn:
@@ -56,8 +56,10 @@ def serving(settings: Settings) -> dict[str, str]:
         "PRESSRUN_HOME": str(settings.home.absolute()),
         "PRESSRUN_MODELS": str(settings.models.absolute()),
     }
-    if "://" not in settings.store:
-        found["PRESSRUN_STORE"] = str(Path(settings.store).absolute())
+    for name in ("store", "inbox"):
+        place = getattr(settings, name)
+        if place and "://" not in place:
+            found[f"PRESSRUN_{name.upper()}"] = str(Path(place).absolute())
     if settings.profile.endswith(".toml"):
         found["PRESSRUN_PROFILE"] = str(Path(settings.profile).absolute())
     return found
@@ -93,11 +95,16 @@ def _make_pool() -> None:
         raise Unavailable(f"Prefect: {error}") from error
 
 
-def _deployed() -> list[str]:
+def _deployed(settings: Settings) -> list[str]:
+    """The names of our deployments. An inbox that is nowhere is not looked into."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 
     ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
     with get_client(sync_client=True) as client:
         found = client.read_deployments(work_pool_filter=ours)
+        if not settings.inbox:
+            for inbox in (each for each in found if each.name == "inbox"):
+                for schedule in inbox.schedules:
+                    client.update_deployment_schedule(inbox.id, schedule.id, active=False)
     return sorted(deployment.name for deployment in found)

@@ -18,7 +18,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from flows import artifacts
 from flows.cancelling import CancelWatch
 from flows.contact_sheet import contact_sheet
-from flows.deployed import flow_settings
+from flows.deployed import GENERATE, flow_settings
 from flows.dispatch import Dispatcher, Stopped
 from flows.job_files import at_hand
 from flows.local import services
@@ -27,6 +27,7 @@ from flows.progress import RunProgress
 from flows.publish import finished, publish
 from flows.reconcile import reconcile
 from flows.terminal import Bar
+from flows.webhook import announce
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, Job, RunSpec, Verdict
@@ -42,7 +43,7 @@ AT_ONCE = 2  # shards in work: the second fills the window while the first one d
 RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(AT_ONCE))
 
 
-@flow(name="generate", flow_run_name="generate {run}", task_runner=RUNNER)
+@flow(name=GENERATE, flow_run_name="generate {run}", task_runner=RUNNER)
 def generate(
     run: str,
     jobs: str | None = None,
@@ -70,10 +71,16 @@ def generate(
             if not settings.redis_url:
                 log = settings.home / "worker.log"
                 settings = stack.enter_context(services(settings, log))
-            return _generate(run, jobs, overrides or Overrides(), retry, settings)
+            summary = _generate(run, jobs, overrides or Overrides(), retry, settings)
     except Stopped as stopped:
         get_run_logger().warning("run %s: %s", run, stopped)
+        announce(settings, run, "cancelled", {"reason": str(stopped)})
         return Cancelled(message=str(stopped))
+    except Exception as error:
+        announce(settings, run, "failed", {"reason": f"{type(error).__name__}: {error}"})
+        raise
+    announce(settings, run, "finished", {"summary": summary})
+    return summary
 
 
 def _generate(
