@@ -135,8 +135,8 @@ class _Watched:
             if self.state == "RUNNING":
                 self.oldest = max(self.oldest, (datetime.now(UTC) - updated).total_seconds())
         if cancel and not self._cancelled and self._server.records() >= cancel:
+            self._cancelled = self._idle = time.monotonic()
             self._server.cancel(self._flow_run)
-            self._cancelled = time.monotonic()
         if self._cancelled and self._server.leases():
             self._idle = time.monotonic()
         if self.state in ENDED:

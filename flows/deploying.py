@@ -44,6 +44,8 @@ def serve(settings: Settings) -> NoReturn:
     They find their settings in its environment, where folders are absolute: each of them has a
     temporary folder of its own to work in. Raises ConfigError without a server's address.
     """
+    # there is no command whose answer its log could disturb
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
     _server(settings)
     words = ["worker", "start", "--pool", POOL, "--type", "process"]
     command = [sys.executable, "-m", "prefect", *words]

@@ -118,10 +118,10 @@ def _generate(
         report = reconcile(books, spec, read_pictures=False)
         report.recovered += dispatcher.sent_again
         summary = publish(books, spec, time.monotonic() - start, report)
+        artifacts.show_summary(summary, books.address(MANIFEST))
+        if jpeg := contact_sheet(books, read_manifest(books)):
+            artifacts.show_pictures(run, jpeg)
         progress.enter("finished")
-    artifacts.show_summary(summary, books.address(MANIFEST))
-    if jpeg := contact_sheet(books, read_manifest(books)):
-        artifacts.show_pictures(run, jpeg)
     logger.info("run %s: %s", run, summary)
     return summary
 

@@ -1,0 +1,206 @@
+"""The operating side against a real Prefect server: deployments, inbox, cancelling, the books.
+
+One server, one Redis, one `pressrun serve` and stand-in workers serve all tests of this module.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from benchmarks import fleet
+from benchmarks.fleet import Desk
+from benchmarks.orchestration import write_jobs
+from benchmarks.ui import ENDED, Server, prefect
+from flows import inbox as inboxes
+from flows.deploying import serving
+from flows.inbox import inbox
+from flows.proving import reconcile_runs
+from flows.reconcile import reconcile_run
+from flows.retention import remove_runs
+from pipeline.settings import Settings, load_settings
+from tests.integration.conftest import free_port
+
+pytestmark = pytest.mark.slow
+
+LIMIT = 120.0
+ROWS = 120
+IDLE = 5.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """All that a team would run, in a folder with a short path: a socket's is bounded."""
+    with tempfile.TemporaryDirectory(prefix="pressrun-") as folder:
+        port = free_port()
+        desk = Desk(
+            Path(folder),
+            {
+                "PREFECT_HOME": f"{folder}/prefect",
+                "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PRESSRUN_CONCURRENCY": "2",
+                "PRESSRUN_STAND_IN_SECONDS": "0.1",
+                "PRESSRUN_INBOX": "inbox",
+            },
+        )
+        with prefect(desk, port) as server, fleet.redis(desk), fleet.workers(desk, 1):
+            server.deploy()
+            yield server
+
+
+@pytest.fixture
+def settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """What a flow that runs in this process is told."""
+    desk = server.desk.folder
+    (desk / "inbox").mkdir(exist_ok=True)
+    monkeypatch.setenv("PRESSRUN_INBOX", str(desk / "inbox"))
+    monkeypatch.setenv("PRESSRUN_STORE", str(desk / "out"))
+    monkeypatch.setenv("PRESSRUN_REDIS_URL", server.desk.url)
+    with temporary_settings({PREFECT_API_URL: server.desk.settings["PREFECT_API_URL"]}):
+        yield load_settings()
+
+
+@pytest.fixture(scope="module")
+def served(server: Server) -> Iterator[None]:
+    """A Prefect worker runs what is started."""
+    with fleet.running(server.desk.start(sys.executable, "-m", "flows.cli", "serve")):
+        yield
+
+
+def wait(look: Callable[[], Any], server: Server) -> Any:
+    """What `look` finds, once it finds something."""
+    deadline = time.monotonic() + LIMIT
+    while not (found := look()):
+        assert time.monotonic() < deadline, server.desk.complaints()
+        time.sleep(0.1)
+    return found
+
+
+def ended(server: Server, flow_run: str) -> str:
+    """How a flow run ends."""
+    wait(lambda: server.state(flow_run) in ENDED, server)
+    return server.state(flow_run)
+
+
+def found_at(server: Server, what: str) -> list[dict[str, Any]]:
+    """All that the server knows of some kind."""
+    url = server.desk.settings["PREFECT_API_URL"]
+    answer: list[dict[str, Any]] = httpx.post(f"{url}/{what}/filter", json={}, timeout=30).json()
+    return answer
+
+
+def flow_runs(server: Server, run: str) -> list[dict[str, Any]]:
+    return [each for each in found_at(server, "flow_runs") if each["parameters"].get("run") == run]
+
+
+def test_every_deployment_has_a_form_and_a_limit(server: Server) -> None:
+    found = {each["name"]: each for each in found_at(server, "deployments")}
+    assert set(found) == {"generate-batch", "inbox", "ingest", "reconcile", "retention"}
+    for deployment in found.values():
+        assert deployment["global_concurrency_limit"]["limit"] >= 1
+        schema = deployment["parameter_openapi_schema"]
+        for name, parameter in schema["properties"].items():
+            assert parameter.get("description"), f"{deployment['name']}: {name}"
+    form = found["generate-batch"]["parameter_openapi_schema"]
+    assert "below_gate" in form["definitions"]["Verdict"]["enum"]
+    assert found["retention"]["parameter_openapi_schema"]["properties"]["dry_run"]["default"]
+    (looks,) = found["inbox"]["schedules"]
+    assert (looks["active"], looks["schedule"]["cron"]) == (True, "* * * * *")
+    assert looks["schedule"]["timezone"] == "UTC"
+
+
+@pytest.mark.usefixtures("served")
+def test_a_run_cancelled_in_prefect_stops_and_goes_on(server: Server, settings: Settings) -> None:
+    write_jobs(server.desk.folder / "jobs.csv", ROWS)
+    asked = {"run": "stopped", "jobs": str(server.desk.folder / "jobs.csv")}
+    flow_run = server.start(asked)
+    records = Path(settings.store, "runs/stopped/records")
+    wait(lambda: records.exists() and len(list(records.iterdir())) > 10, server)
+    server.cancel(flow_run)
+    time.sleep(IDLE)
+    done = len(list(records.iterdir()))
+    assert done < ROWS, "it was too fast for the test"
+    assert ended(server, flow_run) == "CANCELLED"
+    assert len(list(records.iterdir())) == done, "workers went on"
+    report = reconcile_run("stopped", settings, safe_age=0)
+    assert (report["lost"], report["unexpected"]) == (ROWS - done, 0)
+    assert ended(server, server.start({"run": "stopped"})) == "COMPLETED"
+    report = reconcile_run("stopped", settings, safe_age=0)
+    assert (report["lost"], report["unexpected"], report["duplicated"]) == (0, 0, 0)
+    shown = [each for each in found_at(server, "artifacts") if each["key"] == "stopped-progress"]
+    assert any(f"{ROWS} of {ROWS}" in each["description"] for each in shown)
+    assert len(shown) == 2, "one for each flow run"
+
+
+@pytest.mark.usefixtures("served")
+def test_files_in_the_inbox_become_runs_once(
+    server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "PAUSE", 1.0)
+    box = Path(settings.inbox)
+    write_jobs(box / "Spring 1.csv", 5)
+    (box / "Spring 1.toml").write_text('run = "spring"\nthreshold = 0.1\n', encoding="utf-8")
+    (box / "broken.parquet").write_bytes(b"PAR1 no")
+    write_jobs(box / "refused.csv", 5)
+    (box / "refused.json").write_text('{"candidate": 8}', encoding="utf-8")
+    # several looks at once take each file once
+    with ThreadPoolExecutor(3) as pool:
+        looks = [pool.submit(copy_context().run, inbox) for _ in range(3)]
+    assert all(look.exception() is None for look in looks)
+    assert not list(box.glob("*.*"))
+    wait(lambda: not inbox() and not any((box / "working").glob("*/*")), server)
+    (note,) = (box / "done").glob("*-Spring 1.csv.summary.json")
+    told = json.loads(note.read_text(encoding="utf-8"))
+    assert (told["run"], told["summary"]["accepted"]) == ("spring", 5)
+    assert list((box / "done").glob("*-Spring 1.toml"))
+    reasons = {
+        path.name.partition("-")[2]: json.loads(path.read_text(encoding="utf-8"))["reason"]
+        for path in (box / "failed").glob("*.summary.json")
+    }
+    assert "candidate" in reasons["refused.csv.summary.json"]
+    assert "broken.parquet" in reasons["broken.parquet.summary.json"]
+    assert len(flow_runs(server, "spring")) == 1
+    # equal content is not done again, whatever its name
+    write_jobs(box / "autumn.csv", 5)
+    (box / "autumn.json").write_text('{"run": "spring", "threshold": 0.1}', encoding="utf-8")
+    inbox()
+    assert list((box / "done").glob("*-autumn.csv"))
+    assert len(flow_runs(server, "spring")) == 1
+
+
+def test_a_file_that_grows_is_left(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inboxes, "PAUSE", 1.0)
+    file = Path(settings.inbox, "growing.csv")
+    file.write_text("keywords\n", encoding="utf-8")
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(copy_context().run, inbox)
+        while not looking.done():
+            with file.open("a", encoding="utf-8") as more:
+                more.write("red circle\n")
+            time.sleep(0.2)
+    assert looking.exception() is None
+    assert file.exists()
+    file.unlink()
+
+
+def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) -> None:
+    """After the tests above: `spring` is finished, `stopped` too."""
+    reports = {report["run"]: report for report in reconcile_runs()}
+    assert all(report["sound"] for report in reports.values())
+    assert {"spring", "stopped"} <= set(reports)
+    picture = next(Path(settings.store, "runs/spring/images").iterdir())
+    picture.write_bytes(b"another one")
+    with pytest.raises(Exception, match="spring do not balance"):
+        reconcile_runs(read_pictures=True)
+    assert [each["what"] for each in remove_runs("spr*", days=1)] == ["kept: too young"]
+    assert serving(settings)["PRESSRUN_STORE"] == settings.store
