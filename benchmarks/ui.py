@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 from redis import Redis
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from benchmarks import fleet
 from benchmarks.common import arguments, show
@@ -165,18 +166,18 @@ class Server:
             raise RuntimeError(self.desk.complaints())
         # its looks would count, too
         for name in ("reconcile/reconcile", "inbox/inbox"):
-            found = self._client.get(f"/deployments/name/{name}").json()["id"]
+            found = self._get(f"/deployments/name/{name}")["id"]
             self._post(f"/deployments/{found}/pause_deployment", {})
 
     def start(self, parameters: dict[str, Any]) -> str:
         """Start a batch; answers the flow run's id."""
-        deployment = self._client.get("/deployments/name/generate/generate-batch").json()["id"]
+        deployment = self._get("/deployments/name/generate/generate-batch")["id"]
         asked = {"parameters": parameters}
         return str(self._post(f"/deployments/{deployment}/create_flow_run", asked)["id"])
 
     def state(self, flow_run: str) -> str:
         """How the flow run stands."""
-        return str(self._client.get(f"/flow_runs/{flow_run}").json()["state_type"])
+        return str(self._get(f"/flow_runs/{flow_run}")["state_type"])
 
     def cancel(self, flow_run: str) -> None:
         """What the UI's button does."""
@@ -205,8 +206,20 @@ class Server:
             file.stat().st_size for file in (self.desk.folder / "prefect").glob("prefect.db*")
         )
 
+    def _get(self, path: str) -> Any:
+        return self._ask("GET", path, None)
+
     def _post(self, path: str, asked: dict[str, Any]) -> Any:
-        answer = self._client.post(path, json=asked)
+        return self._ask("POST", path, asked)
+
+    # SQLite lets one write at a time, and Prefect answers 503 where that takes too long
+    @retry(
+        retry=retry_if_exception_type(httpx.HTTPStatusError),
+        wait=wait_fixed(0.5),
+        stop=stop_after_attempt(20),
+    )
+    def _ask(self, method: str, path: str, asked: dict[str, Any] | None) -> Any:
+        answer = self._client.request(method, path, json=asked)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

@@ -84,7 +84,7 @@ def resume(
 
 @app.command()
 def cancel(run: RunName, store: Store = None, as_json: Json = False) -> None:
-    """Stop a run from any terminal: jobs in work are finished, the rest is left for `resume`."""
+    """Stop a run from any terminal: the rest is left for `resume`."""
     from flows.batch import cancel_run
     from pipeline.settings import load_settings
 

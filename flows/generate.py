@@ -11,6 +11,7 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -78,6 +79,11 @@ def generate(
         return Cancelled(message=str(stopped))
     except Exception as error:
         announce(settings, run, "failed", {"reason": f"{type(error).__name__}: {error}"})
+        raise
+    except BaseException:
+        # Ctrl-C, or Prefect ends this process, which it waits for half a minute only
+        reason = "It was interrupted; `pressrun resume` goes on."
+        announce(settings, run, "cancelled", {"reason": reason}, attempts=1)
         raise
     announce(settings, run, "finished", {"summary": summary})
     return summary
@@ -216,13 +222,16 @@ class Shards:
 
 
 def _work_through(spec: RunSpec, shards: Shards) -> None:
-    flying = deque[PrefectFuture[int]]()
-    for part in range(1, spec.parts + 1):
-        if len(flying) == AT_ONCE:
-            flying.popleft().result()
-        flying.append(work_on_shard.submit(part, shards))
-    for future in flying:
-        future.result()
+    flying = deque[PrefectFuture[Any]]()
+    try:
+        for part in range(1, spec.parts + 1):
+            if len(flying) == AT_ONCE:
+                flying.popleft().result()
+            flying.append(work_on_shard.submit(part, shards))
+        for future in flying:
+            future.result()
+    except CancelledRun:
+        raise Stopped from None
 
 
 def _shard_name() -> str:
@@ -232,6 +241,9 @@ def _shard_name() -> str:
 
 
 @task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
-def work_on_shard(part: int, shards: Shards) -> int:
-    """One shard as one task run; answers how many jobs were sent."""
-    return shards.work(part)
+def work_on_shard(part: int, shards: Shards) -> int | State[Any]:
+    """One shard as one task run; answers how many jobs were sent, or that the run was stopped."""
+    try:
+        return shards.work(part)
+    except Stopped as stopped:
+        return Cancelled(message=str(stopped))

@@ -27,7 +27,9 @@ Ending = Literal["finished", "cancelled", "failed"]
 log = structlog.get_logger(__name__)
 
 
-def announce(settings: Settings, run: str, ending: Ending, facts: dict[str, Any]) -> None:
+def announce(
+    settings: Settings, run: str, ending: Ending, facts: dict[str, Any], attempts: int = ATTEMPTS
+) -> None:
     """Post how a run ended, where a webhook is configured. Never raises."""
     url = settings.webhook.get_secret_value()
     if not url:
@@ -38,7 +40,7 @@ def announce(settings: Settings, run: str, ending: Ending, facts: dict[str, Any]
     if secret := settings.webhook_secret.get_secret_value():
         headers[SIGNATURE] = signature(secret, body)
     try:
-        _post(url, body, headers)
+        _post(url, body, headers, attempts)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         # neither the address nor the error's own text, which names it: it may hold a token
         log.warning("the webhook was not told", run=run, reason=_plain(error))
@@ -49,11 +51,11 @@ def signature(secret: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
-def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
+def _post(url: str, body: bytes, headers: dict[str, str], attempts: int) -> None:
     retrying = Retrying(
         retry=retry_if_exception(_may_pass),
         wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
-        stop=stop_after_attempt(ATTEMPTS),
+        stop=stop_after_attempt(attempts),
         reraise=True,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it names addresses

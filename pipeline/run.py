@@ -23,6 +23,7 @@ from pipeline.job import (
 from pipeline.judging import contest
 from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Stages
+from pipeline.withdrawal import check
 
 Judge = Callable[[Sequence[Picture]], Sequence[Score]]
 
@@ -63,6 +64,7 @@ def hold_contest(job: Job, context: Context, brief: Brief, stages: Stages) -> li
     """Render and judge candidates, wave by wave, until the contest is decided."""
     judge, candidates = judge_of(job, brief, stages), list[Candidate]()
     while count := contest.next_wave(job, [c.score for c in candidates]):
+        check()
         first = len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
         race = Race(contest.checkpoints(job), judge, count)
