@@ -4,11 +4,13 @@ One server, one Redis, one `pressrun serve` and stand-in workers serve all tests
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,20 @@ from benchmarks.ui import ENDED, Server, prefect
 from flows import inbox as inboxes
 from flows.deploying import serving
 from flows.inbox import inbox
+from flows.opening import open_run
 from flows.proving import reconcile_runs
 from flows.reconcile import reconcile_run
 from flows.retention import remove_runs
+from pipeline.assemble import open_books, open_store
+from pipeline.errors import RunError
+from pipeline.intake.reader import Overrides
 from pipeline.settings import Settings, load_settings
 from tests.integration.conftest import free_port
+from tests.servers import moto_s3
 
 pytestmark = pytest.mark.slow
 
+BUCKET = "drop"
 LIMIT = 120.0
 ROWS = 120
 IDLE = 5.0
@@ -40,8 +48,9 @@ IDLE = 5.0
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """All that a team would run, in a folder with a short path: a socket's is bounded."""
-    with tempfile.TemporaryDirectory(prefix="pressrun-") as folder:
-        port = free_port()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pressrun-"))
+        port, s3 = free_port(), stack.enter_context(moto_s3(BUCKET))
         desk = Desk(
             Path(folder),
             {
@@ -51,11 +60,15 @@ def server() -> Iterator[Server]:
                 "PRESSRUN_CONCURRENCY": "2",
                 "PRESSRUN_STAND_IN_SECONDS": "0.1",
                 "PRESSRUN_INBOX": "inbox",
+                "PRESSRUN_S3_ENDPOINT_URL": s3.endpoint,
+                **s3.environment(),
             },
         )
-        with prefect(desk, port) as server, fleet.redis(desk), fleet.workers(desk, 1):
-            server.deploy()
-            yield server
+        server = stack.enter_context(prefect(desk, port))
+        stack.enter_context(fleet.redis(desk))
+        stack.enter_context(fleet.workers(desk, 1))
+        server.deploy()
+        yield server
 
 
 @pytest.fixture
@@ -66,6 +79,8 @@ def settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     monkeypatch.setenv("PRESSRUN_INBOX", str(desk / "inbox"))
     monkeypatch.setenv("PRESSRUN_STORE", str(desk / "out"))
     monkeypatch.setenv("PRESSRUN_REDIS_URL", server.desk.url)
+    for name in ("PRESSRUN_S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, server.desk.settings[name])
     with temporary_settings({PREFECT_API_URL: server.desk.settings["PREFECT_API_URL"]}):
         yield load_settings()
 
@@ -193,14 +208,62 @@ def test_a_file_that_grows_is_left(settings: Settings, monkeypatch: pytest.Monke
     file.unlink()
 
 
+@pytest.mark.usefixtures("served")
+def test_an_inbox_in_a_bucket(
+    server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "PAUSE", 1.0)
+    monkeypatch.setenv("PRESSRUN_INBOX", f"s3://{BUCKET}/inbox")
+    store = open_store(settings.model_copy(update={"store": f"s3://{BUCKET}/inbox"}))
+    write_jobs(server.desk.folder / "bucket.csv", 3)
+    store.put("bucket.csv", (server.desk.folder / "bucket.csv").read_bytes(), content_type="")
+    wait(lambda: inbox() and not list(store.keys("working/")), server)
+    file, note = store.keys("done/")
+    assert file.endswith("-bucket.csv")
+    assert json.loads(store.get(note))["summary"]["accepted"] == 3
+    assert not list(store.keys("bucket.csv"))
+
+
+def aged(settings: Settings, run: str, days: int) -> None:
+    """Have a run begun and ended so long ago."""
+    for name in ("run.json", "summary.json"):
+        if (file := Path(settings.store, "runs", run, name)).exists():
+            then = time.time() - 86400.0 * days
+            os.utime(file, (then, then))
+
+
 def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) -> None:
-    """After the tests above: `spring` is finished, `stopped` too."""
+    """After the tests above: `spring` and `stopped` are finished."""
     reports = {report["run"]: report for report in reconcile_runs()}
     assert all(report["sound"] for report in reports.values())
     assert {"spring", "stopped"} <= set(reports)
     picture = next(Path(settings.store, "runs/spring/images").iterdir())
     picture.write_bytes(b"another one")
-    with pytest.raises(Exception, match="spring do not balance"):
+    with pytest.raises(RunError, match="spring do not balance"):
         reconcile_runs(read_pictures=True)
-    assert [each["what"] for each in remove_runs("spr*", days=1)] == ["kept: too young"]
-    assert serving(settings)["PRESSRUN_STORE"] == settings.store
+    write_jobs(server.desk.folder / "spruce.csv", 3)
+    books = open_books(settings, "spruce", committing=True)
+    open_run(server.desk.folder / "spruce.csv", Overrides(), settings, books)
+
+    def what(**asked: Any) -> dict[str, str]:
+        return {each["run"]: each["what"] for each in remove_runs("spr*", days=30, **asked)}
+
+    assert what() == {"spring": "kept: too young", "spruce": "kept: too young"}
+    aged(settings, "spring", 31)
+    aged(settings, "spruce", 31)
+    is_open = "kept: it is open; cancel it first"
+    assert what() == {"spring": "would be removed", "spruce": is_open}
+    assert what(dry_run=False) == {"spring": "removed", "spruce": is_open}
+    assert not list(books.store.keys("runs/spring/"))
+    assert books.spec()
+    books.request_cancel()
+    aged(settings, "spruce", 31)
+    os.utime(books.address("cancelled.json"), (0, 0))
+    assert what(dry_run=False) == {"spruce": "removed"}
+
+
+def test_a_server_is_told_where_things_are_from_anywhere(settings: Settings) -> None:
+    here = settings.model_copy(update={"store": "out", "inbox": "in", "profile": "mine.toml"})
+    told = serving(here)
+    for name in ("STORE", "INBOX", "PROFILE", "HOME", "MODELS"):
+        assert Path(told[f"PRESSRUN_{name}"]).is_absolute()
