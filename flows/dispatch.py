@@ -23,6 +23,7 @@ CANCEL_LOOK = 3.0
 COMPLAINTS = 3
 NO_WORKER = 60.0
 PATIENCE = 900.0
+JOBS_SHOWN = 10
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +134,8 @@ class Dispatcher:
             self._end(outcome.job_id, outcome.verdict, flights)
         lost = flights.lost(asked, leased, monotonic())
         if lost:
-            log.warning("jobs are sent again", run=run, jobs=len(lost))
+            first = [job.id for job in lost[:JOBS_SHOWN]]
+            log.warning("jobs are sent again", run=run, count=len(lost), jobs=first)
             self.sent_again += len(lost)
             self._send(part, lost)
         if flights.silence(monotonic()) > NO_WORKER and not self._queue.workers():

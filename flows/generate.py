@@ -24,7 +24,7 @@ from flows.dispatch import Dispatcher, Stopped
 from flows.job_files import at_hand
 from flows.local import services
 from flows.opening import forget, open_run
-from flows.progress import RunProgress
+from flows.progress import Pauses, RunProgress
 from flows.publish import finished, publish
 from flows.reconcile import reconcile
 from flows.terminal import Bar
@@ -100,7 +100,9 @@ def _generate(
         bar = stack.enter_context(Bar(run))
         artifact = stack.enter_context(artifacts.LiveArtifact(run))
         watch = stack.enter_context(CancelWatch(runtime.flow_run.id, stop))
-        progress = stack.enter_context(RunProgress(run, [bar, artifact], [watch.look]))
+        progress = stack.enter_context(
+            RunProgress(run, [bar, artifact, Pauses(logger)], [watch.look])
+        )
         progress.enter("opening")
         opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(_open)
         spec = opening(books, jobs, overrides, retry, settings)

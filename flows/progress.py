@@ -4,8 +4,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from logging import Logger, LoggerAdapter
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import structlog
 
@@ -22,6 +23,23 @@ class Listener(Protocol):
     def show(self, standing: Standing) -> None:
         """The run stands so now."""
         ...
+
+
+class Pauses:
+    """The Listener that logs when and why a run pauses, and when it goes on."""
+
+    def __init__(self, logger: Logger | LoggerAdapter[Any]) -> None:
+        self._logger, self._paused = logger, ""
+
+    def show(self, standing: Standing) -> None:
+        """Say it once."""
+        if standing.paused == self._paused:
+            return
+        self._paused = standing.paused
+        if standing.paused:
+            self._logger.warning("run %s pauses: %s", standing.run, standing.paused)
+        else:
+            self._logger.info("run %s goes on", standing.run)
 
 
 class RunProgress(Tally):

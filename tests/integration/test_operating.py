@@ -34,6 +34,7 @@ from pipeline.assemble import open_books, open_store
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides
 from pipeline.settings import Settings, load_settings
+from tests.commandline import begin
 from tests.integration.conftest import free_port
 from tests.servers import moto_s3
 
@@ -155,6 +156,26 @@ def test_a_run_cancelled_in_prefect_stops_and_goes_on(server: Server, settings: 
     shown = [each for each in found_at(server, "artifacts") if each["key"] == "stopped-progress"]
     assert any(f"{ROWS} of {ROWS}" in each["description"] for each in shown)
     assert len(shown) == 2, "one for each flow run"
+
+
+def test_a_run_of_the_command_line_is_cancelled_in_prefect_too(
+    server: Server, settings: Settings
+) -> None:
+    """Nobody but the flow itself looks at its state there."""
+    desk = server.desk
+    write_jobs(desk.folder / "held.csv", ROWS)
+    env = {"PRESSRUN_REDIS_URL": desk.url, **desk.settings}
+    process = begin("run", "held.csv", cwd=desk.folder, settings=env)
+    records = Path(settings.store, "runs/held/records")
+    wait(lambda: records.exists() and len(list(records.iterdir())) > 10, server)
+    (flow_run,) = flow_runs(server, "held")
+    server.cancel(flow_run["id"])
+    time.sleep(IDLE)
+    done = len(list(records.iterdir()))
+    _, said = process.communicate(timeout=LIMIT)
+    assert (process.returncode, server.state(flow_run["id"])) == (1, "CANCELLED")
+    assert "The run was stopped" in said
+    assert len(list(records.iterdir())) == done < ROWS
 
 
 @pytest.mark.usefixtures("served")

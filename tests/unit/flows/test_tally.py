@@ -1,12 +1,13 @@
 """What a run's progress says, and who is told."""
 
 import time
+from logging import getLogger
 
 import pytest
 
 from flows import progress
 from flows.artifacts import described
-from flows.progress import RunProgress
+from flows.progress import Pauses, RunProgress
 from flows.tally import MINUTE, Standing, Tally
 from pipeline.job import Verdict
 
@@ -74,6 +75,16 @@ class Listening:
 
     def show(self, standing: Standing) -> None:
         self.shown.append(standing)
+
+
+def test_a_pause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    pauses = Pauses(getLogger("pauses"))
+    with caplog.at_level("INFO"):
+        for reason in ("", "no store", "no store", ""):
+            pauses.show(Standing("spring", paused=reason))
+    assert [record.getMessage() for record in caplog.records] == [
+        "run spring pauses: no store", "run spring goes on",
+    ]  # fmt: skip
 
 
 class Deaf:
