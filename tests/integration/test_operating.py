@@ -26,10 +26,12 @@ from benchmarks.ui import ENDED, Server, prefect
 from flows import inbox as inboxes
 from flows.deploying import serving
 from flows.inbox import inbox
+from flows.ingesting import ingest
 from flows.opening import open_run
 from flows.proving import reconcile_runs
 from flows.reconcile import reconcile_run
 from flows.retention import remove_runs
+from flows.webhook import SIGNATURE, signature
 from pipeline.assemble import open_books, open_store
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides
@@ -37,20 +39,29 @@ from pipeline.settings import Settings, load_settings
 from tests.commandline import begin
 from tests.integration.conftest import free_port
 from tests.servers import moto_s3
+from tests.web_server import listening
 
 pytestmark = pytest.mark.slow
 
-BUCKET = "drop"
+BUCKET, SECRET = "drop", "a-secret-of-the-tests"
 LIMIT = 120.0
 ROWS = 120
 IDLE = 5.0
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def hook() -> Iterator[tuple[str, list[Any]]]:
+    """The address of the webhook, and what it was sent."""
+    with listening(204) as (url, heard):
+        yield url, heard
+
+
+@pytest.fixture(scope="module")
+def server(hook: tuple[str, list[Any]]) -> Iterator[Server]:
     """All that a team would run, in a folder with a short path: a socket's is bounded."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pressrun-"))
+        url, _ = hook
         port, s3 = free_port(), stack.enter_context(moto_s3(BUCKET))
         desk = Desk(
             Path(folder),
@@ -62,6 +73,8 @@ def server() -> Iterator[Server]:
                 "PRESSRUN_STAND_IN_SECONDS": "0.1",
                 "PRESSRUN_INBOX": "inbox",
                 "PRESSRUN_S3_ENDPOINT_URL": s3.endpoint,
+                "PRESSRUN_WEBHOOK": url,
+                "PRESSRUN_WEBHOOK_SECRET": SECRET,
                 **s3.environment(),
             },
         )
@@ -136,7 +149,9 @@ def test_every_deployment_has_a_form_and_a_limit(server: Server) -> None:
 
 
 @pytest.mark.usefixtures("served")
-def test_a_run_cancelled_in_prefect_stops_and_goes_on(server: Server, settings: Settings) -> None:
+def test_a_run_cancelled_in_prefect_stops_and_goes_on(
+    server: Server, settings: Settings, hook: tuple[str, list[Any]]
+) -> None:
     write_jobs(server.desk.folder / "jobs.csv", ROWS)
     asked = {"run": "stopped", "jobs": str(server.desk.folder / "jobs.csv")}
     flow_run = server.start(asked)
@@ -156,6 +171,12 @@ def test_a_run_cancelled_in_prefect_stops_and_goes_on(server: Server, settings: 
     shown = [each for each in found_at(server, "artifacts") if each["key"] == "stopped-progress"]
     assert any(f"{ROWS} of {ROWS}" in each["description"] for each in shown)
     assert len(shown) == 2, "one for each flow run"
+    _, heard = hook
+    for headers, body in heard:
+        assert headers[SIGNATURE] == signature(SECRET, body)
+    told = [json.loads(body) for _, body in heard if json.loads(body)["run"] == "stopped"]
+    assert [each["event"] for each in told] == ["cancelled", "finished"]
+    assert told[1]["summary"]["accepted"] == ROWS
 
 
 def test_a_run_of_the_command_line_is_cancelled_in_prefect_too(
@@ -243,6 +264,18 @@ def test_an_inbox_in_a_bucket(
     assert file.endswith("-bucket.csv")
     assert json.loads(store.get(note))["summary"]["accepted"] == 3
     assert not list(store.keys("bucket.csv"))
+
+
+@pytest.mark.usefixtures("server")
+def test_sources_are_ingested_and_again_change_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRESSRUN_HOME", str(tmp_path))
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text('{"text": "Solano is orange."}\n{"text": "Kiva is blue."}\n{"txt": 1}\n')
+    reports = [ingest(facts, "brands") for _ in range(2)]
+    assert [(each["added"], each["unchanged"]) for each in reports] == [(2, 0), (0, 2)]
+    assert len(reports[0]["bad"]) == 1
 
 
 def aged(settings: Settings, run: str, days: int) -> None:
