@@ -76,7 +76,7 @@ def redis(desk: Desk) -> Iterator[None]:
     options = f"--port 0 --unixsocket {desk.folder}/redis.sock --save --appendonly yes".split()
     words = [redis_binary(), *options, "--dir", str(desk.folder), "--loglevel", "warning"]
     with running(desk.start(*words)) as process:
-        _wait_for(lambda: (desk.folder / "redis.sock").exists(), process, desk)
+        await_ready(lambda: (desk.folder / "redis.sock").exists(), process, desk)
         yield
 
 
@@ -91,7 +91,7 @@ def workers(desk: Desk, count: int) -> Iterator[Process]:
 def await_workers(desk: Desk, count: int, process: Process) -> None:
     """Wait until so many workers answer. Raises RuntimeError when they don't in time."""
     queue = Queue.connect(desk.url)
-    _wait_for(lambda: len(queue.workers()) >= count, process, desk)
+    await_ready(lambda: len(queue.workers()) >= count, process, desk)
 
 
 @contextmanager
@@ -108,7 +108,8 @@ def running(process: Process) -> Iterator[Process]:
             process.wait()
 
 
-def _wait_for(ready: Callable[[], bool], process: Process, desk: Desk) -> None:
+def await_ready(ready: Callable[[], bool], process: Process, desk: Desk) -> None:
+    """Wait until a process is ready. Raises RuntimeError when it isn't in time."""
     deadline = time.monotonic() + START_SECONDS
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:

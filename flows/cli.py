@@ -98,7 +98,7 @@ def resume(
 
 @app.command()
 def cancel(run: RunName, store: Store = None, as_json: Json = False) -> None:
-    """Stop a run from any terminal: jobs in work are finished, the rest is left for `resume`."""
+    """Stop a run from any terminal: the rest is left for `resume`."""
     from flows.batch import cancel_run
     from pipeline.settings import load_settings
 
@@ -271,6 +271,24 @@ def worker(
             "hold the knowledge base. Set it, or name one device with --devices."
         )
     raise typer.Exit(supervise(settings, chosen, parent))
+
+
+@app.command()
+def deploy(as_json: Json = False) -> None:
+    """Put the deployments of prefect.yaml on the Prefect server that PREFECT_API_URL names."""
+    from flows.deploying import deploy as apply
+    from pipeline.settings import load_settings
+
+    _answer(apply(load_settings()), as_json)
+
+
+@app.command()
+def serve() -> None:
+    """Run what the deployments start, in processes beside this one, until stopped."""
+    from flows.deploying import serve as run_flows
+    from pipeline.settings import load_settings
+
+    run_flows(load_settings())
 
 
 @app.command()

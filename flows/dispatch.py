@@ -24,6 +24,7 @@ CANCEL_LOOK = 3.0
 COMPLAINTS = 3
 NO_WORKER = 60.0
 PATIENCE = 900.0
+JOBS_SHOWN = 10
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +34,8 @@ Answer = TypeVar("Answer")
 class Progress(Protocol):
     """Who is told how the run goes, from any thread."""
 
-    def count(self, verdict: Verdict) -> None:
-        """One more job has its outcome."""
+    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
+        """One more job has its outcome, and took so much of a device."""
         ...
 
     def pause(self, reason: str) -> None:
@@ -140,7 +141,7 @@ class Dispatcher:
             self._complaints = 0
             if self.breaker.ended():
                 self._progress.pause("")
-            self._progress.count(verdict)
+            self._progress.count(verdict, device_seconds)
 
     def _look_up(self, part: int, due: Sequence[str], flights: Flights) -> None:
         """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
@@ -152,7 +153,8 @@ class Dispatcher:
             self._end(outcome.job_id, outcome.verdict, cost, flights)
         lost = flights.lost(asked, leased, monotonic())
         if lost:
-            log.warning("jobs are sent again", run=run, jobs=len(lost))
+            first = [job.id for job in lost[:JOBS_SHOWN]]
+            log.warning("jobs are sent again", run=run, count=len(lost), jobs=first)
             self.sent_again += len(lost)
             self._send(part, lost)
         if flights.silence(monotonic()) > NO_WORKER and not self._queue.workers():

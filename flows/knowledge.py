@@ -1,5 +1,6 @@
 """Brings texts and pictures into the knowledge base, and checks that a collection is there."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ from pipeline.settings import Settings
 
 
 def ingest_path(
-    path: Path, collection: str, settings: Settings, *, anew: bool = False
+    path: Path,
+    collection: str,
+    settings: Settings,
+    advance: Callable[[int], None] | None = None,
+    *,
+    anew: bool = False,
 ) -> dict[str, Any]:
-    """Make a collection hold what a file or folder says, `anew` nothing else; answers what
-    changed.
+    """Make a collection hold what a file or folder says, `anew` nothing else; answers what changed.
+
+    `advance` is told how many sources each step brought.
     """
     library = open_library(settings, settings.chosen_profile)
     columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
@@ -25,12 +32,14 @@ def ingest_path(
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(f"{collection}: 0 sources")
 
-            def advance(sources: int) -> None:
+            def step(sources: int) -> None:
                 bar.advance(task, sources)
                 done = int(bar.tasks[0].completed)
                 bar.update(task, description=f"{collection}: {done} sources")
+                if advance:
+                    advance(sources)
 
-            report = ingest(library, path, collection, advance, anew=anew)
+            report = ingest(library, path, collection, step, anew=anew)
     finally:
         library.client.close()
     return {"collection": collection, **report.model_dump(mode="json")}

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from pipeline.metering import charge
 from pipeline.pulse import beat
+from pipeline.withdrawal import result_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,7 +53,7 @@ class Batcher(Generic[Item, Result]):
                 raise RuntimeError(f"the {self._role} batcher is closed")
             self._waiting.append((item, future))
             self._changed.notify()
-        result, seconds = future.result()
+        result, seconds = result_of(future)
         charge(self._role, seconds)
         return result
 

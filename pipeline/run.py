@@ -27,6 +27,7 @@ from pipeline.judging import contest
 from pipeline.judging.lacking import lacking
 from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Stages
+from pipeline.withdrawal import check
 
 Judge = Callable[[Sequence[Picture]], Sequence[Score]]
 
@@ -73,6 +74,7 @@ def hold_contest(
     """
     judge, candidates = judge_of(job, brief, stages), list[Candidate]()
     while count := contest.next_wave(job, [c.score for c in candidates]):
+        check()
         first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
         race = Race(contest.checkpoints(job), judge, count)

@@ -198,6 +198,13 @@ class Settings(BaseSettings):
     worker_memory_mb: int = Field(default=0, ge=0, description="a larger one leaves; 0: no bound")
     window: int = Field(default=64, ge=1, description="jobs in the queue at a time")
     shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
+    inbox: str = Field(
+        default="", description="a folder, or s3://bucket/prefix, whose job files become runs"
+    )
+    webhook: SecretStr = Field(
+        default=SecretStr(""), description="address that is told how each run ended"
+    )
+    webhook_secret: SecretStr = Field(default=SecretStr(""), description="signs what it is told")
     image_format: Literal["png", "webp", "jpeg"] = "png"
     gpu_hour_price: float = Field(default=0, ge=0, description="of a device; 0: no money is shown")
     currency: str = Field(default="USD", description="that the price is in")
@@ -206,6 +213,19 @@ class Settings(BaseSettings):
     def _known_store(self) -> Self:
         if "://" in self.store and not self.store.startswith("s3://"):
             raise ValueError(f"store must be a folder or s3://bucket/prefix, not {self.store!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _known_inbox(self) -> Self:
+        if "://" in self.inbox and not self.inbox.startswith("s3://"):
+            raise ValueError(f"inbox must be a folder or s3://bucket/prefix, not {self.inbox!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _webhook_is_an_address(self) -> Self:
+        address = self.webhook.get_secret_value()
+        if address and not address.startswith(("https://", "http://")):
+            raise ValueError("webhook must begin with https:// or http://")
         return self
 
     @model_validator(mode="after")

@@ -142,6 +142,11 @@ class Queue:
         with _reported():
             self._redis.delete(leases.cancel_key(run, edition))
 
+    def is_cancelled(self, run: str, edition: str) -> bool:
+        """Whether the edition was cancelled and not taken up again. Raises Unavailable."""
+        with _reported():
+            return bool(self._redis.exists(leases.cancel_key(run, edition)))
+
     def workers(self) -> list[str]:
         """The names of the workers that answer within a second."""
         answers = self._app.control.ping(timeout=1.0)

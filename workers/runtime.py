@@ -18,8 +18,10 @@ from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
+from pipeline.withdrawal import Withdrawn
 from workers.leases import TRIES, Fenced, Lease
 from workers.queue import Message, Queue
+from workers.recalls import Recalls
 
 FLUSH_SECONDS = 2.0
 
@@ -66,6 +68,7 @@ class Runtime:
         self._assembly = assembly
         self._queue = Queue.connect(settings.redis_url, settings.broker_url)
         self._leases = self._queue.leases()
+        self._recalls = Recalls(self._queue)
         self._loading = threading.Lock()
         # one thread reads tables: Arrow keeps 10 MB for each one that ever did
         self._reader = ThreadPoolExecutor(1, "parts")
@@ -100,7 +103,13 @@ class Runtime:
         if lease is None:
             return
         try:
-            self._queue.announce(self._outcome(message, lease), lease)
+            with self._recalls.watched(message.run, message.edition):
+                outcome = self._outcome(message, lease)
+            self._queue.announce(outcome, lease)
+        except Withdrawn:
+            # nobody waits for it; a run that is taken up again sends it again
+            log.info("a job is given up with its run", run=message.run, job=message.job)
+            self._leases.end(lease)
         except (Superseded, Fenced) as error:
             log.info("the job is not ours any more", job=message.job, reason=str(error))
             self._leases.end(lease)

@@ -14,6 +14,7 @@ from pipeline.rendering.families import family_of
 from pipeline.rendering.lanes import Latent
 from pipeline.rendering.trajectory import Unsupported
 from pipeline.settings import RendererProfile
+from pipeline.withdrawal import result_of
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +75,8 @@ class EngineRenderer:
         """The candidates' pictures at a step, once all have arrived there."""
         futures = [self.engine.submit(latent, max(1, step)) for latent in latents]
         try:
-            return [future.result() for future in futures]
+            return [result_of(future) for future in futures]
         finally:
-            # after an error of one, the others need not go on
+            # after an error of one, or when nobody wants them, the others need not go on
             for future in futures:
                 future.cancel()

@@ -27,6 +27,8 @@ NAMES_SHOWN = 20
 _RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 _JSON = "application/json"
 _CANCELLED = "cancelled.json"
+_MILESTONES = ("summary.json", _CANCELLED, "run.json")
+_GOING = "removed.json"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -136,11 +138,28 @@ class RunBooks:
 
     def is_cancelled(self) -> bool:
         """Whether the run was asked to stop."""
-        try:
-            self.store.get(self.key(_CANCELLED))
-        except KeyError:
-            return False
-        return True
+        return self._has(_CANCELLED)
+
+    def is_going(self) -> bool:
+        """Whether it is being removed, or was when that was interrupted."""
+        return self._has(_GOING)
+
+    def age(self) -> float:
+        """Seconds since the run was last opened, cancelled or ended."""
+        found = [blob.age for name in _MILESTONES for blob in self.listing(name)]
+        return min(found, default=0.0)
+
+    def remove(self) -> None:
+        """Remove the run with all that it holds; who works on it is asked to stop."""
+        self.write(_GOING, b"{}\n", _JSON)
+        self.request_cancel()
+        last = [self.key(name) for name in (*_MILESTONES, _GOING)]
+        with ThreadPoolExecutor(READERS) as pool:
+            keys = (key for key in self.store.keys(f"{self.folder}/") if key not in last)
+            for _ in _in_order(pool, self.store.delete, keys, READERS):
+                pass
+        for key in last:
+            self.store.delete(key)
 
     def listing(self, prefix: str) -> Iterator[Blob]:
         """The files of the run's folder whose path begins so, with their age, sorted."""
@@ -266,6 +285,13 @@ class RunBooks:
         except (ValueError, OSError) as error:  # OSError is pyarrow's, for a damaged file
             what = "is damaged or of another version of Pressrun"
             raise RunError(f"{self.address(name)} {what}: {error}") from error
+
+    def _has(self, name: str) -> bool:
+        try:
+            self.store.get(self.key(name))
+        except KeyError:
+            return False
+        return True
 
     def _other_runs(self) -> str:
         names = list(islice(run_names(self.store), NAMES_SHOWN + 1))

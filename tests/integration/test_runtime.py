@@ -1,7 +1,9 @@
 """How often a worker tries a job, and who reads its parts; with a real Redis and real books."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pipeline.job import Job, Order, Outcome, Picture, RunSpec, Verdict
 from pipeline.ports import Referee, Stages
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
+from pipeline.withdrawal import result_of
 from workers.leases import TRIES, lease_key
 from workers.queue import Message, Queue
 from workers.runtime import Runtime
@@ -28,7 +31,7 @@ class Worker(StandIns):
     def __init__(self, settings: Settings, run: str) -> None:
         super().__init__(settings)
         self.errors, self.complaints = list[Exception](), list[str]()
-        self.rendered = 0
+        self.rendered, self.stuck = 0, False
         self.spec = RunSpec(
             run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, parts=PARTS,
             profile={"renderer": {}}, models={}, created_at="", version="",
@@ -47,6 +50,8 @@ class Worker(StandIns):
         self.rendered += 1
         if self.errors:
             raise self.errors.pop(0)
+        if self.stuck:
+            return result_of(Future())
         return [np.zeros((order.height, order.width, 3), np.float32) for _ in order.seeds]
 
     def execute(self, part: int = 1) -> Outcome | None:
@@ -140,3 +145,22 @@ def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPa
         thread.join()
     assert worker.rendered == PARTS
     assert len(readers) == 1
+
+
+def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
+    worker: Worker, redis_url: str
+) -> None:
+    queue, run = Queue.connect(redis_url), worker.spec.run
+    worker.stuck = True
+    threading.Timer(0.5, queue.cancel, (run, worker.spec.edition)).start()
+    begun = time.monotonic()
+    assert worker.execute() is None
+    assert time.monotonic() - begun < 5
+    assert not queue.leased(run, ["j1"])
+    assert queue.notes(run, "0", wait=0.01) == []
+    worker.stuck = False
+    assert worker.execute() is None, "a cancelled run is left alone"
+    queue.reopen(run, worker.spec.edition)
+    outcome = worker.execute()
+    assert outcome
+    assert outcome.verdict is Verdict.ACCEPTED

@@ -1,6 +1,8 @@
 """Who renders what on this device."""
 
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from pipeline.models import Models
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
 from pipeline.settings import RendererProfile
+from pipeline.withdrawal import Withdrawn, withdrawable
 from tests import small_models
 
 
@@ -105,3 +108,21 @@ def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
     )
     assert np.array_equal(none.render(order())[0], whole.render(order(guidance=1.0))[0])
     assert not np.array_equal(whole.render(order())[0], whole.render(order(guidance=1.0))[0])
+
+
+def test_an_order_that_nobody_wants_any_more_leaves_the_batch(tmp_path: Path) -> None:
+    small_models.save("sd", tmp_path / "model")
+    models = Models(tmp_path, "cpu")
+    renderer = local_renderer(models, RendererProfile(kind="diffusers", model="model"))
+    renderer.render(order())
+    asked_back = threading.Event()
+    threading.Timer(0.5, asked_back.set).start()
+    begun = time.monotonic()
+    with withdrawable(asked_back), pytest.raises(Withdrawn):
+        renderer.render(order(steps=500, seeds=tuple(range(8))))
+    seconds = time.monotonic() - begun
+    assert isinstance(renderer, EngineRenderer)
+    turns = renderer.engine.tally.turns
+    assert turns < 400, f"it was rendered to its end in {seconds:.1f} s"
+    renderer.render(order())
+    assert renderer.engine.tally.turns <= turns + 4, "the engine went on with it"

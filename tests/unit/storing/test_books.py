@@ -338,3 +338,29 @@ def test_a_score_that_json_cannot_hold_is_refused_before_it_is_recorded() -> Non
     for value in (float("nan"), float("inf")):
         with pytest.raises(ValidationError):
             Score(raw=value, calibrated=0.5)
+
+
+def test_a_run_that_is_removed_leaves_nothing(books: RunBooks, store: FolderStore) -> None:
+    books.write("gallery/index.html", b"page", "text/html")
+    books.write_summary({"accepted": 1})
+    assert 0 <= books.age() < 60
+    RunBooks(store, "demo-2").request_cancel()
+    books.remove()
+    assert list(store.keys("")) == ["runs/demo-2/cancelled.json"]
+
+
+def test_a_removal_that_was_interrupted_is_known(
+    books: RunBooks, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(key: str) -> None:
+        raise StoreError("no")
+
+    assert not books.is_going()
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "delete", refuse)
+        with pytest.raises(StoreError):
+            books.remove()
+    assert books.is_going()
+    assert books.is_cancelled(), "nobody goes on with it"
+    books.remove()
+    assert not books.is_going()

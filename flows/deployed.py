@@ -1,0 +1,59 @@
+"""What a flow finds around it, whether the command line or a Prefect worker runs it."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings, load_settings
+
+GENERATE = "generate"
+BATCH = f"{GENERATE}/generate-batch"
+"""The deployment that makes a run."""
+
+IN_WORK = [StateType(name) for name in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")]
+PAGE = 200
+
+
+def flow_settings(**overrides: Any) -> Settings:
+    """Settings from the environment, with what is not None in `overrides` on top.
+
+    Raises ConfigError, also where a deployed flow would keep its pictures in the temporary folder
+    that it works in.
+    """
+    settings = load_settings(**overrides)
+    for name in ("store", "inbox"):
+        place = getattr(settings, name)
+        relative = place and "://" not in place and not Path(place).is_absolute()
+        if runtime.deployment.id and relative:
+            raise ConfigError(
+                f"PRESSRUN_{name.upper()}: {place!r} depends on where a flow runs. Start the "
+                "Prefect worker with `pressrun serve`, or give an absolute folder or "
+                "s3://bucket/prefix."
+            )
+    return settings
+
+
+def runs_in_work() -> set[str]:
+    """The runs that a flow run of this Prefect server works on, or is about to."""
+    ours = FlowFilter(name=FlowFilterName(any_=[GENERATE]))
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=IN_WORK))
+    in_work = FlowRunFilter(state=state)
+    runs, offset = set[str](), 0
+    with get_client(sync_client=True) as client:
+        while found := client.read_flow_runs(
+            flow_filter=ours, flow_run_filter=in_work, limit=PAGE, offset=offset
+        ):
+            runs |= {str(flow_run.parameters.get("run", "")) for flow_run in found}
+            offset += len(found)
+    return runs

@@ -1,0 +1,49 @@
+"""The Prefect flow that proves the books of runs which are in work or ended lately."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from pydantic import Field
+
+from flows.deployed import flow_settings, runs_in_work
+from flows.reconcile import reconcile
+from pipeline.assemble import open_store_to_commit
+from pipeline.errors import RunError
+from pipeline.ports import Store
+from pipeline.storing.books import RunBooks, run_names
+
+
+@flow(name="reconcile", flow_run_name="reconcile")
+def reconcile_runs(
+    hours: Annotated[float, Field(gt=0)] = 24.0, read_pictures: bool = False
+) -> list[dict[str, Any]]:
+    """Prove that each row has one record and each record its picture; remove orphans.
+
+    Ends as failed where a picture is missing or another one, or a run that ended lacks a record.
+
+    Args:
+        hours: Runs that were opened, cancelled or ended in so many hours are looked at, and all
+            those in work.
+        read_pictures: Read every picture and compare its digest, too.
+    """
+    settings, logger = flow_settings(), get_run_logger()
+    store, at_work = open_store_to_commit(settings), runs_in_work()
+    reports = []
+    for books in (RunBooks(store, name) for name in sorted(at_work | _lately(store, hours))):
+        if spec := books.standing_spec():
+            report = reconcile(books, spec, read_pictures=read_pictures)
+            ended = books.summary().get("edition") == spec.edition and books.run not in at_work
+            sound = not report.unexpected and not (ended and report.lost)
+            reports.append({"run": books.run, "sound": sound, "ended": ended, **asdict(report)})
+            logger.info("run %s: %s", books.run, report.counters)
+    if reports:
+        create_table_artifact(table=reports, key="reconcile", description="Books of recent runs")
+    if bad := [report["run"] for report in reports if not report["sound"]]:
+        raise RunError(f"The books of {', '.join(bad)} do not balance.")
+    return reports
+
+
+def _lately(store: Store, hours: float) -> set[str]:
+    return {name for name in run_names(store) if RunBooks(store, name).age() < hours * 3600}

@@ -1,0 +1,59 @@
+"""The Prefect flow that removes old runs."""
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from pydantic import Field
+
+from flows.deployed import flow_settings, runs_in_work
+from flows.publish import finished
+from pipeline.assemble import open_store
+from pipeline.storing.books import RunBooks, run_names
+
+DAY = 86400.0
+
+
+@flow(name="retention", flow_run_name="retention of {runs}")
+def remove_runs(
+    runs: str, days: Annotated[int, Field(ge=1)] = 90, dry_run: bool = True
+) -> list[dict[str, Any]]:
+    """Remove runs with all their pictures and records, for good.
+
+    A run that is open is never touched: one that is worked on, or has rows without an outcome and
+    was not cancelled.
+
+    Args:
+        runs: Names of the runs, where * stands for anything, such as spring-2024-*.
+        days: Only those that were not opened, cancelled or ended for so many days.
+        dry_run: Only say what would be removed.
+    """
+    store, at_work = open_store(flow_settings()), runs_in_work()
+    found = []
+    for name in run_names(store):
+        if fnmatchcase(name, runs):
+            books = RunBooks(store, name)
+            age = books.age()
+            why_not = _kept(books, age < days * DAY, name in at_work)
+            if not (why_not or dry_run):
+                books.remove()
+                get_run_logger().info("run %s is removed", name)
+            done = why_not or ("would be removed" if dry_run else "removed")
+            found.append({"run": name, "days": round(age / DAY, 1), "what": done})
+    create_table_artifact(table=found, key="retention", description=f"Runs named {runs}")
+    return found
+
+
+def _kept(books: RunBooks, young: bool, at_work: bool) -> str:
+    """Why a run stays; empty where it may go."""
+    if books.is_going():
+        return ""
+    if young:
+        return "kept: too young"
+    spec = books.standing_spec()
+    if at_work or spec is None:
+        return "kept: it is being worked on"
+    if books.is_cancelled() or finished(books, spec, ()):
+        return ""
+    return "kept: it is open; cancel it first"

@@ -1,0 +1,80 @@
+"""Tells a web address how a run ended.
+
+Prefect's own automations can post to an address too, but sign nothing and know none of our counts.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import httpx
+import structlog
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from pipeline.settings import Settings
+
+SIGNATURE = "X-Pressrun-Signature"
+ATTEMPTS = 5
+LONGEST_PAUSE = 10.0
+SECONDS = 10.0
+
+Ending = Literal["finished", "cancelled", "failed"]
+
+log = structlog.get_logger(__name__)
+
+
+def announce(
+    settings: Settings, run: str, ending: Ending, facts: dict[str, Any], attempts: int = ATTEMPTS
+) -> None:
+    """Post how a run ended, where a webhook is configured. Never raises."""
+    url = settings.webhook.get_secret_value()
+    if not url:
+        return
+    told = {"id": uuid.uuid4().hex, "sent_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    body = json.dumps({"event": ending, "run": run, **told, **facts}).encode()
+    headers = {"Content-Type": "application/json", "User-Agent": "pressrun"}
+    if secret := settings.webhook_secret.get_secret_value():
+        headers[SIGNATURE] = signature(secret, body)
+    try:
+        _post(url, body, headers, attempts)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        # neither the address nor the error's own text, which names it: it may hold a token
+        log.warning("the webhook was not told", run=run, reason=_plain(error))
+
+
+def signature(secret: str, body: bytes) -> str:
+    """What the signature's header holds: the body's HMAC-SHA256, in hexadecimal digits."""
+    return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def _post(url: str, body: bytes, headers: dict[str, str], attempts: int) -> None:
+    retrying = Retrying(
+        retry=retry_if_exception(_may_pass),
+        wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
+        stop=stop_after_attempt(attempts),
+        reraise=True,
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it names addresses
+    with httpx.Client(timeout=SECONDS) as client:
+        for attempt in retrying:
+            with attempt:
+                client.post(url, content=body, headers=headers).raise_for_status()
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status >= 500 or status in (408, 429)
+    return isinstance(error, httpx.TransportError) and not isinstance(
+        error, httpx.UnsupportedProtocol
+    )
+
+
+def _plain(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"status {error.response.status_code}"
+    return type(error).__name__

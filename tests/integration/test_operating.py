@@ -1,0 +1,323 @@
+"""The operating side against a real Prefect server: deployments, inbox, cancelling, the books.
+
+One server, one Redis, one `pressrun serve` and stand-in workers serve all tests of this module.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from benchmarks import fleet
+from benchmarks.fleet import Desk
+from benchmarks.orchestration import write_jobs
+from benchmarks.ui import ENDED, Server, prefect
+from flows import inbox as inboxes
+from flows.deploying import serving
+from flows.inbox import inbox
+from flows.ingesting import ingest
+from flows.opening import open_run
+from flows.proving import reconcile_runs
+from flows.reconcile import reconcile_run
+from flows.retention import remove_runs
+from flows.webhook import SIGNATURE, signature
+from pipeline.assemble import open_books, open_store
+from pipeline.errors import RunError
+from pipeline.intake.reader import Overrides
+from pipeline.settings import Settings, load_settings
+from tests.commandline import begin
+from tests.integration.conftest import free_port
+from tests.servers import moto_s3
+from tests.web_server import listening
+
+pytestmark = pytest.mark.slow
+
+BUCKET, SECRET = "drop", "a-secret-of-the-tests"
+LIMIT = 120.0
+ROWS = 120
+IDLE = 5.0
+
+
+@pytest.fixture(scope="module")
+def hook() -> Iterator[tuple[str, list[Any]]]:
+    """The address of the webhook, and what it was sent."""
+    with listening(204) as (url, heard):
+        yield url, heard
+
+
+@pytest.fixture(scope="module")
+def server(hook: tuple[str, list[Any]]) -> Iterator[Server]:
+    """All that a team would run, in a folder with a short path: a socket's is bounded."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pressrun-"))
+        url, _ = hook
+        port, s3 = free_port(), stack.enter_context(moto_s3(BUCKET))
+        desk = Desk(
+            Path(folder),
+            {
+                "PREFECT_HOME": f"{folder}/prefect",
+                "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PRESSRUN_CONCURRENCY": "2",
+                "PRESSRUN_STAND_IN_SECONDS": "0.1",
+                "PRESSRUN_INBOX": "inbox",
+                "PRESSRUN_S3_ENDPOINT_URL": s3.endpoint,
+                "PRESSRUN_WEBHOOK": url,
+                "PRESSRUN_WEBHOOK_SECRET": SECRET,
+                **s3.environment(),
+            },
+        )
+        server = stack.enter_context(prefect(desk, port))
+        stack.enter_context(fleet.redis(desk))
+        stack.enter_context(fleet.workers(desk, 1))
+        server.deploy()
+        yield server
+
+
+@pytest.fixture
+def settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """What a flow that runs in this process is told."""
+    desk = server.desk.folder
+    (desk / "inbox").mkdir(exist_ok=True)
+    monkeypatch.setenv("PRESSRUN_INBOX", str(desk / "inbox"))
+    monkeypatch.setenv("PRESSRUN_STORE", str(desk / "out"))
+    monkeypatch.setenv("PRESSRUN_REDIS_URL", server.desk.url)
+    for name in ("PRESSRUN_S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, server.desk.settings[name])
+    with temporary_settings({PREFECT_API_URL: server.desk.settings["PREFECT_API_URL"]}):
+        yield load_settings()
+
+
+@pytest.fixture(scope="module")
+def served(server: Server) -> Iterator[None]:
+    """A Prefect worker runs what is started."""
+    with fleet.running(server.desk.start(sys.executable, "-m", "flows.cli", "serve")):
+        yield
+
+
+def wait(look: Callable[[], Any], server: Server) -> Any:
+    """What `look` finds, once it finds something."""
+    deadline = time.monotonic() + LIMIT
+    while not (found := look()):
+        assert time.monotonic() < deadline, server.desk.complaints()
+        time.sleep(0.1)
+    return found
+
+
+def ended(server: Server, flow_run: str) -> str:
+    """How a flow run ends."""
+    wait(lambda: server.state(flow_run) in ENDED, server)
+    return server.state(flow_run)
+
+
+def found_at(server: Server, what: str) -> list[dict[str, Any]]:
+    """All that the server knows of some kind."""
+    url = server.desk.settings["PREFECT_API_URL"]
+    answer: list[dict[str, Any]] = httpx.post(f"{url}/{what}/filter", json={}, timeout=30).json()
+    return answer
+
+
+def flow_runs(server: Server, run: str) -> list[dict[str, Any]]:
+    return [each for each in found_at(server, "flow_runs") if each["parameters"].get("run") == run]
+
+
+def test_every_deployment_has_a_form_and_a_limit(server: Server) -> None:
+    found = {each["name"]: each for each in found_at(server, "deployments")}
+    assert set(found) == {"generate-batch", "inbox", "ingest", "reconcile", "retention"}
+    for deployment in found.values():
+        assert deployment["global_concurrency_limit"]["limit"] >= 1
+        schema = deployment["parameter_openapi_schema"]
+        for name, parameter in schema["properties"].items():
+            assert parameter.get("description"), f"{deployment['name']}: {name}"
+    form = found["generate-batch"]["parameter_openapi_schema"]
+    assert "below_gate" in form["definitions"]["Verdict"]["enum"]
+    assert found["retention"]["parameter_openapi_schema"]["properties"]["dry_run"]["default"]
+    (looks,) = found["inbox"]["schedules"]
+    assert (looks["active"], looks["schedule"]["cron"]) == (True, "* * * * *")
+    assert looks["schedule"]["timezone"] == "UTC"
+
+
+@pytest.mark.usefixtures("served")
+def test_a_run_cancelled_in_prefect_stops_and_goes_on(
+    server: Server, settings: Settings, hook: tuple[str, list[Any]]
+) -> None:
+    write_jobs(server.desk.folder / "jobs.csv", ROWS)
+    asked = {"run": "stopped", "jobs": str(server.desk.folder / "jobs.csv")}
+    flow_run = server.start(asked)
+    records = Path(settings.store, "runs/stopped/records")
+    wait(lambda: records.exists() and len(list(records.iterdir())) > 10, server)
+    server.cancel(flow_run)
+    time.sleep(IDLE)
+    done = len(list(records.iterdir()))
+    assert done < ROWS, "it was too fast for the test"
+    assert ended(server, flow_run) == "CANCELLED"
+    assert len(list(records.iterdir())) == done, "workers went on"
+    report = reconcile_run("stopped", settings, safe_age=0)
+    assert (report["lost"], report["unexpected"]) == (ROWS - done, 0)
+    assert ended(server, server.start({"run": "stopped"})) == "COMPLETED"
+    report = reconcile_run("stopped", settings, safe_age=0)
+    assert (report["lost"], report["unexpected"], report["duplicated"]) == (0, 0, 0)
+    shown = [each for each in found_at(server, "artifacts") if each["key"] == "stopped-progress"]
+    assert any(f"{ROWS} of {ROWS}" in each["description"] for each in shown)
+    assert len(shown) == 2, "one for each flow run"
+    _, heard = hook
+    for headers, body in heard:
+        assert headers[SIGNATURE] == signature(SECRET, body)
+    told = [json.loads(body) for _, body in heard if json.loads(body)["run"] == "stopped"]
+    assert [each["event"] for each in told] == ["cancelled", "finished"]
+    assert told[1]["summary"]["accepted"] == ROWS
+
+
+def test_a_run_of_the_command_line_is_cancelled_in_prefect_too(
+    server: Server, settings: Settings
+) -> None:
+    """Nobody but the flow itself looks at its state there."""
+    desk = server.desk
+    write_jobs(desk.folder / "held.csv", ROWS)
+    env = {"PRESSRUN_REDIS_URL": desk.url, **desk.settings}
+    process = begin("run", "held.csv", cwd=desk.folder, settings=env)
+    records = Path(settings.store, "runs/held/records")
+    wait(lambda: records.exists() and len(list(records.iterdir())) > 10, server)
+    (flow_run,) = flow_runs(server, "held")
+    server.cancel(flow_run["id"])
+    time.sleep(IDLE)
+    done = len(list(records.iterdir()))
+    _, said = process.communicate(timeout=LIMIT)
+    assert (process.returncode, server.state(flow_run["id"])) == (1, "CANCELLED")
+    assert "The run was stopped" in said
+    assert len(list(records.iterdir())) == done < ROWS
+
+
+@pytest.mark.usefixtures("served")
+def test_files_in_the_inbox_become_runs_once(
+    server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "PAUSE", 1.0)
+    box = Path(settings.inbox)
+    write_jobs(box / "Spring 1.csv", 5)
+    (box / "Spring 1.toml").write_text('run = "spring"\nthreshold = 0.1\n', encoding="utf-8")
+    (box / "broken.parquet").write_bytes(b"PAR1 no")
+    write_jobs(box / "refused.csv", 5)
+    (box / "refused.json").write_text('{"candidate": 8}', encoding="utf-8")
+    # several looks at once take each file once
+    with ThreadPoolExecutor(3) as pool:
+        looks = [pool.submit(copy_context().run, inbox) for _ in range(3)]
+    assert all(look.exception() is None for look in looks)
+    assert not list(box.glob("*.*"))
+    wait(lambda: not inbox() and not any((box / "working").glob("*/*")), server)
+    (note,) = (box / "done").glob("*-Spring 1.csv.summary.json")
+    told = json.loads(note.read_text(encoding="utf-8"))
+    assert (told["run"], told["summary"]["accepted"]) == ("spring", 5)
+    assert list((box / "done").glob("*-Spring 1.toml"))
+    reasons = {
+        path.name.partition("-")[2]: json.loads(path.read_text(encoding="utf-8"))["reason"]
+        for path in (box / "failed").glob("*.summary.json")
+    }
+    assert "candidate" in reasons["refused.csv.summary.json"]
+    assert "broken.parquet" in reasons["broken.parquet.summary.json"]
+    assert len(flow_runs(server, "spring")) == 1
+    # equal content is not done again, whatever its name
+    write_jobs(box / "autumn.csv", 5)
+    (box / "autumn.json").write_text('{"run": "spring", "threshold": 0.1}', encoding="utf-8")
+    inbox()
+    assert list((box / "done").glob("*-autumn.csv"))
+    assert len(flow_runs(server, "spring")) == 1
+
+
+def test_a_file_that_grows_is_left(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inboxes, "PAUSE", 1.0)
+    file = Path(settings.inbox, "growing.csv")
+    file.write_text("keywords\n", encoding="utf-8")
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(copy_context().run, inbox)
+        while not looking.done():
+            with file.open("a", encoding="utf-8") as more:
+                more.write("red circle\n")
+            time.sleep(0.2)
+    assert looking.exception() is None
+    assert file.exists()
+    file.unlink()
+
+
+@pytest.mark.usefixtures("served")
+def test_an_inbox_in_a_bucket(
+    server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "PAUSE", 1.0)
+    monkeypatch.setenv("PRESSRUN_INBOX", f"s3://{BUCKET}/inbox")
+    store = open_store(settings.model_copy(update={"store": f"s3://{BUCKET}/inbox"}))
+    write_jobs(server.desk.folder / "bucket.csv", 3)
+    store.put("bucket.csv", (server.desk.folder / "bucket.csv").read_bytes(), content_type="")
+    wait(lambda: inbox() and not list(store.keys("working/")), server)
+    file, note = store.keys("done/")
+    assert file.endswith("-bucket.csv")
+    assert json.loads(store.get(note))["summary"]["accepted"] == 3
+    assert not list(store.keys("bucket.csv"))
+
+
+@pytest.mark.usefixtures("server")
+def test_sources_are_ingested_and_again_change_nothing(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRESSRUN_HOME", str(tmp_path))
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text('{"text": "Solano is orange."}\n{"text": "Kiva is blue."}\n{"txt": 1}\n')
+    reports = [ingest(facts, "brands") for _ in range(2)]
+    assert [(each["added"], each["unchanged"]) for each in reports] == [(2, 0), (0, 2)]
+    assert len(reports[0]["bad"]) == 1
+
+
+def aged(settings: Settings, run: str, days: int) -> None:
+    """Have a run begun and ended so long ago."""
+    for name in ("run.json", "summary.json"):
+        if (file := Path(settings.store, "runs", run, name)).exists():
+            then = time.time() - 86400.0 * days
+            os.utime(file, (then, then))
+
+
+def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) -> None:
+    """After the tests above: `spring` and `stopped` are finished."""
+    reports = {report["run"]: report for report in reconcile_runs()}
+    assert all(report["sound"] for report in reports.values())
+    assert {"spring", "stopped"} <= set(reports)
+    picture = next(Path(settings.store, "runs/spring/images").iterdir())
+    picture.write_bytes(b"another one")
+    with pytest.raises(RunError, match="spring do not balance"):
+        reconcile_runs(read_pictures=True)
+    write_jobs(server.desk.folder / "spruce.csv", 3)
+    books = open_books(settings, "spruce", committing=True)
+    open_run(server.desk.folder / "spruce.csv", Overrides(), settings, books)
+
+    def what(**asked: Any) -> dict[str, str]:
+        return {each["run"]: each["what"] for each in remove_runs("spr*", days=30, **asked)}
+
+    assert what() == {"spring": "kept: too young", "spruce": "kept: too young"}
+    aged(settings, "spring", 31)
+    aged(settings, "spruce", 31)
+    is_open = "kept: it is open; cancel it first"
+    assert what() == {"spring": "would be removed", "spruce": is_open}
+    assert what(dry_run=False) == {"spring": "removed", "spruce": is_open}
+    assert not list(books.store.keys("runs/spring/"))
+    assert books.spec()
+    books.request_cancel()
+    aged(settings, "spruce", 31)
+    os.utime(books.address("cancelled.json"), (0, 0))
+    assert what(dry_run=False) == {"spruce": "removed"}
+
+
+def test_a_server_is_told_where_things_are_from_anywhere(settings: Settings) -> None:
+    here = settings.model_copy(update={"store": "out", "inbox": "in", "profile": "mine.toml"})
+    told = serving(here)
+    for name in ("STORE", "INBOX", "PROFILE", "HOME", "MODELS"):
+        assert Path(told[f"PRESSRUN_{name}"]).is_absolute()

@@ -1,0 +1,120 @@
+"""What a run's progress says, and who is told."""
+
+import time
+from logging import getLogger
+
+import pytest
+
+from flows import progress
+from flows.artifacts import described
+from flows.bill import FREE, Price
+from flows.progress import Pauses, RunProgress
+from flows.tally import MINUTE, Standing, Tally
+from pipeline.job import Verdict
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> None:
+    clock = Clock()
+    tally = Tally("r", clock)
+    tally.enter("working", 1000)
+    assert tally.standing().left is None, "nobody can tell yet"
+    tally.skip(100)
+    for _ in range(2 * int(MINUTE)):  # a slow beginning that is forgotten
+        clock.now += 1
+        tally.standing()
+    for _ in range(int(MINUTE)):
+        clock.now += 1
+        tally.count(Verdict.ACCEPTED, 0.5)
+        tally.count(Verdict.BELOW_GATE, 0.25)
+        tally.count(Verdict.FAILED)
+        standing = tally.standing()
+    assert standing.done == 100 + 3 * MINUTE
+    assert standing.pictures_per_second == pytest.approx(2, rel=0.05)
+    assert standing.left == pytest.approx((1000 - standing.done) / 3, rel=0.05)
+    assert standing.device_seconds == 0.75 * MINUTE
+    assert standing.counts[Verdict.FAILED] == MINUTE
+
+
+def test_what_a_tally_holds_does_not_grow() -> None:
+    clock = Clock()
+    tally = Tally("r", clock)
+    for _ in range(10_000):
+        clock.now += 1
+        tally.count(Verdict.ACCEPTED)
+        tally.standing()
+    assert len(tally._looks) <= MINUTE + 1
+
+
+def test_a_standing_in_words() -> None:
+    counts = {Verdict.ACCEPTED: 1200, Verdict.BELOW_GATE: 34}
+    text = described(
+        Standing(
+            "spring", "working", 12_000, 1234, counts, 2.5, left=3725.0, seconds=61.0,
+            device_seconds=7200.0,
+        ),
+        Price(1.5, "EUR"),
+    )  # fmt: skip
+    for part in (
+        "spring",
+        "working",
+        "1,234 of 12,000",
+        "1,200",
+        "34",
+        "2.50",
+        "1:02:05",
+        "3.00 EUR",
+    ):
+        assert part in text
+    paused = described(Standing("spring", "working", paused="no store"), FREE)
+    assert "paused: no store" in paused
+    assert "cost" not in paused
+
+
+class Listening:
+    """Remembers what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown = list[Standing]()
+
+    def show(self, standing: Standing) -> None:
+        self.shown.append(standing)
+
+
+def test_a_pause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    pauses = Pauses(getLogger("pauses"))
+    with caplog.at_level("INFO"):
+        for reason in ("", "no store", "no store", ""):
+            pauses.show(Standing("spring", paused=reason))
+    assert [record.getMessage() for record in caplog.records] == [
+        "run spring pauses: no store", "run spring goes on",
+    ]  # fmt: skip
+
+
+class Deaf:
+    """Cannot show anything."""
+
+    def show(self, standing: Standing) -> None:
+        raise ConnectionError("the server is away")
+
+
+def test_everyone_is_told_again_and_again_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.05)
+    listening, beats = Listening(), list[float]()
+    with RunProgress("r", [Deaf(), listening], [lambda: beats.append(time.monotonic())]) as run:
+        run.enter("working", 2)
+        time.sleep(0.5)
+        run.count(Verdict.ACCEPTED)
+        run.enter("finished")
+    assert len(listening.shown) > 4
+    assert len(beats) > 3
+    assert (listening.shown[-1].done, listening.shown[-1].phase) == (1, "finished")
