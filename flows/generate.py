@@ -14,6 +14,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
 from flows.dispatch import Dispatcher
+from flows.metrics import RunMetrics
 from flows.opening import forget, open_run
 from flows.progress import RunProgress
 from flows.publish import finished, publish
@@ -23,6 +24,8 @@ from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, Job, RunSpec, Verdict
 from pipeline.settings import load_settings
 from pipeline.storing.books import RunBooks
+from workers.backlog import Backlog
+from workers.exposition import exposed
 from workers.queue import Queue
 
 AT_ONCE = 2  # shards in work: the second fills the window while the first one drains
@@ -57,9 +60,12 @@ def generate(
     reconcile(books, spec, read_pictures=False)
     with RunProgress(spec.run, spec.rows) as progress:
         window = settings.window // AT_ONCE
-        dispatcher = Dispatcher(queue, books, spec.edition, window, progress)
+        metrics = RunMetrics(progress, spec.rows)
+        dispatcher = Dispatcher(queue, books, spec.edition, window, metrics)
+        metrics.show(dispatcher)
         try:
-            _work_through(spec, Shards(books, spec.edition, dispatcher, progress))
+            with exposed(settings, metrics.registry, Backlog.of(settings)):
+                _work_through(spec, Shards(books, spec.edition, dispatcher, progress))
         except BaseException:
             dispatcher.stop()
             queue.cancel(spec.run, spec.edition)

@@ -3,6 +3,7 @@
 All of it is a hint. What counts is in the store; a lost message or note costs time only.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from pipeline.errors import ConfigError, Unavailable
 from pipeline.job import Outcome, Verdict
 from workers import leases
 from workers.app import QUEUE, TASK, make_app
+from workers.backlog import SENT
 
 NOTES_KEPT = 10_000
 TOGETHER = 500
@@ -79,6 +81,7 @@ class Queue:
                     kwargs=asdict(message),
                     queue=QUEUE,
                     priority=message.priority,
+                    headers={SENT: time.time()},
                     producer=producer,
                 )
 

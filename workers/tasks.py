@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 
 from workers.app import TASK
+from workers.backlog import SENT
 from workers.queue import Message
 from workers.runtime import Runtime
 
@@ -15,8 +16,11 @@ def register(app: Celery, runtime: Runtime) -> None:
     Celery tries nothing again by itself: when a job is sent again is the flow's affair.
     """
 
-    def generate(**fields: Any) -> None:
+    def generate(task: Task, **fields: Any) -> None:
         """Execute one job."""
-        runtime.execute(Message(**fields))
+        headers = task.request.headers or {}
+        runtime.metrics.begun(headers.get(SENT))
+        with runtime.metrics.working():
+            runtime.execute(Message(**fields))
 
-    app.task(generate, name=TASK, shared=False)
+    app.task(generate, name=TASK, shared=False, bind=True)

@@ -11,6 +11,7 @@ from pipeline.assemble import Assembly
 from pipeline.errors import ConfigError
 from pipeline.pulse import beat
 from pipeline.settings import Settings, load_settings
+from pipeline.watching import watch
 from workers.exits import Exit
 from workers.lifeline import Lifeline
 
@@ -39,6 +40,8 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
     from celery import signals
 
     from workers.app import QUEUE, make_app
+    from workers.backlog import Backlog
+    from workers.exposition import exposed
     from workers.runtime import Runtime
     from workers.tasks import register
 
@@ -57,7 +60,9 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
         without_gossip=True,
         without_mingle=True,
     )
-    worker.start()
+    watch(runtime.metrics)
+    with exposed(settings, runtime.metrics.registry, Backlog.of(settings)):
+        worker.start()
     runtime.flush()
     return int(worker.exitcode or Exit.DONE)
 
