@@ -11,6 +11,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from structlog.contextvars import bind_contextvars
 
 from flows import artifacts
 from flows.dispatch import Dispatcher
@@ -26,7 +27,9 @@ from pipeline.settings import load_settings
 from pipeline.storing.books import RunBooks
 from workers.backlog import Backlog
 from workers.exposition import exposed
+from workers.logs import start_logs
 from workers.queue import Queue
+from workers.tracing import run_span, traced
 
 AT_ONCE = 2  # shards in work: the second fills the window while the first one drains
 
@@ -49,6 +52,8 @@ def generate(
     """
     start = time.monotonic()
     settings = load_settings()
+    start_logs(settings)
+    bind_contextvars(run=run)
     books = open_books(settings, run, committing=True)
     queue = Queue.connect(settings.redis_url, settings.broker_url)
     opening = task(name="open", cache_policy=NO_CACHE)(_open)
@@ -58,7 +63,11 @@ def generate(
     if summary := finished(books, spec, ()):
         return summary
     reconcile(books, spec, read_pictures=False)
-    with RunProgress(spec.run, spec.rows) as progress:
+    with (
+        traced(settings, "pressrun-flow"),
+        run_span(spec.run),
+        RunProgress(spec.run, spec.rows) as progress,
+    ):
         window = settings.window // AT_ONCE
         metrics = RunMetrics(progress, spec.rows)
         dispatcher = Dispatcher(queue, books, spec.edition, window, metrics)

@@ -202,6 +202,11 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, BeforeValidator(lambda port: port or 0)] = Field(
         default=0, ge=0, le=65535, description="where Prometheus finds figures; 0: nowhere"
     )
+    log_format: Literal["", "json", "console"] = Field(
+        default="", description="empty: console on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces: float = Field(default=0, ge=0, le=1, description="part of the jobs that is traced")
     metrics_host: str = Field(default="127.0.0.1", description="the address to listen on")
 
     @model_validator(mode="after")

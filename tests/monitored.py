@@ -16,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.commandline import answer, begin
+from tests.otlp_server import Sent
 
 LIMIT = 240.0
 
@@ -60,6 +61,7 @@ class Monitored:
     flow: Figures
     worker_log: str
     flow_log: str
+    spans: list[Sent] = field(default_factory=list)
 
 
 def scrape(port: int) -> Figures | None:
@@ -88,7 +90,7 @@ def hired(cwd: Path, settings: Mapping[str, str]) -> Iterator[Path]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "worker", "--devices", "cpu"],
-            cwd=cwd, env=os.environ | settings, stdout=output, stderr=subprocess.STDOUT,
+            cwd=cwd, env=os.environ | settings, stdout=subprocess.DEVNULL, stderr=output,
         )  # fmt: skip
         try:
             yield log
@@ -111,6 +113,7 @@ def monitor(cwd: Path, settings: Mapping[str, str], worker_port: int, flow_port:
         summary = answer(subprocess.CompletedProcess([], run.returncode, output, complaints))
         worker = scrape(worker_port)
     assert worker
+    assert isinstance(flow, Figures), complaints
     return Monitored(summary, worker, flow, log.read_text(encoding="utf-8"), complaints)
 
 

@@ -18,6 +18,7 @@ from pipeline.watching import Watcher
 from workers.device_memory import DeviceMemory
 
 STAGES = ("retrieve", "write", "render", "judge", "commit")
+ROLES = ("writer", "renderer", "judge")
 FATES = ("valid", "invalid", "dropped")
 REASONS = ("unavailable", "store", "unhealthy", "error", "stopping")
 """Why a job goes back."""
@@ -164,3 +165,5 @@ class WorkerMetrics(Watcher):
             self._back.labels(reason)
         for stage in STAGES:
             self._stages.labels(stage)
+        for role in ROLES:
+            self._device.labels(role)

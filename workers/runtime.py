@@ -19,6 +19,7 @@ from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
+from workers import tracing
 from workers.leases import TRIES, Fenced, Lease
 from workers.metrics import WorkerMetrics
 from workers.queue import Message, Queue
@@ -45,6 +46,7 @@ class FencedBooks:
         mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
         with self.metrics.committing(), stage("commit"):
             standing = self.books.commit(outcome.model_copy(update=mine), picture, self._confirm)
+        tracing.tell(verdict=standing.verdict.value)
         if standing.attempt == self.lease.attempt:
             self.metrics.ended(standing)
         return standing
@@ -68,6 +70,7 @@ class Runtime:
     def __init__(
         self, settings: Settings, on_unhealthy: Callable[[str], None], assembly: Assembly
     ) -> None:
+        self.traced = settings.traces
         self.name = f"pressrun-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
         self._on_unhealthy = on_unhealthy
         self._assembly = assembly

@@ -12,6 +12,7 @@ from pipeline.settings import Settings
 from workers.child import Child
 from workers.exits import Exit
 from workers.limits import Backoff, Limits
+from workers.logs import start_logs
 
 WORKER = (sys.executable, "-m", "workers.worker")
 GLANCE = 0.2
@@ -32,6 +33,7 @@ def supervise(
     The first signal lets the workers finish or hand back their jobs, the second ends them at
     once. With `parent`, a process id, the end of that process counts as a signal.
     """
+    start_logs(settings, libraries=True)
     supervisor = Supervisor(
         devices, Limits.of(settings), command=command, parent=parent, port=settings.metrics_port
     )

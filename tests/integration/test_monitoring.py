@@ -1,4 +1,4 @@
-"""What a real worker and a real flow tell Prometheus of a run, and who asks for it."""
+"""What a real worker and a real flow tell of a run: figures, traces, logs."""
 
 import json
 from collections.abc import Iterator
@@ -11,10 +11,13 @@ import yaml
 
 from tests.integration.conftest import free_port
 from tests.monitored import Monitored, monitor
+from tests.otlp_server import Collector, otlp_server
 
 pytestmark = pytest.mark.slow
 
 ROWS, CANDIDATES = 6, 2
+STAGES = ["retrieve", "write", "render", "judge", "commit"]
+CANARY = "canary-of-the-tests"
 DEPLOY = Path("deploy")
 PROMETHEUS_OWN = {"up"}
 
@@ -22,10 +25,22 @@ PROMETHEUS_OWN = {"up"}
 @pytest.fixture(scope="module")
 def monitored(desk: Path, redis_server: str) -> Monitored:
     """A finished run of a few jobs on the small models."""
-    rows = "".join(f"{{red|blue|green}} circle on white {n},{CANDIDATES}\n" for n in range(ROWS))
-    (desk / "jobs.csv").write_text("keywords,candidates\n" + rows, encoding="utf-8")
-    settings = {"PRESSRUN_REDIS_URL": redis_server, "PRESSRUN_HOME": str(desk / "home")}
-    return monitor(desk, settings, free_port(), free_port())
+    rows = [f"{{red|blue|green}} circle on white {n},{CANDIDATES}" for n in range(ROWS)]
+    (desk / "jobs.csv").write_text("\n".join(["keywords,candidates", *rows]), encoding="utf-8")
+    settings = {
+        "PRESSRUN_REDIS_URL": redis_server,
+        "PRESSRUN_HOME": str(desk / "home"),
+        "PRESSRUN_LOG_LEVEL": "debug",
+        "PRESSRUN_TRACES": "1",
+        "PRESSRUN_WRITER_API_KEY": CANARY,
+        "PRESSRUN_A1111_AUTH": f"user:{CANARY}",
+        "AWS_SECRET_ACCESS_KEY": CANARY,
+    }
+    with otlp_server() as collector:
+        settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
+        monitored = monitor(desk, settings, free_port(), free_port())
+        monitored.spans = collector.spans
+    return monitored
 
 
 def queries() -> Iterator[Any]:
@@ -67,7 +82,7 @@ def test_the_worker_counts_what_the_run_sums_up(monitored: Monitored) -> None:
     for verdict in ("accepted", "below_gate", "failed", "blocked"):
         assert worker.value("pressrun_jobs_total", verdict=verdict) == summary[verdict]
     assert worker.value("pressrun_candidates_total", fate="valid") == ROWS * CANDIDATES
-    for stage in ("retrieve", "write", "render", "judge", "commit"):
+    for stage in STAGES:
         assert worker.value("pressrun_stage_seconds_count", stage=stage) == ROWS
     assert worker.value("pressrun_queue_wait_seconds_count") == ROWS
     assert worker.value("pressrun_batch_occupancy_ratio_count", role="renderer") > 0
@@ -79,3 +94,23 @@ def test_the_flow_tells_of_its_run_and_of_the_queue(monitored: Monitored) -> Non
     assert monitored.flow.value("pressrun_flow_rows") == ROWS
     assert monitored.flow.value("pressrun_redis_up") == 1
     assert monitored.flow.value("pressrun_queue_messages", priority="5") <= ROWS
+
+
+def test_a_stage_is_traced_below_its_job_and_a_job_below_its_run(monitored: Monitored) -> None:
+    collector = Collector(spans=monitored.spans)
+    (run,) = collector.named("run")
+    assert (run.service, run.attributes) == ("pressrun-flow", {"pressrun.run": "watched"})
+    jobs = collector.named("job")
+    assert len({job.attributes["pressrun.job"] for job in jobs}) == ROWS
+    for job in jobs:
+        assert (job.service, job.trace) == ("pressrun-worker", run.trace)
+        assert job.attributes["pressrun.verdict"] == "accepted"
+        assert run in collector.above(job)
+        assert [stage.name for stage in collector.below(job)] == STAGES
+        assert {stage.trace for stage in collector.below(job)} == {run.trace}
+
+
+def test_each_line_of_the_worker_is_an_object_without_a_secret(monitored: Monitored) -> None:
+    lines = [json.loads(line) for line in monitored.worker_log.splitlines()]
+    assert {"worker started", "worker ended"} <= {line["event"] for line in lines}
+    assert CANARY not in monitored.worker_log + monitored.flow_log

@@ -59,6 +59,7 @@ def test_the_table_of_metrics_is_what_the_code_exposes(tmp_path: Path) -> None:
 
 
 def test_the_rules_are_well_formed() -> None:
+    page = (Path("docs") / "monitoring.md").read_text(encoding="utf-8")
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     for name in config["rule_files"]:
         (group,) = yaml.safe_load((DEPLOY / "prometheus" / name).read_text("utf-8"))["groups"]
@@ -66,6 +67,7 @@ def test_the_rules_are_well_formed() -> None:
             assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule
             assert rule["labels"]["severity"] in ("warning", "critical")
             assert set(rule["annotations"]) == {"summary", "description"}
+            assert f"| `{rule['alert']}` |" in page
         names = [rule["alert"] for rule in group["rules"]]
         assert len(names) == len(set(names))
 
