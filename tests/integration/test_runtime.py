@@ -29,6 +29,7 @@ class Worker(StandIns):
         super().__init__(settings)
         self.errors, self.complaints = list[Exception](), list[str]()
         self.rendered = 0
+        self.meanwhile: Outcome | None = None
         self.spec = RunSpec(
             run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, parts=PARTS,
             profile={"renderer": {}}, models={}, created_at="", version="",
@@ -45,6 +46,8 @@ class Worker(StandIns):
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """A picture for each seed, once no error is left."""
         self.rendered += 1
+        if self.meanwhile:
+            self.books(self.spec.run).commit(self.meanwhile, None)
         if self.errors:
             raise self.errors.pop(0)
         return [np.zeros((order.height, order.width, 3), np.float32) for _ in order.seeds]
@@ -141,6 +144,16 @@ def test_an_outcome_is_counted_once_by_whom_made_it(worker: Worker) -> None:
         assert worker.execute()
     assert worker.counted("pressrun_jobs_total") == 1
     assert worker.counted("pressrun_stage_seconds_count", stage="commit") == 1
+
+
+def test_an_outcome_of_another_is_not_counted(worker: Worker) -> None:
+    ours = worker.execute()
+    assert ours
+    worker.meanwhile = ours.model_copy(update={"job_id": "j2", "attempt": "another"})
+    theirs = worker.execute(part=2)
+    assert theirs
+    assert (theirs.attempt, worker.rendered) == ("another", 2)
+    assert worker.counted("pressrun_jobs_total") == 1
 
 
 def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
