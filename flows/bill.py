@@ -88,8 +88,8 @@ class Bill:
         return self.total.figures(self.price)
 
     def summary(self) -> dict[str, Any]:
-        """The figures of all jobs, and under `by_collection` those of each collection; that of rows
-        which ask none has no name.
+        """The figures of all jobs, and where rows ask several collections, under `by_collection`
+        those of each; that of rows which ask none has no name.
         """
         table = [
             {
@@ -100,7 +100,7 @@ class Bill:
             }
             for name, account in sorted(self._collections.items())
         ]
-        return self.figures() | {"by_collection": table}
+        return self.figures() | ({"by_collection": table} if len(table) > 1 else {})
 
     def sentence(self) -> str:
         """The figures in a few words; empty before anything was spent."""

@@ -15,6 +15,7 @@ from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from structlog.contextvars import bind_contextvars
 
 from flows import artifacts
 from flows.bill import Price
@@ -25,6 +26,7 @@ from flows.deployed import GENERATE, flow_settings
 from flows.dispatch import Dispatcher, OutOfBudget, Stopped
 from flows.job_files import at_hand
 from flows.local import services
+from flows.metrics import RunMetrics
 from flows.opening import forget, open_run
 from flows.progress import Pauses, RunProgress
 from flows.publish import finished, publish
@@ -38,7 +40,11 @@ from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import NAME as MANIFEST
 from pipeline.storing.manifest import read_manifest
+from workers.backlog import Backlog
+from workers.exposition import exposed
+from workers.logs import start_logs
 from workers.queue import Queue
+from workers.tracing import run_span, traced
 
 AT_ONCE = 2  # shards in work: the second fills the window while the first one drains
 
@@ -105,6 +111,8 @@ def _generate(
     budget: float | None,
 ) -> dict[str, Any]:
     start, logger, price = time.monotonic(), get_run_logger(), Price.of(settings)
+    start_logs(settings)
+    bind_contextvars(run=run)
     books = open_books(settings, run, committing=True)
     queue = Queue.connect(settings.redis_url, settings.broker_url)
     with ExitStack() as stack:
@@ -126,12 +134,16 @@ def _generate(
         if summary := finished(books, spec, ()):
             return summary
         reconcile(books, spec, read_pictures=False)
-        window = settings.window // AT_ONCE
-        dispatcher = Dispatcher(queue, books, spec.edition, window, progress, Budget(budget))
+        stack.enter_context(traced(settings, "pressrun-flow"))
+        stack.enter_context(run_span(spec.run))
+        window, metrics = settings.window // AT_ONCE, RunMetrics(progress, spec.rows)
+        dispatcher = Dispatcher(queue, books, spec.edition, window, metrics, Budget(budget))
+        metrics.show(dispatcher)
         shards = Shards(books, spec, dispatcher, progress)
         stop.begin(spec, dispatcher)
         try:
-            _work_through(spec, shards)
+            with exposed(settings, metrics.registry, Backlog.of(settings)):
+                _work_through(spec, shards)
         except BaseException:
             dispatcher.stop()
             queue.cancel(spec.run, spec.edition)

@@ -17,7 +17,9 @@ BAD_SHOWN = 20
 
 
 @flow(name="ingest", flow_run_name="ingest {path} into {collection}")
-def ingest(path: Path, collection: str, profile: str | None = None) -> dict[str, Any]:
+def ingest(
+    path: Path, collection: str, profile: str | None = None, anew: bool = False
+) -> dict[str, Any]:
     """Put texts, tables, pages and pictures into the knowledge base.
 
     Doing it again changes nothing, and mends what an interruption left half done.
@@ -26,9 +28,11 @@ def ingest(path: Path, collection: str, profile: str | None = None) -> dict[str,
         path: A file or a folder of sources, a path that the Prefect worker sees.
         collection: The collection to put them into.
         profile: The profile whose models embed them. Empty, PRESSRUN_PROFILE.
+        anew: Whether they replace the collection, at once when all is in.
     """
     steps = Steps(collection)
-    report = ingest_path(path, collection, flow_settings(profile=profile), steps.advance)
+    settings = flow_settings(profile=profile)
+    report = ingest_path(path, collection, settings, steps.advance, anew=anew)
     table = {name: value for name, value in report.items() if name != "bad"}
     table["bad"] = len(report["bad"])
     key = re.sub(r"[^a-z0-9]+", "-", f"ingest-{collection}".lower())

@@ -72,6 +72,8 @@ def private_worker(settings: Settings, log: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "flows.cli", "worker", "--parent", str(os.getpid())]
     if not settings.qdrant_url:
         command += ["--devices", settings.device]
+    if port := settings.metrics_port:  # ours is taken
+        settings = settings.model_copy(update={"metrics_port": port + 1})
     with log.open("ab") as output:
         process = _start(command, output, environment(settings))
         try:

@@ -26,7 +26,7 @@ def _is_table(value: Any) -> bool:
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=name.replace("_", " "), title_justify="left")
     for column in rows[0]:
-        table.add_column(column)
+        table.add_column(column.replace("_", " "))
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
     return table

@@ -7,9 +7,9 @@ the result, travels in the run's spec, and is part of every job's identity.
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import ConfigError
@@ -208,6 +208,15 @@ class Settings(BaseSettings):
     image_format: Literal["png", "webp", "jpeg"] = "png"
     gpu_hour_price: float = Field(default=0, ge=0, description="of a device; 0: no money is shown")
     currency: str = Field(default="USD", description="that the price is in")
+    metrics_port: Annotated[int, BeforeValidator(lambda port: port or 0)] = Field(
+        default=0, ge=0, le=65535, description="where Prometheus finds figures; 0: nowhere"
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="the address to listen on")
+    log_format: Literal["", "json", "console"] = Field(
+        default="", description="empty: console on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces: float = Field(default=0, ge=0, le=1, description="part of the jobs that is traced")
 
     @model_validator(mode="after")
     def _known_store(self) -> Self:

@@ -12,6 +12,7 @@ from pipeline.settings import Settings
 from workers.child import Child
 from workers.exits import Exit
 from workers.limits import Backoff, Limits
+from workers.logs import start_logs
 
 WORKER = (sys.executable, "-m", "workers.worker")
 GLANCE = 0.2
@@ -32,7 +33,10 @@ def supervise(
     The first signal lets the workers finish or hand back their jobs, the second ends them at
     once. With `parent`, a process id, the end of that process counts as a signal.
     """
-    supervisor = Supervisor(devices, Limits.of(settings), command=command, parent=parent)
+    start_logs(settings, libraries=True)
+    supervisor = Supervisor(
+        devices, Limits.of(settings), command=command, parent=parent, port=settings.metrics_port
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     return supervisor.run()
@@ -48,8 +52,12 @@ class Supervisor:
         *,
         command: Sequence[str] = WORKER,
         parent: int | None = None,
+        port: int = 0,
     ) -> None:
-        self._posts = [Post(device, command, limits) for device in devices]
+        self._posts = [
+            Post(device, command, limits, port + place if port else 0)
+            for place, device in enumerate(devices)
+        ]
         self._parent = parent
         self._stops = 0
 
@@ -88,11 +96,12 @@ class Supervisor:
 class Post:
     """The place at one device: whenever its worker ends another one follows, until `close`."""
 
-    def __init__(self, device: str, command: Sequence[str], limits: Limits) -> None:
+    def __init__(self, device: str, command: Sequence[str], limits: Limits, port: int) -> None:
         self.child: Child | None = None
         self.last_code: int = Exit.DONE
         """How the worker ended that none follows."""
         self._device, self._command, self._limits = device, command, limits
+        self._port = port
         self._backoff = Backoff()
         self._vacant_until = 0.0
         self._closed = False
@@ -114,7 +123,7 @@ class Post:
 
     def _man(self) -> None:
         try:
-            self.child = Child(self._command, self._device, self._limits)
+            self.child = Child(self._command, self._device, self._limits, self._port)
         except OSError as error:
             self._wait(0.0, f"no worker could be started: {error}")
 

@@ -10,6 +10,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.watching import trouble
 
 TIMEOUT = 20
 """Seconds to wait for one answer."""
@@ -61,12 +62,15 @@ def calling(client: QdrantClient) -> Iterator[None]:
             yield
     except UnexpectedResponse as error:
         status = error.status_code or 500
+        if status != 404:
+            trouble("qdrant", str(status))
         if status in (401, 403):
             raise ConfigError("Qdrant refused PRESSRUN_QDRANT_API_KEY.") from error
         if status >= 500 or status in (408, 429):
             raise Unavailable(f"Qdrant answered {status}.") from error
         raise
     except (ApiException, QdrantException) as error:
+        trouble("qdrant", type(getattr(error, "source", error)).__name__)
         raise Unavailable(f"Qdrant did not answer: {error}.") from error
 
 
