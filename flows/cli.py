@@ -228,6 +228,22 @@ def worker(
 
 
 @app.command()
+def up(
+    devices: Devices = None,
+    s3: Annotated[bool, typer.Option("--s3", help="With rclone's S3 server as store.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep a whole stack up on this machine until stopped: Redis, Prefect and its UI, workers."""
+    from flows.up import up as keep_up
+
+    def ready(report: dict[str, Any]) -> None:
+        _answer(report, as_json)
+        sys.stdout.flush()
+
+    keep_up(devices, s3, lambda step: console.print(step, highlight=False, markup=False), ready)
+
+
+@app.command()
 def doctor(profile: ProfileName = None, as_json: Json = False) -> None:
     """Try every part that the settings name, and say what is wrong with those that fail."""
     from flows.doctor import examine
