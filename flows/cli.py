@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -244,12 +244,26 @@ def up(
 
 
 @app.command()
-def doctor(profile: ProfileName = None, as_json: Json = False) -> None:
+def doctor(
+    profile: ProfileName = None,
+    probe: Annotated[
+        Literal["live", "ready"] | None,
+        typer.Option(help="Ask only of this machine's `pressrun worker`, in no time."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Try every part that the settings name, and say what is wrong with those that fail."""
-    from flows.doctor import examine
     from pipeline.settings import load_settings
 
-    report = examine(load_settings(profile=profile))
+    settings = load_settings(profile=profile)
+    if probe:
+        from workers.probe import probe as examine_worker
+
+        report = examine_worker(settings, probe)
+    else:
+        from flows.doctor import examine
+
+        report = examine(settings)
     _answer(report, as_json)
     if not report["healthy"]:
         raise typer.Exit(1)

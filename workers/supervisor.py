@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from pipeline.settings import Settings
 from workers.child import Child
 from workers.exits import Exit
+from workers.heartbeat import Heartbeat
 from workers.limits import Backoff, Limits
 
 WORKER = (sys.executable, "-m", "workers.worker")
@@ -32,10 +33,16 @@ def supervise(
     The first signal lets the workers finish or hand back their jobs, the second ends them at
     once. With `parent`, a process id, the end of that process counts as a signal.
     """
-    supervisor = Supervisor(devices, Limits.of(settings), command=command, parent=parent)
+    heartbeat = Heartbeat(settings.home)
+    supervisor = Supervisor(
+        devices, Limits.of(settings), command=command, parent=parent, beat=heartbeat.beat
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
-    return supervisor.run()
+    try:
+        return supervisor.run()
+    finally:
+        heartbeat.end()
 
 
 class Supervisor:
@@ -48,7 +55,9 @@ class Supervisor:
         *,
         command: Sequence[str] = WORKER,
         parent: int | None = None,
+        beat: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._beat = beat
         self._posts = [Post(device, command, limits) for device in devices]
         self._parent = parent
         self._stops = 0
@@ -61,6 +70,8 @@ class Supervisor:
             self._obey()
             for post in self._posts:
                 post.look()
+            if self._beat:
+                self._beat(sum(bool(post.child) for post in self._posts), len(self._posts))
             if self._stops and not any(post.child for post in self._posts):
                 return int(any(post.last_code in UNCLEAN for post in self._posts))
             time.sleep(GLANCE)
