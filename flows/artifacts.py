@@ -1,30 +1,78 @@
-"""What Prefect's UI shows of a run: its progress, its summary, a link to its gallery."""
+"""What Prefect's UI shows of a run: how it goes, how it ended, its best pictures and its files."""
 
 import json
-from typing import Any, cast
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self, cast
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_image_artifact,
     create_link_artifact,
     create_progress_artifact,
     create_table_artifact,
-    update_progress_artifact,
 )
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from flows.tally import Standing
+from pipeline.job import Verdict
+
+NAMES = {Verdict.BELOW_GATE: "below gate"}
 
 
-def show_progress(run: str) -> UUID:
-    """A progress bar at 0 on the flow run's page; answers its id."""
-    key = f"{_key(run)}-progress"
-    return cast(UUID, create_progress_artifact(0.0, key=key, description=f"Run {run}"))
+class LiveArtifact:
+    """The Listener that keeps one progress artifact on the flow run's page up to date."""
+
+    def __init__(self, run: str) -> None:
+        description = f"Run {run}"
+        made = create_progress_artifact(0.0, key=f"{_key(run)}-progress", description=description)
+        self._id = cast(UUID, made)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._client: SyncPrefectClient = self._stack.enter_context(get_client(sync_client=True))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def show(self, standing: Standing) -> None:
+        """Write the artifact anew."""
+        update = ArtifactUpdate(data=100.0 * standing.share, description=described(standing))
+        # not `update_artifact`, which adds an event to Prefect's database each time
+        self._client.request(
+            "PATCH",
+            "/artifacts/{id}",
+            json=update.model_dump(mode="json", exclude_unset=True),
+            path_params={"id": self._id},
+        )
 
 
-def update_progress(artifact: UUID, percent: float) -> None:
-    """Move a progress bar to `percent`, 0 to 100."""
-    update_progress_artifact(artifact, percent)
+def described(standing: Standing) -> str:
+    """A standing in Markdown."""
+    counts = {NAMES.get(v, v.value): f"{standing.counts.get(v, 0):,}" for v in Verdict}
+    cells = {
+        "done": f"{standing.done:,} of {standing.rows:,}",
+        **counts,
+        "pictures/s": f"{standing.pictures_per_second:.2f}",
+        "left": "?" if standing.left is None else _clock(standing.left),
+        "running for": _clock(standing.seconds),
+        "device time": _clock(standing.device_seconds),
+    }
+    table = [" | ".join(cells), " | ".join("---" for _ in cells), " | ".join(cells.values())]
+    state = f"paused: {standing.paused}" if standing.paused else standing.phase
+    lines = [f"Run **{standing.run}**, {state}", "", *(f"| {line} |" for line in table)]
+    return "\n".join(lines)
 
 
-def show_summary(summary: dict[str, Any]) -> None:
-    """The summary as a table, and the gallery as a link."""
+def show_summary(summary: dict[str, Any], manifest: str) -> None:
+    """The summary as a table, and links to gallery and manifest."""
     run, key = summary["run"], _key(summary["run"])
     cells = {
         name: value if isinstance(value, str) else json.dumps(value)
@@ -32,6 +80,18 @@ def show_summary(summary: dict[str, Any]) -> None:
     }
     create_table_artifact(table=[cells], key=f"{key}-summary", description=f"Run {run}")
     create_link_artifact(summary["gallery"], f"Gallery of {run}", key=f"{key}-gallery")
+    create_link_artifact(manifest, f"Manifest of {run}", key=f"{key}-manifest")
+
+
+def show_pictures(run: str, jpeg: str) -> None:
+    """A run's best pictures; `jpeg` is a data: URI."""
+    create_image_artifact(jpeg, key=f"{_key(run)}-pictures", description=f"The best of {run}")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def _key(run: str) -> str:

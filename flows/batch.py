@@ -3,8 +3,9 @@
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from flows.dispatch import Stopped
 from flows.knowledge import require_collection
 from flows.local import environment, quiet_prefect, services
 from flows.opening import asked_for, run_name
@@ -33,7 +34,7 @@ def run_batch(
     if summary := finished(books, asked_for(jobs, overrides, settings, books), retry):
         return summary
     return _work(
-        {"run": run, "jobs": jobs.resolve(), "overrides": overrides, "retry": retry}, settings
+        {"run": run, "jobs": str(jobs.resolve()), "overrides": overrides, "retry": retry}, settings
     )
 
 
@@ -60,10 +61,15 @@ def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     with services(settings, log=settings.home / "worker.log") as settings:
         # the flow reads its settings where a deployed one finds them
         os.environ.update(environment(settings))
+        from prefect.exceptions import CancelledRun
+
         from flows.generate import generate
 
-        summary: dict[str, Any] = generate(**asked)
-        return summary
+        try:
+            summary = generate(**asked)
+        except CancelledRun:
+            raise Stopped from None
+        return cast("dict[str, Any]", summary)
 
 
 def _check(run: str, overrides: Overrides, settings: Settings) -> None:

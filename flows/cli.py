@@ -244,6 +244,24 @@ def up(
 
 
 @app.command()
+def deploy(as_json: Json = False) -> None:
+    """Put the deployments of prefect.yaml on the Prefect server that PREFECT_API_URL names."""
+    from flows.deploying import deploy as apply
+    from pipeline.settings import load_settings
+
+    _answer(apply(load_settings()), as_json)
+
+
+@app.command()
+def serve() -> None:
+    """Run what the deployments start, in processes beside this one, until stopped."""
+    from flows.deploying import serve as run_flows
+    from pipeline.settings import load_settings
+
+    run_flows(load_settings())
+
+
+@app.command()
 def doctor(
     profile: ProfileName = None,
     probe: Annotated[

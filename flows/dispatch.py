@@ -32,8 +32,8 @@ Answer = TypeVar("Answer")
 class Progress(Protocol):
     """Who is told how the run goes, from any thread."""
 
-    def count(self, verdict: Verdict) -> None:
-        """One more job has its outcome."""
+    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
+        """One more job has its outcome, and took so much of a device."""
         ...
 
     def pause(self, reason: str) -> None:

@@ -4,25 +4,36 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any, cast
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
+from prefect.states import Cancelled
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import artifacts
-from flows.dispatch import Dispatcher
+from flows.cancelling import CancelWatch
+from flows.contact_sheet import contact_sheet
+from flows.deployed import flow_settings
+from flows.dispatch import Dispatcher, Stopped
+from flows.job_files import at_hand
+from flows.local import services
 from flows.opening import forget, open_run
 from flows.progress import RunProgress
 from flows.publish import finished, publish
 from flows.reconcile import reconcile
+from flows.terminal import Bar
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, Job, RunSpec, Verdict
-from pipeline.settings import load_settings
+from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
+from pipeline.storing.manifest import NAME as MANIFEST
+from pipeline.storing.manifest import read_manifest
 from workers.queue import Queue
 
 AT_ONCE = 2  # shards in work: the second fills the window while the first one drains
@@ -31,50 +42,95 @@ AT_ONCE = 2  # shards in work: the second fills the window while the first one d
 RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(AT_ONCE))
 
 
-@flow(name="pressrun", flow_run_name="{run}", task_runner=RUNNER)
+@flow(name="generate", flow_run_name="generate {run}", task_runner=RUNNER)
 def generate(
     run: str,
-    jobs: Path | None = None,
+    jobs: str | None = None,
     overrides: Overrides | None = None,
-    retry: Collection[Verdict] = (Verdict.FAILED,),
-) -> dict[str, Any]:
-    """Turn a job file into pictures; answers the summary of the run.
+    retry: tuple[Verdict, ...] = (Verdict.FAILED,),
+    profile: str | None = None,
+) -> dict[str, Any] | State[Any]:
+    """Turn a job file into judged pictures, one outcome for each row.
 
     Rows that already have a record in this run are not made again, but for those that ended in one
-    of the verdicts to `retry`. Without `jobs` the run goes on with the file that it was opened
-    with. Where things are comes from the PRESSRUN_ environment variables of this process.
+    of the verdicts to retry. Where things are comes from the PRESSRUN_ environment variables of
+    the process that runs the flow. Answers the run's summary, or that it was cancelled.
+
+    Args:
+        run: The run's name. One that is there already goes on with what is left of it.
+        jobs: The job file (CSV, JSONL or Parquet), a path that the Prefect worker sees, or
+            s3://bucket/key. Empty, the run goes on with the file that it was opened with.
+        overrides: For rows that say nothing themselves.
+        retry: Rows that ended so are done again.
+        profile: A shipped profile's name, or a TOML file. Empty, PRESSRUN_PROFILE.
     """
-    start = time.monotonic()
-    settings = load_settings()
+    settings = flow_settings(profile=profile)
+    try:
+        with ExitStack() as stack:
+            if not settings.redis_url:
+                log = settings.home / "worker.log"
+                settings = stack.enter_context(services(settings, log))
+            return _generate(run, jobs, overrides or Overrides(), retry, settings)
+    except Stopped as stopped:
+        get_run_logger().warning("run %s: %s", run, stopped)
+        return Cancelled(message=str(stopped))
+
+
+def _generate(
+    run: str, jobs: str | None, overrides: Overrides, retry: Collection[Verdict], settings: Settings
+) -> dict[str, Any]:
+    start, logger = time.monotonic(), get_run_logger()
     books = open_books(settings, run, committing=True)
     queue = Queue.connect(settings.redis_url, settings.broker_url)
-    opening = task(name="open", cache_policy=NO_CACHE)(_open)
-    spec = opening(books, jobs, overrides or Overrides(), retry)
-    queue.reopen(spec.run, spec.edition)
-    books.withdraw_cancel()
-    if summary := finished(books, spec, ()):
-        return summary
-    reconcile(books, spec, read_pictures=False)
-    with RunProgress(spec.run, spec.rows) as progress:
-        window = settings.window // AT_ONCE
-        dispatcher = Dispatcher(queue, books, spec.edition, window, progress)
+    with ExitStack() as stack:
+        stop = Stop(books, queue)
+        bar = stack.enter_context(Bar(run))
+        artifact = stack.enter_context(artifacts.LiveArtifact(run))
+        watch = stack.enter_context(CancelWatch(runtime.flow_run.id, stop))
+        progress = stack.enter_context(RunProgress(run, [bar, artifact], [watch.look]))
+        progress.enter("opening")
+        opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(_open)
+        spec = opening(books, jobs, overrides, retry, settings)
+        progress.enter("working", spec.rows)
+        _name(f"generate {run} ({spec.rows:,} rows)")
+        logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.parts)
+        queue.reopen(spec.run, spec.edition)
+        books.withdraw_cancel()
+        if summary := finished(books, spec, ()):
+            return summary
+        reconcile(books, spec, read_pictures=False)
+        dispatcher = Dispatcher(queue, books, spec.edition, settings.window // AT_ONCE, progress)
+        stop.begin(spec, dispatcher)
         try:
-            _work_through(spec, Shards(books, spec.edition, dispatcher, progress))
+            _work_through(spec, Shards(books, spec, dispatcher, progress))
         except BaseException:
             dispatcher.stop()
             queue.cancel(spec.run, spec.edition)
             raise
-    report = reconcile(books, spec, read_pictures=False)
-    report.recovered += dispatcher.sent_again
-    summary = publish(books, spec, time.monotonic() - start, report)
-    artifacts.show_summary(summary)
+        progress.enter("publishing")
+        report = reconcile(books, spec, read_pictures=False)
+        report.recovered += dispatcher.sent_again
+        summary = publish(books, spec, time.monotonic() - start, report)
+        progress.enter("finished")
+    artifacts.show_summary(summary, books.address(MANIFEST))
+    if jpeg := contact_sheet(books, read_manifest(books)):
+        artifacts.show_pictures(run, jpeg)
+    logger.info("run %s: %s", run, summary)
     return summary
 
 
 def _open(
-    books: RunBooks, jobs: Path | None, overrides: Overrides, retry: Collection[Verdict]
+    books: RunBooks,
+    jobs: str | None,
+    overrides: Overrides,
+    retry: Collection[Verdict],
+    settings: Settings,
 ) -> RunSpec:
-    spec = open_run(jobs, overrides, load_settings(), books) if jobs else books.spec()
+    if jobs:
+        with at_hand(jobs, settings) as path:
+            spec = open_run(path, overrides, settings, books)
+    else:
+        spec = books.spec()
     # a run that was never published may hold anything
     ended = books.summary() or dict.fromkeys(retry, any(books.recorded()))
     if again := {verdict for verdict in retry if ended.get(verdict)}:
@@ -82,16 +138,56 @@ def _open(
     return spec
 
 
+def _name(text: str) -> None:
+    """Give the flow run a name that tells more than could be known when it started."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(runtime.flow_run.id, name=text)
+
+
+class Stop:
+    """Stops the run everywhere: here, in the workers, and for whoever else works on it."""
+
+    def __init__(self, books: RunBooks, queue: Queue) -> None:
+        self._books, self._queue = books, queue
+        self._asked, self._lock = False, threading.Lock()
+        self._dispatcher: Dispatcher | None = None
+        self._edition = ""
+
+    def begin(self, spec: RunSpec, dispatcher: Dispatcher) -> None:
+        """There is something to stop from now on."""
+        with self._lock:
+            self._dispatcher, self._edition = dispatcher, spec.edition
+        if self._asked:
+            self()
+
+    def __call__(self) -> None:
+        """Stop it: jobs in work are finished, those in the queue are dropped."""
+        with self._lock:
+            self._asked = True
+            dispatcher = self._dispatcher
+        if dispatcher:
+            dispatcher.stop()
+            self._books.request_cancel()
+            self._queue.cancel(self._books.run, self._edition)
+
+
 class Shards:
     """The shards of a run, and which jobs need no more work."""
 
     def __init__(
-        self, books: RunBooks, edition: str, dispatcher: Dispatcher, progress: RunProgress
+        self, books: RunBooks, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
     ) -> None:
-        self._books, self._edition = books, edition
+        self.run, self._books, self._edition = spec.run, books, spec.edition
+        # every part but the last holds as many
+        self._size, self._rows = len(books.part(spec.edition, 1)), spec.rows
         self._dispatcher, self._progress = dispatcher, progress
         self._settled = set(books.recorded())
         self._lock = threading.Lock()
+
+    def span(self, part: int) -> str:
+        """Which rows of the file a shard holds, counted from 1."""
+        first = (part - 1) * self._size + 1
+        return f"rows {first:,}–{min(part * self._size, self._rows):,}"
 
     def work(self, part: int) -> int:
         """Take a shard's rows to their outcomes; answers how many jobs were sent."""
@@ -122,7 +218,13 @@ def _work_through(spec: RunSpec, shards: Shards) -> None:
         future.result()
 
 
-@task(name="shard", task_run_name="shard {part}", cache_policy=NO_CACHE)
+def _shard_name() -> str:
+    asked = runtime.task_run.parameters
+    part, shards = asked["part"], asked["shards"]
+    return f"{shards.run} shard {part} ({shards.span(part)})"
+
+
+@task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
 def work_on_shard(part: int, shards: Shards) -> int:
     """One shard as one task run; answers how many jobs were sent."""
     return shards.work(part)

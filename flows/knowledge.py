@@ -1,5 +1,6 @@
 """Brings texts and pictures into the knowledge base, and checks that a collection is there."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,27 @@ from pipeline.knowledge.ingest import ingest
 from pipeline.settings import Settings
 
 
-def ingest_path(path: Path, collection: str, settings: Settings) -> dict[str, Any]:
-    """Make a collection hold what a file or folder says; answers what changed."""
+def ingest_path(
+    path: Path, collection: str, settings: Settings, advance: Callable[[int], None] | None = None
+) -> dict[str, Any]:
+    """Make a collection hold what a file or folder says; answers what changed.
+
+    `advance` is told how many sources each step brought.
+    """
     library = open_library(settings, settings.chosen_profile)
     columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(f"{collection}: 0 sources")
 
-            def advance(sources: int) -> None:
+            def step(sources: int) -> None:
                 bar.advance(task, sources)
                 done = int(bar.tasks[0].completed)
                 bar.update(task, description=f"{collection}: {done} sources")
+                if advance:
+                    advance(sources)
 
-            report = ingest(library, path, collection, advance)
+            report = ingest(library, path, collection, step)
     finally:
         library.client.close()
     return {"collection": collection, **report.model_dump(mode="json")}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from flows.deploying import POOL
 from flows.local import prefect_defaults, redis_binary
 from flows.processes import Part, program
 from pipeline.errors import ConfigError, Unavailable
@@ -88,6 +89,21 @@ def s3(home: Path, log: Path) -> Service:
         "AWS_SECRET_ACCESS_KEY": key,
     }
     return Service(part, exports)
+
+
+DEPLOY = (sys.executable, "-m", "flows.cli", "deploy")
+
+
+def serving(api: str, log: Path) -> Part:
+    """What runs deployed flows: a Prefect worker, which has to stop those it runs."""
+    command = [sys.executable, "-m", "flows.cli", "serve"]
+    workers = f"{api}/work_pools/{POOL}/workers/filter"
+
+    def answers() -> bool:
+        found = httpx.post(workers, json={}, timeout=5.0).json()
+        return any(each["status"] == "ONLINE" for each in found)
+
+    return Part("serve", command, answers, log=log, stop_seconds=30.0)
 
 
 _SERVER = {

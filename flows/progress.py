@@ -1,42 +1,45 @@
-"""Shows how far a run is: a bar on the terminal and a progress artifact in Prefect."""
+"""Tells how far a run is, once a second and from one thread, to whoever shows it."""
 
-import sys
 import threading
 import time
-from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import structlog
 
-from flows import artifacts
-from pipeline.job import Verdict
+from flows.tally import Standing, Tally
 
-ARTIFACT_EVERY = 2.0
+EVERY = 1.0
+
+log = structlog.get_logger(__name__)
 
 
-class RunProgress:
-    """Counts outcomes from any thread; the terminal's bar goes to standard error."""
+class Listener(Protocol):
+    """Who shows how a run goes. What it raises is logged, and the run goes on."""
 
-    def __init__(self, run: str, rows: int) -> None:
-        self._run, self._rows, self._done = run, rows, 0
-        self._counts = Counter[Verdict]()
-        self._lock = threading.Lock()
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[counts]}"),
-            TimeRemainingColumn(),
-            console=Console(file=sys.stderr),
-        )
-        self._task = self._bar.add_task(run, total=rows, counts="")
-        self._artifact = artifacts.show_progress(run)
-        self._published = time.monotonic()
+    def show(self, standing: Standing) -> None:
+        """The run stands so now."""
+        ...
+
+
+class RunProgress(Tally):
+    """A tally that has itself shown while the block runs, and once more at its end.
+
+    `beats` are called in the same thread and as often.
+    """
+
+    def __init__(
+        self, run: str, listeners: Sequence[Listener], beats: Sequence[Callable[[], None]] = ()
+    ) -> None:
+        super().__init__(run)
+        self._listeners, self._beats = listeners, beats
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._tell, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -45,35 +48,27 @@ class RunProgress:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        self._bar.stop()
-        self._publish()
+        self._ended.set()
+        self._thread.join(EVERY * 10)
 
-    def count(self, verdict: Verdict) -> None:
-        """One more job has its outcome."""
-        self._advance(1, verdict)
+    def _tell(self) -> None:
+        due = time.monotonic()
+        while not self._ended.wait(max(0.0, due - time.monotonic())):
+            due = time.monotonic() + EVERY
+            for beat in self._beats:
+                _safely(beat)
+            self._show()
+        self._show()
 
-    def pause(self, reason: str) -> None:
-        """The run has paused for a reason; an empty one: it goes on."""
-        self._bar.update(self._task, description=f"{self._run}: paused" if reason else self._run)
-        if reason:
-            self._bar.console.print(f"paused: {reason}", style="yellow", markup=False)
+    def _show(self) -> None:
+        standing = self.standing()
+        for listener in self._listeners:
+            _safely(partial(listener.show, standing))
 
-    def skip(self, rows: int) -> None:
-        """So many rows need no work: they are done, bad, or equal to another row."""
-        self._advance(rows, None)
 
-    def _advance(self, rows: int, verdict: Verdict | None) -> None:
-        with self._lock:
-            self._done += rows
-            if verdict:
-                self._counts[verdict] += 1
-            text = " ".join(f"{kind.value} {n}" for kind, n in sorted(self._counts.items()))
-            due = time.monotonic() - self._published > ARTIFACT_EVERY
-            if due:
-                self._published = time.monotonic()
-        self._bar.update(self._task, completed=self._done, counts=text)
-        if due:
-            self._publish()
-
-    def _publish(self) -> None:
-        artifacts.update_progress(self._artifact, 100.0 * self._done / self._rows)
+def _safely(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001
+        # who only watches a run must not end it
+        log.warning("the run's progress cannot be shown", reason=f"{type(error).__name__}: {error}")

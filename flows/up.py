@@ -8,8 +8,9 @@ import fcntl
 import os
 import shlex
 import signal
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 from flows import parts
 from flows.local import anchored, quiet_prefect, variables, worker
 from flows.processes import Part, Running, minder, running
-from pipeline.errors import AlreadyUp, ConfigError
+from pipeline.errors import AlreadyUp, ConfigError, Unavailable
 from pipeline.settings import Settings, load_settings
 from workers.queue import Queue
 
@@ -84,7 +85,7 @@ class Stack:
         self._write_down(variables(settings))
         quiet_prefect(settings)
         self._start(_workers(settings, self._log("worker"), devices))
-        self._start_flows(settings)
+        self._start_flows()
 
     def report(self) -> dict[str, Any]:
         """What there is and where, without a secret."""
@@ -110,8 +111,17 @@ class Stack:
         for each in self._running:
             each.terminate()
 
-    def _start_flows(self, settings: Settings) -> None:
-        """What runs deployed flows."""
+    def _start_flows(self) -> None:
+        """What runs flows that are started in Prefect's UI, and what it can run."""
+        self._say("deployments are written")
+        self._once(parts.DEPLOY, self._log("deploy"))
+        self._start(parts.serving(os.environ["PREFECT_API_URL"], self._log("serve")))
+
+    def _once(self, command: Sequence[str], log: Path) -> None:
+        with log.open("wb") as output:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        if done.returncode:
+            raise Unavailable(f"{' '.join(command)} failed; see {log}")
 
     def _serve(self, service: parts.Service) -> None:
         self._start(service.part)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from pipeline.job import Brief, Context, Job, Order, Outcome, Picture, Score
@@ -109,6 +110,14 @@ class Store(Protocol):
 
     def get(self, key: str) -> bytes:
         """The blob. Raises KeyError when there is none, StoreError when the store fails."""
+        ...
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Write the blob into a file, a piece at a time. Raises as `get`."""
+        ...
+
+    def move(self, key: str, target: str) -> bool:
+        """Give the blob another key, where it replaces what stood there; False when it is gone."""
         ...
 
     def keys(self, prefix: str) -> Iterator[str]:

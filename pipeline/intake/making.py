@@ -26,10 +26,14 @@ class Overrides(Noun):
     A row's own value comes before both. Without `retrieval` no row retrieves anything.
     """
 
-    candidates: int | None = Field(default=None, ge=1, le=64)
-    threshold: float | None = Field(default=None, ge=0, le=1)
-    collection: str | None = None
-    retrieval: bool = True
+    candidates: int | None = Field(
+        default=None, ge=1, le=64, description="the most candidates of a job"
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="the score that a winner must reach"
+    )
+    collection: str | None = Field(default=None, description="the knowledge collection to ask")
+    retrieval: bool = Field(default=True, description="without it nothing is retrieved")
 
 
 class _Refused(Exception):

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -60,6 +61,30 @@ class FolderStore:
             raise KeyError(key) from None
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
+
+    def fetch(self, key: str, path: Path) -> None:
+        """Copy the file."""
+        source = self._path(key)
+        try:
+            shutil.copyfile(source, path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            if os.path.isfile(source):
+                raise StoreError(f"cannot write {path}: {error.strerror}") from error
+            raise KeyError(key) from None
+        except OSError as error:
+            raise StoreError(f"cannot copy {source} to {path}: {error.strerror}") from error
+
+    def move(self, key: str, target: str) -> bool:
+        """Rename the file: one of many movers does it."""
+        source, to = self._path(key), self._path(target)
+        try:
+            os.makedirs(os.path.dirname(to), exist_ok=True)
+            os.replace(source, to)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise StoreError(f"cannot move {source} to {to}: {error.strerror}") from error
+        return True
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Walks folder by folder; the names of one folder are held in memory at a time."""

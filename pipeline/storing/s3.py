@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
@@ -33,6 +34,7 @@ from pipeline.storing.s3_upload import Condition, Encryption, Upload
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import (
+        CopySourceTypeDef,
         ListMultipartUploadsOutputTypeDef,
         ListObjectsV2OutputTypeDef,
         MultipartUploadTypeDef,
@@ -94,6 +96,32 @@ class S3Store:
         """The object's bytes."""
         with self._explained(key):
             return self._get(self._prefix + check_key(key))
+
+    def fetch(self, key: str, path: Path) -> None:
+        """The SDK's own download, in parts for a large object."""
+        with self._explained(key):
+            self._client.download_file(self._bucket, self._prefix + check_key(key), str(path))
+
+    def move(self, key: str, target: str) -> bool:
+        """A copy on the server, after which the object is removed; a mover that comes between sees
+        both.
+        """
+        name, to = self._prefix + check_key(key), self._prefix + check_key(target)
+        source: CopySourceTypeDef = {"Bucket": self._bucket, "Key": name}
+        with self._explained(key):
+            try:
+                self._client.copy_object(
+                    Bucket=self._bucket,
+                    Key=to,
+                    CopySource=source,
+                    **self._encryption,
+                )
+            except ClientError as error:
+                if code(error) in MISSING:
+                    return False
+                raise
+            self._client.delete_object(Bucket=self._bucket, Key=name)
+        return True
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Page by page, in the order of the server, which sorts."""

@@ -84,6 +84,26 @@ def test_gives_back_what_was_put(store: Store) -> None:
 
 
 @every_store
+def test_fetches_a_blob_into_a_file(store: Store, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 1000
+    put(store, "a/b.csv", data)
+    store.fetch("a/b.csv", tmp_path / "here.csv")
+    assert (tmp_path / "here.csv").read_bytes() == data
+    with pytest.raises(KeyError):
+        store.fetch("a/c.csv", tmp_path / "there.csv")
+
+
+@every_store
+def test_moves_a_blob(store: Store) -> None:
+    put(store, "a/b.csv", b"first")
+    put(store, "c/d/e f.csv", b"second")
+    assert store.move("a/b.csv", "c/d/e f.csv")
+    assert not store.move("a/b.csv", "c/d/e f.csv")
+    assert store.get("c/d/e f.csv") == b"first"
+    assert list(store.keys("")) == ["c/d/e f.csv"]
+
+
+@every_store
 def test_keeps_an_empty_blob(store: Store) -> None:
     put(store, "empty", b"")
     assert store.get("empty") == b""

@@ -63,12 +63,17 @@ def test_pictures_and_records_are_in_the_bucket(connected: Any) -> None:
 def test_prefect_shows_the_run_its_shards_progress_and_summary(connected: Any) -> None:
     _, _, api = connected
     flows = httpx.post(f"{api}/flow_runs/filter", json={}).json()
-    assert [(run["name"], run["state"]["type"]) for run in flows] == [("connected", "COMPLETED")]
+    named = f"generate connected ({ROWS} rows)"
+    assert [(run["name"], run["state"]["type"]) for run in flows] == [(named, "COMPLETED")]
     tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
     shards = {run["name"]: run["state"]["type"] for run in tasks if "shard" in run["name"]}
-    assert shards == {f"shard {n}": "COMPLETED" for n in (1, 2, 3)}
+    spans = ("1 (rows 1–2)", "2 (rows 3–4)", "3 (rows 5–5)")
+    assert shards == {f"connected shard {span}": "COMPLETED" for span in spans}
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
     found = {artifact["key"]: artifact for artifact in artifacts}
     assert found["connected-progress"]["data"] == 100.0
+    assert "5 of 5" in found["connected-progress"]["description"]
+    assert found["connected-pictures"]["data"].startswith("data:image/jpeg;base64,")
+    assert "manifest.parquet" in found["connected-manifest"]["data"]
     assert "accepted" in found["connected-summary"]["data"]
     assert "gallery/index.html" in found["connected-gallery"]["data"]

@@ -1,0 +1,45 @@
+"""Stops a run that is cancelled in Prefect: in the UI, through the API, with its command line."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
+
+CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
+
+
+class CancelWatch:
+    """Looks at the flow run's own state, and calls `stop` once when somebody cancels it.
+
+    Prefect itself ends only a process that it has started, and tells it nothing before.
+    """
+
+    def __init__(self, flow_run: UUID, stop: Callable[[], None]) -> None:
+        self._flow_run, self._stop = flow_run, stop
+        self._stopped = False
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._client: SyncPrefectClient = self._stack.enter_context(get_client(sync_client=True))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def look(self) -> None:
+        """Ask Prefect how the flow run stands."""
+        if self._stopped:
+            return
+        state = self._client.read_flow_run(self._flow_run).state
+        if state and state.type in CANCELLED:
+            self._stop()
+            self._stopped = True

@@ -1,0 +1,67 @@
+"""The best pictures of a run side by side in one small JPEG."""
+
+import base64
+import heapq
+from collections.abc import Iterable
+from io import BytesIO
+
+from PIL import Image, ImageOps
+
+from pipeline.job import Verdict
+from pipeline.storing.books import RunBooks
+from pipeline.storing.manifest import Manifest
+
+PICTURES = 24
+COLUMNS = 6
+SIDE = 160
+LARGEST = 200_000
+"""Bytes; as a data: URI it is a third longer."""
+
+
+def contact_sheet(books: RunBooks, manifest: Manifest) -> str:
+    """The run's best accepted pictures as a data: URI; empty where there is none."""
+    paths = best(manifest)
+    if not paths:
+        return ""
+    jpeg = sheet(books.blob(path) for path in paths)
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def best(manifest: Manifest, count: int = PICTURES) -> list[str]:
+    """The paths of the accepted pictures that scored highest, the best one first."""
+    lines = manifest.lines("outcome", "score", "image")
+    kept = {
+        line["image"]: line["score"]
+        for line in heapq.nlargest(
+            count,
+            (line for line in lines if line["outcome"] == Verdict.ACCEPTED and line["image"]),
+            key=lambda line: line["score"],
+        )
+    }
+    return list(kept)
+
+
+def sheet(files: Iterable[bytes]) -> bytes:
+    """Pictures in a grid, as a JPEG of at most LARGEST bytes."""
+    tiles = [_tile(data) for data in files]
+    rows = -(-len(tiles) // COLUMNS)
+    page = Image.new("RGB", (SIDE * min(COLUMNS, len(tiles)), SIDE * rows), "white")
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, COLUMNS)
+        page.paste(tile, (column * SIDE, row * SIDE))
+    return _small(page)
+
+
+def _tile(data: bytes) -> Image.Image:
+    with Image.open(BytesIO(data)) as picture:
+        fitted = ImageOps.pad(picture.convert("RGB"), (SIDE - 4, SIDE - 4), color="white")
+    return ImageOps.expand(fitted, 2, "white")
+
+
+def _small(page: Image.Image) -> bytes:
+    for quality in (85, 70, 50, 30, 10):
+        file = BytesIO()
+        page.save(file, "JPEG", quality=quality, optimize=True)
+        if file.tell() <= LARGEST:
+            break
+    return file.getvalue()

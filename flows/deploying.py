@@ -1,0 +1,90 @@
+"""Puts the deployments of prefect.yaml on a Prefect server, and runs what they start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flows.local import anchored, environment, quiet_prefect
+from pipeline.errors import ConfigError, Unavailable
+from pipeline.settings import Settings
+
+DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
+POOL = "pressrun"
+LIMIT = 300.0
+
+
+def deploy(settings: Settings) -> dict[str, Any]:
+    """Make the Prefect server hold our work pool and the deployments of prefect.yaml; answers
+    their names. Doing it again changes nothing.
+
+    Raises ConfigError without a server's address, Unavailable where the server refuses.
+    """
+    address = _server(settings)
+    _make_pool()
+    words = ["--no-prompt", "deploy", "--all", "--prefect-file", DEPLOYMENTS.name]
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *words],
+        cwd=DEPLOYMENTS.parent,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    if done.returncode:
+        raise Unavailable(f"Prefect at {address}: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return {"server": address, "pool": POOL, "deployments": _deployed()}
+
+
+def serve(settings: Settings) -> NoReturn:
+    """Become a Prefect worker that runs flows in processes beside itself, until stopped.
+
+    They find their settings in its environment, where folders are absolute: each of them has a
+    temporary folder of its own to work in. Raises ConfigError without a server's address.
+    """
+    _server(settings)
+    words = ["worker", "start", "--pool", POOL, "--type", "process"]
+    command = [sys.executable, "-m", "prefect", *words]
+    os.execve(sys.executable, command, environment(anchored(settings)))
+
+
+def _server(settings: Settings) -> str:
+    quiet_prefect(settings)
+    from prefect.settings import get_current_settings
+
+    if address := get_current_settings().api.url:
+        return address
+    raise ConfigError(
+        "PREFECT_API_URL is not set: deployments live on a Prefect server. Start one with "
+        "`prefect server start` and name it, such as http://127.0.0.1:4200/api."
+    )
+
+
+def _make_pool() -> None:
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template)
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_work_pool(pool)
+    except ObjectAlreadyExists:
+        pass
+    except (HTTPError, RuntimeError) as error:
+        raise Unavailable(f"Prefect: {error}") from error
+
+
+def _deployed() -> list[str]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
+
+    ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    with get_client(sync_client=True) as client:
+        found = client.read_deployments(work_pool_filter=ours)
+    return sorted(deployment.name for deployment in found)
