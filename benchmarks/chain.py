@@ -62,11 +62,11 @@ class Chain:
     That serves one client at a time: all is ingested before the first job runs.
     """
 
-    def __init__(self, desk: Path) -> None:
+    def __init__(self, desk: Path, profile: str = "shapes") -> None:
         self._jobs, self.sources = desk / "jobs.jsonl", desk / "sources"
         self.sources.mkdir()
         self._settings = Settings(
-            profile="shapes", home=desk / "home", store=str(desk / "out"), qdrant_url=""
+            profile=profile, home=desk / "home", store=str(desk / "out"), qdrant_url=""
         )
         self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
 

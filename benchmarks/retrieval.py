@@ -1,8 +1,9 @@
 """What retrieval is worth, with the example's models and the umpire as the judge.
 
-Three parts: looks that only the knowledge base tells (`benchmarks.looks`), how well facts are found
-(`benchmarks.recall`), and whether pictures follow a collection of pictures
-(`benchmarks.following`). Brands, facts and scenes come from a seed that no training used.
+Four parts: looks that only the knowledge base tells (`benchmarks.looks`), how well facts are found
+(`benchmarks.recall`), whether pictures follow a collection of pictures (`benchmarks.following`),
+and what a second round mends (`benchmarks.second`). Brands, facts and scenes come from a seed that
+no training used.
 """
 
 import json
@@ -19,9 +20,10 @@ from benchmarks.following import Following
 from benchmarks.looks import Looks
 from benchmarks.plot import plot
 from benchmarks.recall import Recall
+from benchmarks.second import Second
 
 FEWEST = 8
-PARTS = ("looks", "recall", "following")
+PARTS = ("looks", "recall", "following", "second")
 
 
 def main() -> None:
@@ -46,12 +48,14 @@ def main() -> None:
 
 def measure(part: str, desk: Path, rows: int, facts: int, seed: int) -> dict[str, Any]:
     """The figures of one part, in a folder of its own."""
-    chain = Chain(desk)
+    chain = Chain(desk, "shapes-draft" if part == "second" else "shapes")
     match part:
         case "looks":
             return Looks(chain, rows, seed).measure()
         case "recall":
             return Recall(chain, facts, seed).measure()
+        case "second":
+            return Second(chain, rows, seed).measure()
         case _:
             return Following(chain, max(rows // 4, FEWEST), seed).measure()
 

@@ -37,7 +37,8 @@ def _card(
     }
     if outcome:
         card |= _of_outcome(outcome)
-        found = (*outcome.context.passages, *outcome.context.references)
+        context = outcome.winners_context
+        found = (*context.passages, *context.references)
         card["sources"] = [_source(passage, passages) for passage in found]
     return {key: value for key, value in card.items() if value not in (None, "", [], {})}
 

@@ -130,6 +130,9 @@ def check(
 def ingest(
     path: Annotated[Path, typer.Argument(help="A file or a folder of texts and pictures.")],
     collection: Annotated[str, typer.Option(help="Collection to put them into.")],
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Replace the collection at once, when all is in.")
+    ] = False,
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +140,7 @@ def ingest(
     from flows.knowledge import ingest_path
     from pipeline.settings import load_settings
 
-    _answer(ingest_path(path, collection, load_settings(profile=profile)), as_json)
+    _answer(ingest_path(path, collection, load_settings(profile=profile), anew=anew), as_json)
 
 
 @app.command()

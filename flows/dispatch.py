@@ -61,6 +61,7 @@ class Dispatcher:
         self._edition, self._window = edition, max(2, window)
         self._stopped, self._looked = threading.Event(), 0.0
         self._complaints, self._complaint = 0, ""
+        self._flights = dict[int, Flights]()
         self.breaker = Breaker()
         self.sent_again = 0
 
@@ -68,13 +69,18 @@ class Dispatcher:
         """Have every shard in work end at its next look, with Stopped."""
         self._stopped.set()
 
+    @property
+    def in_flight(self) -> int:
+        """Jobs that were sent and have no outcome yet."""
+        return sum(len(flights.flying) for flights in list(self._flights.values()))
+
     def work(self, part: int, jobs: Iterable[Job]) -> None:
         """Take every job to its outcome; returns when all have one.
 
         Raises Stopped, and RunError or Unavailable when nobody can go on with the run.
         """
         last = self._patiently(lambda: self._queue.latest_note(self._books.run))
-        flights = Flights(jobs, monotonic())
+        flights = self._flights[part] = Flights(jobs, monotonic())
         while flights:
             self._check()
             self._send(part, flights.take(self.breaker.room(self._window), monotonic()))
@@ -85,6 +91,7 @@ class Dispatcher:
             self._stopped.wait(GATHER)
             if due := flights.due(monotonic()):
                 self._look_up(part, due, flights)
+        del self._flights[part]
 
     def _check(self) -> None:
         """Raises Stopped when the run was stopped here or cancelled anywhere, RunError when it has

@@ -8,7 +8,7 @@ from typing import Any
 from flows.local import redis_binary
 from pipeline.assemble import model_digests, open_knowledge, open_store
 from pipeline.errors import PressrunError
-from pipeline.knowledge.client import collections
+from pipeline.knowledge.editions import names
 from pipeline.models import Models
 from pipeline.settings import Settings
 from workers.queue import Queue
@@ -71,4 +71,4 @@ def _workers(settings: Settings) -> str:
 
 
 def _knowledge(settings: Settings) -> str:
-    return ", ".join(collections(open_knowledge(settings))) or "no collections yet"
+    return ", ".join(names(open_knowledge(settings))) or "no collections yet"

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from structlog.contextvars import bind_contextvars
 
 from flows import artifacts
 from flows.cancelling import CancelWatch
@@ -22,6 +23,7 @@ from flows.deployed import flow_settings
 from flows.dispatch import Dispatcher, Stopped
 from flows.job_files import at_hand
 from flows.local import services
+from flows.metrics import RunMetrics
 from flows.opening import forget, open_run
 from flows.progress import RunProgress
 from flows.publish import finished, publish
@@ -34,7 +36,11 @@ from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import NAME as MANIFEST
 from pipeline.storing.manifest import read_manifest
+from workers.backlog import Backlog
+from workers.exposition import exposed
+from workers.logs import start_logs
 from workers.queue import Queue
+from workers.tracing import run_span, traced
 
 AT_ONCE = 2  # shards in work: the second fills the window while the first one drains
 
@@ -80,6 +86,8 @@ def _generate(
     run: str, jobs: str | None, overrides: Overrides, retry: Collection[Verdict], settings: Settings
 ) -> dict[str, Any]:
     start, logger = time.monotonic(), get_run_logger()
+    start_logs(settings)
+    bind_contextvars(run=run)
     books = open_books(settings, run, committing=True)
     queue = Queue.connect(settings.redis_url, settings.broker_url)
     with ExitStack() as stack:
@@ -99,10 +107,15 @@ def _generate(
         if summary := finished(books, spec, ()):
             return summary
         reconcile(books, spec, read_pictures=False)
-        dispatcher = Dispatcher(queue, books, spec.edition, settings.window // AT_ONCE, progress)
+        stack.enter_context(traced(settings, "pressrun-flow"))
+        stack.enter_context(run_span(spec.run))
+        metrics = RunMetrics(progress, spec.rows)
+        dispatcher = Dispatcher(queue, books, spec.edition, settings.window // AT_ONCE, metrics)
+        metrics.show(dispatcher)
         stop.begin(spec, dispatcher)
         try:
-            _work_through(spec, Shards(books, spec, dispatcher, progress))
+            with exposed(settings, metrics.registry, Backlog.of(settings)):
+                _work_through(spec, Shards(books, spec, dispatcher, progress))
         except BaseException:
             dispatcher.stop()
             queue.cancel(spec.run, spec.edition)

@@ -9,15 +9,21 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.assemble import open_knowledge, open_library
 from pipeline.errors import ConfigError
-from pipeline.knowledge.client import collections
+from pipeline.knowledge.editions import names
 from pipeline.knowledge.ingest import ingest
 from pipeline.settings import Settings
 
 
 def ingest_path(
-    path: Path, collection: str, settings: Settings, advance: Callable[[int], None] | None = None
+    path: Path,
+    collection: str,
+    settings: Settings,
+    advance: Callable[[int], None] | None = None,
+    *,
+    anew: bool = False,
 ) -> dict[str, Any]:
-    """Make a collection hold what a file or folder says; answers what changed.
+    """Make a collection hold what a file or folder says, `anew` nothing else; answers what
+    changed.
 
     `advance` is told how many sources each step brought.
     """
@@ -34,7 +40,7 @@ def ingest_path(
                 if advance:
                     advance(sources)
 
-            report = ingest(library, path, collection, step)
+            report = ingest(library, path, collection, step, anew=anew)
     finally:
         library.client.close()
     return {"collection": collection, **report.model_dump(mode="json")}
@@ -44,7 +50,7 @@ def require_collection(name: str, settings: Settings) -> None:
     """Raises ConfigError when the knowledge base has no such collection."""
     client = open_knowledge(settings)
     try:
-        known = collections(client)
+        known = names(client)
     finally:
         client.close()
     if name not in known:

@@ -53,6 +53,8 @@ def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
     command = [sys.executable, "-m", "flows.cli", "worker", "--parent", str(os.getpid())]
     if devices or not settings.qdrant_url:
         command += ["--devices", devices or settings.device]
+    if port := settings.metrics_port:  # ours is taken
+        settings = settings.model_copy(update={"metrics_port": port + 1})
     return Part(
         "worker",
         command,

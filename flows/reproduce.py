@@ -63,6 +63,6 @@ def _render(outcome: Outcome, settings: Settings, books: RunBooks) -> Any:
     if not (outcome.job and outcome.brief and outcome.seed is not None):
         raise RunError(f"The record of job {outcome.job_id} does not say how it was rendered.")
     spec, assembly = books.spec(), Assembly(settings)
-    context = assembly.embedded(spec, outcome.context)
+    context = assembly.embedded(spec, outcome.winners_context)
     order = order_for(outcome.job, context, outcome.brief, (outcome.seed,))
     return assembly.renderer(spec).render(order)[0]

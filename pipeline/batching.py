@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
+from pipeline import watching
 from pipeline.metering import charge
 from pipeline.pulse import beat
 
@@ -80,6 +81,7 @@ class Batcher(Generic[Item, Result]):
             beat()
             seconds = time.perf_counter() - start
         total = sum(map(self._size, items))
+        watching.batch(self._role, total, self._limit)
         for (item, future), result in zip(batch, results, strict=True):
             future.set_result((result, seconds * self._size(item) / total))
 

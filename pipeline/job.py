@@ -73,6 +73,9 @@ class Job(Noun):
     checkpoints: tuple[Checkpoint, ...] = Field(
         default=(), description="where the race modes drop candidates, from first to last"
     )
+    rounds: int = Field(
+        default=1, ge=1, le=2, description="2: where none passes, pictures of what lacks are found"
+    )
     priority: int = Field(default=5, ge=0, le=9, description="0 goes first")
     meta: dict[str, str] = Field(default_factory=dict)
 
@@ -115,7 +118,7 @@ class RunSpec(Noun):
 
 
 class Passage(Noun):
-    """A retrieved text. `score` is the fused rank score: higher is better, comparable per query."""
+    """A retrieved text. `score` says how well it was found: comparable within one search."""
 
     id: str
     text: str
@@ -150,6 +153,20 @@ class Context(Noun):
         said = {each.id: each for each in (*self.references, *self.passages) if each.text}
         order = dict.fromkeys(each.id for each in (*self.passages, *self.references))
         return tuple(said[key] for key in order if key in said)
+
+    def joined(self, references: tuple[Reference, ...]) -> "Context":
+        """With more pictures behind its own."""
+        return self.model_copy(update={"references": (*self.references, *references)})
+
+
+class SecondRound(Noun):
+    """What was done when no candidate of the first round passed: pictures of what the best one
+    lacked were found, and steer the candidates from `first` on beside those of the context.
+    """
+
+    lacking: tuple[str, ...] = Field(description="parts of the judged text, asked for in turn")
+    references: tuple[Reference, ...] = Field(description="new ones; empty: no more was rendered")
+    first: int = Field(ge=1, description="index of its first candidate")
 
 
 class Brief(Noun):
@@ -245,6 +262,7 @@ class Outcome(Noun):
     keywords: str
     context: Context = Context()
     brief: Brief | None = None
+    second: SecondRound | None = Field(default=None, description="none where there was one round")
     candidates: tuple[CandidateRecord, ...] = ()
     winner: int | None = Field(default=None, description="index of the kept candidate")
     image: ImageRecord | None = None
@@ -258,6 +276,13 @@ class Outcome(Noun):
     epoch: int = Field(default=0, description="fencing epoch of its lease; rises with each lease")
     created_at: str = ""
     version: str = ""
+
+    @property
+    def winners_context(self) -> Context:
+        """What the winner was rendered with."""
+        if self.second is None or self.winner is None or self.winner < self.second.first:
+            return self.context
+        return self.context.joined(self.second.references)
 
     @property
     def score(self) -> float | None:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from opentelemetry import trace
+
 
 @dataclass
 class Meter:
@@ -16,6 +18,8 @@ class Meter:
     renderer: str = ""
 
 
+# does nothing unless a process has OpenTelemetry's SDK set up
+_tracer = trace.get_tracer("pressrun")
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 
@@ -32,11 +36,15 @@ def metered() -> Iterator[Meter]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Charge the wall time spent inside to the stage `name`; that of stages within it is theirs."""
+    """Charge the wall time spent inside to the stage `name`; that of stages within it is theirs.
+
+    It is a span of the job's trace.
+    """
     meter = _meter.get() or Meter()
     start, before = time.perf_counter(), sum(meter.wall.values())
     try:
-        yield
+        with _tracer.start_as_current_span(name):
+            yield
     finally:
         within = sum(meter.wall.values()) - before
         spent = time.perf_counter() - start - within

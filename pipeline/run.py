@@ -3,8 +3,9 @@
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
+from itertools import chain, zip_longest
 
 from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
@@ -17,10 +18,13 @@ from pipeline.job import (
     Order,
     Outcome,
     Picture,
+    Reference,
     Score,
+    SecondRound,
     Verdict,
 )
 from pipeline.judging import contest
+from pipeline.judging.lacking import lacking
 from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Stages
 
@@ -34,7 +38,7 @@ def run_job(job: Job, stages: Stages) -> Outcome:
     unforeseen is raised, for the caller to try the job again.
     """
     context, brief, candidates = Context(), None, list[Candidate]()
-    verdict, reason = Verdict.FAILED, ""
+    second, verdict, reason = None, Verdict.FAILED, ""
     with metered() as meter:
         try:
             stages.guard.check_text(job.keywords)
@@ -44,26 +48,32 @@ def run_job(job: Job, stages: Stages) -> Outcome:
                 brief = stages.writer.write(job, context)
             stages.guard.check_text(brief.prompt)
             candidates = hold_contest(job, context, brief, stages)
+            if contest.another_round(job, [c.score for c in candidates]):
+                second = hold_second_round(job, context, brief, candidates, stages)
             verdict, reason = _verdict(job, candidates)
         except Blocked as error:
             verdict, reason = Verdict.BLOCKED, error.detail
         except JobError as error:
             verdict, reason = Verdict.FAILED, error.detail
-    outcome = _receipt(job, stages, verdict, reason, context, brief, candidates, meter)
+    outcome = _receipt(job, stages, verdict, reason, context, brief, second, candidates, meter)
     return stages.books.commit(outcome, _kept(outcome, candidates))
 
 
 def failed(job: Job, stages: Stages, reason: str) -> Outcome:
     """Commit that a job failed, where running it ended in something unforeseen."""
-    outcome = _receipt(job, stages, Verdict.FAILED, reason, Context(), None, [], Meter())
+    outcome = _receipt(job, stages, Verdict.FAILED, reason, Context(), None, None, [], Meter())
     return stages.books.commit(outcome, None)
 
 
-def hold_contest(job: Job, context: Context, brief: Brief, stages: Stages) -> list[Candidate]:
-    """Render and judge candidates, wave by wave, until the contest is decided."""
+def hold_contest(
+    job: Job, context: Context, brief: Brief, stages: Stages, begin: int = 0
+) -> list[Candidate]:
+    """Render and judge candidates, wave by wave, until the contest is decided. The first of them
+    has the index `begin`.
+    """
     judge, candidates = judge_of(job, brief, stages), list[Candidate]()
     while count := contest.next_wave(job, [c.score for c in candidates]):
-        first = len(candidates)
+        first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
         race = Race(contest.checkpoints(job), judge, count)
         with stage("render"):
@@ -74,6 +84,30 @@ def hold_contest(job: Job, context: Context, brief: Brief, stages: Stages) -> li
             previews = tuple(race.previews[offset])
             candidates.append(Candidate(first + offset, seed, picture, score, previews))
     return candidates
+
+
+def hold_second_round(
+    job: Job, context: Context, brief: Brief, candidates: list[Candidate], stages: Stages
+) -> SecondRound | None:
+    """Find pictures of what the best candidate lacks, and add a contest of candidates that they
+    steer too; None where no candidate is valid.
+
+    Shalev-Arkushin et al., "ImageRAG" (2025, arXiv:2502.09411): there a vision-language model names
+    the missing concepts, here the judge does.
+    """
+    best = contest.winner([c.score for c in candidates])
+    picture = None if best is None else candidates[best].picture
+    if picture is None:
+        return None
+
+    def passes(text: str) -> bool:
+        return contest.passes(job, _judge(stages, text, [picture])[0])
+
+    missed, first = lacking(judged_text(job, brief, stages), passes), len(candidates)
+    references = _found_anew(job, context, missed, stages)
+    if references:
+        candidates += hold_contest(job, context.joined(references), brief, stages, first)
+    return SecondRound(lacking=missed, references=references, first=first)
 
 
 class Race:
@@ -115,13 +149,18 @@ def order_for(job: Job, context: Context, brief: Brief, seeds: tuple[int, ...]) 
 
 def judge_of(job: Job, brief: Brief, stages: Stages) -> Judge:
     """What scores a job's pictures, against the text that the profile names."""
+    return partial(_judge, stages, judged_text(job, brief, stages))
+
+
+def judged_text(job: Job, brief: Brief, stages: Stages) -> str:
+    """What a job's pictures are to show."""
     texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
+    return texts[stages.judge_against]
 
-    def judge(pictures: Sequence[Picture]) -> Sequence[Score]:
-        with stage("judge"):
-            return stages.scorer.score(pictures, texts[stages.judge_against])
 
-    return judge
+def _judge(stages: Stages, text: str, pictures: Sequence[Picture]) -> Sequence[Score]:
+    with stage("judge"):
+        return stages.scorer.score(pictures, text)
 
 
 def _retrieve(job: Job, stages: Stages) -> Context:
@@ -131,6 +170,21 @@ def _retrieve(job: Job, stages: Stages) -> Context:
         if job.needs_context:
             raise
         return Context(missing=str(error))
+
+
+def _found_anew(
+    job: Job, context: Context, missed: Sequence[str], stages: Stages
+) -> tuple[Reference, ...]:
+    """At most `job.images` pictures that the job does not have yet, the best for each text."""
+    known = {each.id for each in context.references}
+    asked = {"k": 0, "images": job.images + len(known)}
+    with stage("retrieve"):
+        answers = [
+            _retrieve(job.model_copy(update={"keywords": text, **asked}), stages).references
+            for text in missed
+        ]
+    found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
+    return tuple(each for key, each in found.items() if key not in known)[: job.images]
 
 
 def _verdict(job: Job, candidates: list[Candidate]) -> tuple[Verdict, str]:
@@ -155,6 +209,7 @@ def _receipt(
     reason: str,
     context: Context,
     brief: Brief | None,
+    second: SecondRound | None,
     candidates: list[Candidate],
     meter: Meter,
 ) -> Outcome:
@@ -168,6 +223,7 @@ def _receipt(
         keywords=job.keywords,
         context=context,
         brief=brief,
+        second=second,
         candidates=tuple(
             CandidateRecord(index=c.index, seed=c.seed, score=c.score, previews=c.previews)
             for c in candidates

@@ -7,9 +7,9 @@ the result, travels in the run's spec, and is part of every job's identity.
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.errors import ConfigError
@@ -139,6 +139,7 @@ class JobDefaults(Noun):
     mode: TextMode = "generated"
     contest: ContestMode = "best_of"
     wave: int = 2
+    rounds: int = 1
     checkpoints: tuple[Checkpoint, ...] = (
         Checkpoint(at=0.4, keep=0.5),
         Checkpoint(at=0.6, keep=0.5),
@@ -200,6 +201,15 @@ class Settings(BaseSettings):
     window: int = Field(default=64, ge=1, description="jobs in the queue at a time")
     shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
     image_format: Literal["png", "webp", "jpeg"] = "png"
+    metrics_port: Annotated[int, BeforeValidator(lambda port: port or 0)] = Field(
+        default=0, ge=0, le=65535, description="where Prometheus finds figures; 0: nowhere"
+    )
+    log_format: Literal["", "json", "console"] = Field(
+        default="", description="empty: console on a terminal, else json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces: float = Field(default=0, ge=0, le=1, description="part of the jobs that is traced")
+    metrics_host: str = Field(default="127.0.0.1", description="the address to listen on")
 
     @model_validator(mode="after")
     def _known_store(self) -> Self:

@@ -1,6 +1,7 @@
 """Fixtures that start the real services, each once in a test session, and a picture."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from flows.local import private_redis
 from pipeline.job import Picture
 from pipeline.settings import SHIPPED_MODELS
+from pipeline.watching import Watcher, watch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -40,3 +42,31 @@ def picture() -> Picture:
     """A picture with every brightness in each channel."""
     ramp = np.linspace(0, 1, 64, dtype=np.float32)
     return np.stack(np.broadcast_arrays(ramp[None, :], ramp[:, None], ramp[::-1, None]), axis=2)
+
+
+class Noted(Watcher):
+    """Keeps what the pipeline tells."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[str, int, int]] = []
+        self.known, self.fresh = Counter[str](), Counter[str]()
+        self.troubles = Counter[tuple[str, str]]()
+
+    def batch(self, role: str, filled: int, places: int) -> None:
+        self.batches.append((role, filled, places))
+
+    def texts(self, role: str, known: int, fresh: int) -> None:
+        self.known[role] += known
+        self.fresh[role] += fresh
+
+    def trouble(self, service: str, kind: str) -> None:
+        self.troubles[service, kind] += 1
+
+
+@pytest.fixture
+def noted() -> Iterator[Noted]:
+    """Who watches this process while a test runs."""
+    watcher = Noted()
+    watch(watcher)
+    yield watcher
+    watch(Watcher())

@@ -29,16 +29,18 @@ log = structlog.get_logger(__name__)
 class Child:
     """A running process: asked to leave, or killed, when it breaks a limit.
 
-    It gets the number of the pipe for its pulse as its last argument, its device in the
-    environment, and a session of its own: a terminal's Ctrl-C reaches the supervisor alone.
+    It gets the number of the pipe for its pulse as its last argument, its device and the port of
+    its figures in the environment, and a session of its own: a terminal's Ctrl-C reaches the
+    supervisor alone.
     """
 
-    def __init__(self, command: Sequence[str], device: str, limits: Limits) -> None:
+    def __init__(self, command: Sequence[str], device: str, limits: Limits, port: int = 0) -> None:
         receiver, sender = os.pipe()
+        mine = {"PRESSRUN_DEVICE": device, "PRESSRUN_METRICS_PORT": str(port)}
         try:
             self._process = subprocess.Popen(
                 [*command, str(sender)],
-                env=SPARING | os.environ | {"PRESSRUN_DEVICE": device},
+                env=SPARING | os.environ | mine,
                 stdin=subprocess.DEVNULL,
                 pass_fds=(sender,),
                 start_new_session=True,

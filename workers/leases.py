@@ -73,6 +73,7 @@ class Lease:
     tries: int
     attempt: str
     leases: "Leases" = field(repr=False)
+    begun: float = field(default_factory=time.monotonic, repr=False, compare=False)
 
     @property
     def token(self) -> str:
@@ -108,6 +109,11 @@ class Leases:
         """The leases in hand."""
         with self._lock:
             return tuple(self._renewed)
+
+    def ages(self) -> list[float]:
+        """Seconds for which each lease in hand is held."""
+        now = time.monotonic()
+        return [now - lease.begun for lease in self.held]
 
     def acquire(self, run: str, edition: str, job: str) -> Lease | None:
         """The job's lease; None where another worker has it or the edition was cancelled.

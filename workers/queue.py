@@ -3,6 +3,7 @@
 All of it is a hint. What counts is in the store; a lost message or note costs time only.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,8 +15,9 @@ from redis.exceptions import RedisError
 
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.job import Outcome, Verdict
-from workers import leases
+from workers import leases, tracing
 from workers.app import QUEUE, TASK, make_app
+from workers.backlog import SENT
 
 NOTES_KEPT = 10_000
 TOGETHER = 500
@@ -72,6 +74,7 @@ class Queue:
 
     def publish(self, messages: Iterable[Message]) -> None:
         """Put jobs into the queue, many in one request. Raises Unavailable; some may be in then."""
+        carried = tracing.carried()
         with _reported(), self._app.producer_or_acquire() as producer, producer.batch(TOGETHER):
             for message in messages:
                 self._app.send_task(
@@ -79,6 +82,7 @@ class Queue:
                     kwargs=asdict(message),
                     queue=QUEUE,
                     priority=message.priority,
+                    headers={SENT: time.time(), **carried},
                     producer=producer,
                 )
 

@@ -14,11 +14,14 @@ import structlog
 from pipeline.assemble import Assembly
 from pipeline.errors import ModelError, PressrunError, RunError, StoreError, StoreFull, Unavailable
 from pipeline.job import Job, Outcome, Picture
+from pipeline.metering import stage
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
+from workers import tracing
 from workers.leases import TRIES, Fenced, Lease
+from workers.metrics import WorkerMetrics
 from workers.queue import Message, Queue
 
 FLUSH_SECONDS = 2.0
@@ -36,11 +39,17 @@ class FencedBooks:
 
     books: RunBooks
     lease: Lease
+    metrics: WorkerMetrics
 
     def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
         """As RunBooks.commit. Raises Fenced when another worker has taken the job over."""
         mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
-        return self.books.commit(outcome.model_copy(update=mine), picture, self._confirm)
+        with self.metrics.committing(), stage("commit"):
+            standing = self.books.commit(outcome.model_copy(update=mine), picture, self._confirm)
+        tracing.tell(verdict=standing.verdict.value)
+        if standing.attempt == self.lease.attempt:
+            self.metrics.ended(standing)
+        return standing
 
     def _confirm(self) -> None:
         if not self.books.store.conditional:
@@ -61,11 +70,13 @@ class Runtime:
     def __init__(
         self, settings: Settings, on_unhealthy: Callable[[str], None], assembly: Assembly
     ) -> None:
+        self.traced = settings.traces
         self.name = f"pressrun-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
         self._on_unhealthy = on_unhealthy
         self._assembly = assembly
         self._queue = Queue.connect(settings.redis_url, settings.broker_url)
         self._leases = self._queue.leases()
+        self.metrics = WorkerMetrics(settings, self._leases.ages)
         self._loading = threading.Lock()
         # one thread reads tables: Arrow keeps 10 MB for each one that ever did
         self._reader = ThreadPoolExecutor(1, "parts")
@@ -107,7 +118,8 @@ class Runtime:
         except (StoreFull, ModelError) as error:
             self._fall_ill(lease, str(error))
         except (Unavailable, StoreError) as error:
-            self._hand_back(lease, str(error))
+            why = "store" if isinstance(error, StoreError) else "unavailable"
+            self._hand_back(lease, str(error), why)
         except PressrunError as error:
             log.exception("nobody can work on the run", run=message.run)
             self._leases.end(lease)
@@ -118,12 +130,12 @@ class Runtime:
             if _device_lost(error):
                 self._fall_ill(lease, reason)
             else:
-                self._hand_back(lease, reason, charged=True)
+                self._hand_back(lease, reason, "error", charged=True)
 
     def hand_back(self) -> None:
         """Give every job in hand back, uncharged, so that other workers can take it at once."""
         for lease in self._leases.held:
-            self._hand_back(lease, "its worker stops")
+            self._hand_back(lease, "its worker stops", "stopping")
         self.flush()
 
     def flush(self) -> None:
@@ -136,7 +148,7 @@ class Runtime:
         books = self._books(message.run, message.edition)
         if standing := books.outcome(job.id):
             return standing
-        stages = replace(stages, books=FencedBooks(books, lease))
+        stages = replace(stages, books=FencedBooks(books, lease, self.metrics))
         if lease.tries > TRIES:
             return failed(job, stages, f"{TRIES} executions of it ended with their worker")
         try:
@@ -149,12 +161,14 @@ class Runtime:
             log.exception("a job failed", run=message.run, job=job.id)
             return failed(job, stages, f"{TRIES} tries: {type(error).__name__}: {error}")
 
-    def _hand_back(self, lease: Lease, reason: str, *, charged: bool = False) -> None:
+    def _hand_back(self, lease: Lease, reason: str, why: str, *, charged: bool = False) -> None:
         log.warning("a job goes back", run=lease.run, job=lease.job, reason=reason)
+        self.metrics.went_back(why)
         self._leases.end(lease, charged=charged)
         self._queue.send_back(lease.run, lease.job, reason)
 
     def _fall_ill(self, lease: Lease, reason: str) -> None:
+        self.metrics.went_back("unhealthy")
         self._leases.end(lease)
         self._queue.complain(lease.run, reason, worker=self.name, fatal=False)
         self._queue.send_back(lease.run, lease.job, reason)

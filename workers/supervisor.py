@@ -13,6 +13,7 @@ from workers.child import Child
 from workers.exits import Exit
 from workers.heartbeat import Heartbeat
 from workers.limits import Backoff, Limits
+from workers.logs import start_logs
 
 WORKER = (sys.executable, "-m", "workers.worker")
 GLANCE = 0.2
@@ -33,9 +34,15 @@ def supervise(
     The first signal lets the workers finish or hand back their jobs, the second ends them at
     once. With `parent`, a process id, the end of that process counts as a signal.
     """
+    start_logs(settings, libraries=True)
     heartbeat = Heartbeat(settings.home)
     supervisor = Supervisor(
-        devices, Limits.of(settings), command=command, parent=parent, beat=heartbeat.beat
+        devices,
+        Limits.of(settings),
+        command=command,
+        parent=parent,
+        port=settings.metrics_port,
+        beat=heartbeat.beat,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
@@ -55,10 +62,14 @@ class Supervisor:
         *,
         command: Sequence[str] = WORKER,
         parent: int | None = None,
+        port: int = 0,
         beat: Callable[[int, int], None] | None = None,
     ) -> None:
         self._beat = beat
-        self._posts = [Post(device, command, limits) for device in devices]
+        self._posts = [
+            Post(device, command, limits, port + place if port else 0)
+            for place, device in enumerate(devices)
+        ]
         self._parent = parent
         self._stops = 0
 
@@ -99,11 +110,12 @@ class Supervisor:
 class Post:
     """The place at one device: whenever its worker ends another one follows, until `close`."""
 
-    def __init__(self, device: str, command: Sequence[str], limits: Limits) -> None:
+    def __init__(self, device: str, command: Sequence[str], limits: Limits, port: int) -> None:
         self.child: Child | None = None
         self.last_code: int = Exit.DONE
         """How the worker ended that none follows."""
         self._device, self._command, self._limits = device, command, limits
+        self._port = port
         self._backoff = Backoff()
         self._vacant_until = 0.0
         self._closed = False
@@ -125,7 +137,7 @@ class Post:
 
     def _man(self) -> None:
         try:
-            self.child = Child(self._command, self._device, self._limits)
+            self.child = Child(self._command, self._device, self._limits, self._port)
         except OSError as error:
             self._wait(0.0, f"no worker could be started: {error}")
 

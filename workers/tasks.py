@@ -2,11 +2,14 @@
 
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
+from structlog.contextvars import bound_contextvars
 
 from workers.app import TASK
+from workers.backlog import SENT
 from workers.queue import Message
 from workers.runtime import Runtime
+from workers.tracing import job_span
 
 
 def register(app: Celery, runtime: Runtime) -> None:
@@ -15,8 +18,15 @@ def register(app: Celery, runtime: Runtime) -> None:
     Celery tries nothing again by itself: when a job is sent again is the flow's affair.
     """
 
-    def generate(**fields: Any) -> None:
+    def generate(task: Task, **fields: Any) -> None:
         """Execute one job."""
-        runtime.execute(Message(**fields))
+        message, headers = Message(**fields), task.request.headers or {}
+        runtime.metrics.begun(headers.get(SENT))
+        with (
+            bound_contextvars(run=message.run, job=message.job),
+            job_span(message.run, message.job, headers, runtime.traced),
+            runtime.metrics.working(),
+        ):
+            runtime.execute(message)
 
-    app.task(generate, name=TASK, shared=False)
+    app.task(generate, name=TASK, shared=False, bind=True)

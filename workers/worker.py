@@ -11,8 +11,10 @@ from pipeline.assemble import Assembly
 from pipeline.errors import ConfigError
 from pipeline.pulse import beat
 from pipeline.settings import Settings, load_settings
+from pipeline.watching import watch
 from workers.exits import Exit
 from workers.lifeline import Lifeline
+from workers.logs import start_logs
 
 
 def main(pipe: int, assembly: Callable[[Settings], Assembly] = Assembly) -> NoReturn:
@@ -21,6 +23,7 @@ def main(pipe: int, assembly: Callable[[Settings], Assembly] = Assembly) -> NoRe
     os.set_inheritable(pipe, False)
     try:
         settings = load_settings()
+        start_logs(settings, libraries=True)
         lifeline = Lifeline(settings, pipe)
         lifeline.start()
         code = serve(settings, lifeline, assembly)
@@ -39,8 +42,11 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
     from celery import signals
 
     from workers.app import QUEUE, make_app
+    from workers.backlog import Backlog
+    from workers.exposition import exposed
     from workers.runtime import Runtime
     from workers.tasks import register
+    from workers.tracing import traced
 
     app = make_app(settings.redis_url, settings.broker_url)
     lifeline.runtime = runtime = Runtime(settings, lifeline.fall_ill, assembly(settings))
@@ -54,10 +60,16 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
         queues=[QUEUE],
         hostname=runtime.name,
         loglevel="WARNING",
+        quiet=True,
         without_gossip=True,
         without_mingle=True,
     )
-    worker.start()
+    watch(runtime.metrics)
+    with (
+        traced(settings, "pressrun-worker"),
+        exposed(settings, runtime.metrics.registry, Backlog.of(settings)),
+    ):
+        worker.start()
     runtime.flush()
     return int(worker.exitcode or Exit.DONE)
 

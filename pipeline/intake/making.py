@@ -17,6 +17,7 @@ _NO_ADAPTER = (
     "the profile's renderer has no image adapter (renderer.image_adapter); with strength 0 the "
     "pictures' texts alone are used"
 )
+_NO_PICTURES = "a second round retrieves pictures: it needs a collection, and images of 1 or more"
 _TEMPLATED = ("keywords", "style", "negative")
 
 
@@ -82,10 +83,13 @@ class Maker:
             raise _Refused("images", _NO_ADAPTER)
         fields["id"] = identity.job_id(fields, self._profile)
         try:
-            return Job.model_validate(fields)
+            job = Job.model_validate(fields)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise _Refused(*_explain(problem)) from error
+        if given.get("rounds", 1) > 1 and not (job.images and job.collection):
+            raise _Refused("rounds", _NO_PICTURES)
+        return job
 
 
 def _read(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, str]]:

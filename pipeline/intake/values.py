@@ -108,6 +108,7 @@ READERS: dict[str, Callable[[Value], str | int | float | tuple[str, ...]]] = {
     "mode": text,
     "contest": text,
     "wave": whole,
+    "rounds": whole,
     "priority": whole,
 }
 """Every column but `meta.*`, with what reads its values."""

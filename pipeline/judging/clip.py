@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline import watching
 from pipeline.batching import Batcher
 from pipeline.job import Picture, Score
 from pipeline.judging.calibration import calibration
@@ -98,6 +99,7 @@ class ClipScorer:
             if text in self._texts:
                 self._texts.move_to_end(text)
         cut = {text: pieces(text, self._fits) for text in sorted(texts - self._texts.keys())}
+        watching.texts("judge", len(texts) - len(cut), len(cut))
         if not cut:
             return
         every = [piece for parts in cut.values() for piece in parts]

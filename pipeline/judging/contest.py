@@ -26,6 +26,14 @@ def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
     return min(job.wave, left)
 
 
+def another_round(job: Job, scores: Sequence[Score | None]) -> bool:
+    """Whether to go on with pictures of what the best one lacks: where none passes, and there are
+    any to be had that count.
+    """
+    steered = job.collection and job.images and job.strength
+    return job.rounds > 1 and bool(steered) and not any(passes(job, score) for score in scores)
+
+
 def checkpoints(job: Job) -> tuple[Checkpoint, ...]:
     """Where candidates are dropped."""
     return job.checkpoints if job.contest in ("race", "race_above") else ()

@@ -10,6 +10,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.watching import trouble
 
 TIMEOUT = 20
 """Seconds to wait for one answer."""
@@ -29,7 +30,8 @@ def open_client(url: str, api_key: str, folder: Path) -> QdrantClient:
     client = QdrantClient(
         url=url, api_key=api_key or None, timeout=TIMEOUT, check_compatibility=False
     )
-    collections(client)
+    with calling(client):
+        client.get_collections()
     return client
 
 
@@ -49,12 +51,6 @@ def _open_folder(folder: Path) -> QdrantClient:
         raise ConfigError(f"The knowledge base in {folder} cannot be opened: {error}.") from error
 
 
-def collections(client: QdrantClient) -> list[str]:
-    """The names of all collections, sorted. Raises Unavailable and ConfigError."""
-    with calling(client):
-        return sorted(entry.name for entry in client.get_collections().collections)
-
-
 @contextmanager
 def calling(client: QdrantClient) -> Iterator[None]:
     """Around each call: one at a time in local mode, which is not made for threads.
@@ -66,12 +62,15 @@ def calling(client: QdrantClient) -> Iterator[None]:
             yield
     except UnexpectedResponse as error:
         status = error.status_code or 500
+        if status != 404:
+            trouble("qdrant", str(status))
         if status in (401, 403):
             raise ConfigError("Qdrant refused PRESSRUN_QDRANT_API_KEY.") from error
         if status >= 500 or status in (408, 429):
             raise Unavailable(f"Qdrant answered {status}.") from error
         raise
     except (ApiException, QdrantException) as error:
+        trouble("qdrant", type(getattr(error, "source", error)).__name__)
         raise Unavailable(f"Qdrant did not answer: {error}.") from error
 
 

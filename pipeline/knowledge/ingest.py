@@ -12,7 +12,7 @@ from qdrant_client.models import FieldCondition, Filter, MatchValue, PointStruct
 
 from pipeline.errors import Blocked, JobError, KnowledgeError
 from pipeline.job import Noun, digest_of
-from pipeline.knowledge import schema
+from pipeline.knowledge import editions, schema
 from pipeline.knowledge.client import calling
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.reading.reader import read_texts
@@ -53,8 +53,13 @@ def ingest(
     path: Path,
     collection: str,
     progress: Callable[[int], None] | None = None,
+    *,
+    anew: bool = False,
 ) -> IngestReport:
     """Make a collection hold what the file or folder says now, beside what other paths brought.
+
+    `anew` makes one that holds nothing else, beside the standing one, whose place it takes when all
+    is in: for another embedding, while jobs are at work.
 
     A source that this path brought earlier and no longer holds is removed, last of all: after an
     interruption the collection lacks or has too much, and the next time mends it. Bad sources are
@@ -63,12 +68,15 @@ def ingest(
     """
     texts = read_texts(path)
     with calling(library.client):
-        _prepare(library, collection)
-    ingestion = _Ingestion(library, collection, path)
+        edition = _prepare(library, collection, anew=anew)
+    ingestion = _Ingestion(library, edition, path)
     for batch in _batches(ingestion.good(texts)):
         ingestion.put(batch)
         (progress or _silent)(len(batch))
-    ingestion.remove_rest()
+    ingestion.remove_rest(of_all=anew)
+    if anew:
+        with calling(library.client):
+            editions.stand_for(library.client, collection, edition)
     return IngestReport(**ingestion.tally, bad=tuple(ingestion.bad))
 
 
@@ -126,9 +134,10 @@ class _Ingestion:
         with calling(self._client):
             self._client.upsert(self._collection, points, wait=True)
 
-    def remove_rest(self) -> None:
-        """Remove what this path brought earlier and no longer holds."""
-        mine = Filter(must=[FieldCondition(key="origin", match=MatchValue(value=self._origin))])
+    def remove_rest(self, *, of_all: bool) -> None:
+        """Remove what this path brought earlier and no longer holds; or whatever it does not."""
+        origin = FieldCondition(key="origin", match=MatchValue(value=self._origin))
+        mine = None if of_all else Filter(must=[origin])
         gone, offset = list[str](), None
         while True:
             with calling(self._client):
@@ -185,18 +194,18 @@ class _Ingestion:
             yield source.identity, schema.picture_vectors(image, text if word else None)
 
 
-def _prepare(library: Library, collection: str) -> None:
+def _prepare(library: Library, collection: str, *, anew: bool) -> str:
+    """Answers the edition of the collection to write into."""
     client, embedders = library.client, library.embedders
     if not _NAME.fullmatch(collection):
         raise KnowledgeError(f"Collection {collection!r}: use 1 to 100 of A-Z a-z 0-9 _ . -")
-    if not client.collection_exists(collection):
-        schema.create(client, collection, embedders)
-        return
-    if problem := schema.mismatch(client, collection, embedders):
+    edition = editions.open_edition(client, collection, embedders, anew=anew)
+    if problem := schema.mismatch(client, edition, embedders):
         raise KnowledgeError(
-            f"Collection {collection!r} {problem}; choose another collection, or the profile that "
-            "it was made with."
+            f"Collection {collection!r} {problem}; choose another collection, the profile that it "
+            "was made with, or --anew to replace it."
         )
+    return edition
 
 
 def _bad(text: Text, reason: str) -> BadText:

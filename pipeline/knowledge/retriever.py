@@ -20,8 +20,8 @@ from qdrant_client.models import (
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
-from pipeline.knowledge import schema
-from pipeline.knowledge.client import calling, collections
+from pipeline.knowledge import editions, schema
+from pipeline.knowledge.client import calling
 from pipeline.knowledge.embedding import Embedder, Embedders, Vectors, normalised
 from pipeline.knowledge.foreign import Foreign, open_foreign
 from pipeline.knowledge.hashing import HashedEmbedder, evenly
@@ -31,8 +31,10 @@ from pipeline.settings import CollectionProfile, RetrievalProfile
 
 DEPTH = 4
 """Each search looks this many times deeper than the sources asked for."""
-LIKENESS = 0.5
-"""The share of what pictures show in finding them; the rest is what is said of them."""
+LIKENESS = 1 / 3
+"""The share of what pictures show in finding them; the rest is what is said of them. Below half:
+a name on which both searches for words agree is not outvoted by a picture that only looks apt.
+"""
 
 
 class QdrantRetriever:
@@ -106,7 +108,9 @@ class QdrantRetriever:
         searches = self._word_searches(vector, job.keywords, DEPTH * job.k)
         found = self._search(job, searches, _wanted(job), schema.DENSE if floor else None)
         near = [
-            p for p in fused(found, self._word_shares) if not floor or _dense(p) @ vector >= floor
+            p
+            for p in self._fused(job, found, self._word_shares)
+            if not floor or _dense(p) @ vector >= floor
         ]
         return self._worded_apart(map(schema.passage, near), job.k)
 
@@ -122,7 +126,7 @@ class QdrantRetriever:
             searches += self._word_searches(vector, job.keywords, depth)
             shares += [(1 - LIKENESS) * share for share in self._word_shares]
         found = self._search(job, searches, _wanted(job, picture=True), schema.IMAGE)
-        return different(fused(found, shares), _image, self._profile.alike, job.images)
+        return different(self._fused(job, found, shares), _image, self._profile.alike, job.images)
 
     def _word_searches(self, vector: Vectors, keywords: str, depth: int) -> list[QueryRequest]:
         dense = QueryRequest(
@@ -159,6 +163,15 @@ class QdrantRetriever:
             raise JobError(f"Collection {job.collection!r} cannot be searched: {error}") from error
         return [answer.points for answer in answers]
 
+    def _fused(
+        self, job: Job, found: Sequence[Sequence[ScoredPoint]], shares: Sequence[float]
+    ) -> list[ScoredPoint]:
+        """What the searches found, as one; checked, for the name may stand for a new edition."""
+        ranked = fused(found, shares)
+        if any(_embedding(point) != self._embedders.texts.name for point in ranked):
+            self._check(job.collection)
+        return ranked
+
     def _worded_apart(self, ranked: Iterable[Passage], count: int) -> tuple[Passage, ...]:
         def wording(passage: Passage) -> Vectors:
             (vector,) = self._wording.embed([schema.indexed(passage)])
@@ -168,7 +181,7 @@ class QdrantRetriever:
 
     def _check(self, collection: str) -> None:
         """Raises JobError for a collection that this retriever cannot use."""
-        names = collections(self._client)
+        names = editions.names(self._client)
         if collection not in names:
             raise JobError(
                 f"There is no collection {collection!r}; there are: {', '.join(names) or 'none'}. "
@@ -185,6 +198,10 @@ class QdrantRetriever:
 
 def _dense(point: ScoredPoint) -> Vectors:
     return schema.vector_of(point, schema.DENSE)
+
+
+def _embedding(point: ScoredPoint) -> object:
+    return (point.payload or {}).get("embedding")
 
 
 def _image(point: ScoredPoint) -> Vectors:

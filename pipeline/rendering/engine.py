@@ -18,6 +18,7 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor
 
+from pipeline import watching
 from pipeline.errors import JobError
 from pipeline.job import Order, Picture
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
@@ -148,7 +149,9 @@ class Engine:
 
     def _read(self, prompts: set[str]) -> dict[str, Conditioning]:
         known = {p: self._texts[p, True] for p in prompts if (p, True) in self._texts}
-        if fresh := sorted(prompts - known.keys()):
+        fresh = sorted(prompts - known.keys())
+        watching.texts("renderer", len(known), len(fresh))
+        if fresh:
             found = dict(zip(fresh, self._family.encode(fresh), strict=True))
             self._texts.update({(prompt, True): text for prompt, text in found.items()})
             known |= found
@@ -198,6 +201,7 @@ class Engine:
         self.tally.turns += 1
         self.tally.filled += len(latents)
         self.tally.places += places
+        watching.batch("renderer", len(latents), places)
 
     def _predict(
         self, latents: Sequence[Latent], x: Tensor, timestep: Tensor, places: int

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.errors import StoreError, StoreFull, Unconditional
 from pipeline.ports import Blob
 from pipeline.storing.keys import check_key, check_prefix
+from pipeline.watching import trouble
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -48,8 +49,7 @@ class FolderStore:
                 if not moved:
                     _remove(draft)
         except OSError as error:
-            kind = StoreFull if error.errno in _FULL else StoreError
-            raise kind(f"cannot write {target}: {error.strerror}") from error
+            raise _refusal("write", target, error) from error
 
     def get(self, key: str) -> bytes:
         """The file's bytes."""
@@ -60,7 +60,7 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
         except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+            raise _refusal("read", path, error) from error
 
     def fetch(self, key: str, path: Path) -> None:
         """Copy the file."""
@@ -162,7 +162,7 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise StoreError(f"cannot list {path}: {error.strerror}") from error
+            raise _refusal("list", path, error) from error
 
 
 def _stat(path: str) -> os.stat_result | None:
@@ -172,14 +172,21 @@ def _stat(path: str) -> os.stat_result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        raise _refusal("read", path, error) from error
 
 
 def _unlink(path: str) -> None:
     try:
         _remove(path)
     except OSError as error:
-        raise StoreError(f"cannot delete {path}: {error.strerror}") from error
+        raise _refusal("delete", path, error) from error
+
+
+def _refusal(doing: str, path: str, error: OSError) -> StoreError:
+    """What the system refused, as an error of ours."""
+    trouble("store", errno.errorcode.get(error.errno or 0, "OSError"))
+    kind = StoreFull if error.errno in _FULL else StoreError
+    return kind(f"cannot {doing} {path}: {error.strerror}")
 
 
 def _remove(path: str) -> None:

@@ -28,8 +28,9 @@ from tenacity import (
 from pipeline.errors import StoreError, Unconditional
 from pipeline.ports import Blob
 from pipeline.storing.keys import check_key, check_prefix
-from pipeline.storing.s3_errors import CREDENTIALS, MISSING, code, explained
+from pipeline.storing.s3_errors import CREDENTIALS, MISSING, code, explained, tell
 from pipeline.storing.s3_upload import Condition, Encryption, Upload
+from pipeline.watching import trouble
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -205,6 +206,7 @@ class S3Store:
         try:
             return body.read()
         except _BROKEN_BODY as error:
+            trouble("store", type(error).__name__)
             raise ResponseStreamingError(error=type(error).__name__) from None
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
@@ -277,4 +279,6 @@ def _connect(endpoint_url: str, region: str, attempts: int, read_seconds: float)
     client: S3Client = session.client(
         "s3", endpoint_url=endpoint_url or None, region_name=region, config=config
     )
+    # after each attempt, also those that the SDK repeats in silence
+    client.meta.events.register("needs-retry.s3", tell)
     return client

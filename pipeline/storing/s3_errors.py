@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -14,6 +15,7 @@ from botocore.exceptions import (
 )
 
 from pipeline.errors import StoreError, StoreFull
+from pipeline.watching import trouble
 
 CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or a role"
 MISSING = frozenset({"NoSuchKey", "404"})
@@ -30,6 +32,8 @@ _HINTS = {
     "KMS.NotFoundException": "there is no such key; correct PRESSRUN_S3_KMS_KEY",
     "KMS.DisabledException": "the key is disabled; correct PRESSRUN_S3_KMS_KEY",
 }
+# no such blob, a blob that is there already, what a server does not know
+_USUAL = frozenset({404, 405, 409, 412, 501})
 _HINTS["403"] = _HINTS["AccessDenied"]
 _HINTS["301"] = _HINTS["PermanentRedirect"]
 
@@ -37,6 +41,15 @@ _HINTS["301"] = _HINTS["PermanentRedirect"]
 def code(error: BaseException) -> str:
     """The server's name for what went wrong; empty where no server spoke."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
+
+
+def tell(response: Any = None, caught_exception: Exception | None = None, **_: Any) -> None:
+    """Tell whoever watches of an attempt that failed: an SDK's handler, which decides nothing."""
+    status = response[0].status_code if response else 0
+    if caught_exception is not None:
+        trouble("store", type(caught_exception).__name__)
+    elif status >= 400 and status not in _USUAL:
+        trouble("store", str(status))
 
 
 @contextmanager

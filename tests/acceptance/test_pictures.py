@@ -20,6 +20,9 @@ a large circle on a gray background,reds,2,0.8,0,4,0,3
 a large circle on a gray background,blues,2,0.8,0,4,0,3
 a large circle on a gray background,blues,9,0.8,0,4,0,3
 """
+HARD = """keywords,collection,images,strength,k,candidates,threshold,seed,rounds
+a large red star on a gray background,blues,1,0.8,0,1,1,3,2
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +70,17 @@ def test_the_receipt_names_the_pictures_and_makes_the_winner_again(
     gone = pressrun("reproduce", str(record), "--json", cwd=desk)
     assert gone.returncode
     assert "is gone" in gone.stderr
+
+
+def test_a_second_rounds_winner_is_made_again(desk: Path) -> None:
+    (desk / "hard.csv").write_text(HARD)
+    summary = answer(pressrun("run", "hard.csv", "--run", "hard", "--json", cwd=desk))
+    assert summary["below_gate"] == 1
+    (record,) = (desk / "out/runs/hard/records").glob("*.json")
+    outcome = Outcome.model_validate_json(record.read_text())
+    assert outcome.second
+    assert len(outcome.candidates) == 2
+    (found,) = outcome.second.references
+    assert found.id not in {each.id for each in outcome.context.references}
+    assert outcome.winner == outcome.second.first
+    assert answer(pressrun("reproduce", str(record), "--json", cwd=desk))["equal"]

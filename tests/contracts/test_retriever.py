@@ -155,6 +155,20 @@ def test_another_embedding(client, collection, written_by) -> None:
         )
 
 
+def test_a_new_edition_of_another_embedding(client, tmp_path) -> None:
+    class Other(HashedEmbedder):
+        name = "other"
+
+    path, name = tmp_path / "facts.jsonl", f"test-{uuid.uuid4().hex[:8]}"
+    path.write_text(f'{{"text": "{FACTS[0]}"}}')
+    ingest(library(client, tmp_path), path, name)
+    standing = QdrantRetriever(client, Embedders(HashedEmbedder()), RetrievalProfile())
+    assert standing.retrieve(job("Viora", name)).passages
+    ingest(library(client, tmp_path, Other()), path, name, anew=True)
+    with pytest.raises(JobError, match="embedded with other, not with hashed-rarity-512"):
+        standing.retrieve(job("Viora", name))
+
+
 def test_many_threads(retriever, collection) -> None:
     wanted = retriever.retrieve(job("Viora logo", collection))
     ready = threading.Barrier(8)

@@ -23,6 +23,7 @@ from workers.supervisor import supervise
 raise SystemExit(supervise(load_settings(), ["cpu"], command=sys.argv[1:]))
 """
 SICK_WORKER = (sys.executable, "-m", "tests.faults.sick_worker")
+PLAIN = {"NO_COLOR": "1", "PRESSRUN_LOG_FORMAT": "console"}
 SOON = 30.0
 """Seconds for what takes a few on a machine that is not busy."""
 
@@ -36,7 +37,7 @@ class Supervised:
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SUPERVISE, *worker],
-                cwd=ROOT, env=os.environ | floor.env | {"NO_COLOR": "1"} | env,
+                cwd=ROOT, env=os.environ | floor.env | PLAIN | env,
                 stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 

@@ -75,7 +75,7 @@ class Told:
     def __init__(self) -> None:
         self.verdicts, self.reasons = list[Verdict](), list[str]()
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
         self.verdicts.append(verdict)
 
     def pause(self, reason: str) -> None:

@@ -29,6 +29,7 @@ class Worker(StandIns):
         super().__init__(settings)
         self.errors, self.complaints = list[Exception](), list[str]()
         self.rendered = 0
+        self.meanwhile: Outcome | None = None
         self.spec = RunSpec(
             run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, parts=PARTS,
             profile={"renderer": {}}, models={}, created_at="", version="",
@@ -45,6 +46,8 @@ class Worker(StandIns):
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """A picture for each seed, once no error is left."""
         self.rendered += 1
+        if self.meanwhile:
+            self.books(self.spec.run).commit(self.meanwhile, None)
         if self.errors:
             raise self.errors.pop(0)
         return [np.zeros((order.height, order.width, 3), np.float32) for _ in order.seeds]
@@ -54,6 +57,15 @@ class Worker(StandIns):
         job_id = job(part).id
         self.runtime.execute(Message(self.spec.run, self.spec.edition, part, job_id))
         return self.books(self.spec.run).outcome(job_id)
+
+    def counted(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels."""
+        return sum(
+            sample.value
+            for family in self.runtime.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
 
 def job(number: int) -> Job:
@@ -103,6 +115,7 @@ def test_a_job_that_took_its_workers_along_is_not_begun_again(
     outcome = worker.execute()
     assert outcome
     assert (outcome.verdict, worker.rendered) == (verdict, rendered)
+    assert worker.counted("pressrun_jobs_total", verdict=verdict) == 1
 
 
 def test_a_job_that_goes_back_for_another_reason_begins_its_tries_anew(worker: Worker) -> None:
@@ -121,6 +134,26 @@ def test_a_lost_device_fails_no_job_with_its_last_try(worker: Worker) -> None:
     for _ in range(TRIES):
         assert worker.execute() is None
     assert worker.complaints == ["RuntimeError: CUDA error: unspecified launch failure"]
+    assert worker.counted("pressrun_handbacks_total", reason="error") == TRIES - 1
+    assert worker.counted("pressrun_handbacks_total", reason="unhealthy") == 1
+    assert worker.counted("pressrun_jobs_total") == 0
+
+
+def test_an_outcome_is_counted_once_by_whom_made_it(worker: Worker) -> None:
+    for _ in range(2):
+        assert worker.execute()
+    assert worker.counted("pressrun_jobs_total") == 1
+    assert worker.counted("pressrun_stage_seconds_count", stage="commit") == 1
+
+
+def test_an_outcome_of_another_is_not_counted(worker: Worker) -> None:
+    ours = worker.execute()
+    assert ours
+    worker.meanwhile = ours.model_copy(update={"job_id": "j2", "attempt": "another"})
+    theirs = worker.execute(part=2)
+    assert theirs
+    assert (theirs.attempt, worker.rendered) == ("another", 2)
+    assert worker.counted("pressrun_jobs_total") == 1
 
 
 def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

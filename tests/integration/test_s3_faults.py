@@ -13,6 +13,7 @@ from pipeline.storing.books import RunBooks
 from pipeline.storing.probe import honours_conditions
 from pipeline.storing.s3 import S3Store
 from pipeline.storing.s3_upload import PART_BYTES
+from tests.conftest import Noted
 from tests.faulty_s3 import Fault, faulty_s3, first, one_in
 from tests.servers import S3Server, moto_s3, rclone_s3
 
@@ -60,6 +61,18 @@ def outcome(job_id: str, attempt: str) -> Outcome:
         created_at="2026-01-01T00:00:00+00:00",
         version="0.1.0",
     )
+
+
+def test_whoever_watches_is_told_of_each_try_that_failed(
+    server: S3Server, prefix: str, noted: Noted
+) -> None:
+    with faulty_s3(server.endpoint, first("PUT", Fault.REFUSED)) as proxy:
+        shaken = S3Store(BUCKET, prefix, proxy.endpoint)
+        assert put(shaken, "key", b"data", new=True)
+        assert not put(shaken, "key", b"data", new=True)
+        with pytest.raises(KeyError):
+            shaken.get("another")
+    assert noted.troubles == {("store", "500"): 1}
 
 
 @pytest.mark.parametrize("conditional", [True, False])

@@ -220,3 +220,81 @@ def test_a_job_goes_on_without_the_knowledge_base_only_where_it_may() -> None:
     outcome = run_job(willing, Parts(scores(0.9, 0.8, 0.7, 0.6), context=away).stages())
     assert outcome.verdict == Verdict.ACCEPTED
     assert "Qdrant did not answer" in outcome.context.missing
+
+
+def picture(name: str) -> Reference:
+    return Reference(id=name, text="", score=1, picture=name, strength=0.5, embedding=(1.0,))
+
+
+class Rounds(Parts):
+    """Finds a picture named by what it is asked; all pictures pass texts without "blue"."""
+
+    asked: list[str]
+
+    def retrieve(self, job: Job) -> Context:
+        self.asked = [*getattr(self, "asked", []), job.keywords]
+        return Context(references=(picture("first"), picture(job.keywords)))
+
+    def write(self, job: Job, context: Context) -> Brief:
+        return Brief(text="text", prompt="a circle, on blue, at the top")
+
+    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+        if "blue" not in text:
+            return scores(*[0.9] * len(pictures))
+        return super().score(pictures, text)
+
+
+TWO_ROUNDS = JOB.model_copy(
+    update={"rounds": 2, "candidates": 2, "collection": "c", "images": 1, "strength": 0.5}
+)
+
+
+def test_a_second_round_is_steered_by_pictures_of_what_lacks() -> None:
+    parts = Rounds(scores(0.2, 0.4, 0.3, 0.9))
+    outcome = run_job(TWO_ROUNDS, parts.stages())
+    assert (outcome.verdict, outcome.winner) == (Verdict.ACCEPTED, 3)
+    assert [c.index for c in outcome.candidates] == [0, 1, 2, 3]
+    assert [c.seed for c in outcome.candidates] == [TWO_ROUNDS.candidate_seed(i) for i in range(4)]
+    assert outcome.second
+    assert (outcome.second.lacking, outcome.second.first) == (("on blue",), 2)
+    assert [each.id for each in outcome.second.references] == ["on blue"]
+    assert [len(order.references) for order in parts.orders] == [2, 3]
+    names = [each.id for each in outcome.winners_context.references]
+    assert names == ["first", "red circle", "on blue"]
+    assert parts.asked == ["red circle", "on blue"]
+
+
+def test_the_first_round_may_still_win() -> None:
+    outcome = run_job(TWO_ROUNDS, Rounds(scores(0.2, 0.4, 0.3, 0.1)).stages())
+    assert (outcome.verdict, outcome.winner) == (Verdict.BELOW_GATE, 1)
+    assert outcome.second
+    assert outcome.winners_context == outcome.context
+
+
+@pytest.mark.parametrize(
+    ("first", "changes"),
+    [
+        (0.9, {}),
+        (0.4, {"rounds": 1}),
+        (0.4, {"images": 0}),
+        (0.4, {"strength": 0.0}),
+        (0.4, {"collection": ""}),
+    ],
+)
+def test_there_is_one_round_where_one_passes_or_nothing_steers(first, changes) -> None:
+    parts = Rounds(scores(first, 0.1, 0.9, 0.9))
+    outcome = run_job(TWO_ROUNDS.model_copy(update=changes), parts.stages())
+    assert (len(outcome.candidates), outcome.second, len(parts.orders)) == (2, None, 1)
+
+
+def test_nothing_new_is_found_and_nothing_more_rendered() -> None:
+    parts = Parts(scores(0.2, 0.4), context=Context(references=(picture("first"),)))
+    outcome = run_job(TWO_ROUNDS, parts.stages())
+    assert outcome.second
+    assert (outcome.second.references, len(outcome.candidates)) == ((), 2)
+    assert outcome.verdict == Verdict.BELOW_GATE
+
+
+def test_of_invalid_pictures_nothing_is_asked() -> None:
+    outcome = run_job(TWO_ROUNDS, Rounds([INVALID, INVALID]).stages())
+    assert (outcome.verdict, outcome.second) == (Verdict.FAILED, None)

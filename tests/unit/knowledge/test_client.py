@@ -7,10 +7,12 @@ import pytest
 from qdrant_client import QdrantClient
 
 from pipeline.errors import ConfigError, Unavailable
-from pipeline.knowledge.client import calling, collections, open_client
+from pipeline.knowledge.client import calling, open_client
+from pipeline.knowledge.editions import names
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.schema import create
+from tests.conftest import Noted
 
 
 def test_a_folder_keeps_its_collections(tmp_path: Path) -> None:
@@ -19,7 +21,7 @@ def test_a_folder_keeps_its_collections(tmp_path: Path) -> None:
     create(client, "a", Embedders(HashedEmbedder()))
     client.close()
     again = open_client("", "", tmp_path / "deep" / "knowledge")
-    assert collections(again) == ["a", "b"]
+    assert names(again) == ["a", "b"]
     again.close()
 
 
@@ -42,7 +44,9 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     ("status", "error"),
     [(401, ConfigError), (403, ConfigError), (429, Unavailable), (503, Unavailable)],
 )
-def test_a_server_that_refuses(tmp_path: Path, status: int, error: type[Exception]) -> None:
+def test_a_server_that_refuses(
+    tmp_path: Path, status: int, error: type[Exception], noted: Noted
+) -> None:
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -58,11 +62,18 @@ def test_a_server_that_refuses(tmp_path: Path, status: int, error: type[Exceptio
             open_client(f"http://127.0.0.1:{server.server_port}", "secret-key", tmp_path)
         server.shutdown()
     assert "secret-key" not in str(caught.value)
+    assert noted.troubles == {("qdrant", str(status)): 1}
+
+
+def test_a_server_that_is_not_there(tmp_path: Path, noted: Noted) -> None:
+    with pytest.raises(Unavailable):
+        open_client("http://127.0.0.1:1", "", tmp_path)
+    assert noted.troubles == {("qdrant", "ConnectError"): 1}
 
 
 def test_in_local_mode_calls_take_turns() -> None:
     client = QdrantClient(":memory:")
-    other = Thread(target=collections, args=[client])
+    other = Thread(target=names, args=[client])
     with calling(client):
         other.start()
         other.join(timeout=0.2)

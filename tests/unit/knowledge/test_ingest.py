@@ -7,8 +7,10 @@ from typing import Any, cast
 
 import pytest
 from qdrant_client import QdrantClient
+from qdrant_client.models import Distance, VectorParams
 
 from pipeline.errors import KnowledgeError
+from pipeline.knowledge.editions import names
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import IngestReport, ingest
 from tests.libraries import library
@@ -19,10 +21,18 @@ def client() -> QdrantClient:
     return QdrantClient(":memory:")
 
 
-def put(client: QdrantClient, path: Path, *texts: str | dict[str, str]) -> IngestReport:
+class Other(HashedEmbedder):
+    """Another embedding of the same size."""
+
+    name = "other"
+
+
+def put(
+    client: QdrantClient, path: Path, *texts: str | dict[str, str], anew: bool = False
+) -> IngestReport:
     rows = [{"text": text} if isinstance(text, str) else text for text in texts]
     path.write_text("\n".join(map(json.dumps, rows)))
-    return ingest(library(client, path.parent), path, "facts")
+    return ingest(library(client, path.parent), path, "facts", anew=anew)
 
 
 def stored(client: QdrantClient) -> set[str]:
@@ -62,9 +72,6 @@ def test_many_passages_go_in_batches(client, tmp_path: Path) -> None:
 
 
 def test_one_collection_one_embedding(client, tmp_path: Path) -> None:
-    class Other(HashedEmbedder):
-        name = "other"
-
     path = tmp_path / "facts.jsonl"
     put(client, path, "a")
     with pytest.raises(KnowledgeError, match="embedded with hashed-rarity-512, not with other"):
@@ -149,3 +156,50 @@ def test_an_interrupted_first_ingest(tmp_path: Path) -> None:
             put(cast(QdrantClient, Fragile(client, last, after=True)), path, *texts)
         put(client, path, *texts)
         assert whole(client) == whole(undisturbed)
+
+
+def test_a_new_edition_takes_the_place_of_the_old_at_once(client, tmp_path: Path) -> None:
+    path, beside = tmp_path / "facts.jsonl", tmp_path / "beside.jsonl"
+    put(client, path, "a", "b")
+    put(client, beside, "c")
+    seen = list[set[str]]()
+    path.write_text('{"text": "d"}')
+    other = library(client, tmp_path, Other())
+    report = ingest(other, path, "facts", lambda _: seen.append(stored(client)), anew=True)
+    assert seen == [{"a", "b", "c"}]
+    assert counts(report) == (1, 0, 0, 0)
+    assert stored(client) == {"d"}
+    assert names(client) == ["facts"]
+    assert len(client.get_collections().collections) == 1
+    with pytest.raises(KnowledgeError, match=r"embedded with other.*--anew to replace it"):
+        put(client, path, "e")
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupted_new_edition_leaves_the_old_one_until_it_is_whole(
+    tmp_path: Path, after: bool
+) -> None:
+    path, beside = tmp_path / "facts.jsonl", tmp_path / "beside.jsonl"
+    for last in count():
+        client = QdrantClient(":memory:")
+        put(client, beside, "z")
+        put(client, path, "a", "b")
+        try:
+            put(cast(QdrantClient, Fragile(client, last, after=after)), path, "b", "c", anew=True)
+        except Interrupted:
+            assert stored(client) in ({"a", "b", "z"}, {"b", "c"})
+            put(client, path, "b", "c", anew=True)
+            done = False
+        else:
+            done = True
+        assert stored(client) == {"b", "c"}
+        assert len(client.get_collections().collections) == 1
+        if done:
+            break
+    assert last >= 8
+
+
+def test_what_another_tool_made_is_not_replaced(client, tmp_path: Path) -> None:
+    client.create_collection("facts", VectorParams(size=4, distance=Distance.DOT))
+    with pytest.raises(KnowledgeError, match="not made by `pressrun ingest`"):
+        put(client, tmp_path / "facts.jsonl", "a", anew=True)

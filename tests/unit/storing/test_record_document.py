@@ -17,6 +17,7 @@ from pipeline.job import (
     Passage,
     RunSpec,
     Score,
+    SecondRound,
     Verdict,
 )
 from pipeline.storing import manifest, parts
@@ -28,6 +29,7 @@ HEADINGS: dict[type[Noun], str] = {
     Context: "### `context`",
     Passage: "### `context`",
     Brief: "### `brief`",
+    SecondRound: "### `second`",
     CandidateRecord: "### `candidates`",
     Score: "### `candidates`",
     ImageRecord: "### `image`",

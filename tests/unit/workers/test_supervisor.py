@@ -250,3 +250,20 @@ def test_a_worker_starts_sparing_unless_the_environment_says_otherwise(
     environment = json.loads(found.read_text())
     assert environment[spared] == child.SPARING[spared]
     assert environment[chosen] == "7"
+
+
+def test_each_worker_has_a_port_of_its_own(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; open(os.path.join(sys.argv[1], os.environ['PRESSRUN_METRICS_PORT']), 'w')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    crew = Supervisor(["cuda:0", "cuda:1", "cuda:2"], LIMITS, command=command, port=9464)
+    thread = threading.Thread(target=crew.run)
+    thread.start()
+    deadline = time.monotonic() + PATIENT
+    while len(list(tmp_path.iterdir())) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    crew.stop()
+    thread.join(PATIENT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["9464", "9465", "9466"]

@@ -1,0 +1,87 @@
+"""A collection's name stands for one of its editions: a new one takes the place of the old at once.
+
+In Qdrant an edition is a collection, `NAME@1` and so on, and the name an alias of it.
+"""
+
+from qdrant_client import QdrantClient
+from qdrant_client.models import (
+    CreateAlias,
+    CreateAliasOperation,
+    DeleteAlias,
+    DeleteAliasOperation,
+)
+
+from pipeline.errors import KnowledgeError
+from pipeline.knowledge import schema
+from pipeline.knowledge.client import calling
+from pipeline.knowledge.embedding import Embedders
+
+MARK = "@"
+"""No collection's own name holds it."""
+
+
+def names(client: QdrantClient) -> list[str]:
+    """All names that can be asked, sorted: of other tools' collections their own.
+
+    Raises Unavailable and ConfigError.
+    """
+    with calling(client):
+        plain = {name for name in _collections(client) if MARK not in name}
+        return sorted(plain | _aliases(client).keys())
+
+
+def open_edition(client: QdrantClient, name: str, embedders: Embedders, *, anew: bool) -> str:
+    """What an ingest is to write into: the edition that the name stands for, made where there is
+    none; `anew` one beside it, which may be what an interrupted ingest left.
+
+    Raises KnowledgeError for a collection that another tool made.
+    """
+    standing = _aliases(client).get(name, "")
+    if not standing and name in _collections(client):
+        if anew:
+            raise KnowledgeError(
+                f"Collection {name!r} was not made by `pressrun ingest`, which cannot replace it."
+            )
+        return name
+    if standing and not anew:
+        return standing
+    begun = [each for each in _editions(client, name) if each != standing]
+    for edition in begun:
+        if not schema.mismatch(client, edition, embedders):
+            break
+        client.delete_collection(edition)
+    else:
+        edition = f"{name}{MARK}{_number(standing) + 1}"
+        schema.create(client, edition, embedders)
+    if not standing and not anew:
+        stand_for(client, name, edition)
+    return edition
+
+
+def stand_for(client: QdrantClient, name: str, edition: str) -> None:
+    """Have the name stand for an edition from now on, and remove every other one."""
+    if _aliases(client).get(name) != edition:
+        gone = DeleteAliasOperation(delete_alias=DeleteAlias(alias_name=name))
+        new = CreateAlias(collection_name=edition, alias_name=name)
+        operations = [gone] if name in _aliases(client) else []
+        client.update_collection_aliases([*operations, CreateAliasOperation(create_alias=new)])
+    for other in _editions(client, name):
+        if other != edition:
+            client.delete_collection(other)
+
+
+def _collections(client: QdrantClient) -> list[str]:
+    return [entry.name for entry in client.get_collections().collections]
+
+
+def _aliases(client: QdrantClient) -> dict[str, str]:
+    return {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
+
+
+def _editions(client: QdrantClient, name: str) -> list[str]:
+    return sorted(each for each in _collections(client) if each.startswith(f"{name}{MARK}"))
+
+
+def _number(edition: str) -> int:
+    number = edition.rpartition(MARK)[2]
+    return int(number) if number.isdecimal() else 0
