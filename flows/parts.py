@@ -74,7 +74,7 @@ def s3(home: Path, log: Path) -> Service:
     _folder(folder / BUCKET)
     key, endpoint = _secret(home / "s3.key"), f"http://{HOST}:{port}"
     command = [rclone, "serve", "s3", str(folder), "--config", "", "--addr", f"{HOST}:{port}"]
-    command += ["--vfs-cache-mode", "writes", "--cache-dir", str(home / "s3-cache")]
+    command += ["--vfs-cache-mode", "off"]  # what is acknowledged is in the folder
     part = Part(
         "s3",
         command,
@@ -99,9 +99,11 @@ def serving(api: str, log: Path) -> Part:
     command = [sys.executable, "-m", "flows.cli", "serve"]
     workers = f"{api}/work_pools/{POOL}/workers/filter"
 
+    name, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+
     def answers() -> bool:
-        found = httpx.post(workers, json={}, timeout=5.0).json()
-        return any(each["status"] == "ONLINE" for each in found)
+        found = httpx.post(workers, json={}, timeout=5.0, auth=(name, password))
+        return found.is_success and any(each["status"] == "ONLINE" for each in found.json())
 
     return Part("serve", command, answers, log=log, stop_seconds=30.0)
 

@@ -82,7 +82,7 @@ class Stack:
         if not os.environ.get("PREFECT_API_URL"):
             self._serve(parts.prefect(self._home, self._log("prefect")))
         settings = anchored(load_settings())
-        self._write_down(variables(settings))
+        self._write_down(variables(settings) | _given("PREFECT_API_AUTH_STRING"))
         quiet_prefect(settings)
         self._start(_workers(settings, self._log("worker"), devices))
         self._start_flows()
@@ -190,6 +190,10 @@ def _signals(stack: Stack) -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def _given(name: str) -> dict[str, str]:
+    return {name: os.environ[name]} if name in os.environ else {}
 
 
 def _forget(environment: Path) -> None:

@@ -77,9 +77,9 @@ def _furnish(pair: Pair) -> None:
     (desk / "s3" / "pictures").mkdir(parents=True)
     redis = ["--bind", here.address, "--requirepass", PASSWORD, "--appendonly", "yes"]
     here.start(redis_binary(), *redis, "--dir", str(desk / "redis"), log="redis.log")
-    rclone = ["serve", "s3", str(desk / "s3"), "--config", "", "--vfs-cache-mode", "writes"]
+    rclone = ["serve", "s3", str(desk / "s3"), "--config", "", "--vfs-cache-mode", "off"]
     rclone += ["--addr", f"{here.address}:9090", "--auth-key", f"{KEY},{PASSWORD}"]
-    here.start(program("rclone"), *rclone, "--cache-dir", str(desk / "cache"), log="s3.log")
+    here.start(program("rclone"), *rclone, log="s3.log")
     settings = {
         "PRESSRUN_REDIS_URL": f"redis://:{PASSWORD}@{here.address}:6379/0",
         "PRESSRUN_STORE": "s3://pictures/team",
