@@ -13,7 +13,7 @@ from redis import Redis
 
 from benchmarks.fleet import Desk, await_workers, redis, running
 from pipeline.settings import load_settings
-from workers.app import PRIORITIES, QUEUE, TASK, make_app
+from workers.app import PRIORITIES, QUEUE, TASK, list_of, make_app
 from workers.queue import Message, Queue
 
 LOOK = 0.05
@@ -58,9 +58,8 @@ def messages_per_second(desk: Desk, count: int, processes: int) -> float:
 
 def _await_nothing(client: "Redis") -> None:
     """Wait until no message is queued or in hand."""
-    # kombu's keys: a list for each priority but 0, and what was taken and not acknowledged yet
-    lists = [f"{QUEUE}\x06\x16{priority}" for priority in range(1, PRIORITIES)]
-    while client.exists("unacked", QUEUE, *lists):
+    lists = [list_of(priority) for priority in range(PRIORITIES)]
+    while client.exists("unacked", *lists):
         time.sleep(LOOK)
 
 

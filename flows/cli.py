@@ -274,6 +274,22 @@ def worker(
 
 
 @app.command()
+def up(
+    devices: Devices = None,
+    s3: Annotated[bool, typer.Option("--s3", help="With rclone's S3 server as store.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep a whole stack up on this machine until stopped: Redis, Prefect and its UI, workers."""
+    from flows.up import up as keep_up
+
+    def ready(report: dict[str, Any]) -> None:
+        _answer(report, as_json)
+        sys.stdout.flush()
+
+    keep_up(devices, s3, lambda step: console.print(step, highlight=False, markup=False), ready)
+
+
+@app.command()
 def deploy(as_json: Json = False) -> None:
     """Put the deployments of prefect.yaml on the Prefect server that PREFECT_API_URL names."""
     from flows.deploying import deploy as apply
@@ -292,12 +308,26 @@ def serve() -> None:
 
 
 @app.command()
-def doctor(profile: ProfileName = None, as_json: Json = False) -> None:
+def doctor(
+    profile: ProfileName = None,
+    probe: Annotated[
+        Literal["live", "ready"] | None,
+        typer.Option(help="Ask only of this machine's `pressrun worker`, in no time."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Try every part that the settings name, and say what is wrong with those that fail."""
-    from flows.doctor import examine
     from pipeline.settings import load_settings
 
-    report = examine(load_settings(profile=profile))
+    settings = load_settings(profile=profile)
+    if probe:
+        from workers.probe import probe as examine_worker
+
+        report = examine_worker(settings, probe)
+    else:
+        from flows.doctor import examine
+
+        report = examine(settings)
     _answer(report, as_json)
     if not report["healthy"]:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flows.local import environment, quiet_prefect
+from flows.local import anchored, environment, quiet_prefect
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 
@@ -49,22 +49,7 @@ def serve(settings: Settings) -> NoReturn:
     _server(settings)
     words = ["worker", "start", "--pool", POOL, "--type", "process"]
     command = [sys.executable, "-m", "prefect", *words]
-    os.execve(sys.executable, command, serving(settings))
-
-
-def serving(settings: Settings) -> dict[str, str]:
-    """The environment of a process that runs deployed flows from anywhere."""
-    found = environment(settings) | {
-        "PRESSRUN_HOME": str(settings.home.absolute()),
-        "PRESSRUN_MODELS": str(settings.models.absolute()),
-    }
-    for name in ("store", "inbox"):
-        place = getattr(settings, name)
-        if place and "://" not in place:
-            found[f"PRESSRUN_{name.upper()}"] = str(Path(place).absolute())
-    if settings.profile.endswith(".toml"):
-        found["PRESSRUN_PROFILE"] = str(Path(settings.profile).absolute())
-    return found
+    os.execve(sys.executable, command, environment(anchored(settings)))
 
 
 def _server(settings: Settings) -> str:

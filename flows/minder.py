@@ -13,10 +13,12 @@ import psutil
 
 GLANCE = 0.5
 """Seconds between two looks."""
+PATIENCE = 20.0
+"""Seconds that a process has to leave in."""
 
 
 def mind(parent: int) -> None:
-    """Return when the process `parent` is gone and its other children have been told to leave."""
+    """Return when the process `parent` and its other children are gone."""
     started = list[psutil.Process]()
     while os.getppid() == parent:
         with suppress(psutil.NoSuchProcess):
@@ -26,7 +28,7 @@ def mind(parent: int) -> None:
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """Wait for those that watch the parent themselves, then tell the others to leave."""
+    """Wait for those that watch the parent themselves, then have the others leave."""
     others = list[psutil.Process]()
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -38,6 +40,9 @@ def end(processes: Iterable[psutil.Process]) -> None:
     for process in others:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
+    for process in psutil.wait_procs(others, PATIENCE)[1]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 if __name__ == "__main__":

@@ -42,6 +42,10 @@ class Unavailable(PressrunError):
     """A service did not answer; the job will be tried again. Check that the service runs."""
 
 
+class AlreadyUp(PressrunError):
+    """A stack of this home is up, or just ending; use it, or stop it first."""
+
+
 class StoreError(PressrunError):
     """The store refused; check its address, its credentials and its free space."""
 

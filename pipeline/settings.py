@@ -16,6 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.job import SEED_SPACE, Checkpoint, ContestMode, Noun, TextMode, digest_of
 
 PROFILES = Path(__file__).parent / "profiles"
+SECRETS = Path("/run/secrets")
+"""Where container engines put secrets; a file is named as its variable, in lower case."""
 SHIPPED_MODELS = Path(__file__).parents[1] / "examples" / "shapes" / "models"
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -250,14 +252,20 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment, with what is not None in `overrides` on top.
+    """Settings from the environment and, where it is silent, from files in `SECRETS`; with what is
+    not None in `overrides` on top.
 
     Raises ConfigError with the setting's name.
     """
+    secrets = SECRETS if SECRETS.is_dir() else None
     try:
-        return Settings(**{k: v for k, v in overrides.items() if v is not None})
+        return Settings(
+            _secrets_dir=secrets, **{k: v for k, v in overrides.items() if v is not None}
+        )
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from error
+    except OSError as error:
+        raise ConfigError(f"A secret cannot be read: {error}") from error
 
 
 def _read_profile(name: str) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """Real servers for tests, each in a process of its own on a port of its own."""
 
 import re
-import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,8 @@ from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
+
+from flows.processes import program
 
 START_SECONDS = 30
 
@@ -124,8 +124,7 @@ def _drain(process: "subprocess.Popen[str]", lines: "Queue[str]") -> None:
 
 
 def _program(name: str) -> str:
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.is_file() else shutil.which(name)
+    found = program(name)
     if not found:
         raise ServerMissing(name)
     return found

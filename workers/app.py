@@ -7,6 +7,8 @@ from celery import Celery
 QUEUE = "pressrun"
 TASK = "pressrun.generate"
 PRIORITIES = 10
+SEPARATOR = ":"
+"""Between the queue's name and a priority: each is a list of its own, which scalers watch."""
 
 
 # A message that a dead worker held is delivered again once `visibility_timeout` has passed; kombu
@@ -17,6 +19,7 @@ _REDIS: dict[str, Any] = {
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
         "priority_steps": list(range(PRIORITIES)),
+        "sep": SEPARATOR,
         "queue_order_strategy": "priority",
     }
 }
@@ -25,6 +28,11 @@ _RABBITMQ: dict[str, Any] = {
     "task_default_queue_type": "quorum",
     "broker_transport_options": {"confirm_publish": True},
 }
+
+
+def list_of(priority: int) -> str:
+    """The Redis list that holds the messages of a priority, 0 to 9; 0 goes first."""
+    return f"{QUEUE}{SEPARATOR}{priority}" if priority else QUEUE
 
 
 def make_app(redis_url: str, broker_url: str = "") -> Celery:

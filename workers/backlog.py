@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from pipeline.settings import Settings
-from workers.app import PRIORITIES, QUEUE
+from workers.app import PRIORITIES, list_of
 
 SENT = "sent"
 """Header of a message: when it was sent, in seconds of the sender's clock."""
@@ -86,16 +86,11 @@ class Backlog(Collector):
     def _waiting(self) -> list[Waiting]:
         with self._redis.pipeline(transaction=False) as pipe:
             for priority in range(PRIORITIES):
-                pipe.llen(_list(priority))
-                pipe.lindex(_list(priority), -1)
+                pipe.llen(list_of(priority))
+                pipe.lindex(list_of(priority), -1)  # the oldest
             answers: list[Any] = pipe.execute()
         pairs = zip(answers[::2], answers[1::2], strict=True)
         return [Waiting(n, length, _age(oldest)) for n, (length, oldest) in enumerate(pairs)]
-
-
-def _list(priority: int) -> str:
-    """Where kombu keeps the messages of a priority, newest first."""
-    return f"{QUEUE}{Channel.sep}{priority}" if priority else QUEUE
 
 
 def _age(message: str | None) -> float:

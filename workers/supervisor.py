@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from pipeline.settings import Settings
 from workers.child import Child
 from workers.exits import Exit
+from workers.heartbeat import Heartbeat
 from workers.limits import Backoff, Limits
 from workers.logs import start_logs
 
@@ -34,12 +35,21 @@ def supervise(
     once. With `parent`, a process id, the end of that process counts as a signal.
     """
     start_logs(settings, libraries=True)
+    heartbeat = Heartbeat(settings.home)
     supervisor = Supervisor(
-        devices, Limits.of(settings), command=command, parent=parent, port=settings.metrics_port
+        devices,
+        Limits.of(settings),
+        command=command,
+        parent=parent,
+        port=settings.metrics_port,
+        beat=heartbeat.beat,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
-    return supervisor.run()
+    try:
+        return supervisor.run()
+    finally:
+        heartbeat.end()
 
 
 class Supervisor:
@@ -53,7 +63,9 @@ class Supervisor:
         command: Sequence[str] = WORKER,
         parent: int | None = None,
         port: int = 0,
+        beat: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._beat = beat
         self._posts = [
             Post(device, command, limits, port + place if port else 0)
             for place, device in enumerate(devices)
@@ -69,6 +81,8 @@ class Supervisor:
             self._obey()
             for post in self._posts:
                 post.look()
+            if self._beat:
+                self._beat(sum(bool(post.child) for post in self._posts), len(self._posts))
             if self._stops and not any(post.child for post in self._posts):
                 return int(any(post.last_code in UNCLEAN for post in self._posts))
             time.sleep(GLANCE)

@@ -39,7 +39,7 @@ IN_HAND = 2
 class Silent:
     """Who is told how the run goes, and does not mind."""
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
         """Nothing."""
 
     def pause(self, reason: str) -> None:

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from flows.local import redis_binary
-from workers.app import QUEUE
+from workers.app import PRIORITIES, list_of
 
 START_SECONDS = 20.0
 
@@ -46,8 +46,8 @@ class RedisServer:
     def messages(self) -> int:
         """How many messages wait, or are being executed."""
         client = self.client()
-        waiting = [QUEUE, *client.scan_iter(f"{QUEUE}\x06\x16*")]
-        return sum(client.llen(key) for key in waiting) + client.hlen("unacked")
+        waiting = sum(client.llen(list_of(priority)) for priority in range(PRIORITIES))
+        return waiting + client.hlen("unacked")
 
     def close(self) -> None:
         """End it and remove its files."""

@@ -24,9 +24,9 @@ from benchmarks.fleet import Desk
 from benchmarks.orchestration import write_jobs
 from benchmarks.ui import ENDED, Server, prefect
 from flows import inbox as inboxes
-from flows.deploying import serving
 from flows.inbox import inbox
 from flows.ingesting import ingest
+from flows.local import anchored, environment
 from flows.opening import open_run
 from flows.proving import reconcile_runs
 from flows.reconcile import reconcile_run
@@ -318,6 +318,6 @@ def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) ->
 
 def test_a_server_is_told_where_things_are_from_anywhere(settings: Settings) -> None:
     here = settings.model_copy(update={"store": "out", "inbox": "in", "profile": "mine.toml"})
-    told = serving(here)
+    told = environment(anchored(here))
     for name in ("STORE", "INBOX", "PROFILE", "HOME", "MODELS"):
         assert Path(told[f"PRESSRUN_{name}"]).is_absolute()

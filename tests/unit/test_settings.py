@@ -59,6 +59,21 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         load_settings()
 
 
+def test_secrets_come_from_files_where_the_environment_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.settings.SECRETS", tmp_path)
+    (tmp_path / "pressrun_redis_url").write_text("redis://:p@redis:6379/0\n", encoding="utf-8")
+    (tmp_path / "pressrun_window").write_text("7", encoding="utf-8")
+    assert load_settings().redis_url == "redis://:p@redis:6379/0"
+    monkeypatch.setenv("PRESSRUN_WINDOW", "8")
+    assert load_settings().window == 8
+    monkeypatch.delenv("PRESSRUN_WINDOW")
+    (tmp_path / "pressrun_window").write_text("many", encoding="utf-8")
+    with pytest.raises(ConfigError, match="window"):
+        load_settings()
+
+
 def test_secrets_do_not_show() -> None:
     settings = load_settings(qdrant_api_key="canary", writer_api_key="canary")
     assert "canary" not in repr(settings)

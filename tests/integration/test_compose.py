@@ -1,0 +1,124 @@
+"""docker-compose.yml's services at work, as far as their programs are on this machine: a run of two
+rows through Redis, S3, Prefect on Postgres, a flow runner and a worker.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.processes import program
+from tests.containers import Engine, engine
+from tests.two_hosts import NoNamespaces
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+LIMIT = 240.0
+# its image is not here, and no other server of its kind
+WITHOUT_QDRANT = {"PRESSRUN_QDRANT_URL": "", "PRESSRUN_METRICS_PORT": "0"}
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Everything that a run needs, healthy."""
+    if os.geteuid() or not program("rclone") or not POSTGRES:
+        pytest.skip("needs root, rclone and PostgreSQL")
+    desk = tmp_path_factory.mktemp("compose")
+    for folder in (desk, *desk.parents[:2]):
+        folder.chmod(0o755)  # for the user postgres
+    try:
+        with engine(desk) as found:
+            for name in ("redis", "s3"):
+                found.start(name)
+            _postgres(found)
+            found.start("prefect")
+            for name in ("redis", "prefect"):
+                _await(lambda name=name: found.check(name))
+            found.run("deploy", env=WITHOUT_QDRANT)
+            found.start("flows", env=WITHOUT_QDRANT)
+            found.start("worker-cpu", env=WITHOUT_QDRANT)
+            _await(lambda: found.check("worker-cpu"))
+            yield found
+    except NoNamespaces as error:
+        pytest.skip(f"no network namespaces here: {error}")
+
+
+def test_a_run_goes_through_the_services(services: Engine) -> None:
+    (services.desk / "volumes" / "flows" / "jobs.csv").write_text("keywords\nred circle\n")
+    words = ("run", "/state/jobs.csv", "--run", "r", "--candidates", "1", "--json")
+    said = services.run("cli", *words, env=WITHOUT_QDRANT)
+    summary = json.loads(said.splitlines()[-1])
+    assert summary["accepted"] + summary["below_gate"] == 1
+    records = services.desk / "volumes" / "store" / "pressrun" / "runs" / "r" / "records"
+    assert len(list(records.iterdir())) == 1
+
+
+def test_redis_keeps_its_data_and_asks_for_the_password(services: Engine) -> None:
+    assert any((services.desk / "volumes" / "redis").rglob("*.aof"))
+    asked = ["redis-cli", "-h", "redis", "ping"]
+    plain = services._finish(services._inside("cli", asked, None))
+    assert "NOAUTH" in plain
+
+
+def test_no_secret_is_in_a_command_line_or_a_log(services: Engine) -> None:
+    secrets = (services.desk / "secrets").iterdir()
+    words = {line.split()[-1] for path in secrets for line in path.read_text().splitlines()}
+    hidden = {word for word in words if len(word) > 30}
+    assert len(hidden) == 6
+    pids = subprocess.check_output(["ip", "netns", "pids", services.host.name], text=True).split()
+    said = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
+    said += "".join(log.read_text(errors="replace") for log in services.desk.glob("*.log"))
+    assert not [word for word in hidden if word in said]
+
+
+def test_a_worker_stops_in_the_time_that_it_has(services: Engine) -> None:
+    worker = services.started["worker-cpu"]
+    worker.send_signal(signal.SIGTERM)
+    limit = int(services.services["worker-cpu"]["stop_grace_period"].rstrip("s"))
+    assert worker.wait(limit) == 0
+
+
+def _postgres(found: Engine) -> None:
+    """PostgreSQL as the image's own script sets it up, with the service's health check."""
+    data, binaries = found.desk / "postgres", POSTGRES[-1]
+    data.mkdir()
+    shutil.chown(data, "postgres")
+    secret = found.desk / "secrets" / "postgres_password"
+    (found.desk / "secrets").chmod(0o755)
+    service = found.services["postgres"]["environment"]
+    assert service["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres_password"
+    user, database = service["POSTGRES_USER"], service["POSTGRES_DB"]
+    become = ["runuser", "-u", "postgres", "--"]
+    subprocess.run(
+        [*become, binaries / "initdb", "--pgdata", data, "--username", user, "--pwfile", secret,
+         "--auth", "scram-sha-256"],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    options = ["-D", str(data), "-k", str(data), "-h", "127.0.0.1"]
+    found.host.start(*become, str(binaries / "postgres"), *options, log="postgres.log")
+    _await(lambda: found.check("postgres"))
+    subprocess.run(
+        ["ip", "netns", "exec", found.host.name, binaries / "createdb", "--host", "127.0.0.1",
+         "--username", user, database],
+        check=True, env=os.environ | {"PGPASSWORD": secret.read_text().strip()},
+    )  # fmt: skip
+
+
+def _await(look: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            if look() is not False:
+                return
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        assert time.monotonic() < deadline, "what was waited for never came"
+        time.sleep(0.5)

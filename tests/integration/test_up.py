@@ -1,0 +1,124 @@
+"""`pressrun up`: a whole stack from one command, used from elsewhere, and gone without a trace."""
+
+import json
+import shlex
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.commandline import answer, begin, pressrun
+from tests.servers import S3Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+LEAVE_SECONDS = 60
+JOBS = "keywords\nred circle on white\nblue square on white\n"
+RUN = ("run", "jobs.csv", "--run", "r", "--candidates", "1", "--json")
+
+
+class Stack:
+    """A stack that is up."""
+
+    def __init__(self, process: "subprocess.Popen[str]", desk: Path) -> None:
+        assert process.stdout
+        said = process.stdout.readline()
+        assert said, process.communicate()
+        self.report = json.loads(said)
+        self.process, self.desk = process, desk
+        self.parts = psutil.Process(process.pid).children(recursive=True)
+        self.commands = [" ".join(part.cmdline()) for part in self.parts]
+        self.file = Path(self.report["environment"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a terminal has that has read the stack's file."""
+        words = shlex.split(self.file.read_text(encoding="utf-8"), comments=True)
+        return dict(word.split("=", 1) for word in words if word != "export")
+
+    def left(self) -> list[str]:
+        """The parts that stay after the command has ended."""
+        _, alive = psutil.wait_procs(self.parts, LEAVE_SECONDS)
+        return [" ".join(part.cmdline()) for part in alive]
+
+
+@contextmanager
+def stack(desk: Path, *words: str, env: dict[str, str] | None = None) -> Iterator[Stack]:
+    """`pressrun up` in a folder, killed in the end where it is still there."""
+    (desk / "jobs.csv").write_text(JOBS, encoding="utf-8")
+    process = begin("up", "--json", "--devices", "cpu", *words, cwd=desk, settings=env)
+    try:
+        yield Stack(process, desk)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_stack_is_used_from_another_terminal_and_leaves_nothing(tmp_path: Path) -> None:
+    with stack(tmp_path) as up:
+        env = up.environment
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        jobs = str(tmp_path / "jobs.csv")
+        done = answer(pressrun(RUN[0], jobs, *RUN[2:], cwd=elsewhere, settings=env))
+        assert done["accepted"] + done["below_gate"] == 2
+        assert (tmp_path / "out" / "runs" / "r" / "manifest.parquet").exists()
+        assert not (elsewhere / ".pressrun").exists(), "the run has used the stack's services"
+        runs = httpx.post(f"{env['PREFECT_API_URL']}/flow_runs/filter", json={}).json()
+        assert [run["state"]["type"] for run in runs] == ["COMPLETED"]
+        assert "<html" in httpx.get(up.report["prefect"], follow_redirects=True).text
+
+        again = pressrun("up", cwd=tmp_path, settings=env)
+        assert again.returncode == 1
+        assert "is up" in again.stderr
+
+        _keeps_its_secrets(up)
+        up.process.send_signal(signal.SIGTERM)
+        _, said = up.process.communicate(timeout=LEAVE_SECONDS)
+        assert up.process.returncode == 0
+        assert said.splitlines()[-1] == "stopped"
+        assert not up.left()
+        worker = (tmp_path / ".pressrun" / "logs" / "worker.log").read_text(encoding="utf-8")
+        assert "it was told to stop" in worker
+        assert "killed" not in worker
+
+
+def test_a_killed_stack_leaves_nothing_and_comes_back_with_its_data(tmp_path: Path) -> None:
+    with stack(tmp_path, "--s3") as up:
+        env = up.environment
+        answer(pressrun(*RUN, cwd=tmp_path, settings=env))
+        keys = S3Server(
+            env["PRESSRUN_S3_ENDPOINT_URL"], env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]
+        )
+        listed = keys.client().list_objects_v2(Bucket="pressrun", Prefix="runs/r/records/")
+        assert len(listed["Contents"]) == 2
+        _keeps_its_secrets(up)
+        for needed in ("redis-server", "server start", "rclone", "workers.worker", "worker start"):
+            assert any(needed in command for command in up.commands), needed
+        up.process.kill()
+        up.process.wait()
+        assert not up.left()
+    # from a terminal that still has the old stack's addresses
+    with stack(tmp_path, "--s3", env=env) as up:
+        assert up.environment == env
+        assert answer(pressrun("status", "r", "--json", cwd=tmp_path, settings=env))["rows"] == 2
+        up.process.send_signal(signal.SIGINT)
+        up.process.communicate(timeout=LEAVE_SECONDS)
+        assert not up.left()
+
+
+def _keeps_its_secrets(up: Stack) -> None:
+    """No password where other users of the machine can read it."""
+    home = up.file.parent
+    secrets = [path.read_text(encoding="utf-8") for path in home.glob("*.key")]
+    assert secrets
+    said = " ".join(up.commands) + json.dumps(up.report)
+    said += "".join(path.read_text(errors="replace") for path in home.glob("logs/*"))
+    assert not any(secret in said for secret in secrets)
+    for path in [*home.glob("*.key"), home / "redis.conf", up.file]:
+        assert path.stat().st_mode & 0o077 == 0, path

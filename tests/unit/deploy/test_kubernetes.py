@@ -1,0 +1,153 @@
+"""Kubernetes' objects: rendered as `kubectl apply -k` would, and held against its schemas."""
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.deployed import ROOT, is_command, settings_named
+from workers.app import PRIORITIES, list_of
+from workers.child import KILL_AFTER
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
+VERSION = "1.32"
+SECRETS = {  # of the Secret `pressrun`, as docs/deployment.md makes it
+    "pressrun_redis_url", "pressrun_qdrant_api_key", "s3_credentials", "redis_address",
+    "redis_password",
+}  # fmt: skip
+
+pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
+each_overlay = pytest.mark.parametrize("name", OVERLAYS)
+
+
+@cache
+def rendered(folder: Path) -> dict[str, dict[str, Any]]:
+    """The objects of a kustomization, by kind; each kind is there once."""
+    words = ["kubectl", "kustomize", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    objects = list(yaml.safe_load_all(done.stdout))
+    found = {each["kind"]: each for each in objects}
+    assert len(found) == len(objects)
+    return found
+
+
+def overlay(name: str) -> dict[str, dict[str, Any]]:
+    """The objects of one GPU type."""
+    return rendered(FOLDER / "overlays" / name)
+
+
+def folders() -> list[Path]:
+    """Everything that is applied."""
+    return [FOLDER / "flows", *(FOLDER / "overlays" / name for name in OVERLAYS)]
+
+
+def containers(objects: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """All containers of a Deployment."""
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda path: path.name)
+def test_each_object_is_as_its_schema_says(folder: Path) -> None:
+    objects = rendered(folder)
+    assert "Deployment" in objects
+    for kind, each in objects.items():
+        if not each["apiVersion"].startswith("keda.sh/"):
+            kubernetes_validate.validate(each, VERSION, strict=True)
+        assert each["metadata"]["namespace"] == "pressrun", kind
+
+
+def test_a_schema_finds_a_misspelt_field() -> None:
+    wrong = overlay(OVERLAYS[0])["Deployment"] | {"spek": {}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSION, strict=True)
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda path: path.name)
+def test_variables_are_settings_and_commands_are_commands(folder: Path) -> None:
+    objects = rendered(folder)
+    assert settings_named(yaml.safe_dump(objects["ConfigMap"]["data"])) == set()
+    for container in containers(objects):
+        assert is_command(container["args"])
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            if probe in container:
+                program, *words = container[probe]["exec"]["command"]
+                assert program == "pressrun"
+                assert is_command(words)
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda path: path.name)
+def test_containers_have_no_more_rights_than_they_need(folder: Path) -> None:
+    objects = rendered(folder)
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    for container in containers(objects):
+        rights = container["securityContext"]
+        assert rights["readOnlyRootFilesystem"]
+        assert rights["allowPrivilegeEscalation"] is False
+        assert rights["capabilities"] == {"drop": ["ALL"]}
+        assert container["image"] == "pressrun:0.1.0"
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda path: path.name)
+def test_secrets_are_named_and_never_there(folder: Path) -> None:
+    objects = rendered(folder)
+    assert "Secret" not in objects
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    (secret,) = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert secret["secretName"] == "pressrun"
+    assert {item["key"] for item in secret["items"]} <= SECRETS
+
+
+@each_overlay
+def test_a_worker_has_longer_to_leave_than_it_needs(name: str) -> None:
+    objects = overlay(name)
+    grace = float(objects["ConfigMap"]["data"]["PRESSRUN_GRACE_SECONDS"])
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] >= grace + KILL_AFTER + 10
+
+
+@each_overlay
+def test_a_gpu_is_asked_for_by_its_type(name: str) -> None:
+    pod = overlay(name)["Deployment"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert name.upper() in pod["nodeSelector"]["nvidia.com/gpu.product"]
+
+
+@each_overlay
+def test_the_scaler_watches_every_list_and_what_is_in_hand(name: str) -> None:
+    objects = overlay(name)
+    scaled = objects["ScaledObject"]["spec"]
+    lists = [trigger["metadata"]["listName"] for trigger in scaled["triggers"]]
+    assert lists == [*map(list_of, range(PRIORITIES)), "unacked"]
+    concurrency = objects["ConfigMap"]["data"]["PRESSRUN_CONCURRENCY"]
+    for trigger in scaled["triggers"]:
+        assert trigger["type"] == "redis"
+        assert trigger["metadata"]["listLength"] == concurrency
+        auth = trigger["authenticationRef"]["name"]
+        assert auth == objects["TriggerAuthentication"]["metadata"]["name"]
+    assert scaled["scaleTargetRef"]["name"] == objects["Deployment"]["metadata"]["name"]
+    assert "replicas" not in objects["Deployment"]["spec"], "the scaler decides"
+    keys = objects["TriggerAuthentication"]["spec"]["secretTargetRef"]
+    assert {key["key"] for key in keys} <= SECRETS
+
+
+@each_overlay
+def test_budget_and_network_hold_for_these_workers(name: str) -> None:
+    objects = overlay(name)
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for kind, field in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        chosen = objects[kind]["spec"][field]["matchLabels"]
+        assert chosen.items() <= labels.items()
+        assert chosen["app.kubernetes.io/instance"] == name
