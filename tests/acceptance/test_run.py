@@ -160,7 +160,7 @@ def test_a_pilot_runs_some_rows_and_keeps_nothing(desk: Path) -> None:
     before = {path for path in desk.rglob("*") if ".pressrun" not in path.parts}
     words = ("check", "jobs.csv", "--collection", "b", "--pilot", "2", "--json")
     report = answer(pressrun(*words, cwd=desk, settings={"PRESSRUN_GPU_HOUR_PRICE": "2"}))
-    assert (report["jobs"], report["pilot_jobs"]) == (3, 2)
+    assert (report["jobs"], report["pilot_jobs"]) == (4, 2)
     estimates = {line["of"]: line for line in report["estimates"]}
     assert set(estimates) == {"device_seconds", "wall_seconds", "accepted", "cost_in_USD"}
     device = estimates["device_seconds"]
