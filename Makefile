@@ -5,7 +5,7 @@ READY := .venv/.ready
 EXAMPLE := examples/shapes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint models bench lock clean
+.PHONY: help setup demo test check lint models bench docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -48,6 +48,10 @@ bench: $(READY) ## The figures in README and model card
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.knowledge --facts 10000
+
+docs: $(READY) ## The documents as a site in .build/site, the commands' page made anew
+	$(BIN)/typer flows.cli utils docs --name pressrun --title "Commands" --output docs/cli.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lock: $(READY) ## Resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --universal --upgrade \

@@ -1,8 +1,12 @@
 """The documents say what the code does."""
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import typer.main
 
 from flows.cli import app
@@ -35,6 +39,27 @@ def test_the_readme_shows_every_command_and_the_two_that_matter_first() -> None:
     makefile = Path("Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"\bmake ([a-z]+)\b", readme):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.slow
+def test_the_page_of_commands_is_as_the_commands_are(tmp_path: Path) -> None:
+    recipe = next(
+        line for line in Path("Makefile").read_text("utf-8").splitlines() if "utils docs" in line
+    )
+    words = shlex.split(recipe)[1:-1]
+    subprocess.run([sys.executable, "-m", "typer", *words, tmp_path / "cli.md"], check=True)
+    made = (tmp_path / "cli.md").read_text(encoding="utf-8")
+    assert (DOCS / "cli.md").read_text(encoding="utf-8") == made, "try `make docs`"
+
+
+@pytest.mark.slow
+def test_the_site_is_whole(tmp_path: Path) -> None:
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert {page for page in pages if page not in Path("mkdocs.yml").read_text("utf-8")} == set()
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "fonts.googleapis" not in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_links_between_documents_lead_somewhere() -> None:
