@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.assemble import open_knowledge, open_library
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InUse
 from pipeline.knowledge.editions import names
 from pipeline.knowledge.ingest import ingest
 from pipeline.settings import Settings
@@ -46,8 +46,16 @@ def ingest_path(
 
 
 def require_collection(name: str, settings: Settings) -> None:
-    """Raises ConfigError when the knowledge base has no such collection."""
-    client = open_knowledge(settings)
+    """Raises ConfigError when the knowledge base has no such collection.
+
+    Where a worker that is there already holds it, the worker will say.
+    """
+    try:
+        client = open_knowledge(settings)
+    except InUse:
+        if settings.redis_url:
+            return
+        raise
     try:
         known = names(client)
     finally:

@@ -14,6 +14,10 @@ class ConfigError(PressrunError):
     """A setting is wrong; correct it and start again."""
 
 
+class InUse(ConfigError):
+    """The knowledge base is in use by another process; wait for it, or run a Qdrant server."""
+
+
 class ModelError(PressrunError):
     """A model cannot be used; fetch it again or point the profile at another one."""
 

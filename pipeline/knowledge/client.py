@@ -9,7 +9,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
-from pipeline.errors import ConfigError, Unavailable
+from pipeline.errors import ConfigError, InUse, Unavailable
 from pipeline.watching import trouble
 
 TIMEOUT = 20
@@ -43,10 +43,7 @@ def _open_folder(folder: Path) -> QdrantClient:
     except RuntimeError as error:
         if "already accessed" not in str(error):
             raise
-        raise ConfigError(
-            f"The knowledge base in {folder} is in use by another process; wait for it, or run a "
-            "Qdrant server and set PRESSRUN_QDRANT_URL."
-        ) from error
+        raise InUse(f"PRESSRUN_QDRANT_URL names the server; the folder is {folder}.") from error
     except OSError as error:
         raise ConfigError(f"The knowledge base in {folder} cannot be opened: {error}.") from error
 

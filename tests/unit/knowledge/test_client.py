@@ -6,12 +6,14 @@ from threading import Thread
 import pytest
 from qdrant_client import QdrantClient
 
-from pipeline.errors import ConfigError, Unavailable
+from flows.knowledge import require_collection
+from pipeline.errors import ConfigError, InUse, Unavailable
 from pipeline.knowledge.client import calling, open_client
 from pipeline.knowledge.editions import names
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.schema import create
+from pipeline.settings import load_settings
 from tests.conftest import Noted
 
 
@@ -31,6 +33,16 @@ def test_a_folder_in_use(tmp_path: Path) -> None:
         open_client("", "", tmp_path)
     client.close()
     open_client("", "", tmp_path).close()
+
+
+def test_a_collection_that_a_worker_holds_is_left_to_the_worker(tmp_path: Path) -> None:
+    client = open_client("", "", tmp_path / "knowledge")
+    require_collection("a", load_settings(home=tmp_path, redis_url="redis://there"))
+    with pytest.raises(InUse):
+        require_collection("a", load_settings(home=tmp_path))
+    client.close()
+    with pytest.raises(ConfigError, match="No collection"):
+        require_collection("a", load_settings(home=tmp_path, redis_url="redis://there"))
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
