@@ -156,6 +156,9 @@ def _generate(
         if jpeg := contact_sheet(books, read_manifest(books)):
             artifacts.show_pictures(run, jpeg)
         progress.enter("finished")
+    if stop.asked:
+        # Prefect lets a run that it is told to cancel end as nothing else
+        raise Stopped("It was finished by then.")
     logger.info("run %s: %s", run, summary)
     return summary
 
@@ -190,7 +193,7 @@ class Stop:
 
     def __init__(self, books: RunBooks, queue: Queue) -> None:
         self._books, self._queue = books, queue
-        self._asked, self._lock = False, threading.Lock()
+        self.asked, self._lock = False, threading.Lock()
         self._dispatcher: Dispatcher | None = None
         self._edition = ""
 
@@ -198,13 +201,13 @@ class Stop:
         """There is something to stop from now on."""
         with self._lock:
             self._dispatcher, self._edition = dispatcher, spec.edition
-        if self._asked:
+        if self.asked:
             self()
 
     def __call__(self) -> None:
         """Stop it: jobs in work are finished, those in the queue are dropped."""
         with self._lock:
-            self._asked = True
+            self.asked = True
             dispatcher = self._dispatcher
         if dispatcher:
             dispatcher.stop()
