@@ -318,5 +318,5 @@ def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) ->
 def test_a_server_is_told_where_things_are_from_anywhere(settings: Settings) -> None:
     here = settings.model_copy(update={"store": "out", "inbox": "in", "profile": "mine.toml"})
     told = environment(anchored(here))
-    for name in ("STORE", "INBOX", "PROFILE", "HOME", "MODELS"):
+    for name in ("STORE", "INBOX", "PROFILE", "HOME"):
         assert Path(told[f"PRESSRUN_{name}"]).is_absolute()

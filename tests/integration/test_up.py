@@ -4,8 +4,10 @@ import json
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -110,6 +112,40 @@ def test_a_killed_stack_leaves_nothing_and_comes_back_with_its_data(tmp_path: Pa
         up.process.send_signal(signal.SIGINT)
         up.process.communicate(timeout=LEAVE_SECONDS)
         assert not up.left()
+
+
+def test_what_is_dropped_and_what_is_scheduled_becomes_runs(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    with stack(tmp_path, env={"PRESSRUN_INBOX": str(inbox)}) as up:
+        prefect = httpx.Client(base_url=up.environment["PREFECT_API_URL"], timeout=60)
+        (inbox / "dropped.csv").write_text(JOBS, encoding="utf-8")
+        batch = prefect.get("/deployments/name/generate/generate-batch").json()["id"]
+        soon = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+        nightly = {
+            "schedule": {"interval": 86400, "anchor_date": soon, "timezone": "Europe/Berlin"},
+            "active": True,
+            "parameters": {"run": "nightly", "jobs": str(tmp_path / "jobs.csv")},
+        }
+        prefect.post(f"/deployments/{batch}/schedules", json=[nightly]).raise_for_status()
+        runs = [tmp_path / "out" / "runs" / run for run in ("dropped", "nightly")]
+        _until(lambda: all((run / "summary.json").exists() for run in runs), "the runs to end")
+        _until(lambda: list(inbox.glob("done/*dropped*")), "the inbox to be tidied")
+        for run in runs:
+            assert json.loads((run / "summary.json").read_bytes())["rows"] == 2
+        made = {run["name"]: run for run in prefect.post("/flow_runs/filter", json={}).json()}
+        assert made["generate nightly (2 rows)"]["auto_scheduled"]
+        assert not made["generate dropped (2 rows)"]["auto_scheduled"]
+        up.process.send_signal(signal.SIGTERM)
+        up.process.communicate(timeout=LEAVE_SECONDS)
+        assert not up.left()
+
+
+def _until(holds: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 240
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.5)
 
 
 def _keeps_its_secrets(up: Stack) -> None:
