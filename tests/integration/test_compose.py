@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,15 +27,17 @@ WITHOUT_QDRANT = {"PRESSRUN_QDRANT_URL": "", "PRESSRUN_METRICS_PORT": "0"}
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def services() -> Iterator[Engine]:
     """Everything that a run needs, healthy."""
     if os.geteuid() or not program("rclone") or not POSTGRES:
         pytest.skip("needs root, rclone and PostgreSQL")
-    desk = tmp_path_factory.mktemp("compose")
-    for folder in (desk, *desk.parents[:2]):
-        folder.chmod(0o755)  # for the user postgres
     try:
-        with engine(desk) as found:
+        # not pytest's own folder, which the user postgres may not enter
+        with (
+            tempfile.TemporaryDirectory(prefix="pressrun-") as folder,
+            engine(Path(folder)) as found,
+        ):
+            found.desk.chmod(0o755)
             for name in ("redis", "s3"):
                 found.start(name)
             _postgres(found)
