@@ -64,6 +64,7 @@ def described(standing: Standing, price: Price) -> str:
     cells = {
         "done": f"{standing.done:,} of {standing.rows:,}",
         **counts,
+        "done before": f"{standing.before:,}",
         "pictures/s": f"{standing.pictures_per_second:.2f}",
         "left": "?" if standing.left is None else _clock(standing.left),
         "running for": _clock(standing.seconds),
@@ -71,10 +72,9 @@ def described(standing: Standing, price: Price) -> str:
     }
     if price.per_hour:
         cells["cost"] = f"{price.money(standing.device_seconds):,.2f} {price.currency}".strip()
-    table = [" | ".join(cells), " | ".join("---" for _ in cells), " | ".join(cells.values())]
     state = f"paused: {standing.paused}" if standing.paused else standing.phase
-    lines = [f"Run **{standing.run}**, {state}", "", *(f"| {line} |" for line in table)]
-    return "\n".join(lines)
+    table = [f"| {name} | {value} |" for name, value in cells.items()]
+    return "\n".join([f"Run **{standing.run}**, {state}", "", "| | |", "|---|---:|", *table])
 
 
 def show_summary(summary: dict[str, Any], manifest: str) -> None:

@@ -232,13 +232,14 @@ class Shards:
     def span(self, part: int) -> str:
         """Which rows of the file a shard holds, counted from 1."""
         first = (part - 1) * self._size + 1
-        return f"rows {first:,}–{min(part * self._size, self._rows):,}"
+        return f"rows {first:,} to {min(part * self._size, self._rows):,}"
 
     def work(self, part: int) -> int:
         """Take a shard's rows to their outcomes; answers how many jobs there were to do."""
         rows = self._books.part(self._edition, part)
         jobs = self._claim(rows)
-        self._progress.skip(len(rows) - len(jobs))
+        invalid = sum(isinstance(row, BadRow) for row in rows)
+        self._progress.skip(len(rows) - len(jobs), invalid)
         try:
             self._dispatcher.work(part, jobs)
         except OutOfBudget as stop:

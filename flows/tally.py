@@ -31,6 +31,11 @@ class Standing:
     paused: str = ""
 
     @property
+    def before(self) -> int:
+        """Rows that had their outcome before, or that are equal to another one."""
+        return self.done - sum(self.counts.values())
+
+    @property
     def share(self) -> float:
         """The part of the rows that is done, 0 to 1."""
         return self.done / self.rows if self.rows else 0.0
@@ -43,7 +48,7 @@ class Tally:
         self._run, self._clock, self._begun = run, clock, clock()
         self._lock = threading.Lock()
         self._counts = Counter[Verdict]()
-        self._rows, self._done, self._device_seconds = 0, 0, 0.0
+        self._rows, self._done, self._invalid, self._device_seconds = 0, 0, 0, 0.0
         self._phase, self._paused = "", ""
         self._looks = deque[tuple[float, int, int]]()
 
@@ -60,10 +65,11 @@ class Tally:
             self._counts[verdict] += 1
             self._device_seconds += device_seconds
 
-    def skip(self, rows: int) -> None:
-        """So many rows need no work: they are done, bad, or equal to another row."""
+    def skip(self, rows: int, invalid: int = 0) -> None:
+        """So many rows need no work: they are done, equal to another row, or `invalid`."""
         with self._lock:
             self._done += rows
+            self._invalid += invalid
 
     def pause(self, reason: str) -> None:
         """The run has paused for a reason; an empty one: it goes on."""
@@ -86,7 +92,7 @@ class Tally:
                 phase=self._phase,
                 rows=self._rows,
                 done=self._done,
-                counts=dict(self._counts),
+                counts=dict(self._counts + Counter({Verdict.INVALID: self._invalid})),
                 pictures_per_second=(pictures - pictures_then) / seconds,
                 left=(self._rows - self._done) / speed if speed else None,
                 seconds=now - self._begun,

@@ -67,7 +67,7 @@ def test_prefect_shows_the_run_its_shards_progress_and_summary(connected: Any) -
     assert [(run["name"], run["state"]["type"]) for run in flows] == [(named, "COMPLETED")]
     tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
     shards = {run["name"]: run["state"]["type"] for run in tasks if "shard" in run["name"]}
-    spans = ("1 (rows 1–2)", "2 (rows 3–4)", "3 (rows 5–5)")
+    spans = ("1 (rows 1 to 2)", "2 (rows 3 to 4)", "3 (rows 5 to 5)")
     assert shards == {f"connected shard {span}": "COMPLETED" for span in spans}
     artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
     found = {artifact["key"]: artifact for artifact in artifacts}

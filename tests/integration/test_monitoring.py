@@ -16,6 +16,7 @@ from tests.otlp_server import Collector, otlp_server
 pytestmark = pytest.mark.slow
 
 ROWS, CANDIDATES = 6, 2
+SHARD = "watched shard 1 (rows 1 to 6)"
 STAGES = ["retrieve", "write", "render", "judge", "commit"]
 CANARY = "canary-of-the-tests"
 DEPLOY = Path("deploy")
@@ -106,7 +107,10 @@ def test_a_stage_is_traced_below_its_job_and_a_job_below_its_run(monitored: Moni
         assert (job.service, job.trace) == ("pressrun-worker", run.trace)
         assert job.attributes["pressrun.verdict"] == "accepted"
         # Prefect's own span of the shard is between them
-        assert [span.name for span in collector.above(job)] == ["watched shard 1 (rows 1–6)", "run"]
+        assert [span.name for span in collector.above(job)] == [
+            "watched shard 1 (rows 1 to 6)",
+            "run",
+        ]
         assert [stage.name for stage in collector.below(job)] == STAGES
         assert {stage.trace for stage in collector.below(job)} == {run.trace}
 

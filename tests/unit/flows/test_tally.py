@@ -28,7 +28,7 @@ def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> 
     tally = Tally("r", clock)
     tally.enter("working", 1000)
     assert tally.standing().left is None, "nobody can tell yet"
-    tally.skip(100)
+    tally.skip(100, invalid=10)
     for _ in range(2 * int(MINUTE)):  # a slow beginning that is forgotten
         clock.now += 1
         tally.standing()
@@ -43,6 +43,7 @@ def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> 
     assert standing.left == pytest.approx((1000 - standing.done) / 3, rel=0.05)
     assert standing.device_seconds == 0.75 * MINUTE
     assert standing.counts[Verdict.FAILED] == MINUTE
+    assert (standing.counts[Verdict.INVALID], standing.before) == (10, 90)
 
 
 def test_what_a_tally_holds_does_not_grow() -> None:
