@@ -80,11 +80,11 @@ def described(standing: Standing, price: Price) -> str:
 def show_summary(summary: dict[str, Any], manifest: str) -> None:
     """The summary as a table, and links to gallery and manifest."""
     run, key = summary["run"], _key(summary["run"])
-    cells = {
-        name: value if isinstance(value, str) else json.dumps(value)
+    lines = [
+        {"of the run": name, "is": value if isinstance(value, str) else json.dumps(value)}
         for name, value in summary.items()
-    }
-    create_table_artifact(table=[cells], key=f"{key}-summary", description=f"Run {run}")
+    ]
+    create_table_artifact(table=lines, key=f"{key}-summary", description=f"Run {run}")
     create_link_artifact(summary["gallery"], f"Gallery of {run}", key=f"{key}-gallery")
     create_link_artifact(manifest, f"Manifest of {run}", key=f"{key}-manifest")
 
