@@ -77,8 +77,10 @@ class Bill:
         self._collections = defaultdict[str, Account](Account)
 
     def add(self, verdict: Verdict, device_seconds: float, collection: str = "") -> None:
-        """One more job has ended; equal rows share one."""
+        """One more job has ended; equal rows share one. A row that is no job asks no collection."""
         self.total.add(verdict, device_seconds)
+        if verdict is Verdict.INVALID:
+            return
         full = len(self._collections) >= COLLECTIONS_SHOWN
         known = collection in self._collections or not full
         self._collections[collection if known else OTHERS].add(verdict, device_seconds)

@@ -46,6 +46,13 @@ def test_a_price_turns_seconds_into_money() -> None:
     assert bill.sentence() == "1,000.0 device seconds, 500 for each picture kept, 1.00 EUR"
 
 
+def test_one_collection_needs_no_table() -> None:
+    bill = Bill()
+    bill.add(Verdict.ACCEPTED, 1.0, "brands")
+    bill.add(Verdict.INVALID, 0.0)
+    assert "by_collection" not in bill.summary()
+
+
 def test_collections_are_told_apart_up_to_a_bound() -> None:
     bill = Bill()
     for number in range(COLLECTIONS_SHOWN + 50):
