@@ -1,5 +1,6 @@
 """Stops a run that is cancelled in Prefect: in the UI, through the API, with its command line."""
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -8,6 +9,11 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
+
+from flows.dispatch import Dispatcher
+from pipeline.job import RunSpec
+from pipeline.storing.books import RunBooks
+from workers.queue import Queue
 
 CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
 
@@ -43,3 +49,30 @@ class CancelWatch:
         if state and state.type in CANCELLED:
             self._stop()
             self._stopped = True
+
+
+class Stop:
+    """Stops the run everywhere: here, in the workers, and for whoever else works on it."""
+
+    def __init__(self, books: RunBooks, queue: Queue) -> None:
+        self._books, self._queue = books, queue
+        self.asked, self._lock = False, threading.Lock()
+        self._dispatcher: Dispatcher | None = None
+        self._edition = ""
+
+    def begin(self, spec: RunSpec, dispatcher: Dispatcher) -> None:
+        """There is something to stop from now on."""
+        with self._lock:
+            self._dispatcher, self._edition = dispatcher, spec.edition
+        if self.asked:
+            self()
+
+    def __call__(self) -> None:
+        """Stop it: jobs in work are finished, those in the queue are dropped."""
+        with self._lock:
+            self.asked = True
+            dispatcher = self._dispatcher
+        if dispatcher:
+            dispatcher.stop()
+            self._books.request_cancel()
+            self._queue.cancel(self._books.run, self._edition)

@@ -1,8 +1,6 @@
 """The Prefect flow of a batch: open the run, work through its shards, publish."""
 
-import threading
 import time
-from collections import deque
 from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any, cast
@@ -11,7 +9,6 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -20,10 +17,10 @@ from structlog.contextvars import bind_contextvars
 from flows import artifacts
 from flows.bill import Price
 from flows.budget import Budget
-from flows.cancelling import CancelWatch
+from flows.cancelling import CancelWatch, Stop
 from flows.contact_sheet import contact_sheet
 from flows.deployed import GENERATE, flow_settings
-from flows.dispatch import Dispatcher, OutOfBudget, Stopped
+from flows.dispatch import Dispatcher, Stopped
 from flows.job_files import at_hand
 from flows.local import services
 from flows.metrics import RunMetrics
@@ -31,11 +28,12 @@ from flows.opening import forget, open_run
 from flows.progress import Pauses, RunProgress
 from flows.publish import finished, publish
 from flows.reconcile import reconcile
+from flows.shards import AT_ONCE, Shards, work_through
 from flows.terminal import Bar
 from flows.webhook import announce
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
-from pipeline.job import BadRow, Job, RunSpec, Verdict
+from pipeline.job import RunSpec, Verdict
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import NAME as MANIFEST
@@ -45,9 +43,6 @@ from workers.exposition import exposed
 from workers.logs import start_logs
 from workers.queue import Queue
 from workers.tracing import run_span, traced
-
-AT_ONCE = 2  # shards in work: the second fills the window while the first one drains
-
 
 RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(AT_ONCE))
 
@@ -143,7 +138,7 @@ def _generate(
         stop.begin(spec, dispatcher)
         try:
             with exposed(settings, metrics.registry, Backlog.of(settings)):
-                _work_through(spec, shards)
+                work_through(spec, shards)
         except BaseException:
             dispatcher.stop()
             queue.cancel(spec.run, spec.edition)
@@ -152,9 +147,7 @@ def _generate(
         report = reconcile(books, spec, read_pictures=False)
         report.recovered += dispatcher.sent_again
         summary = publish(books, spec, time.monotonic() - start, report, price, shards.stopped)
-        artifacts.show_summary(summary, books.address(MANIFEST))
-        if jpeg := contact_sheet(books, read_manifest(books)):
-            artifacts.show_pictures(run, jpeg)
+        _show(books, summary)
         progress.enter("finished")
     if stop.asked:
         # Prefect lets a run that it is told to cancel end as nothing else
@@ -188,100 +181,8 @@ def _name(text: str) -> None:
         client.update_flow_run(runtime.flow_run.id, name=text)
 
 
-class Stop:
-    """Stops the run everywhere: here, in the workers, and for whoever else works on it."""
-
-    def __init__(self, books: RunBooks, queue: Queue) -> None:
-        self._books, self._queue = books, queue
-        self.asked, self._lock = False, threading.Lock()
-        self._dispatcher: Dispatcher | None = None
-        self._edition = ""
-
-    def begin(self, spec: RunSpec, dispatcher: Dispatcher) -> None:
-        """There is something to stop from now on."""
-        with self._lock:
-            self._dispatcher, self._edition = dispatcher, spec.edition
-        if self.asked:
-            self()
-
-    def __call__(self) -> None:
-        """Stop it: jobs in work are finished, those in the queue are dropped."""
-        with self._lock:
-            self.asked = True
-            dispatcher = self._dispatcher
-        if dispatcher:
-            dispatcher.stop()
-            self._books.request_cancel()
-            self._queue.cancel(self._books.run, self._edition)
-
-
-class Shards:
-    """The shards of a run, and which jobs need no more work; `stopped` says why some are left."""
-
-    def __init__(
-        self, books: RunBooks, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
-    ) -> None:
-        self.run, self._books, self._edition = spec.run, books, spec.edition
-        # every part but the last holds as many
-        self._size, self._rows = len(books.part(spec.edition, 1)), spec.rows
-        self._dispatcher, self._progress = dispatcher, progress
-        self._settled = set(books.recorded())
-        self.stopped = ""
-        self._lock = threading.Lock()
-
-    def span(self, part: int) -> str:
-        """Which rows of the file a shard holds, counted from 1."""
-        first = (part - 1) * self._size + 1
-        return f"rows {first:,} to {min(part * self._size, self._rows):,}"
-
-    def work(self, part: int) -> int:
-        """Take a shard's rows to their outcomes; answers how many jobs there were to do."""
-        rows = self._books.part(self._edition, part)
-        jobs = self._claim(rows)
-        invalid = sum(isinstance(row, BadRow) for row in rows)
-        self._progress.skip(len(rows) - len(jobs), invalid)
-        try:
-            self._dispatcher.work(part, jobs)
-        except OutOfBudget as stop:
-            self.stopped = str(stop)
-        return len(jobs)
-
-    def _claim(self, rows: list[Job | BadRow]) -> list[Job]:
-        """The jobs that nobody has done or claimed; equal rows are one job."""
-        jobs = []
-        with self._lock:
-            for row in rows:
-                if isinstance(row, Job) and row.id not in self._settled:
-                    self._settled.add(row.id)
-                    jobs.append(row)
-        return jobs
-
-
-def _work_through(spec: RunSpec, shards: Shards) -> None:
-    flying = deque[PrefectFuture[Any]]()
-    try:
-        for part in range(1, spec.parts + 1):
-            if len(flying) == AT_ONCE:
-                flying.popleft().result()
-            if shards.stopped:
-                break
-            flying.append(work_on_shard.submit(part, shards))
-        for future in flying:
-            future.result()
-    except CancelledRun:
-        raise Stopped from None
-
-
-def _shard_name() -> str:
-    asked = runtime.task_run.parameters
-    part, shards = asked["part"], asked["shards"]
-    return f"{shards.run} shard {part} ({shards.span(part)})"
-
-
-@task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
-def work_on_shard(part: int, shards: Shards) -> int | State[Any]:
-    """One shard as one task run; answers how many jobs were sent, or that the run was stopped."""
-    try:
-        return shards.work(part)
-    except Stopped as stopped:
-        return Cancelled(message=str(stopped))
+def _show(books: RunBooks, summary: dict[str, Any]) -> None:
+    """What Prefect's UI shows of a run that has ended."""
+    artifacts.show_summary(summary, books.address(MANIFEST))
+    if jpeg := contact_sheet(books, read_manifest(books)):
+        artifacts.show_pictures(books.run, jpeg)

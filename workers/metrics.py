@@ -5,13 +5,14 @@ million jobs must not make more of them than ten. Jobs and runs are in the recor
 """
 
 import time
+from collections import Counter as Counted
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-from pipeline.job import Outcome, Verdict
+from pipeline.job import CandidateRecord, Outcome, Verdict
 from pipeline.pulse import since
 from pipeline.settings import Settings
 from pipeline.watching import Watcher
@@ -132,10 +133,8 @@ class WorkerMetrics(Watcher):
             self._stages.labels(stage).observe(seconds)
         for role, seconds in outcome.device_seconds.items():
             self._device.labels(role).inc(seconds)
-        for candidate in outcome.candidates:
-            score = candidate.score
-            fate = "dropped" if score is None else "valid" if score.valid else "invalid"
-            self._candidates.labels(fate).inc()
+        for fate, count in Counted(map(_fate, outcome.candidates)).items():
+            self._candidates.labels(fate).inc(count)
 
     def went_back(self, reason: str) -> None:
         """A job went back for one of the REASONS."""
@@ -167,3 +166,9 @@ class WorkerMetrics(Watcher):
             self._stages.labels(stage)
         for role in ROLES:
             self._device.labels(role)
+
+
+def _fate(candidate: CandidateRecord) -> str:
+    if candidate.score is None:
+        return "dropped"
+    return "valid" if candidate.score.valid else "invalid"

@@ -1,0 +1,96 @@
+"""The shards of a run as Prefect task runs."""
+
+import threading
+from collections import deque
+from typing import Any
+
+from prefect import runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled
+
+from flows.dispatch import Dispatcher, OutOfBudget, Stopped
+from flows.progress import RunProgress
+from pipeline.job import BadRow, Job, RunSpec
+from pipeline.storing.books import RunBooks
+
+AT_ONCE = 2
+"""Shards in work: the second fills the window while the first one drains."""
+
+
+class Shards:
+    """The shards of a run, and which jobs need no more work; `stopped` says why some are left."""
+
+    def __init__(
+        self, books: RunBooks, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
+    ) -> None:
+        self.run, self._books, self._edition = spec.run, books, spec.edition
+        # every part but the last holds as many
+        self._size, self._rows = len(books.part(spec.edition, 1)), spec.rows
+        self._dispatcher, self._progress = dispatcher, progress
+        self._settled = set(books.recorded())
+        self.stopped = ""
+        self._lock = threading.Lock()
+
+    def span(self, part: int) -> str:
+        """Which rows of the file a shard holds, counted from 1."""
+        first = (part - 1) * self._size + 1
+        return f"rows {first:,} to {min(part * self._size, self._rows):,}"
+
+    def work(self, part: int) -> int:
+        """Take a shard's rows to their outcomes; answers how many jobs there were to do."""
+        rows = self._books.part(self._edition, part)
+        jobs = self._claim(rows)
+        invalid = sum(isinstance(row, BadRow) for row in rows)
+        self._progress.skip(len(rows) - len(jobs), invalid)
+        try:
+            self._dispatcher.work(part, jobs)
+        except OutOfBudget as stop:
+            self.stopped = str(stop)
+        return len(jobs)
+
+    def _claim(self, rows: list[Job | BadRow]) -> list[Job]:
+        """The jobs that nobody has done or claimed; equal rows are one job."""
+        jobs = []
+        with self._lock:
+            for row in rows:
+                if isinstance(row, Job) and row.id not in self._settled:
+                    self._settled.add(row.id)
+                    jobs.append(row)
+        return jobs
+
+
+def work_through(spec: RunSpec, shards: Shards) -> None:
+    """Work through the run's shards, AT_ONCE at a time, until all are done or a budget is used up.
+
+    Raises Stopped where the run was cancelled, and what ends a shard.
+    """
+    flying = deque[PrefectFuture[Any]]()
+    try:
+        for part in range(1, spec.parts + 1):
+            if len(flying) == AT_ONCE:
+                flying.popleft().result()
+            if shards.stopped:
+                break
+            flying.append(work_on_shard.submit(part, shards))
+        for future in flying:
+            future.result()
+    except CancelledRun:
+        raise Stopped from None
+
+
+def _shard_name() -> str:
+    asked = runtime.task_run.parameters
+    part, shards = asked["part"], asked["shards"]
+    return f"{shards.run} shard {part} ({shards.span(part)})"
+
+
+@task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
+def work_on_shard(part: int, shards: Shards) -> int | State[Any]:
+    """One shard as one task run; answers how many jobs were sent, or that the run was stopped."""
+    try:
+        return shards.work(part)
+    except Stopped as stopped:
+        return Cancelled(message=str(stopped))
