@@ -61,7 +61,9 @@ def stack(desk: Path, *words: str, env: dict[str, str] | None = None) -> Iterato
 
 
 def test_a_stack_is_used_from_another_terminal_and_leaves_nothing(tmp_path: Path) -> None:
-    with stack(tmp_path) as up:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    with stack(tmp_path, env={"PRESSRUN_INBOX": str(inbox)}) as up:
         env = up.environment
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
@@ -71,13 +73,15 @@ def test_a_stack_is_used_from_another_terminal_and_leaves_nothing(tmp_path: Path
         assert (tmp_path / "out" / "runs" / "r" / "manifest.parquet").exists()
         assert not (elsewhere / ".pressrun").exists(), "the run has used the stack's services"
         runs = httpx.post(f"{env['PREFECT_API_URL']}/flow_runs/filter", json={}).json()
-        assert [run["state"]["type"] for run in runs] == ["COMPLETED"]
+        states = {run["name"]: run["state"]["type"] for run in runs}
+        assert states["generate r (2 rows)"] == "COMPLETED"
         assert "<html" in httpx.get(up.report["prefect"], follow_redirects=True).text
 
         again = pressrun("up", cwd=tmp_path, settings=env)
         assert again.returncode == 1
         assert "is up" in again.stderr
 
+        _takes_what_is_dropped_and_what_is_scheduled(up)
         _keeps_its_secrets(up)
         up.process.send_signal(signal.SIGTERM)
         _, said = up.process.communicate(timeout=LEAVE_SECONDS)
@@ -113,31 +117,27 @@ def test_a_killed_stack_leaves_nothing_and_comes_back_with_its_data(tmp_path: Pa
         assert not up.left()
 
 
-def test_what_is_dropped_and_what_is_scheduled_becomes_runs(tmp_path: Path) -> None:
-    inbox = tmp_path / "inbox"
-    inbox.mkdir()
-    with stack(tmp_path, env={"PRESSRUN_INBOX": str(inbox)}) as up:
-        prefect = httpx.Client(base_url=up.environment["PREFECT_API_URL"], timeout=60)
-        (inbox / "dropped.csv").write_text(JOBS, encoding="utf-8")
-        batch = prefect.get("/deployments/name/generate/generate-batch").json()["id"]
-        nightly = {
-            "schedule": {"cron": "* * * * *", "timezone": "Europe/Berlin"},
-            "active": True,
-            "parameters": {"run": "nightly", "jobs": str(tmp_path / "jobs.csv")},
-        }
-        prefect.post(f"/deployments/{batch}/schedules", json=[nightly]).raise_for_status()
-        runs = [tmp_path / "out" / "runs" / run for run in ("dropped", "nightly")]
-        _until(lambda: all((run / "summary.json").exists() for run in runs), "the runs to end")
-        _until(lambda: list(inbox.glob("done/*dropped*")), "the inbox to be tidied")
-        for run in runs:
-            assert json.loads((run / "summary.json").read_bytes())["rows"] == 2
-        made = prefect.post("/flow_runs/filter", json={}).json()
-        by_schedule = {run["name"] for run in made if run["auto_scheduled"]}
-        assert "generate nightly (2 rows)" in by_schedule
-        assert "generate dropped (2 rows)" in {run["name"] for run in made} - by_schedule
-        up.process.send_signal(signal.SIGTERM)
-        up.process.communicate(timeout=LEAVE_SECONDS)
-        assert not up.left()
+def _takes_what_is_dropped_and_what_is_scheduled(up: Stack) -> None:
+    """A file in the inbox and a cron schedule each become a run."""
+    prefect = httpx.Client(base_url=up.environment["PREFECT_API_URL"], timeout=60)
+    inbox = up.desk / "inbox"
+    (inbox / "dropped.csv").write_text(JOBS, encoding="utf-8")
+    batch = prefect.get("/deployments/name/generate/generate-batch").json()["id"]
+    nightly = {
+        "schedule": {"cron": "* * * * *", "timezone": "Europe/Berlin"},
+        "active": True,
+        "parameters": {"run": "nightly", "jobs": str(up.desk / "jobs.csv")},
+    }
+    prefect.post(f"/deployments/{batch}/schedules", json=[nightly]).raise_for_status()
+    runs = [up.desk / "out" / "runs" / run for run in ("dropped", "nightly")]
+    _until(lambda: all((run / "summary.json").exists() for run in runs), "the runs to end")
+    _until(lambda: list(inbox.glob("done/*dropped*")), "the inbox to be tidied")
+    for run in runs:
+        assert json.loads((run / "summary.json").read_bytes())["rows"] == 2
+    made = prefect.post("/flow_runs/filter", json={}).json()
+    by_schedule = {run["name"] for run in made if run["auto_scheduled"]}
+    assert "generate nightly (2 rows)" in by_schedule
+    assert "generate dropped (2 rows)" in {run["name"] for run in made} - by_schedule
 
 
 def _until(holds: Callable[[], object], what: str) -> None:
