@@ -23,7 +23,7 @@ from benchmarks import fleet
 from benchmarks.common import arguments, show
 from benchmarks.fleet import Desk, Process
 from benchmarks.orchestration import write_jobs
-from flows.cli import FAILED_ROWS
+from flows.commands.answers import FAILED_ROWS
 from flows.reconcile import reconcile_run
 from pipeline.job import Verdict
 from pipeline.settings import load_settings

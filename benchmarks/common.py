@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli import FAILED_ROWS
+from flows.commands.answers import FAILED_ROWS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "shapes"

@@ -1,9 +1,7 @@
 """What Prefect's UI shows of a run: how it goes, how it ended, its best pictures and its files."""
 
 import json
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -12,7 +10,7 @@ from prefect.artifacts import (
     create_progress_artifact,
     create_table_artifact,
 )
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.bill import Price
@@ -25,24 +23,11 @@ NAMES = {Verdict.BELOW_GATE: "below gate"}
 class LiveArtifact:
     """The Listener that keeps one progress artifact on the flow run's page up to date."""
 
-    def __init__(self, run: str, price: Price) -> None:
-        self._price = price
+    def __init__(self, run: str, price: Price, client: SyncPrefectClient) -> None:
+        self._price, self._client = price, client
         description = f"Run {run}"
         made = create_progress_artifact(0.0, key=f"{_key(run)}-progress", description=description)
         self._id = cast(UUID, made)
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._client: SyncPrefectClient = self._stack.enter_context(get_client(sync_client=True))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def show(self, standing: Standing) -> None:
         """Write the artifact anew."""

@@ -2,12 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
 from flows.dispatch import Dispatcher
@@ -24,22 +21,9 @@ class CancelWatch:
     Prefect itself ends only a process that it has started, and tells it nothing before.
     """
 
-    def __init__(self, flow_run: UUID, stop: Callable[[], None]) -> None:
-        self._flow_run, self._stop = flow_run, stop
+    def __init__(self, flow_run: UUID, stop: Callable[[], None], client: SyncPrefectClient) -> None:
+        self._flow_run, self._stop, self._client = flow_run, stop, client
         self._stopped = False
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self._client: SyncPrefectClient = self._stack.enter_context(get_client(sync_client=True))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._stack.close()
 
     def look(self) -> None:
         """Ask Prefect how the flow run stands."""
@@ -68,7 +52,7 @@ class Stop:
             self()
 
     def __call__(self) -> None:
-        """Stop it: jobs in work are finished, those in the queue are dropped."""
+        """Stop it: jobs in the queue are dropped, those in work given up unless they end soon."""
         with self._lock:
             self.asked = True
             dispatcher = self._dispatcher

@@ -112,9 +112,10 @@ def _generate(
     queue = Queue.connect(settings.redis_url, settings.broker_url)
     with ExitStack() as stack:
         stop = Stop(books, queue)
+        client = stack.enter_context(get_client(sync_client=True))
+        watch = CancelWatch(runtime.flow_run.id, stop, client)
+        artifact = artifacts.LiveArtifact(run, price, client)
         bar = stack.enter_context(Bar(run))
-        artifact = stack.enter_context(artifacts.LiveArtifact(run, price))
-        watch = stack.enter_context(CancelWatch(runtime.flow_run.id, stop))
         progress = stack.enter_context(
             RunProgress(run, [bar, artifact, Pauses(logger)], [watch.look])
         )
@@ -122,7 +123,8 @@ def _generate(
         opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(_open)
         spec = opening(books, jobs, overrides, retry, settings)
         progress.enter("working", spec.rows)
-        _name(f"generate {run} ({spec.rows:,} rows)")
+        # it tells more than could be known when it started
+        client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
         logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.parts)
         queue.reopen(spec.run, spec.edition)
         books.withdraw_cancel()
@@ -173,12 +175,6 @@ def _open(
     if again := {verdict for verdict in retry if ended.get(verdict)}:
         forget(books, spec, again)
     return spec
-
-
-def _name(text: str) -> None:
-    """Give the flow run a name that tells more than could be known when it started."""
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(runtime.flow_run.id, name=text)
 
 
 def _show(books: RunBooks, summary: dict[str, Any]) -> None:

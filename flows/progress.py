@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from logging import Logger, LoggerAdapter
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import structlog
@@ -61,12 +60,7 @@ class RunProgress(Tally):
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(EVERY * 10)
 
@@ -88,6 +82,5 @@ class RunProgress(Tally):
 def _safely(call: Callable[[], None]) -> None:
     try:
         call()
-    except Exception as error:  # noqa: BLE001
-        # who only watches a run must not end it
+    except Exception as error:  # noqa: BLE001 - who only watches a run must not end it
         log.warning("the run's progress cannot be shown", reason=f"{type(error).__name__}: {error}")

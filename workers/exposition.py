@@ -26,7 +26,7 @@ def exposed(
         return
     for collector in collectors:
         registry.register(collector)
-    # a second series for each, which nobody reads
+    # a second series for each, which nobody reads; the library gives this function no types
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         server, thread = prometheus_client.start_http_server(

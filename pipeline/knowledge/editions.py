@@ -60,10 +60,11 @@ def open_edition(client: QdrantClient, name: str, embedders: Embedders, *, anew:
 
 def stand_for(client: QdrantClient, name: str, edition: str) -> None:
     """Have the name stand for an edition from now on, and remove every other one."""
-    if _aliases(client).get(name) != edition:
+    standing = _aliases(client).get(name)
+    if standing != edition:
         gone = DeleteAliasOperation(delete_alias=DeleteAlias(alias_name=name))
         new = CreateAlias(collection_name=edition, alias_name=name)
-        operations = [gone] if name in _aliases(client) else []
+        operations = [gone] if standing else []
         client.update_collection_aliases([*operations, CreateAliasOperation(create_alias=new)])
     for other in _editions(client, name):
         if other != edition:

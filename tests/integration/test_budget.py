@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.budget import FIRST
-from flows.cli import OUT_OF_BUDGET
+from flows.commands.answers import OUT_OF_BUDGET
 from tests.commandline import answer, pressrun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # three starts of everything

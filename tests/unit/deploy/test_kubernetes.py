@@ -22,6 +22,7 @@ SECRETS = {  # of the Secret `pressrun`, as docs/deployment.md makes it
     "redis_password",
 }  # fmt: skip
 
+# what renders the overlays; no package of Python's brings it
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 each_overlay = pytest.mark.parametrize("name", OVERLAYS)
 

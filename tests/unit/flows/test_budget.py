@@ -7,14 +7,7 @@ import pytest
 
 from flows.budget import FIRST, Budget
 from pipeline.job import Job
-
-
-def job(number: int, candidates: int = 1) -> Job:
-    return Job(
-        id=f"j{number:03}", row=number + 2, keywords="red circle", candidates=candidates,
-        threshold=0.5, width=64, height=64, steps=2, guidance=1.0, seed=number, k=0,
-        mode="keywords", contest="best_of", wave=1,
-    )  # fmt: skip
+from tests.jobs import job
 
 
 def spend(budget: Budget, jobs: list[Job], window: int, each: float, spread: float) -> int:

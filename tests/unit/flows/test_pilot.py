@@ -16,17 +16,10 @@ from flows.sampling import Spread
 from pipeline.errors import Unavailable
 from pipeline.job import Job, Outcome, Verdict
 from pipeline.ports import Stages
+from tests.jobs import job
 
 stages = cast("Stages", None)
 """Nobody asks them: `run` stands for what they do."""
-
-
-def job(number: int, candidates: int = 1) -> Job:
-    return Job(
-        id=f"j{number:03}", row=number + 2, keywords="red circle", candidates=candidates,
-        threshold=0.5, width=64, height=64, steps=2, guidance=1.0, seed=number, k=0,
-        mode="keywords", contest="best_of", wave=1,
-    )  # fmt: skip
 
 
 def picked(count: int, of: int) -> list[int]:

@@ -1,0 +1,205 @@
+"""The commands about runs: their jobs, their books and what is made of them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows.commands.answers import answer, end, interruptible, resumable
+from flows.commands.options import (
+    BudgetSeconds,
+    Candidates,
+    Collection,
+    JobFile,
+    Json,
+    NoRetrieval,
+    ProfileName,
+    Retry,
+    RunName,
+    Store,
+    Threshold,
+    overrides_of,
+    verdicts_of,
+)
+
+app = typer.Typer()
+calibrate = typer.Typer(help="Measure on this model what a setting may be.", no_args_is_help=True)
+app.add_typer(calibrate, name="calibrate")
+
+
+@app.command()
+def run(
+    jobs: JobFile,
+    run: Annotated[str | None, typer.Option("--run", help="Name; default: the file's.")] = None,
+    collection: Collection = None,
+    candidates: Candidates = None,
+    threshold: Threshold = None,
+    no_retrieval: NoRetrieval = False,
+    store: Store = None,
+    retry: Retry = "failed",
+    budget: BudgetSeconds = None,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a job file into judged pictures. The same file again does only what is left."""
+    from flows.batch import run_batch
+    from flows.opening import run_name
+    from pipeline.settings import load_settings
+
+    overrides = overrides_of(candidates, threshold, collection, no_retrieval)
+    settings = load_settings(store=store, profile=profile)
+    with interruptible(resumable(run or run_name(jobs))):
+        end(run_batch(jobs, run, overrides, verdicts_of(retry), settings, budget), as_json)
+
+
+@app.command()
+def resume(
+    run: RunName,
+    retry: Retry = "failed",
+    budget: BudgetSeconds = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was interrupted, cancelled or killed, without its job file."""
+    from flows.batch import resume_run
+    from pipeline.settings import load_settings
+
+    with interruptible(resumable(run)):
+        end(resume_run(run, verdicts_of(retry), load_settings(store=store), budget), as_json)
+
+
+@app.command()
+def cancel(run: RunName, store: Store = None, as_json: Json = False) -> None:
+    """Stop a run from any terminal: the rest is left for `resume`."""
+    from flows.batch import cancel_run
+    from pipeline.settings import load_settings
+
+    answer(cancel_run(run, load_settings(store=store)), as_json)
+
+
+@app.command()
+def reconcile(
+    run: RunName,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the pictures.")] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Prove a run's books: each row one record, each record its picture, and no orphans."""
+    from flows.reconcile import reconcile_run
+    from pipeline.settings import load_settings
+
+    report = reconcile_run(run, load_settings(store=store), read_pictures=not quick)
+    answer(report, as_json)
+    if report["lost"] or report["unexpected"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    jobs: JobFile,
+    collection: Collection = None,
+    candidates: Candidates = None,
+    threshold: Threshold = None,
+    no_retrieval: NoRetrieval = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(help="Really run so many rows, and estimate what all will cost.", min=2),
+    ] = None,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Look a job file over without rendering: its bad rows, its models, and how much work it is."""
+    from flows.checking import check_jobs
+    from pipeline.settings import load_settings
+
+    overrides = overrides_of(candidates, threshold, collection, no_retrieval)
+    answer(check_jobs(jobs, overrides, load_settings(profile=profile), pilot), as_json)
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(help="Default: the latest run.")] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """How a run stands, counted from its records."""
+    from flows.publish import status_of
+    from pipeline.settings import load_settings
+
+    answer(status_of(load_settings(store=store), run), as_json)
+
+
+@app.command()
+def export(
+    run: RunName,
+    to: Annotated[
+        Literal["parquet", "jsonl", "webdataset", "imagefolder"],
+        typer.Option(help="A table, or a folder of pictures."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File or folder; default: by the run.")] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(help="Which jobs, with commas between, or all. Pictures: the accepted."),
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Take a run's jobs, or its pictures with their texts, to a format that others read."""
+    from flows.exporting.export import export_run
+    from pipeline.job import Verdict
+    from pipeline.settings import load_settings
+
+    chosen = list(Verdict) if verdict == "all" else verdict and verdicts_of(verdict, "--verdict")
+    with interruptible("Interrupted. Nothing was written."):
+        answer(export_run(run, to, load_settings(store=store), out, chosen or None), as_json)
+
+
+@app.command()
+def gallery(
+    run: RunName,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Make a run's manifest and gallery again from its records."""
+    from flows.publish import republish
+    from pipeline.settings import load_settings
+
+    answer(republish(load_settings(store=store), run), as_json)
+
+
+@app.command()
+def reproduce(
+    record: Annotated[str, typer.Argument(help="A record's path or s3:// address, or RUN/JOB.")],
+    out: Annotated[Path | None, typer.Option(help="Write the new picture here (PNG).")] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Render a record's winner again and compare it with the stored picture."""
+    from flows.reproduce import reproduce_record
+    from pipeline.settings import load_settings
+
+    report = reproduce_record(record, load_settings(store=store), out)
+    answer(report, as_json)
+    if not report["equal"]:
+        raise typer.Exit(1)
+
+
+@calibrate.command("race")
+def calibrate_race(
+    jobs: JobFile,
+    count: Annotated[int, typer.Option("--jobs", help="Jobs to render in full.", min=1)] = 32,
+    candidates: Candidates = 8,
+    regret: Annotated[
+        float, typer.Option(help="Part of the best score that may be missed.", min=0, max=1)
+    ] = 0.02,
+    collection: Collection = None,
+    no_retrieval: NoRetrieval = False,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how early previews tell the winner, and propose checkpoints for a race."""
+    from flows.calibrate import calibrate_race as measure
+    from pipeline.settings import load_settings
+
+    overrides = overrides_of(candidates, None, collection, no_retrieval)
+    answer(measure(jobs, overrides, count, regret, load_settings(profile=profile)), as_json)
