@@ -25,8 +25,8 @@ class LiveArtifact:
 
     def __init__(self, run: str, price: Price, client: SyncPrefectClient) -> None:
         self._price, self._client = price, client
-        description = f"Run {run}"
-        made = create_progress_artifact(0.0, key=f"{_key(run)}-progress", description=description)
+        key, description = f"{artifact_key(run)}-progress", f"Run {run}"
+        made = create_progress_artifact(0.0, key=key, description=description)
         self._id = cast(UUID, made)
 
     def show(self, standing: Standing) -> None:
@@ -64,7 +64,7 @@ def described(standing: Standing, price: Price) -> str:
 
 def show_summary(summary: dict[str, Any], manifest: str) -> None:
     """The summary as a table, and links to gallery and manifest."""
-    run, key = summary["run"], _key(summary["run"])
+    run, key = summary["run"], artifact_key(summary["run"])
     lines = [
         {"of the run": name, "is": value if isinstance(value, str) else json.dumps(value)}
         for name, value in summary.items()
@@ -76,7 +76,8 @@ def show_summary(summary: dict[str, Any], manifest: str) -> None:
 
 def show_pictures(run: str, jpeg: str) -> None:
     """A run's best pictures; `jpeg` is a data: URI."""
-    create_image_artifact(jpeg, key=f"{_key(run)}-pictures", description=f"The best of {run}")
+    key = f"{artifact_key(run)}-pictures"
+    create_image_artifact(jpeg, key=key, description=f"The best of {run}")
 
 
 def _clock(seconds: float) -> str:
@@ -85,6 +86,6 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def _key(run: str) -> str:
-    """Prefect's artifact keys hold lower-case letters, digits and dashes."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in run.lower())
+def artifact_key(text: str) -> str:
+    """A name as Prefect's artifact keys have it: lower-case letters, digits and dashes."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())

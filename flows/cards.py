@@ -50,7 +50,7 @@ def _of_outcome(outcome: Outcome) -> Card:
         "size": [image.width, image.height] if image else None,
         "winner": outcome.winner,
         "candidates": [_candidate(candidate) for candidate in outcome.candidates],
-        "seconds": round(sum(outcome.device_seconds.values()), 3),
+        "seconds": round(outcome.device_time, 3),
         "made": outcome.created_at,
         **_of_brief(outcome.brief),
         **_of_job(outcome.job),

@@ -1,7 +1,6 @@
 """The best pictures of a run side by side in one small JPEG."""
 
 import base64
-import heapq
 from collections.abc import Iterable
 from io import BytesIO
 
@@ -27,18 +26,18 @@ def contact_sheet(books: RunBooks, manifest: Manifest) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
-def best(manifest: Manifest, count: int = PICTURES) -> list[str]:
-    """The paths of the accepted pictures that scored highest, the best one first."""
-    lines = manifest.lines("outcome", "score", "image")
-    kept = {
-        line["image"]: line["score"]
-        for line in heapq.nlargest(
-            count,
-            (line for line in lines if line["outcome"] == Verdict.ACCEPTED and line["image"]),
-            key=lambda line: line["score"],
-        )
-    }
-    return list(kept)
+def best(manifest: Manifest) -> list[str]:
+    """The paths of the accepted pictures that scored highest, the best one first; equal rows have
+    one picture.
+    """
+    kept, least = dict[str, float](), -1.0
+    for line in manifest.lines("outcome", "score", "image"):
+        if line["outcome"] == Verdict.ACCEPTED and line["image"] and line["score"] > least:
+            kept[line["image"]] = line["score"]
+            if len(kept) > PICTURES:
+                del kept[min(kept, key=lambda path: kept[path])]
+                least = min(kept.values())
+    return sorted(kept, key=lambda path: -kept[path])
 
 
 def sheet(files: Iterable[bytes]) -> bytes:

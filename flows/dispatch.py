@@ -156,7 +156,7 @@ class Dispatcher:
         leased = self._patiently(lambda: self._queue.leased(run, flights.flying))
         asked = [job_id for job_id in due if job_id not in leased]
         for outcome in self._books.outcomes(asked):
-            cost = sum(outcome.device_seconds.values())
+            cost = outcome.device_time
             self._end(outcome.job_id, outcome.verdict, cost, flights)
         lost = flights.lost(asked, leased, monotonic())
         if lost:

@@ -1,6 +1,5 @@
 """The Prefect flow of a batch: open the run, work through its shards, publish."""
 
-import time
 from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any, cast
@@ -105,7 +104,7 @@ def _generate(
     settings: Settings,
     budget: float | None,
 ) -> dict[str, Any]:
-    start, logger, price = time.monotonic(), get_run_logger(), Price.of(settings)
+    logger = get_run_logger()
     start_logs(settings)
     bind_contextvars(run=run)
     books = open_books(settings, run, committing=True)
@@ -114,7 +113,7 @@ def _generate(
         stop = Stop(books, queue)
         client = stack.enter_context(get_client(sync_client=True))
         watch = CancelWatch(runtime.flow_run.id, stop, client)
-        artifact = artifacts.LiveArtifact(run, price, client)
+        artifact = artifacts.LiveArtifact(run, Price.of(settings), client)
         bar = stack.enter_context(Bar(run))
         progress = stack.enter_context(
             RunProgress(run, [bar, artifact, Pauses(logger)], [watch.look])
@@ -128,27 +127,11 @@ def _generate(
         logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.parts)
         queue.reopen(spec.run, spec.edition)
         books.withdraw_cancel()
-        if summary := finished(books, spec, ()):
-            return summary
-        reconcile(books, spec, read_pictures=False)
-        stack.enter_context(traced(settings, "pressrun-flow"))
-        stack.enter_context(run_span(spec.run))
-        window, metrics = settings.window // AT_ONCE, RunMetrics(progress, spec.rows)
-        dispatcher = Dispatcher(queue, books, spec.edition, window, metrics, Budget(budget))
-        metrics.show(dispatcher)
-        shards = Shards(books, spec, dispatcher, progress)
-        stop.begin(spec, dispatcher)
-        try:
-            with exposed(settings, metrics.registry, Backlog.of(settings)):
-                work_through(spec, shards)
-        except BaseException:
-            dispatcher.stop()
-            queue.cancel(spec.run, spec.edition)
-            raise
-        progress.enter("publishing")
-        report = reconcile(books, spec, read_pictures=False)
-        report.recovered += dispatcher.sent_again
-        summary = publish(books, spec, time.monotonic() - start, report, price, shards.stopped)
+        summary = finished(books, spec, ())
+        if summary:
+            progress.skip(spec.rows)
+        else:
+            summary = _work(spec, books, queue, progress, stop, settings, budget)
         _show(books, summary)
         progress.enter("finished")
     if stop.asked:
@@ -156,6 +139,41 @@ def _generate(
         raise Stopped("It was finished by then.")
     logger.info("run %s: %s", run, summary)
     return summary
+
+
+def _work(
+    spec: RunSpec,
+    books: RunBooks,
+    queue: Queue,
+    progress: RunProgress,
+    stop: Stop,
+    settings: Settings,
+    budget: float | None,
+) -> dict[str, Any]:
+    """Work through the run and publish it; answers the summary."""
+    window = settings.window // AT_ONCE
+    reconcile(books, spec, read_pictures=False)
+    metrics = RunMetrics(progress, spec.rows)
+    dispatcher = Dispatcher(queue, books, spec.edition, window, metrics, Budget(budget))
+    metrics.show(dispatcher)
+    shards = Shards(books, spec, dispatcher, progress)
+    stop.begin(spec, dispatcher)
+    try:
+        with (
+            traced(settings, "pressrun-flow"),
+            run_span(spec.run),
+            exposed(settings, metrics.registry, Backlog.of(settings)),
+        ):
+            work_through(spec, shards)
+    except BaseException:
+        dispatcher.stop()
+        queue.cancel(spec.run, spec.edition)
+        raise
+    progress.enter("publishing")
+    report = reconcile(books, spec, read_pictures=False)
+    report.recovered += dispatcher.sent_again
+    seconds = progress.standing().seconds
+    return publish(books, spec, seconds, report, Price.of(settings), shards.stopped)
 
 
 def _open(
@@ -170,8 +188,10 @@ def _open(
             spec = open_run(path, overrides, settings, books)
     else:
         spec = books.spec()
-    # a run that was never published may hold anything
-    ended = books.summary() or dict.fromkeys(retry, any(books.recorded()))
+    ended, records = books.summary(), sum(1 for _ in books.recorded())
+    if ended.get("edition") != spec.edition or ended.get("records") != records:
+        # what was not published as it stands may hold anything
+        ended = dict.fromkeys(retry, bool(records))
     if again := {verdict for verdict in retry if ended.get(verdict)}:
         forget(books, spec, again)
     return spec

@@ -118,8 +118,13 @@ class Tray:
             if claim.settled:
                 facts = {"reason": "the same content was done before"}
                 self._put_away(name, beside, claim.run, "done", facts)
-            elif claim.name == name and taken.setdefault(claim.run, claim.digest) == claim.digest:
+                continue
+            if claim.name != name and claim.digest not in taken.values():
+                claim = self._taken_over(claim, name, beside)
+            if claim.name == name and taken.setdefault(claim.run, claim.digest) == claim.digest:
                 self._move((name, beside), "", claim.folder)
+            else:
+                self._tell(name, claim.run, "waits", "an earlier file of the run is worked on")
 
     def settle(self) -> None:
         """See that each file on its way has its flow run, and put it away when that has ended."""
@@ -154,6 +159,14 @@ class Tray:
         )
         open_books(self._settings, mine.run)  # refuses what no run can be named
         return mine if self._keep(mine, new=True) else self._standing(mine.key)
+
+    def _taken_over(self, claim: Claim, name: str, beside: str) -> Claim:
+        """The claim under the name that its content has now; the same where the old one stands."""
+        if claim.name in set(self._store.keys(claim.name)):
+            return claim
+        renamed = claim.model_copy(update={"name": name, "beside": beside})
+        self._keep(renamed)
+        return renamed
 
     def _beside(self, name: str) -> str:
         """The file beside a job file that says more of it; empty without one."""

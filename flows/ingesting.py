@@ -1,6 +1,5 @@
 """The Prefect flow that brings sources into the knowledge base."""
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
+from flows.artifacts import artifact_key
 from flows.deployed import flow_settings
 from flows.knowledge import ingest_path
 
@@ -35,7 +35,7 @@ def ingest(
     report = ingest_path(path, collection, settings, steps.advance, anew=anew)
     table = {name: value for name, value in report.items() if name != "bad"}
     table["bad"] = len(report["bad"])
-    key = re.sub(r"[^a-z0-9]+", "-", f"ingest-{collection}".lower())
+    key = artifact_key(f"ingest-{collection}")
     create_table_artifact(table=[table], key=key, description=f"{path} into {collection}")
     for bad in report["bad"][:BAD_SHOWN]:
         steps.logger.warning("%s, line %s: %s", bad["file"], bad["line"], bad["reason"])

@@ -106,7 +106,10 @@ def serving(api: str, log: Path) -> Part:
     name, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
 
     def answers() -> bool:
-        found = httpx.post(workers, json={}, timeout=5.0, auth=(name, password))
+        try:
+            found = httpx.post(workers, json={}, timeout=5.0, auth=(name, password))
+        except httpx.TransportError:
+            return False
         return found.is_success and any(each["status"] == "ONLINE" for each in found.json())
 
     return Part("serve", command, answers, log=log, stop_seconds=30.0)

@@ -49,7 +49,7 @@ class Flight:
     @property
     def costs(self) -> list[float]:
         """The jobs' device seconds."""
-        return list(map(_cost, self.outcomes))
+        return [outcome.device_time for outcome in self.outcomes]
 
     @property
     def works(self) -> list[int]:
@@ -78,7 +78,7 @@ def fly(
         _warm_up(jobs[0], stages)
         ready = time.monotonic()
         outcomes, beside = _run(jobs, stages, min(settings.concurrency, all_jobs))
-        busy = sum(map(_cost, (*outcomes, *beside)))
+        busy = sum(outcome.device_time for outcome in (*outcomes, *beside))
         return Flight(jobs, outcomes, ready - begun, time.monotonic() - ready, busy)
 
 
@@ -162,7 +162,3 @@ def _outcome(job: Job, stages: Stages) -> Outcome:
         raise
     except Exception as error:  # noqa: BLE001 - a run would record it as the job's own fault too
         return failed(job, stages, f"{type(error).__name__}: {error}")
-
-
-def _cost(outcome: Outcome) -> float:
-    return sum(outcome.device_seconds.values())

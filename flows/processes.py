@@ -109,7 +109,9 @@ class Running:
     def _last_words(self) -> str:
         if not self._part.log:
             return ""
-        said = self._part.log.read_bytes()[-LAST_WORDS:].decode(errors="replace").strip()
+        with self._part.log.open("rb") as log:
+            log.seek(max(0, self._part.log.stat().st_size - LAST_WORDS))
+            said = log.read().decode(errors="replace").strip()
         return f"{self._part.log} ends: {said}" if said else ""
 
 

@@ -17,7 +17,7 @@ from pipeline.storing.books import RunBooks, run_names
 
 @flow(name="reconcile", flow_run_name="reconcile")
 def reconcile_runs(
-    hours: Annotated[float, Field(gt=0)] = 24.0, read_pictures: bool = False
+    hours: Annotated[float, Field(gt=0)] = 0.5, read_pictures: bool = False
 ) -> list[dict[str, Any]]:
     """Prove that each row has one record and each record its picture; remove orphans.
 
@@ -32,17 +32,29 @@ def reconcile_runs(
     store, at_work = open_store_to_commit(settings), runs_in_work()
     reports = []
     for books in (RunBooks(store, name) for name in sorted(at_work | _lately(store, hours))):
-        if spec := books.standing_spec():
-            report = reconcile(books, spec, read_pictures=read_pictures)
-            ended = books.summary().get("edition") == spec.edition and books.run not in at_work
-            sound = not report.unexpected and not (ended and report.lost)
-            reports.append({"run": books.run, "sound": sound, "ended": ended, **asdict(report)})
-            logger.info("run %s: %s", books.run, report.counters)
+        try:
+            found = _proven(books, books.run in at_work, read_pictures)
+        except RunError as error:
+            found = {"run": books.run, "sound": False, "alarms": [str(error)]}
+        if found:
+            reports.append(found)
+            logger.info("%s", found)
     if reports:
         create_table_artifact(table=reports, key="reconcile", description="Books of recent runs")
     if bad := [report["run"] for report in reports if not report["sound"]]:
         raise RunError(f"The books of {', '.join(bad)} do not balance.")
     return reports
+
+
+def _proven(books: RunBooks, at_work: bool, read_pictures: bool) -> dict[str, Any] | None:
+    """What a run's books say; None for one that was not opened to its end."""
+    spec = books.standing_spec()
+    if spec is None:
+        return None
+    report = reconcile(books, spec, read_pictures=read_pictures)
+    ended = books.summary().get("edition") == spec.edition and not at_work
+    sound = not report.unexpected and not (ended and report.lost)
+    return {"run": books.run, "sound": sound, "ended": ended, **asdict(report)}
 
 
 def _lately(store: Store, hours: float) -> set[str]:

@@ -13,7 +13,7 @@ from pipeline.errors import RunError
 from pipeline.job import RunSpec, Verdict
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks, run_names
-from pipeline.storing.manifest import Manifest, build_manifest, read_manifest
+from pipeline.storing.manifest import Manifest, build_manifest
 
 
 def publish(
@@ -28,8 +28,7 @@ def publish(
 
     Where the run was `stopped` in order, rows without a record are not lost but left.
     """
-    build_manifest(books, spec)
-    manifest, bill = read_manifest(books), Bill(price)
+    manifest, bill = Manifest(build_manifest(books, spec)), Bill(price)
     summary = summarise(books, spec, manifest, bill) | {"seconds": round(seconds, 2)}
     summary["gallery"] = build_gallery(books, spec, manifest, bill.sentence())
     if report:
@@ -84,8 +83,8 @@ def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     """How a run stands now, by its records. Raises RunError when there is no such run."""
     books = open_books(settings, run or latest_run(settings))
     spec = books.spec()
-    build_manifest(books, spec)
-    standing = summarise(books, spec, read_manifest(books), Bill(Price.of(settings)))
+    manifest = Manifest(build_manifest(books, spec))
+    standing = summarise(books, spec, manifest, Bill(Price.of(settings)))
     return standing | {"seconds": books.summary().get("seconds", 0.0)}
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from flows.deployed import flow_settings, runs_in_work
 from flows.publish import finished
 from pipeline.assemble import open_store
+from pipeline.errors import RunError
 from pipeline.storing.books import RunBooks, run_names
 
 DAY = 86400.0
@@ -47,13 +48,18 @@ def remove_runs(
 
 def _kept(books: RunBooks, young: bool, at_work: bool) -> str:
     """Why a run stays; empty where it may go."""
+    if at_work:
+        return "kept: it is being worked on"
     if books.is_going():
         return ""
     if young:
         return "kept: too young"
-    spec = books.standing_spec()
-    if at_work or spec is None:
-        return "kept: it is being worked on"
+    try:
+        spec = books.standing_spec()
+    except RunError as error:
+        return f"kept: {error}"
+    if spec is None:
+        return "kept: it is being opened"
     if books.is_cancelled() or finished(books, spec, ()):
         return ""
     return "kept: it is open; cancel it first"

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
+from flows.bill import KEPT
 from pipeline.job import Verdict
 
-WITH_PICTURE = (Verdict.ACCEPTED, Verdict.BELOW_GATE)
 MINUTE = 60.0
 """Seconds over which the rates are taken."""
 
@@ -80,7 +80,7 @@ class Tally:
         """How the run stands now; each call is a look that rates are taken between."""
         with self._lock:
             now, ended = self._clock(), self._counts.total()
-            pictures = sum(self._counts[verdict] for verdict in WITH_PICTURE)
+            pictures = sum(self._counts[verdict] for verdict in KEPT)
             self._looks.append((now, ended, pictures))
             while now - self._looks[0][0] > MINUTE:
                 self._looks.popleft()

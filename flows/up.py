@@ -187,9 +187,11 @@ def _signals(stack: Stack) -> Iterator[None]:
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, obey) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _given(name: str) -> dict[str, str]:

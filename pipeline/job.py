@@ -278,6 +278,11 @@ class Outcome(Noun):
     version: str = ""
 
     @property
+    def device_time(self) -> float:
+        """Device seconds in all."""
+        return sum(self.device_seconds.values())
+
+    @property
     def winners_context(self) -> Context:
         """What the winner was rendered with."""
         if self.second is None or self.winner is None or self.winner < self.second.first:

@@ -48,4 +48,5 @@ def result_of(future: "Future[Result]") -> Result:
             return future.result(GLANCE)
         except TimeoutError:
             if future.done():
-                raise
+                # it came meanwhile, or this error is its own
+                return future.result()

@@ -68,8 +68,12 @@ class Queue:
         try:
             queue = cls(url, broker_url)
             queue._redis.ping()
-        except ValueError as error:
-            raise ConfigError(f"PRESSRUN_REDIS_URL: {error}") from error
+        except ValueError:
+            # whose own text may hold a piece of the password
+            raise ConfigError(
+                "PRESSRUN_REDIS_URL is no address such as redis://user:password@host:6379/0; in a "
+                "password / is %2F, # is %23 and @ is %40."
+            ) from None
         except RedisError as error:
             raise Unavailable(f"Redis: {error}") from error
         return queue
@@ -92,7 +96,7 @@ class Queue:
         """Tell the flow that an outcome stands in the books; with the `lease` of its job, which
         ends in the same step, it is told a little later.
         """
-        cost = sum(outcome.device_seconds.values())
+        cost = outcome.device_time
         note = {
             "job": outcome.job_id,
             "verdict": outcome.verdict.value,

@@ -75,7 +75,8 @@ SCHEMA = pa.schema(
 
 def line_of(row: Job | BadRow, outcome: Outcome, books: RunBooks) -> Line:
     """A job as one JSON object."""
-    found = (*outcome.context.passages, *outcome.context.references)
+    context = outcome.winners_context
+    found = (*context.passages, *context.references)
     return {
         "job_id": row.id,
         "run": outcome.run,
@@ -89,7 +90,7 @@ def line_of(row: Job | BadRow, outcome: Outcome, books: RunBooks) -> Line:
         **_of_picture(outcome, books),
         "renderer": outcome.renderer,
         "seconds": sum(outcome.seconds.values()),
-        "device_seconds": sum(outcome.device_seconds.values()),
+        "device_seconds": outcome.device_time,
         "created_at": outcome.created_at,
         "candidates": [_candidate(candidate) for candidate in outcome.candidates],
         "sources": [_source(passage) for passage in found],

@@ -17,7 +17,10 @@ _NO_ADAPTER = (
     "the profile's renderer has no image adapter (renderer.image_adapter); with strength 0 the "
     "pictures' texts alone are used"
 )
-_NO_PICTURES = "a second round retrieves pictures: it needs a collection, and images of 1 or more"
+_NO_PICTURES = (
+    "a second round retrieves pictures: it needs a collection, images of 1 or more, and a strength "
+    "above 0"
+)
 _TEMPLATED = ("keywords", "style", "negative")
 
 
@@ -87,7 +90,7 @@ class Maker:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise _Refused(*_explain(problem)) from error
-        if given.get("rounds", 1) > 1 and not (job.images and job.collection):
+        if given.get("rounds", 1) > 1 and not (job.collection and job.images and job.strength):
             raise _Refused("rounds", _NO_PICTURES)
         return job
 

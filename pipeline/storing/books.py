@@ -133,8 +133,9 @@ class RunBooks:
         self.write(_CANCELLED, b"{}\n", _JSON)
 
     def withdraw_cancel(self) -> None:
-        """The run is taken up again."""
+        """The run is taken up again, even where it was to be cancelled or removed."""
         self.store.delete(self.key(_CANCELLED))
+        self.store.delete(self.key(_GOING))
 
     def is_cancelled(self) -> bool:
         """Whether the run was asked to stop."""

@@ -102,6 +102,6 @@ def _line(row: Job | BadRow, outcome: Outcome) -> dict[str, Any]:
         "collection": job.collection if job else "",
         "candidates": len(outcome.candidates),
         "seconds": sum(outcome.seconds.values()),
-        "device_seconds": sum(outcome.device_seconds.values()),
+        "device_seconds": outcome.device_time,
         "meta": json.dumps(job.meta if job else {}, ensure_ascii=False, sort_keys=True),
     }

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.settings import PROFILES, Profile, load_settings
+from workers.queue import Queue
 
 
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.toml")), ids=lambda path: path.stem)
@@ -78,3 +79,10 @@ def test_secrets_do_not_show() -> None:
     settings = load_settings(qdrant_api_key="canary", writer_api_key="canary")
     assert "canary" not in repr(settings)
     assert "canary" not in settings.model_dump_json()
+
+
+def test_a_piece_of_a_password_is_not_in_the_complaint() -> None:
+    with pytest.raises(ConfigError, match="PRESSRUN_REDIS_URL") as caught:
+        Queue.connect("redis://:hunter#2@h:6379/0")
+    assert "hunter" not in str(caught.value)
+    assert caught.value.__suppress_context__

@@ -3,9 +3,12 @@
 from io import BytesIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
-from flows.contact_sheet import COLUMNS, LARGEST, PICTURES, SIDE, sheet
+from flows.contact_sheet import COLUMNS, LARGEST, PICTURES, SIDE, best, sheet
+from pipeline.storing.manifest import SCHEMA, Manifest
 
 
 def png(width: int, height: int, seed: int) -> bytes:
@@ -26,3 +29,22 @@ def test_the_sheet_stays_small_whatever_is_on_it() -> None:
 def test_a_few_pictures_make_a_small_sheet() -> None:
     with Image.open(BytesIO(sheet([png(64, 64, 1), png(64, 64, 2)]))) as page:
         assert page.size == (2 * SIDE, SIDE)
+
+
+def manifest(*lines: tuple[str, float, str]) -> Manifest:
+    """Of outcomes, scores and pictures."""
+    empty = {field.name: "" if field.type == pa.string() else 0 for field in SCHEMA}
+    empty["sources"] = []
+    told = [dict(zip(("outcome", "score", "image"), line, strict=True)) for line in lines]
+    file = BytesIO()
+    pq.write_table(pa.Table.from_pylist([empty | each for each in told], SCHEMA), file)
+    return Manifest(file.getvalue())
+
+
+def test_equal_rows_show_their_picture_once() -> None:
+    lines = [("accepted", 0.9, "same.png")] * 2 * PICTURES
+    lines += [("accepted", number / 100, f"{number}.png") for number in range(2 * PICTURES)]
+    lines += [("below_gate", 1.0, "below.png")]
+    found = best(manifest(*lines))
+    assert found[0] == "same.png"
+    assert found[1:] == [f"{number}.png" for number in range(2 * PICTURES - 1, PICTURES, -1)]

@@ -58,7 +58,7 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         ("priority", 10, "less than or equal to 9"),
         ("images", 9, "less than or equal to 8"),
         ("rounds", "3", "less than or equal to 2"),
-        ("rounds", "2", "it needs a collection, and images of 1 or more"),
+        ("rounds", "2", "it needs a collection, images of 1 or more, and a strength above 0"),
         ("strength", "1.1", "less than or equal to 1"),
         ("needs_context", "maybe", "'maybe' is neither true nor false"),
         ("collection", "../../etc/passwd", "no path and no address"),

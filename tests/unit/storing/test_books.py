@@ -182,3 +182,14 @@ def test_a_removal_that_was_interrupted_is_known(
     assert books.is_cancelled(), "nobody goes on with it"
     books.remove()
     assert not books.is_going()
+
+
+def test_a_run_that_is_taken_up_again_is_not_to_be_removed(
+    books: RunBooks, store: FolderStore
+) -> None:
+    books.write("removed.json", b"{}\n", "application/json")
+    assert books.is_going()
+    books.request_cancel()
+    books.withdraw_cancel()
+    assert not books.is_going()
+    assert not books.is_cancelled()
