@@ -1,5 +1,6 @@
 """Pictures as files: pixels, what they were made from, and the mark of their origin."""
 
+import struct
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any, Literal
@@ -20,6 +21,8 @@ EXTENSIONS: Mapping[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 _READABLE = ("PNG", "JPEG", "WEBP")
 # an EXIF block holds 64 kB, of which a character may take four bytes
 _EXIF_CHARACTERS = 16_000
+# TIFF's types of a field
+_LONG, _UNDEFINED = 4, 7
 
 # https://www.iptc.org/std/photometadata/specification: pictures made by a trained model
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -92,12 +95,16 @@ def _jpeg(image: Image.Image, parameters: str) -> bytes:
 
 
 def _exif(parameters: str) -> bytes:
-    """UserComment as A1111 writes it: big-endian UTF-16 after the code's name (EXIF 2.3, 4.6.5)."""
-    exif = Image.Exif()
-    if parameters:
-        text = b"UNICODE\0" + parameters[:_EXIF_CHARACTERS].encode("utf-16-be")
-        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = text
-    return exif.tobytes()
+    """UserComment as A1111 writes it: big-endian UTF-16 after the code's name (EXIF 2.3, 4.6.5).
+
+    Written by hand, as Pillow gives the tag the type BYTE, which its readers refuse.
+    """
+    if not parameters:
+        return b""
+    text = b"UNICODE\0" + parameters[:_EXIF_CHARACTERS].encode("utf-16-be")
+    first = struct.pack(">HHHIII", 1, ExifTags.IFD.Exif, _LONG, 1, 26, 0)
+    second = struct.pack(">HHHIII", 1, ExifTags.Base.UserComment, _UNDEFINED, len(text), 44, 0)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + first + second + text
 
 
 def _saved(image: Image.Image, **options: Any) -> bytes:
