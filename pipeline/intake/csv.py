@@ -42,7 +42,10 @@ def _row(line: int, columns: Sequence[str], fields: list[str], delimiter: str) -
 
 def _longest(columns: Sequence[str], line: bytes, delimiter: str) -> str:
     """The column that takes most of a row which is too long, as far as its first line tells."""
-    fields = next(csv.reader([decoded(line)], delimiter=delimiter), [])
+    try:
+        fields = next(csv.reader([decoded(line)], delimiter=delimiter), [])
+    except csv.Error:
+        return ""
     sizes = [len(field) for field in fields[: len(columns)]]
     return columns[sizes.index(max(sizes))] if sizes else ""
 

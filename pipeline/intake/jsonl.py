@@ -82,7 +82,7 @@ def _broken_off(line: bytes) -> str:
     except json.JSONDecodeError as error:
         found = _NAME_BEFORE.search(start, max(0, error.pos - 100), error.pos)
         return found[1] if found and is_column(found[1]) else ""
-    except RecursionError:
+    except (RecursionError, ValueError):
         return ""
     return ""
 
