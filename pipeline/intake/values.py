@@ -8,6 +8,8 @@ from pipeline.intake.rows import Value
 
 FIELD_LIMIT = 2048
 """Bytes of UTF-8 that one field may take."""
+NUMBER_LIMIT = 40
+"""Letters of a number."""
 
 _SPACES = re.compile(r"\s+")
 _UNSAFE = re.compile(
@@ -16,8 +18,8 @@ _UNSAFE = re.compile(
     "\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"  # separators, byte order marks, half characters
 )
 _WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_GROUPED = re.compile(r"[+-]?\d[\d.,'’\s]*[,'’\s][\d.,'’\s]*\d")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_GROUPED = re.compile(r"[+-]?\d(?=[\d.]*[,'’\s])[\d.,'’\s]*\d")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
@@ -45,17 +47,19 @@ def whole(value: Value) -> int:
         if not value.is_integer():
             raise ValueError(f"{value!r} is not a whole number")
         return int(value)
-    if not _WHOLE.fullmatch(value.strip()):
-        raise ValueError(f"{shown(value)} is not a whole number{_separator_hint(value)}")
-    return int(value.strip().partition(".")[0])
+    digits = value.strip()
+    if len(digits) > NUMBER_LIMIT or not _WHOLE.fullmatch(digits):
+        raise ValueError(f"{shown(value)} is not a whole number{_separator_hint(digits)}")
+    return int(digits.partition(".")[0])
 
 
 def number(value: Value) -> float:
     """A finite number with a decimal point."""
     if isinstance(value, str):
-        if not _NUMBER.fullmatch(value.strip()):
-            raise ValueError(f"{shown(value)} is not a number{_separator_hint(value)}")
-        value = value.strip()
+        digits = value.strip()
+        if len(digits) > NUMBER_LIMIT or not _NUMBER.fullmatch(digits):
+            raise ValueError(f"{shown(value)} is not a number{_separator_hint(digits)}")
+        value = digits
     try:
         return float(value)
     except OverflowError:
@@ -136,6 +140,6 @@ def _unsafe_reason(character: str) -> str:
 
 
 def _separator_hint(value: str) -> str:
-    if _GROUPED.fullmatch(value.strip()):
+    if len(value) <= NUMBER_LIMIT and _GROUPED.fullmatch(value):
         return "; write a decimal point and no thousands separators"
     return ""

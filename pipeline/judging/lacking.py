@@ -14,7 +14,7 @@ _BETWEEN = re.compile(
     r"(?<=[^\s,;.])"
     r"(?=(?:\s*[,;.]\s*|\s+(?:with|and|on|in|at|under|above|below|beside|behind|before)\s)\S)"
 )
-_JOINT = re.compile(r"^[\s,;.]+|[\s,;.]+$")
+_JOINT = re.compile(r"^[\s,;.]+|(?<![\s,;.])[\s,;.]+$")
 
 
 def parts(text: str) -> list[str]:

@@ -3,7 +3,12 @@
 import re
 from collections.abc import Callable
 
-CUTS = (r"(?<=[.!?])\s+|\n+", r"(?<=[;:,])\s+", r"\s+", r"(?<=.)(?=.)")
+CUTS = (
+    re.compile(r"(?<=[.!?])\s+|\n+"),
+    re.compile(r"(?<=[;:,])\s+"),
+    re.compile(r"\s+"),
+    re.compile(r"(?<=.)(?=.)"),
+)
 """Where to cut, best first: sentences, clauses, words, and characters as a last resort."""
 
 
@@ -18,7 +23,7 @@ def pieces(text: str, fits: Callable[[str], bool]) -> list[str]:
 def _cut(text: str, fits: Callable[[str], bool], level: int) -> list[str]:
     if level == len(CUTS) or fits(text):
         return [text]
-    parts = [part for part in re.split(CUTS[level], text) if part]
+    parts = [part for part in CUTS[level].split(text) if part]
     joint = "" if level == len(CUTS) - 1 else " "
     packed = _pack(parts, joint, fits)
     return [piece for part in packed for piece in _cut(part, fits, level + 1)]

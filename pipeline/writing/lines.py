@@ -16,7 +16,8 @@ _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _TAG = re.compile(r"<[^<>\s\d][^<>]*>|\bembedding:[^\s,()]+|[<>]", re.IGNORECASE)
 _URL = re.compile(
     r"(?:(?<![\w+.\-])[\w+.\-]*://"
-    r"|(?<![a-z0-9])(?:www\.|file:/|data:[^\s,]*[,/]|mailto:|(?:java|vb)script:))[^\s<>()\[\]\"']*"
+    r"|(?<![a-z0-9])(?:www\.|file:/|data:(?=[^\s,/]{0,999}[,/])[^\s,]*[,/]"
+    r"|mailto:|(?:java|vb)script:))[^\s<>()\[\]\"']*"
     r"|\b(?:[a-z0-9\-]{1,63}\.){1,8}[a-z]{2,24}/[^\s<>()\[\]\"']*",
     re.IGNORECASE,
 )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _UNSEEN = {"audio", "canvas", "datalist", "embed", "head", "iframe", "noembed", "noframes"}
 _UNSEEN |= {"noscript", "object", "script", "style", "svg", "template", "title", "video"}
-_NOTHING = re.compile(r"[+-]?(0+\.?0*|\.0+)[a-z%]*")
+_NOTHING = re.compile(r"[+-]?(0+(\.0*)?|\.0+)[a-z%]*")
 _RELATIVE = re.compile(r"inherit|larger|smaller|.*(?<!r)em|.*(%|ex|ch)")
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 
