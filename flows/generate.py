@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, cast
 
 from prefect import flow, get_run_logger, runtime, task
@@ -152,7 +153,8 @@ def _work(
 ) -> dict[str, Any]:
     """Work through the run and publish it; answers the summary."""
     window = settings.window // AT_ONCE
-    reconcile(books, spec, read_pictures=False)
+    leased = partial(queue.leased, spec.run)
+    reconcile(books, spec, leased, read_pictures=False)
     metrics = RunMetrics(progress, spec.rows)
     dispatcher = Dispatcher(queue, books, spec.edition, window, metrics, Budget(budget))
     metrics.show(dispatcher)
@@ -170,7 +172,7 @@ def _work(
         queue.cancel(spec.run, spec.edition)
         raise
     progress.enter("publishing")
-    report = reconcile(books, spec, read_pictures=False)
+    report = reconcile(books, spec, leased, read_pictures=False)
     report.recovered += dispatcher.sent_again
     seconds = progress.standing().seconds
     return publish(books, spec, seconds, report, Price.of(settings), shards.stopped)

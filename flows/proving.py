@@ -8,7 +8,7 @@ from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
 from flows.deployed import flow_settings, runs_in_work
-from flows.reconcile import reconcile
+from flows.reconcile import Leased, leases, reconcile
 from pipeline.assemble import open_store_to_commit
 from pipeline.errors import RunError
 from pipeline.ports import Store
@@ -33,7 +33,8 @@ def reconcile_runs(
     reports = []
     for books in (RunBooks(store, name) for name in sorted(at_work | _lately(store, hours))):
         try:
-            found = _proven(books, books.run in at_work, read_pictures)
+            leased = leases(settings, books.run)
+            found = _proven(books, leased, books.run in at_work, read_pictures)
         except RunError as error:
             found = {"run": books.run, "sound": False, "alarms": [str(error)]}
         if found:
@@ -46,12 +47,14 @@ def reconcile_runs(
     return reports
 
 
-def _proven(books: RunBooks, at_work: bool, read_pictures: bool) -> dict[str, Any] | None:
+def _proven(
+    books: RunBooks, leased: Leased, at_work: bool, read_pictures: bool
+) -> dict[str, Any] | None:
     """What a run's books say; None for one that was not opened to its end."""
     spec = books.standing_spec()
     if spec is None:
         return None
-    report = reconcile(books, spec, read_pictures=read_pictures)
+    report = reconcile(books, spec, leased, read_pictures=read_pictures)
     ended = books.summary().get("edition") == spec.edition and not at_work
     sound = not report.unexpected and not (ended and report.lost)
     return {"run": books.run, "sound": sound, "ended": ended, **asdict(report)}

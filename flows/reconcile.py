@@ -2,22 +2,31 @@
 
 import hashlib
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from pipeline.assemble import open_books
-from pipeline.errors import RunError
+from pipeline.errors import RunError, Unavailable
 from pipeline.job import BadRow, RunSpec
 from pipeline.ports import Blob
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
+from workers.queue import Queue
+
+Leased = Callable[[Iterable[str]], set[str]]
+"""Which of some jobs a worker has in hand. Raises Unavailable."""
 
 SAFE_AGE = 3600.0
 """Seconds after which a picture without a record can be no execution's that is still on its way."""
 
 ALARMS_SHOWN = 20
+
+
+def _nobody(_: Iterable[str]) -> set[str]:
+    return set()
 
 
 @dataclass
@@ -56,17 +65,32 @@ def reconcile_run(
 ) -> dict[str, Any]:
     """Reconcile a run by its name; answers the report. Raises RunError where there is none."""
     books = open_books(settings, run, committing=True)
-    report = reconcile(books, books.spec(), read_pictures=read_pictures, safe_age=safe_age)
+    report = reconcile(
+        books, books.spec(), leases(settings, run), read_pictures=read_pictures, safe_age=safe_age
+    )
     return {"run": run, **asdict(report)}
 
 
+def leases(settings: Settings, run: str) -> Leased:
+    """How to ask for a run's leases; nobody knows of any where no Redis is named."""
+    if not settings.redis_url:
+        return _nobody
+    return partial(Queue(settings.redis_url, settings.broker_url).leased, run)
+
+
 def reconcile(
-    books: RunBooks, spec: RunSpec, *, read_pictures: bool, safe_age: float = SAFE_AGE
+    books: RunBooks,
+    spec: RunSpec,
+    leased: Leased = _nobody,
+    *,
+    read_pictures: bool,
+    safe_age: float = SAFE_AGE,
 ) -> Report:
     """Compare rows, records and pictures; mend what can be mended.
 
-    Without `read_pictures` a record is read only where the names do not tell enough. Holds the ids
-    of the records in memory, and otherwise one job or one shard at a time.
+    Without `read_pictures` a record is read only where the names do not tell enough. A picture goes
+    as an orphan only after another look at its job's lease and record. Holds the ids of the records
+    in memory, and otherwise one job or one shard at a time.
     """
     report = Report()
     recorded = set[str]()
@@ -77,7 +101,8 @@ def reconcile(
             named = len(pictures) == 1 and not read_pictures
             orphans = [] if named else _checked(books, job_id, pictures, report, read_pictures)
             report.duplicated += len(orphans)
-        _remove(books, orphans, safe_age, report)
+        for blob in orphans:
+            _remove(books, job_id, blob, leased, safe_age, report)
     _check_rows(books, spec, recorded, report)
     books.store.sweep(f"{books.folder}/", safe_age)
     return report
@@ -123,13 +148,26 @@ def _sha256(books: RunBooks, path: str) -> str:
     return hashlib.sha256(books.blob(path)).hexdigest()
 
 
-def _remove(books: RunBooks, orphans: list[Blob], safe_age: float, report: Report) -> None:
-    for blob in orphans:
-        if blob.age < safe_age:
-            report.orphans_young += 1
-        else:
-            books.store.delete(blob.key)
-            report.orphans_removed += 1
+def _remove(
+    books: RunBooks, job_id: str, blob: Blob, leased: Leased, safe_age: float, report: Report
+) -> None:
+    """Remove an orphan, unless its job may still come to name it."""
+    if blob.age < safe_age or _in_hand(leased, job_id):
+        report.orphans_young += 1
+        return
+    # after the lease, which a worker gives back when its record stands
+    outcome = books.outcome(job_id)
+    if outcome and outcome.image and books.key(outcome.image.path) == blob.key:
+        return
+    books.store.delete(blob.key)
+    report.orphans_removed += 1
+
+
+def _in_hand(leased: Leased, job_id: str) -> bool:
+    try:
+        return bool(leased([job_id]))
+    except Unavailable:
+        return True
 
 
 def _check_rows(books: RunBooks, spec: RunSpec, recorded: set[str], report: Report) -> None:

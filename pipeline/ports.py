@@ -112,6 +112,10 @@ class Store(Protocol):
         """The blob. Raises KeyError when there is none, StoreError when the store fails."""
         ...
 
+    def has(self, key: str) -> bool:
+        """Whether there is such a blob. Raises StoreError when the store fails."""
+        ...
+
     def fetch(self, key: str, path: Path) -> None:
         """Write the blob into a file, a piece at a time. Raises as `get`."""
         ...

@@ -214,21 +214,23 @@ class RunBooks:
         A record that already stands is another execution's: it is returned, and this picture goes
         unless it is the very same file. Our own record, found after a lost answer, names our own
         picture. `confirm` is called between picture and record, and raises where this execution
-        may not write any more.
+        may not write any more. A picture that was taken for an orphan and removed meanwhile is put
+        again: once a record names it, it stays.
         """
-        image = None if picture is None else self._keep(outcome, picture)
+        image, file = (None, b"") if picture is None else self._keep(outcome, picture)
         if confirm:
             confirm()
         mine = outcome.model_copy(update={"image": image})
         key = self.key(_record(outcome.job_id))
         data = _document(mine)
-        if self.store.put(key, data, content_type=_JSON, new=True):
-            return mine
-        standing = self.outcome(outcome.job_id)
+        first = self.store.put(key, data, content_type=_JSON, new=True)
+        standing = mine if first else self.outcome(outcome.job_id)
         if standing is None:
             raise Unavailable(f"{self.store.address(key)} vanished while it was read.")
         if image and (standing.image is None or standing.image.path != image.path):
             self.store.delete(self.key(image.path))
+        elif image and not self._has(image.path):
+            self._put_picture(image.path, file)
         return standing
 
     def reject_all(self, bad: Iterable[BadRow]) -> None:
@@ -266,13 +268,17 @@ class RunBooks:
             raise RunError(f"{self.address(image.path)} is not the picture of its record")
         return data
 
-    def _keep(self, outcome: Outcome, picture: Picture) -> ImageRecord:
+    def _keep(self, outcome: Outcome, picture: Picture) -> tuple[ImageRecord, bytes]:
+        """Store a picture; answers what its record says of it, and its file."""
         data = encode(picture, self._format, parameters(outcome, self._renderer))
         digest = hashlib.sha256(data).hexdigest()
         path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
-        self.write(path, data, f"image/{self._format}")
+        self._put_picture(path, data)
         height, width, _ = picture.shape
-        return ImageRecord(path=path, sha256=digest, width=width, height=height)
+        return ImageRecord(path=path, sha256=digest, width=width, height=height), data
+
+    def _put_picture(self, path: str, data: bytes) -> None:
+        self.write(path, data, f"image/{self._format}")
 
     @cached_property
     def _renderer(self) -> dict[str, Any]:
@@ -288,11 +294,7 @@ class RunBooks:
             raise RunError(f"{self.address(name)} {what}: {error}") from error
 
     def _has(self, name: str) -> bool:
-        try:
-            self.store.get(self.key(name))
-        except KeyError:
-            return False
-        return True
+        return self.store.has(self.key(name))
 
     def _other_runs(self) -> str:
         names = list(islice(run_names(self.store), NAMES_SHOWN + 1))

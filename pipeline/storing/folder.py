@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
@@ -62,6 +63,11 @@ class FolderStore:
         except OSError as error:
             raise _refusal("read", path, error) from error
 
+    def has(self, key: str) -> bool:
+        """Look for the file."""
+        found = _stat(self._path(key))
+        return found is not None and not stat.S_ISDIR(found.st_mode)
+
     def fetch(self, key: str, path: Path) -> None:
         """Copy the file."""
         source = self._path(key)
@@ -94,9 +100,11 @@ class FolderStore:
 
     def listing(self, prefix: str) -> Iterator[Blob]:
         """Size and age are those of the file."""
+        now = None
         for key in self.keys(prefix):
+            now = self._clock() if now is None else now
             if found := _stat(self._path(key)):
-                yield Blob(key, found.st_size, _age(found))
+                yield Blob(key, found.st_size, max(0.0, now - found.st_mtime))
 
     def folders(self, prefix: str) -> Iterator[str]:
         """The names of the folders directly below the folder `prefix`."""
@@ -110,10 +118,10 @@ class FolderStore:
 
     def sweep(self, prefix: str, older: float) -> int:
         """Remove the files that were never moved to their place."""
-        removed = 0
+        removed, now = 0, self._clock()
         for draft in self._drafts(check_prefix(prefix)):
             found = _stat(draft)
-            if found and _age(found) > older:
+            if found and now - found.st_mtime > older:
                 _unlink(draft)
                 removed += 1
         return removed
@@ -124,6 +132,20 @@ class FolderStore:
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"
+
+    def _clock(self) -> float:
+        """The time by the clock that stamps the files, which is another machine's where the folder
+        is shared; our own where nothing can be written, and so nothing removed either.
+        """
+        probe = f"{self._root}/.{uuid.uuid4().hex}"
+        try:
+            os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return os.stat(probe).st_mtime
+        except OSError:
+            return time.time()
+        finally:
+            with suppress(OSError):
+                _remove(probe)
 
     def _draft(self, draft: str, data: bytes) -> None:
         try:
@@ -192,10 +214,6 @@ def _refusal(doing: str, path: str, error: OSError) -> StoreError:
 def _remove(path: str) -> None:
     with suppress(FileNotFoundError, NotADirectoryError):
         os.unlink(path)
-
-
-def _age(found: os.stat_result) -> float:
-    return max(0.0, time.time() - found.st_mtime)
 
 
 def _write(path: str, data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +98,11 @@ class S3Store:
         with self._explained(key):
             return self._get(self._prefix + check_key(key))
 
+    def has(self, key: str) -> bool:
+        """Ask for the object's head."""
+        with self._explained(key):
+            return self._exists(self._prefix + check_key(key))
+
     def fetch(self, key: str, path: Path) -> None:
         """The SDK's own download, in parts for a large object."""
         with self._explained(key):
@@ -126,12 +131,15 @@ class S3Store:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Page by page, in the order of the server, which sorts."""
-        return (blob.key for blob in self.listing(prefix))
+        for page in self._pages(check_prefix(prefix), ""):
+            for item in page.get("Contents", []):
+                if not item["Key"].endswith("/"):
+                    yield self._relative(item["Key"])
 
     def listing(self, prefix: str) -> Iterator[Blob]:
         """Page by page; ages by the clock in the server's answer."""
         for page in self._pages(check_prefix(prefix), ""):
-            now = _clock(page["ResponseMetadata"])
+            now = self._clock(page["ResponseMetadata"])
             for item in page.get("Contents", []):
                 if not item["Key"].endswith("/"):
                     age = _seconds(now, item["LastModified"])
@@ -152,7 +160,7 @@ class S3Store:
         """Abort the uploads in parts that nobody ended, where the server can list them."""
         removed = 0
         for page in self._unfinished(check_prefix(prefix)):
-            now = _clock(page["ResponseMetadata"])
+            now = self._clock(page["ResponseMetadata"])
             for upload in page.get("Uploads", []):
                 if _seconds(now, upload["Initiated"]) > older:
                     self._abort(upload)
@@ -239,6 +247,15 @@ class S3Store:
                 if code(error) != "NoSuchUpload":
                     raise
 
+    def _clock(self, metadata: "ResponseMetadataTypeDef") -> datetime:
+        """The time at the server when it answered. Raises StoreError where it does not tell: by
+        our own clock a blob could seem old enough to be removed.
+        """
+        try:
+            return parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
+        except (KeyError, ValueError):
+            raise StoreError(f"{self._where} answers without a Date; ages need one") from None
+
     def _relative(self, name: str) -> str:
         return name[len(self._prefix) :]
 
@@ -248,14 +265,6 @@ class S3Store:
 
     def _explained(self, key: str) -> AbstractContextManager[None]:
         return explained(self._where, key)
-
-
-def _clock(metadata: "ResponseMetadataTypeDef") -> datetime:
-    """The time at the server when it answered; ours where it does not tell."""
-    try:
-        return parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
-    except (KeyError, ValueError):
-        return datetime.now(UTC)
 
 
 def _seconds(now: datetime, then: datetime) -> float:

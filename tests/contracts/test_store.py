@@ -222,6 +222,27 @@ def test_age_grows_until_the_blob_is_written_again(store: Store) -> None:
     assert next(store.listing("key")).age < aged.age
 
 
+@pytest.mark.parametrize("kind", [STORES[0], STORES[2]], indirect=True)
+@pytest.mark.parametrize("fast", [7200, -7200])
+def test_ages_are_told_by_the_clock_of_the_store(
+    store: Store, fast: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a/key")
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + fast)
+    (blob,) = store.listing("a/")
+    assert 0 <= blob.age < 60
+
+
+@every_store
+def test_tells_which_blobs_there_are(store: Store) -> None:
+    put(store, "a/b", b"")
+    assert store.has("a/b")
+    assert not store.has("a")
+    assert not store.has("a/b/c")
+    assert not store.has("c")
+
+
 @every_store
 def test_a_sweep_takes_no_blob(store: Store) -> None:
     put(store, "a/key")
@@ -244,7 +265,7 @@ def test_folders_are_named_once(store: Store) -> None:
     "key", ["", "/etc/passwd", "../up", "a/../../b", "a//b", "a/", "a\\b", "a\0b", "./a", "a/.b"]
 )
 def test_refuses_keys_that_could_leave_it(store: Store, key: str) -> None:
-    for call in (lambda: put(store, key), lambda: store.get(key), lambda: store.delete(key)):
+    for call in (lambda: put(store, key), lambda: store.get(key), lambda: store.has(key)):
         with pytest.raises(StoreError, match="is not a key"):
             call()
 

@@ -1,11 +1,14 @@
 """Workers that die and freeze at every point of a job, and messages that come more than once."""
 
 import signal
+import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from flows.reconcile import reconcile
 from tests.faults.floor import IN_HAND, Floor
 from tests.faults.redis_server import RedisServer
 from workers.queue import Message, Queue
@@ -49,6 +52,27 @@ def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(floor: Flo
     standing = floor.overtake()
     assert floor.books.outcome(standing.job_id) == standing
     floor.prove(floor.rows + 1)
+
+
+def test_a_worker_that_froze_for_an_hour_commits_its_picture_too(
+    floor: Floor, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile its books are proven where the clock is fast, then when its time is really over."""
+    floor.hang("after_picture", signal.SIGSTOP)
+    floor.hire(PRESSRUN_CONCURRENCY="1")
+    leased = partial(Queue(redis.url).leased, "run")
+    with floor.dispatching():
+        frozen = floor.fallen("after_picture")
+        job, real = floor.job_of(frozen), time.time
+        with monkeypatch.context() as patched:
+            patched.setattr("time.time", lambda: real() + 7200)
+            report = reconcile(floor.books, floor.spec, leased, read_pictures=False)
+        assert (report.orphans_young, report.orphans_removed) == (1, 0)
+        floor.wait(lambda: not leased([job]))
+        report = reconcile(floor.books, floor.spec, leased, read_pictures=False, safe_age=0)
+        assert report.orphans_removed == 1
+        frozen.proceed()
+    floor.prove(floor.rows)
 
 
 class Thrice(Queue):

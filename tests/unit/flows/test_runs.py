@@ -1,6 +1,7 @@
 """Opening a run, doing parts of it again, and proving its books; no worker is needed for that."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from flows.opening import forget, open_run
 from flows.publish import finished, publish
 from flows.reconcile import Report, reconcile
 from pipeline.assemble import open_books
+from pipeline.errors import Unavailable
 from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Verdict
 from pipeline.settings import Settings, load_settings
@@ -125,6 +127,51 @@ def test_rows_without_a_record_are_lost_but_bad_rows_are_mended(
     report = reconcile(books, spec, read_pictures=True)
     assert (report.lost, report.recovered) == (2, 1)
     assert reconcile(books, spec, read_pictures=True).recovered == 0
+
+
+def orphan(books: RunBooks, job_id: str) -> str:
+    """An old picture of a job without a record."""
+    name = f"images/{job_id}-{'0' * 12}.png"
+    books.write(name, b"on its way", "image/png")
+    path = Path(books.address(name))
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime - HOURS))
+    return name
+
+
+def test_the_picture_of_a_job_in_hand_is_no_orphan(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    job = next(row for row in rows(books, spec) if isinstance(row, Job))
+    picture = orphan(books, job.id)
+
+    def away(_: Iterable[str]) -> set[str]:
+        raise Unavailable
+
+    for leased in (set[str], away):
+        report = reconcile(books, spec, leased, read_pictures=False)
+        assert (report.orphans_removed, report.orphans_young) == (0, 1)
+        assert books.blob(picture)
+    reconcile(books, spec, lambda _: set(), read_pictures=False)
+    assert list(books.listing("images/")) == []
+
+
+def test_a_record_that_comes_meanwhile_keeps_its_picture(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    spec = opened(jobs, settings, books)
+    committed = do(books, spec)
+    for outcome in committed:
+        books.store.delete(books.key(f"records/{outcome.job_id}.json"))
+    for path in Path(books.address("images")).iterdir():
+        os.utime(path, (path.stat().st_atime, path.stat().st_mtime - HOURS))
+
+    def just_now(_: Iterable[str]) -> set[str]:
+        do(books, spec)
+        return set()
+
+    assert reconcile(books, spec, just_now, read_pictures=False).orphans_removed == 0
+    assert reconcile(books, spec, read_pictures=True) == Report(rows=3)
 
 
 def test_orphans_go_when_they_are_old_and_pictures_of_records_stay(

@@ -80,6 +80,18 @@ def test_a_removed_record_makes_room_for_another(
     assert books.commit(make_outcome(make_job(), attempt="second"), picture).attempt == "second"
 
 
+def test_a_picture_that_goes_before_its_record_stands_is_put_again(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+) -> None:
+    def taken_for_an_orphan() -> None:
+        (key,) = books.store.keys("runs/demo/images/")
+        books.store.delete(key)
+
+    committed = books.commit(make_outcome(make_job()), picture, taken_for_an_orphan)
+    assert committed.image
+    assert len(list(books.pictures([committed.image]))) == 1
+
+
 def test_outcomes_keep_the_order_asked_for(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
