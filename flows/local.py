@@ -1,6 +1,7 @@
 """The embedded services: what is not configured is started privately, and stopped again."""
 
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from pathlib import Path
 
 from flows.processes import Part, minder, program, running
 from pipeline.errors import ConfigError
-from pipeline.settings import Settings
+from pipeline.settings import Settings, secret_file
 from workers.queue import Queue
 
 WORKER_STOP = 10.0
 """Seconds past the grace period and the supervisor's own patience."""
+PREFECT_PASSWORD, SERVER_PASSWORD = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
+"""Variables with `user:password`: what Prefect's clients send, and what its server asks for."""
 
 
 @contextmanager
@@ -78,13 +81,14 @@ def redis_binary() -> str:
 
 
 def quiet_prefect(settings: Settings) -> None:
-    """Defaults for Prefect, before it is imported: its files in our home, no chatter, no calls
-    home. What the environment says already stands.
+    """Defaults for Prefect, before it is imported: its files in our home, a password, no chatter,
+    no calls home. What the environment says already stands.
     """
     home = (settings.home / "prefect").resolve()
     home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder alone
     for name, value in prefect_defaults(home).items():
         os.environ.setdefault(name, value)
+    _agree_on_password()
 
 
 def prefect_defaults(home: Path) -> dict[str, str]:
@@ -96,8 +100,28 @@ def prefect_defaults(home: Path) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        # its own pages need no leave, and a page of another origin gets none
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",
         "DO_NOT_TRACK": "1",
     }
+
+
+def new_prefect_password() -> str:
+    """A random `user:password` for a server of Prefect's."""
+    return f"pressrun:{secrets.token_urlsafe(24)}"
+
+
+def _agree_on_password() -> None:
+    """Have Prefect's client send the password that it is given, in the environment or as a file;
+    and a server that is started for this process alone ask for it, or for a new one. Its API runs
+    commands, and any page in a browser on this machine reaches it.
+    """
+    given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
+    if not os.environ.get("PREFECT_API_URL"):
+        given = given or os.environ.get(SERVER_PASSWORD) or new_prefect_password()
+        os.environ[SERVER_PASSWORD] = given
+    if given:
+        os.environ[PREFECT_PASSWORD] = given
 
 
 def environment(settings: Settings) -> dict[str, str]:

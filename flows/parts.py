@@ -15,7 +15,13 @@ from pathlib import Path
 import httpx
 
 from flows.deploying import POOL
-from flows.local import prefect_defaults, redis_binary
+from flows.local import (
+    PREFECT_PASSWORD,
+    SERVER_PASSWORD,
+    new_prefect_password,
+    prefect_defaults,
+    redis_binary,
+)
 from flows.processes import Part, program
 from pipeline.errors import ConfigError, Unavailable
 from workers.queue import Queue
@@ -23,6 +29,8 @@ from workers.queue import Queue
 HOST = "127.0.0.1"
 REDIS_PORT, PREFECT_PORT, S3_PORT = 6390, 4200, 9090
 BUCKET = "pressrun"
+PREFECT_KEY = "prefect.key"
+"""The file in the home with what Prefect's UI asks for."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +61,32 @@ def redis(home: Path, log: Path) -> Service:
 
 
 def prefect(home: Path, log: Path) -> Service:
-    """Prefect's server with its UI, its database in the home."""
+    """Prefect's server with its UI, its database in the home. It asks for a password and answers
+    no page but its own: what it runs are commands.
+    """
     folder, port = _folder(home / "prefect"), _port(home / "prefect.port", PREFECT_PORT)
+    key = home / PREFECT_KEY
+    if given := os.environ.get(PREFECT_PASSWORD) or os.environ.get(SERVER_PASSWORD):
+        write_private(key, given)
+    password = _secret(key, new_prefect_password)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
     api = f"http://{HOST}:{port}/api"
     part = Part(
         "prefect",
         [*command, "--port", str(port)],
         _serves(f"{api}/health"),
-        env={**_SERVER, **prefect_defaults(folder), **_others("PREFECT_API_URL")},
+        env={
+            **_SERVER,
+            **prefect_defaults(folder),
+            **_others("PREFECT_API_URL"),
+            SERVER_PASSWORD: password,
+            PREFECT_PASSWORD: password,
+        },
         log=log,
         start_seconds=120.0,
         stop_seconds=20.0,
     )
-    return Service(part, {"PREFECT_API_URL": api})
+    return Service(part, {"PREFECT_API_URL": api, PREFECT_PASSWORD: password})
 
 
 def s3(home: Path, log: Path) -> Service:
@@ -103,7 +123,7 @@ def serving(api: str, log: Path) -> Part:
     command = [sys.executable, "-m", "flows.cli", "serve"]
     workers = f"{api}/work_pools/{POOL}/workers/filter"
 
-    name, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    name, _, password = os.environ.get(PREFECT_PASSWORD, "").partition(":")
 
     def answers() -> bool:
         try:
@@ -174,12 +194,12 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _secret(path: Path) -> str:
+def _secret(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(24)) -> str:
     """A secret of the home's, made the first time."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return write_private(path, secrets.token_urlsafe(24)).read_text(encoding="utf-8")
+        return write_private(path, make()).read_text(encoding="utf-8")
 
 
 def write_private(path: Path, text: str) -> Path:

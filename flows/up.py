@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flows import parts
-from flows.local import anchored, quiet_prefect, variables, worker
+from flows.local import PREFECT_PASSWORD, anchored, quiet_prefect, variables, worker
 from flows.processes import Part, Running, minder, running
 from pipeline.errors import AlreadyUp, ConfigError, Unavailable
 from pipeline.settings import Settings, load_settings
@@ -82,16 +82,17 @@ class Stack:
         if not os.environ.get("PREFECT_API_URL"):
             self._serve(parts.prefect(self._home, self._log("prefect")))
         settings = anchored(load_settings())
-        self._write_down(variables(settings) | _given("PREFECT_API_AUTH_STRING"))
+        self._write_down(variables(settings) | _given(PREFECT_PASSWORD))
         quiet_prefect(settings)
         self._start(_workers(settings, self._log("worker"), devices))
         self._start_flows()
 
     def report(self) -> dict[str, Any]:
         """What there is and where, without a secret."""
-        settings = load_settings()
+        settings, key = load_settings(), self._home / parts.PREFECT_KEY
         return {
             "prefect": os.environ["PREFECT_API_URL"].removesuffix("/api"),
+            **({"prefect_password": f"in {key}"} if "PREFECT_API_URL" in self._exports else {}),
             "store": settings.store,
             "knowledge": settings.qdrant_url or str(settings.home / "knowledge"),
             "workers": len(_working(settings)),

@@ -268,6 +268,18 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigError(f"A secret cannot be read: {error}") from error
 
 
+def secret_file(variable: str) -> str:
+    """The secret in the file that is named as a variable of another program's; empty without one.
+
+    Raises ConfigError where there is one that cannot be read.
+    """
+    file = SECRETS / variable.lower()
+    try:
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{variable}: {file} cannot be read: {error}") from error
+
+
 def _read_profile(name: str) -> dict[str, Any]:
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
     if not path.is_file():

@@ -28,7 +28,8 @@ qdrant)
     ;;
 prefect)
     PREFECT_SERVER_DATABASE_PASSWORD=$(cat $secrets/postgres_password)
-    export PREFECT_SERVER_DATABASE_PASSWORD
+    PREFECT_SERVER_API_AUTH_STRING=$(cat $secrets/prefect_api_auth_string)
+    export PREFECT_SERVER_DATABASE_PASSWORD PREFECT_SERVER_API_AUTH_STRING
     exec prefect "$@"
     ;;
 *)

@@ -18,6 +18,7 @@ keep redis_password "$(random)"
 keep pressrun_redis_url "redis://:$(cat redis_password)@redis:6379/0"
 keep pressrun_qdrant_api_key "$(random)"
 keep postgres_password "$(random)"
+keep prefect_api_auth_string "pressrun:$(random)"
 keep grafana_password "$(random)"
 keep s3_credentials "[default]
 aws_access_key_id = pressrun

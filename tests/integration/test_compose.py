@@ -70,11 +70,24 @@ def test_redis_keeps_its_data_and_asks_for_the_password(services: Engine) -> Non
     assert "NOAUTH" in plain
 
 
+def test_prefect_asks_for_its_password_and_answers_no_foreign_page(services: Engine) -> None:
+    asked = ["curl", "-si", "-X", "POST", "-H", "Origin: http://evil.example"]
+    asked += ["-H", "Content-Type: application/json", "-d", "{}"]
+    address = "http://prefect:4200/api/deployments/filter"
+    shut = services._finish(services._inside("cli", [*asked, address], None))
+    assert " 401 " in shut.splitlines()[0]
+    assert "access-control" not in shut.lower()
+    password = (services.desk / "secrets" / "prefect_api_auth_string").read_text().strip()
+    open_ = services._finish(services._inside("cli", [*asked, "-u", password, address], None))
+    assert " 200 " in open_.splitlines()[0]
+    assert "generate-batch" in open_
+
+
 def test_no_secret_is_in_a_command_line_or_a_log(services: Engine) -> None:
     secrets = (services.desk / "secrets").iterdir()
     words = {line.split()[-1] for path in secrets for line in path.read_text().splitlines()}
     hidden = {word for word in words if len(word) > 30}
-    assert len(hidden) == 6
+    assert len(hidden) == 7
     pids = subprocess.check_output(["ip", "netns", "pids", services.host.name], text=True).split()
     said = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
     said += "".join(log.read_text(errors="replace") for log in services.desk.glob("*.log"))

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -42,6 +43,12 @@ class Stack:
         words = shlex.split(self.file.read_text(encoding="utf-8"), comments=True)
         return dict(word.split("=", 1) for word in words if word != "export")
 
+    def prefect(self, **options: Any) -> httpx.Client:
+        """A client of Prefect's API, with the stack's password unless `options` have another."""
+        user, _, password = self.environment["PREFECT_API_AUTH_STRING"].partition(":")
+        given = {"base_url": self.environment["PREFECT_API_URL"], "auth": (user, password)}
+        return httpx.Client(**given | {"timeout": 60} | options)
+
     def left(self) -> list[str]:
         """The parts that stay after the command has ended."""
         _, alive = psutil.wait_procs(self.parts, LEAVE_SECONDS)
@@ -65,6 +72,7 @@ def test_a_stack_is_used_from_another_terminal_and_leaves_nothing(tmp_path: Path
     inbox.mkdir()
     with stack(tmp_path, env={"PRESSRUN_INBOX": str(inbox)}) as up:
         env = up.environment
+        _prefect_is_closed(up)
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         jobs = str(tmp_path / "jobs.csv")
@@ -72,7 +80,7 @@ def test_a_stack_is_used_from_another_terminal_and_leaves_nothing(tmp_path: Path
         assert done["accepted"] + done["below_gate"] == 2
         assert (tmp_path / "out" / "runs" / "r" / "manifest.parquet").exists()
         assert not (elsewhere / ".pressrun").exists(), "the run has used the stack's services"
-        runs = httpx.post(f"{env['PREFECT_API_URL']}/flow_runs/filter", json={}).json()
+        runs = up.prefect().post("/flow_runs/filter", json={}).json()
         states = {run["name"]: run["state"]["type"] for run in runs}
         assert states["generate r (2 rows)"] == "COMPLETED"
         assert "<html" in httpx.get(up.report["prefect"], follow_redirects=True).text
@@ -117,9 +125,31 @@ def test_a_killed_stack_leaves_nothing_and_comes_back_with_its_data(tmp_path: Pa
         assert not up.left()
 
 
+def _prefect_is_closed(up: Stack) -> None:
+    """Its API runs commands: nobody reaches it without the password, no foreign page at all."""
+    key = up.file.parent / "prefect.key"
+    assert up.report["prefect_password"] == f"in {key}"
+    assert up.environment["PREFECT_API_AUTH_STRING"] == key.read_text(encoding="utf-8")
+    for auth in (None, ("pressrun", "guessed"), ("pressrun", "")):
+        refused = up.prefect(auth=auth).post("/deployments/filter", json={})
+        assert refused.status_code == 401
+    assert up.prefect().post("/deployments/filter", json={}).status_code == 200
+    preflight = {
+        "Origin": "http://evil.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    for asked in (
+        up.prefect().options("/deployments/filter", headers=preflight),
+        up.prefect().post("/deployments/filter", json={}, headers={"Origin": "null"}),
+        up.prefect().get("/health", headers={"Origin": "http://evil.example"}),
+    ):
+        assert not [name for name in asked.headers if name.startswith("access-control-allow-o")]
+
+
 def _takes_what_is_dropped_and_what_is_scheduled(up: Stack) -> None:
     """A file in the inbox and a cron schedule each become a run."""
-    prefect = httpx.Client(base_url=up.environment["PREFECT_API_URL"], timeout=60)
+    prefect = up.prefect()
     inbox = up.desk / "inbox"
     (inbox / "dropped.csv").write_text(JOBS, encoding="utf-8")
     batch = prefect.get("/deployments/name/generate/generate-batch").json()["id"]

@@ -19,7 +19,7 @@ OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
 VERSION = "1.32"
 SECRETS = {  # of the Secret `pressrun`, as docs/deployment.md makes it
     "pressrun_redis_url", "pressrun_qdrant_api_key", "s3_credentials", "redis_address",
-    "redis_password",
+    "redis_password", "prefect_api_auth_string",
 }  # fmt: skip
 
 # what renders the overlays; no package of Python's brings it
