@@ -24,7 +24,7 @@ class ClipEmbedder:
     def __init__(self, reference: str, models: Models) -> None:
         self._reference, self._models = reference, models
         folder = models.folder(reference, "images")
-        self.name = f"{folder.name}@{models.digests['images'][:12]}"
+        self.name = f"{folder.name}@{models.digest(reference, 'images')[:12]}"
         self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
         self._texts: Batcher[list[str], Vectors] = Batcher(
             "images", self._text_tower, limit=BATCH, size=len, turn=models.turn

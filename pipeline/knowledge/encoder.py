@@ -1,14 +1,12 @@
 """Dense vectors from a Hugging Face text encoder."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from pipeline.batching import Batcher
-from pipeline.errors import ModelError
 from pipeline.knowledge.embedding import Vectors
-from pipeline.models import Models, digest
+from pipeline.models import Models
 
 LONGEST = 512
 """Tokens of a text that are read."""
@@ -19,9 +17,8 @@ class TextEncoder:
 
     def __init__(self, reference: str, models: Models, batch: int = 32) -> None:
         folder = models.folder(reference, "embedding")
-        self.name = f"{folder.name}@{digest(folder)[:12]}"
-        self._tokenizer, self._model = _load(folder)
-        self._model.to(models.device)
+        self.name = f"{folder.name}@{models.digest(reference, 'embedding')[:12]}"
+        self._model, self._tokenizer = models.text_encoder(reference)
         self.size = int(self._model.config.hidden_size)
         self._batcher: Batcher[tuple[str, ...], Vectors] = Batcher(
             "embedding", self._run, limit=batch, size=len, turn=models.turn
@@ -55,16 +52,3 @@ class TextEncoder:
     def _longest(self) -> int:
         positions = int(getattr(self._model.config, "max_position_embeddings", LONGEST))
         return min(LONGEST, positions, int(self._tokenizer.model_max_length))
-
-
-def _load(folder: Any) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{folder}: {error}") from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer, model.eval()

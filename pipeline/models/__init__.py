@@ -1,6 +1,7 @@
 """Model folders: found, checked and hashed without torch; each loaded once per process."""
 
-from pipeline.models.files import digest, resolve, role_folders, verify
+from pipeline.models.contents import digest, verify
+from pipeline.models.files import references, resolve, role_folders, variant
 from pipeline.models.loading import Models
 
-__all__ = ["Models", "digest", "resolve", "role_folders", "verify"]
+__all__ = ["Models", "digest", "references", "resolve", "role_folders", "variant", "verify"]

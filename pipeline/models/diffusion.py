@@ -9,11 +9,16 @@ from diffusers.models.embeddings import ImageProjection
 from torch._dynamo import config as dynamo
 
 from pipeline.errors import ModelError
-from pipeline.models.files import SPARE, adapter_file
+from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
 from pipeline.settings import RendererProfile
 
 COMPILED_SHAPES = 1024
+LOCAL: dict[str, Any] = {
+    "use_safetensors": True,
+    "local_files_only": True,
+    "trust_remote_code": False,
+}
 REPEATED_BLOCKS = frozenset(
     {
         "BasicTransformerBlock",
@@ -33,15 +38,12 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
     settings: dict[str, Any] = {
         "dtype": dtype,
         "variant": profile.variant or None,
-        "use_safetensors": True,
-        "local_files_only": True,
-        **_absent_parts(folder),
+        **LOCAL,
+        **dict.fromkeys(left_out(folder)),
     }
     if unet:
         loader = cast(Any, diffusers.UNet2DConditionModel)
-        settings["unet"] = loader.from_pretrained(
-            unet, dtype=dtype, use_safetensors=True, local_files_only=True
-        )
+        settings["unet"] = loader.from_pretrained(unet, dtype=dtype, **LOCAL)
     pipe = _pipeline_class(folder).from_pretrained(folder, **settings)
     if profile.scheduler:
         pipe.scheduler = _scheduler_class(profile.scheduler).from_config(pipe.scheduler.config)
@@ -90,12 +92,7 @@ def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
 def load_preview_decoder(folder: Path, profile: RendererProfile) -> Any:
     """A tiny autoencoder (TAESD, https://github.com/madebyollin/taesd) of the pipeline's family."""
     loader = cast(Any, diffusers.AutoencoderTiny)
-    return loader.from_pretrained(
-        folder,
-        dtype=getattr(torch, profile.dtype),
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    return loader.from_pretrained(folder, dtype=getattr(torch, profile.dtype), **LOCAL)
 
 
 def _pipeline_class(folder: Path) -> Any:
@@ -105,12 +102,6 @@ def _pipeline_class(folder: Path) -> Any:
     named = read_json(folder / "model_index.json").get("_class_name")
     known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
     return diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
-
-
-def _absent_parts(folder: Path) -> dict[str, None]:
-    """Parts that the folder's index names, that may be left out, and that are."""
-    named = read_json(folder / "model_index.json")
-    return {part: None for part in SPARE if part in named and not (folder / part).is_dir()}
 
 
 def _scheduler_class(name: str) -> Any:

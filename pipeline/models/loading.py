@@ -1,18 +1,23 @@
 """Loads each model once per process: local files, safetensors, no code from outside."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline.errors import ModelError
-from pipeline.models.files import digest, resolve, verify
+from pipeline.models.contents import digest, verify
+from pipeline.models.files import resolve
+from pipeline.models.safetensors import read_json
 from pipeline.models.turn import Turn
 from pipeline.pulse import patient
 from pipeline.settings import Dtype, RendererProfile, WriterProfile
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""`trust_remote_code` has to be said: transformers asks at the terminal where it is not."""
 
 
 class Models:
@@ -23,7 +28,6 @@ class Models:
 
     def __init__(self, root: Path, device: str = "auto") -> None:
         self.turn = Turn()
-        self.digests: dict[str, str] = {}
         self._root, self._asked = root, device
         self._loaded: dict[object, Any] = {}
         self._lock = threading.RLock()
@@ -61,16 +65,32 @@ class Models:
         loaded: tuple[Any, Any, Any] = self._once(key, lambda: self._clip(folder, dtype))
         return loaded
 
-    def folder(self, reference: str, role: str) -> Path:
-        """The verified folder of a model; its digest is noted under the role. Raises ModelError."""
-        folder: Path = self._once((reference, role), lambda: self._folder(reference, role))
-        return folder
+    def text_encoder(self, reference: str) -> tuple[Any, Any]:
+        """A text encoder and its tokenizer. Raises ModelError."""
+        key = ("text encoder", reference)
+        loaded: tuple[Any, Any] = self._once(key, lambda: self._text_encoder(reference))
+        return loaded
 
-    def _folder(self, reference: str, role: str) -> Path:
+    def folder(self, reference: str, role: str, variant: str = "") -> Path:
+        """The verified folder of a model. Raises ModelError."""
+        return self._found(reference, role, variant)[0]
+
+    def digest(self, reference: str, role: str, variant: str = "") -> str:
+        """The digest of a model's files as they were when it was first asked for; a role may name
+        a collection. Raises ModelError.
+        """
+        return self._found(reference, role, variant)[1]
+
+    def _found(self, reference: str, role: str, variant: str) -> tuple[Path, str]:
+        role = role.partition(":")[0]
+        key = ("folder", reference, role, variant)
+        found: tuple[Path, str] = self._once(key, lambda: self._look(reference, role, variant))
+        return found
+
+    def _look(self, reference: str, role: str, variant: str) -> tuple[Path, str]:
         folder = resolve(reference, self._root, role)
-        verify(folder, role)
-        self.digests[role] = digest(folder)
-        return folder
+        verify(folder, role, variant)
+        return folder, digest(folder, role, variant)
 
     def _once(self, key: object, load: Callable[[], Any]) -> Any:
         with self._lock:
@@ -82,7 +102,7 @@ class Models:
     def _diffusion(self, profile: RendererProfile) -> Any:
         from pipeline.models.diffusion import load_adapter, load_pipeline, tune
 
-        folder = self.folder(profile.model, "renderer")
+        folder = self.folder(profile.model, "renderer", profile.variant)
         unet = self.folder(profile.unet, "unet") if profile.unet else None
         pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile)).to(self.device)
         if profile.image_adapter:
@@ -99,24 +119,29 @@ class Models:
 
     def _language_model(self, profile: WriterProfile) -> tuple[Any, Any]:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         folder = self.folder(profile.model, "writer")
-        model = _loading(
-            folder,
-            lambda: AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, profile.dtype),
-                use_safetensors=True,
-                local_files_only=True,
-            ),
-        )
-        tokenizer = _loading(
-            folder,
-            lambda: AutoTokenizer.from_pretrained(
-                folder, padding_side="left", local_files_only=True
-            ),
-        )
+        dtype = getattr(torch, profile.dtype)
+        return self._transformer(folder, AutoModelForCausalLM, "left", dtype=dtype)
+
+    def _text_encoder(self, reference: str) -> tuple[Any, Any]:
+        from transformers import AutoModel
+
+        return self._transformer(self.folder(reference, "embedding"), AutoModel, "right")
+
+    def _transformer(
+        self, folder: Path, kind: Any, padding_side: str, **settings: Any
+    ) -> tuple[Any, Any]:
+        """A model of transformers and its tokenizer."""
+        from transformers import AutoTokenizer
+
+        def load() -> tuple[Any, Any]:
+            model = kind.from_pretrained(folder, use_safetensors=True, **LOCAL, **settings)
+            tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=padding_side, **LOCAL)
+            return model, tokenizer
+
+        model, tokenizer = _loading(folder, load)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return model.to(self.device).eval(), tokenizer
@@ -125,16 +150,18 @@ class Models:
         import open_clip
 
         name = f"local-dir:{folder.resolve()}"
-        model, preprocess = _loading(
-            folder,
-            lambda: open_clip.create_model_from_pretrained(
-                name,
-                precision=PRECISIONS[dtype],
-                device=self.device,
-            ),
-        )
-        tokenizer = _loading(folder, lambda: open_clip.get_tokenizer(name))
-        return model.eval(), preprocess, tokenizer
+        text = read_json(folder / "open_clip_config.json")["model_cfg"].get("text_cfg", {})
+
+        def load() -> tuple[Any, Any, Any]:
+            model, preprocess = open_clip.create_model_from_pretrained(
+                name, precision=PRECISIONS[dtype], device=self.device
+            )
+            # OpenCLIP's own tokenizer has none of transformers' settings
+            settings = LOCAL if text.get("hf_tokenizer_name") else {}
+            return model.eval(), preprocess, open_clip.get_tokenizer(name, **settings)
+
+        loaded: tuple[Any, Any, Any] = _loading(folder, load)
+        return loaded
 
 
 def _hide_progress() -> None:
@@ -144,11 +171,31 @@ def _hide_progress() -> None:
     cast(Any, logging).disable_progress_bar()
 
 
+_HUB = threading.Lock()
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep the libraries away from the hub.
+
+    They ask this constant before each request; the environment only decides what it begins with.
+    """
+    from huggingface_hub import constants
+
+    with _HUB:
+        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
+
+
 def _loading(folder: Path, load: Callable[[], Any]) -> Any:
-    """What `load` returns; whatever goes wrong inside the libraries is the model's fault."""
+    """The result of `load`; whatever goes wrong inside the libraries is the model's fault."""
     _hide_progress()
     try:
-        return load()
+        with _offline():
+            return load()
     except ModelError:
         raise
     except Exception as error:

@@ -13,12 +13,19 @@ from pipeline.errors import ModelError
 
 HEADER_BYTES = 10_000_000
 TENSORS = 20_000
+CONFIG_BYTES = 32_000_000
+POINTER = b"version https://git-lfs.github.com/"
+"""The beginning of the file that Git leaves where it has not fetched the large one."""
 
 
 def check_safetensors(path: Path) -> None:
     """Raise ModelError unless the header is sound and the file holds exactly what it lists."""
     size = path.stat().st_size
     with path.open("rb") as file:
+        start = file.read(len(POINTER))
+        if start == POINTER:
+            raise _pointer(path)
+        file.seek(0)
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(HEADER_BYTES, size - 8):
             raise _broken(path, f"its header of {length} bytes does not fit")
@@ -28,24 +35,31 @@ def check_safetensors(path: Path) -> None:
         raise _broken(path, f"it holds {held} bytes of tensors and its header lists {listed}")
 
 
-def check_index(path: Path) -> None:
-    """Raise ModelError unless all files that a sharded model's index names are there, or none.
+def shards(index: Path) -> list[Path]:
+    """The files that a sharded model's index names; empty where none of them is there.
 
-    None is fine: a model fetched in one variant keeps the indexes of the others.
+    None is fine: a model fetched in one variant keeps the indexes of the others. Raises
+    ModelError where some are missing.
     """
-    weights = read_json(path).get("weight_map")
+    weights = read_json(index).get("weight_map")
     if not isinstance(weights, dict) or not weights:
-        raise ModelError(f"{path} names no weights; fetch it again")
-    shards = [path.parent / name for name in sorted({Path(str(v)).name for v in weights.values()})]
-    missing = [shard for shard in shards if not shard.is_file()]
-    if missing and len(missing) < len(shards):
-        raise ModelError(f"{missing[0]} is missing, which {path.name} names; fetch it again")
+        raise ModelError(f"{index} names no weights; fetch it again")
+    named = [index.parent / name for name in sorted({Path(str(v)).name for v in weights.values()})]
+    missing = [shard for shard in named if not shard.is_file()]
+    if missing and len(missing) < len(named):
+        raise ModelError(f"{missing[0]} is missing, which {index.name} names; fetch it again")
+    return [] if missing else named
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ModelError."""
+    if path.stat().st_size > CONFIG_BYTES:
+        raise ModelError(f"{path} is larger than a configuration's {CONFIG_BYTES} bytes")
+    data = path.read_bytes()
+    if data.startswith(POINTER):
+        raise _pointer(path)
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -59,7 +73,14 @@ def _spans(path: Path, header: bytes) -> list[tuple[int, int]]:
         entries = json.loads(header)
         entries.pop("__metadata__", None)
         spans = sorted((int(first), int(end)) for first, end in map(_offsets, entries.values()))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise _broken(path, f"its header is malformed ({error!r})") from error
     if len(spans) > TENSORS:
         raise _broken(path, f"it lists {len(spans)} tensors, more than {TENSORS}")
@@ -76,3 +97,7 @@ def _offsets(entry: Any) -> Any:
 
 def _broken(path: Path, why: str) -> ModelError:
     return ModelError(f"{path} is truncated or malformed: {why}; fetch it again")
+
+
+def _pointer(path: Path) -> ModelError:
+    return ModelError(f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull`")

@@ -70,7 +70,6 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
     with torch.inference_mode():
         wanted = decoder.decode(estimate).sample[0].permute(1, 2, 0) / 2 + 0.5
     assert np.abs(seen - wanted.clamp(0, 1).numpy()).max() < 1e-5
-    assert models.digests["previews"]
     finished = engine.submit(latent, 2).result(60)
     plain = RendererProfile(kind="diffusers", model="model")
     (full,) = DiffusersRenderer(models, plain).render(order())

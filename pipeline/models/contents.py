@@ -1,0 +1,244 @@
+"""The files of a model folder that are loaded: these alone are checked and hashed."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline.errors import ModelError
+from pipeline.models.code import refuse_code
+from pipeline.models.safetensors import check_safetensors, read_json, shards
+
+CONFIGS: dict[str, str] = {
+    "writer": "config.json",
+    "renderer": "model_index.json",
+    "unet": "config.json",
+    "previews": "config.json",
+    "judge": "open_clip_config.json",
+    "embedding": "config.json",
+    "images": "open_clip_config.json",
+}
+PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
+TEXTS = {".json", ".txt", ".model", ".jinja"}
+ABOUT = ("readme", "license", "notice")
+SPARE = {"safety_checker", "feature_extractor", "image_encoder"}
+"""Parts of a diffusers folder that may be left out."""
+OPEN_CLIP = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+"""The names that OpenCLIP looks for in a folder, the first one first."""
+STEMS = ("model", "diffusion_pytorch_model")
+"""The names that transformers and diffusers give to weights."""
+
+
+def verify(folder: Path, role: str, variant: str = "") -> None:
+    """Raise ModelError, naming the file, unless the folder holds a whole model for the role.
+
+    Reads headers and configurations only, so it takes milliseconds whatever the model's size.
+    """
+    for path in loaded_files(folder, role, variant):
+        if path.suffix == ".safetensors":
+            check_safetensors(path)
+
+
+def digest(folder: Path, role: str, variant: str = "") -> str:
+    """SHA-256 over the names and contents of the files that are loaded. Raises ModelError."""
+    files = sorted(loaded_files(folder, role, variant))
+    with ThreadPoolExecutor() as pool:
+        sums = list(pool.map(_sha256, files))
+    names = (path.relative_to(folder).as_posix() for path in files)
+    listing = "".join(f"{sum_}  {name}\n" for sum_, name in zip(sums, names, strict=True))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
+    """The files that decide what a model in this role does; weights of a variant where it has one.
+
+    A role may say after a colon which collection it is for. Raises ModelError for a folder that
+    brings code, and where a file is missing.
+    """
+    role = role.partition(":")[0]
+    if not folder.is_dir():
+        raise ModelError(f"folder {folder} is missing")
+    refuse_code(folder)
+    if role == "image_adapter":
+        return [adapter_file(folder)]
+    config = folder / CONFIGS[role]
+    if not config.is_file():
+        raise ModelError(f"{folder} has no {config.name}")
+    read_json(config)
+    match config.name:
+        case "model_index.json":
+            return _pipeline_files(folder, variant)
+        case "open_clip_config.json":
+            return [*_texts(folder), open_clip_weights(folder)]
+        case _:
+            return _model_files(folder, "")
+
+
+def adapter_file(folder: Path) -> Path:
+    """The one file of weights in an adapter's folder. Raises ModelError."""
+    match _files(folder, {".safetensors"}):
+        case [file]:
+            return file
+        case []:
+            raise ModelError(_no_weights(folder))
+        case files:
+            names = ", ".join(file.name for file in files)
+            raise ModelError(f"{folder} holds {names}: an adapter's folder has one of them alone")
+
+
+def open_clip_weights(folder: Path) -> Path:
+    """The one file of weights that OpenCLIP takes from a folder. Raises ModelError."""
+    known = [folder / name for name in OPEN_CLIP if (folder / name).is_file()]
+    found = known[:1] or _files(folder, {".safetensors"})
+    if not found:
+        raise ModelError(_no_weights(folder))
+    if found[0].suffix in PICKLES:
+        raise ModelError(_pickled(found[0]))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ModelError(f"{folder} holds {names}: call one of them {OPEN_CLIP[0]}")
+    return found[0]
+
+
+def left_out(folder: Path) -> set[str]:
+    """Parts that a pipeline's index names and that can do without: not there, or pickles alone."""
+    named = read_json(folder / "model_index.json")
+    return {
+        part
+        for part in SPARE & named.keys()
+        if not (folder / part).is_dir()
+        or (_files(folder / part, PICKLES) and not _files(folder / part, {".safetensors"}))
+    }
+
+
+def _pipeline_files(folder: Path, variant: str) -> list[Path]:
+    parts = list(_parts(folder))
+    models = [part for part in parts if (part / "config.json").is_file() or _has_weights(part)]
+    if variant and not any(_weights(part, stem, variant) for part in models for stem in STEMS):
+        raise ModelError(f'{folder} has no files of variant "{variant}": set renderer.variant = ""')
+    files = [folder / "model_index.json"]
+    for part in parts:
+        files += _model_files(part, variant) if part in models else _texts(part)
+    return files
+
+
+def _parts(folder: Path) -> Iterator[Path]:
+    """The folders of a pipeline's components."""
+    config = folder / "model_index.json"
+    described = read_json(config)
+    kind = described.get("_class_name")
+    if not isinstance(kind, str):
+        raise ModelError(f"{config} names a class of its own, {kind}: a model's code is not run")
+    spared = left_out(folder)
+    for name, entry in described.items():
+        if name.startswith("_") or name in spared or not _is_component(entry):
+            continue
+        part = folder / name
+        if not part.is_dir():
+            raise ModelError(f"{part} is missing, which {config} names; fetch the model again")
+        yield part
+
+
+def _is_component(entry: object) -> bool:
+    """Whether an index's entry names a library and a class; lists of other things are settings."""
+    match entry:
+        case [str(), str()]:
+            return True
+        case _:
+            return False
+
+
+def _model_files(part: Path, variant: str) -> list[Path]:
+    if not (part / "config.json").is_file():
+        raise ModelError(f"{part}/config.json is missing; fetch it again")
+    read_json(part / "config.json")
+    if (adapter := part / "adapter_config.json").is_file():
+        raise ModelError(f"{adapter} is of an adapter: merge it into the model, or remove it")
+    weights = [
+        path for stem in STEMS for path in _weights(part, stem, variant) or _weights(part, stem, "")
+    ]
+    if not weights:
+        raise ModelError(_no_weights(part))
+    return [*_texts(part), *weights]
+
+
+def _weights(part: Path, stem: str, variant: str) -> list[Path]:
+    """The files that a library loads by this name: a whole one, or an index and its shards."""
+    tag = f".{variant}" if variant else ""
+    whole = part / f"{stem}{tag}.safetensors"
+    index = part / f"{stem}.safetensors.index{tag}.json"
+    found = [whole] if whole.is_file() else []
+    sharded = [index, *shards(index)] if index.is_file() else []
+    if len(sharded) < 2:
+        return found
+    # of both, transformers takes the whole one and diffusers the index
+    return found or sharded if stem == "model" else sharded
+
+
+def _no_weights(part: Path) -> str:
+    """The reason why a folder has nothing to load."""
+    names = [path.name for path in part.iterdir()]
+    tagged = re.compile(rf"(?:{'|'.join(STEMS)})\.(?:safetensors\.index\.)?(\w+)(?:-\d+-of.*)?\.")
+    for match in filter(None, map(tagged.match, sorted(names))):
+        if match[1] not in ("safetensors", "bin", "json", "index"):
+            return f'{part} holds variant "{match[1]}" alone: set renderer.variant = "{match[1]}"'
+    for name in sorted(names):
+        if found := re.match(r"(.+)-\d+-of-\d+\.safetensors", name):
+            index = part / f"{found[1]}.safetensors.index.json"
+            return f"{index} is missing, which names the shards; fetch it again"
+    if pickles := _files(part, PICKLES):
+        return _pickled(pickles[0])
+    others = ", ".join(path.name for path in _files(part, {".safetensors"}))
+    wanted = " or ".join(f"{stem}.safetensors" for stem in STEMS)
+    lack = f"{part} has no .safetensors weights by the name of {wanted}"
+    return f"{lack}, only {others}" if others else f"{lack}; fetch it again"
+
+
+def _pickled(path: Path) -> str:
+    return (
+        f"{path} is a pickle, which can run code when it is loaded; fetch the model's "
+        f".safetensors weights into {path.parent}"
+    )
+
+
+def _has_weights(part: Path) -> bool:
+    return bool(_files(part, PICKLES | {".safetensors"}))
+
+
+def _texts(part: Path) -> list[Path]:
+    """Configuration, vocabulary and chat templates."""
+    templates = part / "additional_chat_templates"
+    found = _files(part, TEXTS) + (_files(templates, TEXTS) if templates.is_dir() else [])
+    return [
+        path
+        for path in found
+        if ".index." not in path.name and not path.name.lower().startswith(ABOUT)
+    ]
+
+
+def _files(part: Path, suffixes: set[str]) -> list[Path]:
+    found = (path for path in part.iterdir() if path.suffix in suffixes and path.is_file())
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _sha256(path: Path) -> str:
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(4096)
+def _sha256_of(path: Path, _size: int, _changed: int, _inode: int) -> str:
+    """Once for each state of a file: it may be of many gigabytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
