@@ -1,10 +1,14 @@
 """The command line. Heavy imports are inside the commands: `--help` and `check` import no torch."""
 
+import sys
+import traceback
+
 import typer
 
 from flows.commands import runs, services
 from flows.commands.answers import INTERRUPTED, stop
 from pipeline.errors import PressrunError
+from pipeline.masking import mask
 
 app = typer.Typer(
     name="pressrun",
@@ -23,6 +27,9 @@ def main() -> None:
         app()
     except PressrunError as error:
         stop(str(error), 1)
+    except Exception:  # noqa: BLE001 - a fault of ours, told as Python does but without secrets
+        sys.stderr.write(mask(traceback.format_exc()))
+        sys.exit(1)
     except KeyboardInterrupt:
         stop(
             "Interrupted. What is done is kept; the same command goes on with the rest.",

@@ -1,5 +1,7 @@
 """What a flow finds around it, whether the command line or a Prefect worker runs it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, PressrunError
+from pipeline.masking import mask
 from pipeline.settings import Settings, load_settings
 
 GENERATE = "generate"
@@ -23,6 +26,19 @@ BATCH = f"{GENERATE}/generate-batch"
 
 IN_WORK = [StateType(name) for name in ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")]
 PAGE = 200
+
+
+@contextmanager
+def masked() -> Iterator[None]:
+    """Have errors that leave the block hold no secret: Prefect's database keeps their words."""
+    try:
+        yield
+    except PressrunError:
+        raise
+    except Exception as error:
+        if mask(str(error)) == str(error):
+            raise
+        raise PressrunError(f"{type(error).__name__}: {error}") from None
 
 
 def flow_settings(**overrides: Any) -> Settings:

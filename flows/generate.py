@@ -19,7 +19,7 @@ from flows.bill import Price
 from flows.budget import Budget
 from flows.cancelling import CancelWatch, Stop
 from flows.contact_sheet import contact_sheet
-from flows.deployed import GENERATE, flow_settings
+from flows.deployed import GENERATE, flow_settings, masked
 from flows.dispatch import Dispatcher, Stopped
 from flows.job_files import at_hand
 from flows.local import services
@@ -48,6 +48,7 @@ RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(AT_ONCE))
 
 
 @flow(name=GENERATE, flow_run_name="generate {run}", task_runner=RUNNER)
+@masked()
 def generate(
     run: str,
     jobs: str | None = None,
@@ -120,7 +121,9 @@ def _generate(
             RunProgress(run, [bar, artifact, Pauses(logger)], [watch.look])
         )
         progress.enter("opening")
-        opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(_open)
+        opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(
+            masked()(_open)
+        )
         spec = opening(books, jobs, overrides, retry, settings)
         progress.enter("working", spec.rows)
         # it tells more than could be known when it started

@@ -22,7 +22,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, ValidationError
 
-from flows.deployed import BATCH, flow_settings
+from flows.deployed import BATCH, flow_settings, masked
 from flows.opening import run_name
 from pipeline.assemble import open_books, open_store_to_commit
 from pipeline.errors import ConfigError, JobFileError
@@ -74,6 +74,7 @@ class Claim(Noun):
 
 
 @flow(name="inbox", flow_run_name="inbox")
+@masked()
 def inbox() -> list[dict[str, str]]:
     """Make a run of each new job file in PRESSRUN_INBOX, and put away those that have ended.
 

@@ -8,7 +8,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 
 from flows.artifacts import artifact_key
-from flows.deployed import flow_settings
+from flows.deployed import flow_settings, masked
 from flows.knowledge import ingest_path
 
 EVERY = 10.0
@@ -17,6 +17,7 @@ BAD_SHOWN = 20
 
 
 @flow(name="ingest", flow_run_name="ingest {path} into {collection}")
+@masked()
 def ingest(
     path: Path, collection: str, profile: str | None = None, anew: bool = False
 ) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from flows.deployed import flow_settings, runs_in_work
+from flows.deployed import flow_settings, masked, runs_in_work
 from flows.reconcile import Leased, leases, reconcile
 from pipeline.assemble import open_store_to_commit
 from pipeline.errors import RunError
@@ -16,6 +16,7 @@ from pipeline.storing.books import RunBooks, run_names
 
 
 @flow(name="reconcile", flow_run_name="reconcile")
+@masked()
 def reconcile_runs(
     hours: Annotated[float, Field(gt=0)] = 0.5, read_pictures: bool = False
 ) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from flows.deployed import flow_settings, runs_in_work
+from flows.deployed import flow_settings, masked, runs_in_work
 from flows.publish import finished
 from pipeline.assemble import open_store
 from pipeline.errors import RunError
@@ -17,6 +17,7 @@ DAY = 86400.0
 
 
 @flow(name="retention", flow_run_name="retention of {runs}")
+@masked()
 def remove_runs(
     runs: str, days: Annotated[int, Field(ge=1)] = 90, dry_run: bool = True
 ) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 
+from flows.deployed import masked
 from flows.dispatch import Dispatcher, OutOfBudget, Stopped
 from flows.progress import RunProgress
 from pipeline.job import BadRow, Job, RunSpec
@@ -88,6 +89,7 @@ def _shard_name() -> str:
 
 
 @task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
+@masked()
 def work_on_shard(part: int, shards: Shards) -> int | State[Any]:
     """One shard as one task run; answers how many jobs were sent, or that the run was stopped."""
     try:

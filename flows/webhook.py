@@ -15,6 +15,7 @@ import httpx
 import structlog
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from pipeline.masking import mask
 from pipeline.settings import Settings
 
 SIGNATURE = "X-Pressrun-Signature"
@@ -35,7 +36,7 @@ def announce(
     if not url:
         return
     told = {"id": uuid.uuid4().hex, "sent_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    body = json.dumps({"event": ending, "run": run, **told, **facts}).encode()
+    body = mask(json.dumps({"event": ending, "run": run, **told, **facts})).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "pressrun"}
     if secret := settings.webhook_secret.get_secret_value():
         headers[SIGNATURE] = signature(secret, body)

@@ -1,11 +1,16 @@
-"""Every error Pressrun raises on purpose. The docstring is the message: it says what to do."""
+"""Every error Pressrun raises on purpose. The docstring is the message: it says what to do.
+
+No message holds a secret.
+"""
+
+from pipeline.masking import mask
 
 
 class PressrunError(Exception):
     """Something went wrong in Pressrun."""
 
     def __init__(self, detail: str = "") -> None:
-        summary = (type(self).__doc__ or "").strip()
+        detail, summary = mask(detail), (type(self).__doc__ or "").strip()
         super().__init__(f"{summary} {detail}".strip())
         self.detail = detail
 

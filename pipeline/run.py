@@ -25,6 +25,7 @@ from pipeline.job import (
 )
 from pipeline.judging import contest
 from pipeline.judging.lacking import lacking
+from pipeline.masking import mask
 from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Stages
 from pipeline.withdrawal import check
@@ -219,7 +220,7 @@ def _receipt(
         run=stages.run,
         job_id=job.id,
         verdict=verdict,
-        reason=reason,
+        reason=mask(reason),
         job=job,
         row=job.row,
         keywords=job.keywords,

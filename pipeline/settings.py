@@ -4,14 +4,27 @@ Settings say where things are and may differ from machine to machine. A profile 
 the result, travels in the run's spec, and is part of every job's identity.
 """
 
+import os
+import re
 import tomllib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline import masking
 from pipeline.errors import ConfigError
 from pipeline.job import SEED_SPACE, Checkpoint, ContestMode, Noun, TextMode, digest_of
 
@@ -19,6 +32,8 @@ PROFILES = Path(__file__).parent / "profiles"
 SECRETS = Path("/run/secrets")
 """Where container engines put secrets; a file is named as its variable, in lower case."""
 SHIPPED_MODELS = Path(__file__).parents[1] / "examples" / "shapes" / "models"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tool = Literal["langchain", "llamaindex", "haystack"]
@@ -173,7 +188,9 @@ class Profile(Noun):
 class Settings(BaseSettings):
     """Where things are. Each is an environment variable PRESSRUN_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix="PRESSRUN_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="PRESSRUN_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     profile: str = Field(default="shapes", description="a shipped profile, or a TOML file's path")
     home: Path = Field(default=Path(".pressrun"), description="state of the embedded services")
@@ -220,6 +237,32 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     traces: float = Field(default=0, ge=0, le=1, description="part of the jobs that is traced")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_line(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        if not isinstance(value, str):
+            return value
+        value = value.strip()  # a secret's file, or `echo key | base64`, ends in a line break
+        if _CONTROL.search(value):
+            raise ValueError("it holds a line break or another control character")
+        if info.field_name in ("qdrant_api_key", "writer_api_key") and not value.isascii():
+            raise ValueError("it holds a character outside ASCII, which no header carries")
+        return value
+
+    @field_validator(
+        "redis_url", "broker_url", "qdrant_url", "s3_endpoint_url", "writer_url", "a1111_url"
+    )
+    @classmethod
+    def _an_address(cls, value: str) -> str:
+        if "://" in value and not _is_address(value):
+            raise ValueError(
+                "it is no address such as scheme://user:password@host:port; in a password / is "
+                "%2F, # is %23, ? is %3F and @ is %40"
+            )
+        return value
+
     @model_validator(mode="after")
     def _known_store(self) -> Self:
         if "://" in self.store and not self.store.startswith("s3://"):
@@ -250,22 +293,39 @@ class Settings(BaseSettings):
         """The profile that `profile` names."""
         return Profile.load(self.profile)
 
+    def secrets(self) -> Iterator[str]:
+        """Everything in them that nobody may read."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                yield from masking.secrets_of(value.get_secret_value())
+            elif isinstance(value, str):
+                yield from masking.secrets_of_url(value)
+
+    def __repr__(self) -> str:
+        return masking.mask(super().__repr__())
+
+    __str__ = __repr__
+
 
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment and, where it is silent, from files in `SECRETS`; with what is
-    not None in `overrides` on top.
+    not None in `overrides` on top. No message or log has their secrets from now on.
 
     Raises ConfigError with the setting's name.
     """
     secrets = SECRETS if SECRETS.is_dir() else None
+    masking.remember(masking.secrets_in(os.environ))
     try:
-        return Settings(
+        settings = Settings(
             _secrets_dir=secrets, **{k: v for k, v in overrides.items() if v is not None}
         )
     except ValidationError as error:
         raise ConfigError(_first_problem(error)) from error
     except OSError as error:
         raise ConfigError(f"A secret cannot be read: {error}") from error
+    masking.remember(settings.secrets())
+    return settings
 
 
 def secret_file(variable: str) -> str:
@@ -299,6 +359,19 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = _merge(base[key], value) if both else value
     return merged
+
+
+def _is_address(value: str) -> bool:
+    """Whether a URL has a host and, where one is given, a port; an "@" outside its user's part is
+    the end of a password that was not encoded.
+    """
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        return False
+    rest = f"{parts.path}{parts.query}{parts.fragment}"
+    return "unix" in parts.scheme or (bool(parts.hostname) and "@" not in rest)
 
 
 def _first_problem(error: ValidationError) -> str:

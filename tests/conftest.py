@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flows.local import private_redis
+from pipeline import masking
 from pipeline.job import Picture
 from pipeline.settings import SHIPPED_MODELS
 from pipeline.watching import Watcher, watch
@@ -22,6 +23,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("PRESSRUN_") and name != "PRESSRUN_MODELS":
             monkeypatch.delenv(name)
+    masking.forget()
 
 
 @pytest.fixture(scope="session")

@@ -4,30 +4,16 @@ A line has the run and the job that its thread works on, and the trace where the
 secret in the settings, and any password in a URL, is struck out of every line as it is written.
 """
 
-import json
 import logging
-import os
-import re
 import sys
-from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
 import structlog
 from opentelemetry import trace
-from pydantic import SecretStr
 from structlog.typing import EventDict, Processor
 
+from pipeline.masking import mask
 from pipeline.settings import Settings
-
-SECRET_VARIABLES = (
-    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS", "PREFECT_API_KEY",
-    "PREFECT_API_AUTH_STRING",
-)  # fmt: skip
-SHORTEST = 4
-"""Characters of a secret: to strike out shorter ones would spoil the words around them."""
-
-_PASSWORD = re.compile(r"(\w://[^\s/:@\"']*:)[^\s/@\"']+(?=@)")
 
 
 def start_logs(settings: Settings, *, libraries: bool = False) -> None:
@@ -42,7 +28,7 @@ def start_logs(settings: Settings, *, libraries: bool = False) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_trace,
     ]
-    ends: list[Processor] = [*_renderers(shown, colors=on_terminal), Censor(secrets_of(settings))]
+    ends: list[Processor] = [*_renderers(shown, colors=on_terminal), _masked]
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*added, *ends],
@@ -54,37 +40,9 @@ def start_logs(settings: Settings, *, libraries: bool = False) -> None:
         _gather(logging.getLogger(), [*added, structlog.stdlib.add_logger_name], ends, level)
 
 
-class Censor:
-    """The last step of every line: strikes secrets out, plain and as JSON or a URL has them."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets for form in _forms(secret)}
-        # the longest first: one may hold another
-        ordered = sorted(forms, key=len, reverse=True)
-        self._secrets = re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
-
-    def __call__(self, _logger: Any, _method: str, line: Any) -> str:
-        """The line without them."""
-        return _PASSWORD.sub(r"\1***", self._secrets.sub("***", str(line)))
-
-
-def secrets_of(settings: Settings) -> Iterator[str]:
-    """Every secret that this process has been told."""
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            secret = value.get_secret_value()
-            yield secret
-            yield secret.partition(":")[2]  # user:password
-        elif isinstance(value, str) and "://" in value:
-            yield unquote(urlsplit(value).password or "")
-    for name in SECRET_VARIABLES:
-        yield os.environ.get(name, "")
-
-
-def _forms(secret: str) -> Iterator[str]:
-    if len(secret) >= SHORTEST:
-        yield from (secret, json.dumps(secret)[1:-1], quote(secret, safe=""), repr(secret)[1:-1])
+def _masked(_logger: Any, _method: str, line: Any) -> str:
+    """The last step of every line."""
+    return mask(str(line))
 
 
 def _renderers(shown: str, *, colors: bool) -> list[Processor]:

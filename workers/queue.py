@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.job import Outcome, Verdict
+from pipeline.masking import mask
 from workers import leases, tracing
 from workers.app import QUEUE, TASK, make_app
 from workers.backlog import SENT
@@ -161,8 +162,9 @@ class Queue:
         return [name for answer in answers for name in answer]
 
     def _note(self, run: str, fields: dict[Any, Any]) -> None:
+        told: dict[Any, Any] = {name: mask(value) for name, value in fields.items()}
         with _reported():
-            self._redis.xadd(_notes(run), fields, maxlen=NOTES_KEPT, approximate=True)
+            self._redis.xadd(_notes(run), told, maxlen=NOTES_KEPT, approximate=True)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
+from pipeline.masking import mask
+
 FAILED_ROWS = 3
 OUT_OF_BUDGET = 4
 INTERRUPTED = 130
@@ -47,9 +49,10 @@ def stop(message: str, code: int) -> NoReturn:
 
 def answer(report: dict[str, Any], as_json: bool) -> None:
     """Print a report, for a person or as one JSON object."""
+    said = mask(json.dumps(report))
     if as_json:
-        print(json.dumps(report))
+        print(said)
         return
     from flows.reports import show
 
-    show(report)
+    show(json.loads(said))

@@ -1,0 +1,73 @@
+"""A run whose services refuse and repeat what they are sent, and everything that it wrote."""
+
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import psutil
+import pytest
+
+from tests.canaries import KEYS, OTHERS, SIGNS, canary, told
+from tests.commandline import LIMIT, begin
+from tests.echo_server import refusing_web
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PROFILE = 'extends = "shapes"\n[writer]\nkind = "endpoint"\nmodel = "m"\n'
+
+
+def test_a_run_writes_no_secret_anywhere(tmp_path: Path) -> None:
+    secrets = {name: canary(name, SIGNS["for a header"]) for name in [*KEYS, *OTHERS]}
+    hook, user = canary("webhook") + canary("its end"), canary("writer_url")
+    settings = {f"PRESSRUN_{name.upper()}": f"{secrets[name]}\n" for name in KEYS}
+    settings |= {name: secrets[name] for name in OTHERS if not name.startswith("PREFECT")}
+    settings["PREFECT_API_AUTH_STRING"] = f"user:{secrets['PREFECT_API_AUTH_STRING']}"
+    (tmp_path / "mine.toml").write_text(PROFILE, encoding="utf-8")
+    (tmp_path / "jobs.csv").write_text("keywords\nred circle\nblue square\n", encoding="utf-8")
+    with refusing_web() as port:
+        settings |= {
+            "PRESSRUN_PROFILE": "mine.toml",
+            "PRESSRUN_WRITER_URL": f"http://user:{quote(user)}@127.0.0.1:{port}/v1",
+            "PRESSRUN_WEBHOOK": f"http://127.0.0.1:{port}/hooks/{hook}",
+        }
+        process = begin("run", "jobs.csv", "--run", "r", cwd=tmp_path, settings=settings)
+        try:
+            _prefect_asks_for_a_password(psutil.Process(process.pid))
+            said = "".join(process.communicate(timeout=LIMIT))
+        finally:
+            process.kill()
+    assert process.returncode
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"prefect.db", "worker.log"} <= {path.name for path in written}
+    said += "".join(path.read_bytes().decode(errors="replace") for path in written)
+    assert "Refused: /v1/chat/completions" in said, "the server's words are told"
+    assert not told([*secrets.values(), hook, user], said)
+
+
+def _prefect_asks_for_a_password(run: psutil.Process) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not (api := _api(run)):
+        assert time.monotonic() < deadline, "no server of Prefect's answers"
+        time.sleep(0.2)
+    asked = {"json": {}, "headers": {"Origin": "http://evil.example"}}
+    for auth in (None, ("user", "guessed")):
+        answer = httpx.post(f"{api}/flow_runs/filter", auth=auth, **asked)  # type: ignore[arg-type]
+        assert answer.status_code == 401
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def _api(run: psutil.Process) -> str:
+    """Where a server of Prefect's that the run has started answers."""
+    for child in run.children(recursive=True):
+        try:
+            doors = [door.laddr.port for door in child.net_connections() if door.status == "LISTEN"]
+        except psutil.Error:
+            continue
+        for port in doors:
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=2).status_code == 200:
+                    return f"http://127.0.0.1:{port}/api"
+            except httpx.HTTPError:
+                continue
+    return ""
