@@ -15,6 +15,8 @@ from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 
 TOLERANCE = 2 / 255
+RENDERING = {"renderer", "unet", "image_adapter", "images"}
+"""The roles whose models make a picture once the prompt is written."""
 RECORD = re.compile(r"(?P<store>.*?)/?runs/(?P<run>[^/]+)/records/(?P<job>[^/]+)\.json$")
 
 
@@ -22,7 +24,8 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     """Render the winner of a record again; answers how far it is from the stored picture.
 
     `difference` is the largest absolute difference of any value, in 0..1; `equal` is whether it
-    is within 2/255. A lossy stored picture is compared as it is. Raises RunError.
+    is within 2/255. A lossy stored picture is compared as it is. Raises RunError, and ModelError
+    where a model is not the record's.
     """
     settings, run, job_id = _locate(record, settings)
     books = open_books(settings, run)
@@ -63,6 +66,7 @@ def _render(outcome: Outcome, settings: Settings, books: RunBooks) -> Any:
     if not (outcome.job and outcome.brief and outcome.seed is not None):
         raise RunError(f"The record of job {outcome.job_id} does not say how it was rendered.")
     spec, assembly = books.spec(), Assembly(settings)
+    assembly.compare(spec, {k: v for k, v in outcome.models.items() if k in RENDERING})
     context = assembly.embedded(spec, outcome.winners_context)
     order = order_for(outcome.job, context, outcome.brief, (outcome.seed,))
     return assembly.renderer(spec).render(order)[0]

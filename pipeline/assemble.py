@@ -1,17 +1,18 @@
 """The only place that picks implementations. What imports slowly is imported where it is made."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.errors import ConfigError, RunError
+from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import Context, RunSpec
 from pipeline.knowledge.embedding import open_embedders, open_picture_embedder
 from pipeline.knowledge.shelf import Shelf, embedded
-from pipeline.models import Models, digest, role_folders, variant, verify
+from pipeline.models import Models, digest, references, role_folders, variant, verify
 from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
 from pipeline.settings import (
     JudgeProfile,
@@ -59,6 +60,20 @@ class Assembly:
         """A run's renderer alone, without the rest of its models. Raises ModelError."""
         return self._renderer(Profile.model_validate(spec.profile).renderer)
 
+    def compare(self, spec: RunSpec, digests: Mapping[str, str]) -> None:
+        """Raise ModelError where this process has another model in a role than `digests` say."""
+        profile = Profile.model_validate(spec.profile)
+        for role, reference in references(profile).items():
+            if (wanted := digests.get(role)) is None:
+                continue
+            found = self.models.digest(reference, role, variant(profile, role))
+            if found != wanted:
+                raise ModelError(
+                    f"The {role} {reference!r} here is {found[:12]}, and run {spec.run} is of "
+                    f"{wanted[:12]}: put those files here and start the worker again, or submit "
+                    "the job file again, which does what is left with these."
+                )
+
     def embedded(self, spec: RunSpec, context: Context) -> Context:
         """A record's context with its pictures' embeddings, made from the pictures again.
 
@@ -74,7 +89,11 @@ class Assembly:
             raise RunError(f"The picture {error} of the knowledge base is gone.") from error
 
     def stages(self, spec: RunSpec) -> Stages:
-        """The stages of a run, by the profile that its spec holds. Raises ModelError."""
+        """The stages of a run, by the profile and with the models that its spec holds.
+
+        Raises ModelError, also where a model here is another one.
+        """
+        self.compare(spec, spec.models)
         profile = Profile.model_validate(spec.profile)
         return Stages(
             guard=TermGuard(profile.guard.blocked_terms),

@@ -235,8 +235,10 @@ def test_an_adapter_that_names_another_model_is_refused(root: Path) -> None:
         verify(root / "writer", "writer")
 
 
-def test_nothing_is_asked_of_the_hub_while_a_model_is_loaded(tmp_path: Path) -> None:
-    before = constants.HF_HUB_OFFLINE
+def test_nothing_is_asked_of_the_hub_while_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(ModelError, match=OfflineModeIsEnabled.__name__):
         loading._loading(tmp_path, lambda: HfApi().model_info("org/name"))
-    assert constants.HF_HUB_OFFLINE is before
+    assert constants.HF_HUB_OFFLINE is False

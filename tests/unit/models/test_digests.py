@@ -1,0 +1,160 @@
+"""A digest is of the files that are loaded, and a process whose files differ does no work."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.reproduce import reproduce_record
+from pipeline.assemble import Assembly, model_digests, open_books
+from pipeline.errors import ModelError
+from pipeline.job import Brief, CandidateRecord, Job, Outcome, Picture, RunSpec, Score, Verdict
+from pipeline.models import digest
+from pipeline.settings import Profile, RendererProfile, Settings, WriterProfile, load_settings
+from tests import small_models
+from workers.queue import Message, Queue
+from workers.runtime import Runtime
+
+JOB = Job(
+    id="j1", row=2, keywords="red circle", candidates=1, threshold=0.5, width=16, height=16,
+    steps=2, guidance=1.0, seed=1, k=0, images=0, mode="keywords", contest="best_of", wave=1,
+    priority=5,
+)  # fmt: skip
+
+
+def flip(path: Path) -> None:
+    """Change one bit of the last tensor."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline in two variants, its text encoder in shards too."""
+    folder = tmp_path_factory.mktemp("models") / "diffusion"
+    small_models.save("sd", folder)
+    small_models.save("sd", folder, "fp16")
+    encoder = small_models.made("sd").text_encoder
+    (folder / "text_encoder" / "model.safetensors").unlink()
+    encoder.save_pretrained(folder / "text_encoder", max_shard_size="8KB")
+    return folder
+
+
+def test_what_is_not_loaded_changes_no_digest(shards: Path) -> None:
+    plain, half = digest(shards, "renderer"), digest(shards, "renderer", "fp16")
+    assert plain != half
+    beside = [
+        shards / "v1-5-pruned.safetensors",
+        shards / "config.json",
+        shards / "unet" / "diffusion_pytorch_model.non_ema.safetensors",
+        shards / "unet" / "diffusion_pytorch_model.bin",
+        shards / "unet" / "README.md",
+        shards / "text_encoder" / "LICENSE.txt",
+        shards / "vae_1_0" / "diffusion_pytorch_model.safetensors",
+    ]
+    for path in beside:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    assert digest(shards, "renderer") == plain
+    assert digest(shards, "renderer", "fp16") == half
+    flip(shards / "vae" / "diffusion_pytorch_model.fp16.safetensors")
+    assert digest(shards, "renderer") == plain
+    assert digest(shards, "renderer", "fp16") != half
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder/model-00002-of-*",
+        "vae/diff*.safet*",
+    ],
+)
+def test_one_bit_of_what_is_loaded_changes_the_digest(name: str, shards: Path) -> None:
+    first = digest(shards, "renderer")
+    flip(next(path for path in sorted(shards.glob(name)) if "fp16" not in path.name))
+    assert digest(shards, "renderer") != first
+
+
+@pytest.mark.parametrize("name", ["tokenizer/tokenizer.json", "scheduler/scheduler_config.json"])
+def test_a_setting_of_what_is_loaded_changes_the_digest(name: str, shards: Path) -> None:
+    first = digest(shards, "renderer")
+    (shards / name).write_text(json.dumps(json.loads((shards / name).read_text()) | {"x": 1}))
+    assert digest(shards, "renderer") != first
+
+
+@pytest.fixture
+def settings(tmp_path: Path, models_root: Path, redis_url: str) -> Settings:
+    """Those of a worker with its own copy of the judge."""
+    shutil.copytree(models_root / "open_clip", tmp_path / "models" / "open_clip")
+    return load_settings(
+        home=tmp_path,
+        models=tmp_path / "models",
+        store=str(tmp_path / "out"),
+        redis_url=redis_url,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def spec(settings: Settings, tmp_path: Path) -> RunSpec:
+    """An open run of one job, with the judge's digest of now."""
+    profile = Profile.load("shapes").model_copy(
+        update={"writer": WriterProfile(kind="template"), "renderer": RendererProfile(kind="a1111")}
+    )
+    spec = RunSpec(
+        run=tmp_path.name.lower(), job_file="jobs.csv", job_file_digest="", rows=1, parts=1,
+        profile=profile.model_dump(mode="json"), models=model_digests(settings, profile),
+        created_at="", version="",
+    )  # fmt: skip
+    books = open_books(settings, spec.run)
+    books.write_part(spec.edition, 1, [JOB])
+    books.write_spec(spec)
+    return spec
+
+
+def test_a_worker_with_other_weights_hands_the_job_back(settings: Settings, spec: RunSpec) -> None:
+    assert Assembly(settings).stages(spec).models == spec.models
+    flip(settings.models / "open_clip" / "open_clip_model.safetensors")
+    ill, queue = list[str](), Queue.connect(settings.redis_url)
+    runtime = Runtime(settings, ill.append, Assembly(settings))
+    runtime.execute(Message(spec.run, spec.edition, 1, "j1"))
+    runtime.flush()
+    assert open_books(settings, spec.run).outcome("j1") is None
+    (reason,) = ill
+    found = digest(settings.models / "open_clip", "judge")
+    for words in ("judge", found[:12], spec.models["judge"][:12], "submit the job file again"):
+        assert words in reason
+    assert queue.leases().acquire(spec.run, spec.edition, "j1")
+
+
+def test_a_worker_that_loaded_the_old_weights_does_not_work_on_a_new_run(
+    settings: Settings, spec: RunSpec
+) -> None:
+    assembly = Assembly(settings)
+    assembly.stages(spec)
+    flip(settings.models / "open_clip" / "open_clip_model.safetensors")
+    profile = Profile.model_validate(spec.profile)
+    anew = spec.model_copy(update={"models": model_digests(settings, profile)})
+    with pytest.raises(ModelError, match="The judge 'open_clip' here"):
+        assembly.stages(anew)
+
+
+def test_a_picture_is_not_made_again_with_other_weights(
+    settings: Settings, spec: RunSpec, picture: Picture
+) -> None:
+    small_models.save("sd", settings.models / "diffusion")
+    profile = RendererProfile(kind="diffusers", model="diffusion").model_dump(mode="json")
+    books = open_books(settings, spec.run)
+    books.write_spec(spec.model_copy(update={"profile": spec.profile | {"renderer": profile}}))
+    kept = CandidateRecord(index=0, seed=1, score=Score(raw=1, calibrated=1))
+    outcome = Outcome(
+        run=spec.run, job_id="j1", verdict=Verdict.ACCEPTED, job=JOB, row=2, keywords="red circle",
+        brief=Brief(text="a", prompt="a"), candidates=(kept,), winner=0,
+        models={"renderer": "0" * 64, "writer": "not asked for"},
+    )  # fmt: skip
+    books.commit(outcome, picture)
+    with pytest.raises(ModelError, match=r"The renderer 'diffusion' here is .* of 000000000000"):
+        reproduce_record(f"{spec.run}/j1", settings, None)
