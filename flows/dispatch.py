@@ -54,11 +54,13 @@ class OutOfBudget(Stopped):
 class Dispatcher:
     """Works through shards of one edition of a run, each in a thread of its own.
 
-    At most `window` jobs of a shard are in flight. An outcome is learned from the run's notes, or
-    from the store, which alone is the truth, where a note does not come. A job that was lost is
-    sent again; a second delivery of a job that has its outcome costs one look at the store. While
+    At most `window` jobs of a shard are in flight, a number or what tells it now. An outcome is
+    learned from the run's notes, or from the store, which alone is the truth, where a note does not
+    come. A job that was lost is sent again; a second delivery of a job that has its outcome costs
+    one look at the store. While
     Redis does not answer, and while the breaker is open, the run waits, up to PATIENCE seconds.
-    What may be sent is also bounded by the `budget`, which all shards share.
+    What may be sent is also bounded by the `budget`, which all shards share. A run that no worker
+    answers goes on for NO_WORKER seconds, or for `wait` where that is longer.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class Dispatcher:
         queue: Queue,
         books: RunBooks,
         edition: str,
-        window: int,
+        window: int | Callable[[], int],
         progress: Progress,
         budget: Budget | None = None,
+        wait: float = 0.0,
     ) -> None:
         self._queue, self._books, self._progress = queue, books, progress
-        self._edition, self._window = edition, max(2, window)
+        self._edition, self._wait = edition, wait
+        self._window = window if callable(window) else lambda: window
         self._stopped, self._looked = threading.Event(), 0.0
         self._complaints, self._complaint = 0, ""
         self._flights = dict[int, Flights]()
@@ -97,7 +101,7 @@ class Dispatcher:
         flights = self._flights[part] = Flights(jobs, monotonic())
         while flights:
             self._check()
-            room = self.breaker.room(self._window)
+            room = self.breaker.room(max(2, self._window()))
             self._send(part, flights.take(room, monotonic(), self.budget.admit))
             if self.budget.used_up and not flights.flying:
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
@@ -158,15 +162,18 @@ class Dispatcher:
         for outcome in self._books.outcomes(asked):
             cost = outcome.device_time
             self._end(outcome.job_id, outcome.verdict, cost, flights)
-        lost = flights.lost(asked, leased, monotonic())
-        if lost:
+        silence = min(each.silence(monotonic()) for each in list(self._flights.values()))
+        absent = silence > NO_WORKER and not self._queue.workers()
+        if absent and silence > self._wait:
+            why = self._complaint or "see the worker's log"
+            raise RunError(f"No worker answers: {why}. Then resume the run.")
+        lost = flights.lost(asked, leased, monotonic(), silence)
+        # without a worker nobody has lost them, and each further copy only fills the queue
+        if lost and not absent:
             first = [job.id for job in lost[:JOBS_SHOWN]]
             log.warning("jobs are sent again", run=run, count=len(lost), jobs=first)
             self.sent_again += len(lost)
             self._send(part, lost)
-        if flights.silence(monotonic()) > NO_WORKER and not self._queue.workers():
-            why = self._complaint or "see the worker's log"
-            raise RunError(f"No worker answers: {why}. Then resume the run.")
 
     def _complained(self, note: Note) -> None:
         """Raises RunError where no other worker could do better, or the next ones complain too."""

@@ -9,7 +9,8 @@ from pipeline.job import Job
 
 FIRST_LOOK, LONGEST_LOOK = 5.0, 60.0
 OVERTAKEN = 5.0
-SILENCE = 15.0
+SILENCE, LONG_SILENCE = 15.0, 150.0
+"""Seconds without a sign of any job: of the whole run, and of one shard of it."""
 LONGEST_WAIT = 60.0
 
 
@@ -91,16 +92,24 @@ class Flights:
             flight.look = now + flight.wait
         return due
 
-    def lost(self, asked: Collection[str], leased: Collection[str], now: float) -> list[Job]:
+    def lost(
+        self,
+        asked: Collection[str],
+        leased: Collection[str],
+        now: float,
+        silence: float | None = None,
+    ) -> list[Job]:
         """The jobs to send again, of those that were `asked` about and have no outcome.
 
         `leased` are all that a worker has in hand. The queue is first in, first out: a job that
-        nobody has was lost when one that was sent well after it was begun, or when nothing stirs.
+        nobody has was lost when one that was sent well after it was begun, or when nothing stirs;
+        `silence` is how long in no shard of the run, where it has others.
         """
         for job_id in leased:
             if job_id in self._flying:
                 self._hear(self._flying[job_id], now)
-        silent = now - self._heard > SILENCE
+        own = self.silence(now)
+        silent = own > LONG_SILENCE or min(own, own if silence is None else silence) > SILENCE
         lost = []
         for flight in [self._flying[i] for i in asked if i in self._flying and i not in leased]:
             if silent or flight.sent + OVERTAKEN < self._begun:

@@ -28,9 +28,10 @@ from flows.opening import forget, open_run
 from flows.progress import Pauses, RunProgress
 from flows.publish import finished, publish
 from flows.reconcile import reconcile
-from flows.shards import AT_ONCE, Shards, work_through
+from flows.shards import Shards, work_through
 from flows.terminal import Bar
 from flows.webhook import announce
+from flows.window import MOST_SHARDS, Window
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
 from pipeline.job import RunSpec, Verdict
@@ -44,7 +45,7 @@ from workers.logs import start_logs
 from workers.queue import Queue
 from workers.tracing import run_span, traced
 
-RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(AT_ONCE))
+RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(MOST_SHARDS))
 
 
 @flow(name=GENERATE, flow_run_name="generate {run}", task_runner=RUNNER)
@@ -155,11 +156,19 @@ def _work(
     budget: float | None,
 ) -> dict[str, Any]:
     """Work through the run and publish it; answers the summary."""
-    window = settings.window // AT_ONCE
+    window = Window(queue.places, settings.shard, settings.window)
     leased = partial(queue.leased, spec.run)
     reconcile(books, spec, leased, read_pictures=False)
     metrics = RunMetrics(progress, spec.rows)
-    dispatcher = Dispatcher(queue, books, spec.edition, window, metrics, Budget(budget))
+    dispatcher = Dispatcher(
+        queue,
+        books,
+        spec.edition,
+        window.of_shard,
+        metrics,
+        Budget(budget),
+        settings.worker_wait_seconds,
+    )
     metrics.show(dispatcher)
     shards = Shards(books, spec, dispatcher, progress)
     stop.begin(spec, dispatcher)
@@ -168,8 +177,9 @@ def _work(
             traced(settings, "pressrun-flow"),
             run_span(spec.run),
             exposed(settings, metrics.registry, Backlog.of(settings)),
+            window,
         ):
-            work_through(spec, shards)
+            work_through(spec, shards, lambda: window.shards)
     except BaseException:
         dispatcher.stop()
         queue.cancel(spec.run, spec.edition)

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from prefect import runtime, task
@@ -17,8 +18,8 @@ from flows.progress import RunProgress
 from pipeline.job import BadRow, Job, RunSpec
 from pipeline.storing.books import RunBooks
 
-AT_ONCE = 2
-"""Shards in work: the second fills the window while the first one drains."""
+LOOK = 2.0
+"""Seconds after which it is seen whether more shards are to be in work."""
 
 
 class Shards:
@@ -63,16 +64,19 @@ class Shards:
         return jobs
 
 
-def work_through(spec: RunSpec, shards: Shards) -> None:
-    """Work through the run's shards, AT_ONCE at a time, until all are done or a budget is used up.
+def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> None:
+    """Work through the run's shards, `at_once()` at a time, until all are done or a budget is used
+    up.
 
     Raises Stopped where the run was cancelled, and what ends a shard.
     """
     flying = deque[PrefectFuture[Any]]()
     try:
         for part in range(1, spec.parts + 1):
-            if len(flying) == AT_ONCE:
-                flying.popleft().result()
+            while len(flying) >= at_once():
+                flying[0].wait(LOOK)
+                if flying[0].state.is_final():
+                    flying.popleft().result()
             if shards.stopped:
                 break
             flying.append(work_on_shard.submit(part, shards))

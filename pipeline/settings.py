@@ -215,7 +215,12 @@ class Settings(BaseSettings):
     hang_seconds: float = Field(default=300, gt=0, description="a worker without a step is killed")
     grace_seconds: float = Field(default=30, ge=0, description="a stopping worker may finish jobs")
     worker_memory_mb: int = Field(default=0, ge=0, description="a larger one leaves; 0: no bound")
-    window: int = Field(default=64, ge=1, description="jobs in the queue at a time")
+    window: int = Field(
+        default=0, ge=0, description="jobs in the queue at a time; 0: as many as the workers need"
+    )
+    worker_wait_seconds: float = Field(
+        default=60, ge=0, description="a run that no worker answers for so long ends"
+    )
     shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
     inbox: str = Field(
         default="", description="a folder, or s3://bucket/prefix, whose job files become runs"

@@ -161,6 +161,15 @@ class Queue:
         answers = self._app.control.ping(timeout=1.0)
         return [name for answer in answers for name in answer]
 
+    def places(self) -> int:
+        """Jobs that the workers that answer within a second execute at a time, all together.
+
+        Raises Unavailable.
+        """
+        with _reported():
+            answers = self._app.control.inspect(timeout=1.0).stats() or {}
+        return sum(int(stats["pool"]["max-concurrency"]) for stats in answers.values())
+
     def _note(self, run: str, fields: dict[Any, Any]) -> None:
         told: dict[Any, Any] = {name: mask(value) for name, value in fields.items()}
         with _reported():

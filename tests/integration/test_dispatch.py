@@ -10,6 +10,7 @@ import pytest
 
 from flows.budget import FIRST, Budget
 from flows.dispatch import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
+from flows.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Verdict
 from pipeline.storing.books import RunBooks
@@ -120,6 +121,42 @@ def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
     assert 2 <= max(flying) <= 8
     first = [int(name[1:]) % 3 for name in queue.sent]
     assert first == sorted(first), "priority 0 goes first"
+
+
+def test_more_jobs_are_in_flight_once_more_workers_are_there(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.window.LOOK", 0.05)
+    monkeypatch.setattr("flows.window.LEAST", 8)
+    queue, places = Recorder(redis_url), [1]
+    with Window(lambda: places[0], shard=50) as window:
+        dispatcher = Dispatcher(queue, books, "e", window.of_shard, Told())
+        working = threading.Thread(target=dispatcher.work, args=(1, map(job, range(50))))
+        working.start()
+        time.sleep(0.5)
+        assert len(queue.sent) == 4, "half of eight: two shards are in work"
+        places[0] = 100
+        answer_all(queue, books.run, flying := list[int](), 50)
+        working.join()
+    assert 25 < max(flying) <= 50
+
+
+def test_a_run_waits_for_its_first_worker_and_fills_the_queue_with_no_copies(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.1)
+    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
+    monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.2)
+    queue = Recorder(redis_url)
+    dispatcher = Dispatcher(queue, books, "e", 8, Told(), wait=60)
+    working = threading.Thread(target=dispatcher.work, args=(1, [job(0)]))
+    working.start()
+    time.sleep(4)
+    assert working.is_alive()
+    assert len(queue.sent) <= 2
+    queue.announce(outcome(books.run, 0))
+    working.join(30)
+    assert not working.is_alive()
 
 
 @pytest.mark.parametrize("seconds", [0.5, 10.0, 25.0])
