@@ -40,6 +40,7 @@ from tests.commandline import begin
 from tests.integration.conftest import free_port
 from tests.servers import moto_s3
 from tests.web_server import listening
+from workers.queue import Queue
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +131,10 @@ def found_at(server: Server, what: str) -> list[dict[str, Any]]:
 
 def flow_runs(server: Server, run: str) -> list[dict[str, Any]]:
     return [each for each in found_at(server, "flow_runs") if each["parameters"].get("run") == run]
+
+
+def test_a_flow_learns_how_many_jobs_its_workers_execute_at_a_time(server: Server) -> None:
+    wait(lambda: Queue.connect(server.desk.url).places() == 2, server)
 
 
 def test_every_deployment_has_a_form_and_a_limit(server: Server) -> None:
