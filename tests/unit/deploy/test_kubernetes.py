@@ -1,5 +1,6 @@
 """Kubernetes' objects: rendered as `kubectl apply -k` would, and held against its schemas."""
 
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -10,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from flows.window import window_for
 from tests.deployed import ROOT, is_command, settings_named
 from workers.app import PRIORITIES, list_of
 from workers.child import KILL_AFTER
@@ -152,3 +154,54 @@ def test_budget_and_network_hold_for_these_workers(name: str) -> None:
         chosen = objects[kind]["spec"][field]["matchLabels"]
         assert chosen.items() <= labels.items()
         assert chosen["app.kubernetes.io/instance"] == name
+
+
+def ports(policy: dict[str, Any]) -> set[int]:
+    """The ports to which a policy lets out."""
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda path: path.name)
+def test_pods_reach_the_services_and_nobody_reaches_them(folder: Path) -> None:
+    objects = rendered(folder)
+    policy = objects["NetworkPolicy"]["spec"]
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    addresses = "\n".join(objects["ConfigMap"]["data"].values())
+    named = {int(port) for port in re.findall(r"://[^/\s]+:(\d+)", addresses)}
+    assert named | {53, 443, 6379} <= ports(objects["NetworkPolicy"])
+    for rule in policy.get("ingress", []):
+        assert rule["from"], "figures are for the monitoring namespace alone"
+        assert [port["port"] for port in rule["ports"]] == [9464]
+    assert ("ingress" in policy) == (folder.name != "flows")
+    # plain HTTP to one address of the machine's own, never to anywhere
+    plain = [rule for rule in policy["egress"] if any(port["port"] == 80 for port in rule["ports"])]
+    assert [rule["to"] for rule in plain] == [[{"ipBlock": {"cidr": "169.254.170.23/32"}}]]
+
+
+@each_overlay
+def test_prometheus_finds_workers_under_the_name_that_alerts_ask_for(name: str) -> None:
+    monitor = rendered(FOLDER / "monitoring")["PodMonitor"]
+    assert monitor["metadata"]["namespace"] == "pressrun"
+    pod = overlay(name)["Deployment"]["spec"]["template"]
+    labels = pod["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    named = {port["name"]: port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert (
+        str(named[endpoint["port"]]) == overlay(name)["ConfigMap"]["data"]["PRESSRUN_METRICS_PORT"]
+    )
+    alerts = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
+    assert labels[monitor["spec"]["jobLabel"]] in re.findall(r'job="([^"]+)"', alerts)
+
+
+def test_flows_wait_for_a_fleet_that_is_called_for_from_nothing() -> None:
+    settings = rendered(FOLDER / "flows")["ConfigMap"]["data"]
+    assert float(settings["PRESSRUN_WORKER_WAIT_SECONDS"]) >= 600
+    assert "PRESSRUN_WINDOW" not in settings
+    for name in OVERLAYS:
+        objects = overlay(name)
+        most = objects["ScaledObject"]["spec"]["maxReplicaCount"]
+        concurrency = int(objects["ConfigMap"]["data"]["PRESSRUN_CONCURRENCY"])
+        assert window_for(0) >= most * concurrency
