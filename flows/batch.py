@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from flows.dispatch import Stopped
 from flows.knowledge import require_collection
-from flows.local import environment, quiet_prefect, services
+from flows.local import environment, private_prefect, quiet_prefect, services
 from flows.opening import asked_for, run_name
 from flows.publish import finished, status_of
 from pipeline.assemble import check_models, open_books
@@ -62,18 +66,35 @@ def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
 
 def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     quiet_prefect(settings)
-    with services(settings, log=settings.home / "worker.log") as settings:
+    with ExitStack() as stack:
+        settings = stack.enter_context(services(settings, log=settings.home / "worker.log"))
+        if not os.environ.get("PREFECT_API_URL"):
+            stack.enter_context(private_prefect(settings))
         # the flow reads its settings where a deployed one finds them
         os.environ.update(environment(settings))
-        from prefect.exceptions import CancelledRun
+        return _flow(asked)
 
-        from flows.generate import generate
 
+def _flow(asked: dict[str, Any]) -> dict[str, Any]:
+    """Run the flow in a thread of its own, where Prefect leaves signals to us and no Ctrl-C breaks
+    into its engine: one that comes meanwhile has the flow end in order.
+    """
+    from prefect.exceptions import CancelledRun
+
+    from flows.cancelling import INTERRUPT, Interrupt
+    from flows.generate import generate
+
+    interrupt = Interrupt()
+    INTERRUPT.set(interrupt)
+    with ThreadPoolExecutor(1, "flow") as pool:
+        flow = pool.submit(copy_context().run, partial(generate, **asked))
         try:
-            summary = generate(**asked)
+            return cast("dict[str, Any]", flow.result())
         except CancelledRun:
             raise Stopped from None
-        return cast("dict[str, Any]", summary)
+        except KeyboardInterrupt:
+            interrupt()
+            raise
 
 
 def _check(run: str, overrides: Overrides, settings: Settings) -> None:

@@ -1,7 +1,10 @@
-"""Stops a run that is cancelled in Prefect: in the UI, through the API, with its command line."""
+"""Stops a run that is cancelled in Prefect: in the UI, through the API, with its command line; or
+that the terminal interrupts.
+"""
 
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -13,6 +16,32 @@ from pipeline.storing.books import RunBooks
 from workers.queue import Queue
 
 CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
+
+
+class Interrupt:
+    """Stops the dispatcher of a flow in another thread, now or as soon as there is one."""
+
+    def __init__(self) -> None:
+        self._asked, self._lock = False, threading.Lock()
+        self._dispatcher: Dispatcher | None = None
+
+    def heed(self, dispatcher: Dispatcher) -> None:
+        """There is something to stop from now on."""
+        with self._lock:
+            self._dispatcher = dispatcher
+        if self._asked:
+            dispatcher.stop()
+
+    def __call__(self) -> None:
+        """Have every shard in work end at its next look."""
+        with self._lock:
+            self._asked = True
+        if self._dispatcher:
+            self._dispatcher.stop()
+
+
+INTERRUPT: ContextVar[Interrupt] = ContextVar("interrupt")
+"""Set by who runs the flow in a thread of its own."""
 
 
 class CancelWatch:

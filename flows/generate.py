@@ -17,7 +17,7 @@ from structlog.contextvars import bind_contextvars
 from flows import artifacts
 from flows.bill import Price
 from flows.budget import Budget
-from flows.cancelling import CancelWatch, Stop
+from flows.cancelling import INTERRUPT, CancelWatch, Stop
 from flows.contact_sheet import contact_sheet
 from flows.deployed import GENERATE, flow_settings, masked
 from flows.dispatch import Dispatcher, Stopped
@@ -172,6 +172,8 @@ def _work(
     metrics.show(dispatcher)
     shards = Shards(books, spec, dispatcher, progress)
     stop.begin(spec, dispatcher)
+    if interrupt := INTERRUPT.get(None):
+        interrupt.heed(dispatcher)
     try:
         with (
             traced(settings, "pressrun-flow"),

@@ -2,13 +2,14 @@
 
 import os
 import secrets
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flows.processes import Part, minder, program, running
+from flows.processes import Part, minder, program, running, serves
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, secret_file
 from workers.queue import Queue
@@ -17,6 +18,8 @@ WORKER_STOP = 10.0
 """Seconds past the grace period and the supervisor's own patience."""
 PREFECT_PASSWORD, SERVER_PASSWORD = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 """Variables with `user:password`: what Prefect's clients send, and what its server asks for."""
+HAND_IN = 2.0
+"""Seconds for each of Prefect's services to hand in what it holds."""
 
 
 @contextmanager
@@ -45,6 +48,52 @@ def private_redis() -> Iterator[str]:
         command += ["--save", "", "--appendonly", "no"]
         with running(Part("the private Redis", command, socket.exists, start_seconds=10.0)):
             yield f"unix://{socket}"
+
+
+@contextmanager
+def private_prefect(settings: Settings) -> Iterator[None]:
+    """A Prefect server of our own, which this process's client uses inside. After
+    `quiet_prefect`, before Prefect is imported; not its ephemeral mode, whose server a Ctrl-C in the terminal would reach too.
+    """
+    folder = _prefect_home(settings)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        api = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+        part = Part(
+            "the private Prefect server",
+            [*_PREFECT_SERVER, "--fd", str(listening.fileno())],
+            serves(f"{api}/health"),
+            env=os.environ | _PREFECT_APP,
+            cwd=folder,  # where no .env of another project lies
+            log=folder / "server.log",
+            start_seconds=120.0,
+            passed=[listening.fileno()],
+        )
+        with running(part):
+            listening.close()  # else who calls a server that has ended would wait
+            os.environ["PREFECT_API_URL"] = api
+            try:
+                yield
+            finally:
+                _hand_in()
+
+
+_PREFECT_SERVER = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "error"]
+_PREFECT_SERVER += ["--lifespan", "on", "prefect.server.api.server:create_app"]
+_PREFECT_APP = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "0",
+}
+"""As Prefect's ephemeral mode has it: without a UI, a scheduler and other services."""
+
+
+def _hand_in() -> None:
+    """Have Prefect's client tell what it has in hand, before its server goes."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for service in (APILogWorker, EventsWorker):
+        service.drain_all(timeout=HAND_IN)
 
 
 def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
@@ -84,11 +133,15 @@ def quiet_prefect(settings: Settings) -> None:
     """Defaults for Prefect, before it is imported: its files in our home, a password, no chatter,
     no calls home. What the environment says already stands.
     """
-    home = (settings.home / "prefect").resolve()
-    home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder alone
-    for name, value in prefect_defaults(home).items():
+    for name, value in prefect_defaults(_prefect_home(settings)).items():
         os.environ.setdefault(name, value)
     _agree_on_password()
+
+
+def _prefect_home(settings: Settings) -> Path:
+    home = (settings.home / "prefect").resolve()
+    home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder alone
+    return home
 
 
 def prefect_defaults(home: Path) -> dict[str, str]:
@@ -98,7 +151,6 @@ def prefect_defaults(home: Path) -> dict[str, str]:
         # its logs go to its server; the terminal is the command line's
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         # its own pages need no leave, and a page of another origin gets none
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",

@@ -22,7 +22,7 @@ from flows.local import (
     prefect_defaults,
     redis_binary,
 )
-from flows.processes import Part, program
+from flows.processes import Part, program, serves
 from pipeline.errors import ConfigError, Unavailable
 from workers.queue import Queue
 
@@ -74,7 +74,7 @@ def prefect(home: Path, log: Path) -> Service:
     part = Part(
         "prefect",
         [*command, "--port", str(port)],
-        _serves(f"{api}/health"),
+        serves(f"{api}/health"),
         env={
             **_SERVER,
             **prefect_defaults(folder),
@@ -102,7 +102,7 @@ def s3(home: Path, log: Path) -> Service:
     part = Part(
         "s3",
         command,
-        _serves(endpoint, status=400),  # what it has for a request without a signature
+        serves(endpoint, status=400),  # what it has for a request without a signature
         env=os.environ | {"RCLONE_AUTH_KEY": f'"{BUCKET},{key}"'},
         log=log,
     )
@@ -158,16 +158,6 @@ def _opens(url: str) -> Callable[[], bool]:
         except Unavailable:
             return False
         return True
-
-    return answers
-
-
-def _serves(url: str, status: int = 200) -> Callable[[], bool]:
-    def answers() -> bool:
-        try:
-            return httpx.get(url, timeout=2.0).status_code == status
-        except httpx.TransportError:
-            return False
 
     return answers
 

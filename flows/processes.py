@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import structlog
 
 from pipeline.errors import Unavailable
@@ -36,6 +37,7 @@ class Part:
     command: Sequence[str]
     answers: Callable[[], bool] = lambda: True
     env: Mapping[str, str] | None = None
+    cwd: Path | None = None
     log: Path | None = None
     start_seconds: float = 60.0
     stop_seconds: float = 10.0
@@ -99,6 +101,7 @@ class Running:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._part.env,
+                cwd=self._part.cwd,
                 pass_fds=self._part.passed,
                 start_new_session=True,
             )
@@ -124,6 +127,18 @@ def running(part: Part) -> Iterator[Running]:
         yield process
     finally:
         process.stop()
+
+
+def serves(url: str, status: int = 200) -> Callable[[], bool]:
+    """Tells whether something answers at `url` with this status."""
+
+    def answers() -> bool:
+        try:
+            return httpx.get(url, timeout=2.0).status_code == status
+        except httpx.TransportError:
+            return False
+
+    return answers
 
 
 def minder(passed: Sequence[int] = ()) -> Part:

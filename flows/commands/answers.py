@@ -1,7 +1,10 @@
 """How commands answer and how they end."""
 
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -14,17 +17,57 @@ from pipeline.masking import mask
 FAILED_ROWS = 3
 OUT_OF_BUDGET = 4
 INTERRUPTED = 130
+PATIENCE = 8.0
+"""Seconds in which an interrupted command ends in order."""
+SHOW_CURSOR = "\x1b[?25h"
 
 console = Console(stderr=True)
 
 
 @contextmanager
 def interruptible(message: str) -> Iterator[None]:
-    """Have Ctrl-C inside end the command with this message."""
+    """Have Ctrl-C and SIGTERM inside end the command with this message: within PATIENCE seconds,
+    or at once where there is a second one.
+    """
+    ending = _Ending(message)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ending)
     try:
         yield
-    except KeyboardInterrupt:
-        stop(message, INTERRUPTED)
+    except BaseException:
+        if not ending.code:
+            raise
+        # whatever else broke on the way
+        ending.say()
+        sys.exit(ending.code)
+
+
+class _Ending:
+    """The handler of signals; `code` is 0 before the first one."""
+
+    def __init__(self, message: str) -> None:
+        self._message, self.code, self._said = message, 0, False
+
+    def __call__(self, number: int, _: object) -> None:
+        if self.code:
+            self._now()
+        self.code = 128 + number
+        overdue = threading.Timer(PATIENCE, self._now)
+        overdue.daemon = True
+        overdue.start()
+        raise KeyboardInterrupt
+
+    def say(self) -> None:
+        """Print the message, once."""
+        if not self._said:
+            self._said = True
+            # not through buffers, whose locks a signal may find held
+            shown = f"{SHOW_CURSOR}{self._message}" if os.isatty(2) else self._message
+            os.write(2, f"{shown}\n".encode())
+
+    def _now(self) -> None:
+        self.say()
+        os._exit(self.code)  # the minder ends what we have started
 
 
 def resumable(run: str) -> str:
