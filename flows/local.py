@@ -52,8 +52,10 @@ def private_redis() -> Iterator[str]:
 
 @contextmanager
 def private_prefect(settings: Settings) -> Iterator[None]:
-    """A Prefect server of our own, which this process's client uses inside. After
-    `quiet_prefect`, before Prefect is imported; not its ephemeral mode, whose server a Ctrl-C in the terminal would reach too.
+    """A Prefect server of our own, which this process's client uses inside. Begin it after
+    `quiet_prefect`, before Prefect is imported.
+
+    Not Prefect's ephemeral mode: a Ctrl-C in the terminal would reach its server too.
     """
     folder = _prefect_home(settings)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:

@@ -31,7 +31,8 @@ def interruptible(message: str) -> Iterator[None]:
     """
     ending = _Ending(message)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ending)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, ending)
     try:
         yield
     except BaseException:

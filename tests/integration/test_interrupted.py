@@ -1,0 +1,63 @@
+"""Runs that a person at a terminal, or systemd, ends: the whole process group gets the signal."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROWS = "".join(f"red circle number {n}\n" for n in range(400))
+RESUME = "pressrun resume jobs"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "jobs.csv").write_text(f"keywords\n{ROWS}", encoding="utf-8")
+    return folder
+
+
+def ctrl_c(run: pexpect.spawn) -> None:
+    run.sendintr()
+
+
+def ctrl_c_without_redis(run: pexpect.spawn) -> None:
+    for child in psutil.Process(run.pid).children():
+        if "redis" in child.name():
+            child.suspend()
+    time.sleep(1)
+    run.sendintr()
+
+
+def end_group(run: pexpect.spawn) -> None:
+    os.killpg(run.pid, signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(ctrl_c, 130), (end_group, 143), (ctrl_c_without_redis, 130)],
+    ids=["ctrl-c", "sigterm", "ctrl-c-while-redis-hangs"],
+)
+def test_a_signal_to_the_group_ends_a_run_in_seconds_with_one_line(
+    desk: Path, end: Callable[[pexpect.spawn], None], code: int
+) -> None:
+    words = ["-m", "flows.cli", "run", "jobs.csv", "--candidates", "1"]
+    run = pexpect.spawn(sys.executable, words, cwd=desk, encoding="utf-8", dimensions=(24, 200))
+    run.expect("accepted [1-9]", timeout=200)
+    end(run)
+    begun = time.monotonic()
+    run.expect(pexpect.EOF, timeout=60)
+    run.close()
+    assert time.monotonic() - begun < 10
+    assert run.exitstatus == code
+    assert run.before
+    assert run.before.count(RESUME) == 1
+    assert run.before.strip().endswith(f"`{RESUME}` goes on.")
+    assert "Traceback" not in run.before
