@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 BOM = b"\xef\xbb\xbf"
 
@@ -126,14 +126,3 @@ def csv_problem(error: csv.Error) -> str:
 def decoded(line: bytes) -> str:
     """A line with half characters for what is not UTF-8."""
     return line.decode("utf-8", errors="surrogateescape")
-
-
-def parquet_batches(file: Any, names: list[str], rows: int, size: int) -> Iterator[Any]:
-    """Batches of so many rows of the named columns of a pyarrow ParquetFile; fewer where they
-    would take more than `size` bytes on average.
-    """
-    for group in range(file.num_row_groups):
-        about = file.metadata.row_group(group)
-        fitting = size * about.num_rows // max(1, about.total_byte_size)
-        many = max(1, min(rows, fitting))
-        yield from file.iter_batches(batch_size=many, row_groups=[group], columns=names)

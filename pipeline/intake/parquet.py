@@ -9,18 +9,18 @@ from pipeline.errors import JobFileError
 from pipeline.intake.columns import Columns, Warn, WrongColumn
 from pipeline.intake.rows import RawRow, Value
 from pipeline.intake.values import FIELD_LIMIT
-from pipeline.rowfiles import parquet_batches
+from pipeline.parquetfiles import TooLarge, parquet_batches
 
 BATCH = 2048
 BATCH_BYTES = 32 * 1024 * 1024
-"""What a batch may take on average; a row group of long fields is read in smaller batches."""
+"""What a batch may take; a row group of long fields is read in smaller batches."""
 
 
 def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     """The rows of a Parquet file, counted from 1; nulls and NaN are empty.
 
     Raises JobFileError for columns that hold neither text nor numbers, and for a file that is
-    damaged.
+    damaged or unfolds to too much.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -30,12 +30,14 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
         # a text that stands in many rows is in memory once, however small the file made it
         with parquet.ParquetFile(path, read_dictionary=names) as file:
             number = 0
-            for batch in parquet_batches(file, names, BATCH, BATCH_BYTES):
+            for batch in parquet_batches(path, file, names, BATCH, BATCH_BYTES):
                 columns = [_values(batch.column(name)) for name in names]
                 for fields in zip(*columns, strict=True):
                     number += 1
                     pairs = zip(names, fields, strict=True)
                     yield RawRow(number, {name: v for name, v in pairs if not _is_empty(v)})
+    except TooLarge as error:
+        raise JobFileError(f"{path}: {error}") from error
     except (pa.ArrowException, OSError) as error:
         raise JobFileError(f"{path} is not a readable Parquet file: {error}") from error
 

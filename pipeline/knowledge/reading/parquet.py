@@ -7,11 +7,11 @@ from typing import Any
 from pipeline.knowledge.reading.files import SourceFile
 from pipeline.knowledge.reading.rows import ROW_LIMIT, known_columns, reason, texts
 from pipeline.knowledge.reading.texts import TAGS, BadText, Text, Unreadable
-from pipeline.rowfiles import parquet_batches
+from pipeline.parquetfiles import TooLarge, parquet_batches
 
 BATCH = 1024
 BATCH_BYTES = 16_000_000
-"""What a batch may take on average; a row group of long texts is read in smaller batches."""
+"""What a batch may take; a row group of long texts is read in smaller batches."""
 
 
 def read(source: SourceFile) -> Iterator[Text | BadText]:
@@ -34,9 +34,11 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         names, paths = _columns(path)
         # a text that stands in many rows is in memory once, however small the file made it
         with parquet.ParquetFile(path, read_dictionary=paths) as file:
-            for batch in parquet_batches(file, names, BATCH, BATCH_BYTES):
+            for batch in parquet_batches(path, file, names, BATCH, BATCH_BYTES):
                 for place in range(batch.num_rows):
                     yield {name: batch.column(name)[place] for name in names}
+    except TooLarge as error:
+        raise Unreadable(str(error)) from error
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(f"not a readable Parquet file: {error}") from error
 

@@ -1,0 +1,128 @@
+"""Parquet files in bounded memory: each page is looked at before it is unpacked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PAGE_LIMIT = 128 * 1024 * 1024
+"""Bytes that a page may unfold to; writers aim at one MB, but look after 1024 texts only."""
+LIST_LIMIT = 64
+"""Entries of a list, on average over a row group."""
+_HEADER_LIMIT = 64 * 1024
+_DELTA_BYTE_ARRAY = 7
+
+
+class TooLarge(Exception):
+    """A file unfolds to more than is read of one."""
+
+
+class _Damaged(Exception):
+    """A page has no header that can be read."""
+
+
+def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: int) -> Iterator[Any]:
+    """Batches of at most so many rows of the named columns of a pyarrow ParquetFile; fewer where
+    they could take more than `size` bytes.
+
+    Raises TooLarge before a page or a list is unpacked that no honest writer makes.
+    """
+    wanted = set(names)
+    with path.open("rb") as content:
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            columns = map(group.column, range(group.num_columns))
+            bytes_a_row = sum(
+                _bytes_a_row(content, column, file.schema.column(place), group.num_rows)
+                for place, column in enumerate(columns)
+                if column.path_in_schema.partition(".")[0] in wanted
+            )
+            many = int(max(1, min(rows, size / max(1, bytes_a_row))))
+            yield from file.iter_batches(batch_size=many, row_groups=[number], columns=names)
+
+
+def _bytes_a_row(content: BinaryIO, column: Any, kind: Any, rows: int) -> float:
+    """Bytes that a row of a column chunk takes in the page where it takes most."""
+    if kind.max_repetition_level and column.num_values > 1000 + LIST_LIMIT * rows:
+        raise TooLarge(f"column {column.path_in_schema} holds lists that are too long")
+    per_row: float = column.num_values / max(1, rows)
+    largest: float = max(_bytes_a_value(content, column), default=0.0)
+    return per_row * largest
+
+
+def _bytes_a_value(content: BinaryIO, column: Any) -> Iterator[float]:
+    """For each page with values, how many bytes one may take. Raises TooLarge."""
+    at = column.data_page_offset
+    if column.has_dictionary_page and 0 < column.dictionary_page_offset < at:
+        at = column.dictionary_page_offset
+    end = at + column.total_compressed_size
+    while at < end:
+        content.seek(at)
+        try:
+            page, length = _struct(content.read(_HEADER_LIMIT), 0)
+            unpacked, packed = int(page[2]), int(page[3])
+            about = page.get(5) or page.get(8) or {}
+            values, encoding = int(about.get(1, 0)), about.get(2 if 5 in page else 4)
+        except (_Damaged, IndexError, KeyError, TypeError, AttributeError, RecursionError):
+            return  # pyarrow says what is wrong with it
+        if unpacked > PAGE_LIMIT:
+            limit = PAGE_LIMIT // (1024 * 1024)
+            raise TooLarge(
+                f"column {column.path_in_schema} holds a text, or a page of texts, "
+                f"of more than {limit} MB"
+            )
+        if about:
+            # each text may begin with all of the one before it
+            yield unpacked if encoding == _DELTA_BYTE_ARRAY else unpacked / max(1, values)
+        if packed < 0:
+            return
+        at += length + packed
+
+
+def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
+    """A structure of Thrift's compact protocol by field number, and where it ends."""
+    found, number = dict[int, Any](), 0
+    while head := data[at]:
+        at += 1
+        if head >> 4:
+            number += head >> 4
+        else:
+            number, at = _integer(data, at)
+        found[number], at = _value(head & 15, data, at)
+    return found, at + 1
+
+
+def _value(kind: int, data: bytes, at: int) -> tuple[Any, int]:
+    match kind:
+        case 1 | 2:
+            return kind == 1, at
+        case 3:
+            return data[at], at + 1
+        case 4 | 5 | 6:
+            return _integer(data, at)
+        case 7:
+            return None, at + 8
+        case 8:
+            length, at = _unsigned(data, at)
+            return None, at + length
+        case 12:
+            return _struct(data, at)
+    # a page's header holds no lists and no maps
+    raise _Damaged
+
+
+def _integer(data: bytes, at: int) -> tuple[int, int]:
+    value, at = _unsigned(data, at)
+    return value >> 1 ^ -(value & 1), at
+
+
+def _unsigned(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise _Damaged

@@ -1,0 +1,92 @@
+"""What a small Parquet file unfolds to stays small, or is not read."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from pipeline.errors import JobFileError
+from pipeline.intake.reader import Overrides, read_jobs
+from pipeline.knowledge.reading.reader import read_texts
+from pipeline.knowledge.reading.texts import BadText
+from pipeline.parquetfiles import PAGE_LIMIT, parquet_batches
+from pipeline.settings import Profile
+
+MB = 1024 * 1024
+HUGE = "x" * (PAGE_LIMIT + MB)
+
+
+def written(folder: Path, column: str, values: Any, **settings: Any) -> Path:
+    path = folder / "made.parquet"
+    parquet.write_table(pa.table({column: values}), path, compression="zstd", **settings)
+    assert path.stat().st_size < MB
+    return path
+
+
+@contextmanager
+def memory_of_arrow() -> Iterator[Any]:
+    usual, counting = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(counting)
+    try:
+        yield counting
+    finally:
+        pa.set_memory_pool(usual)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("settings", [{"use_dictionary": False}, {"data_page_version": "2.0"}, {}])
+def test_a_huge_cell_is_not_unpacked(
+    tmp_path: Path, kind: pa.DataType, settings: dict[str, Any]
+) -> None:
+    path = written(tmp_path, "keywords", pa.array(["red", HUGE, "blue"], kind), **settings)
+    with memory_of_arrow() as memory, pytest.raises(JobFileError, match="of more than 128 MB"):
+        list(read_jobs(path, Profile.load("shapes"), Overrides()))
+    assert memory.max_memory() < 4 * MB
+    path = written(tmp_path, "text", pa.array(["red", HUGE, "blue"], kind), **settings)
+    with memory_of_arrow() as memory:
+        (bad,) = read_texts(path)
+    assert isinstance(bad, BadText)
+    assert "of more than 128 MB" in bad.reason
+    assert memory.max_memory() < 4 * MB
+
+
+def test_a_list_that_is_short_in_the_file_alone(tmp_path: Path) -> None:
+    tags = pa.ListArray.from_arrays(
+        pa.array([0, 1, 3_000_000], pa.int32()), pa.array(["a"] * 3_000_000)
+    )
+    path = tmp_path / "made.parquet"
+    parquet.write_table(pa.table({"text": ["one", "two"], "tags": tags}), path)
+    with memory_of_arrow() as memory:
+        (bad,) = read_texts(path)
+    assert isinstance(bad, BadText)
+    assert "lists that are too long" in bad.reason
+    assert memory.max_memory() < 4 * MB
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_long_texts_are_read_few_at_a_time(tmp_path: Path, alike: bool) -> None:
+    """Many short ones in the row group make the average small; an encoding leaves out beginnings
+    that are alike."""
+    long = ["x" * 200_000] * 1000
+    texts = long if alike else ["a"] * 100_000 + long
+    encoding = {"text": "DELTA_BYTE_ARRAY" if alike else "PLAIN"}
+    path = written(
+        tmp_path, "text", texts, use_dictionary=False, column_encoding=encoding, write_batch_size=64
+    )
+    with memory_of_arrow() as memory, parquet.ParquetFile(path) as file:
+        batches = parquet_batches(path, file, ["text"], 1024, 16 * MB)
+        assert sum(len(batch) for batch in batches) == len(texts)
+    assert memory.max_memory() < 80 * MB
+
+
+def test_whatever_stands_in_a_page_s_header(tmp_path: Path) -> None:
+    path = written(tmp_path, "text", [f"fact {n}" for n in range(500)], use_dictionary=False)
+    whole = path.read_bytes()
+    for at in range(4, 40):
+        for byte in (b"\x00", b"\xff", b"\x7c"):
+            path.write_bytes(whole[:at] + byte + whole[at + 1 :])
+            list(read_texts(path))  # or says what is wrong
