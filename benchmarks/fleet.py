@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import stand_in
 from benchmarks.common import ROOT
-from flows.local import redis_binary
+from flows.redis_server import redis_binary
 from pipeline.settings import load_settings
 from workers.limits import Limits
 from workers.queue import Queue

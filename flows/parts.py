@@ -20,15 +20,17 @@ from flows.local import (
     SERVER_PASSWORD,
     new_prefect_password,
     prefect_defaults,
-    redis_binary,
 )
 from flows.processes import Part, program, serves
+from flows.redis_server import redis_binary
 from pipeline.errors import ConfigError, Unavailable
 from workers.queue import Queue
 
 HOST = "127.0.0.1"
 REDIS_PORT, PREFECT_PORT, S3_PORT = 6390, 4200, 9090
 BUCKET = "pressrun"
+UNUSED = ("DEBUG", "MODULE", "REPLICAOF", "SLAVEOF")
+"""Redis' commands that load code or copy data from elsewhere."""
 PREFECT_KEY = "prefect.key"
 """The file in the home with what Prefect's UI asks for."""
 
@@ -54,6 +56,7 @@ def redis(home: Path, log: Path) -> Service:
         "appendonly": "yes", "save": '""', "maxmemory-policy": "noeviction", "loglevel": "warning",
     }  # fmt: skip
     lines = "".join(f"{name} {value}\n" for name, value in settings.items())
+    lines += "".join(f'rename-command {name} ""\n' for name in UNUSED)
     file = write_private(home / "redis.conf", lines)
     url = f"redis://:{password}@{HOST}:{port}/0"
     part = Part("redis", [redis_binary(), str(file)], _opens(url), log=log)

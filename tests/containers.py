@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.local import redis_binary
+from flows.redis_server import redis_binary
 from tests.deployed import ROOT, compose
 from tests.two_hosts import Host, NoNamespaces
 

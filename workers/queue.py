@@ -161,6 +161,17 @@ class Queue:
         answers = self._app.control.ping(timeout=1.0)
         return [name for answer in answers for name in answer]
 
+    def server(self) -> tuple[str, tuple[int, ...]] | None:
+        """Whether Redis is `redis` or `valkey`, and its version; None where it does not tell."""
+        try:
+            told = self._redis.info("server")
+        except RedisError:  # a user of few rights may not ask
+            return None
+        kind = "valkey" if "valkey_version" in told else "redis"
+        version = str(told.get(f"{kind}_version", ""))
+        numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
+        return (kind, numbers) if numbers else None
+
     def places(self) -> int:
         """Jobs that the workers that answer within a second execute at a time, all together.
 

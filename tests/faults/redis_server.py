@@ -9,7 +9,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from flows.local import redis_binary
+from flows.redis_server import redis_binary
 from workers.app import PRIORITIES, list_of
 
 START_SECONDS = 20.0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks.orchestration import write_jobs
-from flows.local import redis_binary
 from flows.processes import program
+from flows.redis_server import redis_binary
 from tests.two_hosts import NoNamespaces, Pair, two_hosts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

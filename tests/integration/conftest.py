@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.local import redis_binary
+from flows.redis_server import redis_binary
 
 START = 120.0
 

