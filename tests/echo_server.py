@@ -16,7 +16,7 @@ class _Web(BaseHTTPRequestHandler):
     def _refuse(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
         said = f"Refused: {self.path} {dict(self.headers)!r}".encode()
-        self.send_response(401, "Unauthorized")
+        self.send_response(self.server.status)  # type: ignore[attr-defined]
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
@@ -34,9 +34,11 @@ class _Redis(socketserver.BaseRequestHandler):
 
 
 @contextmanager
-def refusing_web() -> Iterator[int]:
-    """The port of a web server that answers every request with 401 and its headers."""
-    with _serving(ThreadingHTTPServer(("127.0.0.1", 0), _Web)) as port:
+def refusing_web(status: int = 401) -> Iterator[int]:
+    """The port of a web server that answers every request with a status and its headers."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Web)
+    server.status = status  # type: ignore[attr-defined]
+    with _serving(server) as port:
         yield port
 
 

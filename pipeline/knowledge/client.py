@@ -30,8 +30,13 @@ def open_client(url: str, api_key: str, folder: Path) -> QdrantClient:
     client = QdrantClient(
         url=url, api_key=api_key or None, timeout=TIMEOUT, check_compatibility=False
     )
-    with calling(client):
-        client.get_collections()
+    try:
+        with calling(client):
+            client.get_collections()
+    except UnexpectedResponse as error:
+        raise ConfigError(
+            f"What answers at PRESSRUN_QDRANT_URL is no Qdrant server: status {error.status_code}."
+        ) from error
     return client
 
 
