@@ -189,6 +189,6 @@ def test_a_service_that_repeats_a_secret_has_it_struck_out(
 def test_another_server_in_qdrants_place_is_a_clear_error() -> None:
     with refusing_web(404) as port:
         settings = load_settings(qdrant_url=f"http://user:canary@127.0.0.1:{port}")
-        with pytest.raises(ConfigError, match="PRESSRUN_QDRANT_URL.*404") as caught:
+        with pytest.raises(ConfigError, match=r"PRESSRUN_QDRANT_URL.*404") as caught:
             open_knowledge(settings)
     assert "canary" not in str(caught.value)
