@@ -1,8 +1,10 @@
 """A proxy before an S3 server that answers as servers and networks do on bad days."""
 
 import http.client
+import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +12,9 @@ from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-_ERROR = b"<Error><Code>InternalError</Code></Error>"
+_CODES = {500: "InternalError", 503: "SlowDown", 403: "AccessDenied"}
+_LATE = 1.0
+"""Seconds by which an answer comes late at most."""
 _HOP_BY_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
 
 
@@ -19,16 +23,23 @@ class Fault(Enum):
 
     NONE = auto()
     REFUSED = auto()  # a 500 in its place
+    BUSY = auto()  # a 503 in its place
+    FORBIDDEN = auto()  # a 403 in its place
     DENIED = auto()  # done, and a 500 all the same
     LOST = auto()  # done, and the connection breaks before the answer
     SILENT = auto()  # no answer, until the proxy stops
+    LATE = auto()  # done, and answered up to a second later
+    CHANGED = auto()  # done, and one byte of the answer's body is another one
 
 
 @dataclass
 class FaultyS3:
-    """Where the proxy listens, and what it saw. `plan` is asked once for each request."""
+    """Where the proxy listens, and what it saw. `plan` is asked once for each request; `answered`
+    is told what became of it at the server behind.
+    """
 
     plan: Callable[[str, str], Fault]
+    answered: Callable[[str, str, int], None] = lambda method, path, status: None
     endpoint: str = ""
     stopped: threading.Event = field(default_factory=threading.Event)
     faults: list[Fault] = field(default_factory=list)
@@ -91,7 +102,11 @@ def _handler(proxy: FaultyS3, upstream: str) -> type[BaseHTTPRequestHandler]:
             proxy.faults.append(fault)
             match fault:
                 case Fault.REFUSED:
-                    self._answer(500, [], _ERROR)
+                    self._refuse(500)
+                case Fault.BUSY:
+                    self._refuse(503)
+                case Fault.FORBIDDEN:
+                    self._refuse(403)
                 case Fault.SILENT:
                     proxy.stopped.wait()
                     self._hang_up()
@@ -101,12 +116,22 @@ def _handler(proxy: FaultyS3, upstream: str) -> type[BaseHTTPRequestHandler]:
         def _finish(
             self, fault: Fault, status: int, headers: list[tuple[str, str]], body: bytes
         ) -> None:
-            if fault is Fault.LOST:
-                self._hang_up()
-            elif fault is Fault.DENIED:
-                self._answer(500, [], _ERROR)
-            else:
-                self._answer(status, headers, body)
+            proxy.answered(self.command, self.path, status)
+            match fault:
+                case Fault.LOST:
+                    self._hang_up()
+                case Fault.DENIED:
+                    self._refuse(500)
+                case Fault.CHANGED if body:
+                    self._answer(status, headers, bytes([body[0] ^ 1]) + body[1:])
+                case Fault.LATE:
+                    time.sleep(random.uniform(0, _LATE))
+                    self._answer(status, headers, body)
+                case _:
+                    self._answer(status, headers, body)
+
+        def _refuse(self, status: int) -> None:
+            self._answer(status, [], f"<Error><Code>{_CODES[status]}</Code></Error>".encode())
 
         def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
             self.send_response_only(status)

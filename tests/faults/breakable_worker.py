@@ -19,9 +19,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+import kombu.transport.redis  # noqa: F401 - before its clock is set
 import numpy as np
 from celery.signals import worker_ready
 
+import workers.app
 from benchmarks.stand_in import StandIns
 from pipeline.job import Order, Picture, RunSpec
 from pipeline.ports import Referee, Stages, Store
@@ -31,6 +33,8 @@ from workers import leases
 from workers.worker import main
 
 LEASE_SECONDS = 2.0
+POISON = "poison"
+"""A job with these keywords takes its worker along whenever it is rendered."""
 
 
 def work(pipe: Connection, env: Mapping[str, str]) -> None:
@@ -40,10 +44,31 @@ def work(pipe: Connection, env: Mapping[str, str]) -> None:
 
 
 def serve(pipe: int) -> NoReturn:
-    """Be a worker whose leases do not outlive it for long."""
+    """Be a worker whose leases do not outlive it for long.
+
+    BREAKABLE_CLOCK is by how many seconds its clock is wrong, BREAKABLE_VISIBILITY for how long the
+    broker lets it keep a message.
+    """
     leases.LEASE_SECONDS = LEASE_SECONDS
+    options = workers.app._REDIS["broker_transport_options"]
+    options["visibility_timeout"] = float(
+        os.environ.get("BREAKABLE_VISIBILITY", options["visibility_timeout"])
+    )
+    _set_clock(float(os.environ.get("BREAKABLE_CLOCK", 0)))
     worker_ready.connect(_greet, weak=False)
     main(pipe, Breakable)
+
+
+def _set_clock(off: float) -> None:
+    """Have every module that tells the time be wrong."""
+    right = time.time
+
+    def wrong() -> float:
+        return right() + off
+
+    for module in list(sys.modules.values()) if off else ():
+        for name in [name for name, value in vars(module).items() if value is right]:
+            setattr(module, name, wrong)
 
 
 def _greet(**_: object) -> None:
@@ -84,6 +109,8 @@ class Shaded:
         note(rendered=order.prompt)
         time.sleep(seconds / 2)
         pass_by("render")
+        if order.prompt == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(seconds / 2)
         beat()
         shape = (order.height, order.width, 3)

@@ -18,6 +18,15 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():  # fmt: skip
         monkeypatch.setattr(f"flows.flights.{name}", seconds)
     monkeypatch.setattr("flows.dispatch.POLL", 0.2)
+    monkeypatch.setattr("flows.breaker.FIRST_PAUSE", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_stays() -> Iterator[None]:
+    """Every worker of a test's floors ends with it, also where it is red."""
+    yield
+    while Floor.opened:
+        Floor.opened.pop().close()
 
 
 @pytest.fixture
@@ -28,8 +37,6 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def floor(tmp_path: Path, redis: RedisServer) -> Iterator[Floor]:
+def floor(tmp_path: Path, redis: RedisServer) -> Floor:
     """An open run without a worker yet."""
-    floor = Floor(tmp_path, redis.url)
-    yield floor
-    floor.close()
+    return Floor(tmp_path, redis.url)

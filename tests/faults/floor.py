@@ -5,15 +5,16 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from flows.dispatch import Dispatcher
 from flows.opening import open_run
@@ -22,7 +23,7 @@ from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
 from pipeline.job import Job, Outcome, RunSpec, Verdict
 from pipeline.settings import Settings, load_settings
-from tests.faults.breakable_worker import work
+from tests.faults.breakable_worker import POISON, work
 from workers.queue import Queue
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,10 @@ WORKER = (sys.executable, "-m", "tests.faults.breakable_worker")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.faults.breakable_worker", "workers.runtime", "workers.tasks"])
 LIMIT = 90.0
+RECOVERY = 30.0
+"""Seconds within which another job ends after any fault. It takes a few, of which two are for the
+leases of a lost worker to run out; the rest is for a machine that is busy.
+"""
 IN_HAND = 2
 """Jobs that a worker executes at a time: what its loss may cost in second executions."""
 
@@ -84,11 +89,17 @@ class Floor:
     desk: Path
     redis_url: str
     rows: int = 12
+    poison: int = 0
+    """Rows more, each of which kills its worker."""
     env: dict[str, str] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
+    opened: ClassVar[list["Floor"]] = []
+    """All there are, for the end of a test to close, however it ends."""
 
     def __post_init__(self) -> None:
-        jobs = "".join(f"circle number {number}\n" for number in range(self.rows))
+        self.opened.append(self)
+        jobs = f"{POISON}\n" * self.poison
+        jobs += "".join(f"circle number {number}\n" for number in range(self.rows))
         (self.desk / "jobs.csv").write_text("keywords\n" + jobs, encoding="utf-8")
         self.env = {
             "PRESSRUN_STORE": str(self.desk / "out"),
@@ -139,13 +150,20 @@ class Floor:
         dispatcher = Dispatcher(
             queue or Queue.connect(self.redis_url), self.books, self.spec.edition, 8, Silent()
         )
-        with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(dispatcher.work, 1, self.jobs)
-            try:
-                yield future
-                future.result(LIMIT)
-            finally:
-                dispatcher.stop()
+        future: Future[None] = Future()
+        # a daemon, unlike a pool's: where the flow hangs the test is red and pytest ends
+        threading.Thread(target=self._work, args=(dispatcher, future), daemon=True).start()
+        try:
+            yield future
+            future.result(LIMIT)
+        finally:
+            dispatcher.stop()
+
+    def _work(self, dispatcher: Dispatcher, future: "Future[None]") -> None:
+        try:
+            future.set_result(dispatcher.work(1, self.jobs))
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+            future.set_exception(error)
 
     def overtake(self) -> Outcome:
         """Work the run through while a worker, whose lease was confirmed, freezes on its way to the
@@ -162,13 +180,19 @@ class Floor:
             frozen.leave()
         return standing
 
-    def wait(self, look: Callable[[], Any]) -> Any:
+    def wait(self, look: Callable[[], Any], limit: float = LIMIT) -> Any:
         """What `look` finds, once it finds something."""
-        deadline = time.monotonic() + LIMIT
+        deadline = time.monotonic() + limit
         while not (found := look()):
             assert time.monotonic() < deadline, "what was waited for never came"
             time.sleep(0.02)
         return found
+
+    def recover(self) -> float:
+        """Wait for another job to end after a fault; answers after how many seconds one did."""
+        known, begun = set(self.books.recorded()), time.monotonic()
+        self.wait(lambda: set(self.books.recorded()) - known, RECOVERY)
+        return time.monotonic() - begun
 
     def records(self) -> list[Outcome]:
         """The records there are."""
@@ -191,12 +215,14 @@ class Floor:
 
     def prove(self, most_executions: int) -> Report:
         """The books balance: a record for each row, none ever written over, no orphan left, and
-        no more executions than the fault excuses. Answers what the reconciler had to mend.
+        no more executions than the fault excuses. Answers what the reconciler had to mend. Rows
+        that are poison have failed, the others were accepted.
         """
         self.close()
         report = reconcile(self.books, self.spec, read_pictures=True, safe_age=0)
         assert (report.lost, report.recovered, report.alarms) == (0, 0, []), report
-        assert [o.verdict for o in self.records()] == [Verdict.ACCEPTED] * self.rows
+        verdicts = Counter(outcome.verdict for outcome in self.records())
+        assert verdicts == Counter(accepted=self.rows, failed=self.poison)
         self._check_winners()
         pictures = [blob.key for blob in self.books.listing("images/")]
         images = [outcome.image for outcome in self.records()]

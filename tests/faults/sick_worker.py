@@ -1,10 +1,10 @@
-"""A breakable worker that falls ill: the first to find `model.sick` or `device.sick`, once."""
+"""A breakable worker that falls ill: the first to find a file `ILLNESS.sick`, once."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, StoreFull
 from pipeline.job import Order, Picture, RunSpec
 from pipeline.ports import Referee, Stages
 from tests.faults.breakable_worker import LEASE_SECONDS, Breakable, Shaded, desk
@@ -13,6 +13,7 @@ from workers.worker import main
 
 ILLNESSES = {
     "model": ModelError("its weights are broken"),
+    "disk": StoreFull("No space left on device"),
     "device": RuntimeError("CUDA error: an illegal memory access was encountered"),
 }
 

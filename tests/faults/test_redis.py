@@ -1,5 +1,6 @@
 """A Redis that dies, forgets everything, or loses what it has handed out."""
 
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +8,11 @@ from contextlib import contextmanager
 import pytest
 
 from pipeline.errors import Unavailable
+from tests.faults.faulty_redis import faulty_redis
 from tests.faults.floor import IN_HAND, LIMIT, Floor
-from tests.faults.lossy_redis import lossy_redis
 from tests.faults.redis_server import RedisServer
 from workers.leases import Leases, leased
+from workers.queue import Queue
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +38,7 @@ def test_redis_is_killed_and_comes_back_with_its_file(floor: Floor, redis: Redis
         time.sleep(DOWN)
         redis.start()
         assert redis.client().dbsize() > 0
+        floor.recover()
     floor.prove(floor.rows + 2 * IN_HAND)
 
 
@@ -61,12 +64,28 @@ def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
 def test_redis_loses_everything(floor: Floor, redis: RedisServer) -> None:
     with in_full_swing(floor):
         redis.client().flushall()
+        floor.recover()
     floor.prove(floor.rows + 2 * IN_HAND)
 
 
 def test_messages_are_lost_on_their_way_to_a_worker(floor: Floor, redis: RedisServer) -> None:
-    with lossy_redis(redis.socket, LOSSES) as proxy:
+    with faulty_redis(redis.socket, LOSSES) as proxy:
         floor.hire(PRESSRUN_REDIS_URL=proxy.url)
         with floor.dispatching():
             floor.wait(lambda: proxy.lost == LOSSES)
         floor.prove(floor.rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_connection_breaks(floor: Floor, redis: RedisServer, seed: int) -> None:
+    chance, cuts = random.Random(seed), 3
+    with faulty_redis(redis.socket) as proxy:
+        floor.hire(PRESSRUN_REDIS_URL=proxy.url)
+        floor.hire(PRESSRUN_REDIS_URL=proxy.url)
+        with floor.dispatching(Queue(proxy.url)):
+            floor.wait(floor.executions)
+            for _ in range(cuts):
+                time.sleep(chance.uniform(0.05, 0.3))
+                proxy.cut()
+            floor.recover()
+        floor.prove(floor.rows + 2 * IN_HAND)

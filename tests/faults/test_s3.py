@@ -1,7 +1,8 @@
 """Stores that fail, lose answers, or promise what they do not keep."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.faults.floor import Floor
 from tests.faults.redis_server import RedisServer
 from tests.faulty_s3 import Fault, faulty_s3, one_in
 from tests.servers import S3Server, moto_s3, rclone_s3
+from workers.queue import Queue
 
 pytestmark = pytest.mark.slow
 
@@ -27,37 +29,34 @@ def sign(monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
     return sign
 
 
-@contextmanager
 def floor_on(
     server: S3Server, endpoint: str, desk: Path, redis: RedisServer, rows: int = 12
-) -> Iterator[Floor]:
+) -> Floor:
     """A floor whose store is a corner of a bucket, for flow and workers alike."""
     store = {
         "PRESSRUN_STORE": f"s3://{BUCKET}/{desk.name}",
         "PRESSRUN_S3_ENDPOINT_URL": endpoint,
     }
-    floor = Floor(desk, redis.url, rows, env=store | server.environment())
-    try:
-        yield floor
-    finally:
-        floor.close()
+    return Floor(desk, redis.url, rows, env=store | server.environment())
 
 
-@pytest.mark.parametrize("faults", [(Fault.REFUSED, Fault.DENIED), (Fault.LOST,)])
+@pytest.mark.parametrize(
+    "faults", [(Fault.REFUSED, Fault.DENIED), (Fault.LOST,), (Fault.BUSY, Fault.LATE)]
+)
 def test_every_fifth_request_fails(
     tmp_path: Path,
     redis: RedisServer,
     sign: Callable[[S3Server], None],
     faults: tuple[Fault, ...],
 ) -> None:
-    """A 500 in place of the answer, or after the work was done, or no answer to it at all."""
+    """A 500 or 503 in its place, or a 500, nothing or a late answer after the work was done."""
     with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, one_in(5, *faults)) as proxy:
         sign(server)
-        with floor_on(server, proxy.endpoint, tmp_path, redis, rows=6) as floor:
-            floor.hire()
-            with floor.dispatching():
-                pass
-            floor.prove(floor.rows)
+        floor = floor_on(server, proxy.endpoint, tmp_path, redis, rows=6)
+        floor.hire()
+        with floor.dispatching():
+            pass
+        floor.prove(floor.rows)
     assert 5 * sum(fault in faults for fault in proxy.faults) > len(proxy.faults) - 5
 
 
@@ -68,6 +67,52 @@ def test_a_server_that_ignores_conditions_loses_no_winner(
     (tmp_path / "data" / BUCKET).mkdir(parents=True)
     with rclone_s3(tmp_path / "data") as server:
         sign(server)
-        with floor_on(server, server.endpoint, tmp_path, redis) as floor:
-            floor.overtake()
-            floor.prove(floor.rows + 1)
+        floor = floor_on(server, server.endpoint, tmp_path, redis)
+        floor.overtake()
+        floor.prove(floor.rows + 1)
+
+
+def test_where_conditions_are_ignored_the_lease_is_confirmed_before_the_record(
+    tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
+) -> None:
+    """A worker wakes while another one, played by the test, has its job in hand."""
+    (tmp_path / "data" / BUCKET).mkdir(parents=True)
+    with rclone_s3(tmp_path / "data") as server:
+        sign(server)
+        floor = floor_on(server, server.endpoint, tmp_path, redis, rows=2)
+        floor.hang("after_picture", signal.SIGSTOP)
+        floor.hire(PRESSRUN_CONCURRENCY="1")
+        with floor.dispatching():
+            frozen = floor.fallen("after_picture")
+            job = floor.job_of(frozen)
+            leases = Queue.connect(redis.url).leases()
+            taken = floor.wait(lambda: leases.acquire("run", floor.spec.edition, job))
+            frozen.proceed()
+            frozen.leave()
+            assert not floor.books.outcome(job), "it wrote all the same"
+            leases.end(taken)
+            floor.hire()
+        floor.prove(floor.rows + 1)
+
+
+def test_a_store_that_refuses_for_a_while_costs_no_job_a_try(
+    tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
+) -> None:
+    """As where credentials have run out: the run pauses, and single jobs try."""
+    refusing = threading.Event()
+
+    def plan(method: str, path: str) -> Fault:
+        return Fault.FORBIDDEN if refusing.is_set() and method == "PUT" else Fault.NONE
+
+    with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, plan) as proxy:
+        sign(server)
+        floor = floor_on(server, proxy.endpoint, tmp_path, redis, rows=16)
+        floor.hire()
+        with floor.dispatching():
+            floor.wait(lambda: len(floor.records()) > 1)
+            refusing.set()
+            floor.wait(lambda: proxy.faults.count(Fault.FORBIDDEN) > 12)
+            refusing.clear()
+            floor.recover()
+        # each that went back was rendered once more, and no more of them than had been sent
+        floor.prove(3 * floor.rows)

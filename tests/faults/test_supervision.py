@@ -165,9 +165,27 @@ def test_a_worker_that_grows_finishes_its_jobs_and_is_replaced(
     floor.prove(floor.rows)
 
 
+def test_workers_whose_broker_takes_no_writes_are_replaced(
+    floor: Floor, crew: list[Supervised], redis: RedisServer
+) -> None:
+    crew.append(Supervised(floor))
+    with floor.dispatching():
+        floor.wait(lambda: len(floor.records()) > 2)
+        redis.client().config_set("maxmemory", 1)
+        crew[0].wait_for_line("worker ended")
+        redis.client().config_set("maxmemory", 0)
+        floor.recover()
+    assert crew[0].stop() == 0
+    floor.prove(floor.rows + 2 * IN_HAND)
+
+
 @pytest.mark.parametrize(
     ("illness", "reason"),
-    [("model", "its weights are broken"), ("device", "an illegal memory access")],
+    [
+        ("model", "its weights are broken"),
+        ("device", "an illegal memory access"),
+        ("disk", "No space left on device"),
+    ],
 )
 def test_an_unhealthy_worker_is_replaced_and_fails_no_job(
     floor: Floor, crew: list[Supervised], illness: str, reason: str

@@ -1,5 +1,7 @@
 """Workers that die and freeze at every point of a job, and messages that come more than once."""
 
+import os
+import random
 import signal
 import time
 from collections.abc import Iterable
@@ -23,9 +25,66 @@ def test_a_worker_is_killed(floor: Floor, point: str) -> None:
     floor.hire()
     with floor.dispatching():
         floor.fallen(point)
-    report = floor.prove(floor.rows + IN_HAND)
+        floor.recover()
+    # what has its record is not rendered again
+    report = floor.prove(floor.rows + IN_HAND - (point == "after_record"))
     if point in ("after_picture", "before_record"):
         assert report.duplicated >= 1, "the picture without a record"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_workers_are_killed_at_any_moment(floor: Floor, seed: int) -> None:
+    chance, kills = random.Random(seed), 3
+    floor.hire()
+    floor.hire()
+    with floor.dispatching():
+        floor.wait(floor.executions)
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.05, 0.3))
+            floor.workers.pop(chance.randrange(2)).kill()
+            floor.hire()
+        floor.recover()
+    floor.prove(floor.rows + kills * IN_HAND)
+
+
+@pytest.mark.parametrize("wakes", [False, True])
+def test_a_worker_froze_while_it_had_nothing_to_do(floor: Floor, wakes: bool) -> None:
+    """The message that it was handed is lost, or comes when another one has done the job."""
+    idle = floor.hire()
+    time.sleep(1)  # it asks the broker for a message by then
+    os.kill(idle.pid, signal.SIGSTOP)
+    with floor.dispatching():
+        floor.hire()
+        floor.wait(lambda: len(floor.records()) > floor.rows // 2)
+        if wakes:
+            idle.proceed()
+        else:
+            floor.workers.remove(idle)
+            idle.kill()
+    floor.prove(floor.rows)
+
+
+def test_a_job_that_takes_longer_than_the_broker_waits_is_executed_once(
+    tmp_path: Path, redis: RedisServer
+) -> None:
+    slow = {"BREAKABLE_VISIBILITY": "1", "PRESSRUN_STAND_IN_SECONDS": "3"}
+    floor = Floor(tmp_path, redis.url, rows=4, env=slow)
+    floor.hire()
+    floor.hire()
+    with floor.dispatching():
+        pass
+    floor.prove(floor.rows)
+
+
+def test_workers_whose_clocks_are_hours_apart(floor: Floor) -> None:
+    for hours in (-2, 0, 2):
+        floor.hire(BREAKABLE_CLOCK=str(3600 * hours), PRESSRUN_CONCURRENCY="1")
+    with floor.dispatching():
+        pass
+    worked = [line for line in floor.log() if "recorded" in line]
+    seen = {round((line["at"] - time.time()) / 3600) for line in worked}
+    assert seen == {-2, 0, 2}, "each did some"
+    floor.prove(floor.rows)
 
 
 def test_a_worker_that_froze_is_refused_by_its_epoch(floor: Floor, redis: RedisServer) -> None:
@@ -92,20 +151,29 @@ def test_messages_that_come_three_times_are_executed_once(floor: Floor, redis: R
     floor.prove(floor.rows)
 
 
+def test_messages_that_come_after_their_jobs_have_ended_execute_nothing(
+    floor: Floor, redis: RedisServer
+) -> None:
+    floor.hire()
+    floor.hire()
+    with floor.dispatching():
+        pass
+    Queue(redis.url).publish(
+        Message("run", floor.spec.edition, 1, job.id, job.priority) for job in floor.jobs
+    )
+    floor.wait(lambda: not redis.messages())
+    floor.prove(floor.rows)
+
+
 def test_a_job_that_takes_its_worker_along_fails_in_the_end(
     tmp_path: Path, redis: RedisServer
 ) -> None:
-    floor = Floor(tmp_path, redis.url, rows=1)
+    """The others are done."""
+    floor = Floor(tmp_path, redis.url, rows=6, poison=1, env={"PRESSRUN_CONCURRENCY": "1"})
     with floor.dispatching():
         for _ in range(3):
-            floor.hang("render", signal.SIGKILL)
-            worker = floor.hire()
-            floor.wait(worker.has_ended)
+            floor.wait(floor.hire().has_ended)
         floor.hire()
-    (record,) = floor.records()
-    assert (record.verdict, record.reason) == (
-        "failed",
-        "3 executions of it ended with their worker",
-    )
-    assert floor.executions() == 3
-    floor.close()
+    (failed,) = [record for record in floor.records() if record.verdict == "failed"]
+    assert failed.reason == "3 executions of it ended with their worker"
+    floor.prove(floor.rows + 3)
