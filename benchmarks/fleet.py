@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
 
 from benchmarks import stand_in
 from benchmarks.common import ROOT
@@ -73,11 +76,23 @@ def main() -> None:
 @contextmanager
 def redis(desk: Desk) -> Iterator[None]:
     """The Redis of a desk, which writes what it is told to a log on disk."""
+    with running(start_redis(desk)):
+        yield
+
+
+def start_redis(desk: Desk) -> Process:
+    """Start it, and wait until it answers with what its log holds."""
     options = f"--port 0 --unixsocket {desk.folder}/redis.sock --save --appendonly yes".split()
     words = [redis_binary(), *options, "--dir", str(desk.folder), "--loglevel", "warning"]
-    with running(desk.start(*words)) as process:
-        await_ready(lambda: (desk.folder / "redis.sock").exists(), process, desk)
-        yield
+    process = desk.start(*words)
+    await_ready(lambda: _answers(desk), process, desk)
+    return process
+
+
+def _answers(desk: Desk) -> bool:
+    with closing(Redis.from_url(desk.url)) as client, suppress(RedisError):
+        return bool(client.ping())
+    return False
 
 
 @contextmanager

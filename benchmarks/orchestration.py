@@ -69,11 +69,13 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def write_jobs(path: Path, rows: int) -> None:
-    """A job file of so many different rows, each one small candidate that passes its gate."""
+def write_jobs(path: Path, rows: int, first: int = 0) -> None:
+    """A job file of so many different rows, numbered from `first`, each one small candidate that
+    passes its gate.
+    """
     with path.open("w", encoding="utf-8") as file:
         print("id,keywords,candidates,threshold,width,height,k,seed", file=file)
-        for number in range(rows):
+        for number in range(first, first + rows):
             print(f'row-{number},"red circle, number {number}",1,0,16,16,0,{number}', file=file)
 
 
