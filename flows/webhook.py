@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import httpx
 import structlog
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from pipeline.exchange import BadAnswer, Exchange
 from pipeline.masking import mask
 from pipeline.settings import Settings
 
@@ -22,8 +24,19 @@ SIGNATURE = "X-Pressrun-Signature"
 ATTEMPTS = 5
 LONGEST_PAUSE = 10.0
 SECONDS = 10.0
+LARGEST_ANSWER = 1 << 20
+"""Bytes; nobody reads it."""
 
 Ending = Literal["finished", "cancelled", "failed"]
+
+
+class _Status(Exception):
+    """The address answered with a status that is no success."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +55,7 @@ def announce(
         headers[SIGNATURE] = signature(secret, body)
     try:
         _post(url, body, headers, attempts)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (_Status, BadAnswer, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
         # neither the address nor the error's own text, which names it: it may hold a token
         log.warning("the webhook was not told", run=run, reason=_plain(error))
 
@@ -60,22 +73,25 @@ def _post(url: str, body: bytes, headers: dict[str, str], attempts: int) -> None
         reraise=True,
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it names addresses
-    with httpx.Client(timeout=SECONDS) as client:
+    with closing(Exchange()) as client:
         for attempt in retrying:
             with attempt:
-                client.post(url, content=body, headers=headers).raise_for_status()
+                answer = client.post(
+                    url, content=body, headers=headers, seconds=SECONDS, largest=LARGEST_ANSWER
+                )
+                if answer.status // 100 != 2:
+                    raise _Status(answer.status)
 
 
 def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        return status >= 500 or status in (408, 429)
-    return isinstance(error, httpx.TransportError) and not isinstance(
+    if isinstance(error, _Status):
+        return error.status >= 500 or error.status in (408, 429)
+    return isinstance(error, (TimeoutError, httpx.TransportError)) and not isinstance(
         error, httpx.UnsupportedProtocol
     )
 
 
 def _plain(error: Exception) -> str:
-    if isinstance(error, httpx.HTTPStatusError):
-        return f"status {error.response.status_code}"
+    if isinstance(error, _Status):
+        return f"status {error.status}"
     return type(error).__name__

@@ -51,6 +51,10 @@ class Unavailable(PressrunError):
     """A service did not answer; the job will be tried again. Check that the service runs."""
 
 
+class Refused(PressrunError):
+    """A service refuses every job of the run; correct what it names, then resume the run."""
+
+
 class AlreadyUp(PressrunError):
     """A stack of this home is up, or just ending; use it, or stop it first."""
 

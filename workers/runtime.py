@@ -130,7 +130,7 @@ class Runtime:
             why = "store" if isinstance(error, StoreError) else "unavailable"
             self._hand_back(lease, str(error), why)
         except PressrunError as error:
-            log.exception("nobody can work on the run", run=message.run)
+            log.warning("nobody can work on the run", run=message.run, reason=str(error))
             self._leases.end(lease)
             self._queue.complain(message.run, str(error), worker=self.name, fatal=True)
         except Exception as error:

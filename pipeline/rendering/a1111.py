@@ -15,7 +15,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from pipeline.errors import JobError, Unavailable
+from pipeline.errors import JobError, Refused, Unavailable
+from pipeline.exchange import BadAnswer, Exchange
 from pipeline.job import Order, Picture
 from pipeline.metering import charge, rendered_by
 from pipeline.ports import Referee
@@ -37,17 +38,13 @@ class A1111Renderer:
 
     def __init__(self, url: str, auth: str, profile: RendererProfile) -> None:
         user, _, password = auth.partition(":")
-        self._client = httpx.Client(
-            base_url=url.rstrip("/"),
-            auth=(user, password) if auth else None,
-            timeout=httpx.Timeout(profile.timeout, connect=10.0),
-        )
+        self._client = Exchange(base_url=url.rstrip("/"), auth=(user, password) if auth else None)
         self._profile = profile
 
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """One picture per seed, in order. Raises JobError for an order with pictures, and for a
-        request that the server refuses or answers with something else; Unavailable when it does
-        not answer.
+        request that the server refuses or answers with something else; Refused where it would
+        refuse every one; Unavailable when it does not answer.
         """
         if order.references:
             raise JobError("an A1111 server is sent no pictures: set strength to 0")
@@ -73,15 +70,18 @@ class A1111Renderer:
     )
     def _post(self, body: dict[str, Any], cap: int) -> bytes:
         try:
-            with self._client.stream("POST", "/sdapi/v1/txt2img", json=body) as answer:
-                content = _read(answer, cap)
-        except httpx.ReadTimeout as error:
+            answer = self._client.post(
+                "/sdapi/v1/txt2img", json=body, seconds=self._profile.timeout, largest=cap
+            )
+        except BadAnswer as error:
+            raise JobError(f"the A1111 server sent an answer of {error}") from error
+        except TimeoutError as error:
             # it may still be rendering: asking again would only add to its load
             raise Unavailable(f"no pictures within {self._profile.timeout:g} s") from error
         except httpx.TransportError as error:
             raise _Hiccup(type(error).__name__) from error
-        _check_status(answer.status_code, content)
-        return content
+        _check_status(answer.status, answer.body)
+        return answer.body
 
 
 def rows_of_seeds(seeds: Sequence[int], limit: int) -> Iterator[tuple[int, ...]]:
@@ -125,25 +125,23 @@ def _cap(order: Order) -> int:
     return ROOM + len(order.seeds) * order.width * order.height * 8
 
 
-def _read(answer: httpx.Response, cap: int) -> bytes:
-    content = bytearray()
-    for chunk in answer.iter_bytes():
-        content += chunk
-        if len(content) > cap:
-            raise JobError(f"the A1111 server answered with more than {cap} bytes")
-    return bytes(content)
-
-
 def _check_status(status: int, content: bytes) -> None:
     if status == httpx.codes.OK:
         return
-    said = content[:200].decode(errors="replace")
+    said = " ".join(content[:300].decode(errors="replace").split())
+    if "OutOfMemory" in said or "out of memory" in said:
+        hint = "lower renderer.batch, or the size"
+        raise Unavailable(f"The A1111 server is out of memory; {hint}: {said}")
+    if "checkpoint" in said.lower() and status >= 400:
+        raise Refused(f"The A1111 server lacks the model; correct renderer.model: {said}")
     if status >= 500 or status in (408, 425, 429):
         raise _Hiccup(f"It said {status}: {said}")
     if status in (401, 403):
-        raise Unavailable(
+        raise Refused(
             f"The A1111 server refused the credentials; set PRESSRUN_A1111_AUTH ({status})"
         )
+    if status == 404 and "sampler" in said.lower():
+        raise Refused(f"The A1111 server lacks the sampler; correct renderer.scheduler: {said}")
     if status == 404:
-        raise Unavailable("The A1111 server has no txt2img; start it with --api")
+        raise Refused("The A1111 server has no txt2img; start it with --api")
     raise JobError(f"the A1111 server refused the request with {status}: {said}")

@@ -1,8 +1,7 @@
 """One POST to a server that may be busy, slow or broken: time limit, size limit, retries."""
 
 import json
-import time
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -17,20 +16,14 @@ from tenacity import (
 )
 
 from pipeline.errors import JobError, Unavailable
+from pipeline.exchange import Answer, BadAnswer, Exchange
+from pipeline.writing.lines import one_line
 
 ATTEMPTS = 4
 LONGEST_WAIT = 30.0
 """Seconds, also where the server asks for more."""
 LARGEST_ANSWER = 2_000_000
 """Bytes."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A server's final word: a status below 500 that is neither 408 nor 429."""
-
-    status: int
-    body: bytes
 
 
 class _Again(Exception):
@@ -42,13 +35,13 @@ class _Again(Exception):
 
 
 def ask_patiently(
-    client: httpx.Client, url: httpx.URL, body: dict[str, Any], *, limit: float, first_wait: float
+    client: Exchange, url: httpx.URL, body: dict[str, Any], *, limit: float, first_wait: float
 ) -> Answer:
-    """POST `body` as JSON; each try may take `limit` seconds in all.
+    """The server's final word on `body` as JSON; each try may take `limit` seconds in all.
 
-    Broken connections, 408, 429 and 5xx are tried again with jittered waits that begin at
-    `first_wait` seconds; then, and past the time limit, Unavailable. JobError for an answer
-    larger than LARGEST_ANSWER.
+    Broken connections, 408, 5xx and 429 for any reason but a used-up quota are tried again with
+    jittered waits that begin at `first_wait` seconds; then, and past the time limit, Unavailable.
+    JobError for an answer larger than LARGEST_ANSWER, or packed.
     """
     backoff = wait_exponential_jitter(multiplier=first_wait, max=LONGEST_WAIT, jitter=first_wait)
 
@@ -69,32 +62,54 @@ def ask_patiently(
         raise Unavailable(f"{_place(url)}: {error}") from error
 
 
-def _ask(client: httpx.Client, url: httpx.URL, body: dict[str, Any], limit: float) -> Answer:
-    deadline = time.monotonic() + limit
+def _ask(client: Exchange, url: httpx.URL, body: dict[str, Any], limit: float) -> Answer:
     try:
-        with client.stream("POST", url, json=body) as response:
-            content = _content(response, deadline)
-    except (httpx.ReadTimeout, httpx.WriteTimeout, TimeoutError) as error:
+        answer = client.post(url, json=body, seconds=limit, largest=LARGEST_ANSWER)
+    except TimeoutError as error:
         raise Unavailable(f"{_place(url)}: no answer within {limit:g} s") from error
+    except BadAnswer as error:
+        raise JobError(f"the writer's server sent an answer of {error}") from error
     except httpx.TransportError as error:
         raise _Again(str(error) or type(error).__name__) from error
-    if response.status_code in {408, 429} or response.status_code >= 500:
-        raise _Again(f"status {response.status_code}", _retry_after(response))
-    return Answer(response.status_code, content)
+    answer = _in_earnest(answer)
+    status = answer.status
+    if status in {408, 429} or status >= 500:
+        if status == 429 and quota_is_used_up(answer):
+            return answer
+        said = one_line(error_message(answer), 300)
+        raise _Again(
+            f"status {status}: {said}" if said else f"status {status}", _retry_after(answer)
+        )
+    return answer
 
 
-def _content(response: httpx.Response, deadline: float) -> bytes:
-    content = bytearray()
-    for chunk in response.iter_bytes():
-        content += chunk
-        if len(content) > LARGEST_ANSWER:
-            raise JobError(f"the writer's server sent more than {LARGEST_ANSWER} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return bytes(content)
+def _in_earnest(answer: Answer) -> Answer:
+    """An error that comes as a success, under the status that it says it has."""
+    error = _parsed(answer.body).get("error") if answer.status == 200 else None
+    if not error:
+        return answer
+    code = error.get("code") if isinstance(error, dict) else None
+    known = isinstance(code, int) and 400 <= code < 600
+    return replace(answer, status=int(str(code)) if known else 502)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def quota_is_used_up(answer: Answer) -> bool:
+    """Whether no wait but only money helps."""
+    error = _parsed(answer.body).get("error")
+    codes = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
+    return any(code in ("insufficient_quota", "billing_hard_limit_reached") for code in codes)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body holds; an empty one where it is something else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _retry_after(response: Answer) -> float | None:
     """Seconds that the server asks to wait, given as a number or a date."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
@@ -114,11 +129,6 @@ def _place(url: httpx.URL) -> str:
 
 def error_message(answer: Answer) -> str:
     """What the server says went wrong, in one of the usual shapes."""
-    text = answer.body.decode(errors="replace")
-    try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return text
-    error = value.get("error", value) if isinstance(value, dict) else value
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return str(message)
+    value = _parsed(answer.body)
+    error = value.get("error", value.get("detail", value)) or answer.body.decode(errors="replace")
+    return str(error.get("message", error) if isinstance(error, dict) else error)

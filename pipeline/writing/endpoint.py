@@ -6,14 +6,15 @@ from typing import Any
 
 import httpx
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from pipeline.errors import ConfigError, JobError
+from pipeline.errors import ConfigError, JobError, Refused
+from pipeline.exchange import Answer, Exchange
 from pipeline.job import Brief, Context, Job
 from pipeline.metering import charge
 from pipeline.pulse import patient
 from pipeline.settings import WriterProfile
-from pipeline.writing.calls import Answer, ask_patiently, error_message
+from pipeline.writing.calls import ask_patiently, error_message
 from pipeline.writing.lines import one_line
 from pipeline.writing.messages import messages_for
 from pipeline.writing.reply import Draft, brief_from, parse_reply
@@ -43,8 +44,12 @@ class _TextAndPrompt(BaseModel):
     prompt: str
 
 
+class _Part(BaseModel):
+    text: str = ""
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[_Part] | None = None
     refusal: str | None = None
 
 
@@ -54,7 +59,7 @@ class _Choice(BaseModel):
 
 
 class _Completion(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
+    choices: list[_Choice]
 
 
 class EndpointWriter:
@@ -68,12 +73,12 @@ class EndpointWriter:
     ) -> None:
         self._url = _completions_url(url)
         self._profile, self._key, self._first_wait = profile, api_key, first_wait
-        self._client = httpx.Client(timeout=profile.timeout, headers=_credentials(api_key))
+        self._client = Exchange(headers=_credentials(api_key))
         self._dialect = Dialect()
 
     def write(self, job: Job, context: Context) -> Brief:
         """The server's brief. Raises JobError for a refusal and for a reply without a prompt,
-        Unavailable when the server does not answer, or not in time.
+        Refused where every job would be, Unavailable when the server does not answer in time.
         """
         start = time.perf_counter()
         answer = self._ask(job, context)
@@ -101,13 +106,23 @@ class EndpointWriter:
                 break
             simpler = _simpler(dialect, answer)
             if simpler is None:
-                said = self._without_key(error_message(answer))
-                raise JobError(f"the writer's server refused ({answer.status}): {said}")
+                raise self._refusal(answer)
             dialect = simpler
         if dialect != known:
             log.warning("the writer's server takes simpler requests only", dialect=repr(dialect))
             self._dialect = dialect
         return answer
+
+    def _refusal(self, answer: Answer) -> JobError | Refused:
+        said = self._without_key(error_message(answer))
+        if 300 <= answer.status < 400:
+            place = answer.headers.get("location", "nowhere")
+            said = f"it is at {self._without_key(place)}; correct PRESSRUN_WRITER_URL"
+        reason = f"the writer's server refused ({answer.status}): {said}"
+        # some servers say so of what they will not write
+        about_words = answer.status == 403 and ("moderation" in said or "flagged" in said)
+        every = answer.status in {401, 402, 403, 404, 429} or 300 <= answer.status < 400
+        return Refused(reason) if every and not about_words else JobError(reason)
 
     def _without_key(self, message: str) -> str:
         """Some servers repeat the key that they refuse."""
@@ -169,13 +184,19 @@ def _simpler(dialect: Dialect, answer: Answer) -> Dialect | None:
 
 def _draft(answer: Answer) -> Draft:
     try:
-        choice = _Completion.model_validate_json(answer.body).choices[0]
+        choices = _Completion.model_validate_json(answer.body).choices
     except ValidationError as error:
         raise JobError("the writer's server sent something else than a chat completion") from error
-    if not choice.message.content:
+    if not choices:
+        raise JobError("the writer's server sent a chat completion without any choices")
+    choice = choices[0]
+    content = choice.message.content
+    if isinstance(content, list):
+        content = "".join(part.text for part in content)
+    if not content:
         refusal = one_line(choice.message.refusal or "an empty reply", 300)
         raise JobError(f"the writer's server wrote nothing: {refusal}")
-    draft = parse_reply(choice.message.content)
+    draft = parse_reply(content)
     if not draft.prompt and choice.finish_reason == "length":
         raise JobError("the writer's reply was cut off; raise max_tokens in the profile's [writer]")
     return draft

@@ -58,7 +58,7 @@ def _from_json(body: str) -> Draft | None:
         return None
     try:
         value, _ = json.JSONDecoder().raw_decode(body, start)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also a number of thousands of digits
         return None
     parts = {str(k).strip().lower(): v for k, v in value.items() if isinstance(v, str)}
     return Draft(parts.get("text", ""), parts["prompt"]) if "prompt" in parts else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import JobError, Unavailable
+from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.job import Order, Picture
 from pipeline.metering import metered
 from pipeline.ports import Referee
@@ -123,11 +123,29 @@ def test_a_server_that_takes_too_long_is_asked_once(server: Server) -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, "PRESSRUN_A1111_AUTH"), (404, "--api")])
-def test_a_server_set_up_otherwise_says_what_to_set(server: Server, status: int, hint: str) -> None:
-    server.misbehave = [lambda: (status, b"")]
-    with pytest.raises(Unavailable, match=hint):
+@pytest.mark.parametrize(
+    ("status", "content", "hint"),
+    [
+        (401, b"", "PRESSRUN_A1111_AUTH"),
+        (404, b'{"detail": "Not Found"}', "--api"),
+        (404, b'{"detail": "Sampler not found"}', "renderer.scheduler: .*Sampler not found"),
+        (500, b'{"error": "RuntimeError", "errors": "Unknown checkpoint: x"}', "renderer.model"),
+    ],
+)
+def test_a_server_set_up_otherwise_says_what_to_set(
+    server: Server, status: int, content: bytes, hint: str
+) -> None:
+    server.misbehave = [lambda: (status, content)]
+    with pytest.raises(Refused, match=hint):
         client(server).render(order(3))
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_is_out_of_memory_is_asked_once(server: Server) -> None:
+    server.misbehave = [lambda: (500, b'{"error": "OutOfMemoryError", "errors": "CUDA"}')]
+    with pytest.raises(Unavailable, match=r"lower renderer\.batch"):
+        client(server).render(order(3))
+    assert len(server.requests) == 1
 
 
 def test_a_refused_request_is_the_jobs_error(server: Server) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from tenacity import Retrying
 
-from pipeline.errors import ConfigError, JobError, Unavailable
+from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.job import Brief, Context, Job
 from pipeline.metering import metered
 from pipeline.settings import WriterProfile
@@ -30,6 +30,10 @@ def in_turn(*replies: Reply) -> Callable[[Call], Reply]:
     """The replies one after the other, the last one for ever."""
     script: Iterator[Reply] = chain(replies, repeat(replies[-1]))
     return lambda _: next(script)
+
+
+def raw(status: int = 200, **body: object) -> Reply:
+    return Reply(status, json.dumps(body).encode())
 
 
 def write(server: ChatServer, job: Job, **fields: object) -> Brief:
@@ -153,16 +157,16 @@ def test_an_endless_answer_is_given_up(make_job: MakeJob, monkeypatch: pytest.Mo
     ("reply", "said"),
     [
         (Reply(body=b"<html>hello</html>"), "something else than a chat completion"),
-        (Reply(body=b'{"choices": []}'), "something else than a chat completion"),
+        (Reply(body=b'{"choices": []}'), "without any choices"),
+        (completion('{"prompt": "a cat", "n": ' + "1" * 5000 + "}"), "no prompt"),
+        (Reply(body=GOOD.body, headers={"content-encoding": "gzip"}), "packed as 'gzip'"),
+        (Reply(413, b'{"error": ' + b"1" * 5000 + b"}"), "refused (413)"),
+        (refusal(403, "flagged by moderation"), "refused (403): flagged"),
         (Reply(body=b"\xff\xfe"), "something else than a chat completion"),
         (completion(None, refusal="I will not."), "wrote nothing: I will not"),
         (completion(""), "an empty reply"),
         (completion("I'm sorry, I can't help with that."), "no prompt"),
         (completion('{"text": "A cir', finish_reason="length"), "raise max_tokens"),
-        (refusal(401, f"Incorrect API key provided: {KEY}."), "refused (401): Incorrect API key"),
-        (refusal(404, "no model 'chat'"), "refused (404): no model 'chat'"),
-        (Reply(403, b"plain\nwords"), "refused (403): plain words"),
-        (Reply(302, headers={"location": "http://evil.example/"}), "refused (302)"),
     ],
 )
 def test_what_no_other_try_would_change_fails_the_job(
@@ -173,6 +177,51 @@ def test_what_no_other_try_would_change_fails_the_job(
     assert said in str(error.value)
     assert KEY not in str(error.value)
     assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (refusal(401, f"Incorrect API key provided: {KEY}."), "refused (401): Incorrect API key"),
+        (refusal(402, "Insufficient credits"), "refused (402): Insufficient credits"),
+        (refusal(404, "no model 'chat'"), "refused (404): no model 'chat'"),
+        (Reply(403, b"plain\nwords"), "refused (403): plain words"),
+        (raw(error={"message": "No key", "code": 401}), "refused (401): No key"),
+        (
+            raw(429, error={"message": "You exceeded your quota", "code": "insufficient_quota"}),
+            "refused (429): You exceeded your quota",
+        ),
+        (
+            Reply(308, headers={"location": "http://other.example/"}),
+            "refused (308): it is at http://other.example/; correct PRESSRUN_WRITER_URL",
+        ),
+    ],
+)
+def test_what_every_job_would_be_told_ends_the_run(
+    make_job: MakeJob, reply: Reply, said: str
+) -> None:
+    with chat_server(in_turn(reply)) as server, pytest.raises(Refused) as error:
+        write(server, make_job())
+    assert said in str(error.value)
+    assert KEY not in str(error.value)
+    assert len(server.calls) == 1
+
+
+def test_an_error_that_comes_as_a_success_is_tried_again(make_job: MakeJob) -> None:
+    trouble = raw(error={"message": "Provider returned error: overloaded"})
+    with chat_server(in_turn(trouble, GOOD)) as server:
+        assert write(server, make_job()).prompt == "a white circle on teal"
+    with chat_server(in_turn(trouble)) as server, pytest.raises(Unavailable, match="overloaded"):
+        write(server, make_job())
+
+
+def test_content_in_parts_is_joined(make_job: MakeJob) -> None:
+    parts = [
+        {"type": "text", "text": '{"text": "A.", "pro'},
+        {"type": "text", "text": 'mpt": "b"}'},
+    ]
+    with chat_server(in_turn(raw(choices=[{"message": {"content": parts}}]))) as server:
+        assert write(server, make_job()).prompt == "b"
 
 
 def test_a_server_without_schemas_is_asked_plainly_from_then_on(make_job: MakeJob) -> None:
