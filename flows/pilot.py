@@ -151,7 +151,7 @@ def _run(jobs: Sequence[Job], stages: Stages, at_once: int) -> tuple[list[Outcom
 def _copy(jobs: Sequence[Job], number: int) -> Job:
     """One of the jobs under another id, with other seeds."""
     job, seeds_off = jobs[number % len(jobs)], FAR * (number + 1)
-    changed = {"id": f"{job.id}-{number}", "seed": (job.seed + seeds_off) % SEED_SPACE}
+    changed = {"id": f"{job.id}_{number}", "seed": (job.seed + seeds_off) % SEED_SPACE}
     return job.model_copy(update=changed)
 
 

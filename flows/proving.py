@@ -10,7 +10,7 @@ from pydantic import Field
 from flows.deployed import flow_settings, masked, runs_in_work
 from flows.reconcile import Leased, leases, reconcile
 from pipeline.assemble import open_store_to_commit
-from pipeline.errors import RunError
+from pipeline.errors import PressrunError, RunError
 from pipeline.ports import Store
 from pipeline.storing.books import RunBooks, run_names
 
@@ -32,12 +32,12 @@ def reconcile_runs(
     settings, logger = flow_settings(), get_run_logger()
     store, at_work = open_store_to_commit(settings), runs_in_work()
     reports = []
-    for books in (RunBooks(store, name) for name in sorted(at_work | _lately(store, hours))):
+    for name in sorted(at_work | _lately(store, hours)):
         try:
-            leased = leases(settings, books.run)
-            found = _proven(books, leased, books.run in at_work, read_pictures)
-        except RunError as error:
-            found = {"run": books.run, "sound": False, "alarms": [str(error)]}
+            books, leased = RunBooks(store, name), leases(settings, name)
+            found = _proven(books, leased, name in at_work, read_pictures)
+        except PressrunError as error:
+            found = {"run": name, "sound": False, "alarms": [str(error)]}
         if found:
             reports.append(found)
             logger.info("%s", found)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.assemble import open_books
 from pipeline.errors import RunError, Unavailable
-from pipeline.job import BadRow, RunSpec
+from pipeline.job import JOB_ID, BadRow, RunSpec
 from pipeline.ports import Blob
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
@@ -95,6 +95,10 @@ def reconcile(
     report = Report()
     recorded = set[str]()
     for job_id, records, pictures in _by_job(books):
+        if not JOB_ID.fullmatch(job_id):
+            for blob in (*records, *pictures):
+                report.alarm(f"{blob.key!r} is no name of a record or a picture")
+            continue
         orphans = pictures
         if records:
             recorded.add(job_id)

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,12 @@ Embedding = tuple[float, ...]
 
 SEED_SPACE = 2**32
 RECORD_SCHEMA = 1
+
+_ID = r"^[0-9A-Za-z_]{1,64}$"
+JOB_ID = re.compile(_ID)
+Id = Annotated[str, Field(pattern=_ID)]
+"""Of a job, and so the name of its record's file."""
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 TextMode = Literal["generated", "retrieved", "keywords"]
 ContestMode = Literal["best_of", "first_above", "race", "race_above"]
@@ -43,7 +50,7 @@ class Job(Noun):
     work has an equal id in whatever file and at whatever line it stands.
     """
 
-    id: str
+    id: Id
     row: int = Field(ge=1, description="line in the job file; the header is line 1 of a CSV")
     name: str = Field(default="", description="the row's own `id` column")
     keywords: str
@@ -87,7 +94,7 @@ class Job(Noun):
 class BadRow(Noun):
     """A row that cannot become a job, and why. `id` is a hash of the raw row and its line."""
 
-    id: str
+    id: Id
     row: int
     column: str
     reason: str
@@ -135,7 +142,10 @@ class Reference(Passage):
     The record says which picture it was; its embedding is made from that again.
     """
 
-    picture: str = Field(description="the store's key of it, under its sha256")
+    picture: str = Field(
+        pattern=r"^knowledge/pictures/[0-9a-f]{64}\.png$",
+        description="the store's key of it, under its sha256",
+    )
     strength: float = Field(description="of the picture in the render; 0: not used there")
     embedding: Embedding = Field(default=(), exclude=True, repr=False)
 
@@ -240,8 +250,8 @@ class CandidateRecord(Noun):
 class ImageRecord(Noun):
     """Where the kept picture lies, relative to the run's folder, and what it is."""
 
-    path: str
-    sha256: str
+    path: str = Field(pattern=r"^images/[0-9A-Za-z_]{1,64}-[0-9a-f]{12}\.(png|webp|jpg)$")
+    sha256: Digest
     width: int
     height: int
 
@@ -254,7 +264,7 @@ class Outcome(Noun):
 
     record_schema: int = Field(default=RECORD_SCHEMA, ge=RECORD_SCHEMA, le=RECORD_SCHEMA)
     run: str
-    job_id: str
+    job_id: Id
     verdict: Verdict
     reason: str = ""
     job: Job | None = Field(default=None, description="none where the row was invalid")

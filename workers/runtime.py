@@ -206,11 +206,14 @@ class Runtime:
 
 
 def _read_job(document: str, message: Message) -> Job:
+    where = f"job {message.job} in part {message.part} of run {message.run}"
     try:
-        return Job.model_validate_json(document)
+        job = Job.model_validate_json(document)
     except ValueError as error:
-        where = f"job {message.job} in part {message.part} of run {message.run}"
         raise RunError(f"{where} is damaged or of another version of Pressrun: {error}") from error
+    if job.id != message.job:
+        raise RunError(f"{where} is another job's: {job.id}")
+    return job
 
 
 def _device_lost(error: Exception) -> bool:

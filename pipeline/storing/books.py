@@ -35,8 +35,8 @@ Result = TypeVar("Result")
 
 
 def run_names(store: Store) -> Iterator[str]:
-    """Every run in the store, sorted."""
-    return store.folders("runs/")
+    """Every run in the store, sorted. A folder whose name no run can have is none."""
+    return filter(_RUN_NAME.fullmatch, store.folders("runs/"))
 
 
 class RunBooks:
@@ -90,11 +90,17 @@ class RunBooks:
         raise RunError(f"there is no run {self.run!r}; {self._other_runs()}")
 
     def standing_spec(self) -> RunSpec | None:
-        """What the run was asked to do; None before it was opened."""
+        """What the run was asked to do; None before it was opened.
+
+        Raises RunError for another run's.
+        """
         try:
-            return self._parsed("run.json", RunSpec.model_validate_json)
+            spec = self._parsed("run.json", RunSpec.model_validate_json)
         except KeyError:
             return None
+        if spec.run != self.run:
+            raise RunError(f"{self.address('run.json')} is of run {spec.run!r}")
+        return spec
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Keep the figures of the run's latest end."""
@@ -173,11 +179,18 @@ class RunBooks:
             yield key.removeprefix(folder).removesuffix(".json")
 
     def outcome(self, job_id: str) -> Outcome | None:
-        """A job's record; None while there is none. Raises RunError for one it cannot read."""
+        """A job's record; None while there is none.
+
+        Raises RunError for one that cannot be read or is another job's.
+        """
         try:
-            return self._parsed(_record(job_id), Outcome.model_validate_json)
+            outcome = self._parsed(_record(job_id), Outcome.model_validate_json)
         except KeyError:
             return None
+        if not _is_of(outcome, self.run, job_id):
+            whose = f"job {outcome.job_id} of run {outcome.run!r}"
+            raise RunError(f"{self.address(_record(job_id))} is not its own job's but of {whose}")
+        return outcome
 
     def outcomes(self, job_ids: Iterable[str]) -> Iterator[Outcome]:
         """The records of these jobs in this order, without those that have none.
@@ -300,6 +313,14 @@ class RunBooks:
         names = list(islice(run_names(self.store), NAMES_SHOWN + 1))
         shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
         return f"there are {shown}" if names else f"there is none in {self.store.address('')}"
+
+
+def _is_of(outcome: Outcome, run: str, job_id: str) -> bool:
+    """A record names its run and its job, and no picture but the job's."""
+    ids = {outcome.job_id, outcome.job.id if outcome.job else job_id}
+    pictures = f"images/{job_id}-"
+    mine = outcome.image is None or outcome.image.path.startswith(pictures)
+    return outcome.run == run and ids == {job_id} and mine
 
 
 def _record(job_id: str) -> str:

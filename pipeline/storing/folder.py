@@ -172,8 +172,11 @@ class FolderStore:
                 yield from self._drafts(folder + name)
 
     def _names(self, folder: str) -> list[str]:
-        """A folder's names, sorted; subfolders end with '/', as their keys are sorted by it."""
-        return sorted(name for name in self._scan(folder) if not name.startswith("."))
+        """A folder's names that can be in a key, sorted; subfolders end with '/', as their keys are
+        sorted by it.
+        """
+        names = self._scan(folder)
+        return sorted(name for name in names if not name.startswith(".") and "\\" not in name)
 
     def _scan(self, folder: str) -> Iterator[str]:
         path = f"{self._root}/{folder}"

@@ -58,7 +58,10 @@ def _line(row: Job | BadRow) -> dict[str, Any]:
 
 def _row(line: Mapping[str, Any]) -> Job | BadRow:
     if line["job"] is not None:
-        return Job.model_validate_json(line["job"])
+        job = Job.model_validate_json(line["job"])
+        if job.id != line["job_id"]:
+            raise ValueError(f"a row is of job {line['job_id']} and of job {job.id}")
+        return job
     return BadRow(
         id=line["job_id"],
         row=line["row"],

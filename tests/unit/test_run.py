@@ -201,7 +201,12 @@ def test_what_is_judged_is_a_setting() -> None:
 def test_found_pictures_go_to_the_renderer_at_the_jobs_strength() -> None:
     used, unused = (
         Reference(
-            id=str(strength), text="", score=1, picture="p", strength=strength, embedding=(0.5, 1.5)
+            id=str(strength),
+            text="",
+            score=1,
+            picture=f"knowledge/pictures/{0:064x}.png",
+            strength=strength,
+            embedding=(0.5, 1.5),
         )
         for strength in (0.7, 0.0)
     )
@@ -223,7 +228,14 @@ def test_a_job_goes_on_without_the_knowledge_base_only_where_it_may() -> None:
 
 
 def picture(name: str) -> Reference:
-    return Reference(id=name, text="", score=1, picture=name, strength=0.5, embedding=(1.0,))
+    return Reference(
+        id=name,
+        text="",
+        score=1,
+        picture=f"knowledge/pictures/{0:064x}.png",
+        strength=0.5,
+        embedding=(1.0,),
+    )
 
 
 class Rounds(Parts):

@@ -65,7 +65,14 @@ def books(settings: Settings, tmp_path: Path) -> RunBooks:
 
 def commit(books: RunBooks, job: Job, verdict: Verdict) -> Outcome:
     passage = Passage(id="p", text="t", title="T", source="s.md", license="CC0-1.0", score=0.5)
-    picture = Reference(id="q", text="", source="q.png", score=0.25, picture="x", strength=0.5)
+    picture = Reference(
+        id="q",
+        text="",
+        source="q.png",
+        score=0.25,
+        picture=f"knowledge/pictures/{0:064x}.png",
+        strength=0.5,
+    )
     kept = verdict is not Verdict.BLOCKED
     seen = (CandidateRecord(index=0, seed=job.seed, score=Score(raw=0.3, calibrated=0.9)),)
     outcome = Outcome(

@@ -95,7 +95,7 @@ def test_a_picture_that_goes_before_its_record_stands_is_put_again(
 def test_outcomes_keep_the_order_asked_for(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    ids = [f"job-{number:03d}" for number in range(100)]
+    ids = [f"job_{number:03d}" for number in range(100)]
     for job_id in ids[::2]:
         books.commit(make_outcome(make_job(job_id)), None)
     asked = ids[::-1]

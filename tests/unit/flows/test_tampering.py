@@ -1,0 +1,122 @@
+"""Records, specs and parts that say something of others do no harm, and are told."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flows import proving
+from flows.opening import forget, open_run
+from flows.reconcile import reconcile
+from pipeline.assemble import open_books
+from pipeline.errors import RunError
+from pipeline.intake.reader import Overrides
+from pipeline.job import CandidateRecord, Job, Outcome, RunSpec, Score, Verdict
+from pipeline.settings import Settings, load_settings
+from pipeline.storing.books import RunBooks, run_names
+
+Change = Callable[[dict[str, Any]], Any]
+
+RECORDS: dict[str, Change] = {
+    "a file of the run as the picture": lambda record: record["image"].update(path="run.json"),
+    "a picture outside": lambda record: record["image"].update(path="../../x.png"),
+    "another job's picture": lambda record: record["image"].update(
+        path=f"images/{'f' * 24}-{'0' * 12}.png"
+    ),
+    "another job": lambda record: record.update(job_id="f" * 24),
+    "another run": lambda record: record.update(run="other"),
+    "a job of another id": lambda record: record["job"].update(id="f" * 24),
+    "a job id that is a path": lambda record: record.update(job_id="../run"),
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("PRESSRUN_STORE", str(tmp_path / "out"))
+    return load_settings()
+
+
+@pytest.fixture
+def books(settings: Settings) -> RunBooks:
+    return open_books(settings, "r")
+
+
+@pytest.fixture
+def spec(settings: Settings, books: RunBooks, tmp_path: Path) -> RunSpec:
+    """A run of one job, which was accepted."""
+    file = tmp_path / "jobs.csv"
+    file.write_text("keywords\nred circle\n", encoding="utf-8")
+    spec = open_run(file, Overrides(), settings, books)
+    (job,) = books.part(spec.edition, 1)
+    assert isinstance(job, Job)
+    seen = CandidateRecord(index=0, seed=job.seed, score=Score(raw=1, calibrated=1))
+    outcome = Outcome(
+        run="r", job_id=job.id, verdict=Verdict.ACCEPTED, job=job, row=job.row, winner=0,
+        keywords=job.keywords, candidates=(seen,),
+    )  # fmt: skip
+    books.commit(outcome, np.zeros((16, 16, 3), np.float32))
+    return spec
+
+
+def tamper(books: RunBooks, name: str, change: Change) -> None:
+    document = json.loads(books.blob(name))
+    change(document)
+    books.write(name, json.dumps(document).encode(), "application/json")
+
+
+@pytest.mark.parametrize("change", RECORDS.values(), ids=RECORDS)
+def test_a_record_of_something_else_is_an_alarm_and_removes_nothing(
+    books: RunBooks, spec: RunSpec, change: Change
+) -> None:
+    (job_id,) = books.recorded()
+    tamper(books, f"records/{job_id}.json", change)
+    before = list(books.store.keys("runs/"))
+    report = reconcile(books, spec, read_pictures=True, safe_age=0)
+    assert (report.unexpected, report.lost) == (1, 0), report
+    with pytest.raises(RunError):
+        forget(books, spec, {Verdict.ACCEPTED})
+    assert list(books.store.keys("runs/")) == before
+
+
+def test_a_spec_of_another_run_is_refused(books: RunBooks, spec: RunSpec) -> None:
+    tamper(books, "run.json", lambda document: document.update(run="other"))
+    with pytest.raises(RunError, match="of run 'other'"):
+        books.spec()
+
+
+def test_a_name_that_is_no_jobs_is_an_alarm(books: RunBooks, spec: RunSpec) -> None:
+    for folder in ("records", "images"):
+        Path(books.address(folder), "a b.json").write_text("{}", encoding="utf-8")
+    report = reconcile(books, spec, read_pictures=True, safe_age=0)
+    assert (report.unexpected, report.orphans_removed) == (2, 0)
+
+
+def test_a_folder_that_is_no_run_is_passed_over(books: RunBooks, spec: RunSpec) -> None:
+    odd = Path(books.store.address("runs"), "Not a run")
+    odd.mkdir()
+    (odd / "run.json").write_text("{}", encoding="utf-8")
+    assert list(run_names(books.store)) == ["r"]
+
+
+def test_the_scheduled_proof_goes_on_with_the_other_runs(
+    books: RunBooks, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("run.json", *(part.key[7:] for part in books.listing("jobs/"))):
+        RunBooks(books.store, "s").write(name, books.blob(name), "application/octet-stream")
+    tamper(RunBooks(books.store, "s"), "run.json", lambda document: document.update(run="s"))
+    tamper(books, "run.json", lambda document: document.update(run="s"))
+    told: list[list[dict[str, Any]]] = []
+    monkeypatch.setattr(proving, "runs_in_work", lambda: {"No run"})
+    monkeypatch.setattr(proving, "get_run_logger", logging.getLogger)
+    monkeypatch.setattr(proving, "create_table_artifact", lambda table, **_: told.append(table))
+    with pytest.raises(RunError, match="books of No run, r do not balance"):
+        proving.reconcile_runs.fn()
+    assert [(report["run"], report["sound"]) for report in told[0]] == [
+        ("No run", False),
+        ("r", False),
+        ("s", True),
+    ]
