@@ -14,6 +14,7 @@ from flows.knowledge import require_collection
 from flows.local import environment, private_prefect, quiet_prefect, services
 from flows.opening import asked_for, run_name
 from flows.publish import finished, status_of
+from flows.terminal import say
 from pipeline.assemble import check_models, open_books
 from pipeline.errors import JobFileError
 from pipeline.intake.reader import Overrides
@@ -65,6 +66,9 @@ def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
 
 
 def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    own = [] if settings.redis_url else ["Redis", "a worker"]
+    own += [] if os.environ.get("PREFECT_API_URL") else ["Prefect"]
+    say(f"Starting {', '.join(own) or 'the flow'}…")
     quiet_prefect(settings)
     with ExitStack() as stack:
         settings = stack.enter_context(services(settings, log=settings.home / "worker.log"))

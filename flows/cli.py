@@ -7,6 +7,7 @@ import typer
 
 from flows.commands import runs, services
 from flows.commands.answers import INTERRUPTED, stop
+from flows.surroundings import settle
 from pipeline.errors import PressrunError
 from pipeline.masking import mask
 
@@ -23,6 +24,7 @@ app.add_typer(services.app)
 
 def main() -> None:
     """The `pressrun` command: errors of ours are one clear line, not a traceback."""
+    settle()
     try:
         app()
     except PressrunError as error:

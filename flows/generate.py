@@ -29,7 +29,7 @@ from flows.progress import Pauses, RunProgress
 from flows.publish import finished, publish
 from flows.reconcile import reconcile
 from flows.shards import Shards, work_through
-from flows.terminal import Bar
+from flows.terminal import bar_or_lines
 from flows.webhook import announce
 from flows.window import MOST_SHARDS, Window
 from pipeline.assemble import open_books
@@ -117,9 +117,10 @@ def _generate(
         client = stack.enter_context(get_client(sync_client=True))
         watch = CancelWatch(runtime.flow_run.id, stop, client)
         artifact = artifacts.LiveArtifact(run, Price.of(settings), client)
-        bar = stack.enter_context(Bar(run))
+        shown = bar_or_lines(run)
+        stack.enter_context(shown)
         progress = stack.enter_context(
-            RunProgress(run, [bar, artifact, Pauses(logger)], [watch.look])
+            RunProgress(run, [shown, artifact, Pauses(logger)], [watch.look])
         )
         progress.enter("opening")
         opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(

@@ -1,22 +1,35 @@
 """Shows a report of a command to a person."""
 
+import io
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+LAST = "gallery"
+"""What one wants to open: as an address, in the last line."""
+WIDE = 100_000
+"""Columns where nobody sees them: in a pipe or a file no line is broken."""
+
 
 def show(report: dict[str, Any]) -> None:
-    """Name and value, one line each; a list of mappings becomes a table of its own."""
-    console = Console()
-    grid = Table.grid(padding=(0, 2))
-    for name, value in report.items():
-        if not _is_table(value):
-            grid.add_row(f"[bold]{name.replace('_', ' ')}[/]", _plain(value))
-    console.print(grid)
+    """Name and value, one line each, never cut; a list of mappings becomes a table."""
+    lines = {name: value for name, value in report.items() if not _is_table(value)}
+    if gallery := lines.pop(LAST, None):
+        lines[LAST] = link(gallery)
+    width = max(map(len, lines), default=0)
     for name, value in report.items():
         if _is_table(value):
-            console.print(_table(name, value))
+            print(_drawn(_table(name, value)))
+    for name, value in lines.items():
+        print(f"{name.replace('_', ' '):{width}}  {_plain(value)}".rstrip())
+
+
+def link(address: str) -> str:
+    """An address that a browser opens; a path becomes a file: URL."""
+    return address if "://" in address else Path(address).absolute().as_uri()
 
 
 def _is_table(value: Any) -> bool:
@@ -26,13 +39,17 @@ def _is_table(value: Any) -> bool:
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=name.replace("_", " "), title_justify="left")
     for column in rows[0]:
-        table.add_column(column.replace("_", " "))
+        table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_plain(value) for value in row.values()))
     return table
 
 
-def _plain(value: Any) -> str:
-    from rich.markup import escape
+def _drawn(table: Table) -> str:
+    lines = io.StringIO()
+    Console(file=lines, width=None if sys.stdout.isatty() else WIDE, markup=False).print(table)
+    return "\n".join(line.rstrip() for line in lines.getvalue().splitlines())
 
-    return escape((", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value))
+
+def _plain(value: Any) -> str:
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)

@@ -87,7 +87,7 @@ def end(summary: dict[str, Any], as_json: bool) -> None:
 
 def stop(message: str, code: int) -> NoReturn:
     """End the command with one line on standard error."""
-    console.print(message, style="bold red", markup=False, highlight=False)
+    console.print(message, style="bold red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 

@@ -66,7 +66,12 @@ def up(
         answer(report, as_json)
         sys.stdout.flush()
 
-    keep_up(devices, s3, lambda step: console.print(step, highlight=False, markup=False), ready)
+    keep_up(
+        devices,
+        s3,
+        lambda step: console.print(step, highlight=False, markup=False, soft_wrap=True),
+        ready,
+    )
 
 
 @app.command()

@@ -10,8 +10,8 @@ STUCK = """
 import time
 from flows.commands.answers import interruptible
 with interruptible("It goes on with: this"):
-    print("here", flush=True)
     try:
+        print("here", flush=True)
         time.sleep(60)
     finally:
         print("leaving", flush=True)
