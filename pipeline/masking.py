@@ -23,7 +23,7 @@ SHORT = 8
 SHORTEST_PIECE = 6
 LONG_WORD = 16
 """Characters of a part of an address that is taken for a token."""
-LONGEST_USER = 2048
+LONGEST_USER = 512
 HIDDEN = "***"
 
 VARIABLES = (
@@ -49,7 +49,8 @@ _QUERY = re.compile(
 )
 _BASIC = re.compile(r"(?<=Basic )[A-Za-z0-9+/]{4,2048}={0,2}")
 _forms = frozenset[str]()
-_secrets = re.compile("(?!)")
+_NOTHING = re.compile("(?!x)x")
+_secrets = _NOTHING
 
 
 def mask(text: str) -> str:
@@ -65,7 +66,8 @@ def remember(secrets: Iterable[str]) -> None:
     if known != _forms:
         # the longest first: one may hold another
         ordered = sorted(known, key=lambda form: (-len(form), form))
-        _forms, _secrets = known, re.compile("|".join(map(_found, ordered)))
+        _forms = known
+        _secrets = re.compile("|".join(_alone(form, re.escape(form)) for form in ordered))
     logging.setLogRecordFactory(_Record)
     sys.excepthook = _show
     threading.excepthook = lambda args: _show(args.exc_type, args.exc_value, args.exc_traceback)
@@ -74,7 +76,7 @@ def remember(secrets: Iterable[str]) -> None:
 def forget() -> None:
     """Know no secret any more, as at the start."""
     global _forms, _secrets
-    _forms, _secrets = frozenset(), re.compile("(?!)")
+    _forms, _secrets = frozenset(), _NOTHING
 
 
 def secrets_in(environment: Mapping[str, str]) -> Iterator[str]:
@@ -132,10 +134,9 @@ def _credentials(word: "re.Match[str]") -> str:
         return word[0]
 
 
-def _found(form: str) -> str:
-    """The pattern that finds a form in a text."""
-    found = re.escape(form)
-    return found if len(form) >= SHORT else rf"(?<![\w./-]){found}(?![\w./-])"
+def _alone(form: str, pattern: str) -> str:
+    """The pattern of a form; of a short one, where it is a word of its own."""
+    return pattern if len(form) >= SHORT else rf"(?<![\w./-]){pattern}(?![\w./-])"
 
 
 def _written(secret: str) -> Iterator[str]:
