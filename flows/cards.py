@@ -33,7 +33,7 @@ def _card(
         "outcome": line["outcome"],
         "reason": line["reason"],
         "score": _rounded(line["score"]),
-        "seed": line["seed"],
+        "seed": _exact(line["seed"]),
     }
     if outcome:
         card |= _of_outcome(outcome)
@@ -82,8 +82,9 @@ def _candidate(candidate: CandidateRecord) -> list[Any]:
     score = candidate.score
     if score is None:
         last = candidate.previews[-1].raw if candidate.previews else None
-        return [candidate.index, candidate.seed, None, _rounded(last), "dropped"]
-    entry = [candidate.index, candidate.seed, _rounded(score.calibrated), _rounded(score.raw)]
+        return [candidate.index, _exact(candidate.seed), None, _rounded(last), "dropped"]
+    marks = [_rounded(score.calibrated), _rounded(score.raw)]
+    entry = [candidate.index, _exact(candidate.seed), *marks]
     return entry if score.valid else [*entry, score.reason or "invalid"]
 
 
@@ -91,6 +92,11 @@ def _source(passage: Passage, passages: dict[tuple[str, str, str], int]) -> list
     """The passage's index among the chunk's, and its rank score."""
     content = (passage.title, passage.source, passage.text)
     return [passages.setdefault(content, len(passages)), _rounded(passage.score)]
+
+
+def _exact(seed: int | None) -> int | str | None:
+    """A seed as a browser shows it: its numbers are exact up to 2^53."""
+    return seed if seed is None or seed < 2**53 else str(seed)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -17,7 +17,7 @@ Picture = NDArray[np.float32]
 Embedding = tuple[float, ...]
 """Of a picture, as the image adapter wants it."""
 
-SEED_SPACE = 2**32
+SEED_SPACE = 2**64
 RECORD_SCHEMA = 1
 
 _ID = r"^[0-9A-Za-z_]{1,64}$"

@@ -1,10 +1,13 @@
 """Files of rows in bounded memory: what job files and the tables of a knowledge base share."""
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Self
 
 BOM = b"\xef\xbb\xbf"
+_HINT = re.compile(r'"?sep=([,;:|\t])"?\s*', re.IGNORECASE)
+"""The line by which spreadsheets name the delimiter."""
 
 
 class RowTooLong(Exception):
@@ -78,19 +81,44 @@ def csv_header(
 ) -> tuple[str, list[str]]:
     """The delimiter under which the header holds most known columns, and the columns.
 
-    Raises UnicodeDecodeError, csv.Error and RowTooLong.
+    A line `sep=;` before it says the delimiter; blank lines before it are left out, and those that
+    begin with # and hold no known column. Raises UnicodeDecodeError, csv.Error and RowTooLong.
     """
-    lines.begin_row()
-    line = next(lines, b"").removeprefix(BOM).decode("utf-8")
-    found = [(each, [name.strip() for name in csv_fields(line, each)]) for each in delimiters]
-    return max(found, key=lambda option: sum(map(is_column, option[1])))
+    while True:
+        lines.begin_row()
+        line = next(lines, b"")
+        text = line.removeprefix(BOM).decode("utf-8")
+        if hint := _HINT.fullmatch(text):
+            delimiters = hint[1]
+            continue
+        found = _headers(text, delimiters)
+        best = max(found, key=lambda option: (sum(map(is_column, option[1])), len(option[1])))
+        comment = text.startswith("#") and not any(map(is_column, best[1]))
+        if not line or (any(best[1]) and not comment):
+            return best
+
+
+def _headers(line: str, delimiters: str) -> list[tuple[str, list[str]]]:
+    """The header's columns under each delimiter that fits. Raises csv.Error where none does."""
+    found, wrong = list[tuple[str, list[str]]](), csv.Error("no delimiter")
+    for delimiter in delimiters:
+        try:
+            names = csv_fields(line, delimiter)
+        except csv.Error as error:  # a quoted header fits its own delimiter alone
+            wrong = error
+        else:
+            found.append((delimiter, [name.strip() for name in names]))
+    if not found:
+        raise wrong
+    return found
 
 
 def csv_rows(
     lines: Lines, delimiter: str
 ) -> Iterator[tuple[int, list[str] | csv.Error | RowTooLong]]:
-    """Each row's fields, or what is wrong with it, with the number of its first line; blank rows
-    are left out. What is not UTF-8 becomes half characters, to be refused with its field.
+    """Each row's fields, or what is wrong with it, with the number of its first line; rows without
+    a field that holds something are left out. What is not UTF-8 becomes half characters, to be
+    refused with its field.
     """
     reader = csv.reader(map(decoded, lines), delimiter=delimiter, strict=True)
     while True:
@@ -103,7 +131,7 @@ def csv_rows(
             lines.rewind()
             yield lines.first, error
         else:
-            if fields:
+            if any(map(str.strip, fields)):
                 yield lines.first, fields
 
 

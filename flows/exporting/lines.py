@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
         pa.field("negative", pa.string()),
         pa.field("score", pa.float64()),
         pa.field("threshold", pa.float64()),
-        pa.field("seed", pa.int64()),
+        pa.field("seed", pa.uint64()),
         pa.field("steps", pa.int32()),
         pa.field("guidance", pa.float64()),
         pa.field("picture", pa.string()),
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
                 pa.struct(
                     [
                         pa.field("index", pa.int32()),
-                        pa.field("seed", pa.int64()),
+                        pa.field("seed", pa.uint64()),
                         pa.field("score", pa.float64()),
                         pa.field("cosine", pa.float64()),
                         pa.field("invalid", pa.string()),

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 
+from pipeline.intake.remarks import Notice, Warn
 from pipeline.intake.values import READERS, readable, shown
 
 MOST_TOLD = 20
@@ -13,18 +14,18 @@ MOST_TOLD = 20
 
 _META = re.compile(r"meta\.[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _LONGEST_COMPARED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """Something to tell about a job file that stops nothing: where it was met, and what it is."""
-
-    line: int
-    column: str
-    reason: str
-
-
-Warn = Callable[[Notice], None]
+_JOINTS = re.compile(r"[\s_-]+")
+_ELSEWHERE = {
+    "prompt": "keywords",
+    "positive_prompt": "keywords",
+    "negative_prompt": "negative",
+    "cfg": "guidance",
+    "cfg_scale": "guidance",
+    "guidance_scale": "guidance",
+    "sampling_steps": "steps",
+    "num_inference_steps": "steps",
+}
+"""Columns by the names that other tools give them."""
 
 
 class WrongColumn(Exception):
@@ -36,7 +37,9 @@ class WrongColumn(Exception):
 
 
 class Columns:
-    """The columns of one job file. Each unknown one is left out, with one warning."""
+    """The columns of one job file. Each unknown one is left out, with one warning, and each that is
+    known under another spelling is read, with one too.
+    """
 
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
@@ -51,28 +54,47 @@ class Columns:
         `meta.` is none.
         """
         if names != self._names:
-            _check(names)
-            self._kept = tuple(name if is_column(name) else "" for name in names)
-            self._names = names
+            columns = tuple(map(column_of, names))
+            _check(names, columns)
+            self._names, self._kept = names, columns
             for name, kept in zip(names, self._kept, strict=True):
-                if not kept:
-                    self._tell(line, name)
+                if name != kept or not kept:
+                    self._tell(line, name, kept)
         return self._kept
 
-    def _tell(self, line: int, name: str) -> None:
+    def _tell(self, line: int, name: str, kept: str) -> None:
         if name in self._told or len(self._told) > MOST_TOLD:
             return
         self._told.add(name)
         if len(self._told) <= MOST_TOLD:
-            reason = unknown_column(name)
+            reason = f"column {shown(name)} read as {kept}" if kept else unknown_column(name)
         else:
-            reason = f"more than {MOST_TOLD} unknown columns; the others are left out unnamed"
+            reason = f"more than {MOST_TOLD} unknown columns or spellings; the others are not told"
         self._warn(Notice(line, readable(name, 80), reason))
 
 
 def is_column(name: str) -> bool:
     """Whether a job file may have this column."""
-    return name in READERS or _META.fullmatch(name) is not None
+    return column_of(name) != ""
+
+
+def column_of(name: str) -> str:
+    """The column that a name means, whatever its case and whether spaces, hyphens or underscores
+    join its words; empty where it is unknown.
+    """
+    if name in READERS or _META.fullmatch(name):
+        return name
+    return _meant(name) if len(name) <= _LONGEST_COMPARED else ""
+
+
+@lru_cache(1024)
+def _meant(name: str) -> str:
+    plain = name.strip(" \t\ufeff")
+    if plain[:5].lower() == "meta.":
+        kept = f"meta.{plain[5:]}"
+        return kept if _META.fullmatch(kept) else ""
+    folded = _JOINTS.sub("_", plain.lower())
+    return folded if folded in READERS else _ELSEWHERE.get(folded, "")
 
 
 def unknown_column(name: str) -> str:
@@ -82,22 +104,30 @@ def unknown_column(name: str) -> str:
     return f"unknown column {shown(name)}; columns of your own begin with 'meta.'; {hint}"
 
 
-def _check(names: Sequence[str]) -> None:
+def _check(names: Sequence[str], kept: Sequence[str]) -> None:
     for name in names:
         if name == "meta" or (name.startswith("meta.") and not is_column(name)):
             reason = f"column {shown(name)}: a name after meta. has 1 to 64 of A-Z a-z 0-9 _ . -"
             raise WrongColumn(name, reason)
-    known = [name for name in names if is_column(name)]
+    known = list(filter(None, kept))
     if len(set(known)) < len(known):
         twin = Counter(known).most_common(1)[0][0]
-        raise WrongColumn(twin, f"column {twin!r} stands twice.")
-    if "keywords" not in names:
-        raise _missing([name for name in names if not is_column(name)])
+        one, other = [name for name, column in zip(names, kept, strict=True) if column == twin][:2]
+        if one == other:
+            raise WrongColumn(twin, f"column {twin!r} stands twice.")
+        reason = f"columns {shown(one)} and {shown(other)} both mean {twin}; take one of them out."
+        raise WrongColumn(other, reason)
+    if "keywords" not in kept:
+        raise _missing(names)
 
 
-def _missing(unknown: Sequence[str]) -> WrongColumn:
+def _missing(names: Sequence[str]) -> WrongColumn:
     """Why there are no keywords: a name that is almost theirs, or none at all."""
-    for name in unknown[:MOST_TOLD]:
+    unknown = [name for name in names if not is_column(name)][:MOST_TOLD]
+    for name in unknown:
         if get_close_matches(name[:_LONGEST_COMPARED].lower(), ["keywords"], n=1, cutoff=0.6):
             return WrongColumn(name, unknown_column(name))
-    return WrongColumn("keywords", "there is no column 'keywords', the one that must be there.")
+    found = ", ".join(shown(name) for name in names[:MOST_TOLD])
+    there = f"; there are {found}." if any(names) else "."
+    reason = f"there is no column 'keywords', the one that must be there{there}"
+    return WrongColumn("keywords", reason)

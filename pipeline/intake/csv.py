@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import JobFileError
-from pipeline.intake.columns import Columns, Warn, WrongColumn, is_column
+from pipeline.intake.columns import Columns, WrongColumn, is_column
+from pipeline.intake.remarks import Warn
 from pipeline.intake.rows import ROW_LIMIT, ROW_LINES, RawRow, Value, suffix_of
 from pipeline.rowfiles import Lines, RowTooLong, csv_header, csv_problem, csv_rows, decoded
 
@@ -18,7 +19,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     with path.open("rb") as file:
         lines = Lines(file, ROW_LIMIT, ROW_LINES)
         delimiter, names = _read_header(lines, "\t" if suffix_of(path) == ".tsv" else ",;\t")
-        columns = _kept(names, warn)
+        columns = _kept(lines.first, names, warn)
         for first, fields in csv_rows(lines, delimiter):
             if isinstance(fields, RowTooLong):
                 column = _longest(columns, lines.first_line(), delimiter)
@@ -33,7 +34,7 @@ def _row(line: int, columns: Sequence[str], fields: list[str], delimiter: str) -
     values: dict[str, Value] = {
         name: field for name, field in zip(columns, fields, strict=False) if field and name
     }
-    if len(fields) <= len(columns):
+    if not any(fields[len(columns) :]):
         return RawRow(line, values)
     hint = f"put a field that holds {delimiter!r} in double quotes"
     problem = f"{len(fields)} fields under {len(columns)} columns; {hint}"
@@ -54,13 +55,14 @@ def _read_header(lines: Lines, delimiters: str) -> tuple[str, list[str]]:
     try:
         return csv_header(lines, delimiters, is_column)
     except UnicodeDecodeError as error:
-        raise JobFileError("Line 1 is not UTF-8 text; save the file as UTF-8.") from error
+        reason = f"Line {lines.first} is not UTF-8 text; save the file as UTF-8."
+        raise JobFileError(reason) from error
     except (csv.Error, RowTooLong) as error:
-        raise JobFileError(f"Line 1, the header: {error}.") from error
+        raise JobFileError(f"Line {lines.first}, the header: {error}.") from error
 
 
-def _kept(names: list[str], warn: Warn) -> Sequence[str]:
+def _kept(line: int, names: list[str], warn: Warn) -> Sequence[str]:
     try:
-        return Columns(warn).keep(1, tuple(names))
+        return Columns(warn).keep(line, tuple(names))
     except WrongColumn as error:
-        raise JobFileError(f"Line 1: {error}") from error
+        raise JobFileError(f"Line {line}: {error}") from error

@@ -1,13 +1,15 @@
 """Job files in JSONL: an object in each line."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, cast
 
 from pipeline.errors import JobFileError
-from pipeline.intake.columns import Columns, Warn, WrongColumn, is_column
+from pipeline.intake.columns import Columns, WrongColumn, column_of
+from pipeline.intake.remarks import Warn
 from pipeline.intake.rows import ROW_LIMIT, RawRow, Value
 from pipeline.intake.values import shown
 from pipeline.rowfiles import BOM, Lines, RowTooLong
@@ -61,7 +63,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     """The line's object. Raises _BadLine."""
     try:
         content = json.loads(
-            line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_twins
+            line.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_no_twins
         )
     except UnicodeDecodeError as error:
         raise _BadLine("the line is not valid UTF-8") from error
@@ -81,7 +83,7 @@ def _broken_off(line: bytes) -> str:
         json.loads(start)
     except json.JSONDecodeError as error:
         found = _NAME_BEFORE.search(start, max(0, error.pos - 100), error.pos)
-        return found[1] if found and is_column(found[1]) else ""
+        return column_of(found[1]) if found else ""
     except (RecursionError, ValueError):
         return ""
     return ""
@@ -99,15 +101,29 @@ def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:
     for name, value in zip(columns.keep(number, tuple(entries)), entries.values(), strict=True):
         if not name or value is None:
             continue
-        if not isinstance(value, bool | dict | list):
-            values[name] = value
+        if (plain := _plain(name, value)) is not None:
+            values[name] = plain
         elif not problem:
             column = name
             problem = f"{shown(json.dumps(value))} is neither text nor a number"
     return RawRow(number, values, column, problem)
 
 
-def _no_constant(name: str) -> NoReturn:
+def _plain(column: str, value: Any) -> Value | None:
+    """A value as a row holds it; None for a kind that the column does not take."""
+    if isinstance(value, bool):
+        named = column == "needs_context" or column.startswith("meta.")
+        return str(value).lower() if named else None
+    if isinstance(value, list):
+        texts = column in ("tags", "licenses") and all(isinstance(each, str) for each in value)
+        return "|".join(value) if texts else None
+    return None if isinstance(value, dict) else cast(Value, value)
+
+
+def _constant(name: str) -> float:
+    """NaN, which Python writes for an empty cell."""
+    if name == "NaN":
+        return math.nan
     raise ValueError(f"{name} is not a number")
 
 

@@ -6,9 +6,10 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from pipeline.intake import identity
-from pipeline.intake.rows import RawRow, Value
-from pipeline.intake.templates import expand
-from pipeline.intake.values import READERS, readable, shown, text
+from pipeline.intake.remarks import Remarks
+from pipeline.intake.rows import ROW_LIMIT, RawRow, Value
+from pipeline.intake.templates import expand, foreign
+from pipeline.intake.values import READERS, readable, shown, text, without_marks
 from pipeline.job import BadRow, Job, Noun, digest_of
 from pipeline.settings import Profile
 
@@ -21,6 +22,9 @@ _NO_PICTURES = (
     "a second round retrieves pictures: it needs a collection, images of 1 or more, and a strength "
     "above 0"
 )
+_MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
+_NAN = "NaN was read as empty"
+_NO_SEED = "seed -1 was read as no seed: the row decides it"
 _TEMPLATED = ("keywords", "style", "negative")
 
 
@@ -51,7 +55,10 @@ class _Refused(Exception):
 class Maker:
     """Makes jobs under one profile and one set of overrides."""
 
-    def __init__(self, profile: Profile, overrides: Overrides) -> None:
+    def __init__(
+        self, profile: Profile, overrides: Overrides, remarks: Remarks | None = None
+    ) -> None:
+        self._note = (remarks or Remarks()).note
         said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
         self._seed = profile.defaults.seed
@@ -75,9 +82,12 @@ class Maker:
     def _job(self, row: RawRow) -> Job:
         if row.problem:
             raise _Refused(row.column, row.problem)
-        given, meta = _read(row.values)
+        given, meta = self._read(row)
         if not given.get("keywords"):
             raise _Refused("keywords", "keywords is empty")
+        for column in _TEMPLATED:
+            for reason in foreign(given.get(column, "")):
+                self._note(row.line, column, reason)
         digest = identity.row_digest(given | {"meta": meta})
         fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
         fields |= {"name": fields.pop("id", ""), "meta": meta, "row": row.line}
@@ -94,21 +104,31 @@ class Maker:
             raise _Refused("rounds", _NO_PICTURES)
         return job
 
-
-def _read(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values that a row gives, each in its own type, and its meta columns."""
-    given, meta = dict[str, Any](), dict[str, str]()
-    for column, value in values.items():
-        if isinstance(value, str) and not value.strip():
-            continue
-        try:
-            if column in READERS:
-                given[column] = READERS[column](value)
-            else:
-                meta[column.removeprefix("meta.")] = text(value)
-        except ValueError as error:
-            raise _Refused(column, str(error)) from error
-    return given, meta
+    def _read(self, row: RawRow) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values that a row gives, each in its own type, and its meta columns."""
+        given, meta = dict[str, Any](), dict[str, str]()
+        for column, value in row.values.items():
+            if isinstance(value, str):
+                if not value.isprintable() and value != (value := without_marks(value)):
+                    self._note(row.line, column, _MARKS)
+                if not value.strip():
+                    continue
+            elif value != value:
+                self._note(row.line, column, _NAN)
+                continue
+            try:
+                if column in READERS:
+                    given[column] = READERS[column](value)
+                else:
+                    meta[column.removeprefix("meta.")] = text(value, ROW_LIMIT)
+            except ValueError as error:
+                raise _Refused(column, str(error)) from error
+        if given.get("seed") == -1:
+            del given["seed"]
+            self._note(row.line, "seed", _NO_SEED)
+        if sum(map(len, meta.values())) > ROW_LIMIT:
+            raise _Refused("meta", f"the row is longer than {ROW_LIMIT // 1024} KB")
+        return given, meta
 
 
 def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) -> dict[str, str]:
@@ -127,6 +147,9 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
 
 def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
     column = str(problem["loc"][0])
+    if problem["type"] == "multiple_of" and (size := int(problem["input"])) > 8:
+        lower = size // 8 * 8
+        return column, f"'{size}' should be a multiple of 8: {lower} or {lower + 8}"
     reason = problem["msg"].removeprefix("Input ")
     return column, f"{shown(problem['input'])} {reason}"
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import JobFileError
-from pipeline.intake.columns import Columns, Warn, WrongColumn
-from pipeline.intake.rows import RawRow, Value
+from pipeline.intake.columns import Columns, WrongColumn
+from pipeline.intake.remarks import Warn
+from pipeline.intake.rows import ROW_LIMIT, RawRow, Value
 from pipeline.intake.values import FIELD_LIMIT
 from pipeline.parquetfiles import TooLarge, parquet_batches
 
@@ -26,15 +27,16 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
     from pyarrow import parquet
 
     try:
-        names = _checked(parquet.read_schema(path), warn)
+        columns = _checked(parquet.read_schema(path), warn)
+        names = list(columns)
         # a text that stands in many rows is in memory once, however small the file made it
         with parquet.ParquetFile(path, read_dictionary=names) as file:
             number = 0
             for batch in parquet_batches(path, file, names, BATCH, BATCH_BYTES):
-                columns = [_values(batch.column(name)) for name in names]
-                for fields in zip(*columns, strict=True):
+                cells = [_values(batch.column(n), _limit(column)) for n, column in columns.items()]
+                for fields in zip(*cells, strict=True):
                     number += 1
-                    pairs = zip(names, fields, strict=True)
+                    pairs = zip(columns.values(), fields, strict=True)
                     yield RawRow(number, {name: v for name, v in pairs if not _is_empty(v)})
     except TooLarge as error:
         raise JobFileError(f"{path}: {error}") from error
@@ -42,13 +44,13 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
         raise JobFileError(f"{path} is not a readable Parquet file: {error}") from error
 
 
-def _checked(schema: Any, warn: Warn) -> list[str]:
-    """The names of the columns to read."""
+def _checked(schema: Any, warn: Warn) -> dict[str, str]:
+    """The columns to read: as the file names them, and as we do."""
     try:
         kept = Columns(warn).keep(1, tuple(schema.names))
     except WrongColumn as error:
         raise JobFileError(str(error)) from error
-    names = [name for name in kept if name]
+    names = {name: column for name, column in zip(schema.names, kept, strict=True) if column}
     for name in names:
         kind = schema.field(name).type
         if not _is_plain(kind):
@@ -72,18 +74,23 @@ def _is_plain(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _values(column: Any) -> list[Value | None]:
+def _limit(column: str) -> int:
+    """Letters of a cell that are read: one more than may be."""
+    return (ROW_LIMIT if column.startswith("meta.") else FIELD_LIMIT) + 1
+
+
+def _values(column: Any, limit: int) -> list[Value | None]:
     """A column's cells; of equal texts one copy, cut where it is longer than a field may be."""
     from pyarrow import types
 
     if not types.is_dictionary(column.type):
-        return _cells(column)
+        return _cells(column, limit)
     used = column.indices.unique().drop_null()
-    cells = dict(zip(used.to_pylist(), _cells(column.dictionary.take(used)), strict=True))
+    cells = dict(zip(used.to_pylist(), _cells(column.dictionary.take(used), limit), strict=True))
     return [cells.get(place) for place in column.indices.to_pylist()]
 
 
-def _cells(column: Any) -> list[Value | None]:
+def _cells(column: Any, limit: int) -> list[Value | None]:
     """Plain cells; text that is not UTF-8 gets half characters, refused when it is read."""
     import pyarrow as pa
 
@@ -92,7 +99,7 @@ def _cells(column: Any) -> list[Value | None]:
     except UnicodeDecodeError:
         raw = column.cast(pa.large_binary()).to_pylist()
         cells = [cell and cell.decode("utf-8", errors="surrogateescape") for cell in raw]
-    return [cell[: FIELD_LIMIT + 1] if isinstance(cell, str) else cell for cell in cells]
+    return [cell[:limit] if isinstance(cell, str) else cell for cell in cells]
 
 
 def _is_empty(value: Value | None) -> bool:

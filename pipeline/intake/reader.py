@@ -1,15 +1,17 @@
 """From a job file to jobs, in constant memory: each row one job or one bad row."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.errors import JobFileError
 from pipeline.intake import csv, jsonl, parquet
-from pipeline.intake.columns import Notice, Warn
 from pipeline.intake.making import Maker, Overrides
+from pipeline.intake.remarks import Notice, Remarks, Warn
 from pipeline.intake.rows import RawRow, suffix_of
 from pipeline.job import BadRow, Job
+from pipeline.rowfiles import BOM
 from pipeline.settings import Profile
 
 __all__ = ["FORMATS", "Notice", "Overrides", "Warn", "read_jobs", "warn_on_stderr"]
@@ -23,7 +25,26 @@ FORMATS: dict[str, Reader] = {
     ".ndjson": jsonl.read,
     ".parquet": parquet.read,
 }
-_FOREIGN = (b"PK\x03\x04", b"PAR1", b"\x1f\x8b", b"%PDF", b"\xff\xfe", b"\xfe\xff")
+_FOREIGN = {
+    b"PK\x03\x04": "a spreadsheet or a ZIP archive",
+    b"PAR1": "Parquet: name it .parquet",
+    b"\x1f\x8b": "gzip: unpack it",
+    b"%PDF": "PDF",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_HINTS = {
+    ".xlsx": "save the sheet as CSV UTF-8.",
+    ".xls": "save the sheet as CSV UTF-8.",
+    ".ods": "save the sheet as CSV UTF-8.",
+    ".gz": "unpack it first.",
+    ".zip": "unpack it first.",
+    ".txt": "give its first line the name keywords, and the file the suffix .csv.",
+    ".json": "make it JSONL, an object in each line: jq -c '.[]' FILE.json > FILE.jsonl",
+}
+
+
+_PRETTY = re.compile(rb"\{[ \t\r]*\n")
 
 
 def warn_on_stderr(notice: Notice) -> None:
@@ -44,11 +65,18 @@ def read_jobs(
     """
     reader = FORMATS.get(suffix_of(path))
     if reader is None:
-        raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}.")
+        hint = _HINTS.get(suffix_of(path), "")
+        raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
     if not path.is_file():
         raise JobFileError(f"There is no file {path}.")
-    make = Maker(profile, overrides).make
-    return (make(row) for row in _guarded(path, reader, warn))
+    return _made(path, reader, Maker(profile, overrides, remarks := Remarks()), remarks, warn)
+
+
+def _made(
+    path: Path, reader: Reader, maker: Maker, remarks: Remarks, warn: Warn
+) -> Iterator[Job | BadRow]:
+    yield from map(maker.make, _guarded(path, reader, warn))
+    remarks.tell(warn)
 
 
 def _guarded(path: Path, reader: Reader, warn: Warn) -> Iterator[RawRow]:
@@ -62,8 +90,19 @@ def _guarded(path: Path, reader: Reader, warn: Warn) -> Iterator[RawRow]:
 def _check_start(path: Path) -> None:
     """Raises JobFileError for an empty file, and for another kind of file under a text's name."""
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(64)
     if not start:
         raise JobFileError(f"{path} is empty.")
-    if suffix_of(path) != ".parquet" and (start.startswith(_FOREIGN) or b"\0" in start):
-        raise JobFileError(f"{path} is not UTF-8 text; save it as {suffix_of(path)} in UTF-8.")
+    suffix = suffix_of(path)
+    if suffix == ".parquet":
+        return
+    kind = next((kind for sign, kind in _FOREIGN.items() if start.startswith(sign)), "")
+    if kind or b"\0" in start[:4]:
+        looks = f" It looks like {kind}." if kind else ""
+        raise JobFileError(f"{path} is not UTF-8 text; save it as {suffix} in UTF-8.{looks}")
+    begin = start.removeprefix(BOM).lstrip()
+    if suffix in (".jsonl", ".ndjson") and (begin[:1] == b"[" or _PRETTY.match(begin)):
+        raise JobFileError(
+            f"{path} is JSON over many lines or in one array; a job file has an object in each "
+            f"line: jq -c 'if type == \"array\" then .[] else . end' {path.name} > lines.jsonl"
+        )

@@ -7,13 +7,31 @@ message is the reason.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 DEEPEST = 8
 """Choices that may stand inside one another."""
 
+LONGEST = 2048
+"""Letters of a `meta` value that may be put into a text."""
+
 _TOKEN = re.compile(r"\\\$\{[^{}]*\}|\\[\\{}|$]|\$\{[^{}]*\}?|[{}|]|[^\\{}|$]+|.", re.DOTALL)
 _SPECIAL = frozenset("\\{}$")
+
+
+_FOREIGN = (
+    ("::", re.compile(r"\{\s*[\d.]+::"), "weights as in {2::red|1::blue} are"),
+    ("$$", re.compile(r"\{\s*\d+(-\d+)?\$\$"), "counts as in {2$$red|blue|green} are"),
+    ("__", re.compile(r"__[A-Za-z0-9/*-][A-Za-z0-9_/*-]*__"), "wildcards as in __color__ are"),
+    ("--", re.compile(r"(?:^|\s)--[a-z]+\s"), "flags as in --ar 16:9 are"),
+)
+
+
+def foreign(template: str) -> Iterator[str]:
+    """What is said of templates that other tools understand and we take as plain words."""
+    for sign, pattern, kind in _FOREIGN:
+        if sign in template and pattern.search(template):
+            yield f"{kind} not known here and taken as plain words"
 
 
 def expand(template: str, meta: Mapping[str, str], key: str) -> str:
@@ -71,6 +89,8 @@ class _Expansion:
         value = self._meta.get(name.removeprefix("meta."))
         if value is None:
             raise ValueError(f"this row has no {name[:60]}")
+        if len(value) > LONGEST:
+            raise ValueError(f"{name[:60]} is too long to be put in: more than {LONGEST} letters")
         return value
 
     def _choose(self, depth: int) -> str:

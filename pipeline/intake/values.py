@@ -11,31 +11,33 @@ FIELD_LIMIT = 2048
 NUMBER_LIMIT = 40
 """Letters of a number."""
 
+_MARKS = re.compile("[\u061c\u200e\u200f\ufeff]")
+_BREAKS = re.compile("[\x0b\x0c\u2028\u2029]")
 _SPACES = re.compile(r"\s+")
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks, which can hide text
     "\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"  # separators, byte order marks, half characters
 )
-_WHOLE = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d{1,20}(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d(?=[\d.]*[,'’\s])[\d.,'’\s]*\d")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
-def text(value: Value) -> str:
+def text(value: Value, limit: int = FIELD_LIMIT) -> str:
     """Composed (NFC) text in one line, without control characters, of bounded length."""
     if not isinstance(value, str):
         value = repr(value)
-    if len(value) > FIELD_LIMIT:
-        raise ValueError(_TOO_LONG)
+    if len(value) > limit:
+        raise ValueError(_too_long(limit))
     if value.isascii() and value.isprintable():
         return " ".join(value.split())
     if found := _UNSAFE.search(value):
         raise ValueError(_unsafe_reason(found[0]))
     clean = _SPACES.sub(" ", unicodedata.normalize("NFC", value)).strip()
-    if not clean.isascii() and len(clean.encode()) > FIELD_LIMIT:
-        raise ValueError(_TOO_LONG)
+    if not clean.isascii() and len(clean.encode()) > limit:
+        raise ValueError(_too_long(limit))
     return clean
 
 
@@ -130,7 +132,15 @@ def readable(value: str, limit: int) -> str:
     return clean if len(cut) <= limit else f"{clean[: limit - 1]}…"
 
 
-_TOO_LONG = f"the field is longer than {FIELD_LIMIT} bytes"
+def without_marks(value: str) -> str:
+    """Text without the marks that come along unseen when it is pasted: signs of direction that
+    hide nothing, byte order marks; other tools' line breaks become spaces.
+    """
+    return _BREAKS.sub(" ", _MARKS.sub("", value))
+
+
+def _too_long(limit: int) -> str:
+    return f"the field is longer than {limit} bytes"
 
 
 def _unsafe_reason(character: str) -> str:

@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
         pa.field("keywords", pa.string(), nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
         pa.field("score", pa.float64()),
-        pa.field("seed", pa.int64()),
+        pa.field("seed", pa.uint64()),
         pa.field("prompt", pa.string()),
         pa.field("text", pa.string()),
         pa.field("image", pa.string()),

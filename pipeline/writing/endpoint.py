@@ -158,7 +158,7 @@ def _request(
     if dialect.temperature:
         body["temperature"] = profile.temperature
         if profile.temperature > 0:
-            body["seed"] = job.seed
+            body["seed"] = job.seed % 2**63  # servers read a signed number
     if dialect.schema:
         body["response_format"] = _response_format(job)
     return body

@@ -17,7 +17,8 @@ def read(source: SourceFile) -> Iterator[Text | BadText]:
     with source.path.open("rb") as content:
         lines = Lines(content, ROW_LIMIT, ROW_LINES)
         try:
-            delimiter, names = csv_header(lines, ",;\t", COLUMNS.__contains__)
+            delimiter, names = csv_header(lines, ",;\t", lambda name: name.lower() in COLUMNS)
+            names = [name.lower() if name.lower() in COLUMNS else name for name in names]
             known_columns(names)
         except (ValueError, csv.Error, RowTooLong) as error:
             yield source.bad(_explained(error), 1)
@@ -33,7 +34,7 @@ def read(source: SourceFile) -> Iterator[Text | BadText]:
 
 def _values(names: Sequence[str], fields: list[str]) -> dict[str, str | list[str]]:
     """The fields that hold something by their columns. Raises ValueError."""
-    if len(fields) > len(names):
+    if any(fields[len(names) :]):
         raise Unreadable(f"{len(fields)} fields under {len(names)} columns")
     "".join(fields).encode()  # fails for bytes that were no UTF-8
     values: dict[str, str | list[str]] = {

@@ -61,7 +61,7 @@ def test_a_new_unknown_column_in_every_row(read, told: list[Notice]) -> None:
     rows = read("\n".join(lines), ".jsonl")
     assert [row.meta for row in rows] == [{"n": str(n)} for n in range(200)]
     assert [notice.line for notice in told] == list(range(1, MOST_TOLD + 2))
-    assert "the others are left out unnamed" in told[-1].reason
+    assert "the others are not told" in told[-1].reason
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,6 @@ def test_a_quote_left_open_in_a_long_file(read) -> None:
         ("x" * (ROW_LIMIT + 1), "longer than 64 KB"),
         ("x" * 10_000_000, "longer than 64 KB"),
         (",large", "keywords is empty"),
-        (",", "keywords is empty"),
     ],
 )
 def test_a_bad_line_of_a_csv(read, line: str, reason: str) -> None:
@@ -134,7 +133,7 @@ def test_a_bad_line_of_a_csv(read, line: str, reason: str) -> None:
     ("line", "reason"),
     [
         ('{"keywords": "red circle"', "not JSON"),
-        ('{"keywords": NaN}', "NaN is not a number"),
+        ('{"keywords": Infinity}', "Infinity is not a number"),
         ('{"keywords": "a", "keywords": "b"}', "stands twice"),
         ('["red circle"]', "not a JSON object"),
         ("[" * 60_000, "nested too deep"),
