@@ -22,6 +22,9 @@ CONFIGS: dict[str, str] = {
 }
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 TEXTS = {".json", ".txt", ".model", ".jinja"}
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+BYTEWISE = ("ByT5", "Canine")
+"""Tokenizers without a vocabulary."""
 ABOUT = ("readme", "license", "notice")
 SPARE = {"safety_checker", "feature_extractor", "image_encoder"}
 """Parts of a diffusers folder that may be left out."""
@@ -217,7 +220,12 @@ def _has_weights(part: Path) -> bool:
 
 
 def _texts(part: Path) -> list[Path]:
-    """Configuration, vocabulary and chat templates."""
+    """Configuration, vocabulary and chat templates. Raises ModelError without a vocabulary."""
+    if (config := part / "tokenizer_config.json").is_file():
+        kind = str(read_json(config).get("tokenizer_class"))
+        held = any((part / name).is_file() for name in VOCABULARIES) or _files(part, {".model"})
+        if not held and not kind.startswith(BYTEWISE):
+            raise ModelError(f"{part} has no tokenizer.json nor another vocabulary; fetch it again")
     templates = part / "additional_chat_templates"
     found = _files(part, TEXTS) + (_files(templates, TEXTS) if templates.is_dir() else [])
     return [

@@ -7,10 +7,12 @@ import diffusers
 import torch
 from diffusers.models.embeddings import ImageProjection
 from torch._dynamo import config as dynamo
+from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import ModelError
 from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
+from pipeline.models.tokenizers import check_tokenizer
 from pipeline.settings import RendererProfile
 
 COMPILED_SHAPES = 1024
@@ -45,6 +47,9 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
         loader = cast(Any, diffusers.UNet2DConditionModel)
         settings["unet"] = loader.from_pretrained(unet, dtype=dtype, **LOCAL)
     pipe = _pipeline_class(folder).from_pretrained(folder, **settings)
+    for name, part in pipe.components.items():
+        if isinstance(part, PreTrainedTokenizerBase):
+            check_tokenizer(part, folder / name)
     if profile.scheduler:
         pipe.scheduler = _scheduler_class(profile.scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)

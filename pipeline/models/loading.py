@@ -11,6 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.models.contents import digest, verify
 from pipeline.models.files import resolve
 from pipeline.models.safetensors import read_json
+from pipeline.models.tokenizers import check_tokenizer
 from pipeline.models.turn import Turn
 from pipeline.pulse import patient
 from pipeline.settings import Dtype, RendererProfile, WriterProfile
@@ -139,6 +140,7 @@ class Models:
         def load() -> tuple[Any, Any]:
             model = kind.from_pretrained(folder, use_safetensors=True, **LOCAL, **settings)
             tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=padding_side, **LOCAL)
+            check_tokenizer(tokenizer, folder)
             return model, tokenizer
 
         model, tokenizer = _loading(folder, load)
@@ -158,7 +160,10 @@ class Models:
             )
             # OpenCLIP's own tokenizer has none of transformers' settings
             settings = LOCAL if text.get("hf_tokenizer_name") else {}
-            return model.eval(), preprocess, open_clip.get_tokenizer(name, **settings)
+            tokenizer = open_clip.get_tokenizer(name, **settings)
+            if settings:
+                check_tokenizer(tokenizer.tokenizer, folder)
+            return model.eval(), preprocess, tokenizer
 
         loaded: tuple[Any, Any, Any] = _loading(folder, load)
         return loaded

@@ -2,7 +2,10 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jinja2 import TemplateError
@@ -15,13 +18,15 @@ from transformers import (
 )
 
 from pipeline.batching import Batcher
-from pipeline.errors import JobError
+from pipeline.errors import JobError, ModelError
 from pipeline.job import Brief, Context, Job
 from pipeline.models import Models
 from pipeline.settings import WriterProfile
 from pipeline.writing.messages import Message, messages_for
 from pipeline.writing.reply import brief_from, parse_reply
 
+PROBE = "nine blue boats"
+TEMPLATE_SECONDS = 20.0
 UNBOUNDED = 10**6
 """Tokenizers that know no limit say 1e30."""
 
@@ -41,6 +46,7 @@ class LocalWriter:
 
     def __init__(self, models: Models, profile: WriterProfile) -> None:
         self._model, self._tokenizer = models.language_model(profile)
+        self._in_parts = _takes_parts(self._tokenizer)
         self._temperature = profile.temperature
         self._config = _generation_config(self._model, self._tokenizer, profile.max_tokens)
         self._room = _window(self._model, self._tokenizer) - profile.max_tokens
@@ -66,7 +72,8 @@ class LocalWriter:
         raise JobError(f"keywords and style do not fit into the writer's {self._room} tokens")
 
     def _tokens(self, messages: list[Message]) -> list[int]:
-        text = _rendered(self._tokenizer, _without_special_tokens(self._tokenizer, messages))
+        purged = _without_special_tokens(self._tokenizer, messages)
+        text = _rendered(self._tokenizer, purged, self._in_parts)
         with self._encoding:
             return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -132,28 +139,68 @@ def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     return int(min(trained or UNBOUNDED, tokenizer.model_max_length, UNBOUNDED))
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
+def _takes_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template wants each message as a list of parts, as those of models that see
+    do. Raises ModelError for one that passes on no message.
+    """
+    probe: list[Message] = [{"role": "user", "content": PROBE}]
+    for in_parts in (False, True):
+        # of the wrong form a template may make anything, an error of Python's too
+        with suppress(TemplateError, TypeError, ValueError, KeyError):
+            if PROBE in _rendered(tokenizer, probe, in_parts):
+                return in_parts
+    raise ModelError("the writer's chat template drops what it is given; take another one")
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], in_parts: bool = False
+) -> str:
     """The messages as one text that ends where the reply begins."""
     if not tokenizer.chat_template:
         lines = [f"{message['role']}: {message['content']}" for message in messages]
         return "\n".join([*lines, "assistant:"])
     try:
-        return _through_template(tokenizer, messages)
+        return _through_template(tokenizer, messages, in_parts)
     except TemplateError:
         # some templates refuse the system role
         whole = "\n\n".join(message["content"] for message in messages)
-        return _through_template(tokenizer, [{"role": "user", "content": whole}])
+        return _through_template(tokenizer, [{"role": "user", "content": whole}], in_parts)
 
 
-def _through_template(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            [{"role": message["role"], "content": message["content"]} for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
-    )
+def _through_template(
+    tokenizer: PreTrainedTokenizerBase, messages: list[Message], in_parts: bool
+) -> str:
+    """Raises ModelError for a template that takes too long: it is a program, and may never end."""
+
+    def render() -> None:
+        try:
+            done.set_result(
+                str(
+                    tokenizer.apply_chat_template(
+                        [_as_asked(message, in_parts) for message in messages],
+                        tokenize=False,
+                        add_generation_prompt=True,
+                        enable_thinking=False,
+                    )
+                )
+            )
+        except BaseException as error:  # noqa: BLE001
+            done.set_exception(error)
+
+    done: Future[str] = Future()
+    # no thread can be stopped; as a daemon it does not keep the process
+    threading.Thread(target=render, name="chat template", daemon=True).start()
+    try:
+        return done.result(TEMPLATE_SECONDS)
+    except TimeoutError as error:
+        reason = f"the writer's chat template took more than {TEMPLATE_SECONDS:g} s"
+        raise ModelError(f"{reason}; take another one") from error
+
+
+def _as_asked(message: Message, in_parts: bool) -> dict[str, Any]:
+    content = message["content"]
+    parts = [{"type": "text", "text": content}]
+    return {"role": message["role"], "content": parts if in_parts else content}
 
 
 def _without_special_tokens(

@@ -258,3 +258,45 @@ def test_what_the_hub_gave_before_is_found_again(
     (snapshot / "config.json").write_text("{}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert resolve("org/name", tmp_path / "models", "writer") == snapshot
+
+
+WEIGHTS = "diffusion_pytorch_model"
+
+
+def test_a_variant_is_there_or_the_setting_is_named(pipeline: Path) -> None:
+    with pytest.raises(ModelError, match=r'no files of variant "fp16": set renderer\.variant = ""'):
+        verify(pipeline, "renderer", "fp16")
+    plain = pipeline / "unet" / f"{WEIGHTS}.safetensors"
+    plain.rename(plain.with_name(f"{WEIGHTS}.fp16.safetensors"))
+    verify(pipeline, "renderer", "fp16")
+    with pytest.raises(ModelError, match=r'"fp16" alone: set renderer\.variant = "fp16"'):
+        verify(pipeline, "renderer")
+
+
+def test_shards_without_their_index_are_told(pipeline: Path) -> None:
+    plain = pipeline / "unet" / f"{WEIGHTS}.safetensors"
+    plain.rename(plain.with_name(f"{WEIGHTS}-00001-of-00001.safetensors"))
+    with pytest.raises(ModelError, match=rf"{WEIGHTS}\.safetensors\.index\.json is missing"):
+        verify(pipeline, "renderer")
+
+
+@pytest.mark.parametrize("value", [[1, 2], ["a", "b", "c"], [None, None], "x", 3])
+def test_a_setting_of_a_pipeline_is_no_part(value: object, pipeline: Path) -> None:
+    index = pipeline / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"select_layers": value}))
+    verify(pipeline, "renderer")
+
+
+def test_a_pipeline_of_a_class_of_its_own_is_refused(pipeline: Path) -> None:
+    index = pipeline / "model_index.json"
+    own = {"_class_name": ["pipeline", "Mine"]}
+    index.write_text(json.dumps(json.loads(index.read_text()) | own))
+    with pytest.raises(ModelError, match="a model's code is not run"):
+        verify(pipeline, "renderer")
+
+
+def test_a_spare_part_of_pickles_is_left_out(pipeline: Path) -> None:
+    (pipeline / "safety_checker").mkdir()
+    (pipeline / "safety_checker" / "config.json").write_text("{}")
+    (pipeline / "safety_checker" / "pytorch_model.bin").write_bytes(b"")
+    verify(pipeline, "renderer")

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, ModelError
 from pipeline.job import Context, Job
 from pipeline.models import Models
 from pipeline.settings import WriterProfile
@@ -45,6 +45,15 @@ def byte_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+PARTS = (
+    "{% for m in messages %}<|{{ m.role }}|>{% for p in m.content %}"
+    "{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}<|end|>{% endfor %}<|assistant|>"
+)
+DEAF = "{% for m in messages %}<|{{ m.role }}|><|end|>{% endfor %}<|assistant|>"
+# long enough here; the thread that is left behind ends
+ENDLESS = "{% for a in range(9999) %}{% for b in range(2000) %}{% endfor %}{% endfor %}"
 
 
 class Scripted:
@@ -172,3 +181,23 @@ def test_draws_follow_the_softmax_and_the_seed() -> None:
     assert torch.allclose(shares, torch.softmax(logits[0] / 0.5, dim=0), atol=0.03)
     again = _SeededDraws([5], 0.5, torch.device("cpu"))(torch.empty(0), logits[:1])
     assert again.argmax() == chosen[5]
+
+
+def test_a_template_that_wants_parts_gets_them(
+    make_job: MakeJob, make_context: MakeContext
+) -> None:
+    writer, model = scripted(PARTS)
+    writer.write(make_job(keywords="red circle"), make_context())
+    (asked,) = model.asked
+    assert "red circle" in asked
+
+
+def test_a_template_that_drops_what_it_is_given_is_refused() -> None:
+    with pytest.raises(ModelError, match="drops what it is given"):
+        scripted(DEAF)
+
+
+def test_a_template_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.writing.local.TEMPLATE_SECONDS", 0.2)
+    with pytest.raises(ModelError, match=r"took more than 0\.2 s"):
+        scripted(ENDLESS)
