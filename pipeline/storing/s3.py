@@ -1,11 +1,12 @@
 """A store in a bucket of S3 or of a server that speaks its protocol."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import boto3
@@ -46,6 +47,8 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 30
 ATTEMPTS = 8
 CONNECTIONS = 64
+SLOWEST = 50_000
+"""Bytes a second below which an object is given up, after some seconds that each one has."""
 
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
 _EXISTS = frozenset({"PreconditionFailed", "412"})
@@ -82,6 +85,7 @@ class S3Store:
         self._encryption, self.conditional = encryption or Encryption(), conditional
         if "@" in urlsplit(endpoint_url).netloc:
             raise StoreError(f"keep credentials out of the endpoint's URL; {CREDENTIALS}")
+        self._read_seconds = read_seconds
         with self._explained("open"):
             self._client = _connect(endpoint_url, region, attempts, read_seconds)
 
@@ -210,12 +214,21 @@ class S3Store:
         reraise=True,
     )
     def _get(self, name: str) -> bytes:
-        body = self._client.get_object(Bucket=self._bucket, Key=name)["Body"]
+        answer = self._client.get_object(Bucket=self._bucket, Key=name)
+        body, late = answer["Body"], threading.Event()
+        seconds = 2 * self._read_seconds + answer["ContentLength"] / SLOWEST
+        watch = threading.Timer(seconds, _cut_off, (body, late))
+        watch.daemon = True
+        watch.start()
         try:
             return body.read()
-        except _BROKEN_BODY as error:
+        except (*_BROKEN_BODY, OSError) as error:
+            if late.is_set():
+                raise StoreError(f"{self._where}: no whole object in {seconds:.0f} s") from None
             trouble("store", type(error).__name__)
             raise ResponseStreamingError(error=type(error).__name__) from None
+        finally:
+            watch.cancel()
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -265,6 +278,12 @@ class S3Store:
 
     def _explained(self, key: str) -> AbstractContextManager[None]:
         return explained(self._where, key)
+
+
+def _cut_off(body: Any, late: threading.Event) -> None:
+    late.set()
+    with suppress(ValueError, RuntimeError):  # it has just ended
+        body._raw_stream.shutdown()  # a timeout of the SDK is for each read by itself
 
 
 def _seconds(now: datetime, then: datetime) -> float:

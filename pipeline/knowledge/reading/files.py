@@ -14,8 +14,8 @@ _REASON = 300
 class SourceFile:
     """A file within the folder that is ingested, and the pictures that its rows may name."""
 
-    def __init__(self, path: Path, root: Path, pictures: Pictures) -> None:
-        self.path, self.pictures = path, pictures
+    def __init__(self, path: Path, root: Path, pictures: Pictures, inside: Path) -> None:
+        self.path, self.pictures, self._inside = path, pictures, inside
         # a name that is no UTF-8 comes with half characters, which no store takes
         self.name = path.relative_to(root).as_posix().encode("utf-8", "replace").decode()
         self.label = self.name[:LABEL]
@@ -25,6 +25,11 @@ class SourceFile:
     def suffix(self) -> str:
         """In lower case, with its dot."""
         return self.path.suffix.lower()
+
+    def check_place(self) -> None:
+        """Raises Unreadable where a link leads out of what is ingested."""
+        if not self.path.resolve().is_relative_to(self._inside):
+            raise Unreadable("leads out of the folder that is ingested")
 
     def whole(self, limit: int = WHOLE_LIMIT) -> bytes:
         """All of its bytes. Raises Unreadable where they are more than `limit`."""

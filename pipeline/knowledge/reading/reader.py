@@ -47,7 +47,8 @@ def read_texts(path: Path) -> Iterator[Text | BadText]:
     if not known:
         raise KnowledgeError(f"{path} is, and holds, no file ending in {' '.join(READERS)}.")
     pictures = Pictures(root)
-    sources = [SourceFile(file, root, pictures) for file in known]
+    inside = path.resolve()  # of a file that was named itself, whatever it leads to
+    sources = [SourceFile(file, root, pictures, inside) for file in known]
     # a picture is alone if no row names it, which is known when all rows are read
     sources.sort(key=lambda source: source.suffix in PICTURES)
     return chain.from_iterable(map(_read, sources))
@@ -55,6 +56,7 @@ def read_texts(path: Path) -> Iterator[Text | BadText]:
 
 def _read(source: SourceFile) -> Iterator[Text | BadText]:
     try:
+        source.check_place()
         yield from READERS[source.suffix](source)
     except UnicodeDecodeError as error:
         yield source.bad(f"not valid {error.encoding.upper()}")

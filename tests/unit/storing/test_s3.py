@@ -1,10 +1,12 @@
 """S3's errors: said in words that help, and never with a key in them."""
 
 import json
+import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -271,3 +273,26 @@ def test_address_is_that_of_the_bucket_or_of_the_endpoint() -> None:
     assert S3Store("bucket", "pre/fix/").address("") == "s3://bucket/pre/fix"
     here = S3Store("bucket", "pre", "http://host:9000/")
     assert here.address("a b/ü") == "http://host:9000/bucket/pre/a%20b/%C3%BC"
+
+
+def test_an_object_that_trickles_is_given_up() -> None:
+    def answer(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n")
+            while True:
+                connection.sendall(b"a")
+                time.sleep(0.05)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=listening.accept()[:1], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(StoreError, match="no whole object"):
+            S3Store("bucket", "", url, read_seconds=0.3).get("key")
+        assert time.monotonic() - start < 5

@@ -38,3 +38,23 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
         patch.setattr(Path, "open", refuse)
         (bad,) = read_texts(tmp_path / "a.txt")
     assert bad == BadText(file="a.txt", line=0, reason="Permission denied")
+
+
+def test_links_that_lead_out_of_the_folder_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "s.txt").write_text("secret")
+    folder = tmp_path / "facts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a")
+    (folder / "b.txt").symlink_to("a.txt")
+    (folder / "out.txt").symlink_to("../secret/s.txt")
+    (folder / "passwd.md").symlink_to("/etc/passwd")
+    (folder / "deep").symlink_to("../secret")
+    found = list(read_texts(folder))
+    texts = [text.text for text in found if not isinstance(text, BadText)]
+    bad = {item.file: item.reason for item in found if isinstance(item, BadText)}
+    assert texts == ["a", "a"]
+    assert bad == dict.fromkeys(
+        ("out.txt", "passwd.md"), "leads out of the folder that is ingested"
+    )
+    assert [text.text for text in read_texts(folder / "out.txt")] == ["secret"]  # named itself
