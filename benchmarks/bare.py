@@ -13,7 +13,7 @@ from redis import Redis
 
 from benchmarks.fleet import Desk, await_workers, redis, running
 from pipeline.settings import load_settings
-from workers.app import PRIORITIES, QUEUE, TASK, list_of, make_app
+from workers.app import PRIORITIES, QUEUE, TASK, UNACKNOWLEDGED, list_of, make_app
 from workers.queue import Message, Queue
 
 LOOK = 0.05
@@ -59,7 +59,7 @@ def messages_per_second(desk: Desk, count: int, processes: int) -> float:
 def _await_nothing(client: "Redis") -> None:
     """Wait until no message is queued or in hand."""
     lists = [list_of(priority) for priority in range(PRIORITIES)]
-    while client.exists("unacked", *lists):
+    while client.exists(UNACKNOWLEDGED, *lists):
         time.sleep(LOOK)
 
 

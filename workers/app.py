@@ -3,8 +3,13 @@
 from typing import Any
 
 from celery import Celery
+from kombu.transport.redis import Channel
+
+from workers.connection import ANSWER, OPENING, Address
 
 QUEUE = "pressrun"
+PREFIX = "pressrun:"
+"""Begins every key and channel in Redis, ours and Celery's: others may share the database."""
 TASK = "pressrun.generate"
 PRIORITIES = 10
 SEPARATOR = ":"
@@ -12,19 +17,26 @@ SEPARATOR = ":"
 
 
 # A message that a dead worker held is delivered again once `visibility_timeout` has passed; kombu
-# looks for such messages every second instead of at its default of minutes.
-_REDIS: dict[str, Any] = {
-    "broker_transport_options": {
-        "visibility_timeout": 900,
-        "unacked_restore_interval": 1,
-        "unacked_restore_throttle": 1,
-        "priority_steps": list(range(PRIORITIES)),
-        "sep": SEPARATOR,
-        "queue_order_strategy": "priority",
-    }
+# looks for such messages every second instead of at its default of minutes. A connection that is
+# half-open is noticed after twice `health_check_interval` where it waits for messages, else after
+# `socket_timeout`.
+_TRANSPORT: dict[str, Any] = {
+    "global_keyprefix": PREFIX,
+    "health_check_interval": 5,
+    "socket_connect_timeout": OPENING,
+    "socket_timeout": ANSWER,
+    "visibility_timeout": 900,
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+    "priority_steps": list(range(PRIORITIES)),
+    "sep": SEPARATOR,
+    "queue_order_strategy": "priority",
 }
 # A quorum queue outlives the loss of a node; it knows no ten priorities.
 _RABBITMQ: dict[str, Any] = {
+    "broker_heartbeat": 20,
+    "control_exchange": QUEUE,
+    "event_exchange": f"{QUEUE}.events",
     "task_default_queue_type": "quorum",
     "broker_transport_options": {"confirm_publish": True},
 }
@@ -32,16 +44,22 @@ _RABBITMQ: dict[str, Any] = {
 
 def list_of(priority: int) -> str:
     """The Redis list that holds the messages of a priority, 0 to 9; 0 goes first."""
-    return f"{QUEUE}{SEPARATOR}{priority}" if priority else QUEUE
+    return PREFIX + (f"{QUEUE}{SEPARATOR}{priority}" if priority else QUEUE)
 
 
-def make_app(redis_url: str, broker_url: str = "") -> Celery:
+UNACKNOWLEDGED = PREFIX + Channel.unacked_key
+"""The Redis hash of the messages that workers have taken."""
+
+
+def make_app(redis_url: str, broker_url: str = "", *, consumes: bool = False) -> Celery:
     """A Celery application on the broker at `broker_url` (amqp:// or amqps://), or without one on
-    the Redis at `redis_url` (redis://, rediss:// or unix://).
+    the Redis at `redis_url` (redis://, rediss:// or unix://). Raises ConfigError.
+
+    One that `consumes` tries again what Redis does not answer, for an acknowledgement that is lost
+    would take up a place for good; one that publishes must not, for that would publish twice.
     """
-    app = Celery(
-        "pressrun", broker=broker_url or redis_url.replace("unix://", "redis+socket://", 1)
-    )
+    address = Address.of(redis_url)
+    app = Celery("pressrun", broker=broker_url or address.for_kombu)
     app.conf.update(
         task_default_queue=QUEUE,
         task_serializer="json",
@@ -54,6 +72,11 @@ def make_app(redis_url: str, broker_url: str = "") -> Celery:
         worker_redirect_stdouts=False,  # tracebacks whole, not a log line for each of theirs
         worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_connection_retry_on_startup=True,
-        **(_RABBITMQ if broker_url else _REDIS),
+        **(_RABBITMQ if broker_url else _redis(address, consumes)),
     )
     return app
+
+
+def _redis(address: Address, consumes: bool) -> dict[str, Any]:
+    options = {**_TRANSPORT, **address.options, "retry_on_timeout": consumes}
+    return {"broker_transport_options": options}

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import structlog
-from kombu.transport.redis import Channel
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
 from pipeline.settings import Settings
-from workers.app import PRIORITIES, list_of
+from workers.app import PRIORITIES, UNACKNOWLEDGED, list_of
+from workers.connection import Address
 
 SENT = "sent"
 """Header of a message: when it was sent, in seconds of the sender's clock."""
@@ -40,20 +40,14 @@ class Backlog(Collector):
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """What the settings name; RabbitMQ tells the figures of its queues itself."""
-        redis = Redis.from_url(
-            settings.redis_url,
-            decode_responses=True,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
-        )
-        return cls(redis, broker=not settings.broker_url)
+        return cls(Address.of(settings.redis_url).client(PATIENCE), broker=not settings.broker_url)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Whether Redis answers, and what it then says."""
         up, messages, age, taken = self.describe()
         try:
             waiting = self._waiting() if self._broker else []
-            unacknowledged = self._redis.hlen(Channel.unacked_key)
+            unacknowledged = self._redis.hlen(UNACKNOWLEDGED)
         except RedisError as error:
             log.warning("Redis tells nothing of the queue", reason=str(error))
             up.add_metric([], 0)

@@ -12,7 +12,7 @@ import psutil
 import structlog
 
 from workers.exits import describe
-from workers.limits import Limits
+from workers.limits import HARD_OF_HEARING, Limits
 from workers.pulse import Listener
 
 KILL_AFTER = 5.0
@@ -71,6 +71,11 @@ class Child:
             self._log.warning("worker told to leave", reason=growth)
             self.leave()
         return code
+
+    @property
+    def hears(self) -> bool:
+        """Whether its broker answers it, as far as it has told."""
+        return self._listener.latest.deaf < HARD_OF_HEARING
 
     def leave(self) -> None:
         """Have it finish or hand back its jobs and end; it is killed when it takes too long."""

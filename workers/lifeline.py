@@ -17,6 +17,7 @@ from workers.exits import Exit
 from workers.pulse import Pulse, send
 
 if TYPE_CHECKING:
+    from workers.hearing import Hearing
     from workers.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,7 @@ class Lifeline:
 
     def __init__(self, settings: Settings, pipe: int) -> None:
         self.runtime: Runtime | None = None
+        self.hearing: Hearing | None = None
         self._settings, self._pipe = settings, pipe
         self._complaint = ""
         self._leaving = False
@@ -93,7 +95,8 @@ class Lifeline:
         in_flight = self.runtime.in_flight if self.runtime else 0
         if not in_flight:
             beat()
-        return Pulse(in_flight, since(), self._complaint)
+        deaf = self.hearing.deaf(in_flight) if self.hearing and not self._leaving else 0.0
+        return Pulse(in_flight, since(), deaf, self._complaint)
 
     def _on_orphaned(self) -> None:
         self._leave()

@@ -7,6 +7,11 @@ from pipeline.settings import Settings
 from workers.pulse import Pulse
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+DEAF = 60.0
+"""Seconds without an answer of the broker after which a worker that waits for one has to go: longer
+than Celery needs to notice a connection that is half-open."""
+HARD_OF_HEARING = 15.0
+"""Seconds of it after which a worker does not count as ready."""
 STEADY = 300.0
 """Seconds after which a life counts as a long one."""
 
@@ -31,6 +36,8 @@ class Limits:
             return f"no sign of life for {silence:.0f} s"
         if pulse.in_flight and pulse.quiet > self.hang:
             return f"no step for {pulse.quiet:.0f} s, jobs in flight: {pulse.in_flight}"
+        if pulse.deaf > DEAF:
+            return f"no answer of its broker for {pulse.deaf:.0f} s"
         return ""
 
     def growth_of(self, memory: int) -> str:

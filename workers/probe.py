@@ -5,10 +5,11 @@ seconds, so neither Celery nor a model is touched.
 import time
 from typing import Any, Literal
 
-from redis import Redis
 from redis.exceptions import RedisError
 
+from pipeline.errors import ConfigError
 from pipeline.settings import Settings
+from workers.connection import Address
 from workers.heartbeat import Heartbeat
 
 Question = Literal["live", "ready"]
@@ -19,8 +20,9 @@ REDIS_SECONDS = 3.0
 
 
 def probe(settings: Settings, question: Question) -> dict[str, Any]:
-    """Whether the supervisor is alive; for `ready` also whether every worker is there and Redis
-    answers. A live one need not be restarted; one that is not ready yet may still become so.
+    """Whether the supervisor is alive; for `ready` also whether every worker is there and hears its
+    broker, and Redis answers. A live one need not be restarted; one that is not ready yet may still
+    become so.
     """
     beat = Heartbeat(settings.home).read()
     age = time.monotonic() - beat.get("at", float("inf"))
@@ -42,9 +44,7 @@ def _workers(beat: dict[str, Any]) -> str:
 
 def _redis(settings: Settings) -> str:
     try:
-        Redis.from_url(
-            settings.redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
-        ).ping()
-    except (RedisError, ValueError) as error:
+        Address.of(settings.redis_url).client(REDIS_SECONDS).ping()
+    except (RedisError, ConfigError) as error:
         return f"PROBLEM: {error}"
     return "answers"

@@ -14,22 +14,25 @@ LONGEST_COMPLAINT = 400
 
 
 class Pulse(NamedTuple):
-    """How a worker is: jobs in flight, seconds since its last step, what it complains of."""
+    """How a worker is: jobs in flight, seconds since its last step, seconds in which its broker
+    owes it an answer, what it complains of.
+    """
 
     in_flight: int = 0
     quiet: float = 0.0
+    deaf: float = 0.0
     complaint: str = ""
 
     def line(self) -> bytes:
         """This pulse as one line."""
         complaint = " ".join(self.complaint.split()).encode()[:LONGEST_COMPLAINT]
-        return f"{self.in_flight} {self.quiet:.2f} ".encode() + complaint + b"\n"
+        return f"{self.in_flight} {self.quiet:.2f} {self.deaf:.2f} ".encode() + complaint + b"\n"
 
     @classmethod
     def read(cls, line: bytes) -> Self:
         """The pulse that a line tells. Raises ValueError for any other line."""
-        in_flight, quiet, complaint = line.decode(errors="replace").split(" ", 2)
-        return cls(int(in_flight), float(quiet), complaint)
+        in_flight, quiet, deaf, complaint = line.decode(errors="replace").split(" ", 3)
+        return cls(int(in_flight), float(quiet), float(deaf), complaint)
 
 
 def send(pipe: int, pulse: Callable[[], Pulse], on_orphaned: Callable[[], None]) -> None:

@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self, cast
 
 from kombu.exceptions import BatchPublishError, OperationalError
-from redis import Redis
 from redis.exceptions import RedisError
 
-from pipeline.errors import ConfigError, Unavailable
+from pipeline.errors import Unavailable
 from pipeline.job import Outcome, Verdict
 from pipeline.masking import mask
 from workers import leases, tracing
 from workers.app import QUEUE, TASK, make_app
 from workers.backlog import SENT
+from workers.connection import Address
 
 NOTES_KEPT = 10_000
 TOGETHER = 500
@@ -60,21 +60,15 @@ class Queue:
     """The Redis of a run's flow and workers, and the broker where that is another server."""
 
     def __init__(self, url: str, broker_url: str = "") -> None:
-        self._redis = Redis.from_url(url, decode_responses=True, socket_timeout=30)
+        self._redis = Address.of(url).client()
         self._app = make_app(url, broker_url)
 
     @classmethod
     def connect(cls, url: str, broker_url: str = "") -> Self:
         """Open the queue and see that Redis answers. Raises ConfigError or Unavailable."""
+        queue = cls(url, broker_url)
         try:
-            queue = cls(url, broker_url)
             queue._redis.ping()
-        except ValueError:
-            # whose own text may hold a piece of the password
-            raise ConfigError(
-                "PRESSRUN_REDIS_URL is no address such as redis://user:password@host:6379/0; in a "
-                "password / is %2F, # is %23 and @ is %40."
-            ) from None
         except RedisError as error:
             raise Unavailable(f"Redis: {error}") from error
         return queue

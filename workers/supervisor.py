@@ -82,7 +82,7 @@ class Supervisor:
             for post in self._posts:
                 post.look()
             if self._beat:
-                self._beat(sum(bool(post.child) for post in self._posts), len(self._posts))
+                self._beat(sum(post.hears for post in self._posts), len(self._posts))
             if self._stops and not any(post.child for post in self._posts):
                 return int(any(post.last_code in UNCLEAN for post in self._posts))
             time.sleep(GLANCE)
@@ -119,6 +119,11 @@ class Post:
         self._backoff = Backoff()
         self._vacant_until = 0.0
         self._closed = False
+
+    @property
+    def hears(self) -> bool:
+        """Whether there is a worker that its broker answers."""
+        return self.child is not None and self.child.hears
 
     def look(self) -> None:
         """See how the worker is; start one where one is due."""

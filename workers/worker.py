@@ -44,11 +44,12 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
     from workers.app import QUEUE, make_app
     from workers.backlog import Backlog
     from workers.exposition import exposed
+    from workers.hearing import Hearing
     from workers.runtime import Runtime
     from workers.tasks import register
     from workers.tracing import traced
 
-    app = make_app(settings.redis_url, settings.broker_url)
+    app = make_app(settings.redis_url, settings.broker_url, consumes=True)
     lifeline.runtime = runtime = Runtime(settings, lifeline.fall_ill, assembly(settings))
     register(app, runtime)
     signals.worker_shutting_down.connect(lifeline.start_clock, weak=False)
@@ -64,6 +65,7 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
         without_gossip=True,
         without_mingle=True,
     )
+    lifeline.hearing = Hearing(worker, settings.concurrency)
     watch(runtime.metrics)
     with (
         traced(settings, "pressrun-worker"),

@@ -35,6 +35,8 @@ from workers.worker import main
 LEASE_SECONDS = 2.0
 POISON = "poison"
 """A job with these keywords takes its worker along whenever it is rendered."""
+IMPATIENT = {"socket_timeout": 3.0, "health_check_interval": 2}
+"""Celery notices sooner what is half-open; with BREAKABLE_DEAF it never does."""
 
 
 def work(pipe: Connection, env: Mapping[str, str]) -> None:
@@ -50,11 +52,14 @@ def serve(pipe: int) -> NoReturn:
     broker lets it keep a message.
     """
     leases.LEASE_SECONDS = LEASE_SECONDS
-    options = workers.app._REDIS["broker_transport_options"]
+    options = workers.app._TRANSPORT
     options["visibility_timeout"] = float(
         os.environ.get("BREAKABLE_VISIBILITY", options["visibility_timeout"])
     )
     _set_clock(float(os.environ.get("BREAKABLE_CLOCK", 0)))
+    options.update(IMPATIENT)
+    if "BREAKABLE_DEAF" in os.environ:
+        options.update(socket_timeout=None, health_check_interval=0)
     worker_ready.connect(_greet, weak=False)
     main(pipe, Breakable)
 

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from flows.redis_server import redis_binary
-from workers.app import PRIORITIES, list_of
+from workers.app import PRIORITIES, UNACKNOWLEDGED, list_of
 
 START_SECONDS = 20.0
 
@@ -47,7 +47,7 @@ class RedisServer:
         """How many messages wait, or are being executed."""
         client = self.client()
         waiting = sum(client.llen(list_of(priority)) for priority in range(PRIORITIES))
-        return waiting + client.hlen("unacked")
+        return waiting + client.hlen(UNACKNOWLEDGED)
 
     def close(self) -> None:
         """End it and remove its files."""

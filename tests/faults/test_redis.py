@@ -89,3 +89,20 @@ def test_every_connection_breaks(floor: Floor, redis: RedisServer, seed: int) ->
                 proxy.cut()
             floor.recover()
         floor.prove(floor.rows + 2 * IN_HAND)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_whose_connections_are_half_open_hears_again(
+    floor: Floor, redis: RedisServer, busy: bool
+) -> None:
+    with faulty_redis(redis.socket) as proxy:
+        worker = floor.hire(PRESSRUN_REDIS_URL=proxy.url)
+        time.sleep(1)
+        if not busy:
+            proxy.freeze()
+        with floor.dispatching():
+            if busy:
+                floor.wait(lambda: floor.executions() == IN_HAND)
+                proxy.freeze()
+        assert not worker.has_ended()
+        floor.prove(floor.rows + IN_HAND)

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.faults.floor import IN_HAND, ROOT, WORKER, Floor
+from tests.faults.faulty_redis import faulty_redis
 from tests.faults.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
 
 SUPERVISE = """
-import sys
+import os, sys
 from pipeline.settings import load_settings
+from workers import limits
+limits.DEAF = float(os.environ.get("BREAKABLE_DEAF", limits.DEAF))
 from workers.supervisor import supervise
 raise SystemExit(supervise(load_settings(), ["cpu"], command=sys.argv[1:]))
 """
@@ -100,6 +103,35 @@ def test_a_step_that_never_ends_is_a_hang(floor: Floor, crew: list[Supervised]) 
         crew.append(Supervised(floor))
     assert crew[1].stop() == 0
     floor.prove(floor.rows + 2 * IN_HAND)
+
+
+def test_a_worker_that_stays_deaf_is_killed_and_another_does_the_jobs(
+    floor: Floor, crew: list[Supervised], redis: RedisServer
+) -> None:
+    with faulty_redis(redis.socket) as proxy:
+        crew.append(Supervised(floor, PRESSRUN_REDIS_URL=proxy.url, BREAKABLE_DEAF="4"))
+        floor.wait(lambda: any("ready" in line for line in floor.log()))
+        time.sleep(1)
+        proxy.freeze()
+        with floor.dispatching():
+            assert "no answer of its broker" in crew[0].wait_for_line("worker killed")[0]
+        assert crew[0].stop() == 0
+    floor.prove(floor.rows)
+
+
+def test_a_worker_outlives_a_redis_that_is_away_for_long(
+    floor: Floor, crew: list[Supervised], redis: RedisServer
+) -> None:
+    crew.append(Supervised(floor, BREAKABLE_DEAF="4"))
+    floor.wait(lambda: any("ready" in line for line in floor.log()))
+    redis.kill()
+    time.sleep(7)
+    redis.start()
+    with floor.dispatching():
+        pass
+    assert crew[0].stop() == 0
+    assert len(crew[0].wait_for_line("worker started")) == 1
+    floor.prove(floor.rows)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,7 +13,7 @@ import yaml
 
 from flows.window import window_for
 from tests.deployed import ROOT, is_command, settings_named
-from workers.app import PRIORITIES, list_of
+from workers.app import PRIORITIES, UNACKNOWLEDGED, list_of
 from workers.child import KILL_AFTER
 
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -133,7 +133,7 @@ def test_the_scaler_watches_every_list_and_what_is_in_hand(name: str) -> None:
     objects = overlay(name)
     scaled = objects["ScaledObject"]["spec"]
     lists = [trigger["metadata"]["listName"] for trigger in scaled["triggers"]]
-    assert lists == [*map(list_of, range(PRIORITIES)), "unacked"]
+    assert lists == [*map(list_of, range(PRIORITIES)), UNACKNOWLEDGED]
     concurrency = objects["ConfigMap"]["data"]["PRESSRUN_CONCURRENCY"]
     for trigger in scaled["triggers"]:
         assert trigger["type"] == "redis"

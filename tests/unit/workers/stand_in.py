@@ -35,7 +35,7 @@ def main(mode: str, pipe: int) -> None:
 def say(pipe: int, in_flight: int, quiet: float, complaint: str = "") -> None:
     """One line of pulse; without a reader this process ends."""
     try:
-        os.write(pipe, f"{in_flight} {quiet:.2f} {complaint}\n".encode())
+        os.write(pipe, f"{in_flight} {quiet:.2f} 0 {complaint}\n".encode())
     except BrokenPipeError:
         os._exit(0)
 

@@ -44,7 +44,9 @@ def test_every_batched_call_is_a_step() -> None:
     batcher.close()
 
 
-@pytest.mark.parametrize("said", [Pulse(), Pulse(3, 1.25), Pulse(0, 0.5, "CUDA error: it broke")])
+@pytest.mark.parametrize(
+    "said", [Pulse(), Pulse(3, 1.25), Pulse(0, 0.5, 12.5, "CUDA error: it broke")]
+)
 def test_a_line_says_what_the_pulse_was(said: Pulse) -> None:
     assert Pulse.read(said.line().removesuffix(b"\n")) == said
 
@@ -52,7 +54,7 @@ def test_a_line_says_what_the_pulse_was(said: Pulse) -> None:
 def test_a_complaint_is_one_line_that_is_written_whole() -> None:
     line = Pulse(complaint="it broke\nbadly " + "é" * 1000).line()
     assert line.count(b"\n") == 1
-    assert line.startswith(b"0 0.00 it broke badly ")
+    assert line.startswith(b"0 0.00 0.00 it broke badly ")
     assert len(line) < 512
     assert Pulse.read(line[:-1]).in_flight == 0
 

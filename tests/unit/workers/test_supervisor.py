@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 
 from workers import child, supervisor
 from workers.exits import Exit, describe
-from workers.limits import LONGEST_WAIT, STEADY, Backoff, Limits
+from workers.limits import DEAF, LONGEST_WAIT, STEADY, Backoff, Limits
 from workers.pulse import Pulse
 from workers.supervisor import Supervisor
 
@@ -217,6 +217,8 @@ def test_only_work_in_flight_can_hang() -> None:
     assert not limits.hang_of(Pulse(1, 9), silence=9)
     assert limits.hang_of(Pulse(1, 11), silence=0)
     assert limits.hang_of(Pulse(0, 0), silence=11)
+    assert not limits.hang_of(Pulse(0, 0, DEAF - 1), silence=0)
+    assert "broker" in limits.hang_of(Pulse(0, 0, DEAF + 1), silence=0)
 
 
 def test_memory_is_bounded_only_where_a_bound_is_set() -> None:

@@ -1,0 +1,57 @@
+"""A Redis that other applications use too."""
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from tests.faults.floor import Floor
+from tests.faults.redis_server import RedisServer
+from workers.app import PREFIX
+from workers.queue import Queue
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def neighbour(redis: RedisServer) -> Celery:
+    """Another Celery application in the same database, with a task that somebody took long ago."""
+    shop = Celery("shop", broker=redis.url.replace("unix://", "redis+socket://"))
+    shop.send_task("shop.sell", kwargs={})
+    client = redis.client()
+    message = client.rpop("celery")
+    client.hset("unacked", "tag", f'[{message}, "", "celery"]')
+    client.zadd("unacked_index", {"tag": 1.0})
+    return shop
+
+
+def of_others(redis: "Redis") -> dict[str, object]:
+    """Every key that is not ours, with what it holds."""
+    keys = [key for key in redis.keys("*") if not key.startswith(PREFIX)]
+    return {key: redis.dump(key) for key in keys}
+
+
+def test_what_others_keep_in_the_database_stays_as_it_is(
+    floor: Floor, redis: RedisServer, neighbour: Celery
+) -> None:
+    before = of_others(redis.client())
+    assert {"unacked", "unacked_index"} <= before.keys()
+    floor.hire()
+    assert len(Queue.connect(redis.url).workers()) == 1
+    assert neighbour.control.ping(timeout=0.5) == [], "our worker answers others"
+    with floor.dispatching():
+        pass
+    assert of_others(redis.client()) == before
+    floor.prove(floor.rows)
+
+
+def test_a_user_with_our_keys_and_channels_alone_will_do(floor: Floor, redis: RedisServer) -> None:
+    rights = "~pressrun:* &pressrun:* +@all -@admin -@dangerous +info +role"
+    redis.client().execute_command("ACL", "SETUSER", "ours", "on", ">word", *rights.split())
+    url = redis.url.replace("unix://", "unix://ours:word@")
+    worker = floor.hire(PRESSRUN_REDIS_URL=url)
+    queue = Queue.connect(url)
+    assert len(queue.workers()) == 1
+    with floor.dispatching(queue):
+        pass
+    assert not worker.has_ended()
+    floor.prove(floor.rows)

@@ -1,0 +1,63 @@
+"""PRESSRUN_REDIS_URL as people write it, in one spelling for every client."""
+
+import pytest
+from kombu import Connection
+from redis import Redis
+
+from pipeline.errors import ConfigError
+from workers.app import make_app
+from workers.connection import Address
+
+
+@pytest.mark.parametrize(
+    ("written", "url", "database"),
+    [
+        ("redis://h", "redis://h/0", 0),
+        ("redis://h:7?db=3", "redis://h:7/3", 3),
+        ("redis://:p%2Fw@h/0/", "redis://:p%2Fw@h/0", 0),
+        ("redis://h/1?health_check_interval=30&client_name=x", "redis://h/1", 1),
+        ("rediss://h/2?ssl_cert_reqs=required", "rediss://h/2?ssl_cert_reqs=required", 2),
+        ("unix:///run/r.sock", "unix:///run/r.sock?db=0", 0),
+        ("unix:///run/r.sock?db=3", "unix:///run/r.sock?db=3", 3),
+    ],
+)
+def test_usual_addresses_are_taken_and_all_clients_agree(
+    written: str, url: str, database: int
+) -> None:
+    address = Address.of(written)
+    assert address.url == url
+    with address.client() as client:
+        assert client.connection_pool.connection_kwargs["db"] == database
+    app = make_app(written, consumes=True)
+    kombu = Connection(app.conf.broker_url)
+    where = kombu.virtual_host if "://" not in kombu.hostname else kombu.as_uri()
+    assert str(where).endswith(str(database))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "redis://h/mydb",
+        "redis://:secret/word@h/0",
+        "redis://:secret#word@h/0",
+        "redis://h:99999/0",
+        "redis://h?db=x",
+        "redis://h?health_check_interval=x",
+        "redis://h?max_connections=4",
+        "sentinel://h",
+        "nonsense",
+    ],
+)
+def test_other_addresses_are_refused_in_a_line_that_names_the_setting(written: str) -> None:
+    with pytest.raises(ConfigError, match="PRESSRUN_REDIS_URL") as caught:
+        Address.of(written)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_reach_both_clients() -> None:
+    written = "redis://h/1?health_check_interval=30&client_name=x"
+    options = {"health_check_interval": 30, "client_name": "x"}
+    client: Redis = Address.of(written).client()
+    assert options.items() <= client.connection_pool.connection_kwargs.items()
+    assert options.items() <= make_app(written).conf.broker_transport_options.items()
