@@ -151,8 +151,9 @@ class Queue:
             return bool(self._redis.exists(leases.cancel_key(run, edition)))
 
     def workers(self) -> list[str]:
-        """The names of the workers that answer within a second."""
-        answers = self._app.control.ping(timeout=1.0)
+        """The names of the workers that answer within a second. Raises Unavailable."""
+        with _reported():
+            answers = self._app.control.ping(timeout=1.0)
         return [name for answer in answers for name in answer]
 
     def server(self) -> tuple[str, tuple[int, ...]] | None:

@@ -28,10 +28,9 @@ def test_usual_addresses_are_taken_and_all_clients_agree(
     assert address.url == url
     with address.client() as client:
         assert client.connection_pool.connection_kwargs["db"] == database
-    app = make_app(written, consumes=True)
-    kombu = Connection(app.conf.broker_url)
-    where = kombu.virtual_host if "://" not in kombu.hostname else kombu.as_uri()
-    assert str(where).endswith(str(database))
+    kombu = Connection(make_app(written).conf.broker_url)
+    if not url.startswith("unix:"):
+        assert kombu.virtual_host == str(database)
 
 
 @pytest.mark.parametrize(
