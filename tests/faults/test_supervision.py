@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.floor import IN_HAND, ROOT, WORKER, Floor
 from tests.faults.faulty_redis import faulty_redis
+from tests.faults.floor import IN_HAND, ROOT, WORKER, Floor
 from tests.faults.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
