@@ -127,7 +127,11 @@ def test_a_worker_with_other_weights_hands_the_job_back(settings: Settings, spec
     found = digest(settings.models / "open_clip", "judge")
     for words in ("judge", found[:12], spec.models["judge"][:12], "submit the job file again"):
         assert words in reason
-    assert queue.leases().acquire(spec.run, spec.edition, "j1")
+    leases = queue.leases()
+    lease = leases.acquire(spec.run, spec.edition, "j1")
+    assert lease
+    leases.end(lease)
+    leases.flush(1)
 
 
 def test_a_worker_that_loaded_the_old_weights_does_not_work_on_a_new_run(
