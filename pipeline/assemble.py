@@ -169,6 +169,7 @@ def open_store(settings: Settings, *, conditional: bool = True) -> Store:
         prefix,
         settings.s3_endpoint_url,
         settings.s3_region,
+        addressing=settings.s3_addressing,
         encryption=encryption(settings.s3_sse, settings.s3_kms_key),
         conditional=conditional,
     )

@@ -208,6 +208,9 @@ class Settings(BaseSettings):
     a1111_auth: SecretStr = Field(default=SecretStr(""), description="user:password, where asked")
     s3_endpoint_url: str = Field(default="", description="empty: AWS itself")
     s3_region: str = "us-east-1"
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        default="auto", description="auto: path with an endpoint of its own, else as AWS wants"
+    )
     s3_sse: Literal["", "AES256", "aws:kms"] = Field(default="", description="encryption at rest")
     s3_kms_key: str = Field(default="", description="for aws:kms; empty: the account's own key")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")

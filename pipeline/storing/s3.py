@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import boto3
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         ResponseMetadataTypeDef,
     )
 
+Addressing = Literal["auto", "path", "virtual"]
+
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
 ATTEMPTS = 8
@@ -77,17 +79,20 @@ class S3Store:
         *,
         encryption: Encryption | None = None,
         conditional: bool = True,
+        addressing: Addressing = "auto",
         attempts: int = ATTEMPTS,
         read_seconds: float = READ_SECONDS,
     ) -> None:
         self._bucket, self._endpoint = bucket, endpoint_url.rstrip("/")
         self._prefix = check_key(prefix.strip("/")) + "/" if prefix.strip("/") else ""
         self._encryption, self.conditional = encryption or Encryption(), conditional
+        if endpoint_url and not endpoint_url.startswith(("http://", "https://")):
+            raise StoreError("PRESSRUN_S3_ENDPOINT_URL must begin with http:// or https://")
         if "@" in urlsplit(endpoint_url).netloc:
             raise StoreError(f"keep credentials out of the endpoint's URL; {CREDENTIALS}")
         self._read_seconds = read_seconds
         with self._explained("open"):
-            self._client = _connect(endpoint_url, region, attempts, read_seconds)
+            self._client = _connect(endpoint_url, region, addressing, attempts, read_seconds)
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
         """One request, or several for a large blob; with `new`, If-None-Match: *."""
@@ -290,7 +295,11 @@ def _seconds(now: datetime, then: datetime) -> float:
     return max(0.0, (now - then).total_seconds())
 
 
-def _connect(endpoint_url: str, region: str, attempts: int, read_seconds: float) -> "S3Client":
+def _connect(
+    endpoint_url: str, region: str, addressing: Addressing, attempts: int, read_seconds: float
+) -> "S3Client":
+    # most servers that are not AWS know paths alone
+    style = "path" if endpoint_url and addressing == "auto" else addressing
     config = Config(
         signature_version="s3v4",
         # exponential, with full jitter; the standard mode also spends from a budget that a create
@@ -300,7 +309,7 @@ def _connect(endpoint_url: str, region: str, attempts: int, read_seconds: float)
         read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS,
         request_checksum_calculation="when_required",
-        s3={"addressing_style": "path" if endpoint_url else "auto"},
+        s3={"addressing_style": style},
     )
     # a session of our own: boto3's default one is not safe to use from many threads
     session = boto3.session.Session()

@@ -11,6 +11,7 @@ from botocore.exceptions import (
     HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
     TokenRetrievalError,
 )
 
@@ -29,6 +30,9 @@ _HINTS = {
     "ExpiredToken": f"the credentials have expired; {CREDENTIALS}",
     "PermanentRedirect": "the bucket is in another region; correct PRESSRUN_S3_REGION",
     "AuthorizationHeaderMalformed": "wrong region; correct PRESSRUN_S3_REGION",
+    "RequestTimeTooSkewed": "this machine's clock is wrong, or the server's; set it",
+    "SecondLevelDomainForbidden": "it takes no path-style addresses; "
+    "set PRESSRUN_S3_ADDRESSING=virtual",
     "KMS.NotFoundException": "there is no such key; correct PRESSRUN_S3_KMS_KEY",
     "KMS.DisabledException": "the key is disabled; correct PRESSRUN_S3_KMS_KEY",
 }
@@ -77,6 +81,8 @@ def _trouble(error: Exception) -> str:
     match error:
         case NoCredentialsError() | PartialCredentialsError() | TokenRetrievalError():
             return f"no credentials found; {CREDENTIALS}"
+        case ProfileNotFound():
+            return f"there is no profile {error.kwargs['profile']!r}; correct AWS_PROFILE"
         case ConnectionError() | HTTPClientError():
             hint = "correct PRESSRUN_S3_ENDPOINT_URL or start the server"
             return f"no answer ({type(error).__name__}); {hint}"

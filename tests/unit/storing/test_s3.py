@@ -296,3 +296,40 @@ def test_an_object_that_trickles_is_given_up() -> None:
         with pytest.raises(StoreError, match="no whole object"):
             S3Store("bucket", "", url, read_seconds=0.3).get("key")
         assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("RequestTimeTooSkewed", "clock"),
+        ("SecondLevelDomainForbidden", "PRESSRUN_S3_ADDRESSING=virtual"),
+    ],
+)
+def test_what_a_setting_or_a_clock_mends_is_said(name: str, hint: str) -> None:
+    with serving((403, name)) as (url, _), pytest.raises(StoreError, match=hint):
+        put(S3Store("bucket", "", url, attempts=1))
+
+
+def test_an_endpoint_without_a_scheme_is_named() -> None:
+    with pytest.raises(StoreError, match="PRESSRUN_S3_ENDPOINT_URL must begin with http"):
+        S3Store("bucket", "", "minio:9000")
+
+
+def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nope")
+    with pytest.raises(StoreError, match="no profile 'nope'; correct AWS_PROFILE"):
+        S3Store("bucket")
+
+
+@pytest.mark.parametrize(
+    ("addressing", "place"),
+    [
+        ("auto", "https://s3.example/bucket/key"),
+        ("path", "https://s3.example/bucket/key"),
+        ("virtual", "https://bucket.s3.example/key"),
+    ],
+)
+def test_addresses_are_made_as_asked(addressing: Any, place: str) -> None:
+    client = S3Store("bucket", "", "https://s3.example", addressing=addressing)._client
+    asked = client.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "key"})
+    assert asked.partition("?")[0] == place
