@@ -11,15 +11,16 @@ from typing import Any, cast
 
 from flows.dispatch import Stopped
 from flows.knowledge import require_collection
-from flows.local import environment, private_prefect, quiet_prefect, services
+from flows.local import environment, private_prefect, quiet_prefect, require_prefect, services
 from flows.opening import asked_for, run_name
 from flows.publish import finished, status_of
 from flows.terminal import say
 from pipeline.assemble import check_models, open_books
 from pipeline.errors import JobFileError
-from pipeline.intake.reader import Overrides
+from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Verdict
 from pipeline.settings import Settings
+from workers.devices import require_device
 from workers.queue import Queue
 
 
@@ -37,7 +38,7 @@ def run_batch(
     if not jobs.is_file():
         raise JobFileError(f"There is no file {jobs}.")
     run = run or run_name(jobs)
-    _check(run, overrides, settings)
+    _check(jobs, run, overrides, settings)
     books = open_books(settings, run)
     if summary := finished(books, asked_for(jobs, overrides, settings, books), retry):
         return summary
@@ -52,6 +53,7 @@ def resume_run(
     books = open_books(settings, run)
     if summary := finished(books, books.spec(), retry):
         return summary
+    require_prefect()
     return _work({"run": run, "retry": retry, "budget_gpu_seconds": budget}, settings)
 
 
@@ -101,8 +103,12 @@ def _flow(asked: dict[str, Any]) -> dict[str, Any]:
             raise
 
 
-def _check(run: str, overrides: Overrides, settings: Settings) -> None:
+def _check(jobs: Path, run: str, overrides: Overrides, settings: Settings) -> None:
     """What can be told at once is told before anything starts."""
+    next(read_jobs(jobs, settings.chosen_profile, overrides, lambda _: None), None)  # the header
+    if not settings.redis_url:
+        require_device(settings.device)
+    require_prefect()
     check_models(settings, settings.chosen_profile)
     open_books(settings, run)
     if overrides.collection and overrides.retrieval:

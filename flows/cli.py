@@ -2,12 +2,14 @@
 
 import sys
 import traceback
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from flows.commands import runs, services
-from flows.commands.answers import INTERRUPTED, stop
-from flows.surroundings import settle
+from flows.commands.answers import INTERRUPTED, console, stop
+from flows.surroundings import settle, unknown_settings
 from pipeline.errors import PressrunError
 from pipeline.masking import mask
 
@@ -18,6 +20,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"pressrun {version('pressrun')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Bulk image generation: one outcome per row, one receipt per picture."""
+
+
 app.add_typer(runs.app)
 app.add_typer(services.app)
 
@@ -25,6 +45,8 @@ app.add_typer(services.app)
 def main() -> None:
     """The `pressrun` command: errors of ours are one clear line, not a traceback."""
     settle()
+    for warning in unknown_settings():
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
     try:
         app()
     except PressrunError as error:

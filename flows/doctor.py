@@ -5,12 +5,14 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+from flows.local import require_prefect
 from flows.redis_server import described, private_server
 from pipeline.assemble import model_digests, open_knowledge, open_store
 from pipeline.errors import PressrunError
 from pipeline.knowledge.editions import names
 from pipeline.models import Models
 from pipeline.settings import Settings
+from workers.devices import require_device
 from workers.queue import Queue
 
 PROBE = "doctor-probe"
@@ -26,6 +28,7 @@ def examine(settings: Settings) -> dict[str, Any]:
         "store": lambda: _store(settings),
         "redis": lambda: _redis(settings),
         "workers": lambda: _workers(settings),
+        "prefect": _prefect,
         "knowledge": lambda: _knowledge(settings),
     }
     findings = {name: _try(part) for name, part in parts.items()}
@@ -46,7 +49,12 @@ def _models(settings: Settings) -> str:
 
 
 def _device(settings: Settings) -> str:
+    require_device(settings.device)
     return Models(settings.models, settings.device).device
+
+
+def _prefect() -> str:
+    return require_prefect() or "one is started with each run"
 
 
 def _store(settings: Settings) -> str:

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
+
 from flows.processes import Part, minder, running, serves
 from flows.redis_server import redis_binary
+from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings, secret_file
 from workers.queue import Queue
 
@@ -129,8 +132,53 @@ def quiet_prefect(settings: Settings) -> None:
 
 def _prefect_home(settings: Settings) -> Path:
     home = (settings.home / "prefect").resolve()
-    home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder alone
+    try:
+        home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder alone
+        tempfile.TemporaryFile(dir=home).close()
+    except OSError as error:
+        raise ConfigError(
+            f"PRESSRUN_HOME: {settings.home} cannot be written ({error.strerror}); name another."
+        ) from error
     return home
+
+
+def require_prefect() -> str:
+    """The address of the Prefect server that is configured; empty without one.
+
+    Raises ConfigError and Unavailable where Prefect's client could not use it.
+    """
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        return ""
+    given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
+    name, _, password = given.partition(":")
+    key = os.environ.get("PREFECT_API_KEY")
+    try:
+        found = httpx.get(
+            f"{url.rstrip('/')}/{'health' if key else 'admin/version'}",
+            timeout=5.0,
+            auth=(name, password) if name and not key else None,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise ConfigError(
+            f"PREFECT_API_URL: {url} is no address such as http://127.0.0.1:4200/api."
+        ) from None
+    except httpx.TransportError as error:
+        raise Unavailable(
+            f"PREFECT_API_URL: no Prefect server at {url} ({type(error).__name__}). Without this"
+            " variable each run starts a server of its own."
+        ) from None
+    if found.status_code in (401, 403):
+        raise ConfigError(
+            f"PREFECT_API_AUTH_STRING: the Prefect server at {url} wants another user:password,"
+            " without quotes."
+        )
+    if not found.is_success or "json" not in found.headers.get("content-type", ""):
+        raise ConfigError(
+            f"PREFECT_API_URL: {url} is not the address of Prefect's API, which ends in /api."
+        )
+    return url
 
 
 def prefect_defaults(home: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -26,6 +27,20 @@ def reach_loopback_directly() -> None:
     if "*" not in hosts:
         hosts += [host for host in LOOPBACK if host not in hosts]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(hosts)
+
+
+def unknown_settings() -> list[str]:
+    """A warning for each variable PRESSRUN_… that no setting has."""
+    from pipeline.settings import Settings
+
+    known = [f"PRESSRUN_{name.upper()}" for name in Settings.model_fields]
+    warnings = []
+    for name in sorted(os.environ):
+        if name.upper().startswith("PRESSRUN_") and name.upper() not in known:
+            near = get_close_matches(name.upper(), known, 1, 0.8)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            warnings.append(f"{name} is no setting and has no effect{hint}")
+    return warnings
 
 
 def _have_a_home() -> None:

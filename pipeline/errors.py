@@ -48,7 +48,7 @@ class JobError(PressrunError):
 
 
 class Unavailable(PressrunError):
-    """A service did not answer; the job will be tried again. Check that the service runs."""
+    """A service did not answer; check that it runs and that its address is right."""
 
 
 class Refused(PressrunError):

@@ -185,11 +185,21 @@ class Profile(Noun):
             raise ConfigError(f"profile {name!r}: {_first_problem(error)}") from error
 
 
+def _usual_name(name: object) -> object:
+    """In lower case, and with the name that we have for it."""
+    lower = name.lower() if isinstance(name, str) else name
+    return "jpeg" if lower == "jpg" else lower
+
+
 class Settings(BaseSettings):
     """Where things are. Each is an environment variable PRESSRUN_<NAME>."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PRESSRUN_", frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix="PRESSRUN_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,
     )
 
     profile: str = Field(default="shapes", description="a shipped profile, or a TOML file's path")
@@ -232,7 +242,7 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="address that is told how each run ended"
     )
     webhook_secret: SecretStr = Field(default=SecretStr(""), description="signs what it is told")
-    image_format: Literal["png", "webp", "jpeg"] = "png"
+    image_format: Annotated[Literal["png", "webp", "jpeg"], BeforeValidator(_usual_name)] = "png"
     gpu_hour_price: float = Field(default=0, ge=0, description="of a device; 0: no money is shown")
     currency: str = Field(default="USD", description="that the price is in")
     metrics_port: Annotated[int, BeforeValidator(lambda port: port or 0)] = Field(
@@ -242,7 +252,9 @@ class Settings(BaseSettings):
     log_format: Literal["", "json", "console"] = Field(
         default="", description="empty: console on a terminal, else json"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(_usual_name)
+    ] = "info"
     traces: float = Field(default=0, ge=0, le=1, description="part of the jobs that is traced")
 
     @field_validator("*", mode="before")
@@ -329,7 +341,9 @@ def load_settings(**overrides: Any) -> Settings:
             _secrets_dir=secrets, **{k: v for k, v in overrides.items() if v is not None}
         )
     except ValidationError as error:
-        raise ConfigError(_first_problem(error)) from error
+        name = ".".join(map(str, error.errors()[0]["loc"]))
+        problem = _first_problem(error).replace(name, f"PRESSRUN_{name.upper()}" if name else "", 1)
+        raise ConfigError(problem) from error
     except OSError as error:
         raise ConfigError(f"A secret cannot be read: {error}") from error
     masking.remember(settings.secrets())
@@ -384,4 +398,5 @@ def _is_address(value: str) -> bool:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    where, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what

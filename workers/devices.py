@@ -27,6 +27,14 @@ def choose_devices(asked: str) -> list[str]:
     return devices
 
 
+def require_device(name: str) -> None:
+    """Raises ConfigError where a CUDA device is asked for and there is no driver."""
+    if name.startswith("cuda") and not _driver_present():
+        raise ConfigError(
+            f"PRESSRUN_DEVICE: {name!r} needs a GPU, and no driver is here; set auto or cpu."
+        )
+
+
 def _cuda_devices() -> int:
     """How many there are: torch knows, in a process that goes away again."""
     if not _driver_present():

@@ -71,7 +71,7 @@ def test_secrets_come_from_files_where_the_environment_is_silent(
     assert load_settings().window == 8
     monkeypatch.delenv("PRESSRUN_WINDOW")
     (tmp_path / "pressrun_window").write_text("many", encoding="utf-8")
-    with pytest.raises(ConfigError, match="window"):
+    with pytest.raises(ConfigError, match="PRESSRUN_WINDOW"):
         load_settings()
 
 
