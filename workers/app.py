@@ -51,12 +51,9 @@ UNACKNOWLEDGED = PREFIX + Channel.unacked_key
 """The Redis hash of the messages that workers have taken."""
 
 
-def make_app(redis_url: str, broker_url: str = "", *, consumes: bool = False) -> Celery:
+def make_app(redis_url: str, broker_url: str = "") -> Celery:
     """A Celery application on the broker at `broker_url` (amqp:// or amqps://), or without one on
     the Redis at `redis_url` (redis://, rediss:// or unix://). Raises ConfigError.
-
-    One that `consumes` tries again what Redis does not answer, for an acknowledgement that is lost
-    would take up a place for good; one that publishes must not, for that would publish twice.
     """
     address = Address.of(redis_url)
     app = Celery("pressrun", broker=broker_url or address.for_kombu)
@@ -72,11 +69,11 @@ def make_app(redis_url: str, broker_url: str = "", *, consumes: bool = False) ->
         worker_redirect_stdouts=False,  # tracebacks whole, not a log line for each of theirs
         worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_connection_retry_on_startup=True,
-        **(_RABBITMQ if broker_url else _redis(address, consumes)),
+        **(_RABBITMQ if broker_url else _redis(address)),
     )
     return app
 
 
-def _redis(address: Address, consumes: bool) -> dict[str, Any]:
-    options = {**_TRANSPORT, **address.options, "retry_on_timeout": consumes}
-    return {"broker_transport_options": options}
+def _redis(address: Address) -> dict[str, Any]:
+    # no retry_on_timeout: redis-py would open a connection anew behind the event loop's back
+    return {"broker_transport_options": {**_TRANSPORT, **address.options}}

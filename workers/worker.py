@@ -48,8 +48,10 @@ def serve(settings: Settings, lifeline: Lifeline, assembly: Callable[[Settings],
     from workers.runtime import Runtime
     from workers.tasks import register
     from workers.tracing import traced
+    from workers.transport import install
 
-    app = make_app(settings.redis_url, settings.broker_url, consumes=True)
+    install()
+    app = make_app(settings.redis_url, settings.broker_url)
     lifeline.runtime = runtime = Runtime(settings, lifeline.fall_ill, assembly(settings))
     register(app, runtime)
     signals.worker_shutting_down.connect(lifeline.start_clock, weak=False)
