@@ -6,7 +6,9 @@ from io import BytesIO
 
 from PIL import Image, ImageOps
 
+from pipeline.errors import JobError
 from pipeline.job import Verdict
+from pipeline.pictures import read_image
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest
 
@@ -42,18 +44,22 @@ def best(manifest: Manifest) -> list[str]:
 
 def sheet(files: Iterable[bytes]) -> bytes:
     """Pictures in a grid, as a JPEG of at most LARGEST bytes."""
-    tiles = [_tile(data) for data in files]
+    tiles = [tile for data in files if (tile := _tile(data))]
     rows = -(-len(tiles) // COLUMNS)
-    page = Image.new("RGB", (SIDE * min(COLUMNS, len(tiles)), SIDE * rows), "white")
+    page = Image.new("RGB", (SIDE * max(1, min(COLUMNS, len(tiles))), SIDE * max(1, rows)), "white")
     for number, tile in enumerate(tiles):
         row, column = divmod(number, COLUMNS)
         page.paste(tile, (column * SIDE, row * SIDE))
     return _small(page)
 
 
-def _tile(data: bytes) -> Image.Image:
-    with Image.open(BytesIO(data)) as picture:
-        fitted = ImageOps.pad(picture.convert("RGB"), (SIDE - 4, SIDE - 4), color="white")
+def _tile(data: bytes) -> Image.Image | None:
+    """A picture at its place's size; None for a damaged one, which the reconciler tells of."""
+    try:
+        picture = read_image(data, SIDE - 4)
+    except JobError:
+        return None
+    fitted = ImageOps.pad(picture, (SIDE - 4, SIDE - 4), color="white")
     return ImageOps.expand(fitted, 2, "white")
 
 

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from pipeline.errors import JobError
 from pipeline.job import Picture
@@ -48,8 +48,15 @@ def encode(picture: Picture, fmt: ImageFormat, parameters: str) -> bytes:
     return _ENCODERS[fmt](to_image(picture), parameters.replace("\0", ""))
 
 
-def decode(data: bytes) -> Picture:
-    """The picture in a PNG, JPEG or WebP file, [height, width, 3] in 0..1.
+def decode(data: bytes, longest_side: int | None = None) -> Picture:
+    """The picture in a file as `read_image` reads it, [height, width, 3] in 0..1."""
+    return np.asarray(read_image(data, longest_side), dtype=np.float32) / np.float32(255)
+
+
+def read_image(data: bytes, longest_side: int | None = None) -> Image.Image:
+    """The picture in a PNG, JPEG or WebP file as people see it, in 8-bit RGB: upright by its EXIF
+    orientation, over white where it is transparent, 16 bits scaled; made smaller where a side is
+    longer than `longest_side`.
 
     Raises JobError for anything else, for a damaged file and for one with more pixels than
     LARGEST_PIXELS, before they are unpacked.
@@ -58,12 +65,15 @@ def decode(data: bytes) -> Picture:
         with Image.open(BytesIO(data), formats=_READABLE) as image:
             if image.width * image.height > LARGEST_PIXELS:
                 raise JobError(f"the picture is too large: {image.width}x{image.height} pixels")
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+            if longest_side:
+                # a JPEG need not be unpacked at its full size
+                image.draft(None, (2 * longest_side, 2 * longest_side))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _over_white(image, longest_side or max(image.size))
     except UnidentifiedImageError:
         raise JobError("the file is not a PNG, JPEG or WebP picture") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise JobError(f"the picture cannot be read: {error}") from error
-    return pixels / np.float32(255)
 
 
 def to_image(picture: Picture) -> Image.Image:
@@ -71,6 +81,21 @@ def to_image(picture: Picture) -> Image.Image:
     if picture.ndim != 3 or picture.shape[2] != 3 or not np.isfinite(picture).all():
         raise ValueError(f"not a finite picture [height, width, 3]: {picture.shape}")
     return Image.fromarray((picture.clip(0, 1) * 255).round().astype(np.uint8), "RGB")
+
+
+def _over_white(image: Image.Image, longest_side: int) -> Image.Image:
+    """An RGB copy, shrunk before it becomes floats of four times the memory."""
+    if image.mode.startswith("I"):
+        # Pillow would clip 16 bits to 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    transparent = image.has_transparency_data
+    image = image.convert("RGBA" if transparent else "RGB")
+    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    if not transparent:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    return white.convert("RGB")
 
 
 def _png(image: Image.Image, parameters: str) -> bytes:

@@ -4,9 +4,6 @@ import hashlib
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from pipeline.job import Context, Picture
 from pipeline.knowledge.embedding import PictureEmbedder, embedding
 from pipeline.pictures import decode, to_image
@@ -59,8 +56,4 @@ def read_picture(path: Path) -> Picture:
     Raises JobError for what is no picture or too large a one, OSError where it cannot be read.
     """
     with path.open("rb") as file:
-        picture = decode(file.read(LONGEST_FILE))
-    image = to_image(picture)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    smaller: Picture = np.asarray(image, dtype=np.float32) / np.float32(255)
-    return smaller
+        return decode(file.read(LONGEST_FILE), LONGEST_SIDE)

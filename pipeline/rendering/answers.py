@@ -2,17 +2,12 @@
 
 import base64
 import binascii
-import io
 import json
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from pipeline.errors import JobError
 from pipeline.job import Order, Picture
-
-FORMATS = ("PNG", "JPEG", "WEBP")
+from pipeline.pictures import decode
 
 
 def read_answer(content: bytes, order: Order) -> list[Picture]:
@@ -36,16 +31,13 @@ def _told_seeds(answer: dict[str, Any]) -> list[int]:
 
 
 def _decode(encoded: Any, order: Order) -> Picture:
-    """[height, width, 3] in 0..1. The size is checked before any pixel is decompressed."""
+    """[height, width, 3] in 0..1."""
     try:
         data = base64.b64decode(encoded.partition(",")[2] or encoded, validate=True)
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.size != (order.width, order.height):
-                raise JobError(f"the A1111 server answered with a picture of {image.size}")
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    except (binascii.Error, ValueError, AttributeError, OSError, SyntaxError) as error:
+        picture = decode(data)
+    except (binascii.Error, ValueError, AttributeError, JobError) as error:
         raise JobError(f"the A1111 server's picture cannot be read ({error})") from error
-    except Image.DecompressionBombError as error:
-        raise JobError("the A1111 server's picture is too large") from error
-    picture: Picture = pixels / np.float32(255)
+    height, width, _ = picture.shape
+    if (width, height) != (order.width, order.height):
+        raise JobError(f"the A1111 server answered with a picture of {width}x{height}")
     return picture

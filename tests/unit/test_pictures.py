@@ -1,15 +1,18 @@
 """Pictures as files: pixels, parameters and the mark of origin."""
 
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pipeline import pictures
 from pipeline.errors import JobError
@@ -155,3 +158,70 @@ def test_decode_reads_grey_and_transparent_pictures_as_rgb() -> None:
         found = decode(file.getvalue())
         assert found.shape == (4, 8, 3)
         assert found.dtype == np.float32
+
+
+def saved(image: Image.Image, fmt: str = "PNG", **options: Any) -> bytes:
+    file = BytesIO()
+    image.save(file, fmt, **options)
+    return file.getvalue()
+
+
+def test_a_camera_s_picture_is_read_upright() -> None:
+    lying = Image.new("RGB", (80, 40), "blue")
+    lying.paste("red", (0, 0, 20, 40))
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    for longest_side in (None, 40):
+        found = decode(saved(lying, "JPEG", exif=turned, quality=95), longest_side)
+        assert found.shape == ((80, 40, 3) if longest_side is None else (40, 20, 3))
+        top, bottom = found[2].mean(axis=0), found[-2].mean(axis=0)
+        assert top[0] > 0.9
+        assert bottom[2] > 0.9
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+def test_what_is_transparent_lies_over_white(mode: str) -> None:
+    if mode == "P":
+        hidden = Image.new("P", (8, 8), 1)
+        hidden.putpalette([0, 0, 0, 255, 0, 0])
+        data = saved(hidden, transparency=1)
+    else:
+        data = saved(Image.new(mode, (8, 8), (255, 0, 0, 0) if mode == "RGBA" else (0, 0)))
+    assert decode(data).min() == 1
+
+
+def test_half_transparent_red_is_pink() -> None:
+    data = saved(Image.new("RGBA", (64, 64), (255, 0, 0, 128)))
+    for longest_side in (None, 16):
+        assert np.allclose(decode(data, longest_side)[8, 8], (1, 0.5, 0.5), atol=0.01)
+
+
+def test_sixteen_bits_keep_their_ramp() -> None:
+    ramp = np.linspace(0, 65535, 256, dtype=np.uint16)[None].repeat(4, axis=0)
+    found = decode(saved(Image.fromarray(ramp)))
+    assert np.allclose(found[0, :, 0], np.linspace(0, 1, 256), atol=0.01)
+
+
+def test_inks_are_read_as_their_colours() -> None:
+    data = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
+    assert np.allclose(decode(data)[8, 8], (1, 0, 0), atol=0.05)
+
+
+def test_a_large_picture_is_shrunk_before_it_is_numbers() -> None:
+    """In a process of its own, whose peak of memory is this picture's alone."""
+    program = """
+import resource, zlib
+from io import BytesIO
+from PIL import ExifTags, Image
+from pipeline.pictures import decode
+file = BytesIO()
+Image.new("RGB", (8000, 8000), "red").save(file, "PNG", compress_level=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert decode(file.getvalue(), 1024).shape == (1024, 1024, 3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    # kB beside the picture's own 192 MB, which the file was made from; as floats it has 768 MB
+    assert int(grown.stdout) < 300_000

@@ -31,6 +31,11 @@ def test_a_few_pictures_make_a_small_sheet() -> None:
         assert page.size == (2 * SIDE, SIDE)
 
 
+def test_a_damaged_picture_takes_no_place() -> None:
+    with Image.open(BytesIO(sheet([png(64, 64, 1), b"\x89PNG", png(64, 64, 2)]))) as page:
+        assert page.size == (2 * SIDE, SIDE)
+
+
 def manifest(*lines: tuple[str, float, str]) -> Manifest:
     """Of outcomes, scores and pictures."""
     empty = {field.name: "" if field.type == pa.string() else 0 for field in SCHEMA}
