@@ -7,10 +7,10 @@ the rate by which the next one is sized; a run that ends early is followed by an
 is left when the time is over ends in peace. Then every row is compared with its record and every
 record with its picture.
 
-`lost`, `duplicated` and `unexpected` are the reconciler's counters over all runs. `duplicated` also
-counts records that the store took twice, `unexpected` also commands that gave up by themselves; the
-jobs that were executed more than once are `recovered`. The pictures depend on the seed alone, so a
-second execution makes the same file.
+`lost`, `duplicated`, `recovered` and `unexpected` are the reconciler's counters over all runs.
+`duplicated` also counts records that the store took twice, `unexpected` also commands that gave up
+by themselves; `executed_again` are the jobs that were executed more than once. The pictures depend
+on the seed alone, so a second execution makes the same file.
 
 A fault's recovery is the time from its end (at once for a kill, the end of an outage) until
 outcomes come at half the rate of the 15 s before it, over the next 5 s. One that nothing follows,
@@ -272,7 +272,8 @@ def balance(stage: Stage, strikes: Sequence[Strike]) -> dict[str, Any]:
         "jobs": sum(stage.runs.values()),
         "lost": sums["lost"],
         "duplicated": sums["duplicated"] + sum(n > 1 for n in stage.written.values()),
-        "recovered": sums["recovered"] + sum(n > 1 for n in executions.values()),
+        "recovered": sums["recovered"],
+        "executed_again": sum(n > 1 for n in executions.values()),
         "unexpected": sums["unexpected"] + len(stage.gave_up),
         "faults": len(strikes),
         "recovery_p95_s": times[int(0.95 * (len(times) - 1))] if times else 0.0,

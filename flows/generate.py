@@ -189,7 +189,7 @@ def _work(
         raise
     progress.enter("publishing")
     report = reconcile(books, spec, leased, read_pictures=False)
-    report.recovered += dispatcher.sent_again
+    report.resent = dispatcher.sent_again
     seconds = progress.standing().seconds
     return publish(books, spec, seconds, report, Price.of(settings), shards.stopped)
 

@@ -32,7 +32,7 @@ def publish(
     summary = summarise(books, spec, manifest, bill) | {"seconds": round(seconds, 2)}
     summary["gallery"] = build_gallery(books, spec, manifest, bill.sentence())
     if report:
-        summary |= report.counters
+        summary |= report.counters | {"resent": report.resent}
     if stopped:
         summary |= {"lost": 0, "left": summary.get("lost", 0), "stopped": stopped}
     records = sum(1 for _ in books.recorded())

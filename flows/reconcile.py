@@ -35,7 +35,8 @@ class Report:
 
     `lost` rows have no record. `duplicated` pictures were made by a second execution of a job that
     has its record. `recovered` records were missing and are there again. `unexpected` is what
-    cannot be mended: a damaged record, a picture that is gone or is another one.
+    cannot be mended: a damaged record, a picture that is gone or is another one. `resent` jobs were
+    lost on their way to a worker and sent again, as the run itself counted them.
     """
 
     rows: int = 0
@@ -43,6 +44,7 @@ class Report:
     duplicated: int = 0
     recovered: int = 0
     unexpected: int = 0
+    resent: int = 0
     orphans_removed: int = 0
     orphans_young: int = 0
     alarms: list[str] = field(default_factory=list)
