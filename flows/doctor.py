@@ -2,13 +2,13 @@
 
 import platform
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 from flows.local import require_prefect
 from flows.redis_server import described, private_server
 from pipeline.assemble import model_digests, open_knowledge, open_store
 from pipeline.errors import PressrunError
+from pipeline.job import version
 from pipeline.knowledge.editions import names
 from pipeline.models import Models
 from pipeline.settings import Settings
@@ -21,7 +21,7 @@ PROBE = "doctor-probe"
 def examine(settings: Settings) -> dict[str, Any]:
     """One line for each part: what it is, or what is wrong with it and what to do."""
     parts: dict[str, Callable[[], str]] = {
-        "pressrun": lambda: f"{version('pressrun')} on Python {platform.python_version()}",
+        "pressrun": lambda: f"{version()} on Python {platform.python_version()}",
         "profile": lambda: settings.chosen_profile.name,
         "models": lambda: _models(settings),
         "device": lambda: _device(settings),

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from pipeline.job import Job
+from pipeline.job import BatchKey, Job
 
 FIRST_LOOK, LONGEST_LOOK = 5.0, 60.0
 OVERTAKEN = 5.0
@@ -125,6 +125,8 @@ class Flights:
         self._heard, self._begun = now, max(self._begun, flight.sent)
 
 
-def _neighbours(job: Job) -> tuple[int, int, int, int, float]:
-    """Jobs of one shape are neighbours in the queue, so that they share the renderer's calls."""
-    return job.priority, job.width, job.height, job.steps, job.guidance
+def _neighbours(job: Job) -> tuple[int, BatchKey, int, float]:
+    """Jobs that may share a batch are neighbours in the queue; among them those of equal steps and
+    guidance, as the reference renderer's calls have one of each.
+    """
+    return job.priority, job.batch_key, job.steps, job.guidance

@@ -2,8 +2,6 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from pipeline.assemble import model_digests
 from pipeline.errors import RunError
 from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import BadRow, Job, RunSpec, Verdict
+from pipeline.job import BadRow, Job, RunSpec, Verdict, timestamp, version
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 
@@ -31,8 +29,8 @@ def asked_for(path: Path, overrides: Overrides, settings: Settings, books: RunBo
         profile=profile.model_dump(mode="json"),
         overrides=overrides.model_dump(mode="json"),
         models=model_digests(settings, profile),
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        version=version("pressrun"),
+        created_at=timestamp(),
+        version=version(),
     )
     standing = books.standing_spec()
     return standing if standing and standing.edition == spec.edition else spec

@@ -4,7 +4,10 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
+from importlib import metadata
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,6 +19,9 @@ Picture = NDArray[np.float32]
 
 Embedding = tuple[float, ...]
 """Of a picture, as the image adapter wants it."""
+
+BatchKey = tuple[int, int, int, float]
+"""Width, height, number of pictures and their strength."""
 
 SEED_SPACE = 2**64
 RECORD_SCHEMA = 1
@@ -89,6 +95,11 @@ class Job(Noun):
     def candidate_seed(self, index: int) -> int:
         """The seed of candidate `index`: the job's seed plus the index, as A1111 counts them."""
         return (self.seed + index) % SEED_SPACE
+
+    @property
+    def batch_key(self) -> BatchKey:
+        """That of the job's orders, as far as it is known before retrieval."""
+        return _batch_key(self.width, self.height, self.images, self.strength)
 
 
 class BadRow(Noun):
@@ -211,6 +222,11 @@ class Order(Noun):
     references: tuple[Embedding, ...] = ()
     strength: float = 0.0
 
+    @property
+    def batch_key(self) -> BatchKey:
+        """Equal in all orders that may share a batch."""
+        return _batch_key(self.width, self.height, len(self.references), self.strength)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -319,3 +335,19 @@ def digest_of(value: Any) -> str:
     """A 24-digit hex digest of anything JSON can hold, equal for equal values."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:24]
+
+
+def timestamp() -> str:
+    """Now, in UTC, as records and specs have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@cache
+def version() -> str:
+    """Pressrun's own. Kept: to find it parses all that is known of the distribution."""
+    return metadata.version("pressrun")
+
+
+def _batch_key(width: int, height: int, references: int, strength: float) -> BatchKey:
+    """The shapes of what goes into the model, and what an adapter has for a batch as a whole."""
+    return width, height, references, strength if references else 0.0

@@ -2,9 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from itertools import chain, zip_longest
 
 from pipeline.errors import Blocked, JobError, Unavailable
@@ -22,6 +20,8 @@ from pipeline.job import (
     Score,
     SecondRound,
     Verdict,
+    timestamp,
+    version,
 )
 from pipeline.judging import contest
 from pipeline.judging.lacking import lacking
@@ -237,12 +237,6 @@ def _receipt(
         seconds=meter.wall,
         device_seconds=meter.device,
         attempt=uuid.uuid4().hex,
-        created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        version=_version(),
+        created_at=timestamp(),
+        version=version(),
     )
-
-
-@cache
-def _version() -> str:
-    """Read once: every question parses all that is known of the distribution."""
-    return version("pressrun")

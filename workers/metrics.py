@@ -8,11 +8,10 @@ import time
 from collections import Counter as Counted
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-from pipeline.job import CandidateRecord, Outcome, Verdict
+from pipeline.job import CandidateRecord, Outcome, Verdict, version
 from pipeline.pulse import since
 from pipeline.settings import Settings
 from pipeline.watching import Watcher
@@ -110,7 +109,7 @@ class WorkerMetrics(Watcher):
         )
         Info(
             "pressrun_worker", "The worker's device and version; always 1.", registry=registry
-        ).info({"device": settings.device, "version": version("pressrun")})
+        ).info({"device": settings.device, "version": version()})
         self._begin_at_zero()
 
     def working(self) -> AbstractContextManager[object]:

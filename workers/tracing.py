@@ -7,13 +7,13 @@ The pipeline and this module know the API alone, whose calls do nothing without 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from opentelemetry import context, propagate, trace
 
 from pipeline.errors import ConfigError
+from pipeline.job import version
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def _provider(service: str) -> "TracerProvider":
     if isinstance(standing, TracerProvider):
         return standing
     named = {"service.name": os.environ.get("OTEL_SERVICE_NAME", service)}
-    provider = TracerProvider(
-        resource=Resource.create(named | {"service.version": version("pressrun")})
-    )
+    provider = TracerProvider(resource=Resource.create(named | {"service.version": version()}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return provider

@@ -137,8 +137,7 @@ def _beat(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> di
 def shared_settings(order: Order) -> Hashable:
     """What orders must have in common to share a call."""
     negative = bool(order.negative) and guided(order)
-    pictures = len(order.references), order.strength
-    return (order.width, order.height, order.steps, order.guidance, negative, pictures)
+    return (order.batch_key, order.steps, order.guidance, negative)
 
 
 def _parts(order: Order, limit: int) -> Iterator[Order]:

@@ -1,6 +1,6 @@
 """The engine: step-level continuous batching of candidates from many jobs.
 
-One thread owns the model. Every turn it takes the candidates of one lane (see `lanes.lane_of`),
+One thread owns the model. Every turn it takes the candidates of one lane (see `Order.batch_key`),
 runs one denoising step of all of them, each at its own timestep, hands out those that have reached
 the step they were sent to, and fills their places from whoever waits. What shares a batch changes
 no picture: noise comes from a candidate's own seed, and a step is arithmetic of its own numbers.
@@ -24,10 +24,12 @@ from pipeline.job import Order, Picture
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.pulse import beat, patient
 from pipeline.rendering.families import Conditioning, Family
-from pipeline.rendering.lanes import Lane, Latent, Leg, choose, lane_of, sizes
+from pipeline.rendering.lanes import Lane, Latent, Leg, choose, sizes
 
 TEXTS_KEPT = 256
 TRAJECTORIES_KEPT = 64
+IDLE_LANES_KEPT = 16
+"""Each remembers how many candidates fit the device, and whether a compiled model has met them."""
 
 
 @dataclass
@@ -90,7 +92,11 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
-            self._lanes.setdefault(lane_of(latent.order), Lane(self._limit)).add(leg)
+            key = latent.order.batch_key
+            # the lane used last comes last
+            lane = self._lanes.pop(key) if key in self._lanes else Lane(self._limit)
+            self._lanes[key] = lane
+            lane.add(leg)
             self._changed.notify()
         return leg.future
 
@@ -120,6 +126,9 @@ class Engine:
             lane = None if self._closed else choose(self._lanes.values())
             if lane:
                 lane.admit()
+            idle = [key for key, each in self._lanes.items() if not each.filling]
+            for key in idle[:-IDLE_LANES_KEPT]:
+                del self._lanes[key]
             return lane
 
     def _work(self, lane: Lane) -> None:

@@ -1,7 +1,7 @@
 """Who is in the batch and who waits: candidates under way, and the lanes that they go in."""
 
 from collections import deque
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -115,13 +115,6 @@ class Lane:
         self.limit, self.warm = max(1, len(self.active) // 2), False
         self.active, back = self.active[: self.limit], self.active[self.limit :]
         self.waiting.extendleft(reversed(back))
-
-
-def lane_of(order: Order) -> Hashable:
-    """What orders must have in common to share a batch: the shapes of all that goes into the model,
-    and the strength of pictures, which an adapter has for a batch as a whole.
-    """
-    return order.width, order.height, len(order.references), order.strength
 
 
 def sizes(most: int) -> list[int]:

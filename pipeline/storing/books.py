@@ -7,14 +7,23 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from itertools import islice
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, RunError, Unavailable
-from pipeline.job import BadRow, ImageRecord, Job, Noun, Outcome, Picture, RunSpec, Verdict
+from pipeline.job import (
+    BadRow,
+    ImageRecord,
+    Job,
+    Noun,
+    Outcome,
+    Picture,
+    RunSpec,
+    Verdict,
+    timestamp,
+    version,
+)
 from pipeline.pictures import EXTENSIONS, ImageFormat, encode
 from pipeline.ports import Blob, Store
 from pipeline.storing import parts
@@ -262,8 +271,8 @@ class RunBooks:
             row=bad.row,
             keywords=bad.keywords,
             attempt=uuid.uuid4().hex,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            version=version("pressrun"),
+            created_at=timestamp(),
+            version=version(),
         )
         return self.commit(outcome, None)
 

@@ -34,10 +34,21 @@ def test_urgent_jobs_go_first_and_jobs_of_one_shape_together() -> None:
     assert ids(Flights(jobs, 0).take(9, 0)) == ["j3", "j1", "j0", "j2"]
 
 
-@pytest.mark.parametrize("setting", ["height", "steps", "guidance"])
-def test_jobs_that_can_share_a_call_are_neighbours(setting: str) -> None:
-    values = enumerate([32, 16, 32])
-    jobs = [job(number).model_copy(update={setting: value}) for number, value in values]
+@pytest.mark.parametrize("setting", ["height", "images", "strength", "steps", "guidance"])
+def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
+    values = enumerate([3, 2, 3])
+    jobs = [
+        job(number).model_copy(update={"images": 1, "strength": 0.5} | {setting: value})
+        for number, value in values
+    ]
+    assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
+
+
+def test_without_pictures_their_strength_keeps_no_jobs_apart() -> None:
+    jobs = [
+        job(number).model_copy(update={"images": 0, "strength": strength, "steps": steps})
+        for number, (strength, steps) in enumerate([(0.1, 9), (0.9, 3), (0.5, 9)])
+    ]
     assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
 
 

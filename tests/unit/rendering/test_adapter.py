@@ -1,6 +1,7 @@
 """Pictures beside the prompt: in mixed batches of the engine as in diffusers' own pipeline."""
 
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from pipeline.job import Order
 from pipeline.models import Models
 from pipeline.ports import Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
-from pipeline.rendering.lanes import lane_of
 from pipeline.rendering.local import EngineRenderer
 from pipeline.settings import RendererProfile
 from tests import small_models
@@ -89,7 +89,7 @@ def test_pictures_count_the_same_in_any_company(renderers: Renderers) -> None:
     assert all(np.abs(each - plain).max() > 8 / 255 for each in shown)
 
 
-@pytest.mark.parametrize("kind_of", [lane_of, shared_settings])
+@pytest.mark.parametrize("kind_of", [attrgetter("batch_key"), shared_settings])
 def test_what_differs_in_strength_or_number_shares_no_call(kind_of) -> None:
     assert len({kind_of(each) for each in ORDERS}) == len(ORDERS)
 

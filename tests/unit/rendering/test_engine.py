@@ -11,7 +11,7 @@ import torch
 
 from pipeline.job import Order, Picture
 from pipeline.rendering.calls import call_settings, guided
-from pipeline.rendering.engine import Engine
+from pipeline.rendering.engine import IDLE_LANES_KEPT, Engine
 from pipeline.rendering.families import family_of
 from tests import small_models
 
@@ -108,3 +108,12 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
     pictures = [future.result(60) for future in (ends[0], rest[0], ends[1], *rest[1:])]
     for each, picture in zip(asked, pictures, strict=True):
         assert np.abs(picture - reference(pipe, each)).max() <= CLOSE
+
+
+@pytest.mark.parametrize("pipe", [CASES[0]], indirect=True)
+def test_lanes_of_shapes_that_went_by_are_forgotten(engine: Engine) -> None:
+    for width in range(16, 16 + 8 * (IDLE_LANES_KEPT + 5), 8):
+        asked = order(width=width, steps=1)
+        engine.submit(engine.begin(asked, 1), until=1).result(timeout=60)
+    engine.submit(engine.begin(asked, 2), until=1).result(timeout=60)
+    assert len(engine._lanes) <= IDLE_LANES_KEPT + 1
