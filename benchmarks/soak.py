@@ -12,9 +12,11 @@ record with its picture.
 by themselves; `executed_again` are the jobs that were executed more than once. The pictures depend
 on the seed alone, so a second execution makes the same file.
 
-A fault's recovery is the time from its end (at once for a kill, the end of an outage) until
-outcomes come at half the rate of the 15 s before it, over the next 5 s. One that nothing follows,
-because all is done, has none.
+A fault's recovery is the time from its end (at once for a kill, the end of an outage) until every
+job that a worker had in hand when it struck has ended, and outcomes come at 80 % of the rate of the
+15 s before it, over the next 5 s. So it counts what the fault cost the jobs that it hit, such as
+the 30 s until a lost worker's leases run out, and what it cost all others. Where the run has ended
+first, it is the time until then.
 """
 
 import json
@@ -30,7 +32,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +57,7 @@ from pipeline.settings import Settings, load_settings
 from tests.faults.faulty_redis import FaultyRedis, faulty_redis
 from tests.faulty_s3 import Fault, FaultyS3, faulty_s3
 from tests.servers import moto_s3
-from workers.leases import LEASE_SECONDS
+from workers.leases import LEASE_SECONDS, lease_key
 from workers.queue import Message, Queue
 
 WORKERS, CONCURRENCY, SECONDS = 4, 4, 1.0
@@ -65,7 +67,7 @@ LEAST_LEFT = 50
 """Jobs below which a run is left in peace: too few are left to see it recover."""
 UNDER_FIRE = 0.7
 """Share of the rate in peace that is left while faults strike."""
-BEFORE, WINDOW = 15.0, 5.0
+BEFORE, WINDOW, BACK = 15.0, 5.0, 0.8
 BUCKET = "soak"
 MESSAGES = 8
 FAST_CLOCK = """
@@ -114,15 +116,18 @@ class Stage:
     flow: Process | None = None
     run: str = ""
     runs: dict[str, int] = field(default_factory=dict)
-    outcomes: list[float] = field(default_factory=list)
+    ended: dict[str, float] = field(default_factory=dict)
+    """When each job did, by run and job."""
     written: Counter[str] = field(default_factory=Counter)
     gave_up: list[str] = field(default_factory=list)
 
     def answered(self, method: str, path: str, status: int) -> None:
         """See the records that the store takes."""
         if method == "PUT" and "/records/" in path and status == 200:
-            self.outcomes.append(time.monotonic())
-            self.written[path] += 1
+            *_, run, _, record = path.split("/")
+            job = f"{run}/{record.removesuffix('.json')}"
+            self.ended.setdefault(job, time.monotonic())
+            self.written[job] += 1
 
     @property
     def settings(self) -> Settings:
@@ -134,12 +139,18 @@ class Stage:
     @property
     def left(self) -> int:
         """Jobs without an outcome."""
-        return sum(self.runs.values()) - len(self.written)
+        return sum(self.runs.values()) - len(self.ended)
+
+    def in_hand(self) -> frozenset[str]:
+        """The jobs of the run that a worker has in hand."""
+        with Redis.from_url(self.desk.url, decode_responses=True) as client:
+            keys = list(client.scan_iter(lease_key(self.run, "*"), count=1000))
+        return frozenset(f"{self.run}/{key.rpartition(':')[2]}" for key in keys)
 
     def rate(self) -> float:
         """Outcomes per second of late."""
         now = time.monotonic()
-        return _count(self.outcomes, now - BEFORE, now) / BEFORE
+        return _count(list(self.ended.values()), now - BEFORE, now) / BEFORE
 
     def submit(self, rows: int) -> None:
         """Begin a run of so many jobs that no run before had."""
@@ -176,11 +187,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Strike:
-    """One fault: its kind, and from when to when it lasted."""
+    """One fault: its kind, from when to when it lasted, and in which run; `in_hand` are the jobs
+    that workers had begun.
+    """
 
     kind: str
     begun: float
     over: float
+    run: str
+    in_hand: frozenset[str]
 
 
 def set_up(folder: Path, chance: random.Random, stack: ExitStack) -> Stage:
@@ -228,7 +243,7 @@ def play(stage: Stage, seconds: float, jobs: int, every: float) -> list[Strike]:
         stage.submit(CALM)
         while not stage.look():
             time.sleep(0.2)
-        rate = CALM / (stage.outcomes[-1] - stage.outcomes[0])
+        rate = CALM / (max(stage.ended.values()) - min(stage.ended.values()))
         stage.submit(int(rate * UNDER_FIRE * seconds))
     _await_outcome(stage)
     start = time.monotonic()
@@ -251,7 +266,6 @@ def play(stage: Stage, seconds: float, jobs: int, every: float) -> list[Strike]:
 def balance(stage: Stage, strikes: Sequence[Strike]) -> dict[str, Any]:
     """The counters over all runs, and how soon work went on after each kind of fault."""
     reports = [reconcile_run(run, stage.settings, safe_age=0) for run in stage.runs]
-    outcomes = sorted(stage.outcomes)
     sums = Counter[str]()
     for report in reports:
         sums.update({name: report[name] for name in ("lost", "duplicated", "recovered")})
@@ -261,13 +275,10 @@ def balance(stage: Stage, strikes: Sequence[Strike]) -> dict[str, Any]:
     for why in stage.gave_up:
         print("gave up:", why, file=sys.stderr)
     executions = Counter((stage.desk.folder / "tally").read_text(encoding="utf-8").split())
-    found = {strike: recovery(outcomes, strike) for strike in strikes}
     by_kind = defaultdict[str, list[float]](list)
-    for strike, took in found.items():
-        if took is not None:
-            by_kind[strike.kind].append(took)
-    thrown = Counter(strike.kind for strike in strikes)
-    times = sorted(took for took in found.values() if took is not None)
+    for strike in strikes:
+        by_kind[strike.kind].append(recovery(stage.ended, strike))
+    times = sorted(took for each in by_kind.values() for took in each)
     return {
         "jobs": sum(stage.runs.values()),
         "lost": sums["lost"],
@@ -279,27 +290,25 @@ def balance(stage: Stage, strikes: Sequence[Strike]) -> dict[str, Any]:
         "recovery_p95_s": times[int(0.95 * (len(times) - 1))] if times else 0.0,
         "executions": executions.total(),
         "by_fault": {
-            kind: {
-                "count": count,
-                "p50_s": median(by_kind[kind]) if by_kind[kind] else None,
-                "max_s": max(by_kind[kind], default=None),
-            }
-            for kind, count in sorted(thrown.items())
+            kind: {"count": len(took), "p50_s": median(took), "max_s": max(took)}
+            for kind, took in sorted(by_kind.items())
         },
     }
 
 
-def recovery(outcomes: Sequence[float], strike: Strike) -> float | None:
-    """Seconds from a fault's end until outcomes come at half the rate of before; None where they
-    never do. `outcomes` are the times at which jobs ended, in order.
+def recovery(ended: Mapping[str, float], strike: Strike) -> float:
+    """Seconds from a fault's end until what was in hand has ended and the rate is back, or the run
+    has ended. `ended` tells when each job did.
     """
-    before = _count(outcomes, strike.begun - BEFORE, strike.begun) / BEFORE
-    enough = max(1.0, before * WINDOW / 2)
-    for place in range(bisect_left(outcomes, strike.over), len(outcomes)):
-        begun = outcomes[place]
-        if _count(outcomes, begun, begun + WINDOW) >= enough:
-            return begun - strike.over
-    return None
+    times = sorted(ended.values())
+    all_done = max(time for job, time in ended.items() if job.startswith(f"{strike.run}/"))
+    before = _count(times, strike.begun - BEFORE, strike.begun) / BEFORE
+    enough = max(1.0, before * WINDOW * BACK)
+    later = times[bisect_left(times, strike.over) :]
+    is_back = (time for time in later if _count(times, time, time + WINDOW) >= enough)
+    hit = (ended[job] for job in strike.in_hand if job in ended)
+    until = max(min(next(is_back, all_done), all_done), max(hit, default=0.0))
+    return max(0.0, until - strike.over)
 
 
 def in_peace(*_asked: str) -> Fault:
@@ -312,9 +321,9 @@ def _count(times: Sequence[float], begun: float, ended: float) -> int:
 
 
 def _strike(stage: Stage, kind: str) -> Strike:
-    begun = time.monotonic()
+    run, in_hand, begun = stage.run, stage.in_hand(), time.monotonic()
     FAULTS[kind](stage)
-    return Strike(kind, begun, time.monotonic())
+    return Strike(kind, begun, time.monotonic(), run, in_hand)
 
 
 def kill_a_worker(stage: Stage) -> None:
@@ -481,8 +490,8 @@ def _plan(stage: Stage, seconds: float, share: float, *faults: Fault) -> None:
 
 
 def _await_outcome(stage: Stage) -> None:
-    known = len(stage.outcomes)
-    while len(stage.outcomes) == known and not stage.look():
+    known = len(stage.ended)
+    while len(stage.ended) == known and not stage.look():
         time.sleep(0.1)
 
 
@@ -525,7 +534,7 @@ def _free_port() -> int:
 def _tell(stage: Stage, strike: Strike, count: int, seconds: float) -> None:
     print(
         f"{seconds / 60:5.1f} min  fault {count}: {strike.kind.replace('_', ' ')}"
-        f" ({strike.over - strike.begun:.1f} s)  outcomes {len(stage.outcomes):,}"
+        f" ({strike.over - strike.begun:.1f} s)  outcomes {len(stage.ended):,}"
         f"  rate {stage.rate():.1f}/s  left {stage.left:,}",
         file=sys.stderr,
         flush=True,
@@ -535,7 +544,7 @@ def _tell(stage: Stage, strike: Strike, count: int, seconds: float) -> None:
 def _show_faults(by_fault: dict[str, dict[str, Any]]) -> None:
     table = Table("fault", "count", "p50 s", "max s", title="Recovery", title_justify="left")
     for kind, found in by_fault.items():
-        seconds = ("" if found[n] is None else f"{found[n]:.1f}" for n in ("p50_s", "max_s"))
+        seconds = (f"{found[name]:.1f}" for name in ("p50_s", "max_s"))
         table.add_row(kind.replace("_", " "), str(found["count"]), *seconds)
     Console().print(table)
 
