@@ -6,12 +6,15 @@ and under which token, the store decides; that a token starts one flow run, Pref
 """
 
 import json
+import os
 import tempfile
 import time
 import tomllib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,28 +27,35 @@ from pydantic import Field, ValidationError
 
 from flows.deployed import BATCH, flow_settings, masked
 from flows.opening import run_name
+from flows.strays import LONGEST_NAME, safe_name, strays, wrong_name
 from pipeline.assemble import open_books, open_store_to_commit
-from pipeline.errors import ConfigError, JobFileError
+from pipeline.errors import ConfigError, JobFileError, StoreError
 from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import FORMATS
 from pipeline.intake.rows import suffix_of
+from pipeline.intake.values import readable
 from pipeline.job import Noun, digest_of
 from pipeline.ports import Blob
-from pipeline.settings import Settings
+from pipeline.settings import PROFILES, Settings
 
 PAUSE = 5.0
 """Seconds in which a file's size and time stand still before it is taken."""
 
 OPTIONS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
+OPTIONS_LIMIT = 64 * 1024
+"""Bytes that a file of options may take."""
+
 _JSON = "application/json"
+_PLAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+_SHOWN = 1000
 
 
 class Options(Noun):
     """What a file NAME.toml or NAME.json may say of a job file NAME.csv beside it."""
 
     run: str = Field(default="", description="the run's name; empty: the job file's own")
-    collection: str | None = None
+    collection: str | None = Field(default=None, pattern=_PLAIN)
     candidates: int | None = Field(default=None, ge=1, le=64)
     threshold: float | None = Field(default=None, ge=0, le=1)
     profile: str | None = None
@@ -101,31 +111,60 @@ class Tray:
         self._settings = settings
         place = settings.inbox.rstrip("/")
         self._address = place if "://" in place else str(Path(place).absolute())
+        self._folder = None if "://" in place else Path(self._address)
+        self._profiles = _profiles(settings)
         self._store = open_store_to_commit(settings.model_copy(update={"store": self._address}))
         self.news = list[dict[str, str]]()
 
     def take(self) -> None:
-        """Bring the files that stand still on their way; a run has one file at a time."""
+        """Bring the files that stand still on their way; a run has one file at a time. What cannot
+        be taken is put away with the reason, and the others are taken.
+        """
+        self._sort_out()
         taken = {claim.run: claim.digest for claim in self._claims()}
         for name in self._still():
-            beside = self._beside(name)
+            beside = ""
             try:
-                claim = self._claim(name, beside)
+                beside = self._beside(name)
+                self._take(name, beside, taken)
             except KeyError:
                 continue  # another one took it
-            except (ConfigError, JobFileError) as error:
-                self._put_away(name, beside, "", "failed", {"reason": str(error)})
-                continue
-            if claim.settled:
-                facts = {"reason": "the same content was done before"}
-                self._put_away(name, beside, claim.run, "done", facts)
-                continue
-            if claim.name != name and claim.digest not in taken.values():
-                claim = self._taken_over(claim, name, beside)
-            if claim.name == name and taken.setdefault(claim.run, claim.digest) == claim.digest:
-                self._move((name, beside), "", claim.folder)
-            else:
-                self._tell(name, claim.run, "waits", "an earlier file of the run is worked on")
+            except StoreError as error:
+                self._tell(name, "", "waits", str(error))
+            except Exception as error:  # noqa: BLE001 - the others are taken all the same
+                known = isinstance(error, ConfigError | JobFileError)
+                reason = str(error) if known else f"{type(error).__name__}: {error}"
+                self._put_away(name, beside, "", "failed", {"reason": reason})
+
+    def _take(self, name: str, beside: str, taken: dict[str, str]) -> None:
+        claim = self._claim(name, beside)
+        if claim.settled:
+            facts = {"reason": "the same content was done before"}
+            self._put_away(name, beside, claim.run, "done", facts)
+            return
+        if claim.name != name and claim.digest not in taken.values():
+            claim = self._taken_over(claim, name, beside)
+        if claim.name == name and taken.setdefault(claim.run, claim.digest) == claim.digest:
+            self._move((name, beside), "", claim.folder)
+        else:
+            self._tell(name, claim.run, "waits", "an earlier file of the run is worked on")
+
+    def _sort_out(self) -> None:
+        """Put away what would stop a look at the folder. A bucket holds nothing of the kind."""
+        if self._folder is None or not self._folder.is_dir():
+            return
+        for name, reason in list(strays(self._folder, {*FORMATS, *OPTIONS})):
+            self._banish(self._folder, name, reason)
+            if suffix_of(Path(name)) in OPTIONS:  # no run without what its file was to say
+                for suffix in FORMATS:
+                    jobs = self._folder / Path(name).with_suffix(suffix)
+                    if os.path.lexists(jobs):
+                        self._banish(self._folder, jobs.name, f"its options: {reason}")
+
+    def _banish(self, folder: Path, name: str, reason: str) -> None:
+        target = self._note(name, "", "failed", {"reason": reason})
+        with suppress(FileNotFoundError):  # another one took it
+            (folder / name).rename(folder / target)
 
     def settle(self) -> None:
         """See that each file on its way has its flow run, and put it away when that has ended."""
@@ -145,6 +184,8 @@ class Tray:
         """The claim on a file's content, ours or an earlier one. Raises KeyError for a file that is
         gone, ConfigError for its options.
         """
+        if reason := wrong_name(name):
+            raise JobFileError(reason)
         options = self._options(beside)
         with tempfile.TemporaryDirectory(prefix="pressrun-inbox-") as folder:
             path = Path(folder, name)
@@ -158,8 +199,18 @@ class Tray:
             run=options.run or run_name(Path(name)),
             token=uuid.uuid4().hex,
         )
-        open_books(self._settings, mine.run)  # refuses what no run can be named
+        self._own(mine.run)
         return mine if self._keep(mine, new=True) else self._standing(mine.key)
+
+    def _own(self, run: str) -> None:
+        """Note that a run is the inbox's. Raises ConfigError for one that was made elsewhere."""
+        marker = f"claimed/runs/{run}.json"
+        # refuses what no run can be named
+        standing = open_books(self._settings, run).standing_spec()
+        if standing is None:
+            self._store.put(marker, b"{}", content_type=_JSON, new=True)
+        elif marker not in set(self._store.keys(marker)):
+            raise ConfigError(f"The run {run!r} was not made by the inbox; choose another name.")
 
     def _taken_over(self, claim: Claim, name: str, beside: str) -> Claim:
         """The claim under the name that its content has now; the same where the old one stands."""
@@ -179,13 +230,24 @@ class Tray:
             return Options()
         try:
             parse = OPTIONS[suffix_of(Path(beside))]
-            return Options.model_validate(parse(self._store.get(beside).decode()))
+            size = next(b.bytes for b in self._store.listing(beside) if b.key == beside)
+            if size > OPTIONS_LIMIT:
+                raise ConfigError(f"{beside}: longer than {OPTIONS_LIMIT // 1024} KB")
+            options = Options.model_validate(parse(self._store.get(beside).decode()))
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))
             raise ConfigError(f"{beside}: {where}: {problem['msg']}") from error
         except ValueError as error:
             raise ConfigError(f"{beside}: {error}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{beside}: it is nested too deep") from error
+        if options.profile is None:
+            return options
+        if options.profile not in self._profiles:
+            known = ", ".join(sorted(self._profiles))
+            raise ConfigError(f"{beside}: profile is none of {known}; see PRESSRUN_INBOX_PROFILES")
+        return options.model_copy(update={"profile": self._profiles[options.profile]})
 
     def _claims(self) -> list[Claim]:
         """The claims on the files that are on their way."""
@@ -193,7 +255,7 @@ class Tray:
         for digest in self._store.folders("working/"):
             try:
                 found.append(self._standing(f"claimed/{digest}.json"))
-            except KeyError:
+            except (KeyError, ValidationError):
                 # somebody has tidied up; the files are there still
                 for key in list(self._store.keys(f"working/{digest}/")):
                     self._store.move(key, key.rpartition("/")[2])
@@ -230,6 +292,9 @@ class Tray:
 
     def _end(self, claim: Claim, place: str, facts: dict[str, Any]) -> None:
         self._put_away(claim.name, claim.beside, claim.run, place, facts, claim.folder)
+        if self._folder:
+            with suppress(OSError):
+                (self._folder / claim.folder).rmdir()
 
     def _put_away(
         self,
@@ -241,14 +306,27 @@ class Tray:
         folder: str = "",
     ) -> None:
         """Move a file to `place`, with a note beside it of what became of it."""
-        now = datetime.now(UTC)
-        note = {"file": name, "run": run, "at": now.isoformat(timespec="seconds"), **facts}
+        target = self._note(name, run, place, facts)
+        self._store.move(folder + name, target)
+        if beside:
+            at = target.removesuffix(suffix_of(Path(target)))
+            self._store.move(folder + beside, at + suffix_of(Path(beside)))
+
+    def _note(self, name: str, run: str, place: str, facts: dict[str, Any]) -> str:
+        """Write what becomes of a file; answers where the file shall lie, beside its note."""
+        now, shown = datetime.now(UTC), readable(name, LONGEST_NAME)
+        if reason := facts.get("reason"):
+            facts = facts | {"reason": readable(reason, _SHOWN)}
+        note = {"file": shown, "run": run, "at": now.isoformat(timespec="seconds"), **facts}
         data = json.dumps(note, indent=1, ensure_ascii=False).encode()
-        # an edited file comes again under the same name
-        target = f"{place}/{now:%Y%m%dT%H%M%S}-"
-        self._store.put(f"{target}{name}.summary.json", data, content_type=_JSON)
-        self._move((name, beside), folder, target)
-        self._tell(name, run, place, facts.get("reason", ""))
+        # an edited file comes again under the same name, perhaps within the second
+        for again in count():
+            mark = f"-{again}" if again else ""
+            target = f"{place}/{now:%Y%m%dT%H%M%S}{mark}-{safe_name(name)}"
+            if self._store.put(f"{target}.summary.json", data, content_type=_JSON, new=True):
+                break
+        self._tell(shown, run, place, facts.get("reason", ""))
+        return target
 
     def _move(self, names: Iterable[str], source: str, target: str) -> None:
         for name in filter(None, names):
@@ -271,3 +349,10 @@ class Tray:
             name = blob.key
             if "/" not in name and name[0] != "." and suffix_of(Path(name)) in FORMATS:
                 yield blob
+
+
+def _profiles(settings: Settings) -> dict[str, str]:
+    """What a file in the inbox may name as its profile, and where each lies."""
+    listed = list(filter(None, map(str.strip, settings.inbox_profiles.split(","))))
+    known = {path.stem: path.stem for path in PROFILES.glob("*.toml")}
+    return known | {Path(each).stem: each for each in listed}

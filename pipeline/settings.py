@@ -238,6 +238,10 @@ class Settings(BaseSettings):
     inbox: str = Field(
         default="", description="a folder, or s3://bucket/prefix, whose job files become runs"
     )
+    inbox_profiles: str = Field(
+        default="",
+        description="profiles that a file there may name beside the shipped ones, with commas",
+    )
     webhook: SecretStr = Field(
         default=SecretStr(""), description="address that is told how each run ended"
     )

@@ -1,0 +1,126 @@
+"""Whatever lies in the inbox, the good file beside it is taken in the same look."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import inbox as inboxes
+from flows.inbox import Tray
+from flows.opening import open_run
+from pipeline.assemble import open_books
+from pipeline.intake.reader import Overrides
+from pipeline.settings import Settings, load_settings
+
+JOBS = b"keywords\nred circle\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(inboxes, "PAUSE", 0.0)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "brand.toml").write_text('extends = "shapes"\n')
+    return load_settings(
+        inbox=str(tmp_path / "in"),
+        store=str(tmp_path / "out"),
+        inbox_profiles=str(tmp_path / "brand.toml"),
+    )
+
+
+def look(settings: Settings, files: dict[bytes, bytes] | None = None) -> dict[str, str]:
+    """The reasons in failed/ by the file, once a good file and these were looked at."""
+    box = Path(settings.inbox)
+    for name, data in ({b"good.csv": JOBS} | (files or {})).items():
+        (box / os.fsdecode(name)).write_bytes(data)
+    Tray(settings).take()
+    assert [path.name for path in box.glob("working/*/good.csv")] == ["good.csv"]
+    assert not [path for path in box.iterdir() if path.suffix in (".csv", ".json", ".toml")]
+    notes = [json.loads(path.read_text()) for path in box.glob("failed/*.summary.json")]
+    for path in box.glob("failed/*"):
+        assert len(os.fsencode(path.name)) < 240
+        assert path.name.isprintable()
+    return {note["file"]: note["reason"] for note in notes}
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({b"a.json": b"[" * 60_000}, "nested too deep"),
+        ({b"a.toml": b"x=" + b"[" * 60_000}, "nested too deep"),
+        ({b"a.json": b"9" * 5_000}, "digits"),
+        ({b"a.json": b'{"collection": "\\ud800"}'}, "collection"),
+        ({b"a.json": b'{"run": "\\ud800"}'}, "surrogates"),
+        ({b"a.json": b'{"run": "../../x"}'}, ""),
+        ({b"a.json": b" " * 70_000 + b"{}"}, "longer than 64 KB"),
+        ({b"a.json": b"\xff"}, "utf-8"),
+        ({b"a.toml": b'profile = "../evil.toml"'}, "PRESSRUN_INBOX_PROFILES"),
+        ({b"a.toml": b'profile = "evil.toml"'}, "PRESSRUN_INBOX_PROFILES"),
+        ({b"a.toml": b'profile = "/etc/passwd"'}, "PRESSRUN_INBOX_PROFILES"),
+    ],
+)
+def test_options_that_are_none(settings: Settings, files: dict[bytes, bytes], reason: str) -> None:
+    found = look(settings, {b"a.csv": JOBS, **files})
+    assert set(found) == {"a.csv"}
+    assert reason in found["a.csv"]
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff.csv", b"a\\b.csv", b"a\nb.csv", b"a" * 244 + b".csv", b"\xff\xfe.json"]
+)
+def test_a_name_that_no_store_takes(settings: Settings, name: bytes) -> None:
+    (reason,) = look(settings, {name: JOBS}).values()
+    assert "its name" in reason
+    assert len(list(Path(settings.inbox, "failed").iterdir())) == 2
+
+
+def test_what_is_no_file(settings: Settings, tmp_path: Path) -> None:
+    box = Path(settings.inbox)
+    os.mkfifo(box / "pipe.csv")
+    (box / "leak.csv").symlink_to("/etc/passwd")
+    (box / "endless.csv").symlink_to("/dev/zero")
+    (box / "nowhere.json").symlink_to(tmp_path / "none")
+    (box / "nowhere.csv").write_bytes(JOBS)
+    (box / "folder.d").mkdir()
+    found = look(settings)
+    assert set(found) == {"pipe.csv", "leak.csv", "endless.csv", "nowhere.json", "nowhere.csv"}
+    assert all("not a file" in reason for reason in found.values())
+
+
+def test_two_of_a_name_in_one_second_are_both_kept(settings: Settings) -> None:
+    box = Path(settings.inbox)
+    for _ in range(3):
+        (box / "a.csv").write_bytes(JOBS)
+        (box / "a.json").write_bytes(b"{bad")
+        Tray(settings).take()
+    assert len(list(box.glob("failed/*.summary.json"))) == 3
+    assert len(list(box.glob("failed/*-a.csv"))) == 3
+    assert len(list(box.glob("failed/*-a.json"))) == 3
+
+
+@pytest.mark.parametrize("profile", ["sdxl", "brand"])
+def test_a_profile_that_is_listed(settings: Settings, profile: str) -> None:
+    files = {b"a.csv": JOBS, b"a.json": json.dumps({"profile": profile}).encode()}
+    assert look(settings, files) == {}
+
+
+def test_a_run_made_elsewhere_is_not_touched(settings: Settings, tmp_path: Path) -> None:
+    jobs = tmp_path / "theirs.csv"
+    jobs.write_bytes(JOBS)
+    books = open_books(settings, "theirs", committing=True)
+    spec = open_run(jobs, Overrides(), settings, books)
+    found = look(settings, {b"a.csv": JOBS, b"a.toml": b'run = "theirs"', b"theirs.csv": JOBS})
+    assert set(found) == {"a.csv", "theirs.csv"}
+    assert all("not made by the inbox" in reason for reason in found.values())
+    assert books.spec() == spec
+
+
+def test_an_edited_file_opens_the_inboxs_own_run_again(settings: Settings, tmp_path: Path) -> None:
+    assert look(settings) == {}
+    jobs = tmp_path / "good.csv"
+    jobs.write_bytes(JOBS)
+    books = open_books(settings, "good", committing=True)
+    open_run(jobs, Overrides(), settings, books)
+    tray: Any = Tray(settings)
+    tray._own("good")
