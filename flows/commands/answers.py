@@ -5,17 +5,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from pipeline.masking import mask
 
+if TYPE_CHECKING:
+    from pipeline.job import Verdict
+
 FAILED_ROWS = 3
 OUT_OF_BUDGET = 4
+NAMED_ROWS = 5
 INTERRUPTED = 130
 PATIENCE = 8.0
 """Seconds in which an interrupted command ends in order."""
@@ -76,13 +80,22 @@ def resumable(run: str) -> str:
     return f"Interrupted. What is done is kept; `pressrun resume {run}` goes on."
 
 
-def end(summary: dict[str, Any], as_json: bool) -> None:
-    """Answer with a run's summary; the exit code tells whether rows failed or were left."""
-    answer(summary, as_json)
-    if "stopped" in summary:
-        raise typer.Exit(OUT_OF_BUDGET)
-    if summary["failed"]:
-        raise typer.Exit(FAILED_ROWS)
+def end(report: dict[str, Any], as_json: bool, fail_on: "Collection[Verdict]" = ()) -> None:
+    """Answer with the counts of a job file's rows; the exit code tells what is wrong with them."""
+    answer(report, as_json)
+    if code := exit_code(report, fail_on):
+        raise typer.Exit(code)
+
+
+def exit_code(report: dict[str, Any], fail_on: "Collection[Verdict]") -> int:
+    """The exit code for these counts: 0, or of several reasons the one that says most."""
+    if "stopped" in report:
+        return OUT_OF_BUDGET
+    if any(report.get(verdict) for verdict in fail_on):
+        return NAMED_ROWS
+    if report.get("failed") or report["invalid"] == report["rows"]:
+        return FAILED_ROWS
+    return 0
 
 
 def stop(message: str, code: int) -> NoReturn:

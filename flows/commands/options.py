@@ -15,6 +15,10 @@ JobFile = Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet file of key
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 RunName = Annotated[str, typer.Argument(help="The run's name.")]
 Retry = Annotated[str, typer.Option(help="Do again what ended so, with commas between; or none.")]
+FailOn = Annotated[
+    str,
+    typer.Option(help="End with exit code 5 where rows have such an outcome (comma-separated)."),
+]
 Store = Annotated[str | None, typer.Option(help="A folder, or s3://bucket/prefix.")]
 Collection = Annotated[str | None, typer.Option(help="Knowledge for rows that name none.")]
 ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a TOML file.")]

@@ -10,6 +10,7 @@ from flows.commands.options import (
     BudgetSeconds,
     Candidates,
     Collection,
+    FailOn,
     JobFile,
     Json,
     NoRetrieval,
@@ -37,6 +38,7 @@ def run(
     no_retrieval: NoRetrieval = False,
     store: Store = None,
     retry: Retry = "failed",
+    fail_on: FailOn = "none",
     budget: BudgetSeconds = None,
     profile: ProfileName = None,
     as_json: Json = False,
@@ -47,15 +49,17 @@ def run(
     from pipeline.settings import load_settings
 
     overrides = overrides_of(candidates, threshold, collection, no_retrieval)
+    retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
     settings = load_settings(store=store, profile=profile)
     with interruptible(resumable(run or run_name(jobs))):
-        end(run_batch(jobs, run, overrides, verdicts_of(retry), settings, budget), as_json)
+        end(run_batch(jobs, run, overrides, retried, settings, budget), as_json, refused)
 
 
 @app.command()
 def resume(
     run: RunName,
     retry: Retry = "failed",
+    fail_on: FailOn = "none",
     budget: BudgetSeconds = None,
     store: Store = None,
     as_json: Json = False,
@@ -64,8 +68,10 @@ def resume(
     from flows.batch import resume_run
     from pipeline.settings import load_settings
 
+    retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
+    settings = load_settings(store=store)
     with interruptible(resumable(run)):
-        end(resume_run(run, verdicts_of(retry), load_settings(store=store), budget), as_json)
+        end(resume_run(run, retried, settings, budget), as_json, refused)
 
 
 @app.command()
@@ -105,6 +111,7 @@ def check(
         int | None,
         typer.Option(help="Really run so many rows, and estimate what all will cost.", min=2),
     ] = None,
+    fail_on: FailOn = "none",
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
@@ -113,7 +120,8 @@ def check(
     from pipeline.settings import load_settings
 
     overrides = overrides_of(candidates, threshold, collection, no_retrieval)
-    answer(check_jobs(jobs, overrides, load_settings(profile=profile), pilot), as_json)
+    refused = verdicts_of(fail_on, "--fail-on")
+    end(check_jobs(jobs, overrides, load_settings(profile=profile), pilot), as_json, refused)
 
 
 @app.command()

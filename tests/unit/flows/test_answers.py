@@ -3,8 +3,15 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from flows.commands.answers import exit_code
+from pipeline.job import Verdict
 
 STUCK = """
 import time
@@ -32,3 +39,42 @@ def test_a_second_signal_ends_a_command_at_once_and_it_says_its_line(
         process.send_signal(number)
     _, said = process.communicate(timeout=5)
     assert (process.returncode, said) == (code, "It goes on with: this\n")
+
+
+@pytest.mark.parametrize(
+    ("counts", "fail_on", "code"),
+    [
+        ({}, [], 0),
+        ({"invalid": 1}, [], 0),
+        ({"invalid": 4}, [], 3),
+        ({"failed": 1}, [], 3),
+        ({"below_gate": 4}, [], 0),
+        ({"invalid": 1}, [Verdict.INVALID], 5),
+        ({"below_gate": 1, "failed": 1}, [Verdict.BLOCKED, Verdict.BELOW_GATE], 5),
+        ({"accepted": 4}, [Verdict.INVALID, Verdict.BELOW_GATE], 0),
+        ({"stopped": "by its budget", "invalid": 1}, [Verdict.INVALID], 4),
+    ],
+)
+def test_the_exit_code_tells_how_the_rows_ended(
+    counts: dict[str, Any], fail_on: list[Verdict], code: int
+) -> None:
+    none = dict.fromkeys(map(str, Verdict), 0)
+    assert exit_code({"rows": 4, **none, **counts}, fail_on) == code
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "code"),
+    [
+        ("circle,x\nring,y\n", [], 3),
+        ("circle,x\nring,2\n", [], 0),
+        ("circle,x\nring,2\n", ["--fail-on", "invalid"], 5),
+        ("circle,x\nring,2\n", ["--fail-on", "nonsense"], 1),
+    ],
+)
+def test_check_ends_with_the_code_of_its_rows(
+    rows: str, options: list[str], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRESSRUN_STORE", str(tmp_path / "out"))
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text(f"keywords,steps\n{rows}", encoding="utf-8")
+    assert CliRunner().invoke(app, ["check", str(jobs), *options]).exit_code == code
