@@ -1,5 +1,6 @@
 """A file to read, as its reader knows it."""
 
+import time
 from pathlib import Path
 
 from pipeline.knowledge.reading.cleaning import one_line
@@ -8,6 +9,8 @@ from pipeline.knowledge.reading.texts import LABEL, BadText, Unreadable
 
 WHOLE_LIMIT = 16_000_000
 """Bytes of a file that is read in one go."""
+SECONDS = 300.0
+"""Time to parse a file whose size says little of it: PDF, HTML."""
 _REASON = 300
 
 
@@ -46,3 +49,9 @@ class SourceFile:
     def bad(self, reason: str, line: int = 0) -> BadText:
         """What is wrong with the file, or with one of its lines."""
         return BadText(file=self.name, line=line, reason=one_line(reason, addresses=True)[:_REASON])
+
+
+def in_time(deadline: float) -> None:
+    """Raise TimeoutError after the deadline, by the monotonic clock."""
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"took longer than {SECONDS:g} s")

@@ -2,15 +2,16 @@
 
 import codecs
 import re
+import time
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.knowledge.reading.cleaning import one_line
-from pipeline.knowledge.reading.files import SourceFile
+from pipeline.knowledge.reading.files import SECONDS, SourceFile, in_time
 from pipeline.knowledge.reading.markup import tidied
 from pipeline.knowledge.reading.sections import Heading, passages
-from pipeline.knowledge.reading.texts import LABEL, Text
+from pipeline.knowledge.reading.texts import LABEL, Text, Unreadable
 from pipeline.knowledge.reading.visibility import End, visible
 
 if TYPE_CHECKING:
@@ -32,15 +33,28 @@ _SPACES = re.compile(r"\s+")
 
 
 def read(source: SourceFile) -> Iterator[Text]:
-    """The passages. Raises UnicodeDecodeError, and Unreadable where it is too large."""
-    soup = _parsed(source.whole(HTML_LIMIT))
+    """The passages. Raises UnicodeDecodeError, and Unreadable where it is, or takes, too much."""
+    try:
+        soup = _parsed(source.whole(HTML_LIMIT), time.monotonic() + SECONDS)
+    except TimeoutError as error:
+        raise Unreadable(str(error)) from error
     title = one_line(soup.title.get_text())[:LABEL] if soup.title else ""
     yield from passages(_parts(soup), source, title or source.title)
 
 
-def _parsed(content: bytes) -> "BeautifulSoup":
+def _parsed(content: bytes, deadline: float) -> "BeautifulSoup":
+    """The page's tree. Raises UnicodeDecodeError, and TimeoutError at the deadline."""
     from bs4 import BeautifulSoup
     from bs4.dammit import EncodingDetector
+
+    class Page(BeautifulSoup):
+        def handle_starttag(self, *place: Any, **more: Any) -> Any:
+            in_time(deadline)
+            return super().handle_starttag(*place, **more)
+
+        def handle_endtag(self, *place: Any, **more: Any) -> None:
+            in_time(deadline)
+            super().handle_endtag(*place, **more)
 
     bare, marked = EncodingDetector.strip_byte_order_mark(content)
     declared = EncodingDetector.find_declared_encoding(bare[:_START], is_html=True)
@@ -48,7 +62,7 @@ def _parsed(content: bytes) -> "BeautifulSoup":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # where an attribute stands twice, browsers go by the first
-        return BeautifulSoup(tidied(markup), "html.parser", on_duplicate_attribute="ignore")
+        return Page(tidied(markup), "html.parser", on_duplicate_attribute="ignore")
 
 
 def _codec(declared: str) -> str:

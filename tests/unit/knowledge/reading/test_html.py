@@ -1,6 +1,8 @@
 import pytest
 
+from pipeline.knowledge.reading import html
 from pipeline.knowledge.reading.html import HTML_LIMIT
+from pipeline.knowledge.reading.texts import BadText
 
 PAGE = """<!DOCTYPE html><html><head><title>Brand  book</title><meta charset="utf-8"></head><body>
 <p>Before any
@@ -103,3 +105,10 @@ def test_bytes_that_are_not_what_they_should_be(read) -> None:
 )
 def test_pages_made_to_take_long(read, part: str) -> None:
     assert read("<p>Seen</p>" + part * 100_000, "page.html")[0].text == "Seen"
+
+
+def test_a_page_has_a_time_limit(read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "SECONDS", 0.0)
+    (bad,) = read("<p>a</p>" * 100, "page.html")
+    assert isinstance(bad, BadText)
+    assert bad.reason.startswith("took longer than")

@@ -1,3 +1,4 @@
+import time
 from io import BytesIO
 
 import pytest
@@ -8,7 +9,7 @@ from pypdf.generic import (
     NameObject,
 )
 
-from pipeline.knowledge.reading import pdf
+from pipeline.knowledge.reading import files, pdf
 from pipeline.knowledge.reading.texts import BadText, Text
 
 
@@ -85,3 +86,22 @@ def test_bounds_of_a_file(read, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (one.text, bad.reason) == ("one", "page 2 and later: more than 5 letters")
     monkeypatch.setattr(pdf, "PDF_LIMIT", 1_000)
     assert "larger than" in read(pages, "book.pdf")[0].reason
+
+
+def test_pages_made_to_take_long(read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pdf, "SECONDS", 0.5)
+    monkeypatch.setattr(files, "SECONDS", 0.5)
+    writer = PdfWriter(BytesIO(document(*[b""] * 40)))
+    stream = DecodedStreamObject()
+    stream.set_data(b"BT (a) Tj ET " * 20_000)
+    shared = writer._add_object(stream.flate_encode())
+    for page in writer.pages:
+        page[NameObject("/Contents")] = shared
+    file = BytesIO()
+    writer.write(file)
+
+    start = time.monotonic()
+    *_, bad = read(file.getvalue(), "book.pdf")
+    assert isinstance(bad, BadText)
+    assert bad.reason.endswith("and later: took longer than 0.5 s")
+    assert time.monotonic() - start < 20
