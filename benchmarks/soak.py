@@ -120,6 +120,8 @@ class Stage:
     """When each job did, by run and job."""
     written: Counter[str] = field(default_factory=Counter)
     gave_up: list[str] = field(default_factory=list)
+    told: int = 0
+    """Bytes of the log before the flow began."""
 
     def answered(self, method: str, path: str, status: int) -> None:
         """See the records that the store takes."""
@@ -176,11 +178,20 @@ class Stage:
         self.resume()
         return False
 
+    def at_work(self) -> bool:
+        """Whether the flow sends jobs; one that is still starting and finds a service away says so
+        and ends, as it should.
+        """
+        with self.desk.log.open("rb") as log:
+            log.seek(self.told)
+            return f"{self.run}: working".encode() in log.read()
+
     def workers_alive(self) -> list[psutil.Process]:
         """The worker processes, without those that have ended."""
         return [one for one in psutil.Process(self.workers.pid).children() if _lives(one)]
 
     def _begin(self, *words: str) -> None:
+        self.told = self.desk.log.stat().st_size
         command = [sys.executable, "-m", "flows.cli", *words, "--json", "--retry", "none"]
         self.flow = self.desk.start(*command, output=self.desk.folder / "answers")
 
@@ -255,7 +266,7 @@ def play(stage: Stage, seconds: float, jobs: int, every: float) -> list[Strike]:
                 return strikes
             stage.submit(jobs or max(CALM, int(stage.rate() * (seconds - now + start))))
             _await_outcome(stage)
-        elif due <= now < start + seconds and stage.left > LEAST_LEFT:
+        elif due <= now < start + seconds and stage.left > LEAST_LEFT and stage.at_work():
             bag = bag or stage.chance.sample(list(FAULTS), len(FAULTS))
             strikes.append(_strike(stage, bag.pop()))
             due = max(due + every, time.monotonic() + 1)

@@ -163,7 +163,7 @@ class Dispatcher:
             cost = outcome.device_time
             self._end(outcome.job_id, outcome.verdict, cost, flights)
         silence = min(each.silence(monotonic()) for each in list(self._flights.values()))
-        absent = silence > NO_WORKER and not self._queue.workers()
+        absent = silence > NO_WORKER and not self._patiently(self._queue.workers)
         if absent and silence > self._wait:
             why = self._complaint or "see the worker's log"
             raise RunError(f"No worker answers: {why}. Then resume the run.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.breaker import LEAST
 from flows.budget import FIRST, Budget
 from flows.dispatch import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
 from flows.window import Window
@@ -273,3 +274,49 @@ def test_without_a_worker_the_dispatcher_says_so(
     monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.5)
     with pytest.raises(RunError, match="No worker answers"):
         Dispatcher(Queue.connect(redis_url), books, "e", 8, Told()).work(1, [job(0)])
+
+
+class Away(Recorder):
+    """A Redis that does not answer who works, the first time."""
+
+    asked = 0
+
+    def workers(self) -> list[str]:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unavailable("the queue: Timeout reading from socket")
+        return ["worker"]
+
+
+def test_a_redis_that_is_away_when_workers_are_looked_for_is_waited_for(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
+    monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.1)
+    queue = Away(redis_url)
+    worker = threading.Thread(target=answer_second_delivery, args=(queue, books.run), daemon=True)
+    worker.start()
+    Dispatcher(queue, books, "e", 8, Told()).work(1, [job(0)])
+    worker.join(10)
+    assert queue.asked > 1
+
+
+def test_an_open_breaker_leaves_room_for_no_job(
+    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.breaker.FIRST_PAUSE", 60.0)
+    queue, told = Recorder(redis_url), Told()
+    dispatcher = Dispatcher(queue, books, "e", 2 * LEAST, told)
+    threading.Thread(target=send_some_back, args=(queue, books.run), daemon=True).start()
+    threading.Timer(3.0, dispatcher.stop).start()
+    with pytest.raises(Stopped):
+        dispatcher.work(1, map(job, range(50)))
+    assert (len(queue.sent), told.reasons[-1]) == (2 * LEAST, "S3 is down")
+
+
+def send_some_back(queue: Recorder, run: str) -> None:
+    while len(queue.sent) < 2 * LEAST:
+        time.sleep(0.01)
+    for job_id in queue.sent[:LEAST]:
+        queue.send_back(run, job_id, "S3 is down")
