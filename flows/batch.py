@@ -1,7 +1,7 @@
 """Runs a batch from the command line: starts what is missing, then the flow."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -12,7 +12,7 @@ from typing import Any, cast
 from flows.dispatch import Stopped
 from flows.knowledge import require_collection
 from flows.local import environment, private_prefect, quiet_prefect, require_prefect, services
-from flows.opening import asked_for, run_name
+from flows.opening import asked_for, run_name, taken_over
 from flows.publish import finished, status_of
 from flows.terminal import say
 from pipeline.assemble import check_models, open_books
@@ -30,18 +30,23 @@ def run_batch(
     overrides: Overrides,
     retry: Collection[Verdict],
     settings: Settings,
-    budget: float | None = None,
+    budget: float | None,
+    agree: Callable[[str], None],
 ) -> dict[str, Any]:
     """Take a job file to a published run, or as far as the budget of device seconds goes; answers
-    its summary. Raises PressrunError.
+    its summary. `agree` is told what becomes of a run of another file or profile, and raises where
+    that is not wanted. Raises PressrunError.
     """
     if not jobs.is_file():
         raise JobFileError(f"There is no file {jobs}.")
     run = run or run_name(jobs)
     _check(jobs, run, overrides, settings)
     books = open_books(settings, run)
-    if summary := finished(books, asked_for(jobs, overrides, settings, books), retry):
+    spec = asked_for(jobs, overrides, settings, books)
+    if summary := finished(books, spec, retry):
         return summary
+    if change := taken_over(jobs, overrides, spec, books):
+        agree(change)
     asked = {"jobs": str(jobs.resolve()), "overrides": overrides}
     return _work({"run": run, **asked, "retry": retry, "budget_gpu_seconds": budget}, settings)
 

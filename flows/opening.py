@@ -1,6 +1,7 @@
 """Opens a run: reads the job file, writes the spec and the job parts, rejects the bad rows."""
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,8 +10,8 @@ from pipeline.assemble import model_digests
 from pipeline.errors import RunError
 from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import BadRow, Job, RunSpec, Verdict, timestamp, version
-from pipeline.settings import Settings
+from pipeline.job import BadRow, Job, RunSpec, Verdict, digest_of, timestamp, version
+from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
 
 
@@ -23,6 +24,7 @@ def asked_for(path: Path, overrides: Overrides, settings: Settings, books: RunBo
     spec = RunSpec(
         run=books.run,
         job_file=path.name,
+        job_folder=digest_of(str(path.resolve().parent)),
         job_file_digest=file_digest(path),
         rows=0,
         parts=0,
@@ -59,6 +61,32 @@ def open_run(path: Path, overrides: Overrides, settings: Settings, books: RunBoo
     return spec
 
 
+def taken_over(path: Path, overrides: Overrides, asked: RunSpec, books: RunBooks) -> str:
+    """A sentence on what becomes of the run where it was opened with another file or under another
+    profile; empty where it was not.
+    """
+    standing = books.standing_spec()
+    if standing is None or standing.edition == asked.edition:
+        return ""
+    profile = Profile.model_validate(asked.profile)
+    others = []
+    moved = standing.job_folder and standing.job_folder != asked.job_folder
+    if standing.job_file_digest != asked.job_file_digest and (
+        moved or standing.job_file != asked.job_file
+    ):
+        others.append(f"with another file, {standing.job_file}")
+    if standing.profile.get("name") != profile.name:
+        others.append(f"under another profile, {standing.profile.get('name')}")
+    if not others:
+        return ""
+    recorded = set(books.recorded())
+    known = [row.id in recorded for row in read_jobs(path, profile, overrides, lambda _: None)]
+    return (
+        f"run {books.run} exists: {sum(known)} kept, {len(known) - sum(known)} new."
+        f" It was opened {' and '.join(others)}."
+    )
+
+
 def forget(books: RunBooks, spec: RunSpec, verdicts: Collection[Verdict]) -> int:
     """Remove the records of the run's jobs that ended so, for them to be done again; how many."""
     count = 0
@@ -73,7 +101,12 @@ def forget(books: RunBooks, spec: RunSpec, verdicts: Collection[Verdict]) -> int
 
 def run_name(path: Path) -> str:
     """The run's name when none is given: the job file's own, fit for a folder."""
-    return re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.")[:64] or "run"
+    stem = unicodedata.normalize("NFC", path.stem)
+    name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-.")[:64]
+    if name and (re.search("[a-z]", name) or not any(map(str.isalpha, stem))):
+        return name
+    # of names in other scripts too little is left to tell them apart
+    return f"{name[:50] or 'run'}-{digest_of(stem)[:8]}"
 
 
 def _shards(rows: Iterable[Job | BadRow], size: int) -> Iterator[list[Job | BadRow]]:

@@ -117,6 +117,7 @@ class RunSpec(Noun):
 
     run: str
     job_file: str = Field(description="the file's name, without its folders")
+    job_folder: str = Field(default="", description="digest of the file's folder on its machine")
     job_file_digest: str
     rows: int
     parts: int = Field(description="number of job parts, each one shard")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 from rich.console import Console
 
+from pipeline.errors import RunError
 from pipeline.masking import mask
 
 if TYPE_CHECKING:
@@ -96,6 +97,13 @@ def exit_code(report: dict[str, Any], fail_on: "Collection[Verdict]") -> int:
     if report.get("failed") or report["invalid"] == report["rows"]:
         return FAILED_ROWS
     return 0
+
+
+def agree(change: str) -> None:
+    """Ask on the terminal whether to go on. Raises RunError where nobody is there to answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise RunError(f"{change} Go on with --yes, or give it a name of its own with --run.")
+    typer.confirm(f"{change} Go on?", abort=True, err=True)
 
 
 def stop(message: str, code: int) -> NoReturn:

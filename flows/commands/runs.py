@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.commands.answers import answer, end, interruptible, resumable
+from flows.commands.answers import agree, answer, end, interruptible, resumable
 from flows.commands.options import (
     BudgetSeconds,
     Candidates,
@@ -41,6 +41,10 @@ def run(
     fail_on: FailOn = "none",
     budget: BudgetSeconds = None,
     profile: ProfileName = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Go on with a run of another file or profile unasked."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Turn a job file into judged pictures. The same file again does only what is left."""
@@ -52,7 +56,8 @@ def run(
     retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
     settings = load_settings(store=store, profile=profile)
     with interruptible(resumable(run or run_name(jobs))):
-        end(run_batch(jobs, run, overrides, retried, settings, budget), as_json, refused)
+        ask = (lambda _: None) if yes else agree
+        end(run_batch(jobs, run, overrides, retried, settings, budget, ask), as_json, refused)
 
 
 @app.command()

@@ -1,17 +1,19 @@
 """Opening a run, doing parts of it again, and proving its books; no worker is needed for that."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.opening import forget, open_run
+from flows.commands.answers import agree
+from flows.opening import asked_for, forget, open_run, run_name, taken_over
 from flows.publish import finished, publish
 from flows.reconcile import Report, reconcile
 from pipeline.assemble import open_books
-from pipeline.errors import Unavailable
+from pipeline.errors import RunError, Unavailable
 from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Verdict
 from pipeline.settings import Settings, load_settings
@@ -205,3 +207,54 @@ def test_a_picture_that_is_gone_or_another_one_raises_an_alarm(
     assert report.unexpected == 2
     assert any("missing" in alarm for alarm in report.alarms)
     assert any("not the picture" in alarm for alarm in report.alarms)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "profile", "said"),
+    [
+        ("jobs.csv", "red circle,2\nblue ring,2\n", "shapes", ""),
+        ("b/jobs.csv", "red circle,2\nblue ring,2\n", "shapes", "1 kept, 1 new. .*another file"),
+        ("other.csv", "blue ring,2\n", "shapes", "0 kept, 1 new. .*another file, jobs.csv"),
+        ("jobs.csv", "red circle,2\n", "shapes-turbo", "another profile, shapes"),
+    ],
+)
+def test_a_name_of_another_file_or_profile_is_told(
+    name: str,
+    content: str,
+    profile: str,
+    said: str,
+    jobs: Path,
+    settings: Settings,
+    books: RunBooks,
+) -> None:
+    do(books, opened(jobs, settings, books))
+    path = jobs.parent / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"keywords,steps\n{content}", encoding="utf-8")
+    other = settings.chosen_profile.model_copy(update={"name": profile})
+    asked = asked_for(path, Overrides(), settings, books)
+    asked = asked.model_copy(update={"profile": other.model_dump(mode="json")})
+    found = taken_over(path, Overrides(), asked, books)
+    assert re.search(said, found) if said else found == ""
+
+
+def test_the_same_rows_in_another_place_are_the_same_run(
+    jobs: Path, settings: Settings, books: RunBooks
+) -> None:
+    opened(jobs, settings, books)
+    moved = jobs.rename(jobs.with_name("moved.csv"))
+    asked = asked_for(moved, Overrides(candidates=1), settings, books)
+    assert taken_over(moved, Overrides(candidates=1), asked, books) == ""
+
+
+def test_names_in_other_scripts_stay_apart() -> None:
+    names = [run_name(Path(f"{stem}.csv")) for stem in ("夏", "冬", "夏1", "冬1", "🎨", "🖼")]
+    assert len(set(names)) == len(names)
+    assert run_name(Path("夏.csv")) == names[0]
+    plain = {"Spring Sale": "spring-sale", "2026-05": "2026-05", "a" * 70: "a" * 64}
+    assert {stem: run_name(Path(f"{stem}.csv")) for stem in plain} == plain
+
+
+def test_without_a_terminal_the_question_is_an_error_that_says_how_to_answer() -> None:
+    with pytest.raises(RunError, match=r"1 kept.*--yes.*--run"):
+        agree("run r exists: 1 kept, 2 new.")
