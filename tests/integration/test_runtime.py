@@ -147,6 +147,8 @@ def test_a_lost_device_fails_no_job_with_its_last_try(worker: Worker) -> None:
 def test_an_outcome_is_counted_once_by_whom_made_it(worker: Worker) -> None:
     for _ in range(2):
         assert worker.execute()
+        worker.runtime.flush()  # its lease ends a little later
+    assert worker.rendered == 1, "what has its outcome is not executed again"
     assert worker.counted("pressrun_jobs_total") == 1
     assert worker.counted("pressrun_stage_seconds_count", stage="commit") == 1
 
@@ -159,6 +161,18 @@ def test_an_outcome_of_another_is_not_counted(worker: Worker) -> None:
     assert theirs
     assert (theirs.attempt, worker.rendered) == ("another", 2)
     assert worker.counted("pressrun_jobs_total") == 1
+
+
+def test_a_message_of_an_edition_that_was_superseded_is_left_alone(
+    worker: Worker, redis_url: str
+) -> None:
+    """Its part is still there, as until the run is opened."""
+    run = worker.spec.run
+    worker.books(run).write_part("earlier", 1, [job(1)])
+    worker.runtime.execute(Message(run, "earlier", 1, "j1"))
+    queue = Queue.connect(redis_url)
+    assert (worker.rendered, worker.books(run).outcome("j1")) == (0, None)
+    assert (queue.notes(run, "0", wait=0.01), queue.leased(run, ["j1"])) == ([], set())
 
 
 def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
