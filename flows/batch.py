@@ -15,7 +15,7 @@ from flows.local import environment, private_prefect, quiet_prefect, require_pre
 from flows.opening import asked_for, run_name, taken_over
 from flows.publish import finished, status_of
 from flows.terminal import say
-from pipeline.assemble import check_models, open_books
+from pipeline.assemble import check_models, open_books, reach_store
 from pipeline.errors import JobFileError
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Verdict
@@ -40,7 +40,7 @@ def run_batch(
     if not jobs.is_file():
         raise JobFileError(f"There is no file {jobs}.")
     run = run or run_name(jobs)
-    _check(jobs, run, overrides, settings)
+    _check(jobs, overrides, settings)
     books = open_books(settings, run)
     spec = asked_for(jobs, overrides, settings, books)
     if summary := finished(books, spec, retry):
@@ -55,6 +55,7 @@ def resume_run(
     run: str, retry: Collection[Verdict], settings: Settings, budget: float | None = None
 ) -> dict[str, Any]:
     """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
+    reach_store(settings)
     books = open_books(settings, run)
     if summary := finished(books, books.spec(), retry):
         return summary
@@ -108,13 +109,13 @@ def _flow(asked: dict[str, Any]) -> dict[str, Any]:
             raise
 
 
-def _check(jobs: Path, run: str, overrides: Overrides, settings: Settings) -> None:
+def _check(jobs: Path, overrides: Overrides, settings: Settings) -> None:
     """What can be told at once is told before anything starts."""
     next(read_jobs(jobs, settings.chosen_profile, overrides, lambda _: None), None)  # the header
     if not settings.redis_url:
         require_device(settings.device)
     require_prefect()
     check_models(settings, settings.chosen_profile)
-    open_books(settings, run)
+    reach_store(settings)
     if overrides.collection and overrides.retrieval:
         require_collection(overrides.collection, settings)

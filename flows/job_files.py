@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.assemble import open_store
+from pipeline.assemble import open_store, reach_store
 from pipeline.errors import JobFileError
 from pipeline.settings import Settings
 
@@ -20,7 +20,9 @@ def at_hand(address: str, settings: Settings) -> Iterator[Path]:
         yield Path(address)
         return
     place, _, name = address.rpartition("/")
-    store = open_store(settings.model_copy(update={"store": place}))
+    there = settings.model_copy(update={"store": place})
+    reach_store(there)
+    store = open_store(there)
     with tempfile.TemporaryDirectory(prefix="pressrun-jobs-") as folder:
         path = Path(folder, name)
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
     from pipeline.knowledge.ingest import Library
+    from pipeline.storing.s3 import S3Store
 
 log = structlog.get_logger(__name__)
 
@@ -158,6 +159,18 @@ def open_store(settings: Settings, *, conditional: bool = True) -> Store:
     """
     if not settings.store.startswith("s3://"):
         return FolderStore(Path(settings.store), conditional=conditional)
+    return _s3_store(settings, conditional=conditional)
+
+
+def reach_store(settings: Settings) -> None:
+    """Raise StoreError soon where a store's server does not answer."""
+    if settings.store.startswith("s3://"):
+        from pipeline.storing.s3 import FIRST_ATTEMPTS, FIRST_SECONDS
+
+        _s3_store(settings, attempts=FIRST_ATTEMPTS, read_seconds=FIRST_SECONDS).reach()
+
+
+def _s3_store(settings: Settings, **more: Any) -> "S3Store":
     from pipeline.storing.s3 import S3Store
     from pipeline.storing.s3_upload import encryption
 
@@ -171,7 +184,7 @@ def open_store(settings: Settings, *, conditional: bool = True) -> Store:
         settings.s3_region,
         addressing=settings.s3_addressing,
         encryption=encryption(settings.s3_sse, settings.s3_kms_key),
-        conditional=conditional,
+        **more,
     )
 
 

@@ -1,7 +1,7 @@
 """A store in a bucket of S3 or of a server that speaks its protocol."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -34,6 +34,7 @@ from pipeline.storing.s3_upload import Condition, Encryption, Upload
 from pipeline.watching import trouble
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import (
         CopySourceTypeDef,
@@ -48,10 +49,13 @@ Addressing = Literal["auto", "path", "virtual"]
 CONNECT_SECONDS = 5
 READ_SECONDS = 30
 ATTEMPTS = 8
+FIRST_SECONDS, FIRST_ATTEMPTS = 5.0, 2
+"""Patience with a server that has not answered yet: its address may be wrong."""
 CONNECTIONS = 64
 SLOWEST = 50_000
 """Bytes a second below which an object is given up, after some seconds that each one has."""
 
+_CHUNK = 1024 * 1024
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
 _EXISTS = frozenset({"PreconditionFailed", "412"})
 # an upload in parts whose end was answered by an error may have ended all the same
@@ -105,7 +109,8 @@ class S3Store:
     def get(self, key: str) -> bytes:
         """The object's bytes."""
         with self._explained(key):
-            return self._get(self._prefix + check_key(key))
+            data: bytes = self._take(self._prefix + check_key(key), lambda body: body.read())
+        return data
 
     def has(self, key: str) -> bool:
         """Ask for the object's head."""
@@ -113,9 +118,23 @@ class S3Store:
             return self._exists(self._prefix + check_key(key))
 
     def fetch(self, key: str, path: Path) -> None:
-        """The SDK's own download, in parts for a large object."""
+        """One request, as for `get`."""
+
+        def save(body: "StreamingBody") -> None:
+            with path.open("wb") as file:
+                for chunk in body.iter_chunks(_CHUNK):
+                    try:
+                        file.write(chunk)
+                    except OSError as error:  # no fault of the server's
+                        raise StoreError(f"{path}: {error.strerror}") from error
+
         with self._explained(key):
-            self._client.download_file(self._bucket, self._prefix + check_key(key), str(path))
+            self._take(self._prefix + check_key(key), save)
+
+    def reach(self) -> None:
+        """Raise StoreError where no server answers; what it says does not matter."""
+        with self._explained(""), suppress(ClientError):
+            self._client.head_bucket(Bucket=self._bucket)
 
     def move(self, key: str, target: str) -> bool:
         """A copy on the server, after which the object is removed; a mover that comes between sees
@@ -218,7 +237,8 @@ class S3Store:
         stop=stop_after_attempt(8),
         reraise=True,
     )
-    def _get(self, name: str) -> bytes:
+    def _take(self, name: str, take: Callable[["StreamingBody"], Any]) -> Any:
+        """Whatever is taken from an object's body, all of which must come in time."""
         answer = self._client.get_object(Bucket=self._bucket, Key=name)
         body, late = answer["Body"], threading.Event()
         seconds = 2 * self._read_seconds + answer["ContentLength"] / SLOWEST
@@ -226,7 +246,7 @@ class S3Store:
         watch.daemon = True
         watch.start()
         try:
-            return body.read()
+            return take(body)
         except (*_BROKEN_BODY, OSError) as error:
             if late.is_set():
                 raise StoreError(f"{self._where}: no whole object in {seconds:.0f} s") from None

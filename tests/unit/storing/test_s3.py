@@ -8,12 +8,16 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.assemble import reach_store
 from pipeline.errors import StoreError, StoreFull, Unconditional
 from pipeline.ports import Blob
+from pipeline.settings import Settings
+from pipeline.storing import s3
 from pipeline.storing.probe import WRITERS, honours_conditions
 from pipeline.storing.s3 import S3Store
 from pipeline.storing.s3_upload import PART_BYTES, encryption
@@ -275,7 +279,8 @@ def test_address_is_that_of_the_bucket_or_of_the_endpoint() -> None:
     assert here.address("a b/ü") == "http://host:9000/bucket/pre/a%20b/%C3%BC"
 
 
-def test_an_object_that_trickles_is_given_up() -> None:
+@pytest.mark.parametrize("to_file", [False, True])
+def test_an_object_that_trickles_is_given_up(to_file: bool, tmp_path: Path) -> None:
     def answer(connection: socket.socket) -> None:
         with suppress(OSError), connection:
             connection.recv(65536)
@@ -293,9 +298,26 @@ def test_an_object_that_trickles_is_given_up() -> None:
         threading.Thread(target=serve, daemon=True).start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         start = time.monotonic()
+        store = S3Store("bucket", "", url, read_seconds=0.3)
         with pytest.raises(StoreError, match="no whole object"):
-            S3Store("bucket", "", url, read_seconds=0.3).get("key")
+            store.fetch("key", tmp_path / "file") if to_file else store.get("key")
         assert time.monotonic() - start < 5
+
+
+def test_a_server_that_never_answers_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "FIRST_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        start = time.monotonic()
+        with pytest.raises(StoreError, match="correct PRESSRUN_S3_ENDPOINT_URL or start the"):
+            reach_store(Settings(store="s3://bucket", s3_endpoint_url=url))
+        assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("answer", [(200, ""), (403, "AccessDenied"), (503, "SlowDown")])
+def test_whatever_a_server_says_it_is_there(answer: Answer) -> None:
+    with serving(answer) as (url, _):
+        reach_store(Settings(store="s3://bucket", s3_endpoint_url=url))
 
 
 @pytest.mark.parametrize(
