@@ -24,8 +24,11 @@ def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: in
     """Batches of at most so many rows of the named columns of a pyarrow ParquetFile; fewer where
     they could take more than `size` bytes.
 
-    Raises TooLarge before a page or a list is unpacked that no honest writer makes.
+    Raises TooLarge before a page or a list is unpacked that no honest writer makes, and
+    ArrowInvalid where there are fewer rows than the file says.
     """
+    import pyarrow as pa
+
     wanted = set(names)
     with path.open("rb") as content:
         for number in range(file.num_row_groups):
@@ -37,7 +40,12 @@ def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: in
                 if column.path_in_schema.partition(".")[0] in wanted
             )
             many = int(max(1, min(rows, size / max(1, bytes_a_row))))
-            yield from file.iter_batches(batch_size=many, row_groups=[number], columns=names)
+            missing = group.num_rows
+            for batch in file.iter_batches(batch_size=many, row_groups=[number], columns=names):
+                missing -= batch.num_rows
+                yield batch
+            if missing:
+                raise pa.ArrowInvalid(f"{missing} of its {group.num_rows} rows cannot be read")
 
 
 def _bytes_a_row(content: BinaryIO, column: Any, kind: Any, rows: int) -> float:

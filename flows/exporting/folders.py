@@ -65,7 +65,7 @@ def is_folder_of(run: str, form: str, folder: Path) -> bool:
         return True
     try:
         mark = json.loads((folder / MARK).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     foreign = [name for name in names - {MARK} if not _NAMES[form].fullmatch(name)]
     return mark == _mark(run, form) and not foreign

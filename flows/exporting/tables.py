@@ -40,7 +40,7 @@ def is_jsonl_of(run: str, path: Path) -> bool:
         first = file.readline(LONGEST_LINE)
     try:
         found = json.loads(first or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and (
         not first or (found.get("run") == run and "job_id" in found)

@@ -33,5 +33,5 @@ def calibration(profile: JudgeProfile, folder: Path) -> Calibration:
     try:
         held = json.loads(path.read_bytes())
         return Calibration(float(held["slope"]), float(held["offset"]))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
         raise ConfigError(f"{path} must hold the numbers slope and offset ({error!r})") from error

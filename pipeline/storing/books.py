@@ -311,7 +311,8 @@ class RunBooks:
         data = self.store.get(self.key(name))
         try:
             return parse(data)
-        except (ValueError, OSError) as error:  # OSError is pyarrow's, for a damaged file
+        # OSError is pyarrow's, for a damaged file
+        except (ValueError, OSError, RecursionError) as error:
             what = "is damaged or of another version of Pressrun"
             raise RunError(f"{self.address(name)} {what}: {error}") from error
 

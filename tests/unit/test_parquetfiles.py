@@ -90,3 +90,19 @@ def test_whatever_stands_in_a_page_s_header(tmp_path: Path) -> None:
         for byte in (b"\x00", b"\xff", b"\x7c"):
             path.write_bytes(whole[:at] + byte + whole[at + 1 :])
             list(read_texts(path))  # or says what is wrong
+
+
+def test_a_page_that_is_passed_over_is_missed(tmp_path: Path) -> None:
+    for column in ("keywords", "text"):
+        path = written(tmp_path, column, ["red"] * 5, use_dictionary=False)
+        page = parquet.read_metadata(path).row_group(0).column(0).data_page_offset
+        content = bytearray(path.read_bytes())
+        content[page + 1] = 2  # the page says that it is an index
+        path.write_bytes(content)
+        if column == "text":
+            (bad,) = read_texts(path)
+            assert isinstance(bad, BadText)
+            assert "5 of its 5 rows" in bad.reason
+        else:
+            with pytest.raises(JobFileError, match="5 of its 5 rows"):
+                list(read_jobs(path, Profile.load("shapes"), Overrides()))

@@ -10,6 +10,8 @@ from pipeline.errors import ConfigError
 from pipeline.judging.calibration import Calibration, calibration
 from pipeline.settings import JudgeProfile
 
+HUGE = f'{{"slope": 1{"0" * 400}, "offset": 1}}'
+
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-1, 1))
 def test_a_chance_is_one_whatever_the_numbers(slope: float, offset: float, cosine: float) -> None:
@@ -34,7 +36,9 @@ def test_without_either_the_profile_must_say(tmp_path: Path) -> None:
         calibration(JudgeProfile(model="m", slope=1.0), tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"slope": 1}', '{"slope": [], "offset": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"slope": 1}', '{"slope": [], "offset": 1}', "[" * 100_000, HUGE]
+)
 def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(ConfigError, match="must hold the numbers"):
