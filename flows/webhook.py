@@ -55,7 +55,7 @@ def announce(
         headers[SIGNATURE] = signature(secret, body)
     try:
         _post(url, body, headers, attempts)
-    except (_Status, BadAnswer, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
+    except (_Status, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
         # neither the address nor the error's own text, which names it: it may hold a token
         log.warning("the webhook was not told", run=run, reason=_plain(error))
 
@@ -76,11 +76,18 @@ def _post(url: str, body: bytes, headers: dict[str, str], attempts: int) -> None
     with closing(Exchange()) as client:
         for attempt in retrying:
             with attempt:
-                answer = client.post(
-                    url, content=body, headers=headers, seconds=SECONDS, largest=LARGEST_ANSWER
-                )
-                if answer.status // 100 != 2:
-                    raise _Status(answer.status)
+                status = _status(client, url, body, headers)
+                if status // 100 != 2:
+                    raise _Status(status)
+
+
+def _status(client: Exchange, url: str, body: bytes, headers: dict[str, str]) -> int:
+    try:
+        return client.post(
+            url, content=body, headers=headers, seconds=SECONDS, largest=LARGEST_ANSWER
+        ).status
+    except BadAnswer as error:  # it heard us all the same
+        return error.status
 
 
 def _may_pass(error: BaseException) -> bool:

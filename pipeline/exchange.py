@@ -27,6 +27,10 @@ class Answer:
 class BadAnswer(Exception):
     """An answer is too large or packed; the message is the reason."""
 
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
+
 
 class Exchange:
     """A client that asks for plain answers and follows no redirects."""
@@ -63,12 +67,14 @@ class Exchange:
 def _plain(response: httpx.Response, largest: int) -> bytes:
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        raise BadAnswer(f"packed as {encoding[:40]!r}, though it was asked for plain")
+        raise BadAnswer(
+            f"packed as {encoding[:40]!r}, though it was asked for plain", response.status_code
+        )
     content = bytearray()
     for chunk in response.iter_raw():
         content += chunk
         if len(content) > largest:
-            raise BadAnswer(f"more than {largest} bytes")
+            raise BadAnswer(f"more than {largest} bytes", response.status_code)
     return bytes(content)
 
 

@@ -7,6 +7,7 @@ import pytest
 from flows import webhook
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
+from tests.chat_server import Reply, chat_server
 from tests.web_server import listening
 
 SECRET = "a-secret-of-the-tests"
@@ -50,3 +51,16 @@ def test_without_an_address_nobody_is_told_and_another_kind_is_refused() -> None
     webhook.announce(load_settings(), "r", "finished", {})
     with pytest.raises(ConfigError, match="webhook"):
         load_settings(webhook="ftp://somewhere")
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(headers={"Content-Encoding": "gzip"}), Reply(body=b"x" * 3_000_000)]
+)
+def test_an_answer_that_nobody_reads_is_one(
+    reply: Reply, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with chat_server(lambda _: reply) as server:
+        webhook.announce(load_settings(webhook=server.url), "r", "finished", {})
+    said = capsys.readouterr()
+    assert len(server.calls) == 1
+    assert "not told" not in said.out + said.err
