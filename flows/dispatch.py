@@ -1,6 +1,7 @@
 """Sends the jobs of a run to the workers through a bounded window and learns how they ended."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from time import monotonic
@@ -78,6 +79,7 @@ class Dispatcher:
         self._window = window if callable(window) else lambda: window
         self._stopped, self._looked = threading.Event(), 0.0
         self._complaints, self._complaint = 0, ""
+        self._complained_of, self._lock = deque[str](maxlen=100), threading.Lock()
         self._flights = dict[int, Flights]()
         self.breaker, self.budget = Breaker(), budget or Budget()
         self.sent_again = 0
@@ -132,7 +134,8 @@ class Dispatcher:
         if not jobs:
             return
         run, edition = self._books.run, self._edition
-        messages = [Message(run, edition, part, job.id, job.priority) for job in jobs]
+        store = self._books.store_id
+        messages = [Message(run, edition, part, job.id, job.priority, store) for job in jobs]
         self._patiently(lambda: self._queue.publish(messages))
 
     def _hear(self, note: Note, flights: Flights) -> None:
@@ -177,7 +180,10 @@ class Dispatcher:
 
     def _complained(self, note: Note) -> None:
         """Raises RunError where no other worker could do better, or the next ones complain too."""
-        self._complaints += 1
+        with self._lock:  # each shard in work hears each note
+            if note.id not in self._complained_of:
+                self._complained_of.append(note.id)
+                self._complaints += 1
         self._complaint = note.problem
         log.warning("a worker cannot work", run=self._books.run, reason=note.problem)
         if note.fatal or self._complaints >= COMPLAINTS:

@@ -27,6 +27,10 @@ class ModelError(PressrunError):
     """A model cannot be used; fetch it again or point the profile at another one."""
 
 
+class OtherStore(ConfigError):
+    """This worker has another store than the run; give both the same PRESSRUN_STORE."""
+
+
 class JobFileError(PressrunError):
     """The job file as a whole cannot be read; correct it and submit it again."""
 

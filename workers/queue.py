@@ -3,12 +3,14 @@
 All of it is a hint. What counts is in the store; a lost message or note costs time only.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self, cast
 
+import structlog
 from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import RedisError
 
@@ -24,6 +26,8 @@ NOTES_KEPT = 10_000
 TOGETHER = 500
 """Messages in one request, where the broker takes several."""
 CANCEL_SECONDS = 24 * 3600
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,16 @@ class Note:
 
 @dataclass(frozen=True)
 class Message:
-    """Where a worker finds a job: the run, its edition, the part and the job's id."""
+    """Where a worker finds a job: the run, its edition, the part and the job's id; and the id of
+    the store that all of it is in, where the sender knows it.
+    """
 
     run: str
     edition: str
     part: int
     job: str
     priority: int = 5
+    store: str = ""
 
 
 class Queue:
@@ -192,17 +199,29 @@ def _reported() -> Iterator[None]:
 
 
 def _read_note(note_id: str, fields: dict[str, str]) -> Note:
-    verdict = fields.get("verdict")
-    return Note(
-        id=note_id,
-        job_id=fields.get("job", ""),
-        verdict=Verdict(verdict) if verdict else None,
-        device_seconds=float(fields.get("device_seconds", 0)),
-        retry=fields.get("retry", ""),
-        problem=fields.get("problem", ""),
-        worker=fields.get("worker", ""),
-        fatal=fields.get("fatal") == "1",
-    )
+    """A note; one that cannot be read tells nothing, and the store is asked in time."""
+    try:
+        verdict = fields.get("verdict")
+        return Note(
+            id=note_id,
+            job_id=fields.get("job", ""),
+            verdict=Verdict(verdict) if verdict else None,
+            device_seconds=_seconds(fields.get("device_seconds", "0")),
+            retry=fields.get("retry", ""),
+            problem=fields.get("problem", ""),
+            worker=fields.get("worker", ""),
+            fatal=fields.get("fatal") == "1",
+        )
+    except ValueError as error:
+        log.warning("a note cannot be read", note=note_id, reason=str(error))
+        return Note(note_id)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{text} is no time")
+    return seconds
 
 
 def _notes(run: str) -> str:

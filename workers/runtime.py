@@ -12,13 +12,22 @@ from functools import lru_cache
 import structlog
 
 from pipeline.assemble import Assembly
-from pipeline.errors import ModelError, PressrunError, RunError, StoreError, StoreFull, Unavailable
-from pipeline.job import Job, Outcome, Picture
+from pipeline.errors import (
+    ModelError,
+    OtherStore,
+    PressrunError,
+    RunError,
+    StoreError,
+    StoreFull,
+    Unavailable,
+)
+from pipeline.job import Job, Outcome, Picture, RunSpec
 from pipeline.metering import stage
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
+from pipeline.storing.identity import known_identity
 from pipeline.withdrawal import Withdrawn
 from workers import tracing
 from workers.leases import TRIES, Fenced, Lease
@@ -81,10 +90,12 @@ class Runtime:
         self._recalls = Recalls(self._queue)
         self.metrics = WorkerMetrics(settings, self._leases.ages)
         self._loading = threading.Lock()
+        self._store_id = ""
         # one thread reads tables: Arrow keeps 10 MB for each one that ever did
         self._reader = ThreadPoolExecutor(1, "parts")
         # by run and edition, as all that is read from them
         self._books = lru_cache(maxsize=8)(self._open_books)
+        self._spec = lru_cache(maxsize=8)(self._read_spec)
         self._stages = lru_cache(maxsize=8)(self._read_stages)
         self._part = lru_cache(maxsize=8)(self._read_part)
 
@@ -124,7 +135,7 @@ class Runtime:
         except (Superseded, Fenced) as error:
             log.info("the job is not ours any more", job=message.job, reason=str(error))
             self._leases.end(lease)
-        except (StoreFull, ModelError) as error:
+        except (StoreFull, ModelError, OtherStore) as error:
             self._fall_ill(lease, str(error))
         except (Unavailable, StoreError) as error:
             why = "store" if isinstance(error, StoreError) else "unavailable"
@@ -185,20 +196,36 @@ class Runtime:
 
     def _find(self, message: Message) -> tuple[Job, Stages]:
         with self._loading:
+            self._check_store(message)
+            parts = self._spec(message.run, message.edition).parts
+            if not 1 <= message.part <= parts:
+                raise Superseded(f"{message.run} has {parts} parts, not {message.part}")
             stages = self._stages(message.run, message.edition)
             documents = self._part(message.run, message.edition, message.part)
         if message.job not in documents:
             raise Superseded(message.run)
         return _read_job(documents[message.job], message), stages
 
+    def _check_store(self, message: Message) -> None:
+        if not message.store or message.store == self._store_id:
+            return
+        store = self._assembly.books(message.run).store
+        # a flow may have begun to use it meanwhile
+        self._store_id = known_identity(store)
+        if message.store != self._store_id:
+            raise OtherStore(f"Here it is {store.address('')}.")
+
     def _open_books(self, run: str, edition: str) -> RunBooks:
         return self._assembly.books(run)
 
     def _read_stages(self, run: str, edition: str) -> Stages:
+        return self._assembly.stages(self._spec(run, edition))
+
+    def _read_spec(self, run: str, edition: str) -> RunSpec:
         spec = self._assembly.books(run).spec()
         if spec.edition != edition:
             raise Superseded(run)
-        return self._assembly.stages(spec)
+        return spec
 
     def _read_part(self, run: str, edition: str, part: int) -> dict[str, str]:
         # as documents: of a part's jobs this worker executes only some

@@ -18,6 +18,7 @@ from pipeline.masking import mask
 if TYPE_CHECKING:
     from pipeline.job import Verdict
 
+UNSOUND = 1
 FAILED_ROWS = 3
 OUT_OF_BUDGET = 4
 NAMED_ROWS = 5
@@ -90,6 +91,8 @@ def end(report: dict[str, Any], as_json: bool, fail_on: "Collection[Verdict]" = 
 
 def exit_code(report: dict[str, Any], fail_on: "Collection[Verdict]") -> int:
     """The exit code for these counts: 0, or of several reasons the one that says most."""
+    if report.get("lost") or report.get("unexpected"):
+        return UNSOUND
     if "stopped" in report:
         return OUT_OF_BUDGET
     if any(report.get(verdict) for verdict in fail_on):

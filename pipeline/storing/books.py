@@ -27,6 +27,7 @@ from pipeline.job import (
 from pipeline.pictures import EXTENSIONS, ImageFormat, encode
 from pipeline.ports import Blob, Store
 from pipeline.storing import parts
+from pipeline.storing.identity import identity
 from pipeline.storing.parameters import parameters
 
 READERS = 32
@@ -301,6 +302,11 @@ class RunBooks:
 
     def _put_picture(self, path: str, data: bytes) -> None:
         self.write(path, data, f"image/{self._format}")
+
+    @cached_property
+    def store_id(self) -> str:
+        """Which store the books are in. Raises StoreError."""
+        return identity(self.store)
 
     @cached_property
     def _renderer(self) -> dict[str, Any]:

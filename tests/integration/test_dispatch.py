@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Verdict
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
-from workers.queue import Message, Queue
+from workers.queue import Message, Note, Queue
 
 
 def job(number: int) -> Job:
@@ -71,6 +73,24 @@ def test_an_announcement_gives_the_lease_back(queue: Queue, books: RunBooks) -> 
 def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"Redis|REDIS"):
         Queue.connect(url)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"job": "j000", "verdict": "splendid"},
+        {"job": "j000", "verdict": "accepted", "device_seconds": "many"},
+        {"job": "j000", "verdict": "accepted", "device_seconds": "nan"},
+        {"job": "j000", "verdict": "accepted", "device_seconds": "-1e300"},
+        {"what": "ever"},
+    ],
+)
+def test_a_note_that_cannot_be_read_tells_nothing(
+    queue: Queue, books: RunBooks, fields: dict[Any, Any]
+) -> None:
+    queue._redis.xadd(f"pressrun:{books.run}:notes", fields)
+    (note,) = queue.notes(books.run, "0", wait=0.1)
+    assert note == Note(note.id)
 
 
 class Told:
@@ -183,6 +203,23 @@ def answer_until(queue: Recorder, run: str, over: threading.Event) -> None:
         if done < len(queue.sent):
             queue.announce(outcome(run, int(queue.sent[done][1:])))
             done += 1
+
+
+def test_a_complaint_counts_once_however_many_shards_hear_it(
+    redis_url: str, books: RunBooks
+) -> None:
+    queue = Recorder(redis_url)
+    dispatcher = Dispatcher(queue, books, "e", 8, Told())
+    with ThreadPoolExecutor(COMPLAINTS) as pool:
+        shards = [pool.submit(dispatcher.work, part, [job(part)]) for part in range(COMPLAINTS)]
+        while len(queue.sent) < COMPLAINTS:
+            time.sleep(0.01)
+        queue.complain(books.run, "the model is broken", worker="w", fatal=False)
+        time.sleep(0.5)  # all have heard it before anything else
+        for part in range(COMPLAINTS):
+            queue.announce(outcome(books.run, part))
+        for shard in shards:
+            shard.result(30)
 
 
 @pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, COMPLAINTS)])

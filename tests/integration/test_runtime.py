@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from pipeline.job import Job, Order, Outcome, Picture, RunSpec, Verdict
 from pipeline.ports import Referee, Stages
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
+from pipeline.storing.folder import FolderStore
 from pipeline.withdrawal import result_of
 from workers.leases import TRIES, lease_key
 from workers.queue import Message, Queue
@@ -33,6 +34,7 @@ class Worker(StandIns):
         self.errors, self.complaints = list[Exception](), list[str]()
         self.rendered, self.stuck = 0, False
         self.meanwhile: Outcome | None = None
+        self.on_render: Callable[[], None] = lambda: None
         self.spec = RunSpec(
             run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, parts=PARTS,
             profile={"renderer": {}}, models={}, created_at="", version="",
@@ -51,6 +53,7 @@ class Worker(StandIns):
         self.rendered += 1
         if self.meanwhile:
             self.books(self.spec.run).commit(self.meanwhile, None)
+        self.on_render()
         if self.errors:
             raise self.errors.pop(0)
         if self.stuck:
@@ -192,6 +195,60 @@ def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPa
         thread.join()
     assert worker.rendered == PARTS
     assert len(readers) == 1
+
+
+def test_a_worker_with_another_store_leaves_before_a_job_is_lost(
+    worker: Worker, redis_url: str
+) -> None:
+    run, edition = worker.spec.run, worker.spec.edition
+    worker.runtime.execute(Message(run, edition, 1, "j1", store="another"))
+    assert worker.rendered == 0
+    (complaint,) = worker.complaints
+    assert "give both the same PRESSRUN_STORE" in complaint
+    told, back = Queue.connect(redis_url).notes(run, "0", wait=0.01)
+    assert (told.problem, told.fatal, back.retry) == (complaint, False, complaint)
+    store = worker.books(run).store_id
+    worker.runtime.execute(Message(run, edition, 1, "j1", store=store))
+    assert worker.rendered == 1
+
+
+@pytest.mark.parametrize("part", [0, PARTS + 1, -1, 10**9])
+def test_a_message_of_a_part_that_never_was_ends_no_run(
+    worker: Worker, redis_url: str, part: int
+) -> None:
+    run, edition = worker.spec.run, worker.spec.edition
+    worker.runtime.execute(Message(run, edition, part, "j1"))
+    assert worker.complaints == []
+    assert Queue.connect(redis_url).notes(run, "0", wait=0.01) == []
+    assert worker.execute()
+
+
+def test_a_second_delivery_after_the_commit_renders_nothing(worker: Worker) -> None:
+    first = worker.execute()
+    worker.runtime.flush()  # the lease has gone back
+    assert worker.execute() == first
+    assert worker.rendered == 1
+
+
+def test_a_job_of_another_edition_is_left_alone(worker: Worker, redis_url: str) -> None:
+    worker.runtime.execute(Message(worker.spec.run, "another", 1, "j1"))
+    assert (worker.rendered, worker.complaints) == (0, [])
+    assert Queue.connect(redis_url).notes(worker.spec.run, "0", wait=0.01) == []
+
+
+def test_a_lease_is_confirmed_before_each_record_where_the_store_has_no_conditions(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """Another worker takes the job over while this one renders."""
+    worker = Worker(load_settings(store=str(tmp_path), redis_url=redis_url), tmp_path.name.lower())
+    worker._store = FolderStore(tmp_path, conditional=False)
+    worker.on_render = lambda: take_over(redis_url, worker.spec.run, "j1")
+    assert worker.execute() is None
+    assert worker.rendered == 1
+
+
+def take_over(redis_url: str, run: str, job_id: str) -> None:
+    Queue.connect(redis_url)._redis.set(lease_key(run, job_id), "99:another")
 
 
 def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(

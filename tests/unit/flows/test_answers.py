@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands.answers import exit_code
+from flows.commands.answers import UNSOUND, exit_code
 from pipeline.job import Verdict
 
 STUCK = """
@@ -78,3 +78,10 @@ def test_check_ends_with_the_code_of_its_rows(
     jobs = tmp_path / "jobs.csv"
     jobs.write_text(f"keywords,steps\n{rows}", encoding="utf-8")
     assert CliRunner().invoke(app, ["check", str(jobs), *options]).exit_code == code
+
+
+@pytest.mark.parametrize("found", [{"lost": 1}, {"unexpected": 1}])
+def test_a_run_whose_books_do_not_balance_never_ends_with_0(found: dict[str, int]) -> None:
+    summary = {"rows": 2, "invalid": 0, "failed": 0, "lost": 0, "unexpected": 0}
+    assert exit_code(summary, ()) == 0
+    assert exit_code(summary | found, ()) == UNSOUND
