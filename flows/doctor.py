@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.local import require_prefect
 from flows.redis_server import described, private_server
-from pipeline.assemble import model_digests, open_knowledge, open_store, reach_store
+from pipeline.assemble import model_digests, open_knowledge, open_store_to_commit, reach_store
 from pipeline.errors import PressrunError
 from pipeline.job import version
 from pipeline.knowledge.editions import names
@@ -59,10 +59,11 @@ def _prefect() -> str:
 
 def _store(settings: Settings) -> str:
     reach_store(settings)
-    store = open_store(settings)
+    store = open_store_to_commit(settings)
     store.put(PROBE, b"pressrun", content_type="text/plain")
     store.delete(PROBE)
-    return f"{settings.store}, writable"
+    single = "" if store.conditional else ", leases keep records single: it lets writers overwrite"
+    return f"{settings.store}, writable{single}"
 
 
 def _redis(settings: Settings) -> str:

@@ -24,7 +24,7 @@ from pipeline.settings import (
 )
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
-from pipeline.storing.probe import honours_conditions
+from pipeline.storing.probe import WRITERS, honours_conditions
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -189,16 +189,19 @@ def _s3_store(settings: Settings, **more: Any) -> "S3Store":
 
 
 def open_store_to_commit(settings: Settings) -> Store:
-    """The store for a process that commits outcomes: an S3 server is tried before it is trusted.
+    """The store for a process that commits outcomes: a server or a file system is tried before it
+    is trusted.
 
     One that does not honour conditions is used without them: `Lease.confirm` right before each
     record is then what keeps a second execution away. Raises ConfigError and StoreError.
     """
     store = open_store(settings)
-    if isinstance(store, FolderStore) or honours_conditions(store, ""):
+    writers = 2 if isinstance(store, FolderStore) else WRITERS
+    if honours_conditions(store, "", writers):
         return store
     log.warning(
-        "the store does not honour If-None-Match: leases in Redis keep records single",
+        "the store does not refuse to overwrite (If-None-Match, hard links): leases in Redis keep"
+        " records single",
         store=store.address(""),
     )
     return open_store(settings, conditional=False)

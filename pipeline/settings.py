@@ -191,6 +191,11 @@ def _usual_name(name: object) -> object:
     return "jpeg" if lower == "jpg" else lower
 
 
+def _below_home(place: str) -> str:
+    """The place with `~` as the home; as it is written where nobody knows of one."""
+    return os.path.expanduser(place)  # noqa: PTH111 - pathlib's raises where there is no home
+
+
 class Settings(BaseSettings):
     """Where things are. Each is an environment variable PRESSRUN_<NAME>."""
 
@@ -286,6 +291,18 @@ class Settings(BaseSettings):
                 "%2F, # is %23, ? is %3F and @ is %40"
             )
         return value
+
+    @field_validator("store", "inbox")
+    @classmethod
+    def _is_a_place(cls, place: str) -> str:
+        if place.lower().startswith("s3:") and not place.startswith("s3://"):
+            raise ValueError(f"write s3://bucket/prefix, not {place!r}")
+        return _below_home(place)
+
+    @field_validator("home", "models")
+    @classmethod
+    def _from_home(cls, path: Path) -> Path:
+        return Path(_below_home(str(path)))
 
     @model_validator(mode="after")
     def _known_store(self) -> Self:

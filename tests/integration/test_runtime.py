@@ -159,7 +159,9 @@ def test_an_outcome_is_counted_once_by_whom_made_it(worker: Worker) -> None:
 def test_an_outcome_of_another_is_not_counted(worker: Worker) -> None:
     ours = worker.execute()
     assert ours
-    worker.meanwhile = ours.model_copy(update={"job_id": "j2", "attempt": "another"})
+    worker.meanwhile = ours.model_copy(
+        update={"job_id": "j2", "job": job(2), "image": None, "attempt": "another"}
+    )
     theirs = worker.execute(part=2)
     assert theirs
     assert (theirs.attempt, worker.rendered) == ("another", 2)

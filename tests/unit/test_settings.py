@@ -86,3 +86,18 @@ def test_a_piece_of_a_password_is_not_in_the_complaint() -> None:
         Queue.connect("redis://:hunter#2@h:6379/0")
     assert "hunter" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+def test_a_place_may_be_below_the_home_and_is_no_address_by_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("STORE", "INBOX", "HOME", "MODELS"):
+        monkeypatch.setenv(f"PRESSRUN_{name}", "~/pictures")
+    settings = load_settings()
+    places = {settings.store, settings.inbox, str(settings.home), str(settings.models)}
+    assert places == {str(tmp_path / "pictures")}
+    for name in ("store", "inbox"):
+        for written in ("s3:/pics/x", "S3://pics/x", "s3:pics"):
+            with pytest.raises(ConfigError, match="s3://bucket/prefix"):
+                load_settings(**{name: written})

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.assemble import open_store_to_commit
 from pipeline.errors import StoreError, StoreFull, Unconditional
+from pipeline.settings import load_settings
 from pipeline.storing.folder import FolderStore
 from pipeline.storing.probe import honours_conditions
 
@@ -48,6 +50,23 @@ def test_a_fast_clock_makes_no_half_written_file_old(
     monkeypatch.setattr("time.time", lambda: fast)
     assert FolderStore(tmp_path).sweep("", older=3600) == 0
     assert list(tmp_path.iterdir()) == [draft]
+
+
+def test_a_file_system_without_hard_links_is_used_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(store=str(tmp_path / "store"))
+    assert open_store_to_commit(settings).conditional
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store = open_store_to_commit(settings)
+    assert not store.conditional
+    assert store.put("key", b"x", content_type="x", new=True)
+    assert not store.put("key", b"y", content_type="x", new=True)
+    assert list(store.keys("")) == ["key"]
 
 
 def test_files_are_readable_by_the_others_that_the_umask_allows(tmp_path: Path) -> None:
