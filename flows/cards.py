@@ -52,6 +52,7 @@ def _of_outcome(outcome: Outcome) -> Card:
         "candidates": [_candidate(candidate) for candidate in outcome.candidates],
         "seconds": round(outcome.device_time, 3),
         "made": outcome.created_at,
+        "notices": list(outcome.notices),
         **_of_brief(outcome.brief),
         **_of_job(outcome.job),
     }

@@ -1,5 +1,6 @@
 """The dry run: validation and plan, without a model in memory."""
 
+import re
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -10,13 +11,18 @@ from flows.budget import work_of
 from flows.sampling import Spread
 from flows.seen import Seen
 from pipeline.assemble import check_models, open_store
-from pipeline.errors import JobFileError
+from pipeline.errors import JobError, JobFileError
 from pipeline.intake.reader import Notice, Overrides, read_jobs
-from pipeline.job import BadRow, Job
-from pipeline.settings import Settings
+from pipeline.intake.remarks import Remarks
+from pipeline.job import BadRow, Context, Job
+from pipeline.metering import metered
+from pipeline.settings import Profile, Settings
+from pipeline.writing.template import TemplateWriter
 
 PROBLEMS_SHOWN = 20
 COLLECTIONS_SHOWN = 100
+
+_WAS_CUT = re.compile(r"was cut from \d+ to \d+ characters")
 
 
 def check_jobs(
@@ -32,8 +38,11 @@ def check_jobs(
     check_models(settings, profile)
     open_store(settings)
     plan, warnings = _Plan(Spread(pilot) if pilot else None), list[Notice]()
+    filled = _Filled(profile, remarks := Remarks())
     for row in read_jobs(path, profile, overrides, warnings.append):
         plan.count(row)
+        filled.see(row)
+    remarks.tell(warnings.append)
     if not plan.tally["rows"]:
         raise JobFileError(f"{path} holds no rows.")
     report = {
@@ -49,6 +58,31 @@ def check_jobs(
         price = Price.of(settings)
         report |= flown.report(flight, plan.tally["jobs"], plan.tally["work"], price)
     return report
+
+
+class _Filled:
+    """What the template writer would make of the rows: remarks on cuts and failures that need no
+    model to be known.
+    """
+
+    def __init__(self, profile: Profile, remarks: Remarks) -> None:
+        self._note = remarks.note
+        writer = profile.writer
+        self._writer = TemplateWriter(writer) if writer.kind == "template" else None
+        # retrieved texts may fill what is empty now
+        self._alone = not re.search(r"\{\s*(passages|text)\s*\}", writer.prompt_template)
+
+    def see(self, row: Job | BadRow) -> None:
+        if self._writer is None or isinstance(row, BadRow):
+            return
+        with metered() as meter:
+            try:
+                self._writer.write(row, Context())
+            except JobError as error:
+                if self._alone:
+                    meter.notices.append(f"the row will fail: {error.detail}")
+        for said in meter.notices:
+            self._note(row.row, "keywords", _WAS_CUT.sub("will be cut", said))
 
 
 class _Plan:

@@ -131,6 +131,7 @@ const gallery = (() => {
         card.candidates?.length > 1 && race(card),
         card.prompt && card.prompt !== card.keywords && make("p", { class: "clamp", title: card.prompt }, card.prompt),
         make("div", { class: "foot" },
+          card.notices && make("span", { class: "source", title: card.notices.join("\n") }, "notices"),
           ...card.sources.map((source) => make("span", { class: "source", title: source.text }, named(source))),
           card.seed !== undefined && make("span", { class: "seed" }, `seed ${card.seed}`))));
   }
@@ -203,6 +204,7 @@ const gallery = (() => {
       nav,
       make("div", {}, badge(card), make("h2", { id: "receipt-title" }, card.keywords || `row ${card.row}`)),
       card.reason && make("p", {}, card.reason),
+      part("Notices", ...(card.notices ?? []).map((notice) => make("p", {}, notice))),
       card.score !== undefined && scoreBar(card.score, card.threshold),
       part("Prompt", card.prompt && make("p", {}, card.prompt)),
       part("Text", card.text && card.text !== card.prompt && make("p", {}, card.text)),

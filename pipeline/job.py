@@ -303,6 +303,9 @@ class Outcome(Noun):
     epoch: int = Field(default=0, description="fencing epoch of its lease; rises with each lease")
     created_at: str = ""
     version: str = ""
+    notices: tuple[str, ...] = Field(
+        default=(), description="what was cut on the way, and which settings had no effect"
+    )
 
     @property
     def device_time(self) -> float:

@@ -1,4 +1,6 @@
-"""What a job costs: wall time by stage, its share of each batched model call, and who rendered."""
+"""What a job costs: wall time by stage, its share of each batched model call, and who rendered; and
+what was left out of it on the way.
+"""
 
 import time
 from collections.abc import Iterator
@@ -11,11 +13,14 @@ from opentelemetry import trace
 
 @dataclass
 class Meter:
-    """The running cost of the job in the current thread, in seconds; `renderer` rendered last."""
+    """The running cost of the job in the current thread, in seconds; `renderer` rendered last.
+    `notices` are sentences on what was cut or had no effect, each once.
+    """
 
     wall: dict[str, float] = field(default_factory=dict)
     device: dict[str, float] = field(default_factory=dict)
     renderer: str = ""
+    notices: list[str] = field(default_factory=list)
 
 
 # does nothing unless a process has OpenTelemetry's SDK set up
@@ -61,3 +66,9 @@ def rendered_by(renderer: str) -> None:
     """Note who renders this job's pictures."""
     if meter := _meter.get():
         meter.renderer = renderer
+
+
+def notice(sentence: str) -> None:
+    """Have the record of this job say what changed its result and stopped nothing."""
+    if (meter := _meter.get()) and sentence not in meter.notices:
+        meter.notices.append(sentence)

@@ -19,8 +19,8 @@ JPEG_QUALITY = 95
 EXTENSIONS: Mapping[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 
 _READABLE = ("PNG", "JPEG", "WEBP")
-# an EXIF block holds 64 kB, of which a character may take four bytes
-_EXIF_CHARACTERS = 16_000
+# an EXIF block holds 64 kB, of which a character may take four bytes; no job has so many
+EXIF_CHARACTERS = 16_000
 # TIFF's types of a field
 _LONG, _UNDEFINED = 4, 7
 
@@ -126,7 +126,7 @@ def _exif(parameters: str) -> bytes:
     """
     if not parameters:
         return b""
-    text = b"UNICODE\0" + parameters[:_EXIF_CHARACTERS].encode("utf-16-be")
+    text = b"UNICODE\0" + parameters[:EXIF_CHARACTERS].encode("utf-16-be")
     first = struct.pack(">HHHIII", 1, ExifTags.IFD.Exif, _LONG, 1, 26, 0)
     second = struct.pack(">HHHIII", 1, ExifTags.Base.UserComment, _UNDEFINED, len(text), 44, 0)
     return b"Exif\0\0MM\0*\0\0\0\x08" + first + second + text

@@ -239,4 +239,5 @@ def _receipt(
         attempt=uuid.uuid4().hex,
         created_at=timestamp(),
         version=version(),
+        notices=tuple(meter.notices),
     )

@@ -147,7 +147,7 @@ class JobDefaults(Noun):
     guidance: float
     seed: int | None = Field(default=None, ge=0, lt=SEED_SPACE, description="None: from the row")
     collection: str = ""
-    negative: str = ""
+    negative: str = Field(default="", max_length=2048, description="as long as a row's own may be")
     k: int = 4
     images: int = 0
     strength: float = 0.6

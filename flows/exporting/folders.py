@@ -17,7 +17,7 @@ SAMPLES = 5000
 BYTES = 500 * 2**20
 """A shard ends at so many samples, or once its pictures are that large."""
 MARK = ".pressrun.json"
-NESTED = ("candidates", "sources", "models", "meta")
+NESTED = ("candidates", "sources", "notices", "models", "meta")
 
 _NAMES = {
     "webdataset": re.compile(r"\d{6}\.tar"),

@@ -66,6 +66,7 @@ SCHEMA = pa.schema(
                 )
             ),
         ),
+        pa.field("notices", pa.list_(pa.string()), nullable=False),
         pa.field("models", pa.string(), nullable=False),
         pa.field("meta", pa.string(), nullable=False),
     ]
@@ -94,6 +95,7 @@ def line_of(row: Job | BadRow, outcome: Outcome, books: RunBooks) -> Line:
         "created_at": outcome.created_at,
         "candidates": [_candidate(candidate) for candidate in outcome.candidates],
         "sources": [_source(passage) for passage in found],
+        "notices": list(outcome.notices),
         "models": outcome.models,
     }
 

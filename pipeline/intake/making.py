@@ -9,9 +9,11 @@ from pipeline.intake import identity
 from pipeline.intake.remarks import Remarks
 from pipeline.intake.rows import ROW_LIMIT, RawRow, Value
 from pipeline.intake.templates import expand, foreign
+from pipeline.intake.unused import unused
 from pipeline.intake.values import READERS, readable, shown, text, without_marks
 from pipeline.job import BadRow, Job, Noun, digest_of
 from pipeline.settings import Profile
+from pipeline.words import says_something
 
 _KEYWORDS_SHOWN = 120
 _NO_ADAPTER = (
@@ -58,6 +60,7 @@ class Maker:
     def __init__(
         self, profile: Profile, overrides: Overrides, remarks: Remarks | None = None
     ) -> None:
+        self._whole, self._retrieval = profile, overrides.retrieval
         self._note = (remarks or Remarks()).note
         said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
@@ -102,6 +105,8 @@ class Maker:
             raise _Refused(*_explain(problem)) from error
         if given.get("rounds", 1) > 1 and not (job.collection and job.images and job.strength):
             raise _Refused("rounds", _NO_PICTURES)
+        for column, reason in unused(job, given if self._retrieval else (), self._whole):
+            self._note(row.line, column, reason)
         return job
 
     def _read(self, row: RawRow) -> tuple[dict[str, Any], dict[str, str]]:
@@ -142,6 +147,8 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
                 raise _Refused(column, str(error)) from error
     if not expanded["keywords"]:
         raise _Refused("keywords", "keywords is empty after its choices")
+    if not says_something(expanded["keywords"]):
+        raise _Refused("keywords", "keywords hold no word, no number and no emoji")
     return expanded
 
 

@@ -60,8 +60,9 @@ def read_jobs(
 ) -> Iterator[Job | BadRow]:
     """Every row of a job file in order, as a job or as a bad row with the reason.
 
-    What should be known and stops nothing, such as an unknown column, goes to `warn`. Raises
-    JobFileError, at once or with the first row, where the file as a whole is wrong.
+    What should be known and stops nothing, such as an unknown column, goes to `warn`; settings that
+    have no effect after the last row, each once. Raises JobFileError, at once or with the first
+    row, where the file as a whole is wrong.
     """
     reader = FORMATS.get(suffix_of(path))
     if reader is None:

@@ -18,10 +18,11 @@ from tenacity import (
 from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.exchange import BadAnswer, Exchange
 from pipeline.job import Order, Picture
-from pipeline.metering import charge, rendered_by
+from pipeline.metering import charge, notice, rendered_by
 from pipeline.ports import Referee
 from pipeline.pulse import patient
 from pipeline.rendering.answers import read_answer
+from pipeline.rendering.calls import unheard
 from pipeline.settings import RendererProfile
 
 ATTEMPTS = 4
@@ -49,6 +50,8 @@ class A1111Renderer:
         if order.references:
             raise JobError("an A1111 server is sent no pictures: set strength to 0")
         rendered_by("a1111")
+        if order.negative and order.guidance == 1:
+            notice(unheard(order))
         start = time.perf_counter()
         pictures = [
             picture

@@ -9,8 +9,24 @@ SCHNELL_TOKENS = 256
 
 
 def guided(order: Order) -> bool:
-    """Whether classifier-free guidance is on: only then has a negative prompt an effect."""
+    """Whether classifier-free guidance is on."""
     return order.guidance > 1
+
+
+def hears_negative(pipe: Any, order: Order) -> bool:
+    """Whether a negative prompt has an effect."""
+    return guided(order) and not distilled(pipe)
+
+
+def unheard(order: Order) -> str:
+    """What is said of a negative prompt that changes nothing."""
+    return f"the negative prompt has no effect with this model at guidance {order.guidance:g}"
+
+
+def distilled(pipe: Any) -> bool:
+    """Whether it is FLUX's distilled model, which has no guidance of any kind."""
+    flux = type(pipe).__name__.startswith("Flux")
+    return flux and not pipe.transformer.config.guidance_embeds
 
 
 def call_settings(pipe: Any, order: Order) -> dict[str, Any]:
@@ -28,7 +44,7 @@ def call_settings(pipe: Any, order: Order) -> dict[str, Any]:
 
 def _flux(pipe: Any, order: Order) -> dict[str, Any]:
     """FLUX has guidance built in; a negative prompt needs the real one, at twice the cost."""
-    if not pipe.transformer.config.guidance_embeds:
+    if distilled(pipe):
         return {"max_sequence_length": SCHNELL_TOKENS}
     if order.negative and guided(order):
         return {"guidance_scale": 1.0, "true_cfg_scale": order.guidance}

@@ -15,7 +15,8 @@ from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Referee
 from pipeline.pulse import beat
 from pipeline.rendering.adapter import Adapter
-from pipeline.rendering.calls import call_settings, guided
+from pipeline.rendering.calls import call_settings, guided, hears_negative
+from pipeline.rendering.windows import Windows
 from pipeline.settings import RendererProfile
 
 
@@ -36,6 +37,7 @@ class DiffusersRenderer:
     def __init__(self, models: Models, profile: RendererProfile) -> None:
         self._pipe = models.diffusion(profile)
         self._adapter = Adapter.of(self._pipe)
+        self.windows = Windows(self._pipe)
         self._limit = profile.batch
         self._fitting: dict[Hashable, int] = {}
         self._batcher = Batcher(
@@ -50,6 +52,7 @@ class DiffusersRenderer:
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
         rendered_by("diffusers")
+        self.windows.tell(order)
         pictures: list[Picture] = []
         for part in _parts(order, self._limit):
             result = self._batcher(part)
@@ -101,7 +104,7 @@ class DiffusersRenderer:
     def _call(self, shots: list[Shot]) -> list[Picture]:
         order = shots[0].order
         settings = call_settings(self._pipe, order)
-        if order.negative and guided(order):
+        if order.negative and hears_negative(self._pipe, order):
             settings["negative_prompt"] = [shot.order.negative for shot in shots]
         settings |= self._shown([shot.order for shot in shots])
         output: Any = self._pipe(

@@ -35,7 +35,9 @@ class EngineRenderer:
     Raises Unsupported for a model that it cannot run at all.
     """
 
-    def __init__(self, models: Models, profile: RendererProfile, reference: Renderer) -> None:
+    def __init__(
+        self, models: Models, profile: RendererProfile, reference: DiffusersRenderer
+    ) -> None:
         family = family_of(models.diffusion(profile), models.preview_decoder(profile))
         self.engine = Engine(
             family,
@@ -55,6 +57,7 @@ class EngineRenderer:
         except Unsupported:
             return self._reference.render(order)
         rendered_by("engine")
+        self._reference.windows.tell(order)
         try:
             left = self._race(latents, referee) if referee else latents
             ends = dict(zip(left, self._advance(left, order.steps), strict=True))

@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pipeline.errors import ConfigError, JobError, Refused
 from pipeline.exchange import Answer, Exchange
 from pipeline.job import Brief, Context, Job
-from pipeline.metering import charge
+from pipeline.metering import charge, notice
 from pipeline.pulse import patient
 from pipeline.settings import WriterProfile
 from pipeline.writing.calls import ask_patiently, error_message
 from pipeline.writing.lines import one_line
 from pipeline.writing.messages import messages_for
-from pipeline.writing.reply import Draft, brief_from, parse_reply
+from pipeline.writing.reply import CUT_OFF, Draft, brief_from, parse_reply
 
 log = structlog.get_logger(__name__)
 
@@ -199,4 +199,6 @@ def _draft(answer: Answer) -> Draft:
     draft = parse_reply(content)
     if not draft.prompt and choice.finish_reason == "length":
         raise JobError("the writer's reply was cut off; raise max_tokens in the profile's [writer]")
+    if choice.finish_reason == "length":
+        notice(CUT_OFF)
     return draft

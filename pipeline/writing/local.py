@@ -20,10 +20,11 @@ from transformers import (
 from pipeline.batching import Batcher
 from pipeline.errors import JobError, ModelError
 from pipeline.job import Brief, Context, Job
+from pipeline.metering import notice
 from pipeline.models import Models
 from pipeline.settings import WriterProfile
 from pipeline.writing.messages import Message, messages_for
-from pipeline.writing.reply import brief_from, parse_reply
+from pipeline.writing.reply import CUT_OFF, brief_from, parse_reply
 
 PROBE = "nine blue boats"
 TEMPLATE_SECONDS = 20.0
@@ -35,6 +36,12 @@ UNBOUNDED = 10**6
 class _Question:
     tokens: list[int]
     seed: int
+
+
+@dataclass(frozen=True)
+class _Reply:
+    text: str
+    ended: bool
 
 
 class LocalWriter:
@@ -49,6 +56,7 @@ class LocalWriter:
         self._in_parts = _takes_parts(self._tokenizer)
         self._temperature = profile.temperature
         self._config = _generation_config(self._model, self._tokenizer, profile.max_tokens)
+        self._ends = _ends(self._model, self._config)
         self._room = _window(self._model, self._tokenizer) - profile.max_tokens
         self._encoding = threading.Lock()
         self._batcher = Batcher("writer", self._replies, limit=profile.batch, turn=models.turn)
@@ -56,7 +64,10 @@ class LocalWriter:
     def write(self, job: Job, context: Context) -> Brief:
         """The model's brief. Raises JobError where it wrote nothing usable."""
         question = _Question(self._fitting_tokens(job, context), job.seed)
-        return brief_from(job, context, parse_reply(self._batcher(question)))
+        reply = self._batcher(question)
+        if not reply.ended:
+            notice(CUT_OFF)
+        return brief_from(job, context, parse_reply(reply.text))
 
     def close(self) -> None:
         """Finish what waits, then stop."""
@@ -68,6 +79,8 @@ class LocalWriter:
             fewer = Context(passages=context.texts[:kept])
             tokens = self._tokens(messages_for(job, fewer))
             if len(tokens) <= self._room:
+                if kept < len(context.texts):
+                    notice(f"the writer read {kept} of {len(context.texts)} retrieved texts")
                 return tokens
         raise JobError(f"keywords and style do not fit into the writer's {self._room} tokens")
 
@@ -78,7 +91,7 @@ class LocalWriter:
             return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @torch.inference_mode()
-    def _replies(self, questions: Sequence[_Question]) -> list[str]:
+    def _replies(self, questions: Sequence[_Question]) -> list[_Reply]:
         ids, mask = _left_padded([q.tokens for q in questions], int(self._config.pad_token_id))
         device = self._model.device
         generated = self._model.generate(
@@ -87,10 +100,12 @@ class LocalWriter:
             generation_config=self._config,
             logits_processor=self._draws([q.seed for q in questions]),
         )
+        written = generated[:, ids.shape[1] :]
         with self._encoding:
-            return list(
-                self._tokenizer.batch_decode(generated[:, ids.shape[1] :], skip_special_tokens=True)
-            )
+            texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        room = written.shape[1] < self._config.max_new_tokens
+        ended = [room or last in self._ends for last in written[:, -1].tolist()]
+        return [_Reply(*each) for each in zip(texts, ended, strict=True)]
 
     def _draws(self, seeds: list[int]) -> LogitsProcessorList:
         if self._temperature == 0:
@@ -131,6 +146,12 @@ def _generation_config(
     if model.generation_config is None or model.generation_config.eos_token_id is None:
         config["eos_token_id"] = tokenizer.eos_token_id
     return GenerationConfig.from_dict(config)
+
+
+def _ends(model: PreTrainedModel, config: GenerationConfig) -> set[int]:
+    """Tokens with which a whole reply ends: the model's, and what fills a batch up behind them."""
+    own = config.eos_token_id or model.generation_config.eos_token_id
+    return {config.pad_token_id, *([own] if isinstance(own, int) else own)}
 
 
 def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -5,11 +5,14 @@ from typing import Literal, TypedDict
 from pipeline.job import Context, Job, Passage
 from pipeline.writing.lines import one_line, plain_words
 
-KEYWORDS_LIMIT = 2000
-PASSAGE_LIMIT = 1000
+KEYWORDS_LIMIT = 2048
+"""Characters: no field of a row is longer."""
+PASSAGE_LIMIT = 1200
+"""Characters: no passage is longer."""
 TITLE_LIMIT = 120
-TEXT_LIMIT = 2000
-"""Lengths in characters."""
+TEXT_LIMIT = 2048
+UNCUT = 100_000
+"""Characters that no text reaches: more than the passages of a job have together."""
 
 Form = Literal["lines", "json"]
 
@@ -35,7 +38,7 @@ class Message(TypedDict):
     content: str
 
 
-def given_text(job: Job, context: Context) -> str | None:
+def given_text(job: Job, context: Context, limit: int = TEXT_LIMIT) -> str | None:
     """The job's text where its mode gives one; None where the model is to write it.
 
     `retrieved` without passages gives the keywords.
@@ -44,7 +47,7 @@ def given_text(job: Job, context: Context) -> str | None:
         return None
     found = context.texts if job.mode == "retrieved" else ()
     texts = " ".join(plain_words(passage.text, PASSAGE_LIMIT) for passage in found)
-    return one_line(texts, TEXT_LIMIT) or one_line(job.keywords, TEXT_LIMIT)
+    return one_line(texts, limit) or one_line(job.keywords, limit)
 
 
 def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Message]:

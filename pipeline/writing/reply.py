@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job
-from pipeline.writing.lines import cleaned, plain_words
-from pipeline.writing.messages import TEXT_LIMIT, given_text
+from pipeline.metering import notice
+from pipeline.words import says_something
+from pipeline.writing.lines import cleaned, one_line, plain_words
+from pipeline.writing.messages import TEXT_LIMIT, UNCUT, given_text
 
 PROMPT_LIMIT = 1000
 REPLY_LIMIT = 20_000
 """Lengths in characters."""
+CUT_OFF = "the writer's reply was cut off at max_tokens"
+NO_PROMPT = "the writer's reply holds no prompt"
 
 _THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _LABEL = re.compile(
@@ -30,16 +34,26 @@ class Draft:
     prompt: str = ""
 
 
-def brief_from(job: Job, context: Context, draft: Draft) -> Brief:
+def brief_from(job: Job, context: Context, draft: Draft, *, empty: str = NO_PROMPT) -> Brief:
     """The job's brief: the given text before the written one, the prompt for lack of both.
 
-    Raises JobError where no prompt is left.
+    Raises JobError with the reason `empty` where no prompt is left.
     """
-    prompt = cleaned(draft.prompt, PROMPT_LIMIT)
-    if not any(map(str.isalnum, prompt)):
-        raise JobError("the writer's reply holds no prompt")
-    text = given_text(job, context) or cleaned(draft.text, TEXT_LIMIT) or prompt
-    return Brief(text=text, prompt=prompt, negative=job.negative)
+    prompt = _kept("prompt", cleaned(draft.prompt, UNCUT), PROMPT_LIMIT)
+    if not says_something(prompt):
+        raise JobError(empty)
+    text = given_text(job, context, UNCUT) or cleaned(draft.text, UNCUT)
+    return Brief(
+        text=_kept("text", text, TEXT_LIMIT) or prompt, prompt=prompt, negative=job.negative
+    )
+
+
+def _kept(name: str, line: str, limit: int) -> str:
+    """As much of a line as may stand in a brief; what is cut is told."""
+    kept = one_line(line, limit)
+    if len(kept) < len(line):
+        notice(f"the {name} was cut from {len(line)} to {len(kept)} characters")
+    return kept
 
 
 def parse_reply(reply: str) -> Draft:
@@ -47,9 +61,11 @@ def parse_reply(reply: str) -> Draft:
 
     Case, markdown, code fences and a thinking model's thoughts do not matter.
     """
+    if len(reply) > REPLY_LIMIT:
+        notice(f"the writer's reply was cut from {len(reply)} to {REPLY_LIMIT} characters")
     body = _THOUGHT.sub("", reply[:REPLY_LIMIT]).strip()
     draft = _from_json(body) or _from_labels(body) or _from_bare_line(body) or Draft()
-    return Draft(plain_words(draft.text, TEXT_LIMIT), plain_words(draft.prompt, PROMPT_LIMIT))
+    return Draft(plain_words(draft.text, REPLY_LIMIT), plain_words(draft.prompt, REPLY_LIMIT))
 
 
 def _from_json(body: str) -> Draft | None:

@@ -6,11 +6,12 @@ from pipeline.errors import ConfigError, JobError
 from pipeline.job import Brief, Context, Job
 from pipeline.settings import WriterProfile
 from pipeline.writing.lines import one_line, plain_words
-from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, TEXT_LIMIT, given_text
+from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text
 from pipeline.writing.reply import Draft, brief_from
 
 FIELD = re.compile(r"\{([^{}]*)\}")
 KNOWN = frozenset({"keywords", "style", "passages"})
+_EMPTY = "the writer's template makes a prompt without a word: links and tags are taken out of it"
 
 
 class TemplateWriter:
@@ -31,7 +32,7 @@ class TemplateWriter:
         if text is None:
             text = _fill(self._text, fields)
         prompt = _fill(self._prompt, fields | {"text": text})
-        return brief_from(job, context, Draft(text, prompt))
+        return brief_from(job, context, Draft(text, prompt), empty=_EMPTY)
 
 
 def _fields(job: Job, context: Context) -> dict[str, str]:
@@ -39,7 +40,7 @@ def _fields(job: Job, context: Context) -> dict[str, str]:
     return {
         "keywords": one_line(job.keywords, KEYWORDS_LIMIT),
         "style": one_line(job.style, KEYWORDS_LIMIT),
-        "passages": one_line(" ".join(passages), TEXT_LIMIT),
+        "passages": one_line(" ".join(passages), UNCUT),
         **{f"meta.{name}": one_line(value, KEYWORDS_LIMIT) for name, value in job.meta.items()},
     }
 

@@ -19,7 +19,7 @@ from pipeline.job import (
     Score,
     Verdict,
 )
-from pipeline.metering import rendered_by
+from pipeline.metering import notice, rendered_by
 from pipeline.ports import Referee, Stages
 from pipeline.run import run_job
 
@@ -91,6 +91,19 @@ def test_the_best_candidate_wins_with_its_own_seed_and_picture() -> None:
     picture = parts.committed[0][1]
     assert picture is not None
     assert picture.max() == 0.0
+
+
+def test_what_was_cut_on_the_way_is_in_the_record_once() -> None:
+    class Cutting(Parts):
+        def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
+            notice("the text encoder read 75 of 231 tokens of the prompt")
+            return super().render(order, referee)
+
+    outcome = run_job(
+        JOB.model_copy(update={"contest": "first_above"}),
+        Cutting(scores(0.2, 0.3, 0.9, 1)).stages(),
+    )
+    assert outcome.notices == ("the text encoder read 75 of 231 tokens of the prompt",)
 
 
 def test_below_the_gate_the_best_is_kept_and_marked() -> None:

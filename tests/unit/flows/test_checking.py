@@ -57,3 +57,32 @@ def test_collections_are_told_up_to_a_bound(tmp_path: Path) -> None:
     report = checked(tmp_path, f"keywords,collection\n{rows}")
     assert len(report["collections"]) == 100
     assert report["jobs"] == 300
+
+
+def by_template(folder: Path, template: str, content: str) -> dict[str, Any]:
+    """The report on a CSV file under a profile with the template writer."""
+    (folder / "own.toml").write_text(
+        f'extends = "shapes"\n[writer]\nkind = "template"\nprompt_template = "{template}"\n'
+    )
+    (folder / "jobs.csv").write_text(content, encoding="utf-8")
+    settings = load_settings(store=str(folder / "store"), profile=str(folder / "own.toml"))
+    return check_jobs(folder / "jobs.csv", Overrides(), settings)
+
+
+def test_prompts_that_will_be_cut_are_told_with_their_rows(tmp_path: Path) -> None:
+    rows = "".join(f'"{"word " * n}{"é" * n}"\n' for n in (10, 220, 199, 240))
+    report = by_template(tmp_path, "{keywords}", f"keywords\n{rows}")
+    reason = "the prompt will be cut (3 rows)"
+    assert report["warnings"] == [{"line": 3, "column": "keywords", "reason": reason}]
+    assert report["jobs"] == 4
+
+
+def test_rows_that_a_template_fails_are_told(tmp_path: Path) -> None:
+    report = by_template(tmp_path, "{meta.product}", "keywords,style\ncircle,bold\n")
+    style, product = (warning["reason"] for warning in report["warnings"])
+    assert "style has no effect" in style
+    assert "the row will fail: the row has no 'meta.product'" in product
+
+
+def test_what_retrieval_may_fill_is_no_failure(tmp_path: Path) -> None:
+    assert by_template(tmp_path, "{passages}", "keywords\ncircle\n")["warnings"] == []

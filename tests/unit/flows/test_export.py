@@ -81,7 +81,7 @@ def commit(books: RunBooks, job: Job, verdict: Verdict) -> Outcome:
         brief=Brief(text=f"Text of {job.name}.", prompt="a prompt", negative="blur"),
         candidates=seen if kept else (), winner=0 if kept else None, models={"judge": "12ab"},
         seconds={"write": 1.0, "render": 2.0}, device_seconds={"renderer": 0.5, "judge": 0.25},
-        created_at="2026-01-01T00:00:00+00:00",
+        created_at="2026-01-01T00:00:00+00:00", notices=("the prompt was cut",),
     )  # fmt: skip
     colour = np.full((16, 16, 3), job.row / 9, np.float32)
     return books.commit(outcome, colour if kept else None)
@@ -106,6 +106,7 @@ def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_pat
     ]
     assert (first["seconds"], first["device_seconds"]) == (3, 0.75)
     assert first["models"] == {"judge": "12ab"}
+    assert (first["notices"], bad["notices"]) == (["the prompt was cut"], [])
     assert fourth["meta"] == {"product": 'größe "L" x'}
     assert (bad["picture"], bad["text"], bad["meta"]) == (None, None, {})
     assert "steps" in bad["reason"]

@@ -119,7 +119,7 @@ def many(books: RunBooks, count: int) -> RunSpec:
 
 def test_a_card_tells_how_the_picture_came_to_be(books: RunBooks, tmp_path: Path) -> None:
     one = job(2, name="first", style="small", meta={"product": "mug"})
-    page = page_of(books, fill(books, [one], [outcome(one)]))
+    page = page_of(books, fill(books, [one], [outcome(one, notices=("the prompt was cut",))]))
     (card,) = cards_of(page)
     image = card.pop("image")
     assert image.startswith("../images/job2-")
@@ -130,6 +130,7 @@ def test_a_card_tells_how_the_picture_came_to_be(books: RunBooks, tmp_path: Path
         "candidates": [[0, 200, 0.25, 0.3], [1, 201, 0.875, 0.3]], "seconds": 0,
         "prompt": "a circle", "text": "A text.", "style": "small", "threshold": 0.5, "steps": 5,
         "guidance": 4.0, "meta": {"product": "mug"}, "sources": [[0, 1.0]],
+        "notices": ["the prompt was cut"],
     }  # fmt: skip
     passages = facts_of(page)["chunks"][0]["passages"]
     assert passages == [["The mark", "b.md", "A <b>fact</b>."]]

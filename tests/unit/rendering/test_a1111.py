@@ -188,3 +188,13 @@ def test_the_servers_picture_formats_are_read(server: Server, image_format: str)
     server.misbehave = [lambda: (200, answer(encoded, seeds=[3]))]
     (picture,) = client(server).render(order(3))
     assert np.abs(picture - flat).max() <= 2 / 255
+
+
+@pytest.mark.parametrize(("guidance", "told"), [(1, 1), (4, 0), (0.5, 0)])
+def test_a_negative_prompt_without_effect_is_told(
+    server: Server, guidance: float, told: int
+) -> None:
+    with metered() as meter:
+        client(server).render(order(7).model_copy(update={"guidance": guidance}))
+    said = "the negative prompt has no effect with this model at guidance 1"
+    assert meter.notices == [said] * told

@@ -5,9 +5,14 @@ import re
 from collections.abc import Callable
 
 import pytest
+from pydantic import ValidationError
 
+from pipeline.intake.values import FIELD_LIMIT
 from pipeline.job import Brief, Job, Outcome
+from pipeline.pictures import EXIF_CHARACTERS
+from pipeline.settings import JobDefaults
 from pipeline.storing.parameters import parameters
+from pipeline.writing.reply import PROMPT_LIMIT
 
 # parse_generation_parameters in AUTOMATIC1111's modules/infotext_utils.py
 SETTING = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
@@ -88,3 +93,14 @@ def test_a_row_that_was_not_rendered_has_none(
     make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]
 ) -> None:
     assert parameters(make_outcome(make_job(), brief=None)) == ""
+
+
+def test_no_jobs_parameters_are_longer_than_what_is_kept_of_them(
+    make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]
+) -> None:
+    defaults = {"width": 64, "height": 64, "steps": 1, "guidance": 1}
+    with pytest.raises(ValidationError, match="negative"):
+        JobDefaults.model_validate(defaults | {"negative": "x" * (FIELD_LIMIT + 1)})
+    brief = Brief(text="a", prompt="🔴" * PROMPT_LIMIT, negative="x" * FIELD_LIMIT)
+    text = parameters(make_outcome(make_job(), brief=brief), {"model": "m" * 4096})
+    assert len(text) < EXIF_CHARACTERS

@@ -267,3 +267,10 @@ def test_one_refused_prompt_leaves_the_manners_as_they_are(make_job: MakeJob) ->
 def test_an_address_that_is_none_is_told_at_once(url: str) -> None:
     with pytest.raises(ConfigError, match="PRESSRUN_WRITER_URL"):
         writer(url)
+
+
+def test_a_reply_that_was_cut_off_behind_its_prompt_is_told(make_job: MakeJob) -> None:
+    choice = {"message": {"content": "prompt: a white circle on"}, "finish_reason": "length"}
+    with chat_server(in_turn(raw(choices=[choice]))) as server, metered() as meter:
+        assert write(server, make_job()).prompt == "a white circle on"
+    assert meter.notices == ["the writer's reply was cut off at max_tokens"]

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.errors import JobError, ModelError
 from pipeline.job import Context, Job
+from pipeline.metering import metered
 from pipeline.models import Models
 from pipeline.settings import WriterProfile
 from pipeline.writing.local import LocalWriter, _SeededDraws
@@ -201,3 +202,27 @@ def test_a_template_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pipeline.writing.local.TEMPLATE_SECONDS", 0.2)
     with pytest.raises(ModelError, match=r"took more than 0\.2 s"):
         scripted(ENDLESS)
+
+
+def test_what_the_models_window_leaves_out_is_told(
+    make_job: MakeJob, make_context: MakeContext
+) -> None:
+    writer, _ = scripted(CHAT)
+    with metered() as meter:
+        writer.write(make_job(), make_context("first " * 10, "second " * 10, "third " * 80))
+    assert meter.notices == ["the writer read 2 of 3 retrieved texts"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        ("prompt: " + "circle " * 6, ["the writer's reply was cut off at max_tokens"]),
+        ("prompt: " + "circle " * 5 + "circle" + "<|end|>", []),
+        ("prompt: a circle", []),
+    ],
+)
+def test_a_reply_without_its_end_is_told(make_job: MakeJob, reply: str, told: list[str]) -> None:
+    writer, _ = scripted(CHAT, reply)
+    with metered() as meter:
+        writer.write(make_job(), Context())
+    assert meter.notices == told

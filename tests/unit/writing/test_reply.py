@@ -6,11 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import JobError
+from pipeline.intake.values import FIELD_LIMIT
 from pipeline.job import Context, Job
+from pipeline.knowledge.reading.pieces import LONGEST
+from pipeline.metering import metered
 from pipeline.writing.lines import cleaned
+from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT
 from pipeline.writing.reply import PROMPT_LIMIT, Draft, brief_from, parse_reply
 
 MakeJob = Callable[..., Job]
+MakeContext = Callable[..., Context]
 
 TEXT, PROMPT = "Viora shows a circle.", "a white circle on teal"
 
@@ -97,3 +102,34 @@ def test_a_brief_without_a_prompt_is_the_jobs_failure(make_job: MakeJob, prompt:
 def test_a_long_prompt_is_cut(make_job: MakeJob) -> None:
     brief = brief_from(make_job(), Context(), Draft("", "word " * 2000))
     assert PROMPT_LIMIT - 10 < len(brief.prompt) <= PROMPT_LIMIT
+
+
+@pytest.mark.parametrize("reply", ["prompt: " + "word " * 300, "word " * 300])
+def test_what_is_cut_of_a_reply_is_told(make_job: MakeJob, reply: str) -> None:
+    with metered() as meter:
+        brief_from(make_job(), Context(), parse_reply(reply))
+    assert meter.notices == ["the prompt was cut from 1499 to 999 characters"]
+
+
+def test_what_is_cut_of_a_given_text_is_told(make_job: MakeJob, make_context: MakeContext) -> None:
+    job, context = make_job(mode="retrieved"), make_context("fact " * 240, "lore " * 240)
+    with metered() as meter:
+        brief = brief_from(job, context, Draft("", PROMPT))
+    assert meter.notices == [f"the text was cut from 2399 to {len(brief.text)} characters"]
+
+
+def test_what_is_beyond_the_longest_reply_is_told(make_job: MakeJob) -> None:
+    with metered() as meter:
+        brief_from(make_job(), Context(), parse_reply(f"prompt: {PROMPT}\n" + "more " * 5000))
+    assert meter.notices == ["the writer's reply was cut from 25031 to 20000 characters"]
+
+
+def test_nothing_is_told_of_a_reply_that_is_whole(make_job: MakeJob) -> None:
+    with metered() as meter:
+        brief_from(make_job(), Context(), parse_reply(f"text: {TEXT}\nprompt: {PROMPT}"))
+    assert meter.notices == []
+
+
+def test_the_longest_field_and_the_longest_passage_are_read_whole() -> None:
+    assert KEYWORDS_LIMIT >= FIELD_LIMIT
+    assert PASSAGE_LIMIT >= LONGEST

@@ -1,0 +1,80 @@
+"""What the text encoders do not read is told, whoever renders."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.job import Order
+from pipeline.metering import metered
+from pipeline.ports import Renderer
+from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.local import EngineRenderer
+from pipeline.rendering.windows import Windows
+from pipeline.settings import Profile
+from tests import small_models
+
+
+def order(prompt: str, negative: str = "", guidance: float = 3.0) -> Order:
+    return Order(
+        prompt=prompt,
+        negative=negative,
+        width=64,
+        height=64,
+        steps=1,
+        guidance=guidance,
+        seeds=(1,),
+    )
+
+
+@pytest.fixture(scope="module", params=["engine", "diffusers"])
+def renderer(request: pytest.FixtureRequest, models_root: Path) -> Renderer:
+    """Both ways to render with the shipped model, whose encoder reads 46 tokens."""
+    models, profile = small_models.shipped(models_root), Profile.load("shapes").renderer
+    reference = DiffusersRenderer(models, profile)
+    return EngineRenderer(models, profile, reference) if request.param == "engine" else reference
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (order("red " * 46), []),
+        (order("red " * 47), ["the text encoder read 46 of 47 tokens of the prompt"]),
+        (
+            order("red", "blue " * 60),
+            ["the text encoder read 46 of 60 tokens of the negative prompt"],
+        ),
+        (
+            order("red", "blue " * 60, guidance=1.0),
+            ["the negative prompt has no effect with this model at guidance 1"],
+        ),
+    ],
+)
+def test_a_record_says_what_was_not_read(renderer: Renderer, asked: Order, told: list[str]) -> None:
+    with metered() as meter:
+        renderer.render(asked)
+        renderer.render(asked)
+    assert meter.notices == told
+
+
+def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
+    clip, long = small_models.made("sd").tokenizer.model_max_length, "a" * 600
+    both = {"text encoder": clip - 2, "text encoder 2": clip - 2}
+    for family, rooms in {
+        "sd": {"text encoder": clip - 2},
+        "sdxl": both,
+        "sd3": both | {"text encoder 3": 255},
+        "flux": {"text encoder": clip - 2, "text encoder 2": 255},
+        "flux-dev": {"text encoder": clip - 2, "text encoder 2": 511},
+    }.items():
+        with subtests.test(family), metered() as meter:
+            Windows(small_models.made(family)).tell(order(long))
+            told = [said.split(" of ")[0].removeprefix("the ") for said in meter.notices]
+            assert told == [f"{encoder} read {room}" for encoder, room in rooms.items()]
+
+
+@pytest.mark.parametrize(("family", "effect"), [("flux", False), ("flux-dev", True), ("sd3", True)])
+def test_a_model_that_takes_no_negative_prompt_is_told_of(family: str, effect: bool) -> None:
+    with metered() as meter:
+        Windows(small_models.made(family)).tell(order("a", "b"))
+    said = "the negative prompt has no effect with this model at guidance 3"
+    assert meter.notices == ([] if effect else [said])
