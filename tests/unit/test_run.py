@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
+    SEED_SPACE,
     Brief,
     Checkpoint,
     Context,
@@ -25,7 +26,7 @@ from pipeline.run import run_job
 
 JOB = Job(
     id="j1", row=2, keywords="red circle", candidates=4, threshold=0.5, width=16, height=16,
-    steps=2, guidance=1.0, seed=2**32 - 2, k=0, mode="generated", contest="best_of", wave=2,
+    steps=2, guidance=1.0, seed=SEED_SPACE - 2, k=0, mode="generated", contest="best_of", wave=2,
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ class Parts:
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
         self.orders.append(order)
         rendered_by("parts")
-        return [np.full((16, 16, 3), seed / 2**32, np.float32) for seed in order.seeds]
+        return [np.full((16, 16, 3), seed / SEED_SPACE, np.float32) for seed in order.seeds]
 
     def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
         done = sum(len(order.seeds) for order in self.orders)
@@ -85,7 +86,7 @@ def test_the_best_candidate_wins_with_its_own_seed_and_picture() -> None:
     parts = Parts(scores(0.2, 0.9, 0.95, 0.1))
     outcome = run_job(JOB, parts.stages())
     assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 2, 0.95)
-    assert [c.seed for c in outcome.candidates] == [2**32 - 2, 2**32 - 1, 0, 1]
+    assert [c.seed for c in outcome.candidates] == [SEED_SPACE - 2, SEED_SPACE - 1, 0, 1]
     assert outcome.seed == 0
     assert outcome.renderer == "parts"
     picture = parts.committed[0][1]
@@ -129,7 +130,7 @@ class Racers(Parts):
 
     def render(self, order: Order, referee: Referee | None = None) -> list[Picture | None]:
         self.orders.append(order)
-        shades = {seed: self.scores[(seed - JOB.seed) % 2**32].raw for seed in order.seeds}
+        shades = {seed: self.scores[(seed - JOB.seed) % SEED_SPACE].raw for seed in order.seeds}
         left = list(order.seeds)
         for _ in referee.points if referee else ():
             assert referee
