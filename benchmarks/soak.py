@@ -120,6 +120,8 @@ class Stage:
     """When each job did, by run and job."""
     written: Counter[str] = field(default_factory=Counter)
     gave_up: list[str] = field(default_factory=list)
+    words: tuple[str, ...] = ()
+    """What the flow was begun with."""
     told: int = 0
     """Bytes of the log before the flow began."""
 
@@ -166,7 +168,9 @@ class Stage:
         self._begin("resume", self.run)
 
     def look(self) -> bool:
-        """Whether the run has ended; one that gave up is resumed."""
+        """Whether the run has ended; one that gave up is resumed, or begun again where it had not
+        come to work.
+        """
         code = self.flow.poll() if self.flow else 0
         if code is None:
             return False
@@ -175,7 +179,10 @@ class Stage:
         self.gave_up.append(f"{self.run} ended with {code}: {self.desk.complaints()[-600:]}")
         if len(self.gave_up) > GIVEN_UP:
             raise RuntimeError("\n\n".join(self.gave_up))
-        self.resume()
+        if self.at_work():
+            self.resume()
+        else:
+            self._begin(*self.words)
         return False
 
     def at_work(self) -> bool:
@@ -191,7 +198,7 @@ class Stage:
         return [one for one in psutil.Process(self.workers.pid).children() if _lives(one)]
 
     def _begin(self, *words: str) -> None:
-        self.told = self.desk.log.stat().st_size
+        self.words, self.told = words, self.desk.log.stat().st_size
         command = [sys.executable, "-m", "flows.cli", *words, "--json", "--retry", "none"]
         self.flow = self.desk.start(*command, output=self.desk.folder / "answers")
 
