@@ -10,17 +10,22 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     AutoencoderTiny,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from safetensors.torch import save_file
 from transformers import (
@@ -28,9 +33,13 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -57,6 +66,8 @@ def made(family: str) -> Any:
         "sdxl": stable_diffusion_xl,
         "sd3": stable_diffusion_3,
         "flux": flux,
+        "qwen-image": qwen_image,
+        "z-image": z_image,
     }[family]()
 
 
@@ -105,13 +116,7 @@ def save_judge(folder: Path) -> None:
 def save_writer(folder: Path) -> None:
     """Qwen 2.5's classes, with a chat template."""
     torch.manual_seed(0)
-    vocab = {letter: number for number, letter in enumerate([*LETTERS, "Ġ", "Ċ", ":"])}
-    vocab["<|endoftext|>"] = len(vocab)
-    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[])
-    tokenizer.chat_template = (
-        "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}\n{% endfor %}"
-        "{% if add_generation_prompt %}assistant:{% endif %}"
-    )
+    tokenizer = _qwen_tokenizer()
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -119,7 +124,7 @@ def save_writer(folder: Path) -> None:
         num_hidden_layers=1,
         num_attention_heads=2,
         num_key_value_heads=1,
-        eos_token_id=vocab["<|endoftext|>"],
+        eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=True,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
@@ -207,6 +212,93 @@ def flux(guidance_embeds: bool = False) -> FluxPipeline:
             guidance_embeds=guidance_embeds,
         ),
     )
+
+
+def qwen_image() -> QwenImagePipeline:
+    """Qwen-Image's classes: true guidance, beside a negative prompt only."""
+    tokenizer = _qwen_tokenizer()
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3], "rope_type": "default"},
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+    }
+    return QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=4,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            latents_mean=[0.0] * 4,
+            latents_std=[1.0] * 4,
+        ),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(
+            Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+        ),
+        tokenizer=tokenizer,
+        transformer=QwenImageTransformer2DModel(
+            in_channels=16,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=WIDTH,
+            axes_dims_rope=(4, 4, 8),
+        ),
+    )
+
+
+def z_image() -> ZImagePipeline:
+    """Z-Image's classes: a guidance of 0 is none."""
+    tokenizer = _qwen_tokenizer()
+    return ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(16, scaling_factor=0.36, shift_factor=0.12),
+        text_encoder=Qwen3Model(
+            Qwen3Config(
+                vocab_size=len(tokenizer),
+                hidden_size=WIDTH,
+                intermediate_size=WIDTH,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                head_dim=16,
+            )
+        ),
+        tokenizer=tokenizer,
+        transformer=ZImageTransformer2DModel(
+            dim=WIDTH,
+            n_layers=1,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=WIDTH,
+            axes_dims=[4, 6, 6],
+        ),
+    )
+
+
+def _qwen_tokenizer() -> Qwen2Tokenizer:
+    """Letter by letter, with a chat template."""
+    vocab = {letter: number for number, letter in enumerate([*LETTERS, "Ġ", "Ċ", ":"])}
+    vocab["<|endoftext|>"] = len(vocab)
+    tokenizer = Qwen2Tokenizer(vocab=vocab, merges=[])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    return tokenizer
 
 
 def _vae(channels: int, **more: Any) -> AutoencoderKL:

@@ -1,11 +1,23 @@
 """What differs between families of models: the arguments that their pipelines take."""
 
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.errors import JobError
 from pipeline.job import Order
 
 SCHNELL_TOKENS = 256
 """The longest prompt, in T5 tokens, that FLUX's distilled model was trained on."""
+
+GUIDED_ABOVE_ZERO = ("ZImage", "Krea2")
+"""Families that add the difference to the prompt's own result: their 0 is 1 elsewhere."""
+
+GUIDED_BELOW_ONE = ("Ideogram4", "DreamLite", "OmniGen")
+"""Families that are guided at any strength: below 1 they would turn to the empty prompt."""
+
+FIXED: Mapping[str, Any] = {"use_resolution_binning": False, "guidance_schedule": None}
+"""What would override the size and the guidance that were asked for."""
 
 
 def guided(order: Order) -> bool:
@@ -24,28 +36,79 @@ def unheard(order: Order) -> str:
 
 
 def distilled(pipe: Any) -> bool:
-    """Whether it is FLUX's distilled model, which has no guidance of any kind."""
-    flux = type(pipe).__name__.startswith("Flux")
+    """Whether it is FLUX.1's distilled model, which has no guidance of any kind."""
+    name = type(pipe).__name__
+    flux = name.startswith("Flux") and not name.startswith("Flux2")
     return flux and not pipe.transformer.config.guidance_embeds
 
 
-def call_settings(pipe: Any, order: Order) -> dict[str, Any]:
-    """The arguments of a pipeline's call that an order decides, besides its prompts and seeds."""
-    settings: dict[str, Any] = {
+def taken(pipe: Any) -> set[str]:
+    """The names of a call's arguments; what would vanish in `**kwargs` is none."""
+    parameters = inspect.signature(type(pipe).__call__).parameters.values()
+    return {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
+
+
+def call_arguments(pipe: Any, orders: Sequence[Order]) -> dict[str, Any]:
+    """The arguments of a pipeline's call that orders of equal settings decide, but their seeds.
+
+    Raises JobError for a setting that the pipeline does not take.
+    """
+    order, takes = orders[0], taken(pipe)
+    arguments: dict[str, Any] = {
+        "prompt": [each.prompt for each in orders],
         "width": order.width,
         "height": order.height,
         "num_inference_steps": order.steps,
-        "guidance_scale": order.guidance,
+        "output_type": "np",
     }
-    if type(pipe).__name__.startswith("Flux"):
-        settings |= _flux(pipe, order)
-    return settings
+    arguments |= _guidance(pipe, order, takes)
+    if order.negative and hears_negative(pipe, order):
+        arguments["negative_prompt"] = [each.negative for each in orders]
+    elif arguments.get("true_cfg_scale", 1) > 1:
+        # without a negative prompt these pipelines do not guide at all
+        arguments["negative_prompt"] = [" "] * len(orders)
+    arguments |= {name: value for name, value in FIXED.items() if name in takes}
+    if "intermediate_timesteps" in takes and order.steps != 2:
+        arguments["intermediate_timesteps"] = None
+    if missing := sorted(arguments.keys() - takes):
+        raise JobError(f"the model's {type(pipe).__name__} takes no {', '.join(missing)}")
+    return arguments
 
 
-def _flux(pipe: Any, order: Order) -> dict[str, Any]:
-    """FLUX has guidance built in; a negative prompt needs the real one, at twice the cost."""
+def _guidance(pipe: Any, order: Order, takes: set[str]) -> dict[str, Any]:
+    name, strength = type(pipe).__name__, order.guidance
+    if "true_cfg_scale" in takes:
+        return _true_guidance(pipe, order, takes)
+    if "guidance_scale" in takes and not _ignores_guidance(pipe):
+        if name.startswith(GUIDED_ABOVE_ZERO):
+            strength = max(strength - 1, 0)
+        elif name.startswith(GUIDED_BELOW_ONE):
+            strength = max(strength, 1)
+        return {"guidance_scale": strength}
+    if "prior_guidance_scale" in takes:
+        return {"prior_guidance_scale": strength}
+    if "distilled_guidance_scale" in takes and pipe.transformer.config.guidance_embeds:
+        return {"distilled_guidance_scale": strength}
+    if guided(order):
+        raise JobError(f"the model's {name} takes no guidance; let `guidance` be 0 or 1")
+    return {}
+
+
+def _ignores_guidance(pipe: Any) -> bool:
+    """Whether a `guidance_scale` is taken and left aside, as by distilled models."""
+    name = type(pipe).__name__
+    return name == "DreamLiteMobilePipeline" or (
+        name == "Flux2KleinPipeline" and bool(pipe.config["is_distilled"])
+    )
+
+
+def _true_guidance(pipe: Any, order: Order, takes: set[str]) -> dict[str, Any]:
+    """Where guidance is built in, a negative prompt needs the real one, at twice the cost."""
+    built_in = "guidance_scale" in takes and pipe.transformer.config.guidance_embeds
     if distilled(pipe):
-        return {"max_sequence_length": SCHNELL_TOKENS}
+        return {"guidance_scale": order.guidance, "max_sequence_length": SCHNELL_TOKENS}
+    if not built_in:
+        return {"true_cfg_scale": order.guidance}
     if order.negative and guided(order):
         return {"guidance_scale": 1.0, "true_cfg_scale": order.guidance}
-    return {}
+    return {"guidance_scale": order.guidance, "true_cfg_scale": 1.0}

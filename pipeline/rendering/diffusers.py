@@ -13,9 +13,9 @@ from pipeline.metering import rendered_by
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Referee
-from pipeline.pulse import beat
+from pipeline.pulse import beat, patient
 from pipeline.rendering.adapter import Adapter
-from pipeline.rendering.calls import call_settings, guided, hears_negative
+from pipeline.rendering.calls import call_arguments, guided, taken
 from pipeline.rendering.windows import Windows
 from pipeline.settings import RendererProfile
 
@@ -102,19 +102,16 @@ class DiffusersRenderer:
             raise JobError(f"the renderer failed: {type(error).__name__}: {error}") from error
 
     def _call(self, shots: list[Shot]) -> list[Picture]:
-        order = shots[0].order
-        settings = call_settings(self._pipe, order)
-        if order.negative and hears_negative(self._pipe, order):
-            settings["negative_prompt"] = [shot.order.negative for shot in shots]
-        settings |= self._shown([shot.order for shot in shots])
-        output: Any = self._pipe(
-            prompt=[shot.order.prompt for shot in shots],
-            generator=[torch.Generator("cpu").manual_seed(shot.seed) for shot in shots],
-            output_type="np",
-            callback_on_step_end=_beat,
-            **settings,
-        )
-        return [_checked(picture, order) for picture in output.images]
+        orders = [shot.order for shot in shots]
+        arguments = call_arguments(self._pipe, orders) | self._shown(orders)
+        arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
+        if "callback_on_step_end" in taken(self._pipe):
+            output = self._pipe(callback_on_step_end=_beat, **arguments)
+        else:
+            with patient():
+                output = self._pipe(**arguments)
+        pictures = output.images if hasattr(output, "images") else output.image
+        return [_checked(picture, orders[0]) for picture in pictures]
 
     def _shown(self, orders: Sequence[Order]) -> dict[str, Any]:
         """The adapter's argument of a call: for each picture those that it is to follow."""

@@ -53,4 +53,4 @@ def _longest(pipe: Any) -> int | None:
     if distilled(pipe):
         return SCHNELL_TOKENS
     asked = signature(type(pipe).__call__).parameters.get("max_sequence_length")
-    return int(asked.default) if asked else None
+    return int(asked.default) if asked and asked.default else None

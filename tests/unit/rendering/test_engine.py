@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.job import Order, Picture
-from pipeline.rendering.calls import call_settings, guided
+from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.engine import IDLE_LANES_KEPT, Engine
 from pipeline.rendering.families import family_of
 from tests import small_models
@@ -73,13 +73,8 @@ def engine(pipe: Any) -> Iterator[Engine]:
 
 
 def reference(pipe: Any, asked: Order) -> Picture:
-    settings = call_settings(pipe, asked)
-    if asked.negative and guided(asked):
-        settings["negative_prompt"] = asked.negative
     generator = torch.Generator("cpu").manual_seed(asked.seeds[0])
-    picture: Picture = pipe(
-        prompt=asked.prompt, generator=generator, output_type="np", **settings
-    ).images[0]
+    picture: Picture = pipe(generator=generator, **call_arguments(pipe, [asked])).images[0]
     return picture
 
 

@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import JobError
 from pipeline.job import Order
 from pipeline.models import Models
-from pipeline.rendering.calls import call_settings
+from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.settings import Profile
 from tests import small_models
@@ -81,8 +81,7 @@ def test_a_size_that_the_family_cannot_render_is_the_jobs_error(
 
 def test_flux_with_built_in_guidance_guides_twice_for_a_negative_prompt_only() -> None:
     pipe = small_models.flux(guidance_embeds=True)
-    plain = call_settings(pipe, order("flux", guidance=3.5))
-    assert plain["guidance_scale"] == 3.5
-    assert "true_cfg_scale" not in plain
-    negative = call_settings(pipe, order("flux", guidance=3.5, negative="blurred"))
+    plain = call_arguments(pipe, [order("flux", guidance=3.5)])
+    assert (plain["guidance_scale"], plain["true_cfg_scale"]) == (3.5, 1.0)
+    negative = call_arguments(pipe, [order("flux", guidance=3.5, negative="blurred")])
     assert (negative["guidance_scale"], negative["true_cfg_scale"]) == (1.0, 3.5)

@@ -1,0 +1,168 @@
+"""A setting has an effect in every family's pipeline, or the job is refused."""
+
+import inspect
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers.configuration_utils import FrozenDict
+from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+
+from pipeline import pulse
+from pipeline.errors import JobError
+from pipeline.job import Order
+from pipeline.models import Models
+from pipeline.rendering.calls import call_arguments, hears_negative, taken
+from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.settings import RendererProfile
+from tests import small_models
+
+OTHERS = (
+    "BriaPipeline",
+    "DreamLiteMobilePipeline",
+    "DreamLitePipeline",
+    "ErnieImagePipeline",
+    "Flux2KleinKVPipeline",
+    "HiDreamImagePipeline",
+    "HunyuanImagePipeline",
+    "Kandinsky5T2IPipeline",
+    "LongCatImagePipeline",
+    "OmniGenPipeline",
+    "SanaSprintPipeline",
+)
+CLASSES = {each.__name__: each for each in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()} | {
+    name: getattr(diffusers, name) for name in OTHERS
+}
+NO_GUIDANCE = {"DreamLiteMobilePipeline", "Flux2KleinKVPipeline", "HunyuanImagePipeline"}
+BUILT_IN = {"HunyuanImagePipeline"}
+NO_STEPS = {"HeliosPyramidPipeline"}
+
+
+def order(**changes: Any) -> Order:
+    settings = {
+        "prompt": "a red circle",
+        "negative": "",
+        "width": 32,
+        "height": 48,
+        "steps": 2,
+        "guidance": 4.0,
+        "seeds": (7,),
+    }
+    return Order.model_validate(settings | changes)
+
+
+def bare(cls: type, *, built_in: bool = False, distilled: bool = False) -> Any:
+    """A pipeline without its models."""
+    pipe = cls.__new__(cls)
+    pipe.__dict__ |= {
+        "_internal_dict": FrozenDict(is_distilled=distilled),
+        "transformer": SimpleNamespace(config=SimpleNamespace(guidance_embeds=built_in)),
+    }
+    return pipe
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> None:
+    cls = CLASSES[name]
+    for guidance, negative, built_in in product((0.0, 1.0, 4.0), ("", "blurred"), (False, True)):
+        pipe = bare(cls, built_in=built_in)
+        asked = order(guidance=guidance, negative=negative)
+        refused = ""
+        if name in NO_STEPS:
+            refused = "takes no num_inference_steps"
+        elif guidance > 1 and name in (NO_GUIDANCE - BUILT_IN if built_in else NO_GUIDANCE):
+            refused = "takes no guidance"
+        elif negative and hears_negative(pipe, asked) and "negative_prompt" not in taken(pipe):
+            refused = "takes no negative_prompt"
+        if refused:
+            with pytest.raises(JobError, match=refused):
+                call_arguments(pipe, [asked])
+            continue
+        arguments = call_arguments(pipe, [asked])
+        bound = inspect.signature(cls.__call__).bind(pipe, generator=[], **arguments)
+        assert "kwargs" not in bound.arguments
+        if guidance > 1:
+            assert 4.0 in arguments.values() or arguments["guidance_scale"] == 3.0
+            if negative and hears_negative(pipe, asked):
+                assert arguments["negative_prompt"] == ["blurred"]
+
+
+def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> None:
+    klein = diffusers.Flux2KleinPipeline
+    with pytest.raises(JobError, match="takes no guidance"):
+        call_arguments(bare(klein, distilled=True), [order()])
+    assert "max_sequence_length" not in call_arguments(bare(klein), [order()])
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "argument", "value"),
+    [
+        ("SanaPipeline", {}, "use_resolution_binning", False),
+        ("Ideogram4Pipeline", {}, "guidance_schedule", None),
+        ("Ideogram4Pipeline", {"guidance": 0.0}, "guidance_scale", 1),
+        ("Krea2Pipeline", {}, "guidance_scale", 3.0),
+        ("SanaSprintPipeline", {"steps": 4}, "intermediate_timesteps", None),
+    ],
+)
+def test_an_exception_of_a_family(
+    name: str, asked: dict[str, Any], argument: str, value: object
+) -> None:
+    assert call_arguments(bare(CLASSES[name]), [order(**asked)])[argument] == value
+
+
+@pytest.mark.parametrize("family", ["qwen-image", "z-image"])
+def test_guidance_and_negative_prompt_change_the_picture(
+    family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From 1 on; below there is none."""
+    pipe = small_models.made(family)
+    pipe.set_progress_bar_config(disable=True)
+    models = Models(tmp_path, "cpu")
+    monkeypatch.setattr(models, "diffusion", lambda profile: pipe)
+    renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model=family))
+
+    def differs(one: Order, other: Order) -> bool:
+        ((a,), (b,)) = renderer.render(one), renderer.render(other)
+        return bool(np.abs(a - b).max() > 1e-5)
+
+    assert not differs(order(guidance=1.0), order(guidance=0.0, negative="blurred"))
+    assert differs(order(guidance=4.0), order(guidance=8.0))
+    assert differs(order(guidance=4.0), order(guidance=4.0, negative="blurred"))
+
+
+class Silent(torch.nn.Module):
+    """A pipeline that reports no steps and returns one `image` for all."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+    components: ClassVar[dict[str, Any]] = {}
+
+    def __call__(
+        self,
+        *,
+        prompt: list[str],
+        width: int,
+        height: int,
+        num_inference_steps: int,
+        guidance_scale: float,
+        generator: list[torch.Generator],
+        output_type: str,
+        **kwargs: object,
+    ) -> SimpleNamespace:
+        assert not kwargs
+        assert pulse._process._patience == 1
+        return SimpleNamespace(image=np.zeros((len(prompt), height, width, 3)))
+
+
+def test_a_pipeline_that_reports_no_steps_is_no_hang(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    models = Models(tmp_path, "cpu")
+    monkeypatch.setattr(models, "diffusion", lambda profile: Silent())
+    renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model="m"))
+    assert len(renderer.render(order(seeds=(1, 2)))) == 2
+    assert pulse._process._patience == 0
