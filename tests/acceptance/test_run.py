@@ -131,11 +131,10 @@ def test_an_edited_file_renders_only_what_changed(desk: Path, summary: dict[str,
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     edited = JOBS.replace("many", "1").replace("{blue|green} star", "yellow star")
     (desk / "edited.csv").write_text(edited, encoding="utf-8")
-    done = pressrun(
-        "run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2", "--json",
-        cwd=desk,
-    )  # fmt: skip
-    assert answer(done)["invalid"] == 0
+    words = ["run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2"]
+    refused = pressrun(*words, cwd=desk)
+    assert (refused.returncode, "opened with another file, jobs.csv" in refused.stderr) == (1, True)
+    assert answer(pressrun(*words, "--yes", "--json", cwd=desk))["invalid"] == 0
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert {name: after[name] for name in before} == before
     assert len(after) == len(before) + 2
