@@ -78,6 +78,8 @@ from flows.cli import main
 sys.argv = ["pressrun", "reconcile", sys.argv[1], "--quick", "--json"]
 main()
 """
+NOTES_WITHIN = 3
+"""Seconds within which a flow at work asks for notes again."""
 GIVEN_UP = 5
 """Commands that may give up before the soak does."""
 
@@ -122,8 +124,6 @@ class Stage:
     gave_up: list[str] = field(default_factory=list)
     words: tuple[str, ...] = ()
     """What the flow was begun with."""
-    told: int = 0
-    """Bytes of the log before the flow began."""
 
     def answered(self, method: str, path: str, status: int) -> None:
         """See the records that the store takes."""
@@ -168,9 +168,7 @@ class Stage:
         self._begin("resume", self.run)
 
     def look(self) -> bool:
-        """Whether the run has ended; one that gave up is resumed, or begun again where it had not
-        come to work.
-        """
+        """Whether the run has ended; one that gave up is begun again."""
         code = self.flow.poll() if self.flow else 0
         if code is None:
             return False
@@ -179,26 +177,25 @@ class Stage:
         self.gave_up.append(f"{self.run} ended with {code}: {self.desk.complaints()[-600:]}")
         if len(self.gave_up) > GIVEN_UP:
             raise RuntimeError("\n\n".join(self.gave_up))
-        if self.at_work():
-            self.resume()
-        else:
-            self._begin(*self.words)
+        self._begin(*self.words)
         return False
 
     def at_work(self) -> bool:
-        """Whether the flow sends jobs; one that is still starting and finds a service away says so
-        and ends, as it should.
+        """Whether the flow asks for news of its jobs; one that still starts and finds a service
+        away says so and ends, as it should.
         """
-        with self.desk.log.open("rb") as log:
-            log.seek(self.told)
-            return f"{self.run}: working".encode() in log.read()
+        with Redis.from_url(self.desk.url, decode_responses=True) as client:
+            return any(
+                one["cmd"].startswith("xread") and int(one["idle"]) < NOTES_WITHIN
+                for one in client.client_list()
+            )
 
     def workers_alive(self) -> list[psutil.Process]:
         """The worker processes, without those that have ended."""
         return [one for one in psutil.Process(self.workers.pid).children() if _lives(one)]
 
     def _begin(self, *words: str) -> None:
-        self.words, self.told = words, self.desk.log.stat().st_size
+        self.words = words
         command = [sys.executable, "-m", "flows.cli", *words, "--json", "--retry", "none"]
         self.flow = self.desk.start(*command, output=self.desk.folder / "answers")
 
