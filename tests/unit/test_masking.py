@@ -115,7 +115,7 @@ def test_an_address_that_its_password_breaks_is_a_clear_error(name: str, sign: s
         said = mask(getattr(load_settings(**{name: address}), name))
         assert "@host" in said
     else:
-        with pytest.raises(ConfigError, match=rf"{name}: .*%40") as caught:
+        with pytest.raises(ConfigError, match=rf"PRESSRUN_{name.upper()}: .*%40") as caught:
             load_settings(**{name: address})
         said = "".join(traceback.format_exception(caught.value))
     assert not told([secret], said)
@@ -126,7 +126,7 @@ def test_a_secret_is_stripped_and_holds_no_control_character(name: str) -> None:
     secret = canary(name)
     loaded = load_settings(**{name: f" {secret}\r\n"})
     assert getattr(loaded, name).get_secret_value() == secret
-    with pytest.raises(ConfigError, match=name) as caught:
+    with pytest.raises(ConfigError, match=f"PRESSRUN_{name.upper()}") as caught:
         load_settings(**{name: f"{secret}\nX-Other: {secret}"})
     assert not told([secret], "".join(traceback.format_exception(caught.value)))
 
