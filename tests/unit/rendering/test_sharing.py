@@ -6,7 +6,7 @@ out of memory or fails on purpose, which a real one cannot be made to do on a pr
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,8 @@ from pipeline.settings import RendererProfile
 class Pipe:
     """Renders noise: picture = noise of the seed. Memory suffices for `room` pictures."""
 
+    components: Mapping[str, Any] = {}
+
     def __init__(self, room: int = 100) -> None:
         self.room, self.calls = room, list[int]()
         self.busy, self.hold = threading.Event(), threading.Event()
@@ -36,7 +38,11 @@ class Pipe:
         generator: list[torch.Generator],
         width: int,
         height: int,
-        **_: Any,
+        num_inference_steps: int,
+        guidance_scale: float,
+        negative_prompt: list[str] | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Any = None,
     ) -> SimpleNamespace:
         self.busy.set()
         self.hold.wait()
