@@ -1,6 +1,7 @@
 """Fixtures that start the real services, each once in a test session, and a picture."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from pipeline.settings import SHIPPED_MODELS
 from pipeline.watching import Watcher, watch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# a shell ignores Ctrl-C for what it runs in the background, and so would all that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
