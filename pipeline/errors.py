@@ -81,3 +81,7 @@ class KnowledgeError(PressrunError):
 
 class RunError(PressrunError):
     """The run cannot go on as asked."""
+
+
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
+"""Raised in reading JSON that is not as it should be, whoever made it."""

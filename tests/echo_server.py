@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+class _Server(ThreadingHTTPServer):
+    status = 401
+
+
 class _Web(BaseHTTPRequestHandler):
     def __getattr__(self, name: str) -> Callable[[], None]:
         if name.startswith("do_"):
@@ -16,7 +20,8 @@ class _Web(BaseHTTPRequestHandler):
     def _refuse(self) -> None:
         self.rfile.read(int(self.headers.get("content-length", 0)))
         said = f"Refused: {self.path} {dict(self.headers)!r}".encode()
-        self.send_response(self.server.status)  # type: ignore[attr-defined]
+        assert isinstance(self.server, _Server)
+        self.send_response(self.server.status)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
@@ -36,8 +41,8 @@ class _Redis(socketserver.BaseRequestHandler):
 @contextmanager
 def refusing_web(status: int = 401) -> Iterator[int]:
     """The port of a web server that answers every request with a status and its headers."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Web)
-    server.status = status  # type: ignore[attr-defined]
+    server = _Server(("127.0.0.1", 0), _Web)
+    server.status = status
     with _serving(server) as port:
         yield port
 

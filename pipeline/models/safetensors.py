@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
+from pipeline.errors import MALFORMED, ModelError
 
 HEADER_BYTES = 10_000_000
 TENSORS = 20_000
@@ -73,14 +73,7 @@ def _spans(path: Path, header: bytes) -> list[tuple[int, int]]:
         entries = json.loads(header)
         entries.pop("__metadata__", None)
         spans = sorted((int(first), int(end)) for first, end in map(_offsets, entries.values()))
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
+    except MALFORMED as error:
         raise _broken(path, f"its header is malformed ({error!r})") from error
     if len(spans) > TENSORS:
         raise _broken(path, f"it lists {len(spans)} tensors, more than {TENSORS}")

@@ -5,7 +5,7 @@ import binascii
 import json
 from typing import Any
 
-from pipeline.errors import JobError
+from pipeline.errors import MALFORMED, JobError
 from pipeline.job import Order, Picture
 from pipeline.pictures import decode
 
@@ -15,14 +15,7 @@ def read_answer(content: bytes, order: Order) -> list[Picture]:
     try:
         answer = json.loads(content)
         images, told = answer["images"], _told_seeds(answer)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
+    except MALFORMED as error:
         raise JobError(f"the A1111 server's answer is malformed ({error!r})") from error
     if not isinstance(images, list) or len(images) != len(order.seeds):
         raise JobError(f"the A1111 server did not answer with {len(order.seeds)} pictures")

@@ -205,7 +205,7 @@ def _through_template(
                     )
                 )
             )
-        except BaseException as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - whoever waits for the text raises it
             done.set_exception(error)
 
     done: Future[str] = Future()
