@@ -40,7 +40,7 @@ from pipeline.assemble import Assembly, open_books
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Brief, Candidate, ContestMode, Context, Job
 from pipeline.judging import contest
-from pipeline.rendering.calls import call_settings
+from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.local import EngineRenderer
 from pipeline.run import hold_contest, order_for
 from pipeline.settings import Settings
@@ -203,16 +203,13 @@ class Bench:
     def _plain(self, job: Job, batch: int) -> Candidates:
         """The job's candidates, so many in a call, and then judged."""
         seeds = [job.candidate_seed(index) for index in range(job.candidates)]
-        settings = call_settings(self._pipe, order_for(job, Context(), _brief(job), tuple(seeds)))
+        order = order_for(job, Context(), _brief(job), tuple(seeds))
+        arguments = call_arguments(self._pipe, [order])
         pictures: list[Any] = []
         for first in range(0, len(seeds), batch):
             generators = [torch.Generator().manual_seed(s) for s in seeds[first : first + batch]]
             made = self._pipe(
-                job.keywords,
-                num_images_per_prompt=len(generators),
-                generator=generators,
-                output_type="np",
-                **settings,
+                num_images_per_prompt=len(generators), generator=generators, **arguments
             )
             pictures.extend(made.images)
         scores = self._stages.scorer.score(pictures, job.keywords)

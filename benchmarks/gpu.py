@@ -31,7 +31,7 @@ from benchmarks.flops import counted
 from pipeline.job import Order, Picture
 from pipeline.models.diffusion import tune
 from pipeline.models.faults import free_memory, out_of_memory
-from pipeline.rendering.calls import call_settings
+from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.engine import Engine, Tally
 
 MLPERF_H200 = 2.39
@@ -178,12 +178,13 @@ def engine_way(
 
 
 def _call(subject: Subject, order: Order, seeds: tuple[int, ...]) -> list[Picture]:
+    arguments = call_arguments(subject.pipe, [order])
+    del arguments["prompt"]  # encoded beforehand
     pictures: list[Picture] = subject.pipe(
         prompt_embeds=subject.text["text"].repeat(len(seeds), 1, 1),
         pooled_prompt_embeds=subject.text["pooled"].repeat(len(seeds), 1),
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        output_type="np",
-        **call_settings(subject.pipe, order),
+        **arguments,
     ).images
     return list(pictures)
 

@@ -134,7 +134,7 @@ def test_a_secret_is_stripped_and_holds_no_control_character(name: str) -> None:
 @pytest.mark.parametrize("name", ["qdrant_api_key", "writer_api_key"])
 def test_a_key_that_no_header_carries_is_a_clear_error(name: str) -> None:
     secret = canary(name)
-    with pytest.raises(ConfigError, match=f"{name}.*header") as caught:
+    with pytest.raises(ConfigError, match=f"PRESSRUN_{name.upper()}.*header") as caught:
         load_settings(**{name: f"{secret}\u2013{secret}"})
     assert not told([secret], str(caught.value))
 

@@ -170,7 +170,7 @@ def matching(parsed: Any, chance: random.Random) -> str:
     return said
 
 
-def inputs(pattern: re.Pattern[str]) -> Iterator[Callable[[int], str]]:
+def inputs(pattern: re.Pattern[Any]) -> Iterator[Callable[[int], str]]:
     """Texts of any length, made of what the pattern looks for and an end that it does not take."""
     chance = random.Random(len(pattern.pattern))
     parsed = sre_parser.parse(pattern.pattern, pattern.flags & ~re.UNICODE)
@@ -200,9 +200,10 @@ class TooSlow(Exception):
     """A pattern takes more than MOST seconds."""
 
 
-def cost(pattern: re.Pattern[str], use: str, text: str) -> float:
+def cost(pattern: re.Pattern[Any], use: str, text: str) -> float:
     """Seconds of the processor that one use takes; at most MOST."""
-    arguments = ("", text) if use in ("sub", "subn") else (text,)
+    put = text.encode() if isinstance(pattern.pattern, bytes) else text
+    arguments = (put[:0], put) if use in ("sub", "subn") else (put,)
     start = time.process_time()
     found = getattr(pattern, use)(*arguments)
     if use == "finditer":
@@ -210,7 +211,7 @@ def cost(pattern: re.Pattern[str], use: str, text: str) -> float:
     return time.process_time() - start
 
 
-def grows(pattern: re.Pattern[str], uses: frozenset[str]) -> str:
+def grows(pattern: re.Pattern[Any], uses: frozenset[str]) -> str:
     """An input that shows more than linear time; empty where there is none."""
 
     def late(_signal: int, _frame: FrameType | None) -> None:
@@ -225,7 +226,7 @@ def grows(pattern: re.Pattern[str], uses: frozenset[str]) -> str:
                     slow = cost(pattern, use, text(LARGE))
                     if slow > FLOOR:
                         few = min(cost(pattern, use, text(SMALL)) for _ in range(3))
-                        slow = min(slow, cost(pattern, use, text(LARGE)))
+                        slow = min(slow, *(cost(pattern, use, text(LARGE)) for _ in range(3)))
                         if slow > max(FLOOR, EIGHT * few):
                             return f"{use} of {text(40)!r}: {few:.3f} s, then {slow:.3f} s"
                 except TooSlow:

@@ -215,7 +215,7 @@ def test_a_pickle_beside_a_decoy_is_refused(kind: str, root: Path, tmp_path: Pat
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("there", combinations((*OPEN_CLIP[1:], "a.safetensors", "b.bin"), 2))
+@pytest.mark.parametrize("there", [*combinations((*OPEN_CLIP[1:], "a.safetensors", "b.bin"), 2)])
 def test_the_weights_that_openclip_takes_are_the_ones_looked_at(
     there: tuple[str, str], tmp_path: Path
 ) -> None:
