@@ -38,7 +38,7 @@ from examples.shapes import umpire, world
 from flows.opening import asked_for
 from pipeline.assemble import Assembly, open_books
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import Brief, Candidate, ContestMode, Context, Job
+from pipeline.job import Brief, Candidate, ContestMode, Context, Job, Picture, Score
 from pipeline.judging import contest
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.local import EngineRenderer
@@ -104,7 +104,7 @@ class Held:
 
     seconds: float = 0.0
     samples: int = 0
-    winners: list[Candidate] = field(default_factory=list)
+    winners: list[tuple[Picture, Score]] = field(default_factory=list)
 
 
 class Bench:
@@ -175,8 +175,8 @@ class Bench:
 
     def _figures(self, held: Held, jobs: Sequence[Job]) -> dict[str, float]:
         asked = [jobs[place % len(jobs)] for place in range(len(held.winners))]
-        scores = [winner.score for winner in held.winners]
-        pictures = np.stack([winner.picture for winner in held.winners])
+        scores = [score for _, score in held.winners]
+        pictures = np.stack([picture for picture, _ in held.winners])
         seen = self._umpire.read((pictures * 255).round().astype(np.uint8))
         rights = [umpire.confirms(s, job.keywords) for s, job in zip(seen, asked, strict=True)]
         return {
@@ -224,9 +224,15 @@ class Bench:
         self._samples += len(inputs[0])
 
 
-def best(candidates: Candidates) -> Candidate:
-    """The contest's winner. Raises TypeError where there is none."""
-    return candidates[contest.winner([candidate.score for candidate in candidates])]
+def best(candidates: Candidates) -> tuple[Picture, Score]:
+    """The contest's winner. Raises ValueError where no candidate was rendered to its end."""
+    winner = contest.winner([candidate.score for candidate in candidates])
+    if winner is None:
+        raise ValueError("no candidate was rendered to its end")
+    picture, score = candidates[winner].picture, candidates[winner].score
+    assert picture is not None
+    assert score is not None
+    return picture, score
 
 
 def _brief(job: Job) -> Brief:
