@@ -17,6 +17,10 @@ from pipeline.watching import Watcher, watch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# there are as many test processes as cores, each with processes of its own: torch's threads would
+# wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # a shell ignores Ctrl-C for what it runs in the background, and so would all that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -26,10 +26,26 @@ def injections() -> list[Injection]:
     return [Injection(**json.loads(line)) for line in lines]
 
 
-each_injection = pytest.mark.parametrize(
-    "injection",
-    [
-        pytest.param(injection, id=f"{number}-{injection.kind.replace(' ', '-')}")
-        for number, injection in enumerate(injections(), 1)
-    ],
-)
+def parametrised(chosen: list[Injection]) -> pytest.MarkDecorator:
+    """A mark that runs a test once for each."""
+    return pytest.mark.parametrize(
+        "injection",
+        [
+            pytest.param(injection, id=f"{number}-{injection.kind.replace(' ', '-')}")
+            for number, injection in enumerate(chosen, 1)
+        ],
+    )
+
+
+def of_each_kind(count: int) -> list[Injection]:
+    """The first so many of each kind."""
+    found = injections()
+    kinds = dict.fromkeys(injection.kind for injection in found)
+    return [
+        injection
+        for kind in kinds
+        for injection in [each for each in found if each.kind == kind][:count]
+    ]
+
+
+each_injection = parametrised(injections())

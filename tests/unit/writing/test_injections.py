@@ -21,7 +21,14 @@ from pipeline.writing.messages import PASSAGE_LIMIT, TEXT_LIMIT, messages_for
 from pipeline.writing.reply import PROMPT_LIMIT
 from pipeline.writing.template import TemplateWriter
 from tests.chat_server import ChatServer, chat_server, completion
-from tests.injections import GRAMMAR, Injection, each_injection, injections
+from tests.injections import (
+    GRAMMAR,
+    Injection,
+    each_injection,
+    injections,
+    of_each_kind,
+    parametrised,
+)
 
 KEY = "sk-canary-5e1f"
 JOB = Job(
@@ -158,7 +165,7 @@ def test_an_obedient_model_s_prompt_stays_words(obedient: Obedient, injection: I
     assert brief.negative == "blur"
 
 
-@each_injection
+@parametrised(of_each_kind(2))  # a second each, and more
 def test_the_small_model_s_prompt_stays_words(
     local: LocalWriter, tmp_path: Path, injection: Injection
 ) -> None:
