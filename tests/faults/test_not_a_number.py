@@ -1,0 +1,98 @@
+"""Models that compute something which is no number, with the small models and real books."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.opening import open_run
+from flows.reconcile import reconcile
+from pipeline.assemble import Assembly
+from pipeline.intake.reader import Overrides
+from pipeline.job import Job, Verdict
+from pipeline.models import Models
+from pipeline.run import run_job
+from pipeline.settings import Profile, Settings, load_settings
+
+ROWS = 2
+JOBS = """keywords,contest,candidates,steps,threshold,mode
+a large red circle,{contest},3,4,0,keywords
+a small blue star,{contest},3,4,0,keywords
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, models_root: Path) -> Settings:
+    desk = tmp_path_factory.mktemp("desk")
+    return load_settings(
+        store=str(desk / "out"), home=desk / "home", models=models_root, device="cpu"
+    )
+
+
+@pytest.fixture(scope="module")
+def assembly(settings: Settings) -> Assembly:
+    return Assembly(settings)
+
+
+def decoder(models: Models, profile: Profile) -> Any:
+    """The module that turns latents into pictures [n, 3, height, width]."""
+    return models.diffusion(profile.renderer).vae.decoder
+
+
+def eye(models: Models, profile: Profile) -> Any:
+    """The module that turns what the judge sees into vectors [n, width]."""
+    model, *_ = models.clip(profile.judge.model, "judge", profile.judge.dtype)
+    return model.visual
+
+
+@pytest.mark.parametrize("contest", ["best_of", "race"])
+@pytest.mark.parametrize("every", [False, True], ids=["one", "all"])
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (decoder, "it holds values that are not finite"),
+        (eye, "the judge's answer is not a number"),
+    ],
+)
+def test_what_is_not_a_number_never_wins(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    settings: Settings,
+    assembly: Assembly,
+    part: Callable[[Models, Profile], Any],
+    reason: str,
+    every: bool,
+    contest: str,
+) -> None:
+    """The first picture of a job: the others go on. All: the job has failed, and says why."""
+    (tmp_path / "jobs.csv").write_text(JOBS.format(contest=contest), encoding="utf-8")
+    books = assembly.books(f"{part.__name__}-{contest}-{every}".lower())
+    spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, books)
+    stages = assembly.stages(spec)
+    jobs = [row for row in books.part(spec.edition, 1) if isinstance(row, Job)]
+
+    spoilt = slice(None)
+
+    def spoil(_module: Any, _given: Any, computed: Any) -> None:
+        nonlocal spoilt
+        computed[spoilt] = math.nan
+        spoilt = slice(None) if every else slice(0)
+
+    hook = part(assembly.models, settings.chosen_profile).register_forward_hook(spoil)
+    request.addfinalizer(hook.remove)
+    for job in jobs:
+        spoilt = slice(None) if every else slice(1)
+        outcome = run_job(job, stages)
+        scores = [score for c in outcome.candidates for score in (c.score, *c.previews) if score]
+        assert {score.reason for score in scores if not score.valid} == {reason}
+        if every:
+            assert outcome.verdict is Verdict.FAILED
+            assert outcome.reason == f"no candidate is a valid picture: {reason}"
+        else:
+            assert outcome.verdict is Verdict.ACCEPTED
+            assert outcome.candidates[outcome.winner or 0].score in {s for s in scores if s.valid}
+    report = reconcile(books, spec, read_pictures=True, safe_age=0)
+    assert (report.rows, report.lost, report.alarms) == (ROWS, 0, [])
+    assert len(list(books.listing("images/"))) == (0 if every else ROWS)
