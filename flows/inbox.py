@@ -36,7 +36,7 @@ from pipeline.intake.rows import suffix_of
 from pipeline.intake.values import readable
 from pipeline.job import Noun, digest_of
 from pipeline.ports import Blob
-from pipeline.settings import PROFILES, Settings
+from pipeline.settings import PROFILES, Profile, Settings
 
 PAUSE = 5.0
 """Seconds in which a file's size and time stand still before it is taken."""
@@ -247,7 +247,14 @@ class Tray:
         if options.profile not in self._profiles:
             known = ", ".join(sorted(self._profiles))
             raise ConfigError(f"{beside}: profile is none of {known}; see PRESSRUN_INBOX_PROFILES")
-        return options.model_copy(update={"profile": self._profiles[options.profile]})
+        chosen = self._profiles[options.profile]
+        own = self._settings.chosen_profile.retrieval
+        if own.allowed and not Profile.load(chosen).retrieval.allowed:
+            raise ConfigError(
+                f"{beside}: profile {options.profile} names no retrieval.allowed, as that of"
+                " PRESSRUN_PROFILE does; let it extend that one"
+            )
+        return options.model_copy(update={"profile": chosen})
 
     def _claims(self) -> list[Claim]:
         """The claims on the files that are on their way."""

@@ -68,9 +68,16 @@ class RetrievalProfile(Noun):
     alike: float = Field(
         default=0.9, gt=0, le=1, description="sources that are more alike are taken once"
     )
+    allowed: tuple[str, ...] = Field(
+        default=(), description="the collections that jobs may ask; empty: any"
+    )
     collections: dict[str, CollectionProfile] = Field(
         default={}, description="those that other tools wrote, by name"
     )
+
+    def allows(self, collection: str) -> bool:
+        """Whether jobs may ask it."""
+        return not self.allowed or collection in self.allowed
 
     def __hash__(self) -> int:
         # a dict has none, and retrievers are cached by their profile

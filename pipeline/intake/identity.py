@@ -10,7 +10,7 @@ from pipeline.job import digest_of
 from pipeline.settings import Profile
 
 _ASIDE = frozenset({"id", "row", "priority"})
-_NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout"})
+_NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout", "allowed"})
 _NAMED = "collections"
 """Its keys are names of the user's own, whatever they are."""
 
@@ -33,7 +33,8 @@ def row_digest(given: Mapping[str, Any]) -> str:
 
 
 def profile_digest(profile: Profile) -> str:
-    """A digest of what in a profile changes results: not its name, batch sizes or time limits.
+    """A digest of what in a profile changes results: not its name, batch sizes, time limits or what
+    rows may ask.
 
     The defaults for rows count where they are used: in each job's own fields.
     """

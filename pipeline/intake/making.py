@@ -20,6 +20,7 @@ _NO_ADAPTER = (
     "the profile's renderer has no image adapter (renderer.image_adapter); with strength 0 the "
     "pictures' texts alone are used"
 )
+_NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
 _NO_PICTURES = (
     "a second round retrieves pictures: it needs a collection, images of 1 or more, and a strength "
     "above 0"
@@ -95,6 +96,8 @@ class Maker:
         fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
         fields |= {"name": fields.pop("id", ""), "meta": meta, "row": row.line}
         fields.setdefault("seed", int(digest[:8], 16) if self._seed is None else self._seed)
+        if (asked := fields["collection"]) and not self._whole.retrieval.allows(asked):
+            raise _Refused("collection", f"{shown(asked)} {_NOT_ALLOWED}")
         if fields["images"] and fields["strength"] and not self._adapted:
             raise _Refused("images", _NO_ADAPTER)
         fields["id"] = identity.job_id(fields, self._profile)

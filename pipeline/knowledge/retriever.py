@@ -183,8 +183,9 @@ class QdrantRetriever:
         """Raises JobError for a collection that this retriever cannot use."""
         names = editions.names(self._client)
         if collection not in names:
+            there = ", ".join(filter(self._profile.allows, names)) or "none"
             raise JobError(
-                f"There is no collection {collection!r}; there are: {', '.join(names) or 'none'}. "
+                f"There is no collection {collection!r}; there are: {there}. "
                 f"Make it with `pressrun ingest PATH --collection {collection}`."
             )
         with calling(self._client):

@@ -142,6 +142,13 @@ def test_a_collection_that_is_not_there(retriever, collection) -> None:
         retriever.retrieve(job("Viora logo", "none"))
 
 
+def test_what_may_not_be_asked_is_not_named(client, embedders, profile, collection) -> None:
+    held = profile.model_copy(update={"allowed": ("none",)})
+    with pytest.raises(JobError) as refused:
+        QdrantRetriever(client, embedders, held).retrieve(job("Viora logo", "none"))
+    assert collection not in str(refused.value)
+
+
 def test_another_embedding(client, collection, written_by) -> None:
     if written_by != "pressrun":
         pytest.skip("other tools note no embedding")

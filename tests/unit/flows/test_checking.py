@@ -59,6 +59,19 @@ def test_collections_are_told_up_to_a_bound(tmp_path: Path) -> None:
     assert report["jobs"] == 300
 
 
+def test_a_collection_that_may_not_be_asked_is_told_with_its_line(tmp_path: Path) -> None:
+    profile = tmp_path / "own.toml"
+    profile.write_text('extends = "shapes"\n[retrieval]\nallowed = ["ours"]\n')
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text("keywords,collection\nring,ours\nring,theirs\n")
+    settings = load_settings(store=str(tmp_path / "store"), profile=str(profile))
+    report = check_jobs(jobs, Overrides(), settings)
+    (problem,) = report["problems"]
+    assert (problem["line"], problem["column"]) == (3, "collection")
+    assert "'theirs' is none of the collections" in problem["reason"]
+    assert (report["jobs"], report["collections"]) == (1, ["ours"])
+
+
 def by_template(folder: Path, template: str, content: str) -> dict[str, Any]:
     """The report on a CSV file under a profile with the template writer."""
     (folder / "own.toml").write_text(

@@ -105,6 +105,24 @@ def test_a_profile_that_is_listed(settings: Settings, profile: str) -> None:
     assert look(settings, files) == {}
 
 
+def test_no_profile_leads_around_the_allowed_collections(
+    settings: Settings, tmp_path: Path
+) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('extends = "shapes"\n[retrieval]\nallowed = ["ours"]\n')
+    (tmp_path / "held.toml").write_text(f'extends = "{own}"\n')
+    listed = f"{settings.inbox_profiles},{tmp_path / 'held.toml'}"
+    named = {"a": "sdxl", "b": "brand", "c": "held"}
+    files = {f"{name}.csv".encode(): JOBS for name in named}
+    files |= {
+        f"{name}.json".encode(): json.dumps({"profile": named[name]}).encode() for name in named
+    }
+    held = settings.model_copy(update={"profile": str(own), "inbox_profiles": listed})
+    found = look(held, files)
+    assert set(found) == {"a.csv", "b.csv"}
+    assert all("names no retrieval.allowed" in reason for reason in found.values())
+
+
 def test_a_run_made_elsewhere_is_not_touched(settings: Settings, tmp_path: Path) -> None:
     jobs = tmp_path / "theirs.csv"
     jobs.write_bytes(JOBS)

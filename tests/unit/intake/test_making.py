@@ -169,6 +169,34 @@ def test_a_collection_counts_whatever_its_name(profile) -> None:
         assert digest(name, "haystack") != digest(name, "langchain") != profile_digest(profile)
 
 
+@pytest.mark.parametrize(
+    ("row", "overrides", "fits"),
+    [
+        ({}, {}, True),
+        ({"collection": "ours"}, {}, True),
+        ({"collection": "theirs"}, {}, False),
+        ({"collection": "OURS"}, {}, False),
+        ({"collection": "theirs", "k": 0}, {}, False),
+        ({}, {"collection": "theirs"}, False),
+        ({"collection": "ours"}, {"collection": "theirs"}, True),
+        ({"collection": "theirs"}, {"retrieval": False}, True),
+    ],
+)
+def test_only_allowed_collections_are_asked(profile, row, overrides, fits) -> None:
+    retrieval = profile.retrieval.model_copy(update={"allowed": ("ours",)})
+    held = profile.model_copy(update={"retrieval": retrieval})
+    made, free = (
+        Maker(each, Overrides(**overrides)).make(RawRow(7, {"keywords": "a"} | row))
+        for each in (held, profile)
+    )
+    if fits:
+        assert made == free  # with the id that it has without a list
+        return
+    assert isinstance(made, BadRow)
+    assert (made.row, made.column) == (7, "collection")
+    assert "retrieval.allowed" in made.reason
+
+
 def test_a_profiles_seed_is_every_rows_seed(profile) -> None:
     defaults = profile.defaults.model_copy(update={"seed": 11})
     maker = Maker(profile.model_copy(update={"defaults": defaults}), Overrides())
