@@ -60,7 +60,7 @@ def measure(facts: int, queries: int, desk: Path, seed: int) -> dict[str, Any]:
         first, rate = timed_ingest(library, file, collection, facts, "ingest")
         again, again_rate = timed_ingest(library, file, collection, facts, "ingest again")
         retriever = QdrantRetriever(
-            library.client, library.embedders, settings.chosen_profile.retrieval
+            lambda: library.client, library.embedders, settings.chosen_profile.retrieval
         )
         jobs = questions(settings, collection, [pick(rng, names) for _ in range(queries)])
         waits = timed(retriever.retrieve, jobs)

@@ -92,7 +92,7 @@ class Recall:
 
     @property
     def _parts(self) -> tuple[Any, Any]:
-        return self._library.client, self._library.embedders
+        return lambda: self._library.client, self._library.embedders
 
     def _fill(self, chain: Chain, name: str, rows: Sequence[dict[str, Any]]) -> None:
         fill(self._library, name, write_rows(chain.sources / f"{name}.jsonl", rows), len(rows))

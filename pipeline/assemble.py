@@ -1,7 +1,8 @@
 """The only place that picks implementations. What imports slowly is imported where it is made."""
 
+import threading
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from pipeline.knowledge.ingest import Library
     from pipeline.storing.s3 import S3Store
 
+PATIENCE = 5.0
+"""Seconds for which a worker waits where another process has the knowledge base; a command that
+only looks is done by then.
+"""
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,6 +48,8 @@ class Assembly:
         self._settings = settings
         self._store = open_store_to_commit(settings)
         self.models = Models(settings.models, settings.device)
+        self._opening = threading.Lock()
+        self._client = cache(partial(open_knowledge, settings, PATIENCE))
         self._retriever = cache(self._make_retriever)
         self._writer = cache(self._make_writer)
         self._renderer = cache(self._make_renderer)
@@ -113,7 +121,12 @@ class Assembly:
         from pipeline.knowledge.retriever import QdrantRetriever
 
         embedders, others = open_embedders(profile, self.models), open_others(profile, self.models)
-        return QdrantRetriever(open_knowledge(self._settings), embedders, profile, others)
+        return QdrantRetriever(self._knowledge, embedders, profile, others)
+
+    def _knowledge(self) -> "QdrantClient":
+        """The knowledge base, opened once: profiles share it."""
+        with self._opening:
+            return self._client()
 
     def _make_writer(self, profile: WriterProfile) -> Writer:
         match profile.kind:
@@ -213,12 +226,14 @@ def open_books(settings: Settings, run: str, *, committing: bool = False) -> Run
     return RunBooks(store, run, settings.image_format)
 
 
-def open_knowledge(settings: Settings) -> "QdrantClient":
-    """The knowledge base that the settings name. Raises ConfigError and Unavailable."""
+def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":
+    """The knowledge base that the settings name, waited for so many seconds where another process
+    has it. Raises ConfigError and Unavailable.
+    """
     from pipeline.knowledge.client import open_client
 
     key = settings.qdrant_api_key.get_secret_value()
-    return open_client(settings.qdrant_url, key, settings.home / "knowledge")
+    return open_client(settings.qdrant_url, key, settings.home / "knowledge", patience)
 
 
 def open_library(settings: Settings, profile: Profile) -> "Library":

@@ -1,8 +1,9 @@
 """Opens the knowledge base: a Qdrant server, or Qdrant's local mode in a folder."""
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from qdrant_client import QdrantClient
@@ -15,17 +16,21 @@ from pipeline.watching import trouble
 TIMEOUT = 20
 """Seconds to wait for one answer."""
 
+LOOK_AGAIN = 0.2
+"""Seconds between two looks at a folder that another process has."""
+
 _LOCAL = threading.Lock()
 
 
-def open_client(url: str, api_key: str, folder: Path) -> QdrantClient:
+def open_client(url: str, api_key: str, folder: Path, patience: float = 0.0) -> QdrantClient:
     """A client of the server at `url`; with no url, of the local knowledge base in `folder`.
 
     A local folder serves one process at a time and is to be trusted: Qdrant keeps it in pickles.
-    Raises ConfigError where another process holds it, Unavailable where no server answers.
+    Raises InUse where another process holds it for `patience` seconds more, Unavailable where no
+    server answers, ConfigError where one cannot be used.
     """
     if not url:
-        return _open_folder(folder)
+        return _open_folder(folder, time.monotonic() + patience)
     # the version check would only warn where nothing answers; the call below raises
     client = QdrantClient(
         url=url, api_key=api_key or None, timeout=TIMEOUT, check_compatibility=False
@@ -40,17 +45,34 @@ def open_client(url: str, api_key: str, folder: Path) -> QdrantClient:
     return client
 
 
-def _open_folder(folder: Path) -> QdrantClient:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # one lock around every call stands in for the check that calls stay in one thread
-        return QdrantClient(path=str(folder), force_disable_check_same_thread=True)
-    except RuntimeError as error:
-        if "already accessed" not in str(error):
-            raise
-        raise InUse(f"PRESSRUN_QDRANT_URL names the server; the folder is {folder}.") from error
-    except OSError as error:
-        raise ConfigError(f"The knowledge base in {folder} cannot be opened: {error}.") from error
+def _open_folder(folder: Path, until: float) -> QdrantClient:
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # one lock around every call stands in for the check that calls stay in one thread
+            return QdrantClient(path=str(folder), force_disable_check_same_thread=True)
+        except RuntimeError as error:
+            if "already accessed" not in str(error):
+                raise
+            if time.monotonic() > until:
+                raise InUse(
+                    f"{_holder(folder)} holds {folder}; PRESSRUN_QDRANT_URL names the server."
+                ) from None
+        except OSError as error:
+            reason = f"The knowledge base in {folder} cannot be opened: {error}."
+            raise ConfigError(reason) from error
+        time.sleep(LOOK_AGAIN)
+
+
+def _holder(folder: Path) -> str:
+    """The process that has the lock of a local knowledge base, where the system tells."""
+    with suppress(OSError, ValueError):
+        inode = str((folder / ".lock").stat().st_ino)
+        for lock in Path("/proc/locks").read_text().splitlines():
+            _, _, _, _, process, file, *_ = lock.split()
+            if file.rpartition(":")[2] == inode:
+                return f"Process {process}"
+    return "It"
 
 
 @contextmanager

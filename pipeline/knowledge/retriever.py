@@ -1,6 +1,6 @@
 """Finds texts and pictures, by words and by likeness at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -49,12 +49,12 @@ class QdrantRetriever:
 
     def __init__(
         self,
-        client: QdrantClient,
+        client: Callable[[], QdrantClient],
         embedders: Embedders,
         profile: RetrievalProfile,
         others: Mapping[str, Embedder] = MappingProxyType({}),
     ) -> None:
-        self._client, self._embedders, self._profile = client, embedders, profile
+        self._open, self._embedders, self._profile = client, embedders, profile
         self._others = {"": embedders.texts, profile.embedding: embedders.texts} | dict(others)
         self._wording = HashedEmbedder(evenly)
         self._usable = set[str]()
@@ -80,6 +80,11 @@ class QdrantRetriever:
             passages=self._texts(job, vector) if job.k and vector.any() else (),
             references=tuple(schema.reference(p, job.strength, norm) for p in pictures),
         )
+
+    @property
+    def _client(self) -> QdrantClient:
+        # opened by the first job that asks: a local folder serves one process alone
+        return self._open()
 
     def _theirs(self, job: Job, written: CollectionProfile) -> tuple[Passage, ...]:
         """Of a collection that another tool wrote, by its dense vector alone."""

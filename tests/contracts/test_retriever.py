@@ -80,7 +80,7 @@ def embedders(written_by: str) -> Embedders:
 def retriever(
     client: QdrantClient, embedders: Embedders, profile: RetrievalProfile
 ) -> QdrantRetriever:
-    return QdrantRetriever(client, embedders, profile)
+    return QdrantRetriever(lambda: client, embedders, profile)
 
 
 def job(keywords: str, collection: str, k: int = 3) -> Job:
@@ -123,7 +123,7 @@ def test_keywords_without_a_word(retriever, collection) -> None:
 
 
 def test_none_below_the_floor(client, embedders, collection, profile) -> None:
-    strict = QdrantRetriever(client, embedders, profile.model_copy(update={"floor": 0.5}))
+    strict = QdrantRetriever(lambda: client, embedders, profile.model_copy(update={"floor": 0.5}))
     found = strict.retrieve(job("Viora logo", collection, 5)).passages
     assert found[0].text == FACTS[0]
     assert {passage.text for passage in found} <= set(FACTS[:2])
@@ -145,7 +145,7 @@ def test_a_collection_that_is_not_there(retriever, collection) -> None:
 def test_what_may_not_be_asked_is_not_named(client, embedders, profile, collection) -> None:
     held = profile.model_copy(update={"allowed": ("none",)})
     with pytest.raises(JobError) as refused:
-        QdrantRetriever(client, embedders, held).retrieve(job("Viora logo", "none"))
+        QdrantRetriever(lambda: client, embedders, held).retrieve(job("Viora logo", "none"))
     assert collection not in str(refused.value)
 
 
@@ -157,7 +157,7 @@ def test_another_embedding(client, collection, written_by) -> None:
         name = "other"
 
     with pytest.raises(JobError, match="embedded with hashed-rarity-512, not with other"):
-        QdrantRetriever(client, Embedders(Other()), RetrievalProfile()).retrieve(
+        QdrantRetriever(lambda: client, Embedders(Other()), RetrievalProfile()).retrieve(
             job("Viora", collection)
         )
 
@@ -169,7 +169,7 @@ def test_a_new_edition_of_another_embedding(client, tmp_path) -> None:
     path, name = tmp_path / "facts.jsonl", f"test-{uuid.uuid4().hex[:8]}"
     path.write_text(f'{{"text": "{FACTS[0]}"}}')
     ingest(library(client, tmp_path), path, name)
-    standing = QdrantRetriever(client, Embedders(HashedEmbedder()), RetrievalProfile())
+    standing = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
     assert standing.retrieve(job("Viora", name)).passages
     ingest(library(client, tmp_path, Other()), path, name, anew=True)
     with pytest.raises(JobError, match="embedded with other, not with hashed-rarity-512"):
@@ -192,6 +192,6 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         open_client("http://127.0.0.1:9", "", tmp_path)
     client = QdrantClient(url="http://127.0.0.1:9", timeout=1, check_compatibility=False)
-    retriever = QdrantRetriever(client, Embedders(HashedEmbedder()), RetrievalProfile())
+    retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
     with pytest.raises(Unavailable):
         retriever.retrieve(job("Viora logo", "brands"))

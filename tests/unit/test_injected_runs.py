@@ -64,7 +64,7 @@ def retriever(tmp_path_factory: pytest.TempPathFactory) -> QdrantRetriever:
     report = ingest(library(client, path.parent), path, JOB.collection)
     assert report.added >= len(rows)
     assert not report.bad
-    return QdrantRetriever(client, Embedders(HashedEmbedder()), RetrievalProfile())
+    return QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
 
 
 def _title(injection: Injection) -> str:
@@ -137,7 +137,7 @@ def test_what_a_passage_brings_into_the_prompt_is_guarded(
     client, path = QdrantClient(":memory:"), tmp_path / "facts.jsonl"
     path.write_text(json.dumps({"text": f"Viora shows a {spelling}."}))
     ingest(library(client, path.parent), path, JOB.collection)
-    retriever = QdrantRetriever(client, Embedders(HashedEmbedder()), RetrievalProfile())
+    retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
     outcome, orders = run(JOB, retriever, template, "skull")
     assert (outcome.verdict, orders) == (Verdict.BLOCKED, [])
     outcome, orders = run(JOB, retriever, template, "bone")

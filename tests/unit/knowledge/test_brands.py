@@ -30,7 +30,9 @@ def retriever(tmp_path_factory) -> QdrantRetriever:
     report = ingest(brands, KNOWLEDGE / "brands.jsonl", "brands")
     assert report.added >= 200
     assert not report.bad
-    return QdrantRetriever(brands.client, brands.embedders, Profile.load("shapes").retrieval)
+    return QdrantRetriever(
+        lambda: brands.client, brands.embedders, Profile.load("shapes").retrieval
+    )
 
 
 def test_a_brands_look_is_among_four(retriever: QdrantRetriever) -> None:

@@ -1,4 +1,7 @@
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -8,7 +11,7 @@ from qdrant_client import QdrantClient
 
 from flows.knowledge import require_collection
 from pipeline.errors import ConfigError, InUse, Unavailable
-from pipeline.knowledge.client import calling, open_client
+from pipeline.knowledge.client import LOOK_AGAIN, calling, open_client
 from pipeline.knowledge.editions import names
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
@@ -92,3 +95,21 @@ def test_in_local_mode_calls_take_turns() -> None:
         assert other.is_alive()
     other.join(timeout=60)
     assert not other.is_alive()
+
+
+def test_who_holds_a_folder_is_named_with_the_remedy(tmp_path: Path) -> None:
+    client = open_client("", "", tmp_path)
+    with pytest.raises(InUse) as refused:
+        open_client("", "", tmp_path)
+    client.close()
+    said = f"Process {os.getpid()} holds {tmp_path}; PRESSRUN_QDRANT_URL names the server."
+    assert said in str(refused.value)
+
+
+def test_a_folder_that_another_process_leaves_soon_is_waited_for(tmp_path: Path) -> None:
+    client = open_client("", "", tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(open_client, "", "", tmp_path, 10.0)
+        time.sleep(LOOK_AGAIN)
+        client.close()
+        second.result().close()

@@ -64,7 +64,7 @@ def retriever(client: QdrantClient, tool: str, **settings: Any) -> QdrantRetriev
     others = settings.pop("others", {})
     named = {NAME: CollectionProfile(written_by=tool, **written)}
     profile = RetrievalProfile(collections=named, **settings)
-    return QdrantRetriever(client, Embedders(HASHED), profile, others)
+    return QdrantRetriever(lambda: client, Embedders(HASHED), profile, others)
 
 
 def asked(keywords: str = "Viora logo", k: int = 5, **columns: Any) -> Job:
@@ -309,7 +309,7 @@ def test_each_other_embedding_is_opened_once() -> None:
 
 def test_what_no_profile_names_is_refused(client, tool, tmp_path: Path) -> None:
     fill(client, NAME, tool)
-    unaware = QdrantRetriever(client, Embedders(HASHED), RetrievalProfile())
+    unaware = QdrantRetriever(lambda: client, Embedders(HASHED), RetrievalProfile())
     with pytest.raises(JobError, match=r"another tool.*retrieval\.collections"):
         unaware.retrieve(asked())
     texts = tmp_path / "facts.jsonl"

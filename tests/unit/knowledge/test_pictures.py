@@ -60,7 +60,9 @@ def asked(keywords: str, images: int = 1, **values: object) -> Job:
 
 
 def retriever(pictures: Library, **settings: float) -> QdrantRetriever:
-    return QdrantRetriever(pictures.client, pictures.embedders, RetrievalProfile(**settings))
+    return QdrantRetriever(
+        lambda: pictures.client, pictures.embedders, RetrievalProfile(**settings)
+    )
 
 
 def sources(context: Context) -> list[str]:
@@ -204,7 +206,7 @@ def test_a_collection_of_another_encoder(pictures, tmp_path: Path) -> None:
 
     ingest(pictures, folder(tmp_path / "looks"), "looks")
     embedders = Embedders(HashedEmbedder(), Other())
-    other = QdrantRetriever(pictures.client, embedders, RetrievalProfile())
+    other = QdrantRetriever(lambda: pictures.client, embedders, RetrievalProfile())
     with pytest.raises(JobError, match=r"embedded with open_clip@.*, not with other"):
         other.retrieve(asked("a sign"))
 

@@ -1,0 +1,30 @@
+"""What a worker opens, and when."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import assemble
+from pipeline.assemble import Assembly
+from pipeline.errors import InUse
+from pipeline.job import Context
+from pipeline.knowledge.client import open_client
+from pipeline.settings import RetrievalProfile, load_settings
+from tests.jobs import job
+
+
+def test_the_knowledge_base_is_opened_by_the_first_job_that_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble, "PATIENCE", 0.0)
+    held = open_client("", "", tmp_path / "knowledge")
+    assembly = Assembly(load_settings(home=tmp_path, store=str(tmp_path / "out")))
+    plain, other = (assembly._make_retriever(RetrievalProfile(dense=dense)) for dense in (0.6, 0.5))
+    asking = job(1).model_copy(update={"collection": "brands", "k": 1})
+    assert plain.retrieve(job(1)) == Context()
+    with pytest.raises(InUse, match="PRESSRUN_QDRANT_URL"):
+        plain.retrieve(asking)
+    held.close()
+    for retriever in (plain, other):  # one process, one lock
+        with pytest.raises(Exception, match="There is no collection 'brands'"):
+            retriever.retrieve(asking)
