@@ -1,6 +1,6 @@
 """Parquet files in bounded memory: each page is looked at before it is unpacked."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,7 +37,7 @@ def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: in
             bytes_a_row = sum(
                 _bytes_a_row(content, column, file.schema.column(place), group.num_rows)
                 for place, column in enumerate(columns)
-                if column.path_in_schema.partition(".")[0] in wanted
+                if below(column.path_in_schema, wanted)
             )
             many = int(max(1, min(rows, size / max(1, bytes_a_row))))
             missing = group.num_rows
@@ -46,6 +46,12 @@ def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: in
                 yield batch
             if missing:
                 raise pa.ArrowInvalid(f"{missing} of its {group.num_rows} rows cannot be read")
+
+
+def below(path: str, names: Collection[str]) -> bool:
+    """Whether a stored column's path is one of these names or within one; names may hold dots."""
+    parts = path.split(".")
+    return any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1))
 
 
 def _bytes_a_row(content: BinaryIO, column: Any, kind: Any, rows: int) -> float:

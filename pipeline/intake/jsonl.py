@@ -10,7 +10,7 @@ from typing import Any, cast
 from pipeline.errors import JobFileError
 from pipeline.intake.columns import Columns, WrongColumn, column_of
 from pipeline.intake.remarks import Warn
-from pipeline.intake.rows import ROW_LIMIT, RawRow, Value
+from pipeline.intake.rows import ROW_LIMIT, RawRow, Value, takes_lists, takes_truth
 from pipeline.intake.values import shown
 from pipeline.rowfiles import BOM, Lines, RowTooLong
 
@@ -112,10 +112,9 @@ def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:
 def _plain(column: str, value: Any) -> Value | None:
     """A value as a row holds it; None for a kind that the column does not take."""
     if isinstance(value, bool):
-        named = column == "needs_context" or column.startswith("meta.")
-        return str(value).lower() if named else None
+        return str(value).lower() if takes_truth(column) else None
     if isinstance(value, list):
-        texts = column in ("tags", "licenses") and all(isinstance(each, str) for each in value)
+        texts = takes_lists(column) and all(isinstance(each, str) for each in value)
         return "|".join(value) if texts else None
     return None if isinstance(value, dict) else cast(Value, value)
 

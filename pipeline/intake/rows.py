@@ -25,6 +25,16 @@ class RawRow:
     problem: str = ""
 
 
+def takes_truth(column: str) -> bool:
+    """Whether true and false, as formats with kinds of values have them, may stand there."""
+    return column == "needs_context" or column.startswith("meta.")
+
+
+def takes_lists(column: str) -> bool:
+    """Whether a list of texts may stand there."""
+    return column in ("tags", "licenses")
+
+
 def suffix_of(path: Path) -> str:
     """The file's suffix in lower case, with its dot."""
     return path.suffix.lower()

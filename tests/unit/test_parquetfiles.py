@@ -54,6 +54,29 @@ def test_a_huge_cell_is_not_unpacked(
     assert memory.max_memory() < 4 * MB
 
 
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_huge_cell_of_meta_is_not_unpacked(tmp_path: Path, nested: bool) -> None:
+    cells = ["red", HUGE, "blue"]
+    meta = {"meta": [{"a": cell} for cell in cells]} if nested else {"meta.a": cells}
+    path = tmp_path / "made.parquet"
+    parquet.write_table(pa.table({"keywords": ["a"] * 3} | meta), path, compression="zstd")
+    with memory_of_arrow() as memory, pytest.raises(JobFileError, match="of more than 128 MB"):
+        list(read_jobs(path, Profile.load("shapes"), Overrides()))
+    assert memory.max_memory() < 4 * MB
+
+
+def test_tags_that_unfold_are_not_read(tmp_path: Path) -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), ["x" * 1_000_000])
+    tags = pa.ListArray.from_arrays(pa.array(range(0, 501, 5), pa.int32()), texts)
+    path = tmp_path / "made.parquet"
+    table = pa.table({"keywords": ["a"] * 100, "tags": tags})
+    parquet.write_table(table, path, compression="zstd", store_schema=False)
+    with memory_of_arrow() as memory:
+        rows = list(read_jobs(path, Profile.load("shapes"), Overrides()))
+    assert {row.reason for row in rows} == {"the field is longer than 2048 bytes"}
+    assert memory.max_memory() < 64 * MB
+
+
 def test_a_list_that_is_short_in_the_file_alone(tmp_path: Path) -> None:
     tags = pa.ListArray.from_arrays(
         pa.array([0, 1, 3_000_000], pa.int32()), pa.array(["a"] * 3_000_000)

@@ -122,6 +122,37 @@ def test_values_as_json_has_them(read_one, values, field: str, wanted) -> None:
     assert getattr(job, field) == wanted
 
 
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_values_as_parquet_has_them(tmp_path: Path, profile, dictionary: bool) -> None:
+    table = pa.table(
+        {
+            "keywords": ["a", "b", "c"],
+            "needs_context": [False, True, None],
+            "tags": [["x", None, "y z"], [], None],
+            "licenses": pa.array([["CC0"], None, ["CC0", "MIT"]], pa.large_list(pa.string())),
+            "meta.flat": [True, False, None],
+            "meta": [{"ok": True, "sku": "m1", "n": 5}, None, {"ok": False, "sku": None}],
+        }
+    )
+    path = tmp_path / "jobs.parquet"
+    pq.write_table(table, path, use_dictionary=dictionary)
+    first, second, third = read_jobs(path, profile, Overrides())
+    assert [row.needs_context for row in (first, second, third)] == [False, True, True]
+    assert [row.tags for row in (first, second, third)] == [("x", "y z"), (), ()]
+    assert [row.licenses for row in (first, second, third)] == [("CC0",), (), ("CC0", "MIT")]
+    assert first.meta == {"flat": "true", "ok": "true", "sku": "m1", "n": "5"}
+    assert second.meta == {"flat": "false"}
+    assert third.meta == {"ok": "false"}
+
+
+def test_equal_rows_of_json_and_parquet_are_one_job(tmp_path: Path, read_one, profile) -> None:
+    row = {"keywords": "a", "needs_context": False, "tags": ["x", "y"], "meta": {"ok": True}}
+    path = tmp_path / "jobs.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    (job,) = read_jobs(path, profile, Overrides())
+    assert job.id == read_one(row).id
+
+
 def test_all_of_meta_is_bounded(tmp_path: Path, profile) -> None:
     path = tmp_path / "jobs.parquet"
     wide = {"meta.a": ["x" * 40_000], "meta.b": ["x" * 40_000]}
