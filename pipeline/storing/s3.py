@@ -1,7 +1,8 @@
 """A store in a bucket of S3 or of a server that speaks its protocol."""
 
+import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -30,7 +31,7 @@ from pipeline.errors import StoreError, Unconditional
 from pipeline.ports import Blob
 from pipeline.storing.keys import check_key, check_prefix
 from pipeline.storing.s3_errors import CREDENTIALS, MISSING, code, explained, tell
-from pipeline.storing.s3_upload import Condition, Encryption, Upload
+from pipeline.storing.s3_upload import CHECKSUM, Condition, Encryption, Upload, printed
 from pipeline.watching import trouble
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class S3Store:
     def get(self, key: str) -> bytes:
         """The object's bytes."""
         with self._explained(key):
-            data: bytes = self._take(self._prefix + check_key(key), lambda body: body.read())
+            data: bytes = self._take(self._prefix + check_key(key), b"".join)
         return data
 
     def has(self, key: str) -> bool:
@@ -120,9 +121,9 @@ class S3Store:
     def fetch(self, key: str, path: Path) -> None:
         """One request, as for `get`."""
 
-        def save(body: "StreamingBody") -> None:
+        def save(chunks: Iterable[bytes]) -> None:
             with path.open("wb") as file:
-                for chunk in body.iter_chunks(_CHUNK):
+                for chunk in chunks:
                     try:
                         file.write(chunk)
                     except OSError as error:  # no fault of the server's
@@ -230,15 +231,18 @@ class S3Store:
             raise
         return True
 
-    # the SDK retries a request, but not a body that breaks off, as where the object is written anew
+    # the SDK retries a request, but not a body that came changed or broke off, as where the object
+    # is written anew
     @retry(
         retry=retry_if_exception_type(ResponseStreamingError),
         wait=wait_random_exponential(multiplier=0.1, max=2),
         stop=stop_after_attempt(8),
         reraise=True,
     )
-    def _take(self, name: str, take: Callable[["StreamingBody"], Any]) -> Any:
-        """Whatever is taken from an object's body, all of which must come in time."""
+    def _take(self, name: str, take: Callable[[Iterable[bytes]], Any]) -> Any:
+        """Whatever is taken from an object's body, all of which must come in time and as it was
+        put.
+        """
         answer = self._client.get_object(Bucket=self._bucket, Key=name)
         body, late = answer["Body"], threading.Event()
         seconds = 2 * self._read_seconds + answer["ContentLength"] / SLOWEST
@@ -246,7 +250,7 @@ class S3Store:
         watch.daemon = True
         watch.start()
         try:
-            return take(body)
+            return take(_checked(body, answer["Metadata"]))
         except (*_BROKEN_BODY, OSError) as error:
             if late.is_set():
                 raise StoreError(f"{self._where}: no whole object in {seconds:.0f} s") from None
@@ -303,6 +307,18 @@ class S3Store:
 
     def _explained(self, key: str) -> AbstractContextManager[None]:
         return explained(self._where, key)
+
+
+def _checked(body: "StreamingBody", metadata: Mapping[str, str]) -> Iterator[bytes]:
+    """The body in chunks; raises FlexibleChecksumError at its end where it was put otherwise."""
+    read = hashlib.sha256()
+    for chunk in body.iter_chunks(_CHUNK):
+        read.update(chunk)
+        yield chunk
+    # some servers write the name their own way, and what others have put has none
+    told = {name.lower(): value for name, value in metadata.items()}
+    if told.get(CHECKSUM, printed(read)) != printed(read):
+        raise FlexibleChecksumError(error_msg=f"not the {CHECKSUM} that it was put with")
 
 
 def _cut_off(body: Any, late: threading.Event) -> None:

@@ -12,6 +12,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ResponseStreamingError,
     TokenRetrievalError,
 )
 
@@ -83,6 +84,8 @@ def _trouble(error: Exception) -> str:
             return f"no credentials found; {CREDENTIALS}"
         case ProfileNotFound():
             return f"there is no profile {error.kwargs['profile']!r}; correct AWS_PROFILE"
+        case ResponseStreamingError():
+            return f"no object came whole and unchanged ({error.kwargs['error']})"
         case ConnectionError() | HTTPClientError():
             hint = "correct PRESSRUN_S3_ENDPOINT_URL or start the server"
             return f"no answer ({type(error).__name__}); {hint}"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
+CHECKSUM = "sha256"
+"""The name under which an object's metadata holds its own; servers do not all tell theirs."""
 PART_BYTES = 8 * 2**20
 SENDERS = 4
 
@@ -59,12 +61,14 @@ class Upload:
 
     def _send_whole(self, client: "S3Client") -> None:
         # the checksum as a plain header: many servers do not know the SDK's trailing one
+        checksum = printed(hashlib.sha256(self.data))
         client.put_object(
             Bucket=self.bucket,
             Key=self.key,
             Body=self.data,
             ContentType=self.content_type,
-            ChecksumSHA256=_checksum(self.data),
+            ChecksumSHA256=checksum,
+            Metadata={CHECKSUM: checksum},
             **self.condition,
             **self.encryption,
         )
@@ -79,6 +83,7 @@ class Upload:
             Key=self.key,
             ContentType=self.content_type,
             ChecksumAlgorithm="SHA256",
+            Metadata={CHECKSUM: printed(hashlib.sha256(self.data))},
             **self.encryption,
         )["UploadId"]
         try:
@@ -98,7 +103,7 @@ class Upload:
     def _parts(self, client: "S3Client", upload_id: str) -> list["CompletedPartTypeDef"]:
         def send(number: int) -> "CompletedPartTypeDef":
             part = self.data[(number - 1) * PART_BYTES : number * PART_BYTES]
-            checksum = _checksum(part)
+            checksum = printed(hashlib.sha256(part))
             answer = client.upload_part(
                 Bucket=self.bucket,
                 Key=self.key,
@@ -114,5 +119,6 @@ class Upload:
             return list(pool.map(send, range(1, count + 1)))
 
 
-def _checksum(data: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(data).digest()).decode()
+def printed(read: "hashlib._Hash") -> str:
+    """A checksum as S3 writes it."""
+    return base64.b64encode(read.digest()).decode()

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tenacity import wait_none
 
 from pipeline.errors import StoreError
 from pipeline.job import Outcome, Verdict
@@ -185,6 +186,41 @@ def test_one_silent_answer_is_asked_for_again(
     put(store, "key", b"data")
     with faulty_s3(server.endpoint, first("GET", Fault.SILENT)) as proxy:
         assert S3Store(BUCKET, prefix, proxy.endpoint, read_seconds=2).get("key") == b"data"
+
+
+@pytest.mark.parametrize("size", [1000, PART_BYTES + 1])
+@pytest.mark.parametrize("to_file", [False, True])
+def test_a_changed_byte_is_noticed_and_asked_for_again(
+    server: S3Server,
+    prefix: str,
+    store: S3Store,
+    noted: Noted,
+    tmp_path: Path,
+    size: int,
+    to_file: bool,
+) -> None:
+    data, path = os.urandom(size), tmp_path / "fetched"
+    put(store, "key", data)
+    with faulty_s3(server.endpoint, first("GET", Fault.CHANGED)) as proxy:
+        shaken = S3Store(BUCKET, prefix, proxy.endpoint)
+        if to_file:
+            shaken.fetch("key", path)
+        else:
+            path.write_bytes(shaken.get("key"))
+    assert path.read_bytes() == data
+    assert proxy.faults == [Fault.CHANGED, Fault.NONE]
+    assert noted.troubles == {("store", "FlexibleChecksumError"): 1}
+
+
+def test_an_object_that_always_comes_changed_is_none(
+    server: S3Server, prefix: str, store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(S3Store._take.retry, "wait", wait_none())
+    put(store, "key", b"data")
+    with faulty_s3(server.endpoint, lambda method, path: Fault.CHANGED) as proxy:
+        shaken = S3Store(BUCKET, prefix, proxy.endpoint)
+        with pytest.raises(StoreError, match=r"unchanged.*FlexibleChecksumError"):
+            shaken.get("key")
 
 
 def test_the_probe_is_not_misled_by_errors(server: S3Server, prefix: str, store: S3Store) -> None:
