@@ -19,6 +19,7 @@ from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest, counts
 
 FOLDER = "gallery"
+INDEX = f"{FOLDER}/index.html"
 CHUNK = 250
 """Rows whose cards are loaded together."""
 PAGE = 200
@@ -53,9 +54,9 @@ def build_gallery(books: RunBooks, spec: RunSpec, manifest: Manifest, cost: str 
     else:
         files = {_write_chunk(books, number, chunk) for number, chunk in enumerate(chunks)}
     page = _page(spec, manifest, inline, cost)
-    books.write(f"{FOLDER}/index.html", page.encode(), "text/html; charset=utf-8")
+    books.write(INDEX, page.encode(), "text/html; charset=utf-8")
     _drop_other_chunks(books, files)
-    return books.address(f"{FOLDER}/index.html")
+    return books.address(INDEX)
 
 
 def embedded(value: Any) -> Markup:

@@ -21,6 +21,7 @@ from flows.cancelling import INTERRUPT, CancelWatch, Stop
 from flows.contact_sheet import contact_sheet
 from flows.deployed import GENERATE, flow_settings, masked
 from flows.dispatch import Dispatcher, Stopped
+from flows.heartbeat import Heartbeat
 from flows.job_files import at_hand
 from flows.local import services
 from flows.metrics import RunMetrics
@@ -128,6 +129,7 @@ def _generate(
         )
         spec = opening(books, jobs, overrides, retry, settings)
         progress.enter("working", spec.rows)
+        stack.enter_context(Heartbeat(books, progress.standing))
         # it tells more than could be known when it started
         client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
         logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.parts)

@@ -90,6 +90,8 @@ def taken_over(path: Path, overrides: Overrides, asked: RunSpec, books: RunBooks
 def forget(books: RunBooks, spec: RunSpec, verdicts: Collection[Verdict]) -> int:
     """Remove the records of the run's jobs that ended so, for them to be done again; how many."""
     count = 0
+    if summary := books.summary():
+        books.write_summary(summary | {"edition": ""})  # it is not done until its next end
     for part in range(1, spec.parts + 1):
         jobs = {row.id for row in books.part(spec.edition, part) if isinstance(row, Job)}
         for outcome in books.outcomes(sorted(jobs)):

@@ -5,14 +5,16 @@ from collections.abc import Collection
 from typing import Any
 
 from flows.bill import FREE, Bill, Price
-from flows.gallery import build_gallery
+from flows.gallery import INDEX, build_gallery
+from flows.heartbeat import STALE
 from flows.reconcile import Report
 from flows.seen import Seen
-from pipeline.assemble import open_books, open_store
+from flows.states import newest, state_of
+from pipeline.assemble import open_books, open_store, reach_store
 from pipeline.errors import RunError
 from pipeline.job import RunSpec, Verdict
 from pipeline.settings import Settings
-from pipeline.storing.books import RunBooks, run_names
+from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest, build_manifest
 
 
@@ -81,17 +83,30 @@ def republish(settings: Settings, run: str) -> dict[str, Any]:
 
 def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     """How a run stands now, by its records. Raises RunError when there is no such run."""
+    reach_store(settings)
     books = open_books(settings, run or latest_run(settings))
-    spec = books.spec()
+    spec, progress = books.spec(), books.progress(STALE)
     manifest = Manifest(build_manifest(books, spec))
-    standing = summarise(books, spec, manifest, Bill(Price.of(settings)))
-    return standing | {"seconds": books.summary().get("seconds", 0.0)}
+    left = spec.rows - len(manifest)
+    status: dict[str, Any] = {
+        "run": books.run,
+        "state": state_of(books, spec, progress, left).value,
+    }
+    status |= {"file": spec.job_file, "opened": spec.created_at}
+    status |= summarise(books, spec, manifest, Bill(Price.of(settings)))
+    status |= {"seconds": books.summary().get("seconds", 0.0), "left": left}
+    if progress:
+        status["jobs_per_minute"] = round(progress.jobs_per_minute, 1)
+        status["seconds_left"] = None if progress.left is None else round(progress.left)
+        status |= {"paused": progress.paused} if progress.paused else {}
+    if books.has(INDEX):
+        status["gallery"] = books.address(INDEX)
+    return status
 
 
 def latest_run(settings: Settings) -> str:
     """The run that was opened last. Raises RunError where there is none."""
     store = open_store(settings)
-    opened = [(RunBooks(store, name).spec().created_at, name) for name in run_names(store)]
-    if not opened:
-        raise RunError(f"There is no run in {store.address('')}.")
-    return max(opened)[1]
+    for name in newest(store):
+        return name
+    raise RunError(f"There is no run in {store.address('')}.")

@@ -52,4 +52,10 @@ def _drawn(table: Table) -> str:
 
 
 def _plain(value: Any) -> str:
-    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        value = [f"{name} {count}" for name, count in value.items()]
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    text = "–" if value is None else str(value)
+    # a terminal would obey what others have put into a name
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -25,6 +25,7 @@ class Standing:
     done: int = 0
     counts: Mapping[Verdict, int] = field(default_factory=dict)
     pictures_per_second: float = 0.0
+    jobs_per_minute: float = 0.0
     left: float | None = None
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -94,6 +95,7 @@ class Tally:
                 done=self._done,
                 counts=dict(self._counts + Counter({Verdict.INVALID: self._invalid})),
                 pictures_per_second=(pictures - pictures_then) / seconds,
+                jobs_per_minute=speed * MINUTE,
                 left=(self._rows - self._done) / speed if speed else None,
                 seconds=now - self._begun,
                 device_seconds=self._device_seconds,

@@ -335,6 +335,16 @@ class Outcome(Noun):
         return next((c for c in self.candidates if c.index == self.winner), None)
 
 
+class Progress(Noun):
+    """How a run goes, as whoever works on it says; times are in seconds."""
+
+    phase: str
+    done: int = Field(description="rows that have their outcome")
+    jobs_per_minute: float
+    left: float | None = Field(description="time; null while nobody can tell")
+    paused: str = Field(default="", description="why no job is begun")
+
+
 def digest_of(value: Any) -> str:
     """A 24-digit hex digest of anything JSON can hold, equal for equal values."""
     canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

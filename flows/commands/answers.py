@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -77,9 +78,16 @@ class _Ending:
         os._exit(self.code)  # the minder ends what we have started
 
 
-def resumable(run: str) -> str:
+def resumable(run: str, store: str | None) -> str:
     """What is said where a run was interrupted."""
-    return f"Interrupted. What is done is kept; `pressrun resume {run}` goes on."
+    onward, look = next_steps(run, store)
+    return f"Interrupted. What is done is kept; `{look}` shows it, `{onward}` goes on."
+
+
+def next_steps(run: str, store: str | None) -> tuple[str, str]:
+    """The commands that go on with a run which was not ended, and that show what is done of it."""
+    more = f" --store {quote(store)}" if store else ""
+    return f"pressrun resume {run}{more}", f"pressrun gallery {run}{more}"
 
 
 def end(report: dict[str, Any], as_json: bool, fail_on: "Collection[Verdict]" = ()) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.commands.answers import agree, answer, end, interruptible, resumable
+from flows.commands.answers import agree, answer, end, interruptible, next_steps, resumable
 from flows.commands.options import (
     BudgetSeconds,
     Candidates,
@@ -55,7 +55,7 @@ def run(
     overrides = overrides_of(candidates, threshold, collection, no_retrieval)
     retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
     settings = load_settings(store=store, profile=profile)
-    with interruptible(resumable(run or run_name(jobs))):
+    with interruptible(resumable(run or run_name(jobs), store)):
         ask = (lambda _: None) if yes else agree
         end(run_batch(jobs, run, overrides, retried, settings, budget, ask), as_json, refused)
 
@@ -75,7 +75,7 @@ def resume(
 
     retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
     settings = load_settings(store=store)
-    with interruptible(resumable(run)):
+    with interruptible(resumable(run, store)):
         end(resume_run(run, retried, settings, budget), as_json, refused)
 
 
@@ -135,11 +135,30 @@ def status(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """How a run stands, counted from its records."""
+    """How a run stands, counted from its records, and what to do next."""
     from flows.publish import status_of
+    from flows.states import OPEN
     from pipeline.settings import load_settings
 
-    answer(status_of(load_settings(store=store), run), as_json)
+    report = status_of(load_settings(store=store), run)
+    if report["state"] in OPEN:
+        report["next"] = list(next_steps(report["run"], store))
+    answer(report, as_json)
+
+
+@app.command("list")
+def list_runs(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Not only the 20 that were opened last.")
+    ] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """The runs of the store, the latest first, and how they stand."""
+    from flows.states import list_runs as runs_of
+    from pipeline.settings import load_settings
+
+    answer(runs_of(load_settings(store=store), everything), as_json)
 
 
 @app.command()

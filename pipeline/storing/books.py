@@ -19,6 +19,7 @@ from pipeline.job import (
     Noun,
     Outcome,
     Picture,
+    Progress,
     RunSpec,
     Verdict,
     timestamp,
@@ -37,6 +38,7 @@ NAMES_SHOWN = 20
 _RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 _JSON = "application/json"
 _CANCELLED = "cancelled.json"
+_PROGRESS = "progress.json"
 _MILESTONES = ("summary.json", _CANCELLED, "run.json")
 _GOING = "removed.json"
 
@@ -84,6 +86,10 @@ class RunBooks:
         except KeyError:
             raise RunError(f"{self.address(name)} is missing") from None
 
+    def has(self, name: str) -> bool:
+        """Whether the run's folder has such a file."""
+        return self.store.has(self.key(name))
+
     def write(self, name: str, data: bytes, content_type: str) -> None:
         """Put a file into the run's folder."""
         self.store.put(self.key(name), data, content_type=content_type)
@@ -119,10 +125,9 @@ class RunBooks:
     def summary(self) -> dict[str, Any]:
         """The figures of the run's latest end; empty before the first."""
         try:
-            found: dict[str, Any] = self._parsed("summary.json", json.loads)
+            return self._parsed("summary.json", _summary)
         except KeyError:
             return {}
-        return found
 
     def write_part(self, edition: str, number: int, rows: Sequence[Job | BadRow]) -> None:
         """Keep a shard's rows, in their order. Parts are counted from 1."""
@@ -137,12 +142,38 @@ class RunBooks:
         """A shard's jobs by id, unread: JSON. Raises RunError when there is no such part."""
         return self.read(parts.name(edition, number), parts.documents)
 
+    def left(self, spec: RunSpec) -> int:
+        """How many rows of the run have no record."""
+        recorded, count = set(self.recorded()), 0
+        for number in range(1, spec.parts + 1):
+            ids = self.read(parts.name(spec.edition, number), parts.ids)
+            count += sum(job_id not in recorded for job_id in ids)
+        return count
+
     def drop_other_parts(self, edition: str) -> None:
         """Remove the parts of every other edition of the run."""
         kept = self.key(f"{parts.FOLDER}{edition}/")
         for key in list(self.store.keys(self.key(parts.FOLDER))):
             if not key.startswith(kept):
                 self.store.delete(key)
+
+    def write_progress(self, progress: Progress) -> None:
+        """Say how the run goes, while somebody works on it."""
+        self.write(_PROGRESS, _document(progress), _JSON)
+
+    def drop_progress(self) -> None:
+        """Nobody works on the run any more."""
+        self.store.delete(self.key(_PROGRESS))
+
+    def progress(self, within: float) -> Progress | None:
+        """How the run goes, as was said in the last `within` seconds; None where nobody did."""
+        ages = [blob.age for blob in self.listing(_PROGRESS)]
+        if not ages or min(ages) > within:
+            return None
+        try:
+            return self._parsed(_PROGRESS, Progress.model_validate_json)
+        except KeyError:
+            return None
 
     def request_cancel(self) -> None:
         """Ask whoever works on the run to stop. Holds until the run is taken up again."""
@@ -155,11 +186,11 @@ class RunBooks:
 
     def is_cancelled(self) -> bool:
         """Whether the run was asked to stop."""
-        return self._has(_CANCELLED)
+        return self.has(_CANCELLED)
 
     def is_going(self) -> bool:
         """Whether it is being removed, or was when that was interrupted."""
-        return self._has(_GOING)
+        return self.has(_GOING)
 
     def age(self) -> float:
         """Seconds since the run was last opened, cancelled or ended."""
@@ -252,7 +283,7 @@ class RunBooks:
             raise Unavailable(f"{self.store.address(key)} vanished while it was read.")
         if image and (standing.image is None or standing.image.path != image.path):
             self.store.delete(self.key(image.path))
-        elif image and not self._has(image.path):
+        elif image and not self.has(image.path):
             self._put_picture(image.path, file)
         return standing
 
@@ -322,9 +353,6 @@ class RunBooks:
             what = "is damaged or of another version of Pressrun"
             raise RunError(f"{self.address(name)} {what}: {error}") from error
 
-    def _has(self, name: str) -> bool:
-        return self.store.has(self.key(name))
-
     def _other_runs(self) -> str:
         names = list(islice(run_names(self.store), NAMES_SHOWN + 1))
         shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
@@ -337,6 +365,15 @@ def _is_of(outcome: Outcome, run: str, job_id: str) -> bool:
     pictures = f"images/{job_id}-"
     mine = outcome.image is None or outcome.image.path.startswith(pictures)
     return outcome.run == run and ids == {job_id} and mine
+
+
+def _summary(data: bytes) -> dict[str, Any]:
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise ValueError("no object")  # noqa: TRY004 - as for everything else that is damaged
+    if not all(isinstance(found.get(verdict.value, 0), int) for verdict in Verdict):
+        raise ValueError("what should be counts are none")
+    return found
 
 
 def _record(job_id: str) -> str:

@@ -59,5 +59,5 @@ def test_a_signal_to_the_group_ends_a_run_in_seconds_with_one_line(
     assert run.exitstatus == code
     assert run.before
     assert run.before.count(RESUME) == 1
-    assert run.before.strip().endswith(f"`{RESUME}` goes on.")
+    assert run.before.strip().endswith(f"`pressrun gallery jobs` shows it, `{RESUME}` goes on.")
     assert "Traceback" not in run.before

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.opening import open_run
+from pipeline.assemble import open_books
+from pipeline.intake.reader import Overrides
+from pipeline.settings import load_settings
+
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "prefect", "celery", "qdrant_client")
 PARSERS = ("bs4", "pypdf", "pyarrow")
 JOBS = Path("examples/shapes/jobs.csv")
@@ -38,6 +43,16 @@ def test_check_imports_no_torch() -> None:
         "bs4",
         "pypdf",
     }
+
+
+@pytest.mark.parametrize("command", ["list", "status"])
+def test_runs_are_looked_at_without_what_makes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    store = tmp_path / "out"
+    monkeypatch.setenv("PRESSRUN_STORE", str(store))
+    open_run(JOBS, Overrides(), load_settings(), open_books(load_settings(), "r"))
+    assert not loaded_after([command]) & {"torch", "diffusers", "transformers", "prefect"}
 
 
 def test_texts_are_ingested_without_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,106 @@
+"""Which runs there are and how each stands, told from a few of their files."""
+
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from typing import Any
+
+from flows.heartbeat import STALE
+from pipeline.assemble import open_store, reach_store
+from pipeline.errors import RunError
+from pipeline.job import Progress, RunSpec, Verdict
+from pipeline.ports import Store
+from pipeline.settings import Settings
+from pipeline.storing.books import READERS, RunBooks, run_names
+
+SHOWN = 20
+"""Runs that are listed where not all are asked for."""
+
+
+class State(StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    DAMAGED = "damaged"
+
+
+OPEN = frozenset({State.STOPPED, State.CANCELLED, State.INTERRUPTED})
+"""What can be gone on with."""
+
+
+def list_runs(settings: Settings, everything: bool) -> dict[str, Any]:
+    """The runs of the store, the latest first, and how many more there are."""
+    reach_store(settings)
+    store = open_store(settings)
+    names = newest(store)
+    shown = names if everything else names[:SHOWN]
+    with ThreadPoolExecutor(READERS) as pool:
+        runs = list(pool.map(lambda name: _line(RunBooks(store, name)), shown))
+    return {"runs": runs, "more": len(names) - len(shown)}
+
+
+def newest(store: Store) -> list[str]:
+    """The names of the runs, the one that was opened last first; damaged ones are behind."""
+    with ThreadPoolExecutor(READERS) as pool:
+        opened = pool.map(lambda name: (_opened(RunBooks(store, name)), name), run_names(store))
+        found = [(when, name) for when, name in opened if when is not None]
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def state_of(books: RunBooks, spec: RunSpec, progress: Progress | None, left: int = 0) -> State:
+    """How a run stands, which is worked on where there is `progress`. That it is done is what its
+    summary says, unless rows are known to be `left`.
+    """
+    if progress:
+        return State.RUNNING
+    summary = books.summary()
+    ended = _outcomes(spec, summary)
+    if sum(ended.values()) == spec.rows and not left:
+        return State.DONE
+    if books.is_cancelled():
+        return State.CANCELLED
+    return State.STOPPED if ended and "stopped" in summary else State.INTERRUPTED
+
+
+def _opened(books: RunBooks) -> str | None:
+    """When; None where it is still being opened, or removed; empty where that is damaged."""
+    try:
+        spec = books.standing_spec()
+    except RunError:
+        return ""
+    return spec.created_at if spec else None
+
+
+def _line(books: RunBooks) -> dict[str, Any]:
+    try:
+        spec, progress = books.spec(), books.progress(STALE)
+        state = state_of(books, spec, progress)
+        ended = _outcomes(spec, books.summary())
+        return {
+            "run": books.run,
+            "state": state.value,
+            "rows": spec.rows,
+            "done": _done(books, spec, state, progress),
+            "outcomes": {name: count for name, count in ended.items() if count},
+            "file": spec.job_file,
+            "opened": f"{spec.created_at[:16]}Z",
+        }
+    except RunError:
+        unknown = ("rows", "done", "outcomes", "file", "opened")
+        return {"run": books.run, "state": State.DAMAGED.value, **dict.fromkeys(unknown)}
+
+
+def _done(books: RunBooks, spec: RunSpec, state: State, progress: Progress | None) -> int:
+    if progress:
+        return progress.done
+    return spec.rows if state is State.DONE else spec.rows - books.left(spec)
+
+
+def _outcomes(spec: RunSpec, summary: dict[str, Any]) -> dict[str, int]:
+    """How the rows had ended at the latest end; empty where the run is another one since."""
+    if summary.get("edition") != spec.edition:
+        return {}
+    return {verdict.value: summary.get(verdict.value, 0) for verdict in Verdict}
