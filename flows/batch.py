@@ -16,7 +16,6 @@ from flows.opening import asked_for, run_name, taken_over
 from flows.publish import finished, status_of
 from flows.terminal import say
 from pipeline.assemble import check_models, open_books, reach_store
-from pipeline.errors import JobFileError
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Verdict
 from pipeline.settings import Settings
@@ -37,8 +36,6 @@ def run_batch(
     its summary. `agree` is told what becomes of a run of another file or profile, and raises where
     that is not wanted. Raises PressrunError.
     """
-    if not jobs.is_file():
-        raise JobFileError(f"There is no file {jobs}.")
     run = run or run_name(jobs)
     _check(jobs, overrides, settings)
     books = open_books(settings, run)

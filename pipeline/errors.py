@@ -35,6 +35,10 @@ class JobFileError(PressrunError):
     """The job file as a whole cannot be read; correct it and submit it again."""
 
 
+class NoJobFile(JobFileError):
+    """There is no such job file; give a file's path, an s3:// address, or - for standard input."""
+
+
 class RowError(PressrunError):
     """This row of the job file is not valid; correct it and submit the file again."""
 

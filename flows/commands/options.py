@@ -1,6 +1,5 @@
 """What the commands may be told, and what it means to the flows."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,10 @@ if TYPE_CHECKING:
     from pipeline.intake.reader import Overrides
     from pipeline.job import Verdict
 
-JobFile = Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet file of keyword jobs.")]
+JobFile = Annotated[
+    str,
+    typer.Argument(help="CSV, JSONL or Parquet file of keyword jobs, s3:// address, or - (stdin)."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 RunName = Annotated[str, typer.Argument(help="The run's name.")]
 Retry = Annotated[str, typer.Option(help="Do again what ended so, with commas between; or none.")]

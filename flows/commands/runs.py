@@ -49,15 +49,16 @@ def run(
 ) -> None:
     """Turn a job file into judged pictures. The same file again does only what is left."""
     from flows.batch import run_batch
+    from flows.job_files import at_hand
     from flows.opening import run_name
     from pipeline.settings import load_settings
 
     overrides = overrides_of(candidates, threshold, collection, no_retrieval)
     retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
     settings = load_settings(store=store, profile=profile)
-    with interruptible(resumable(run or run_name(jobs), store)):
+    with at_hand(jobs, settings) as path, interruptible(resumable(run or run_name(path), store)):
         ask = (lambda _: None) if yes else agree
-        end(run_batch(jobs, run, overrides, retried, settings, budget, ask), as_json, refused)
+        end(run_batch(path, run, overrides, retried, settings, budget, ask), as_json, refused)
 
 
 @app.command()
@@ -122,11 +123,14 @@ def check(
 ) -> None:
     """Look a job file over without rendering: its bad rows, its models, and how much work it is."""
     from flows.checking import check_jobs
+    from flows.job_files import at_hand
     from pipeline.settings import load_settings
 
     overrides = overrides_of(candidates, threshold, collection, no_retrieval)
     refused = verdicts_of(fail_on, "--fail-on")
-    end(check_jobs(jobs, overrides, load_settings(profile=profile), pilot), as_json, refused)
+    settings = load_settings(profile=profile)
+    with at_hand(jobs, settings) as path:
+        end(check_jobs(path, overrides, settings, pilot), as_json, refused)
 
 
 @app.command()
@@ -231,7 +235,10 @@ def calibrate_race(
 ) -> None:
     """Measure how early previews tell the winner, and propose checkpoints for a race."""
     from flows.calibrate import calibrate_race as measure
+    from flows.job_files import at_hand
     from pipeline.settings import load_settings
 
     overrides = overrides_of(candidates, None, collection, no_retrieval)
-    answer(measure(jobs, overrides, count, regret, load_settings(profile=profile)), as_json)
+    settings = load_settings(profile=profile)
+    with at_hand(jobs, settings) as path:
+        answer(measure(path, overrides, count, regret, settings), as_json)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.errors import JobFileError
+from pipeline.errors import JobFileError, NoJobFile
 from pipeline.intake import csv, jsonl, parquet
 from pipeline.intake.making import Maker, Overrides
 from pipeline.intake.remarks import Notice, Remarks, Warn
@@ -64,12 +64,12 @@ def read_jobs(
     have no effect after the last row, each once. Raises JobFileError, at once or with the first
     row, where the file as a whole is wrong.
     """
+    if not path.is_file():
+        raise NoJobFile(f"Looked for {path.absolute()}.")
     reader = FORMATS.get(suffix_of(path))
     if reader is None:
         hint = _HINTS.get(suffix_of(path), "")
         raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
-    if not path.is_file():
-        raise JobFileError(f"There is no file {path}.")
     return _made(path, reader, Maker(profile, overrides, remarks := Remarks()), remarks, warn)
 
 
