@@ -20,12 +20,12 @@ sre_parser: Any = importlib.import_module("re._parser")
 
 ROOT = Path(__file__).parents[2]
 USES = ("fullmatch", "match", "search", "sub", "subn", "split", "findall", "finditer")
-SMALL, LARGE = 4_000, 16_000
-"""Letters of the inputs that are compared: four times as many may take EIGHT times as long."""
-EIGHT = 8
-FLOOR = 0.03
+SMALL, LARGE = 4_000, 32_000
+"""Letters of the inputs that are compared: eight times as many may take GROWTH times as long."""
+GROWTH = 24
+FLOOR = 0.06
 """Seconds of the processor that the large input may take in any case."""
-MOST = 1.0
+MOST = 2.0
 INPUTS = 120
 
 CATEGORIES = {
@@ -227,7 +227,7 @@ def grows(pattern: re.Pattern[Any], uses: frozenset[str]) -> str:
                     if slow > FLOOR:
                         few = min(cost(pattern, use, text(SMALL)) for _ in range(3))
                         slow = min(slow, *(cost(pattern, use, text(LARGE)) for _ in range(3)))
-                        if slow > max(FLOOR, EIGHT * few):
+                        if slow > max(FLOOR, GROWTH * few):
                             return f"{use} of {text(40)!r}: {few:.3f} s, then {slow:.3f} s"
                 except TooSlow:
                     return f"{use} of {text(40)!r}: more than {MOST} s"
