@@ -110,7 +110,7 @@ def together(engine: Engine, still: Still, orders: Sequence[Order]) -> list[Any]
     latents = [engine.begin(each, seed) for seed, each in enumerate(orders)]
     futures = [engine.submit(latent, latent.steps) for latent in latents]
     still.go.set()
-    return [future.exception(10) or future.result() for future in futures]
+    return [future.exception(60) or future.result() for future in futures]
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_changes_no_noise(
