@@ -21,8 +21,9 @@ def fetch(reference: str, root: Path, role: str) -> Path:
 
     Raises ModelError with the command that fetches it by hand.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from httpx2 import HTTPError
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     name, _, revision = reference.partition("@")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
@@ -34,8 +35,13 @@ def fetch(reference: str, root: Path, role: str) -> Path:
                 name, revision=revision or None, allow_patterns=patterns, ignore_patterns=UNUSED
             )
         )
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HFValidationError, HTTPError, OSError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        if isinstance(error, OSError) and error.errno:
+            raise ModelError(
+                f"{reference!r} does not go into the hub's cache, {constants.HF_HUB_CACHE} "
+                f"({reason}): make room there, or have HF_HOME name another folder."
+            ) from error
         raise ModelError(
             f"{reference!r} is not in {root}, and the hub did not give it ({reason}). "
             f"By hand: {command(reference, root, patterns)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from httpx2 import ReadTimeout, RemoteProtocolError
 from safetensors.numpy import save_file
 
 from pipeline.errors import ModelError
@@ -195,6 +196,25 @@ def test_what_cannot_be_fetched_is_explained_with_a_command(tmp_path: Path) -> N
     wanted = f"--local-dir {tmp_path}/org/name@abc123"
     assert "hf download org/name --revision abc123" in str(caught.value)
     assert wanted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RemoteProtocolError("peer closed"), r"the hub did not give it \(peer closed\)"),
+        (ReadTimeout(""), r"the hub did not give it \(ReadTimeout\)"),
+        (PermissionError(13, "Permission denied"), "HF_HOME"),
+    ],
+)
+def test_a_download_that_breaks_off_is_explained(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", break_off)
+    with pytest.raises(ModelError, match=told):
+        resolve("org/name", tmp_path, "judge")
 
 
 def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
