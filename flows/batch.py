@@ -9,16 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from flows.bill import Price
 from flows.dispatch import Stopped
 from flows.knowledge import require_collection
 from flows.local import environment, private_prefect, quiet_prefect, require_prefect, services
 from flows.opening import asked_for, run_name, taken_over
-from flows.publish import finished, status_of
+from flows.publish import finished, publish, status_of
+from flows.reconcile import leases, reconcile
 from flows.terminal import say
 from pipeline.assemble import check_models, open_books, reach_store
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import Verdict
-from pipeline.settings import Settings
+from pipeline.job import RunSpec, Verdict
+from pipeline.settings import Profile, Settings
+from pipeline.storing.books import RunBooks
 from workers.devices import require_device
 from workers.queue import Queue
 
@@ -40,7 +43,7 @@ def run_batch(
     _check(jobs, overrides, settings)
     books = open_books(settings, run)
     spec = asked_for(jobs, overrides, settings, books)
-    if summary := finished(books, spec, retry):
+    if summary := _settled(books, spec, retry, settings):
         return summary
     if change := taken_over(jobs, overrides, spec, books):
         agree(change)
@@ -54,8 +57,12 @@ def resume_run(
     """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
     reach_store(settings)
     books = open_books(settings, run)
-    if summary := finished(books, books.spec(), retry):
+    spec = books.spec()
+    if summary := _settled(books, spec, retry, settings):
         return summary
+    if not settings.redis_url:
+        require_device(settings.device)
+        check_models(settings, Profile.model_validate(spec.profile))
     require_prefect()
     return _work({"run": run, "retry": retry, "budget_gpu_seconds": budget}, settings)
 
@@ -68,6 +75,26 @@ def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
     if settings.redis_url:
         Queue.connect(settings.redis_url, settings.broker_url).cancel(run, spec.edition)
     return status_of(settings, run)
+
+
+def _settled(
+    books: RunBooks, spec: RunSpec, retry: Collection[Verdict], settings: Settings
+) -> dict[str, Any] | None:
+    """The summary of a run in which nothing is left to do, or to do again; else None. Where the one
+    who did the last rows was killed before its summary, that is made now.
+    """
+    summary = finished(books, spec, ())
+    if summary is None and spec.rows and not books.left(spec):
+        report = reconcile(books, spec, leases(settings, spec.run), read_pictures=False)
+        seconds = books.summary().get("seconds", 0.0)
+        publish(books, spec, seconds, report, Price.of(settings))
+        summary = finished(books, spec, ())
+    if summary is None or any(summary[verdict] for verdict in retry):
+        return None
+    kinds = [kind.value for kind in Verdict if summary[kind] and kind is not Verdict.INVALID]
+    hint = f"; --retry {','.join(kinds)} makes them again" if kinds else ""
+    say(f"Nothing to do: {spec.rows:,} rows have their outcome{hint}.")
+    return summary
 
 
 def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flows.local import anchored, environment, quiet_prefect
+from flows.local import anchored, environment, quiet_prefect, require_prefect
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 
@@ -19,7 +19,8 @@ def deploy(settings: Settings) -> dict[str, Any]:
     """Make the Prefect server hold our work pool and the deployments of prefect.yaml; answers
     their names. Doing it again changes nothing.
 
-    Raises ConfigError without a server's address, Unavailable where the server refuses.
+    Raises ConfigError without a server's address or with a wrong password, Unavailable where it
+    does not answer or refuses.
     """
     address = _server(settings)
     _make_pool()
@@ -42,7 +43,7 @@ def serve(settings: Settings) -> NoReturn:
     """Become a Prefect worker that runs flows in processes beside itself, until stopped.
 
     They find their settings in its environment, where folders are absolute: each of them has a
-    temporary folder of its own to work in. Raises ConfigError without a server's address.
+    temporary folder of its own to work in. Raises as `deploy`.
     """
     # there is no command whose answer its log could disturb
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
@@ -54,10 +55,13 @@ def serve(settings: Settings) -> NoReturn:
 
 def _server(settings: Settings) -> str:
     quiet_prefect(settings)
+    if address := require_prefect():
+        return address
     from prefect.settings import get_current_settings
 
-    if address := get_current_settings().api.url:
-        return address
+    if named := get_current_settings().api.url:
+        os.environ["PREFECT_API_URL"] = named  # where a profile of Prefect's names it
+        return require_prefect()
     raise ConfigError(
         "PREFECT_API_URL is not set: deployments live on a Prefect server. Start one with "
         "`prefect server start` and name it, such as http://127.0.0.1:4200/api."

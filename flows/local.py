@@ -166,8 +166,8 @@ def require_prefect() -> str:
         ) from None
     except httpx.TransportError as error:
         raise Unavailable(
-            f"PREFECT_API_URL: no Prefect server at {url} ({type(error).__name__}). Without this"
-            " variable each run starts a server of its own."
+            f"PREFECT_API_URL: no Prefect server at {url} ({type(error).__name__}). Start"
+            " it, or unset the variable: each run then starts a server of its own."
         ) from None
     if found.status_code in (401, 403):
         raise ConfigError(

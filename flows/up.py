@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flows import parts
-from flows.local import PREFECT_PASSWORD, anchored, quiet_prefect, variables, worker
+from flows.local import (
+    PREFECT_PASSWORD,
+    anchored,
+    quiet_prefect,
+    require_prefect,
+    variables,
+    worker,
+)
 from flows.processes import Part, Running, minder, running
 from pipeline.errors import AlreadyUp, ConfigError, Unavailable
 from pipeline.settings import Settings, load_settings
+from workers.devices import require_devices
 from workers.queue import Queue
 
 ENVIRONMENT, LOCK = "up.env", "up.lock"
@@ -75,6 +83,8 @@ class Stack:
         settings = load_settings()
         if s3 and settings.store.startswith("s3://"):
             raise ConfigError(f"--s3 would start a store, but PRESSRUN_STORE is {settings.store!r}")
+        require_devices(devices or settings.device)
+        require_prefect()
         if not settings.redis_url:
             self._serve(parts.redis(self._home, self._log("redis")))
         if s3:

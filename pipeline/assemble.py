@@ -13,7 +13,7 @@ from pipeline.guarding.terms import TermGuard
 from pipeline.job import Context, RunSpec
 from pipeline.knowledge.embedding import open_embedders, open_picture_embedder
 from pipeline.knowledge.shelf import Shelf, embedded
-from pipeline.models import Models, digest, references, role_folders, variant, verify
+from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
 from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
 from pipeline.settings import (
     JudgeProfile,
@@ -254,14 +254,13 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
     Raises ModelError for a model that is missing, pickled or truncated.
     """
     folders = role_folders(profile, settings.models)
-    for role, folder in folders.items():
-        verify(folder, role, variant(profile, role))
+    for_each_role(folders, lambda role, folder: verify(folder, role, variant(profile, role)))
     return folders
 
 
 def model_digests(settings: Settings, profile: Profile) -> dict[str, str]:
     """Role to digest of every model the profile needs. Raises ModelError."""
-    return {
-        role: digest(folder, role, variant(profile, role))
-        for role, folder in check_models(settings, profile).items()
-    }
+    return for_each_role(
+        check_models(settings, profile),
+        lambda role, folder: digest(folder, role, variant(profile, role)),
+    )

@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 
 COUNT = "import torch; print(torch.cuda.device_count())"
 COUNT_SECONDS = 300
+KINDS = ("auto", "cpu", "cuda", "mps", "xpu")
 
 
 def choose_devices(asked: str) -> list[str]:
@@ -27,12 +28,27 @@ def choose_devices(asked: str) -> list[str]:
     return devices
 
 
+def require_devices(asked: str) -> None:
+    """Raises ConfigError where one that is asked for, as in `choose_devices`, is not here."""
+    if asked != "all":
+        for name in choose_devices(asked):
+            require_device(name)
+
+
 def require_device(name: str) -> None:
-    """Raises ConfigError where a CUDA device is asked for and there is no driver."""
-    if name.startswith("cuda") and not _driver_present():
-        raise ConfigError(
-            f"PRESSRUN_DEVICE: {name!r} needs a GPU, and no driver is here; set auto or cpu."
-        )
+    """Raises ConfigError for a device that is not on this machine, as far as that is soon known."""
+    kind, _, number = name.partition(":")
+    wrong = ""
+    if kind not in KINDS or not (number.isdecimal() or name == kind):
+        wrong = "is no device such as cuda or cuda:1"
+    elif kind == "cuda" and not _driver_present():
+        wrong = "needs a GPU, and no driver is here"
+    elif kind == "mps" and sys.platform != "darwin":
+        wrong = "is Apple's, and this is none"
+    elif kind == "cuda" and int(number or 0) > 0 and int(number) >= (count := _cuda_devices()):
+        wrong = f"is not there: torch counts {count} CUDA devices, from cuda:0 on"
+    if wrong:
+        raise ConfigError(f"PRESSRUN_DEVICE or --devices: {name!r} {wrong}; set auto or cpu.")
 
 
 def _cuda_devices() -> int:

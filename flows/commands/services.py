@@ -37,13 +37,14 @@ def worker(
 ) -> None:
     """Work on the runs of the Redis that PRESSRUN_REDIS_URL names, until stopped."""
     from pipeline.settings import load_settings
-    from workers.devices import choose_devices
+    from workers.devices import choose_devices, require_devices
     from workers.supervisor import supervise
 
     settings = load_settings()
     if not settings.redis_url:
         raise ConfigError("PRESSRUN_REDIS_URL is not set: a worker needs the run's Redis.")
     named = "all" if settings.device == "auto" else settings.device
+    require_devices(devices or named)
     chosen = choose_devices(devices or named)
     if len(chosen) > 1 and not settings.qdrant_url:
         raise ConfigError(

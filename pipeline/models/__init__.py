@@ -1,7 +1,16 @@
 """Model folders: found, checked and hashed without torch; each loaded once per process."""
 
 from pipeline.models.contents import digest, verify
-from pipeline.models.files import references, resolve, role_folders, variant
+from pipeline.models.files import for_each_role, references, resolve, role_folders, variant
 from pipeline.models.loading import Models
 
-__all__ = ["Models", "digest", "references", "resolve", "role_folders", "variant", "verify"]
+__all__ = [
+    "Models",
+    "digest",
+    "for_each_role",
+    "references",
+    "resolve",
+    "role_folders",
+    "variant",
+    "verify",
+]

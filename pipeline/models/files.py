@@ -1,9 +1,15 @@
 """Finds the folders of models, without torch."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
+from pipeline.errors import ModelError
 from pipeline.models.hub import fetch
 from pipeline.settings import Profile
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def resolve(reference: str, root: Path, role: str) -> Path:
@@ -46,7 +52,20 @@ def references(profile: Profile) -> dict[str, str]:
 
 def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
     """The folder of each model that a profile runs in this process. Raises ModelError."""
-    return {role: resolve(name, root, role) for role, name in references(profile).items()}
+    return for_each_role(references(profile), lambda role, name: resolve(name, root, role))
+
+
+def for_each_role(given: Mapping[str, Given], do: Callable[[str, Given], Made]) -> dict[str, Made]:
+    """What `do` makes of each role's. Raises one ModelError for all that go wrong."""
+    made, wrong = dict[str, Made](), list[str]()
+    for role, value in given.items():
+        try:
+            made[role] = do(role, value)
+        except ModelError as error:
+            wrong.append(f"{role}: {error.detail}")
+    if wrong:
+        raise ModelError("\n".join(wrong))
+    return made
 
 
 def variant(profile: Profile, role: str) -> str:

@@ -3,6 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ JOBS = "keywords\nred circle\n"
     [
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, JOBS, "PREFECT_API_URL: no Prefect server"),
         ({"PREFECT_API_URL": '"http://127.0.0.1:9/api"'}, JOBS, "PREFECT_API_URL: "),
-        ({"PRESSRUN_DEVICE": "cuda"}, JOBS, "PRESSRUN_DEVICE: 'cuda' needs a GPU"),
+        ({"PRESSRUN_DEVICE": "cuda"}, JOBS, "PRESSRUN_DEVICE or --devices: 'cuda' needs a GPU"),
         ({"PRESSRUN_HOME": "/proc/pressrun"}, JOBS, "PRESSRUN_HOME: /proc/pressrun cannot be"),
         ({"PRESSRUN_CONCURRENCY": "many"}, JOBS, "PRESSRUN_CONCURRENCY: "),
         ({"PRESSRUN_STORE": "gs://b"}, JOBS, "store must be a folder or s3://"),
@@ -35,3 +38,43 @@ def test_it_is_one_line(
     assert complaint in last
     assert "Traceback" not in done.stderr
     assert not (tmp_path / ".pressrun" / "worker.log").exists()
+
+
+class _Locked(BaseHTTPRequestHandler):
+    """Prefect's server, to one who has another password."""
+
+    def do_GET(self) -> None:
+        self.send_error(401)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Locked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("words", "address", "complaint"),
+    [
+        (["deploy"], "http://127.0.0.1:9/api", "PREFECT_API_URL: no Prefect server"),
+        (["serve"], "", "PREFECT_API_AUTH_STRING: the Prefect server at"),
+        (["up", "--devices", "cuda:1"], "", "PRESSRUN_DEVICE or --devices: 'cuda:1' needs"),
+        (["worker", "--devices", "gpu"], "", "--devices: 'gpu' is no device"),
+    ],
+)
+def test_so_it_is_for_what_serves(
+    tmp_path: Path, locked: str, words: list[str], address: str, complaint: str
+) -> None:
+    environment = {"PREFECT_API_URL": address or locked, "PRESSRUN_REDIS_URL": "redis://h:1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *words],
+        cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert complaint in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from workers import devices
-from workers.devices import choose_devices
+from workers.devices import choose_devices, require_device, require_devices
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,27 @@ def test_a_torch_that_cannot_count_is_a_clear_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(devices, "COUNT", "raise SystemExit(1)")
     with pytest.raises(ConfigError, match="count"):
         choose_devices("all")
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:0", "cuda:1"])
+def test_a_device_that_is_here_is_taken(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(devices, "_driver_present", lambda: True)
+    monkeypatch.setattr(devices, "COUNT", "print(2)")
+    require_device(name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [("2", "'cuda:2' is not there: torch counts 2"), ("gpu", "no device"), ("cuda:x", "no device"),
+     ("cuda:", "no device"), ("0,cuda:7", "'cuda:7' is not there")],
+)  # fmt: skip
+def test_a_device_that_is_not_here_is_refused(
+    monkeypatch: pytest.MonkeyPatch, asked: str, complaint: str
+) -> None:
+    monkeypatch.setattr(devices, "_driver_present", lambda: True)
+    monkeypatch.setattr(devices, "COUNT", "print(2)")
+    with pytest.raises(ConfigError, match=complaint):
+        require_devices(asked)
 
 
 @pytest.mark.slow

@@ -1,0 +1,78 @@
+"""Runs of which nothing is left, and resumed ones, before anything is started."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.batch import resume_run, run_batch
+from flows.opening import open_run
+from flows.publish import publish
+from pipeline.assemble import open_books
+from pipeline.errors import ConfigError, ModelError
+from pipeline.intake.reader import Overrides
+from pipeline.job import Job, Outcome, Verdict
+from pipeline.settings import Settings, load_settings
+from pipeline.storing.books import RunBooks
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(store=str(tmp_path / "out"), home=tmp_path / "home")
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    path = tmp_path / "r.csv"
+    path.write_text("keywords,steps\nred circle,2\nblue star,x\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def books(jobs: Path, settings: Settings) -> RunBooks:
+    """Those of a run whose every row has its outcome."""
+    books = open_books(settings, "r")
+    spec = open_run(jobs, Overrides(), settings, books)
+    for row in books.part(spec.edition, 1):
+        if isinstance(row, Job):
+            blocked = Outcome(
+                run="r", job_id=row.id, verdict=Verdict.BLOCKED, job=row, row=row.row,
+                keywords=row.keywords,
+            )  # fmt: skip
+            books.commit(blocked, None)
+    return books
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("again", ["run", "resume"])
+def test_where_nothing_is_left_that_is_said_and_nothing_is_started(
+    jobs: Path,
+    settings: Settings,
+    books: RunBooks,
+    capsys: pytest.CaptureFixture[str],
+    published: bool,
+    again: str,
+) -> None:
+    if published:
+        publish(books, books.spec(), 1.0)
+    if again == "run":
+        summary = run_batch(jobs, None, Overrides(), (Verdict.FAILED,), settings, None, pytest.fail)
+    else:
+        summary = resume_run("r", (Verdict.FAILED,), settings)
+    assert (summary["rows"], summary["invalid"], summary["blocked"]) == (2, 1, 1)
+    said = "Nothing to do: 2 rows have their outcome; --retry blocked makes them again.\n"
+    assert capsys.readouterr().err == said
+    assert Path(summary["gallery"]).is_file()
+    assert not settings.home.exists()
+
+
+def test_what_a_resumed_run_needs_is_looked_for_before_anything_is_started(
+    settings: Settings, books: RunBooks, tmp_path: Path
+) -> None:
+    retry = (Verdict.BLOCKED,)
+    with pytest.raises(ConfigError, match=r"PRESSRUN_DEVICE .*'mps' is Apple's"):
+        resume_run("r", retry, settings.model_copy(update={"device": "mps"}))
+    with pytest.raises(ModelError) as missing:
+        resume_run("r", retry, settings.model_copy(update={"models": tmp_path / "empty"}))
+    roles = [line.partition(":")[0] for line in missing.value.detail.splitlines()]
+    assert roles == ["judge", "writer", "renderer", "image_adapter", "images"]
+    assert not settings.home.exists()
