@@ -7,6 +7,7 @@ and under which token, the store decides; that a token starts one flow run, Pref
 
 import json
 import os
+import re
 import tempfile
 import time
 import tomllib
@@ -29,7 +30,7 @@ from flows.deployed import BATCH, flow_settings, masked
 from flows.opening import run_name
 from flows.strays import LONGEST_NAME, safe_name, strays, wrong_name
 from pipeline.assemble import open_books, open_store_to_commit
-from pipeline.errors import ConfigError, JobFileError, StoreError
+from pipeline.errors import ConfigError, PressrunError, StoreError
 from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import FORMATS
 from pipeline.intake.rows import suffix_of
@@ -37,6 +38,7 @@ from pipeline.intake.values import readable
 from pipeline.job import Noun, digest_of
 from pipeline.ports import Blob
 from pipeline.settings import PROFILES, Profile, Settings
+from pipeline.storing.keys import check_key
 
 PAUSE = 5.0
 """Seconds in which a file's size and time stand still before it is taken."""
@@ -48,6 +50,7 @@ OPTIONS_LIMIT = 64 * 1024
 
 _JSON = "application/json"
 _PLAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+_DIGEST = re.compile("[0-9a-f]{24}")
 _SHOWN = 1000
 
 
@@ -95,12 +98,14 @@ def inbox() -> list[dict[str, str]]:
         raise ConfigError("PRESSRUN_INBOX is not set: name a folder, or s3://bucket/prefix.")
     tray = Tray(settings)
     tray.take()
-    tray.settle()
-    news = tray.news
-    if news:
-        create_table_artifact(table=news, key="inbox", description="Files of the inbox")
-    for line in news:
-        logger.info("run %(run)s from %(file)s: %(state)s %(reason)s", line)
+    try:
+        tray.settle()
+    finally:
+        news = tray.news
+        if news:
+            create_table_artifact(table=news, key="inbox", description="Files of the inbox")
+        for line in news:
+            logger.info("run %(run)s from %(file)s: %(state)s %(reason)s", line)
     return news
 
 
@@ -123,6 +128,9 @@ class Tray:
         self._sort_out()
         taken = {claim.run: claim.digest for claim in self._claims()}
         for name in self._still():
+            if reason := wrong_name(name):
+                self._refuse(name, "", reason)
+                continue
             beside = ""
             try:
                 beside = self._beside(name)
@@ -132,9 +140,15 @@ class Tray:
             except StoreError as error:
                 self._tell(name, "", "waits", str(error))
             except Exception as error:  # noqa: BLE001 - the others are taken all the same
-                known = isinstance(error, ConfigError | JobFileError)
-                reason = str(error) if known else f"{type(error).__name__}: {error}"
-                self._put_away(name, beside, "", "failed", {"reason": reason})
+                self._refuse(name, beside, _reason(error))
+
+    def _refuse(self, name: str, beside: str, reason: str) -> None:
+        """Put a file away as failed; one that no store can name stays, and is told each time."""
+        try:
+            check_key(name)
+            self._put_away(name, beside, "", "failed", {"reason": reason})
+        except StoreError as error:
+            self._tell(name, "", "waits", f"{reason}. {error}")
 
     def _take(self, name: str, beside: str, taken: dict[str, str]) -> None:
         claim = self._claim(name, beside)
@@ -167,25 +181,37 @@ class Tray:
             (folder / name).rename(folder / target)
 
     def settle(self) -> None:
-        """See that each file on its way has its flow run, and put it away when that has ended."""
-        for claim in self._claims():
-            state = self._flow_run(claim).state
-            if state is None or not state.is_final():
-                self._tell(claim.name, claim.run, state.name if state and state.name else "New", "")
-            elif state.is_completed():
-                summary = open_books(self._settings, claim.run).summary()
-                self._end(claim, "done", {"summary": summary})
-                self._keep(claim.model_copy(update={"settled": True}))
-            else:
-                self._end(claim, "failed", {"reason": f"{state.name}: {state.message}"})
-                self._store.delete(claim.key)
+        """See that each file on its way has its flow run, and put it away when that has ended.
+
+        A file that this fails for waits, and stops no other; where it fails for all, as without a
+        deployment, the first error is raised.
+        """
+        claims, errors = self._claims(), list[Exception]()
+        for claim in claims:
+            try:
+                self._settle(claim)
+            except Exception as error:  # noqa: BLE001 - the others are settled all the same
+                errors.append(error)
+                self._tell(claim.name, claim.run, "waits", _reason(error))
+        if errors and len(errors) == len(claims):
+            raise errors[0]
+
+    def _settle(self, claim: Claim) -> None:
+        state = self._flow_run(claim).state
+        if state is None or not state.is_final():
+            self._tell(claim.name, claim.run, state.name if state and state.name else "New", "")
+        elif state.is_completed():
+            summary = open_books(self._settings, claim.run).summary()
+            self._end(claim, "done", {"summary": summary})
+            self._keep(claim.model_copy(update={"settled": True}))
+        else:
+            self._end(claim, "failed", {"reason": f"{state.name}: {state.message}"})
+            self._store.delete(claim.key)
 
     def _claim(self, name: str, beside: str) -> Claim:
         """The claim on a file's content, ours or an earlier one. Raises KeyError for a file that is
         gone, ConfigError for its options.
         """
-        if reason := wrong_name(name):
-            raise JobFileError(reason)
         options = self._options(beside)
         with tempfile.TemporaryDirectory(prefix="pressrun-inbox-") as folder:
             path = Path(folder, name)
@@ -230,7 +256,7 @@ class Tray:
             return Options()
         try:
             parse = OPTIONS[suffix_of(Path(beside))]
-            size = next(b.bytes for b in self._store.listing(beside) if b.key == beside)
+            size = next((b.bytes for b in self._store.listing(beside) if b.key == beside), 0)
             if size > OPTIONS_LIMIT:
                 raise ConfigError(f"{beside}: longer than {OPTIONS_LIMIT // 1024} KB")
             options = Options.model_validate(parse(self._store.get(beside).decode()))
@@ -259,7 +285,7 @@ class Tray:
     def _claims(self) -> list[Claim]:
         """The claims on the files that are on their way."""
         found = list[Claim]()
-        for digest in self._store.folders("working/"):
+        for digest in filter(_DIGEST.fullmatch, self._store.folders("working/")):
             try:
                 found.append(self._standing(f"claimed/{digest}.json"))
             except (KeyError, ValidationError):
@@ -321,9 +347,10 @@ class Tray:
 
     def _note(self, name: str, run: str, place: str, facts: dict[str, Any]) -> str:
         """Write what becomes of a file; answers where the file shall lie, beside its note."""
-        now, shown = datetime.now(UTC), readable(name, LONGEST_NAME)
+        now = datetime.now(UTC)
         if reason := facts.get("reason"):
             facts = facts | {"reason": readable(reason, _SHOWN)}
+        shown = readable(name, LONGEST_NAME)
         note = {"file": shown, "run": run, "at": now.isoformat(timespec="seconds"), **facts}
         data = json.dumps(note, indent=1, ensure_ascii=False).encode()
         # an edited file comes again under the same name, perhaps within the second
@@ -332,7 +359,7 @@ class Tray:
             target = f"{place}/{now:%Y%m%dT%H%M%S}{mark}-{safe_name(name)}"
             if self._store.put(f"{target}.summary.json", data, content_type=_JSON, new=True):
                 break
-        self._tell(shown, run, place, facts.get("reason", ""))
+        self._tell(name, run, place, facts.get("reason", ""))
         return target
 
     def _move(self, names: Iterable[str], source: str, target: str) -> None:
@@ -340,7 +367,8 @@ class Tray:
             self._store.move(source + name, target + name)
 
     def _tell(self, name: str, run: str, state: str, reason: str) -> None:
-        self.news.append({"file": name, "run": run, "state": state, "reason": reason})
+        shown = readable(name, LONGEST_NAME)
+        self.news.append({"file": shown, "run": run, "state": state, "reason": reason})
 
     def _still(self) -> list[str]:
         """The job files at the top that nobody is writing any more."""
@@ -356,6 +384,10 @@ class Tray:
             name = blob.key
             if "/" not in name and name[0] != "." and suffix_of(Path(name)) in FORMATS:
                 yield blob
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, PressrunError) else f"{type(error).__name__}: {error}"
 
 
 def _profiles(settings: Settings) -> dict[str, str]:

@@ -2,10 +2,14 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Completed, Failed
 
 from flows import inbox as inboxes
 from flows.inbox import Tray
@@ -13,6 +17,7 @@ from flows.opening import open_run
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
 from pipeline.settings import Settings, load_settings
+from tests.servers import moto_s3
 
 JOBS = b"keywords\nred circle\n"
 
@@ -142,3 +147,79 @@ def test_an_edited_file_opens_the_inboxs_own_run_again(settings: Settings, tmp_p
     open_run(jobs, Overrides(), settings, books)
     tray: Any = Tray(settings)
     tray._own("good")
+
+
+def flow_run(state: State[Any]) -> FlowRun:
+    return FlowRun(flow_id=uuid4(), state=state)
+
+
+def on_their_way(settings: Settings, *names: str) -> list[Path]:
+    """The folders of these files, taken."""
+    for name in names:
+        Path(settings.inbox, name).write_bytes(JOBS + name.encode())
+    Tray(settings).take()
+    return [next(Path(settings.inbox).glob(f"working/*/{name}")).parent for name in names]
+
+
+@pytest.mark.parametrize(
+    ("state", "place"), [(Completed(), "done"), (Failed(message="no"), "failed")]
+)
+def test_a_file_that_has_ended_leaves_no_folder(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, state: State[Any], place: str
+) -> None:
+    (folder,) = on_their_way(settings, "a.csv")
+    monkeypatch.setattr(inboxes, "run_deployment", lambda *_, **__: flow_run(state))
+    Tray(settings).settle()
+    assert not folder.exists()
+    assert len(list(Path(settings.inbox, place).glob("*-a.csv"))) == 1
+
+
+def test_a_file_that_cannot_be_settled_stops_no_other(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = on_their_way(settings, "a.csv", "b.csv")
+
+    def answer(*_: object, parameters: dict[str, Any], **__: object) -> FlowRun:
+        if parameters["run"] == "a":
+            raise ValueError("Prefect has no answer for it")
+        return flow_run(Completed())
+
+    monkeypatch.setattr(inboxes, "run_deployment", answer)
+    tray = Tray(settings)
+    tray.settle()
+    assert (bad.exists(), good.exists()) == (True, False)
+    told = {line["file"]: (line["state"], line["reason"]) for line in tray.news}
+    assert told["a.csv"] == ("waits", "ValueError: Prefect has no answer for it")
+    assert told["b.csv"][0] == "done"
+    with pytest.raises(ValueError, match="no answer"):  # it is alone now
+        Tray(settings).settle()
+
+
+def test_another_folder_among_those_in_work(settings: Settings) -> None:
+    box = Path(settings.inbox)
+    for name in ("a\\b", ".x", "notes"):
+        (box / "working" / name).mkdir(parents=True)
+        (box / "working" / name / "file.csv").write_bytes(JOBS)
+    assert look(settings) == {}
+
+
+def test_names_that_only_a_bucket_takes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = ["a\\b.csv", "\u202eb.csv", "a?b*#.csv", "x" * 300 + ".csv"]
+    with moto_s3("drop") as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        client = server.client()
+        for name in (*odd, "good.csv"):
+            client.put_object(Bucket="drop", Key=f"in/{name}", Body=JOBS + name.encode())
+        there = {"inbox": "s3://drop/in", "s3_endpoint_url": server.endpoint}
+        tray = Tray(settings.model_copy(update=there))
+        tray.take()
+        found = client.list_objects_v2(Bucket="drop")["Contents"]
+    places = Counter(each["Key"].split("/")[1] for each in found)
+    assert places["working"] == 2  # good.csv and a?b*#.csv
+    assert places["failed"] == 4  # two files, each with its note
+    assert places["a\\b.csv"] == 1
+    (waits,) = (line for line in tray.news if line["state"] == "waits")
+    assert "backslash" in waits["reason"]
