@@ -12,12 +12,20 @@ from typing import Any, cast
 from flows.bill import Price
 from flows.dispatch import Stopped
 from flows.knowledge import require_collection
-from flows.local import environment, private_prefect, quiet_prefect, require_prefect, services
+from flows.local import (
+    environment,
+    hand_in,
+    private_prefect,
+    quiet_prefect,
+    require_prefect,
+    services,
+)
 from flows.opening import asked_for, run_name, taken_over
 from flows.publish import finished, publish, status_of
 from flows.reconcile import leases, reconcile
 from flows.terminal import say
 from pipeline.assemble import check_models, open_books, reach_store
+from pipeline.errors import Unavailable
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import RunSpec, Verdict
 from pipeline.settings import Profile, Settings
@@ -104,7 +112,9 @@ def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     quiet_prefect(settings)
     with ExitStack() as stack:
         settings = stack.enter_context(services(settings, log=settings.home / "worker.log"))
-        if not os.environ.get("PREFECT_API_URL"):
+        if os.environ.get("PREFECT_API_URL"):
+            stack.callback(hand_in)
+        else:
             stack.enter_context(private_prefect(settings))
         # the flow reads its settings where a deployed one finds them
         os.environ.update(environment(settings))
@@ -115,6 +125,7 @@ def _flow(asked: dict[str, Any]) -> dict[str, Any]:
     """Run the flow in a thread of its own, where Prefect leaves signals to us and no Ctrl-C breaks
     into its engine: one that comes meanwhile has the flow end in order.
     """
+    from httpx import TransportError
     from prefect.exceptions import CancelledRun
 
     from flows.cancelling import INTERRUPT, Interrupt
@@ -128,6 +139,11 @@ def _flow(asked: dict[str, Any]) -> dict[str, Any]:
             return cast("dict[str, Any]", flow.result())
         except CancelledRun:
             raise Stopped from None
+        except TransportError as error:
+            raise Unavailable(
+                f"Prefect's server went away ({type(error).__name__}). What is done is kept; once "
+                f"there is a server, `pressrun resume {asked['run']}` goes on."
+            ) from error
         except KeyboardInterrupt:
             interrupt()
             raise

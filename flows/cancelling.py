@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
-from flows.dispatch import Dispatcher
+from flows.dispatch import Dispatcher, Stopped
 from pipeline.job import RunSpec
 from pipeline.storing.books import RunBooks
 from workers.queue import Queue
@@ -22,20 +22,20 @@ class Interrupt:
     """Stops the dispatcher of a flow in another thread, now or as soon as there is one."""
 
     def __init__(self) -> None:
-        self._asked, self._lock = False, threading.Lock()
+        self.asked, self._lock = False, threading.Lock()
         self._dispatcher: Dispatcher | None = None
 
     def heed(self, dispatcher: Dispatcher) -> None:
         """There is something to stop from now on."""
         with self._lock:
             self._dispatcher = dispatcher
-        if self._asked:
+        if self.asked:
             dispatcher.stop()
 
     def __call__(self) -> None:
         """Have every shard in work end at its next look."""
         with self._lock:
-            self._asked = True
+            self.asked = True
         if self._dispatcher:
             self._dispatcher.stop()
 
@@ -79,6 +79,12 @@ class Stop:
             self._dispatcher, self._edition = dispatcher, spec.edition
         if self.asked:
             self()
+
+    def check(self) -> None:
+        """Raise Stopped where it was asked for, here or in the terminal."""
+        interrupt = INTERRUPT.get(None)
+        if self.asked or (interrupt and interrupt.asked):
+            raise Stopped
 
     def __call__(self) -> None:
         """Stop it: jobs in the queue are dropped, those in work given up unless they end soon."""

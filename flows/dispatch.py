@@ -190,12 +190,21 @@ class Dispatcher:
             raise RunError(f"A worker cannot work on it: {note.problem}")
 
     def _patiently(self, call: Callable[[], Answer]) -> Answer:
-        """What the call answers, once Redis does."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(Unavailable),
-            wait=wait_random_exponential(multiplier=0.5, max=10),
-            stop=stop_after_delay(PATIENCE),
-            before_sleep=lambda _: self._check(),
-            reraise=True,
-        )
-        return retrying(call)
+        return patiently(call, PATIENCE, self._check)
+
+
+def patiently(
+    call: Callable[[], Answer], seconds: float, check: Callable[[], None] = lambda: None
+) -> Answer:
+    """What the call answers, once Redis does; `check` may raise while that is waited for.
+
+    Raises Unavailable after so many seconds.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception_type(Unavailable),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        stop=stop_after_delay(seconds),
+        before_sleep=lambda _: check(),
+        reraise=True,
+    )
+    return retrying(call)

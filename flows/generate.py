@@ -20,13 +20,13 @@ from flows.budget import Budget
 from flows.cancelling import INTERRUPT, CancelWatch, Stop
 from flows.contact_sheet import contact_sheet
 from flows.deployed import GENERATE, flow_settings, masked
-from flows.dispatch import Dispatcher, Stopped
+from flows.dispatch import PATIENCE, Dispatcher, Stopped, patiently
 from flows.heartbeat import Heartbeat
 from flows.job_files import at_hand
 from flows.local import services
 from flows.metrics import RunMetrics
 from flows.opening import forget, open_run
-from flows.progress import Pauses, RunProgress
+from flows.progress import Pauses, RunProgress, safely
 from flows.publish import finished, publish
 from flows.reconcile import reconcile
 from flows.shards import Shards, work_through
@@ -46,6 +46,8 @@ from workers.logs import start_logs
 from workers.queue import Queue
 from workers.tracing import run_span, traced
 
+LAST_PATIENCE = 5.0
+"""Seconds that a run which ends early waits for Redis, to have its jobs dropped from the queue."""
 RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(MOST_SHARDS))
 
 
@@ -133,14 +135,14 @@ def _generate(
         # it tells more than could be known when it started
         client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
         logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.parts)
-        queue.reopen(spec.run, spec.edition)
+        patiently(partial(queue.reopen, spec.run, spec.edition), PATIENCE, stop.check)
         books.withdraw_cancel()
         summary = finished(books, spec, ())
         if summary:
             progress.skip(spec.rows)
         else:
             summary = _work(spec, books, queue, progress, stop, settings, budget)
-        _show(books, summary)
+        safely(partial(_show, books, summary))
         progress.enter("finished")
     if stop.asked:
         # Prefect lets a run that it is told to cancel end as nothing else
@@ -187,7 +189,7 @@ def _work(
             work_through(spec, shards, lambda: window.shards)
     except BaseException:
         dispatcher.stop()
-        queue.cancel(spec.run, spec.edition)
+        safely(partial(patiently, partial(queue.cancel, spec.run, spec.edition), LAST_PATIENCE))
         raise
     progress.enter("publishing")
     report = reconcile(books, spec, leased, read_pictures=False)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -79,7 +80,7 @@ def private_prefect(settings: Settings) -> Iterator[None]:
             try:
                 yield
             finally:
-                _hand_in()
+                hand_in()
 
 
 _PREFECT_SERVER = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "error"]
@@ -92,13 +93,20 @@ _PREFECT_APP = {
 """As Prefect's ephemeral mode has it: without a UI, a scheduler and other services."""
 
 
-def _hand_in() -> None:
-    """Have Prefect's client tell what it has in hand, before its server goes."""
+def hand_in() -> None:
+    """Have Prefect's client tell what it has in hand, before its server or this process goes. What
+    cannot be told in time is dropped: the client would wait for its server as long as it lives.
+    """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    for service in (APILogWorker, EventsWorker):
+    both: list[Any] = [APILogWorker, EventsWorker]
+    for service in both:
+        telling = [(each._loop, each._task) for each in service._instances.values()]
         service.drain_all(timeout=HAND_IN)
+        for loop, task in telling:
+            if loop and task:
+                loop.call_soon_threadsafe(task.cancel)
 
 
 def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
@@ -187,6 +195,8 @@ def prefect_defaults(home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(home),
         # its logs go to its server; the terminal is the command line's
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        # 2, 4 and 8 seconds after the first try of each request
+        "PREFECT_CLIENT_MAX_RETRIES": "3",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         # its own pages need no leave, and a page of another origin gets none

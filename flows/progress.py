@@ -69,18 +69,19 @@ class RunProgress(Tally):
         while not self._ended.wait(max(0.0, due - time.monotonic())):
             due = time.monotonic() + EVERY
             for beat in self._beats:
-                _safely(beat)
+                safely(beat)
             self._show()
         self._show()
 
     def _show(self) -> None:
         standing = self.standing()
         for listener in self._listeners:
-            _safely(partial(listener.show, standing))
+            safely(partial(listener.show, standing))
 
 
-def _safely(call: Callable[[], None]) -> None:
+def safely(call: Callable[[], None]) -> None:
+    """Call what a run does not depend on; what it raises is logged, and the run goes on."""
     try:
         call()
     except Exception as error:  # noqa: BLE001 - who only watches a run must not end it
-        log.warning("the run's progress cannot be shown", reason=f"{type(error).__name__}: {error}")
+        log.warning("the run goes on without it", reason=f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""The flow's process is killed, and another one goes on with the run."""
+"""The flow's process is killed, or Prefect's server, and another one goes on with the run."""
 
 import subprocess
 import sys
@@ -53,6 +53,26 @@ def test_workers_go_on_and_nothing_is_done_twice(floor: Floor) -> None:
     floor.wait(lambda: len(floor.records()) > 2)
     assert not left_of(flow, "prefect")
     assert len(floor.records()) < floor.rows, "there is more to do"
+    done = pressrun("resume", "run", "--json", cwd=floor.desk, settings=floor.env)
+    assert answer(done)["accepted"] == floor.rows
+    floor.prove(floor.rows)
+
+
+def test_without_prefect_the_jobs_end_and_so_does_the_command(floor: Floor) -> None:
+    floor.hire()
+    floor.env["PREFECT_CLIENT_MAX_RETRIES"] = "1"
+    words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
+    flow = begin("run", *words, cwd=floor.desk, settings=floor.env)
+    floor.wait(lambda: len(floor.records()) > 2)
+    for child in psutil.Process(flow.pid).children(recursive=True):
+        if "prefect.server.api.server:create_app" in child.cmdline():
+            child.kill()
+    assert len(floor.records()) < floor.rows, "there is more to do"
+    _, said = flow.communicate(timeout=LEAVE_SECONDS)
+    assert flow.returncode == 1, said
+    assert "Prefect's server went away" in said.splitlines()[-1]
+    assert "`pressrun resume run`" in said
+    assert len(floor.records()) == floor.rows
     done = pressrun("resume", "run", "--json", cwd=floor.desk, settings=floor.env)
     assert answer(done)["accepted"] == floor.rows
     floor.prove(floor.rows)

@@ -1,6 +1,7 @@
 """A Redis that dies, forgets everything, or loses what it has handed out."""
 
 import random
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from pipeline.errors import Unavailable
+from tests.commandline import begin
 from tests.faults.faulty_redis import faulty_redis
 from tests.faults.floor import IN_HAND, LIMIT, Floor
 from tests.faults.redis_server import RedisServer
@@ -106,3 +108,27 @@ def test_a_worker_whose_connections_are_half_open_hears_again(
                 proxy.freeze()
         assert not worker.has_ended()
         floor.prove(floor.rows + IN_HAND)
+
+
+def test_redis_is_away_while_a_run_is_opened_and_when_it_is_interrupted(
+    floor: Floor, redis: RedisServer
+) -> None:
+    floor.hire()
+    (floor.desk / "many.csv").write_text("keywords\n" + "".join(f"{n}\n" for n in range(300)))
+    floor.env |= {"PRESSRUN_SHARD": "2", "PRESSRUN_WINDOW": "4"}
+    runs = floor.desk / "out" / "runs" / "many"
+    words = ("many.csv", "--run", "many", "--candidates", "1")
+    flow = begin("run", *words, cwd=floor.desk, settings=floor.env)
+    floor.wait(lambda: any((runs / "jobs").rglob("*.parquet")))
+    redis.kill()
+    floor.wait(lambda: (runs / "run.json").exists())
+    time.sleep(2)
+    redis.start()
+    floor.wait(lambda: any((runs / "records").glob("*.json")) or flow.poll() is not None)
+    redis.kill()
+    flow.send_signal(signal.SIGINT)
+    time.sleep(1)
+    redis.start()
+    _, said = flow.communicate(timeout=LIMIT)
+    assert flow.returncode == 130, said
+    assert redis.client().keys("pressrun:many:*:cancelled")
