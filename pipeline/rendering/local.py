@@ -46,7 +46,7 @@ class EngineRenderer:
             guided_until=profile.guided_until,
             fixed_sizes=profile.compile,
         )
-        self._reference = reference
+        self._reference, self._guided_until = reference, profile.guided_until
 
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
         """One picture per seed, in order, None where the referee dropped it. Raises JobError; a
@@ -57,7 +57,7 @@ class EngineRenderer:
         except Unsupported:
             return self._reference.render(order)
         rendered_by("engine")
-        self._reference.windows.tell(order)
+        self._reference.windows.tell(order, self._guided_until)
         try:
             left = self._race(latents, referee) if referee else latents
             ends = dict(zip(left, self._advance(left, order.steps), strict=True))

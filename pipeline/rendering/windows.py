@@ -25,17 +25,19 @@ class Windows:
         }
         self._lock = threading.Lock()
 
-    def tell(self, order: Order) -> None:
+    def tell(self, order: Order, guided_until: float = 1.0) -> None:
         """Have the job's record say what no text encoder reads of its prompts, and what of them has
-        no effect.
+        no effect where the part `guided_until` of the steps is guided.
         """
         self._tell("prompt", order.prompt)
         if not order.negative:
             return
-        if hears_negative(self._pipe, order):
+        if not hears_negative(self._pipe, order):
+            notice(unheard(order))
+        elif guided_until:
             self._tell("negative prompt", order.negative)
         else:
-            notice(unheard(order))
+            notice("the negative prompt has no effect with renderer.guided_until of 0")
 
     def _tell(self, name: str, text: str) -> None:
         for encoder, tokenizer in self._tokenizers.items():

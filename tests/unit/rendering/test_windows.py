@@ -56,6 +56,17 @@ def test_a_record_says_what_was_not_read(renderer: Renderer, asked: Order, told:
     assert meter.notices == told
 
 
+def test_a_negative_prompt_in_no_guided_step_is_told_of(models_root: Path) -> None:
+    models, shapes = small_models.shipped(models_root), Profile.load("shapes").renderer
+    profile = shapes.model_copy(update={"guided_until": 0.0})
+    reference = DiffusersRenderer(models, profile)
+    said = "the negative prompt has no effect with renderer.guided_until of 0"
+    for renderer, told in ((EngineRenderer(models, profile, reference), [said]), (reference, [])):
+        with metered() as meter:
+            renderer.render(order("red", "blue"))
+        assert meter.notices == told
+
+
 def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
     clip, long = small_models.made("sd").tokenizer.model_max_length, "a" * 600
     both = {"text encoder": clip - 2, "text encoder 2": clip - 2}
