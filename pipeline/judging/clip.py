@@ -6,6 +6,7 @@ Source: Hessel et al., CLIPScore (2021): the cosine between the embeddings of pi
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from pipeline.judging.calibration import calibration
 from pipeline.judging.pieces import pieces
 from pipeline.judging.validity import problem
 from pipeline.models import Models
+from pipeline.models.tokenizers import fits
 from pipeline.settings import JudgeProfile
 
 TEXTS_KEPT = 1024
@@ -43,6 +45,7 @@ class ClipScorer:
         self._model, self._preprocess, self._tokenizer = models.clip(
             profile.model, "judge", profile.dtype
         )
+        self._fits = partial(fits, self._tokenizer)
         self._calibration = calibration(profile, models.folder(profile.model, "judge"))
         self._device = models.device
         self._dtype = getattr(torch, profile.dtype)
@@ -112,12 +115,6 @@ class ClipScorer:
     def _embed_pieces(self, parts: Sequence[str]) -> torch.Tensor:
         tokens = self._tokenizer(list(parts)).to(self._device)
         return _unit(self._model.encode_text(tokens).float().cpu())
-
-    def _fits(self, text: str) -> bool:
-        """Whether a text is tokenized whole: more room must add nothing but padding."""
-        room = self._tokenizer.context_length
-        short, long = (self._tokenizer([text], context_length=n)[0] for n in (room, 2 * room))
-        return bool((short == long[:room]).all() and (long[room:] == long[-1]).all())
 
 
 def _unit(vectors: Any) -> torch.Tensor:

@@ -1,6 +1,9 @@
 """Pictures and texts in one space, by OpenCLIP (Radford et al. 2021, arXiv:2103.00020)."""
 
+import threading
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from pipeline.job import Picture
 from pipeline.knowledge.embedding import Vectors
 from pipeline.models import Models
 from pipeline.models.safetensors import read_json
+from pipeline.models.tokenizers import fits
 from pipeline.pictures import to_image
 
 BATCH = 32
@@ -23,6 +27,7 @@ class ClipEmbedder:
 
     def __init__(self, reference: str, models: Models) -> None:
         self._reference, self._models = reference, models
+        self._lock = threading.Lock()
         folder = models.folder(reference, "images")
         self.name = f"{folder.name}@{models.digest(reference, 'images')[:12]}"
         self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
@@ -36,6 +41,11 @@ class ClipEmbedder:
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """[texts, size]. Calls of many threads share a pass; what is too long is cut."""
         return self._texts(list(texts))
+
+    def reads_whole(self, text: str) -> bool:
+        """Whether a text fits the model's window."""
+        with self._lock:
+            return fits(self._counting, text)
 
     def embed_pictures(self, pictures: Iterable[Picture]) -> Vectors:
         """[pictures, size]. Calls of many threads share a pass."""
@@ -57,6 +67,11 @@ class ClipEmbedder:
         pixels = torch.stack([picture for item in items for picture in item])
         with torch.inference_mode():
             return _apart(model.encode_image(pixels.to(self._models.device)), items)
+
+    @cached_property
+    def _counting(self) -> Any:
+        # of our own: a call sets how its tokenizer cuts
+        return deepcopy(self._clip[2])
 
     @property
     def _clip(self) -> tuple[Any, Any, Any]:

@@ -33,6 +33,10 @@ class Embedder(Protocol):
         """[texts, size], one row per text, in order. A text without content may be all zero."""
         ...
 
+    def reads_whole(self, text: str) -> bool:
+        """Whether all of a text counts, and none is cut where the model's window ends."""
+        ...
+
 
 class PictureEmbedder(Protocol):
     """Turns pictures and texts into vectors of one space, of any length: their directions say how
@@ -51,6 +55,10 @@ class PictureEmbedder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """[texts, size], one row per text, in order."""
+        ...
+
+    def reads_whole(self, text: str) -> bool:
+        """Whether all of a text counts, and none is cut where the model's window ends."""
         ...
 
     def embed_pictures(self, pictures: Iterable[Picture]) -> Vectors:

@@ -1,6 +1,8 @@
 """Dense vectors from a Hugging Face text encoder."""
 
+import threading
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 
@@ -19,6 +21,8 @@ class TextEncoder:
         folder = models.folder(reference, "embedding")
         self.name = f"{folder.name}@{models.digest(reference, 'embedding')[:12]}"
         self._model, self._tokenizer = models.text_encoder(reference)
+        # of our own: a call sets how its tokenizer cuts
+        self._counting, self._lock = deepcopy(self._tokenizer), threading.Lock()
         self.size = int(self._model.config.hidden_size)
         self._batcher: Batcher[tuple[str, ...], Vectors] = Batcher(
             "embedding", self._run, limit=batch, size=len, turn=models.turn
@@ -29,6 +33,15 @@ class TextEncoder:
         if not texts:
             return np.empty((0, self.size), dtype=np.float32)
         return self._batcher(tuple(texts))
+
+    def reads_whole(self, text: str) -> bool:
+        """Whether a text fits the model's window."""
+        room = self._longest - self._tokenizer.num_special_tokens_to_add()
+        if len(text.encode()) <= room:  # a token takes a byte or more
+            return True
+        with self._lock:
+            found = self._counting(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return bool(len(found) <= room)
 
     def _run(self, items: Sequence[tuple[str, ...]]) -> list[Vectors]:
         pooled = self._pooled([text for item in items for text in item])

@@ -46,6 +46,10 @@ class HashedEmbedder:
         """[texts, 512]; the same in every process and on every machine."""
         return np.array([self._embed(text) for text in texts]).reshape(-1, self.size)
 
+    def reads_whole(self, _: str) -> bool:
+        """Always: there is no window."""
+        return True
+
     def _embed(self, text: str) -> Vectors:
         vector = np.zeros(self.size, dtype=np.float32)
         for word in words(text):

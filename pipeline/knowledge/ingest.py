@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import Field
 from qdrant_client import QdrantClient
 from qdrant_client.models import FieldCondition, Filter, MatchValue, PointStruct
 
@@ -33,6 +34,7 @@ class IngestReport(Noun):
     changed: int
     unchanged: int
     removed: int
+    cut: int = Field(default=0, description="of those added or changed: read in part by an encoder")
     bad: tuple[BadText, ...] = ()
 
 
@@ -104,7 +106,7 @@ class _Ingestion:
         self._takes_pictures = holds_pictures and library.embedders.pictures is not None
         self._seen = set[str]()
         self.bad = list[BadText]()
-        self.tally = dict.fromkeys(("added", "changed", "unchanged", "removed"), 0)
+        self.tally = dict.fromkeys(("added", "changed", "unchanged", "removed", "cut"), 0)
 
     def good(self, texts: Iterable[Text | BadText]) -> Iterator[_Source]:
         """The sources, each once; what is bad is set aside."""
@@ -129,6 +131,7 @@ class _Ingestion:
         self.tally["unchanged"] += len(sources) - len(fresh)
         if not fresh:
             return
+        self.tally["cut"] += sum(map(self._is_cut, fresh))
         vectors = self._vectors(fresh)
         points = [PointStruct(id=k, vector=v, payload=wanted[k]) for k, v in vectors.items()]
         with calling(self._client):
@@ -180,6 +183,13 @@ class _Ingestion:
         for identity, of_picture in self._picture_vectors(sources):
             vectors[identity] |= of_picture
         return vectors
+
+    def _is_cut(self, source: _Source) -> bool:
+        words, pictures = schema.indexed(source.text), self._embedders.pictures
+        whole = self._embedders.texts.reads_whole(words)
+        if source.picture and pictures:
+            whole = whole and pictures.reads_whole(words)
+        return not whole
 
     def _picture_vectors(self, sources: list[_Source]) -> Iterator[tuple[str, dict[str, Any]]]:
         shown = [source for source in sources if source.picture]

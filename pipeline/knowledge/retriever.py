@@ -27,6 +27,7 @@ from pipeline.knowledge.foreign import Foreign, open_foreign
 from pipeline.knowledge.hashing import HashedEmbedder, evenly
 from pipeline.knowledge.ranking import different, fused
 from pipeline.knowledge.sparse import query_vector
+from pipeline.metering import notice
 from pipeline.settings import CollectionProfile, RetrievalProfile
 
 DEPTH = 4
@@ -35,6 +36,8 @@ LIKENESS = 1 / 3
 """The share of what pictures show in finding them; the rest is what is said of them. Below half:
 a name on which both searches for words agree is not outvoted by a picture that only looks apt.
 """
+
+_CUT = "the encoder that finds {} read the beginning of the keywords alone"
 
 
 class QdrantRetriever:
@@ -73,7 +76,7 @@ class QdrantRetriever:
             return Context(passages=self._theirs(job, written))
         if job.collection not in self._usable:
             self._check(job.collection)
-        vector = self._embedders.texts.embed([job.keywords])[0]
+        vector = _embedded(job, self._embedders.texts)
         pictures = self._pictures(job, vector) if job.images else []
         norm = self._profile.image_norm
         return Context(
@@ -94,7 +97,7 @@ class QdrantRetriever:
                 "pictures; ask it with images = 0."
             )
         theirs = self._opened(job.collection, written)
-        vector = theirs.embedder.embed([job.keywords])[0]
+        vector = _embedded(job, theirs.embedder)
         if not vector.any():
             return ()
         search = theirs.search(vector, DEPTH * job.k, self._profile.floor)
@@ -125,6 +128,8 @@ class QdrantRetriever:
             raise JobError("pictures are asked for, and the profile has no retrieval.images")
         depth = DEPTH * job.images
         query = normalised(encoder.embed_texts([job.keywords])[0])
+        if not encoder.reads_whole(job.keywords):
+            notice(_CUT.format("pictures"))
         searches = [QueryRequest(query=query.tolist(), using=schema.MIXED, limit=depth)]
         shares = [LIKENESS]
         if vector.any():
@@ -200,6 +205,12 @@ class QdrantRetriever:
             raise JobError(f"Collection {collection!r} {problem}; ingest it into another one.")
         if filled:
             self._usable.add(collection)
+
+
+def _embedded(job: Job, embedder: Embedder) -> Vectors:
+    if not embedder.reads_whole(job.keywords):
+        notice(_CUT.format("texts"))
+    return np.asarray(embedder.embed([job.keywords])[0])
 
 
 def _dense(point: ScoredPoint) -> Vectors:

@@ -24,6 +24,13 @@ def check_tokenizer(tokenizer: Any, where: object) -> None:
         )
 
 
+def fits(tokenizer: Any, text: str) -> bool:
+    """Whether an OpenCLIP tokenizer takes a text whole: more room must add nothing but padding."""
+    room = tokenizer.context_length
+    short, long = (tokenizer([text], context_length=n)[0] for n in (room, 2 * room))
+    return bool((short == long[:room]).all() and (long[room:] == long[-1]).all())
+
+
 def _seen(tokenizer: Any, texts: Iterable[str]) -> set[tuple[int, ...]]:
     """The different ways in which the texts are encoded, of those that are at all."""
     special = set(tokenizer.all_special_ids)

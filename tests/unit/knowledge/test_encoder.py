@@ -1,9 +1,11 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from qdrant_client import QdrantClient
 from qdrant_client.models import Distance, PointStruct, VectorParams
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -16,8 +18,11 @@ from pipeline.intake.making import Maker, Overrides
 from pipeline.intake.rows import RawRow
 from pipeline.job import Job, RunSpec
 from pipeline.knowledge.client import open_client
-from pipeline.knowledge.embedding import open_embedder
+from pipeline.knowledge.embedding import Embedders, open_embedder
 from pipeline.knowledge.hashing import HashedEmbedder
+from pipeline.knowledge.ingest import ingest
+from pipeline.knowledge.retriever import QdrantRetriever
+from pipeline.metering import metered
 from pipeline.models import Models
 from pipeline.ports import Retriever
 from pipeline.settings import (
@@ -28,6 +33,7 @@ from pipeline.settings import (
     WriterProfile,
     load_settings,
 )
+from tests.libraries import library
 
 WORDS = ["[PAD]", "[UNK]", "viora", "logo", "teal", "circle"]
 TEXTS = ["viora logo", "teal", "a teal circle on viora " * 30]
@@ -79,6 +85,25 @@ def test_many_threads_get_their_own(models: Models) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda text: encoder.embed([text])[0], texts))
     assert np.abs(np.array(found) - np.array(wanted)).max() < 1e-5
+
+
+def test_what_is_beyond_the_window_is_told(models: Models, tmp_path: Path) -> None:
+    encoder, client = open_embedder("encoder", models), QdrantClient(":memory:")
+    texts = ["teal " * 64, "teal " * 65, "t" * 300, "logo. " * 40]
+    assert [encoder.reads_whole(text) for text in texts] == [True, False, True, False]
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    cut = [ingest(library(client, tmp_path, encoder), facts, "facts").cut for _ in range(2)]
+    assert cut == [2, 0]  # nothing is new the second time
+    retriever = QdrantRetriever(lambda: client, Embedders(encoder), RetrievalProfile())
+    said = "the encoder that finds texts read the beginning of the keywords alone"
+    for keywords, told in ((texts[0], []), (texts[1], [said])):
+        row = {"keywords": keywords, "collection": "facts"}
+        job = Maker(Profile.load("shapes"), Overrides()).make(RawRow(1, row))
+        assert isinstance(job, Job)
+        with metered() as meter:
+            retriever.retrieve(job)
+        assert meter.notices == told
 
 
 def test_the_mean_of_the_tokens(models: Models) -> None:

@@ -48,6 +48,9 @@ class Short:
     def embed(self, texts: Any) -> Any:
         return np.ones((len(texts), self.size), dtype=np.float32) / self.size**0.5
 
+    def reads_whole(self, _: str) -> bool:
+        return True
+
 
 @pytest.fixture
 def client() -> QdrantClient:

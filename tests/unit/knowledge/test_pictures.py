@@ -19,6 +19,7 @@ from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import IngestReport, Library, ingest
 from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.knowledge.shelf import Shelf, embedded
+from pipeline.metering import metered
 from pipeline.models import Models
 from pipeline.settings import Profile, RetrievalProfile
 from pipeline.storing.folder import FolderStore
@@ -161,6 +162,20 @@ def test_ingesting_again_changes_nothing_but_what_has_changed(pictures, tmp_path
     assert counts(ingest(pictures, root, "looks")) == (0, 0, 4, 0)
     draw(root / "3.png", "blue star", seed=7)
     assert counts(ingest(pictures, root, "looks")) == (1, 0, 3, 1)
+
+
+def test_words_beyond_the_window_are_told(pictures, tmp_path: Path) -> None:
+    root = folder(
+        tmp_path / "looks",
+        {"text": "a sign " * 30, "image": "0.png"},
+        {"text": "red", "image": "1.png"},
+        {"text": "no picture's " * 30},
+    )
+    assert ingest(pictures, root, "looks").cut == 1
+    for keywords, told in (("a sign " * 30, 1), ("a sign", 0)):
+        with metered() as meter:
+            retriever(pictures).retrieve(asked(keywords))
+        assert len([said for said in meter.notices if "finds pictures read" in said]) == told
 
 
 def test_what_is_no_picture_is_told_and_the_rest_goes_in(pictures, tmp_path: Path) -> None:
