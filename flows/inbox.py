@@ -30,13 +30,13 @@ from flows.deployed import BATCH, flow_settings, masked
 from flows.opening import run_name
 from flows.strays import LONGEST_NAME, safe_name, strays, wrong_name
 from pipeline.assemble import open_books, open_store_to_commit
-from pipeline.errors import ConfigError, PressrunError, StoreError
+from pipeline.errors import ConfigError, PressrunError, StoreError, TooLarge
 from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import FORMATS
 from pipeline.intake.rows import suffix_of
 from pipeline.intake.values import readable
 from pipeline.job import Noun, digest_of
-from pipeline.ports import Blob
+from pipeline.ports import DOCUMENT_LIMIT, Blob
 from pipeline.settings import PROFILES, Profile, Settings
 from pipeline.storing.keys import check_key
 
@@ -256,10 +256,9 @@ class Tray:
             return Options()
         try:
             parse = OPTIONS[suffix_of(Path(beside))]
-            size = next((b.bytes for b in self._store.listing(beside) if b.key == beside), 0)
-            if size > OPTIONS_LIMIT:
-                raise ConfigError(f"{beside}: longer than {OPTIONS_LIMIT // 1024} KB")
-            options = Options.model_validate(parse(self._store.get(beside).decode()))
+            options = Options.model_validate(parse(self._store.get(beside, OPTIONS_LIMIT).decode()))
+        except TooLarge as error:
+            raise ConfigError(f"{beside}: longer than {OPTIONS_LIMIT // 1024} KB") from error
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))
@@ -295,7 +294,7 @@ class Tray:
         return found
 
     def _standing(self, key: str) -> Claim:
-        return Claim.model_validate_json(self._store.get(key))
+        return Claim.model_validate_json(self._store.get(key, DOCUMENT_LIMIT))
 
     def _keep(self, claim: Claim, *, new: bool = False) -> bool:
         data = claim.model_dump_json(indent=1).encode()

@@ -75,6 +75,10 @@ class StoreFull(StoreError):
     """The store is full; free some space, then go on with the run."""
 
 
+class TooLarge(StoreError):
+    """The store holds more than can belong there; remove it, or see who wrote it."""
+
+
 class Unconditional(StoreError):
     """The store cannot create a blob only where none stands; another store can."""
 

@@ -91,6 +91,12 @@ class Blob:
     age: float
 
 
+BLOB_LIMIT = 4 * 1024**3
+"""Bytes of a blob that is read into memory."""
+DOCUMENT_LIMIT = 64 * 1024**2
+"""The same of JSON: a record is a few KB, and a profile's blocked terms may be a few MB."""
+
+
 class Store(Protocol):
     """Blobs by key. Keys are relative paths with '/' between their parts.
 
@@ -108,8 +114,10 @@ class Store(Protocol):
         """
         ...
 
-    def get(self, key: str) -> bytes:
-        """The blob. Raises KeyError when there is none, StoreError when the store fails."""
+    def get(self, key: str, most: int = BLOB_LIMIT) -> bytes:
+        """The blob. Raises KeyError when there is none, TooLarge, unread, for one of more than
+        `most` bytes, StoreError when the store fails.
+        """
         ...
 
     def has(self, key: str) -> bool:

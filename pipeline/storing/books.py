@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-from pipeline.errors import ConfigError, RunError, Unavailable
+from pipeline.errors import ConfigError, RunError, TooLarge, Unavailable
 from pipeline.job import (
     BadRow,
     ImageRecord,
@@ -26,7 +26,7 @@ from pipeline.job import (
     version,
 )
 from pipeline.pictures import EXTENSIONS, ImageFormat, encode
-from pipeline.ports import Blob, Store
+from pipeline.ports import BLOB_LIMIT, DOCUMENT_LIMIT, Blob, Store
 from pipeline.storing import parts
 from pipeline.storing.identity import identity
 from pipeline.storing.parameters import parameters
@@ -345,9 +345,11 @@ class RunBooks:
         return renderer
 
     def _parsed(self, name: str, parse: Callable[[bytes], Result]) -> Result:
-        data = self.store.get(self.key(name))
+        most = DOCUMENT_LIMIT if name.endswith(".json") else BLOB_LIMIT
         try:
-            return parse(data)
+            return parse(self.store.get(self.key(name), most))
+        except TooLarge as error:
+            raise RunError(error.detail) from error
         # OSError is pyarrow's, for a damaged file
         except (ValueError, OSError, RecursionError) as error:
             what = "is damaged or of another version of Pressrun"

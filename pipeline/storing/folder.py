@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.errors import StoreError, StoreFull, Unconditional
-from pipeline.ports import Blob
+from pipeline.errors import StoreError, StoreFull, TooLarge, Unconditional
+from pipeline.ports import BLOB_LIMIT, Blob
 from pipeline.storing.keys import check_key, check_prefix
 from pipeline.watching import trouble
 
@@ -52,12 +52,14 @@ class FolderStore:
         except OSError as error:
             raise _refusal("write", target, error) from error
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, most: int = BLOB_LIMIT) -> bytes:
         """The file's bytes."""
         path = self._path(key)
         try:
             with open(path, "rb") as file:
-                return file.read()
+                if (size := os.fstat(file.fileno()).st_size) > most:
+                    raise TooLarge(f"{path} has {size} bytes, over {most}")
+                return file.read(most)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise KeyError(key) from None
         except OSError as error:

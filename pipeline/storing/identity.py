@@ -4,7 +4,7 @@ import json
 import uuid
 
 from pipeline.errors import StoreError
-from pipeline.ports import Store
+from pipeline.ports import DOCUMENT_LIMIT, Store
 
 NAME = "store.json"
 
@@ -23,7 +23,7 @@ def identity(store: Store) -> str:
 def known_identity(store: Store) -> str:
     """The store's own id; empty where no flow has used it yet. Raises StoreError."""
     try:
-        return str(json.loads(store.get(NAME))["id"])
+        return str(json.loads(store.get(NAME, DOCUMENT_LIMIT))["id"])
     except KeyError:
         return ""
     except (ValueError, TypeError) as error:

@@ -27,8 +27,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from pipeline.errors import StoreError, Unconditional
-from pipeline.ports import Blob
+from pipeline.errors import StoreError, TooLarge, Unconditional
+from pipeline.ports import BLOB_LIMIT, Blob
 from pipeline.storing.keys import check_key, check_prefix
 from pipeline.storing.s3_errors import CREDENTIALS, MISSING, code, explained, tell
 from pipeline.storing.s3_upload import CHECKSUM, Condition, Encryption, Upload, printed
@@ -107,10 +107,10 @@ class S3Store:
                 return not self._exists(name) and self._put(name, data, content_type, False)
             return self._put(name, data, content_type, new)
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, most: int = BLOB_LIMIT) -> bytes:
         """The object's bytes."""
         with self._explained(key):
-            data: bytes = self._take(self._prefix + check_key(key), b"".join)
+            data: bytes = self._take(self._prefix + check_key(key), b"".join, most)
         return data
 
     def has(self, key: str) -> bool:
@@ -239,13 +239,19 @@ class S3Store:
         stop=stop_after_attempt(8),
         reraise=True,
     )
-    def _take(self, name: str, take: Callable[[Iterable[bytes]], Any]) -> Any:
+    def _take(
+        self, name: str, take: Callable[[Iterable[bytes]], Any], most: int | None = None
+    ) -> Any:
         """Whatever is taken from an object's body, all of which must come in time and as it was
-        put.
+        put, and no more than `most` bytes.
         """
         answer = self._client.get_object(Bucket=self._bucket, Key=name)
         body, late = answer["Body"], threading.Event()
-        seconds = 2 * self._read_seconds + answer["ContentLength"] / SLOWEST
+        size = answer["ContentLength"]
+        if most is not None and size > most:
+            body.close()
+            raise TooLarge(f"{self._where}: {name} has {size} bytes, over {most}")
+        seconds = 2 * self._read_seconds + size / SLOWEST
         watch = threading.Timer(seconds, _cut_off, (body, late))
         watch.daemon = True
         watch.start()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, TooLarge
 from pipeline.ports import Store
 from pipeline.storing.folder import FolderStore
 from pipeline.storing.probe import honours_conditions
@@ -171,6 +171,13 @@ def test_get_of_a_missing_key_is_a_key_error(store: Store) -> None:
 
 
 @every_store
+def test_what_is_too_large_is_not_read(store: Store) -> None:
+    store.put("a/large.bin", b"x" * 5_000, content_type="")
+    assert len(store.get("a/large.bin", 5_000)) == 5_000
+    with pytest.raises(TooLarge, match=r"large\.bin has 5000 bytes, over 4999"):
+        store.get("a/large.bin", 4_999)
+
+
 def test_delete_removes_and_forgives(store: Store) -> None:
     put(store, "a/b")
     store.delete("a/b")

@@ -1,11 +1,13 @@
 """A run's books: one outcome for each job, whatever happens at the same time."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ConfigError, PressrunError, RunError, StoreError
 from pipeline.job import BadRow, Job, Outcome, Picture, RunSpec
+from pipeline.ports import DOCUMENT_LIMIT
 from pipeline.storing.books import READERS, RunBooks, run_names
 from pipeline.storing.folder import FolderStore
 
@@ -205,3 +207,13 @@ def test_a_run_that_is_taken_up_again_is_not_to_be_removed(
     books.withdraw_cancel()
     assert not books.is_going()
     assert not books.is_cancelled()
+
+
+def test_a_document_of_absurd_size_is_not_read(books: RunBooks) -> None:
+    for name in ("run.json", "records/job.json", "summary.json"):
+        Path(books.address(name)).parent.mkdir(exist_ok=True)
+        with Path(books.address(name)).open("wb") as file:
+            file.truncate(DOCUMENT_LIMIT + 1)
+    for read in (books.spec, lambda: books.outcome("job"), books.summary):
+        with pytest.raises(RunError, match=f"has {DOCUMENT_LIMIT + 1} bytes"):
+            read()
