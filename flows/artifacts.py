@@ -14,7 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.bill import Price
-from flows.tally import Standing
+from flows.tally import ENDED_EARLY, Standing
 from pipeline.job import Verdict
 
 NAMES = {Verdict.BELOW_GATE: "below gate"}
@@ -48,18 +48,24 @@ def described(standing: Standing, price: Price) -> str:
     counts = {NAMES.get(v, v.value): f"{standing.counts.get(v, 0):,}" for v in Verdict}
     cells = {
         "done": f"{standing.done:,} of {standing.rows:,}",
+        "left": f"{standing.rows - standing.done:,}",
         **counts,
         "done before": f"{standing.before:,}",
         "pictures/s": f"{standing.pictures_per_second:.2f}",
-        "left": "?" if standing.left is None else _clock(standing.left),
+        "time left": "?" if standing.left is None else _clock(standing.left),
         "running for": _clock(standing.seconds),
         "device time": _clock(standing.device_seconds),
     }
     if price.per_hour:
         cells["cost"] = f"{price.money(standing.device_seconds):,.2f} {price.currency}".strip()
-    state = f"paused: {standing.paused}" if standing.paused else standing.phase
+    early = standing.phase in ENDED_EARLY
+    state = f"paused: {standing.paused}" if standing.paused and not early else standing.phase
     table = [f"| {name} | {value} |" for name, value in cells.items()]
-    return "\n".join([f"Run **{standing.run}**, {state}", "", "| | |", "|---|---:|", *table])
+    lines = [f"Run **{standing.run}**, {state}", "", "| | |", "|---|---:|", *table]
+    if early:
+        go_on, look = f"`pressrun resume {standing.run}`", f"`pressrun gallery {standing.run}`"
+        lines += ["", f"{go_on} goes on with the rest, {look} shows what is done."]
+    return "\n".join(lines)
 
 
 def show_summary(summary: dict[str, Any], manifest: str) -> None:

@@ -10,7 +10,7 @@ from flows.local import anchored, environment, quiet_prefect, require_prefect
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
 
-DEPLOYMENTS = Path(__file__).parents[1] / "prefect.yaml"
+DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
 POOL = "pressrun"
 LIMIT = 300.0
 
@@ -26,7 +26,7 @@ def deploy(settings: Settings) -> dict[str, Any]:
     _make_pool()
     words = ["--no-prompt", "deploy", "--all", "--prefect-file", DEPLOYMENTS.name]
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *words],
+        [sys.executable, "-P", "-m", "prefect", *words],
         cwd=DEPLOYMENTS.parent,
         stdin=subprocess.DEVNULL,
         capture_output=True,

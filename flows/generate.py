@@ -143,7 +143,7 @@ def _generate(
         else:
             summary = _work(spec, books, queue, progress, stop, settings, budget)
         safely(partial(_show, books, summary))
-        progress.enter("finished")
+        progress.enter("stopped" if "stopped" in summary else "finished")
     if stop.asked:
         # Prefect lets a run that it is told to cancel end as nothing else
         raise Stopped("It was finished by then.")

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import structlog
 
+from flows.dispatch import Stopped
 from flows.tally import Standing, Tally
 
 EVERY = 1.5
@@ -60,7 +61,9 @@ class RunProgress(Tally):
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind:
+            self.enter("stopped" if issubclass(kind, (Stopped, KeyboardInterrupt)) else "failed")
         self._ended.set()
         self._thread.join(EVERY * 10)
 

@@ -9,6 +9,8 @@ from time import monotonic
 from flows.bill import KEPT
 from pipeline.job import Verdict
 
+ENDED_EARLY = ("stopped", "failed")
+"""Phases of a run that has ended before its rows had."""
 MINUTE = 60.0
 """Seconds over which the rates are taken."""
 

@@ -253,7 +253,15 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
 
     Raises ModelError for a model that is missing, pickled or truncated.
     """
-    folders = role_folders(profile, settings.models)
+    try:
+        folders = role_folders(profile, settings.models)
+    except ModelError as error:
+        if settings.models.is_dir():
+            raise
+        raise ModelError(
+            f"{error.detail}\nPRESSRUN_MODELS: there is no folder {settings.models}; name another."
+            " The small models come with the source, in examples/shapes/models."
+        ) from error
     for_each_role(folders, lambda role, folder: verify(folder, role, variant(profile, role)))
     return folders
 

@@ -8,6 +8,7 @@ import pytest
 from flows import progress
 from flows.artifacts import described
 from flows.bill import FREE, Price
+from flows.dispatch import Stopped
 from flows.progress import Pauses, RunProgress
 from flows.tally import MINUTE, Standing, Tally
 from pipeline.job import Verdict
@@ -99,6 +100,26 @@ def test_a_pause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == [
         "run spring pauses: no store", "run spring goes on",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "phase"),
+    [(Stopped(), "stopped"), (KeyboardInterrupt(), "stopped"), (ValueError(), "failed")],
+)
+def test_the_last_that_is_shown_of_a_run_that_ended_early_says_so(
+    error: BaseException, phase: str
+) -> None:
+    listening = Listening()
+    run = RunProgress("spring", [listening])
+    run.enter("working", 200)
+    run.skip(24)
+    run.pause("no store")
+    with pytest.raises(type(error)), run:
+        raise error
+    text = described(listening.shown[-1], FREE)
+    assert text.startswith(f"Run **spring**, {phase}\n")
+    assert "| left | 176 |" in text
+    assert "`pressrun resume spring` goes on" in text
 
 
 class Deaf:

@@ -10,9 +10,10 @@ import pytest
 from httpx2 import ReadTimeout, RemoteProtocolError
 from safetensors.numpy import save_file
 
+from pipeline.assemble import check_models
 from pipeline.errors import ModelError
 from pipeline.models import digest, resolve, role_folders, verify
-from pipeline.settings import CollectionProfile, Profile, RetrievalProfile
+from pipeline.settings import CollectionProfile, Profile, RetrievalProfile, load_settings
 
 
 def write_weights(path: Path) -> None:
@@ -320,3 +321,10 @@ def test_a_spare_part_of_pickles_is_left_out(pipeline: Path) -> None:
     (pipeline / "safety_checker" / "config.json").write_text("{}")
     (pipeline / "safety_checker" / "pytorch_model.bin").write_bytes(b"")
     verify(pipeline, "renderer")
+
+
+def test_a_folder_of_models_that_is_not_there_is_named_with_its_setting(tmp_path: Path) -> None:
+    settings = load_settings(models=tmp_path / "none")
+    with pytest.raises(ModelError) as missing:
+        check_models(settings, settings.chosen_profile)
+    assert "PRESSRUN_MODELS: there is no folder" in missing.value.detail.splitlines()[-1]
