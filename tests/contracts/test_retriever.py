@@ -1,7 +1,9 @@
 """What every Retriever promises."""
 
 import os
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -195,3 +197,20 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
     retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
     with pytest.raises(Unavailable):
         retriever.retrieve(job("Viora logo", "brands"))
+
+
+def test_a_server_that_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the connection and does not answer: the job goes back when the limit is over."""
+    monkeypatch.setattr("pipeline.knowledge.client.TIMEOUT", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client = QdrantClient(url=url, timeout=1, check_compatibility=False)
+        retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
+        for call in (
+            lambda: open_client(url, "", tmp_path),
+            lambda: retriever.retrieve(job("Viora logo", "brands")),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(Unavailable, match="did not answer"):
+                call()
+            assert 1 <= time.monotonic() - begun < 4

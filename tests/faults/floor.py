@@ -180,6 +180,25 @@ class Floor:
             frozen.leave()
         return standing
 
+    def take_over(self) -> tuple[str, int]:
+        """Work the run through while a worker freezes between picture and record and wakes when
+        another one, played here, has its job in hand: it must not write. That job, and the epoch
+        of the lease that it was taken over with.
+        """
+        self.hang("after_picture", signal.SIGSTOP)
+        self.hire(PRESSRUN_CONCURRENCY="1")
+        with self.dispatching():
+            frozen = self.fallen("after_picture")
+            job = self.job_of(frozen)
+            leases = Queue.connect(self.redis_url).leases()
+            taken = self.wait(lambda: leases.acquire("run", self.spec.edition, job))
+            frozen.proceed()
+            frozen.leave()
+            assert not self.books.outcome(job), "it wrote all the same"
+            leases.end(taken)
+            self.hire()
+        return job, taken.epoch
+
     def wait(self, look: Callable[[], Any], limit: float = LIMIT) -> Any:
         """What `look` finds, once it finds something."""
         deadline = time.monotonic() + limit

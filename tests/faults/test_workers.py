@@ -87,24 +87,12 @@ def test_workers_whose_clocks_are_hours_apart(floor: Floor) -> None:
     floor.prove(floor.rows)
 
 
-def test_a_worker_that_froze_is_refused_by_its_epoch(floor: Floor, redis: RedisServer) -> None:
-    """It wakes while another one, played by the test, has its job in hand."""
-    floor.hang("after_picture", signal.SIGSTOP)
-    floor.hire(PRESSRUN_CONCURRENCY="1")
-    with floor.dispatching():
-        frozen = floor.fallen("after_picture")
-        job = floor.job_of(frozen)
-        leases = Queue.connect(redis.url).leases()
-        taken = floor.wait(lambda: leases.acquire("run", floor.spec.edition, job))
-        frozen.proceed()
-        frozen.leave()
-        assert not floor.books.outcome(job), "it wrote all the same"
-        leases.end(taken)
-        floor.hire()
+def test_a_worker_that_froze_is_refused_by_its_epoch(floor: Floor) -> None:
+    job, epoch = floor.take_over()
     floor.prove(floor.rows + 1)
     record = floor.books.outcome(job)
     assert record
-    assert record.epoch > taken.epoch > 1
+    assert record.epoch > epoch > 1
 
 
 def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(floor: Floor) -> None:
