@@ -7,6 +7,7 @@ from uuid import UUID
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
 )
@@ -69,15 +70,23 @@ def described(standing: Standing, price: Price) -> str:
 
 
 def show_summary(summary: dict[str, Any], manifest: str) -> None:
-    """The summary as a table, and links to gallery and manifest."""
+    """The summary as a table, and where gallery and manifest are."""
     run, key = summary["run"], artifact_key(summary["run"])
     lines = [
         {"of the run": name, "is": value if isinstance(value, str) else json.dumps(value)}
         for name, value in summary.items()
     ]
     create_table_artifact(table=lines, key=f"{key}-summary", description=f"Run {run}")
-    create_link_artifact(summary["gallery"], f"Gallery of {run}", key=f"{key}-gallery")
-    create_link_artifact(manifest, f"Manifest of {run}", key=f"{key}-manifest")
+    _show_address(summary["gallery"], f"Gallery of {run}", f"{key}-gallery")
+    _show_address(manifest, f"Manifest of {run}", f"{key}-manifest")
+
+
+def _show_address(address: str, name: str, key: str) -> None:
+    """A link where a browser can follow it from Prefect's page, else the address to copy."""
+    if address.startswith(("http://", "https://")):
+        create_link_artifact(address, name, key=key)
+    else:
+        create_markdown_artifact(f"{name}: `{address}`", key=key, description=name)
 
 
 def show_pictures(run: str, jpeg: str) -> None:

@@ -176,6 +176,9 @@ def test_a_run_cancelled_in_prefect_stops_and_goes_on(
     shown = [each for each in found_at(server, "artifacts") if each["key"] == "stopped-progress"]
     assert any(f"{ROWS} of {ROWS}" in each["description"] for each in shown)
     assert len(shown) == 2, "one for each flow run"
+    assert any("`pressrun resume stopped` goes on" in each["description"] for each in shown)
+    (page,) = [each for each in found_at(server, "artifacts") if each["key"] == "stopped-gallery"]
+    assert (page["type"], "/gallery/index.html`" in page["data"]) == ("markdown", True), "a folder"
     _, heard = hook
     for headers, body in heard:
         assert headers[SIGNATURE] == signature(SECRET, body)
