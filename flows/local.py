@@ -195,8 +195,8 @@ def prefect_defaults(home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(home),
         # its logs go to its server; the terminal is the command line's
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-        # 2, 4 and 8 seconds after the first try of each request
-        "PREFECT_CLIENT_MAX_RETRIES": "3",
+        # 2, 4, 8 and 16 seconds after the first try of each request
+        "PREFECT_CLIENT_MAX_RETRIES": "4",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         # its own pages need no leave, and a page of another origin gets none
