@@ -33,7 +33,7 @@ RUN = "chaos"
 EVERY = 3.0
 SECONDS = 0.2
 SETTINGS = {
-    "PRESSRUN_STAND_IN_SECONDS": str(SECONDS),
+    "STAND_IN_SECONDS": str(SECONDS),
     "PRESSRUN_WINDOW": "1024",
     # a shard ends with its last job, which may have to wait for a dead worker's lease to run out
     "PRESSRUN_SHARD": "1000",
@@ -56,7 +56,7 @@ def main() -> None:
 def measure(jobs: int, folder: Path, chance: random.Random) -> dict[str, Any]:
     """Run so many jobs under fire; answers the counters and how the jobs ended."""
     tally = folder / "tally"
-    desk = Desk(folder, SETTINGS | {"PRESSRUN_STAND_IN_TALLY": str(tally)})
+    desk = Desk(folder, SETTINGS | {"STAND_IN_TALLY": str(tally)})
     write_jobs(folder / "jobs.csv", jobs)
     with fleet.redis(desk), fleet.workers(desk, WORKERS) as supervisor:
         begun = time.monotonic()

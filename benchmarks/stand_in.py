@@ -2,7 +2,7 @@
 
 `python -m benchmarks.stand_in FD` is what a supervisor starts in place of the real worker. Queue,
 leases, books and store are the real ones; a picture is one flat colour, made after
-PRESSRUN_STAND_IN_SECONDS, which is 0 unless set. Where PRESSRUN_STAND_IN_TALLY names a file, each
+STAND_IN_SECONDS, which is 0 unless set. Where STAND_IN_TALLY names a file, each
 execution adds a line with its job's seed.
 """
 
@@ -24,8 +24,8 @@ from pipeline.settings import Profile, WriterProfile
 from pipeline.writing.template import TemplateWriter
 from workers.worker import main
 
-SECONDS = float(os.environ.get("PRESSRUN_STAND_IN_SECONDS", "0"))
-TALLY = os.environ.get("PRESSRUN_STAND_IN_TALLY", "")
+SECONDS = float(os.environ.get("STAND_IN_SECONDS", "0"))
+TALLY = os.environ.get("STAND_IN_TALLY", "")
 COMMAND = (sys.executable, "-m", "benchmarks.stand_in")
 
 

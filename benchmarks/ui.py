@@ -72,8 +72,8 @@ def measure(rows: int, seconds: float, cancel: int, folder: Path) -> dict[str, A
         | {
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-            "PRESSRUN_STAND_IN_SECONDS": str(seconds),
-            "PRESSRUN_STAND_IN_TALLY": str(tally),
+            "STAND_IN_SECONDS": str(seconds),
+            "STAND_IN_TALLY": str(tally),
         },
     )
     write_jobs(folder / "jobs.csv", rows)

@@ -110,7 +110,7 @@ class Shaded:
 
     def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
         """A picture for each seed; half of the wait is before the tripwire, half after it."""
-        seconds = float(os.environ["PRESSRUN_STAND_IN_SECONDS"])
+        seconds = float(os.environ["STAND_IN_SECONDS"])
         note(rendered=order.prompt)
         time.sleep(seconds / 2)
         pass_by("render")

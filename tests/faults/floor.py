@@ -108,7 +108,7 @@ class Floor:
             "PRESSRUN_CONCURRENCY": str(IN_HAND),
             "PRESSRUN_GRACE_SECONDS": "1",
             "BREAKABLE_DESK": str(self.desk),
-            "PRESSRUN_STAND_IN_SECONDS": "0.2",
+            "STAND_IN_SECONDS": "0.2",
         } | self.env
         self.books = open_books(self.settings, "run", committing=True)
         self.spec: RunSpec = open_run(

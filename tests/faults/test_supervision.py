@@ -95,7 +95,7 @@ def test_a_frozen_worker_is_killed_and_another_does_its_jobs(
 
 def test_a_step_that_never_ends_is_a_hang(floor: Floor, crew: list[Supervised]) -> None:
     with floor.dispatching():
-        stuck = {"PRESSRUN_HANG_SECONDS": "8", "PRESSRUN_STAND_IN_SECONDS": "600"}
+        stuck = {"PRESSRUN_HANG_SECONDS": "8", "STAND_IN_SECONDS": "600"}
         crew.append(Supervised(floor, **stuck))
         killed = crew[0].wait_for_line("worker killed")[0]
         assert re.search(r"no step for \d+ s, jobs in flight: [12]", killed)
@@ -139,7 +139,7 @@ def test_told_to_stop_a_worker_finishes_what_it_has_begun(
     floor: Floor, crew: list[Supervised], number: signal.Signals
 ) -> None:
     with floor.dispatching():
-        slow = {"PRESSRUN_GRACE_SECONDS": "30", "PRESSRUN_STAND_IN_SECONDS": "2"}
+        slow = {"PRESSRUN_GRACE_SECONDS": "30", "STAND_IN_SECONDS": "2"}
         crew.append(Supervised(floor, **slow))
         floor.wait(floor.executions)
         assert crew[0].stop(number) == 0
@@ -154,7 +154,7 @@ def test_what_cannot_be_finished_in_time_is_handed_back_at_once(
     floor: Floor, crew: list[Supervised], redis: RedisServer
 ) -> None:
     with floor.dispatching():
-        slow = {"PRESSRUN_GRACE_SECONDS": "0.5", "PRESSRUN_STAND_IN_SECONDS": "60"}
+        slow = {"PRESSRUN_GRACE_SECONDS": "0.5", "STAND_IN_SECONDS": "60"}
         crew.append(Supervised(floor, **slow))
         floor.wait(floor.executions)
         assert redis.client().keys("pressrun:run:lease:*")
@@ -171,7 +171,7 @@ def test_a_worker_whose_supervisor_is_killed_finishes_its_jobs_and_goes(
     floor: Floor, crew: list[Supervised]
 ) -> None:
     with floor.dispatching():
-        crew.append(Supervised(floor, PRESSRUN_GRACE_SECONDS="30", PRESSRUN_STAND_IN_SECONDS="2"))
+        crew.append(Supervised(floor, PRESSRUN_GRACE_SECONDS="30", STAND_IN_SECONDS="2"))
         floor.wait(floor.executions)
         worker = crew[0].worker()
         crew[0].stop(signal.SIGKILL)
@@ -224,7 +224,7 @@ def test_an_unhealthy_worker_is_replaced_and_fails_no_job(
 ) -> None:
     (floor.desk / f"{illness}.sick").touch()
     with floor.dispatching():
-        floor.hire(PRESSRUN_STAND_IN_SECONDS="4")  # a run whose only worker is unhealthy ends
+        floor.hire(STAND_IN_SECONDS="4")  # a run whose only worker is unhealthy ends
         crew.append(Supervised(floor, SICK_WORKER))
         ended = crew[0].wait_for_line("worker ended")[0]
         assert "it is unhealthy" in ended

@@ -85,8 +85,8 @@ def _furnish(pair: Pair) -> None:
         "PRESSRUN_STORE": "s3://pictures/team",
         "PRESSRUN_S3_ENDPOINT_URL": f"http://{here.address}:9090",
         "PRESSRUN_CONCURRENCY": str(IN_HAND),
-        "PRESSRUN_STAND_IN_SECONDS": "0.5",
-        "PRESSRUN_STAND_IN_TALLY": str(desk / "tally"),
+        "STAND_IN_SECONDS": "0.5",
+        "STAND_IN_TALLY": str(desk / "tally"),
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": PASSWORD,
     }

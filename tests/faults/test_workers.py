@@ -67,7 +67,7 @@ def test_a_worker_froze_while_it_had_nothing_to_do(floor: Floor, wakes: bool) ->
 def test_a_job_that_takes_longer_than_the_broker_waits_is_executed_once(
     tmp_path: Path, redis: RedisServer
 ) -> None:
-    slow = {"BREAKABLE_VISIBILITY": "1", "PRESSRUN_STAND_IN_SECONDS": "3"}
+    slow = {"BREAKABLE_VISIBILITY": "1", "STAND_IN_SECONDS": "3"}
     floor = Floor(tmp_path, redis.url, rows=4, env=slow)
     floor.hire()
     floor.hire()

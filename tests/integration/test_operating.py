@@ -71,7 +71,7 @@ def server(hook: tuple[str, list[Any]]) -> Iterator[Server]:
                 "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PRESSRUN_CONCURRENCY": "2",
-                "PRESSRUN_STAND_IN_SECONDS": "0.1",
+                "STAND_IN_SECONDS": "0.1",
                 "PRESSRUN_INBOX": "inbox",
                 "PRESSRUN_S3_ENDPOINT_URL": s3.endpoint,
                 "PRESSRUN_WEBHOOK": url,
