@@ -178,6 +178,7 @@ def test_what_is_too_large_is_not_read(store: Store) -> None:
         store.get("a/large.bin", 4_999)
 
 
+@every_store
 def test_delete_removes_and_forgives(store: Store) -> None:
     put(store, "a/b")
     store.delete("a/b")
