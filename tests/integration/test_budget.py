@@ -15,9 +15,13 @@ ROWS, WINDOW = 90, 8
 
 
 def test_the_overshoot_is_below_one_batch_and_the_rest_is_resumed(
-    redis_url: str, tmp_path: Path
+    redis_url: str, prefect_server: str, tmp_path: Path
 ) -> None:
-    settings = {"PRESSRUN_REDIS_URL": redis_url, "PRESSRUN_WINDOW": str(WINDOW)}
+    settings = {
+        "PREFECT_API_URL": prefect_server,
+        "PRESSRUN_REDIS_URL": redis_url,
+        "PRESSRUN_WINDOW": str(WINDOW),
+    }
     rows = "".join(f"red circle number {n},0,keywords,4\n" for n in range(ROWS))
     (tmp_path / "many.csv").write_text("keywords,k,mode,steps\n" + rows, encoding="utf-8")
 
