@@ -48,6 +48,11 @@ def test_the_newest_server_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "CVE" in private_server()
     old = server(tmp_path, "redis-server", "Redis server v=5.0.7 sha=0:0")
     assert redis_binary() != old
+    faulty = server(tmp_path / "faulty", "redis-server", "Redis server v=8.2.1 sha=0:0")
+    mended = server(tmp_path / "mended", "valkey-server", "Valkey server v=7.2.11 sha=0:0")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("PATH", f"{Path(faulty).parent}:{Path(mended).parent}")
+        assert redis_binary() == mended
     newer = server(tmp_path, "valkey-server", "Valkey server v=8.1.4 sha=0:0")
     assert redis_binary() == newer
     assert private_server().endswith("valkey 8.1.4")

@@ -105,6 +105,8 @@ def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> Non
         ("SanaPipeline", {}, "use_resolution_binning", False),
         ("Ideogram4Pipeline", {}, "guidance_schedule", None),
         ("Ideogram4Pipeline", {"guidance": 0.0}, "guidance_scale", 1),
+        ("OmniGenPipeline", {"guidance": 0.0}, "guidance_scale", 1),
+        ("DreamLitePipeline", {"guidance": 0.0}, "guidance_scale", 1),
         ("Krea2Pipeline", {}, "guidance_scale", 3.0),
         ("SanaSprintPipeline", {"steps": 4}, "intermediate_timesteps", None),
     ],
