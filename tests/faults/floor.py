@@ -32,7 +32,7 @@ WORKER = (sys.executable, "-m", "tests.faults.breakable_worker")
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.faults.breakable_worker", "workers.runtime", "workers.tasks"])
-LIMIT = 90.0
+LIMIT = 200.0
 RECOVERY = 30.0
 """Seconds within which another job ends after any fault. It takes a few, of which two are for the
 leases of a lost worker to run out; the rest is for a machine that is busy.
