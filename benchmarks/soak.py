@@ -174,7 +174,7 @@ class Stage:
             return False
         if code in (0, FAILED_ROWS):
             return True
-        self.gave_up.append(f"{self.run} ended with {code}: {self.desk.complaints()[-600:]}")
+        self.gave_up.append(f"{self.run} ended with {code}: {self.desk.complaints()[-3000:]}")
         if len(self.gave_up) > GIVEN_UP:
             raise RuntimeError("\n\n".join(self.gave_up))
         self._begin(*self.words)

@@ -3,17 +3,24 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Protocol, TypeVar
 
 import structlog
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from flows.breaker import Breaker
 from flows.budget import Budget
 from flows.flights import Flights
-from pipeline.errors import RunError, Unavailable
+from pipeline.errors import RunError, StoreError, Unavailable
 from pipeline.job import Job, Verdict
 from pipeline.storing.books import RunBooks
 from workers.queue import Message, Note, Queue
@@ -58,8 +65,8 @@ class Dispatcher:
     At most `window` jobs of a shard are in flight, a number or what tells it now. An outcome is
     learned from the run's notes, or from the store, which alone is the truth, where a note does not
     come. A job that was lost is sent again; a second delivery of a job that has its outcome costs
-    one look at the store. While
-    Redis does not answer, and while the breaker is open, the run waits, up to PATIENCE seconds.
+    one look at the store. While Redis does not answer, the store refuses or the breaker is open,
+    the run waits, up to PATIENCE seconds.
     What may be sent is also bounded by the `budget`, which all shards share. A run that no worker
     answers goes on for NO_WORKER seconds, or for `wait` where that is longer.
     """
@@ -88,6 +95,10 @@ class Dispatcher:
         """Have every shard in work end at its next look, with Stopped."""
         self._stopped.set()
 
+    def patiently(self, call: Callable[[], Answer]) -> Answer:
+        """What the call answers, once Redis and the store do. Raises as `work` does."""
+        return patiently(call, PATIENCE, self._check)
+
     @property
     def in_flight(self) -> int:
         """Jobs that were sent and have no outcome yet."""
@@ -99,7 +110,7 @@ class Dispatcher:
         Raises OutOfBudget when those in flight have ended and no other one may be begun, Stopped,
         and RunError or Unavailable when nobody can go on with the run.
         """
-        last = self._patiently(lambda: self._queue.latest_note(self._books.run))
+        last = self.patiently(lambda: self._queue.latest_note(self._books.run))
         flights = self._flights[part] = Flights(jobs, monotonic())
         while flights:
             self._check()
@@ -108,7 +119,7 @@ class Dispatcher:
             if self.budget.used_up and not flights.flying:
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
             news = partial(self._queue.notes, self._books.run, last, POLL)
-            for note in self._patiently(news):
+            for note in self.patiently(news):
                 last = note.id
                 self._hear(note, flights)
             self._stopped.wait(GATHER)
@@ -123,8 +134,9 @@ class Dispatcher:
         now = monotonic()
         if now - self._looked > CANCEL_LOOK:
             self._looked = now
-            if self._books.is_cancelled():
-                self.stop()
+            with suppress(StoreError):  # it is asked again
+                if self._books.is_cancelled():
+                    self.stop()
         if self._stopped.is_set():
             raise Stopped
         if self.breaker.open_for > PATIENCE:
@@ -134,9 +146,9 @@ class Dispatcher:
         if not jobs:
             return
         run, edition = self._books.run, self._edition
-        store = self._books.store_id
+        store = self.patiently(lambda: self._books.store_id)
         messages = [Message(run, edition, part, job.id, job.priority, store) for job in jobs]
-        self._patiently(lambda: self._queue.publish(messages))
+        self.patiently(lambda: self._queue.publish(messages))
 
     def _hear(self, note: Note, flights: Flights) -> None:
         if note.problem:
@@ -160,13 +172,13 @@ class Dispatcher:
     def _look_up(self, part: int, due: Sequence[str], flights: Flights) -> None:
         """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
         run = self._books.run
-        leased = self._patiently(lambda: self._queue.leased(run, flights.flying))
+        leased = self.patiently(lambda: self._queue.leased(run, flights.flying))
         asked = [job_id for job_id in due if job_id not in leased]
-        for outcome in self._books.outcomes(asked):
+        for outcome in self.patiently(lambda: list(self._books.outcomes(asked))):
             cost = outcome.device_time
             self._end(outcome.job_id, outcome.verdict, cost, flights)
         silence = min(each.silence(monotonic()) for each in list(self._flights.values()))
-        absent = silence > NO_WORKER and not self._patiently(self._queue.workers)
+        absent = silence > NO_WORKER and not self.patiently(self._queue.workers)
         if absent and silence > self._wait:
             why = self._complaint or "see the worker's log"
             raise RunError(f"No worker answers: {why}. Then resume the run.")
@@ -189,22 +201,25 @@ class Dispatcher:
         if note.fatal or self._complaints >= COMPLAINTS:
             raise RunError(f"A worker cannot work on it: {note.problem}")
 
-    def _patiently(self, call: Callable[[], Answer]) -> Answer:
-        return patiently(call, PATIENCE, self._check)
-
 
 def patiently(
     call: Callable[[], Answer], seconds: float, check: Callable[[], None] = lambda: None
 ) -> Answer:
-    """What the call answers, once Redis does; `check` may raise while that is waited for.
+    """What the call answers, once Redis and the store do; meanwhile `check` may raise.
 
-    Raises Unavailable after so many seconds.
+    Raises Unavailable or StoreError after so many seconds.
     """
+
+    def before_sleep(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            log.warning("the run waits", reason=str(state.outcome.exception()))
+        check()
+
     retrying = Retrying(
-        retry=retry_if_exception_type(Unavailable),
+        retry=retry_if_exception_type((Unavailable, StoreError)),
         wait=wait_random_exponential(multiplier=0.5, max=10),
         stop=stop_after_delay(seconds),
-        before_sleep=lambda _: check(),
+        before_sleep=before_sleep,
         reraise=True,
     )
     return retrying(call)

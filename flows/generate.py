@@ -136,8 +136,8 @@ def _generate(
         client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
         logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.parts)
         patiently(partial(queue.reopen, spec.run, spec.edition), PATIENCE, stop.check)
-        books.withdraw_cancel()
-        summary = finished(books, spec, ())
+        patiently(books.withdraw_cancel, PATIENCE, stop.check)
+        summary = patiently(partial(finished, books, spec, ()), PATIENCE, stop.check)
         if summary:
             progress.skip(spec.rows)
         else:
@@ -162,8 +162,6 @@ def _work(
 ) -> dict[str, Any]:
     """Work through the run and publish it; answers the summary."""
     window = Window(queue.places, settings.shard, settings.window)
-    leased = partial(queue.leased, spec.run)
-    reconcile(books, spec, leased, read_pictures=False)
     metrics = RunMetrics(progress, spec.rows)
     dispatcher = Dispatcher(
         queue,
@@ -175,10 +173,13 @@ def _work(
         settings.worker_wait_seconds,
     )
     metrics.show(dispatcher)
-    shards = Shards(books, spec, dispatcher, progress)
     stop.begin(spec, dispatcher)
     if interrupt := INTERRUPT.get(None):
         interrupt.heed(dispatcher)
+    leased = partial(queue.leased, spec.run)
+    reconciling = partial(reconcile, books, spec, leased, read_pictures=False)
+    dispatcher.patiently(reconciling)
+    shards = dispatcher.patiently(partial(Shards, books, spec, dispatcher, progress))
     try:
         with (
             traced(settings, "pressrun-flow"),
@@ -192,10 +193,12 @@ def _work(
         safely(partial(patiently, partial(queue.cancel, spec.run, spec.edition), LAST_PATIENCE))
         raise
     progress.enter("publishing")
-    report = reconcile(books, spec, leased, read_pictures=False)
+    report = dispatcher.patiently(reconciling)
     report.resent = dispatcher.sent_again
     seconds = progress.standing().seconds
-    return publish(books, spec, seconds, report, Price.of(settings), shards.stopped)
+    price = Price.of(settings)
+    publishing = partial(publish, books, spec, seconds, report, price, shards.stopped)
+    return dispatcher.patiently(publishing)
 
 
 def _open(

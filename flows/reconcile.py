@@ -2,18 +2,19 @@
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.assemble import open_books
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import JOB_ID, BadRow, RunSpec
 from pipeline.ports import Blob
 from pipeline.settings import Settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.books import READERS, RunBooks, in_order
 from workers.queue import Queue
 
 Leased = Callable[[Iterable[str]], set[str]]
@@ -92,29 +93,46 @@ def reconcile(
 
     Without `read_pictures` a record is read only where the names do not tell enough. A picture goes
     as an orphan only after another look at its job's lease and record. Holds the ids of the records
-    in memory, and otherwise one job or one shard at a time.
+    in memory, and otherwise a few jobs or one shard at a time.
     """
     report = Report()
     recorded = set[str]()
-    for job_id, records, pictures in _by_job(books):
-        if not JOB_ID.fullmatch(job_id):
-            for blob in (*records, *pictures):
-                report.alarm(f"{blob.key!r} is no name of a record or a picture")
-            continue
-        orphans = pictures
-        if records:
-            recorded.add(job_id)
-            named = len(pictures) == 1 and not read_pictures
-            orphans = [] if named else _checked(books, job_id, pictures, report, read_pictures)
-            report.duplicated += len(orphans)
-        for blob in orphans:
-            _remove(books, job_id, blob, leased, safe_age, report)
+    look = partial(_checked, books, read_pictures=read_pictures)
+    with ThreadPoolExecutor(READERS) as pool:
+        # only what reads every job's record is worth the threads
+        jobs = _by_job(books)
+        checked = in_order(pool, look, jobs, READERS) if read_pictures else map(look, jobs)
+        for found in checked:
+            for alarm in found.alarms:
+                report.alarm(alarm)
+            if found.recorded:
+                recorded.add(found.job_id)
+                report.duplicated += len(found.orphans)
+            for blob in found.orphans:
+                _remove(books, found.job_id, blob, leased, safe_age, report)
     _check_rows(books, spec, recorded, report)
     books.store.sweep(f"{books.folder}/", safe_age)
     return report
 
 
-def _by_job(books: RunBooks) -> Iterator[tuple[str, list[Blob], list[Blob]]]:
+class _Job(NamedTuple):
+    """The records and the pictures that carry a job's id."""
+
+    id: str
+    records: list[Blob]
+    pictures: list[Blob]
+
+
+class _Found(NamedTuple):
+    """A job's pictures that no record names, and what cannot be mended."""
+
+    job_id: str
+    recorded: bool
+    orphans: Sequence[Blob] = ()
+    alarms: Sequence[str] = ()
+
+
+def _by_job(books: RunBooks) -> Iterator[_Job]:
     """The records and the pictures of each job: two sorted listings, read side by side."""
     records = ((_job_of(blob), 0, blob) for blob in books.listing("records/"))
     pictures = ((_job_of(blob), 1, blob) for blob in books.listing("images/"))
@@ -123,31 +141,36 @@ def _by_job(books: RunBooks) -> Iterator[tuple[str, list[Blob], list[Blob]]]:
         found: tuple[list[Blob], list[Blob]] = ([], [])
         for _, kind, blob in entries:
             found[kind].append(blob)
-        yield job_id, *found
+        yield _Job(job_id, *found)
 
 
 def _job_of(blob: Blob) -> str:
     return blob.key.rpartition("/")[2].partition(".")[0].partition("-")[0]
 
 
-def _checked(
-    books: RunBooks, job_id: str, pictures: list[Blob], report: Report, read_pictures: bool
-) -> list[Blob]:
-    """Hold a record against its picture; answers the pictures that are not its own."""
+def _checked(books: RunBooks, job: _Job, *, read_pictures: bool) -> _Found:
+    """Hold a job's record against its pictures."""
+    if not JOB_ID.fullmatch(job.id):
+        blobs = (*job.records, *job.pictures)
+        alarms = [f"{blob.key!r} is no name of a record or a picture" for blob in blobs]
+        return _Found(job.id, False, alarms=alarms)
+    if not job.records:
+        return _Found(job.id, False, job.pictures)
+    if len(job.pictures) == 1 and not read_pictures:
+        return _Found(job.id, True)
     try:
-        outcome = books.outcome(job_id)
+        outcome = books.outcome(job.id)
     except RunError as error:
-        report.alarm(str(error))
-        return []
+        return _Found(job.id, True, alarms=[str(error)])
     image = outcome.image if outcome else None
     if image is None:
-        return pictures
-    key = books.key(image.path)
-    if key not in {blob.key for blob in pictures}:
-        report.alarm(f"{books.address(image.path)} is missing")
+        return _Found(job.id, True, job.pictures)
+    key, alarms = books.key(image.path), list[str]()
+    if key not in {blob.key for blob in job.pictures}:
+        alarms.append(f"{books.address(image.path)} is missing")
     elif read_pictures and _sha256(books, image.path) != image.sha256:
-        report.alarm(f"{books.address(image.path)} is not the picture of its record")
-    return [blob for blob in pictures if blob.key != key]
+        alarms.append(f"{books.address(image.path)} is not the picture of its record")
+    return _Found(job.id, True, [blob for blob in job.pictures if blob.key != key], alarms)
 
 
 def _sha256(books: RunBooks, path: str) -> str:

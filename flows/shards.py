@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from prefect import runtime, task
@@ -43,7 +44,7 @@ class Shards:
 
     def work(self, part: int) -> int:
         """Take a shard's rows to their outcomes; answers how many jobs there were to do."""
-        rows = self._books.part(self._edition, part)
+        rows = self._dispatcher.patiently(partial(self._books.part, self._edition, part))
         jobs = self._claim(rows)
         invalid = sum(isinstance(row, BadRow) for row in rows)
         self._progress.skip(len(rows) - len(jobs), invalid)

@@ -204,7 +204,7 @@ class RunBooks:
         last = [self.key(name) for name in (*_MILESTONES, _GOING)]
         with ThreadPoolExecutor(READERS) as pool:
             keys = (key for key in self.store.keys(f"{self.folder}/") if key not in last)
-            for _ in _in_order(pool, self.store.delete, keys, READERS):
+            for _ in in_order(pool, self.store.delete, keys, READERS):
                 pass
         for key in last:
             self.store.delete(key)
@@ -239,7 +239,7 @@ class RunBooks:
         Many are read at once; few are held at a time.
         """
         with ThreadPoolExecutor(READERS) as pool:
-            for outcome in _in_order(pool, self.outcome, job_ids, READERS):
+            for outcome in in_order(pool, self.outcome, job_ids, READERS):
                 if outcome:
                     yield outcome
 
@@ -258,7 +258,7 @@ class RunBooks:
         Raises RunError for one that is missing or is not the one of its record.
         """
         with ThreadPoolExecutor(PICTURES_AHEAD) as pool:
-            yield from _in_order(pool, self._picture, images, PICTURES_AHEAD)
+            yield from in_order(pool, self._picture, images, PICTURES_AHEAD)
 
     def commit(
         self, outcome: Outcome, picture: Picture | None, confirm: Callable[[], None] | None = None
@@ -290,7 +290,7 @@ class RunBooks:
     def reject_all(self, bad: Iterable[BadRow]) -> None:
         """Commit the outcomes of rows that could not become jobs, many at once."""
         with ThreadPoolExecutor(READERS) as pool:
-            for _ in _in_order(pool, self.reject, bad, READERS):
+            for _ in in_order(pool, self.reject, bad, READERS):
                 pass
 
     def reject(self, bad: BadRow) -> Outcome:
@@ -390,7 +390,7 @@ def _json(value: dict[str, Any]) -> bytes:
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def _in_order(
+def in_order(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
     """`function` of each item, in order, with at most `ahead` of them begun and not yet taken."""

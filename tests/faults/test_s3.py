@@ -1,12 +1,15 @@
 """Stores that fail, lose answers, or promise what they do not keep."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from flows.dispatch import CANCEL_LOOK
+from tests.commandline import answer, pressrun
 from tests.faults.floor import IN_HAND, Floor
 from tests.faults.redis_server import RedisServer
 from tests.faulty_s3 import Fault, faulty_s3, one_in
@@ -108,3 +111,28 @@ def test_a_store_that_refuses_for_a_while_costs_no_job_a_try(
             refusing.clear()
             floor.recover()
         floor.prove((TRIES + 1) * floor.rows + IN_HAND)
+
+
+def test_a_store_that_denies_everything_is_waited_for(
+    tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
+) -> None:
+    """As where a role's credentials change hands: once amid the jobs, once in publishing."""
+    denied_until, began = 0.0, list[str]()
+
+    def plan(method: str, path: str) -> Fault:
+        nonlocal denied_until
+        for name in ("/records/", "/manifest"):
+            if method == "PUT" and name in path and name not in began:
+                began.append(name)
+                denied_until = time.monotonic() + 2 * CANCEL_LOOK
+        return Fault.FORBIDDEN if time.monotonic() < denied_until else Fault.NONE
+
+    with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, plan) as proxy:
+        sign(server)
+        floor = floor_on(server, proxy.endpoint, tmp_path, redis, rows=4)
+        floor.hire()
+        words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
+        done = pressrun("run", *words, cwd=floor.desk, settings=floor.env)
+        assert answer(done)["accepted"] == floor.rows, done.stderr
+        assert "the run waits" in done.stderr
+    assert began == ["/records/", "/manifest"]
