@@ -42,7 +42,7 @@ from pipeline.job import Brief, Candidate, ContestMode, Context, Job, Picture, S
 from pipeline.judging import contest
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.local import EngineRenderer
-from pipeline.run import hold_contest, order_for
+from pipeline.run import hold_contest, render_request
 from pipeline.settings import Settings
 
 # without the image adapter, for which the plain pipeline would want pictures in every call
@@ -155,14 +155,14 @@ class Bench:
         renderer = self._stages.renderer
         assert isinstance(renderer, EngineRenderer)
         jobs = [job.model_copy(update={"contest": "race"}) for job in jobs]
-        before = copy(renderer.engine.tally)
+        before = copy(renderer.engine.stats)
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
             ended = as_completed([pool.submit(self._contest, job) for job in jobs])
             most = round((1 - LAST) * len(jobs))
             for _ in track(islice(ended, most), "races", most, console=Console(stderr=True)):
                 pass
-            after = copy(renderer.engine.tally)
-        return (after.filled - before.filled) / (after.places - before.places)
+            after = copy(renderer.engine.stats)
+        return (after.used - before.used) / (after.places - before.places)
 
     def _hold(
         self, held: Held, way: Callable[[Sequence[Job]], list[Candidates]], jobs: Sequence[Job]
@@ -203,8 +203,8 @@ class Bench:
     def _plain(self, job: Job, batch: int) -> Candidates:
         """The job's candidates, so many in a call, and then judged."""
         seeds = [job.candidate_seed(index) for index in range(job.candidates)]
-        order = order_for(job, Context(), _brief(job), tuple(seeds))
-        arguments = call_arguments(self._pipe, [order])
+        request = render_request(job, Context(), _brief(job), tuple(seeds))
+        arguments = call_arguments(self._pipe, [request])
         pictures: list[Any] = []
         for first in range(0, len(seeds), batch):
             generators = [torch.Generator().manual_seed(s) for s in seeds[first : first + batch]]

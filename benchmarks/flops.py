@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.architectures import Subject
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 
 
 class Work(NamedTuple):
@@ -20,14 +20,14 @@ class Work(NamedTuple):
     picture: float
 
 
-def counted(subject: Subject, order: Order) -> Work:
+def counted(subject: Subject, request: RenderRequest) -> Work:
     """What one picture of the order takes; on the device `meta` nothing is really calculated."""
     family = subject.family
-    x = family.noise(order, torch.Generator())[None]
+    x = family.noise(request, torch.Generator())[None]
     timestep = torch.ones(1, device=family.device)
-    sample = _tflop(lambda: family.predict(x, timestep, [subject.text], [order]))
-    decode = _tflop(lambda: family.decode(x, order))
-    samples = order.steps * (2 if family.guides(order) else 1)
+    sample = _tflop(lambda: family.predict(x, timestep, [subject.text], [request]))
+    decode = _tflop(lambda: family.decode(x, request))
+    samples = request.steps * (2 if family.guides(request) else 1)
     return Work(sample, decode, samples * sample + decode)
 
 

@@ -28,17 +28,17 @@ import torch
 from benchmarks.architectures import ARCHITECTURES, Size, Subject
 from benchmarks.common import arguments, show
 from benchmarks.flops import counted
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.models.diffusion import tune
 from pipeline.models.faults import free_memory, out_of_memory
 from pipeline.rendering.calls import call_arguments
-from pipeline.rendering.engine import Engine, Tally
+from pipeline.rendering.engine import Engine, EngineStats
 
 MLPERF_H200 = 2.39
 GUIDANCE = {"sdxl": 8.0, "flux": 3.5}
 WARM_UP_STEPS = 2
 
-Way = Callable[[Order], list[Picture]]
+Way = Callable[[RenderRequest], list[Picture]]
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
     """The figures of a model: settings, TFLOP, those of each way, and the ratios between them."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = getattr(torch, plan.dtype)
-    order = order_of(name, plan)
-    work = counted(ARCHITECTURES[name](plan.size, dtype, torch.device("meta")), order)
+    request = request_of(name, plan)
+    work = counted(ARCHITECTURES[name](plan.size, dtype, torch.device("meta")), request)
     subject = ARCHITECTURES[name](plan.size, dtype, device)
     tune(subject.pipe, compiled=plan.compile, channels_last=plan.channels_last)
-    ways = measure_ways(subject, order, plan.batch, compiled=plan.compile)
+    ways = measure_ways(subject, request, plan.batch, compiled=plan.compile)
     for figures in ways.values():
         figures["tflop_per_s"] = figures["pictures_per_s"] * work.picture
     return {
@@ -121,19 +121,19 @@ def compared(name: str, plan: Plan, ways: dict[str, dict[str, float]]) -> dict[s
 
 
 def measure_ways(
-    subject: Subject, order: Order, batch: int, *, compiled: bool = False
+    subject: Subject, request: RenderRequest, batch: int, *, compiled: bool = False
 ) -> dict[str, dict[str, float]]:
     """The batch, seconds and pictures per second of each way."""
     return {
-        "naive": _pipeline_figures(subject, order, 1),
-        "batched": _pipeline_figures(subject, order, batch),
-        "engine": _engine_figures(subject, order, batch, compiled),
+        "naive": _pipeline_figures(subject, request, 1),
+        "batched": _pipeline_figures(subject, request, batch),
+        "engine": _engine_figures(subject, request, batch, compiled),
     }
 
 
-def order_of(name: str, plan: Plan) -> Order:
+def request_of(name: str, plan: Plan) -> RenderRequest:
     """All pictures of a model, one a seed."""
-    return Order(
+    return RenderRequest(
         prompt="the text of all pictures",
         negative="",
         width=plan.side,
@@ -147,12 +147,12 @@ def order_of(name: str, plan: Plan) -> Order:
 def pipeline_way(subject: Subject, batch: int) -> Way:
     """Diffusers' pipeline, so many pictures in a call."""
 
-    def render(order: Order) -> list[Picture]:
-        calls = range(0, len(order.seeds), batch)
+    def render(request: RenderRequest) -> list[Picture]:
+        calls = range(0, len(request.seeds), batch)
         return [
             picture
             for first in calls
-            for picture in _call(subject, order, order.seeds[first : first + batch])
+            for picture in _call(subject, request, request.seeds[first : first + batch])
         ]
 
     return render
@@ -163,12 +163,12 @@ def engine_way(
     subject: Subject, batch: int, *, compiled: bool = False
 ) -> Iterator[tuple[Engine, Way]]:
     """The engine, and all pictures handed to it at once."""
-    turn = threading.Lock()
-    engine = Engine(subject.family, limit=batch, turn=turn, fixed_sizes=compiled)
+    device_lock = threading.Lock()
+    engine = Engine(subject.family, limit=batch, device_lock=device_lock, fixed_sizes=compiled)
 
-    def render(order: Order) -> list[Picture]:
-        latents = [engine.begin(order, seed) for seed in order.seeds]
-        futures = [engine.submit(latent, latent.steps) for latent in latents]
+    def render(request: RenderRequest) -> list[Picture]:
+        samples = [engine.begin(request, seed) for seed in request.seeds]
+        futures = [engine.submit(sample, sample.steps) for sample in samples]
         return [future.result() for future in futures]
 
     try:
@@ -177,8 +177,8 @@ def engine_way(
         engine.close()
 
 
-def _call(subject: Subject, order: Order, seeds: tuple[int, ...]) -> list[Picture]:
-    arguments = call_arguments(subject.pipe, [order])
+def _call(subject: Subject, request: RenderRequest, seeds: tuple[int, ...]) -> list[Picture]:
+    arguments = call_arguments(subject.pipe, [request])
     del arguments["prompt"]  # encoded beforehand
     pictures: list[Picture] = subject.pipe(
         prompt_embeds=subject.text["text"].repeat(len(seeds), 1, 1),
@@ -189,18 +189,18 @@ def _call(subject: Subject, order: Order, seeds: tuple[int, ...]) -> list[Pictur
     return list(pictures)
 
 
-def _pipeline_figures(subject: Subject, order: Order, batch: int) -> dict[str, float]:
+def _pipeline_figures(subject: Subject, request: RenderRequest, batch: int) -> dict[str, float]:
     """Of the largest halving of the batch that fits the device's memory."""
-    while not _fits(pipeline_way(subject, batch), order, batch):
+    while not _fits(pipeline_way(subject, batch), request, batch):
         free_memory()
         batch //= 2
-    return {"batch": float(batch), **_timed(pipeline_way(subject, batch), order)}
+    return {"batch": float(batch), **_timed(pipeline_way(subject, batch), request)}
 
 
-def _fits(way: Way, order: Order, batch: int) -> bool:
+def _fits(way: Way, request: RenderRequest, batch: int) -> bool:
     """Warm up with a batch; says whether the memory sufficed, and raises if one is too many."""
     try:
-        _warm_up(way, order, batch)
+        _warm_up(way, request, batch)
     except Exception as error:
         if batch == 1 or not out_of_memory(error):
             raise
@@ -208,27 +208,29 @@ def _fits(way: Way, order: Order, batch: int) -> bool:
     return True
 
 
-def _engine_figures(subject: Subject, order: Order, batch: int, compiled: bool) -> dict[str, float]:
+def _engine_figures(
+    subject: Subject, request: RenderRequest, batch: int, compiled: bool
+) -> dict[str, float]:
     with engine_way(subject, batch, compiled=compiled) as (engine, way):
-        _warm_up(way, order, batch)
-        engine.tally = Tally()
-        figures = _timed(way, order)
-        return {"batch": engine.tally.filled / engine.tally.turns, **figures}
+        _warm_up(way, request, batch)
+        engine.stats = EngineStats()
+        figures = _timed(way, request)
+        return {"batch": engine.stats.used / engine.stats.steps, **figures}
 
 
-def _warm_up(way: Way, order: Order, batch: int) -> None:
+def _warm_up(way: Way, request: RenderRequest, batch: int) -> None:
     # what was compiled for another way's shapes must not use up what the compiler keeps
     torch.compiler.reset()
-    way(order.model_copy(update={"steps": WARM_UP_STEPS, "seeds": order.seeds[:batch]}))
+    way(request.model_copy(update={"steps": WARM_UP_STEPS, "seeds": request.seeds[:batch]}))
 
 
-def _timed(way: Way, order: Order) -> dict[str, float]:
+def _timed(way: Way, request: RenderRequest) -> dict[str, float]:
     _wait_for_device()
     begun = perf_counter()
-    way(order)
+    way(request)
     _wait_for_device()
     seconds = perf_counter() - begun
-    return {"seconds": seconds, "pictures_per_s": len(order.seeds) / seconds}
+    return {"seconds": seconds, "pictures_per_s": len(request.seeds) / seconds}
 
 
 def _wait_for_device() -> None:

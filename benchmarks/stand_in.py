@@ -17,8 +17,8 @@ import numpy as np
 
 from pipeline.assemble import Assembly
 from pipeline.guarding.terms import TermGuard
-from pipeline.job import Context, Job, Order, Picture, RunSpec, Score
-from pipeline.ports import Referee, Stages
+from pipeline.job import Context, Job, Picture, RenderRequest, RunSpec, Score
+from pipeline.ports import Pruner, Stages
 from pipeline.pulse import beat
 from pipeline.settings import Profile, WriterProfile
 from pipeline.writing.template import TemplateWriter
@@ -43,15 +43,15 @@ class Flat:
 
     seconds: float
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
         """A picture for each seed, after the wait."""
         if TALLY:
-            _count(order.seeds[0])
+            _count(request.seeds[0])
         if self.seconds:
             time.sleep(self.seconds)
         beat()
-        shape = (order.height, order.width, 3)
-        return [np.full(shape, seed % 256 / 255, np.float32) for seed in order.seeds]
+        shape = (request.height, request.width, 3)
+        return [np.full(shape, seed % 256 / 255, np.float32) for seed in request.seeds]
 
 
 def _count(seed: int) -> None:

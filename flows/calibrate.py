@@ -17,7 +17,7 @@ from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Job, Picture, Score
 from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
 from pipeline.ports import Stages
-from pipeline.run import Judge, judge_of, order_for
+from pipeline.run import Judge, judge_of, render_request
 from pipeline.settings import Settings
 
 AT_ONCE = 8
@@ -39,8 +39,8 @@ def calibrate_race(
         raise RunError(f"{path} holds no jobs.")
     if any(job.candidates < 2 for job in jobs):
         raise RunError("A race needs rivals: ask for at least two candidates.")
-    own = settings.chosen_profile.defaults.checkpoints
-    points = sorted({*TENTHS, *(checkpoint.at for checkpoint in own)})
+    own = settings.chosen_profile.defaults.rungs
+    points = sorted({*TENTHS, *(rung.at for rung in own)})
     spec = asked_for(path, overrides, settings, open_books(settings, "calibration"))
     stages = Assembly(settings).stages(spec)
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -75,7 +75,7 @@ def _finished(job: Job, stages: Stages, points: Sequence[float]) -> Finished:
     judge = judge_of(job, brief, stages)
     watcher = Watcher(points, judge)
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
-    pictures = stages.renderer.render(order_for(job, context, brief, seeds), watcher)
+    pictures = stages.renderer.render(render_request(job, context, brief, seeds), watcher)
     if not watcher.seen:
         raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
     finals = judge([picture for picture in pictures if picture is not None])
@@ -84,7 +84,7 @@ def _finished(job: Job, stages: Stages, points: Sequence[float]) -> Finished:
 
 def _told(found: Trial) -> dict[str, Any]:
     return {
-        "checkpoints": [checkpoint.model_dump() for checkpoint in found.checkpoints],
+        "rungs": [rung.model_dump() for rung in found.rungs],
         "cost": round(found.cost, 3),
         "regret": round(found.regret, 4),
     }

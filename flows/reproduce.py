@@ -10,7 +10,7 @@ from pipeline.assemble import Assembly, open_books
 from pipeline.errors import RunError
 from pipeline.job import Outcome
 from pipeline.pictures import decode, encode
-from pipeline.run import order_for
+from pipeline.run import render_request
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 
@@ -68,5 +68,5 @@ def _render(outcome: Outcome, settings: Settings, books: RunBooks) -> Any:
     spec, assembly = books.spec(), Assembly(settings)
     assembly.compare(spec, {k: v for k, v in outcome.models.items() if k in RENDERING})
     context = assembly.embedded(spec, outcome.winners_context)
-    order = order_for(outcome.job, context, outcome.brief, (outcome.seed,))
-    return assembly.renderer(spec).render(order)[0]
+    request = render_request(outcome.job, context, outcome.brief, (outcome.seed,))
+    return assembly.renderer(spec).render(request)[0]

@@ -35,10 +35,10 @@ class Batcher(Generic[Item, Result]):
         key: Callable[[Item], Hashable] = lambda _: None,
         size: Callable[[Item], int] = lambda _: 1,
         linger: float = 0.005,
-        turn: AbstractContextManager[object] | None = None,
+        device_lock: AbstractContextManager[object] | None = None,
     ) -> None:
         self._role, self._function = role, function
-        self._turn = turn or nullcontext()
+        self._device_lock = device_lock or nullcontext()
         self._limit, self._key, self._size, self._linger = limit, key, size, linger
         self._waiting: deque[tuple[Item, Future[tuple[Result, float]]]] = deque()
         self._changed = threading.Condition()
@@ -76,7 +76,7 @@ class Batcher(Generic[Item, Result]):
 
     def _run(self, batch: list[tuple[Item, Future[tuple[Result, float]]]]) -> None:
         items = [item for item, _ in batch]
-        with self._turn:
+        with self._device_lock:
             start = time.perf_counter()
             results = self._function(items)
             beat()

@@ -24,7 +24,7 @@ BatchKey = tuple[int, int, int, float]
 """Width, height, number of pictures and their strength."""
 
 SEED_SPACE = 2**64
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 
 _ID = r"^[0-9A-Za-z_]{1,64}$"
 JOB_ID = re.compile(_ID)
@@ -42,7 +42,7 @@ class Noun(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Checkpoint(Noun):
+class Rung(Noun):
     """A point of a race: after the part `at` of the steps the part `keep` of the rivals goes on."""
 
     at: float = Field(gt=0, lt=1)
@@ -83,7 +83,7 @@ class Job(Noun):
     mode: TextMode
     contest: ContestMode
     wave: int = Field(ge=1, le=64, description="candidates that the _above modes start together")
-    checkpoints: tuple[Checkpoint, ...] = Field(
+    rungs: tuple[Rung, ...] = Field(
         default=(), description="where the race modes drop candidates, from first to last"
     )
     rounds: int = Field(
@@ -167,7 +167,7 @@ class Context(Noun):
 
     passages: tuple[Passage, ...] = ()
     references: tuple[Reference, ...] = ()
-    missing: str = Field(default="", description="why nothing could be retrieved")
+    unavailable: str = Field(default="", description="why nothing could be retrieved")
 
     @property
     def texts(self) -> tuple[Passage, ...]:
@@ -181,12 +181,12 @@ class Context(Noun):
         return self.model_copy(update={"references": (*self.references, *references)})
 
 
-class SecondRound(Noun):
+class Refinement(Noun):
     """What was done when no candidate of the first round passed: pictures of what the best one
     lacked were found, and steer the candidates from `first` on beside those of the context.
     """
 
-    lacking: tuple[str, ...] = Field(description="parts of the judged text, asked for in turn")
+    missing: tuple[str, ...] = Field(description="parts of the judged text, asked for in turn")
     references: tuple[Reference, ...] = Field(description="new ones; empty: no more was rendered")
     first: int = Field(ge=1, description="index of its first candidate")
 
@@ -208,7 +208,7 @@ class Score(Noun):
     reason: str = ""
 
 
-class Order(Noun):
+class RenderRequest(Noun):
     """One call of a renderer: the same prompt once for each seed. Pictures whose embeddings are
     `references` count as much as `strength` says.
     """
@@ -232,7 +232,7 @@ class Order(Noun):
 @dataclass(frozen=True)
 class Candidate:
     """One picture of a job, rendered to its end and judged, or dropped on the way: then it has
-    neither picture nor score. `previews` are the judge's opinions at the job's checkpoints.
+    neither picture nor score. `previews` are the judge's opinions at the job's rungs.
     """
 
     index: int
@@ -289,7 +289,9 @@ class Outcome(Noun):
     keywords: str
     context: Context = Context()
     brief: Brief | None = None
-    second: SecondRound | None = Field(default=None, description="none where there was one round")
+    refinement: Refinement | None = Field(
+        default=None, description="the second round; none where there was one round"
+    )
     candidates: tuple[CandidateRecord, ...] = ()
     winner: int | None = Field(default=None, description="index of the kept candidate")
     image: ImageRecord | None = None
@@ -315,9 +317,9 @@ class Outcome(Noun):
     @property
     def winners_context(self) -> Context:
         """What the winner was rendered with."""
-        if self.second is None or self.winner is None or self.winner < self.second.first:
+        if self.refinement is None or self.winner is None or self.winner < self.refinement.first:
             return self.context
-        return self.context.joined(self.second.references)
+        return self.context.joined(self.refinement.references)
 
     @property
     def score(self) -> float | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.job import Brief, Context, Job, Order, Outcome, Picture, Score
+from pipeline.job import Brief, Context, Job, Outcome, Picture, RenderRequest, Score
 
 
 class Retriever(Protocol):
@@ -31,8 +31,8 @@ class Writer(Protocol):
         ...
 
 
-class Referee(Protocol):
-    """Drops candidates of an order while they are rendered."""
+class Pruner(Protocol):
+    """Drops candidates of a request while they are rendered."""
 
     @property
     def points(self) -> Sequence[float]:
@@ -50,11 +50,13 @@ class Referee(Protocol):
 class Renderer(Protocol):
     """Turns a prompt into pictures."""
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
-        """Exactly one picture per seed, in order, None for one that the referee has dropped; a
+    def render(
+        self, request: RenderRequest, pruner: Pruner | None = None
+    ) -> Sequence[Picture | None]:
+        """Exactly one picture per seed, in order, None for one that the pruner has dropped; a
         seed decides its picture, within 2/255, whatever shares the device.
 
-        The referee is asked in the caller's thread. A renderer that cannot show previews does not
+        The pruner is asked in the caller's thread. A renderer that cannot show previews does not
         ask it, and renders all. Raises JobError, for pictures that it cannot follow too, and
         Unavailable.
         """

@@ -10,21 +10,21 @@ from pipeline.job import (
     Brief,
     Candidate,
     CandidateRecord,
-    Checkpoint,
     Context,
     Job,
-    Order,
     Outcome,
     Picture,
     Reference,
+    Refinement,
+    RenderRequest,
+    Rung,
     Score,
-    SecondRound,
     Verdict,
     timestamp,
     version,
 )
 from pipeline.judging import contest
-from pipeline.judging.lacking import lacking
+from pipeline.judging.missing import missing_phrases
 from pipeline.masking import mask
 from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Stages
@@ -40,7 +40,7 @@ def run_job(job: Job, stages: Stages) -> Outcome:
     unforeseen is raised, for the caller to try the job again.
     """
     context, brief, candidates = Context(), None, list[Candidate]()
-    second, verdict, reason = None, Verdict.FAILED, ""
+    refinement, verdict, reason = None, Verdict.FAILED, ""
     with metered() as meter:
         try:
             stages.guard.check_text(job.keywords)
@@ -51,13 +51,13 @@ def run_job(job: Job, stages: Stages) -> Outcome:
             stages.guard.check_text(brief.prompt)
             candidates = hold_contest(job, context, brief, stages)
             if contest.another_round(job, [c.score for c in candidates]):
-                second = hold_second_round(job, context, brief, candidates, stages)
+                refinement = refine(job, context, brief, candidates, stages)
             verdict, reason = _verdict(job, candidates)
         except Blocked as error:
             verdict, reason = Verdict.BLOCKED, error.detail
         except JobError as error:
             verdict, reason = Verdict.FAILED, error.detail
-    outcome = _receipt(job, stages, verdict, reason, context, brief, second, candidates, meter)
+    outcome = _receipt(job, stages, verdict, reason, context, brief, refinement, candidates, meter)
     return stages.books.commit(outcome, _kept(outcome, candidates))
 
 
@@ -78,9 +78,9 @@ def hold_contest(
         check()
         first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
-        race = Race(contest.checkpoints(job), judge, count)
+        race = Race(contest.rungs(job), judge, count)
         with stage("render"):
-            pictures = stages.renderer.render(order_for(job, context, brief, seeds), race)
+            pictures = stages.renderer.render(render_request(job, context, brief, seeds), race)
         scores = iter(judge([picture for picture in pictures if picture is not None]))
         for offset, (seed, picture) in enumerate(zip(seeds, pictures, strict=True)):
             score = None if picture is None else next(scores)
@@ -89,9 +89,9 @@ def hold_contest(
     return candidates
 
 
-def hold_second_round(
+def refine(
     job: Job, context: Context, brief: Brief, candidates: list[Candidate], stages: Stages
-) -> SecondRound | None:
+) -> Refinement | None:
     """Find pictures of what the best candidate lacks, and add a contest of candidates that they
     steer too; None where no candidate is valid.
 
@@ -106,20 +106,20 @@ def hold_second_round(
     def passes(text: str) -> bool:
         return contest.passes(job, _judge(stages, text, [picture])[0])
 
-    missed, first = lacking(judged_text(job, brief, stages), passes), len(candidates)
-    references = _found_anew(job, context, missed, stages)
+    missing, first = missing_phrases(judged_text(job, brief, stages), passes), len(candidates)
+    references = _more_references(job, context, missing, stages)
     if references:
         candidates += hold_contest(job, context.joined(references), brief, stages, first)
-    return SecondRound(lacking=missed, references=references, first=first)
+    return Refinement(missing=missing, references=references, first=first)
 
 
 class Race:
     """The Referee of one wave: it has previews judged, and lets the contest decide."""
 
-    def __init__(self, checkpoints: Sequence[Checkpoint], judge: Judge, count: int) -> None:
-        self.points = [checkpoint.at for checkpoint in checkpoints]
+    def __init__(self, rungs: Sequence[Rung], judge: Judge, count: int) -> None:
+        self.points = [rung.at for rung in rungs]
         self.previews: list[list[Score]] = [[] for _ in range(count)]
-        self._checkpoints, self._judge = iter(checkpoints), judge
+        self._rungs, self._judge = iter(rungs), judge
         self._left = list(range(count))
 
     def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
@@ -127,17 +127,19 @@ class Race:
         scores = self._judge(previews)
         for index, score in zip(self._left, scores, strict=True):
             self.previews[index].append(score)
-        kept = contest.survivors(next(self._checkpoints), scores)
+        kept = contest.survivors(next(self._rungs), scores)
         self._left = [self._left[place] for place in kept]
         return kept
 
 
-def order_for(job: Job, context: Context, brief: Brief, seeds: tuple[int, ...]) -> Order:
+def render_request(
+    job: Job, context: Context, brief: Brief, seeds: tuple[int, ...]
+) -> RenderRequest:
     """What the renderer is asked for: the brief's prompt, and the pictures that were found, at the
     job's settings.
     """
     embeddings = tuple(r.embedding for r in context.references if r.strength)
-    return Order(
+    return RenderRequest(
         prompt=brief.prompt,
         negative=brief.negative,
         width=job.width,
@@ -172,11 +174,11 @@ def _retrieve(job: Job, stages: Stages) -> Context:
     except Unavailable as error:
         if job.needs_context:
             raise
-        return Context(missing=str(error))
+        return Context(unavailable=str(error))
 
 
-def _found_anew(
-    job: Job, context: Context, missed: Sequence[str], stages: Stages
+def _more_references(
+    job: Job, context: Context, missing: Sequence[str], stages: Stages
 ) -> tuple[Reference, ...]:
     """At most `job.images` pictures that the job does not have yet, the best for each text."""
     known = {each.id for each in context.references}
@@ -184,7 +186,7 @@ def _found_anew(
     with stage("retrieve"):
         answers = [
             _retrieve(job.model_copy(update={"keywords": text, **asked}), stages).references
-            for text in missed
+            for text in missing
         ]
     found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
     return tuple(each for key, each in found.items() if key not in known)[: job.images]
@@ -212,7 +214,7 @@ def _receipt(
     reason: str,
     context: Context,
     brief: Brief | None,
-    second: SecondRound | None,
+    refinement: Refinement | None,
     candidates: list[Candidate],
     meter: Meter,
 ) -> Outcome:
@@ -226,7 +228,7 @@ def _receipt(
         keywords=job.keywords,
         context=context,
         brief=brief,
-        second=second,
+        refinement=refinement,
         candidates=tuple(
             CandidateRecord(index=c.index, seed=c.seed, score=c.score, previews=c.previews)
             for c in candidates

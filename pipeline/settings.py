@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline import masking
 from pipeline.errors import ConfigError
-from pipeline.job import SEED_SPACE, Checkpoint, ContestMode, Noun, TextMode, digest_of
+from pipeline.job import SEED_SPACE, ContestMode, Noun, Rung, TextMode, digest_of
 
 PROFILES = Path(__file__).parent / "profiles"
 SECRETS = Path("/run/secrets")
@@ -162,10 +162,10 @@ class JobDefaults(Noun):
     contest: ContestMode = "best_of"
     wave: int = 2
     rounds: int = 1
-    checkpoints: tuple[Checkpoint, ...] = (
-        Checkpoint(at=0.4, keep=0.5),
-        Checkpoint(at=0.6, keep=0.5),
-        Checkpoint(at=0.8, keep=0.5),
+    rungs: tuple[Rung, ...] = (
+        Rung(at=0.4, keep=0.5),
+        Rung(at=0.6, keep=0.5),
+        Rung(at=0.8, keep=0.5),
     )
 
 

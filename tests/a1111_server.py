@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import JobError
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.ports import Renderer
 
 Request = dict[str, Any]
@@ -48,7 +48,7 @@ def serve(renderer: Renderer) -> Iterator[Server]:
 def txt2img(request: Request, renderer: Renderer) -> bytes:
     """What AUTOMATIC1111 answers: base64 PNGs, and its own account as JSON in a string."""
     seeds = tuple(range(request["seed"], request["seed"] + request["batch_size"]))
-    order = Order(
+    asked = RenderRequest(
         prompt=request["prompt"],
         negative=request["negative_prompt"],
         width=request["width"],
@@ -57,7 +57,7 @@ def txt2img(request: Request, renderer: Renderer) -> bytes:
         guidance=request["cfg_scale"],
         seeds=seeds,
     )
-    images = [encode(picture) for picture in renderer.render(order)]
+    images = [encode(picture) for picture in renderer.render(asked)]
     info = json.dumps({"seed": seeds[0], "all_seeds": seeds})
     return json.dumps({"images": images, "parameters": request, "info": info}).encode()
 

@@ -233,7 +233,7 @@ def calibrate_race(
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how early previews tell the winner, and propose checkpoints for a race."""
+    """Measure how early previews tell the winner, and propose rungs for a race."""
     from flows.calibrate import calibrate_race as measure
     from flows.job_files import at_hand
     from pipeline.settings import load_settings

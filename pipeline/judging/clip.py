@@ -56,7 +56,7 @@ class ClipScorer:
             self._cosines,
             limit=profile.batch,
             size=lambda viewing: len(viewing.pixels),
-            turn=models.turn,
+            device_lock=models.device_lock,
         )
 
     def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:

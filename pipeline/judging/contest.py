@@ -2,7 +2,7 @@
 
 A contest goes in waves: `best_of` and `race` start all candidates at once, `first_above` and
 `race_above` start `wave` at a time and end with the wave in which one passes. In the race modes the
-rivals of a wave are halved, or cut to another part, at each of the job's checkpoints, by what a
+rivals of a wave are halved, or cut to another part, at each of the job's rungs, by what a
 judge thinks of their previews (successive halving: Jamieson and Talwalkar 2016,
 https://arxiv.org/abs/1502.07943). A decision is taken when all rivals have arrived, so that their
 order of arrival decides nothing.
@@ -11,7 +11,7 @@ order of arrival decides nothing.
 from collections.abc import Sequence
 from math import ceil
 
-from pipeline.job import Checkpoint, Job, Score
+from pipeline.job import Job, Rung, Score
 
 
 def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
@@ -34,14 +34,14 @@ def another_round(job: Job, scores: Sequence[Score | None]) -> bool:
     return job.rounds > 1 and bool(steered) and not any(passes(job, score) for score in scores)
 
 
-def checkpoints(job: Job) -> tuple[Checkpoint, ...]:
+def rungs(job: Job) -> tuple[Rung, ...]:
     """Where candidates are dropped."""
-    return job.checkpoints if job.contest in ("race", "race_above") else ()
+    return job.rungs if job.contest in ("race", "race_above") else ()
 
 
-def survivors(checkpoint: Checkpoint, previews: Sequence[Score]) -> list[int]:
+def survivors(rung: Rung, previews: Sequence[Score]) -> list[int]:
     """Which rivals go on, given all their previews' scores: the best, the first of equals."""
-    count = max(1, ceil(checkpoint.keep * len(previews)))
+    count = max(1, ceil(rung.keep * len(previews)))
     ranked = sorted(range(len(previews)), key=lambda i: (not previews[i].valid, -previews[i].raw))
     return sorted(ranked[:count])
 

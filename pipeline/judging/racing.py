@@ -7,7 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
-from pipeline.job import Checkpoint, Score
+from pipeline.job import Rung, Score
 from pipeline.judging.contest import survivors, winner
 
 CUTS = (0.5, 0.25)
@@ -31,22 +31,22 @@ class Trial:
     of the best candidate's score that its winner misses.
     """
 
-    checkpoints: tuple[Checkpoint, ...]
+    rungs: tuple[Rung, ...]
     cost: float
     regret: float
 
 
-def trial(checkpoints: Sequence[Checkpoint], contests: Sequence[Finished]) -> Trial:
+def trial(rungs: Sequence[Rung], contests: Sequence[Finished]) -> Trial:
     """The mean over contests."""
-    runs = [_race(checkpoints, contest) for contest in contests]
+    runs = [_race(rungs, contest) for contest in contests]
     best = fmean(_best(contest.finals) for contest in contests)
     won = fmean(score for score, _ in runs)
-    return Trial(tuple(checkpoints), fmean(cost for _, cost in runs), 1 - won / best if best else 0)
+    return Trial(tuple(rungs), fmean(cost for _, cost in runs), 1 - won / best if best else 0)
 
 
 def propose(contests: Sequence[Finished], regret: float) -> Trial:
-    """The cheapest race with at most this regret; one without checkpoints where none is so good."""
-    trials = [trial(checkpoints, contests) for checkpoints in _schedules(contests)]
+    """The cheapest race with at most this regret; one without rungs where none is so good."""
+    trials = [trial(rungs, contests) for rungs in _schedules(contests)]
     return min((t for t in trials if t.regret <= regret), key=lambda t: (t.cost, t.regret))
 
 
@@ -55,22 +55,22 @@ def agreement(point: float, contests: Sequence[Finished]) -> float:
     return fmean(_spearman(_raw(c.previews[point]), _raw(c.finals)) for c in contests)
 
 
-def _schedules(contests: Sequence[Finished]) -> Iterator[tuple[Checkpoint, ...]]:
+def _schedules(contests: Sequence[Finished]) -> Iterator[tuple[Rung, ...]]:
     points = sorted(contests[0].previews)
     for count in range(MOST_CHECKPOINTS + 1):
         for chosen in combinations(points, count):
             for keep in CUTS if count else CUTS[:1]:
-                yield tuple(Checkpoint(at=at, keep=keep) for at in chosen)
+                yield tuple(Rung(at=at, keep=keep) for at in chosen)
 
 
-def _race(checkpoints: Sequence[Checkpoint], contest: Finished) -> tuple[float, float]:
+def _race(rungs: Sequence[Rung], contest: Finished) -> tuple[float, float]:
     """The winner's score, and the part of all steps that were run."""
     left, run, before = list(range(len(contest.finals))), 0.0, 0.0
-    for checkpoint in checkpoints:
-        run += len(left) * (checkpoint.at - before)
-        before = checkpoint.at
-        previews = contest.previews[checkpoint.at]
-        left = [left[i] for i in survivors(checkpoint, [previews[i] for i in left])]
+    for rung in rungs:
+        run += len(left) * (rung.at - before)
+        before = rung.at
+        previews = contest.previews[rung.at]
+        left = [left[i] for i in survivors(rung, [previews[i] for i in left])]
     run += len(left) * (1 - before)
     return _best([contest.finals[i] for i in left]), run / len(contest.finals)
 

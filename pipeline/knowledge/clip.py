@@ -32,10 +32,10 @@ class ClipEmbedder:
         self.name = f"{folder.name}@{models.digest(reference, 'images')[:12]}"
         self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
         self._texts: Batcher[list[str], Vectors] = Batcher(
-            "images", self._text_tower, limit=BATCH, size=len, turn=models.turn
+            "images", self._text_tower, limit=BATCH, size=len, device_lock=models.device_lock
         )
         self._pictures: Batcher[list[Any], Vectors] = Batcher(
-            "images", self._picture_tower, limit=BATCH, size=len, turn=models.turn
+            "images", self._picture_tower, limit=BATCH, size=len, device_lock=models.device_lock
         )
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:

@@ -25,7 +25,7 @@ class TextEncoder:
         self._counting, self._lock = deepcopy(self._tokenizer), threading.Lock()
         self.size = int(self._model.config.hidden_size)
         self._batcher: Batcher[tuple[str, ...], Vectors] = Batcher(
-            "embedding", self._run, limit=batch, size=len, turn=models.turn
+            "embedding", self._run, limit=batch, size=len, device_lock=models.device_lock
         )
 
     def embed(self, texts: Sequence[str]) -> Vectors:

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.contents import digest, verify
+from pipeline.models.device_lock import DeviceLock
 from pipeline.models.files import resolve
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.models.turn import Turn
 from pipeline.pulse import patient
 from pipeline.settings import Dtype, RendererProfile, WriterProfile
 
@@ -28,7 +28,7 @@ class Models:
     """
 
     def __init__(self, root: Path, device: str = "auto") -> None:
-        self.turn = Turn()
+        self.device_lock = DeviceLock()
         self._root, self._asked = root, device
         self._loaded: dict[object, Any] = {}
         self._lock = threading.RLock()

@@ -17,9 +17,9 @@ from tenacity import (
 
 from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.exchange import BadAnswer, Exchange
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.metering import charge, notice, rendered_by
-from pipeline.ports import Referee
+from pipeline.ports import Pruner
 from pipeline.pulse import patient
 from pipeline.rendering.answers import read_answer
 from pipeline.rendering.calls import unheard
@@ -42,27 +42,27 @@ class A1111Renderer:
         self._client = Exchange(base_url=url.rstrip("/"), auth=(user, password) if auth else None)
         self._profile = profile
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
-        """One picture per seed, in order. Raises JobError for an order with pictures, and for a
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
+        """One picture per seed, in order. Raises JobError for a request with references, and for a
         request that the server refuses or answers with something else; Refused where it would
         refuse every one; Unavailable when it does not answer.
         """
-        if order.references:
+        if request.references:
             raise JobError("an A1111 server is sent no pictures: set strength to 0")
         rendered_by("a1111")
-        if order.negative and order.guidance == 1:
-            notice(unheard(order))
+        if request.negative and request.guidance == 1:
+            notice(unheard(request))
         start = time.perf_counter()
         pictures = [
             picture
-            for seeds in rows_of_seeds(order.seeds, self._profile.batch)
-            for picture in self._request(order.model_copy(update={"seeds": seeds}))
+            for seeds in rows_of_seeds(request.seeds, self._profile.batch)
+            for picture in self._request(request.model_copy(update={"seeds": seeds}))
         ]
         charge("renderer", time.perf_counter() - start)
         return pictures
 
-    def _request(self, order: Order) -> list[Picture]:
-        return read_answer(self._post(request_body(order, self._profile), _cap(order)), order)
+    def _request(self, request: RenderRequest) -> list[Picture]:
+        return read_answer(self._post(request_body(request, self._profile), _cap(request)), request)
 
     @patient()
     @retry(
@@ -99,17 +99,17 @@ def rows_of_seeds(seeds: Sequence[int], limit: int) -> Iterator[tuple[int, ...]]
         yield tuple(row)
 
 
-def request_body(order: Order, profile: RendererProfile) -> dict[str, Any]:
-    """What `txt2img` is sent for an order with consecutive seeds."""
+def request_body(request: RenderRequest, profile: RendererProfile) -> dict[str, Any]:
+    """What `txt2img` is sent for a request with consecutive seeds."""
     body: dict[str, Any] = {
-        "prompt": order.prompt,
-        "negative_prompt": order.negative,
-        "width": order.width,
-        "height": order.height,
-        "steps": order.steps,
-        "cfg_scale": order.guidance,
-        "seed": order.seeds[0],
-        "batch_size": len(order.seeds),
+        "prompt": request.prompt,
+        "negative_prompt": request.negative,
+        "width": request.width,
+        "height": request.height,
+        "steps": request.steps,
+        "cfg_scale": request.guidance,
+        "seed": request.seeds[0],
+        "batch_size": len(request.seeds),
         "n_iter": 1,
         "save_images": False,
         "send_images": True,
@@ -123,9 +123,9 @@ def request_body(order: Order, profile: RendererProfile) -> dict[str, Any]:
     return body
 
 
-def _cap(order: Order) -> int:
+def _cap(request: RenderRequest) -> int:
     """Bytes that an honest answer stays below: base64 of uncompressed pictures, twice over."""
-    return ROOM + len(order.seeds) * order.width * order.height * 8
+    return ROOM + len(request.seeds) * request.width * request.height * 8
 
 
 def _check_status(status: int, content: bytes) -> None:

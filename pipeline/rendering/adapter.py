@@ -12,7 +12,7 @@ from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import Tensor
 
 from pipeline.errors import JobError
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 
 
 class Adapter:
@@ -32,17 +32,19 @@ class Adapter:
             return None
         return cls(unet, found.image_projection_layers[0])
 
-    def check(self, order: Order) -> None:
+    def check(self, request: RenderRequest) -> None:
         """Raises JobError for embeddings that another model made."""
-        if others := {len(embedding) for embedding in order.references} - {self._width}:
+        if others := {len(embedding) for embedding in request.references} - {self._width}:
             raise JobError(
                 f"the image adapter takes embeddings of {self._width} numbers, not of "
                 f"{', '.join(map(str, sorted(others)))}: `retrieval.images` has to be its encoder"
             )
 
-    def embeddings(self, order: Order) -> Tensor:
-        """[pictures, width] in float32; one row of zeros for an order without pictures."""
-        return torch.tensor(order.references) if order.references else torch.zeros(1, self._width)
+    def embeddings(self, request: RenderRequest) -> Tensor:
+        """[pictures, width] in float32; one row of zeros for a request without references."""
+        return (
+            torch.tensor(request.references) if request.references else torch.zeros(1, self._width)
+        )
 
     def set_strength(self, strength: float) -> None:
         """How much the pictures of the next call count; at 0 it is as if there were none."""

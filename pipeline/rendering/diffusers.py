@@ -8,11 +8,11 @@ import torch
 
 from pipeline.batching import Batcher
 from pipeline.errors import JobError
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.metering import rendered_by
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
-from pipeline.ports import Referee
+from pipeline.ports import Pruner
 from pipeline.pulse import beat, patient
 from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.calls import call_arguments, guided, taken
@@ -23,12 +23,12 @@ from pipeline.settings import RendererProfile
 class Shot(NamedTuple):
     """One picture to render."""
 
-    order: Order
+    request: RenderRequest
     seed: int
 
 
 class DiffusersRenderer:
-    """Merges concurrent orders of equal settings into one call, each picture from its own seed.
+    """Merges concurrent requests of equal settings into one call, each picture from its own seed.
 
     Noise is drawn on the processor, so that a seed means the same on every device. A call that
     does not fit the device's memory is halved, and its size remembered.
@@ -42,38 +42,38 @@ class DiffusersRenderer:
         self._fitting: dict[Hashable, int] = {}
         self._batcher = Batcher(
             "renderer",
-            self._render_orders,
+            self._render_requests,
             limit=profile.batch,
             key=shared_settings,
-            size=lambda order: len(order.seeds),
-            turn=models.turn,
+            size=lambda request: len(request.seeds),
+            device_lock=models.device_lock,
         )
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
         """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
         rendered_by("diffusers")
-        self.windows.tell(order)
+        self.windows.tell(request)
         pictures: list[Picture] = []
-        for part in _parts(order, self._limit):
+        for part in _parts(request, self._limit):
             result = self._batcher(part)
             if isinstance(result, JobError):
                 raise result
             pictures += result
         return pictures
 
-    def _render_orders(self, orders: Sequence[Order]) -> list[list[Picture] | JobError]:
-        """The pictures of each order; when a shared call fails, each order has one of its own."""
-        shots = [Shot(order, seed) for order in orders for seed in order.seeds]
+    def _render_requests(self, requests: Sequence[RenderRequest]) -> list[list[Picture] | JobError]:
+        """The images of each request; when a shared call fails, each request gets its own call."""
+        shots = [Shot(request, seed) for request in requests for seed in request.seeds]
         try:
             pictures = iter(self._render_shots(shots))
         except JobError as error:
-            if len(orders) == 1:
+            if len(requests) == 1:
                 return [error]
-            return [result for order in orders for result in self._render_orders([order])]
-        return [[next(pictures) for _ in order.seeds] for order in orders]
+            return [result for request in requests for result in self._render_requests([request])]
+        return [[next(pictures) for _ in request.seeds] for request in requests]
 
     def _render_shots(self, shots: list[Shot]) -> list[Picture]:
-        key = shared_settings(shots[0].order)
+        key = shared_settings(shots[0].request)
         size = self._fitting.get(key, self._limit)
         done: list[Picture] = []
         while len(done) < len(shots):
@@ -102,8 +102,8 @@ class DiffusersRenderer:
             raise JobError(f"the renderer failed: {type(error).__name__}: {error}") from error
 
     def _call(self, shots: list[Shot]) -> list[Picture]:
-        orders = [shot.order for shot in shots]
-        arguments = call_arguments(self._pipe, orders) | self._shown(orders)
+        requests = [shot.request for shot in shots]
+        arguments = call_arguments(self._pipe, requests) | self._shown(requests)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
         if "callback_on_step_end" in taken(self._pipe):
             output = self._pipe(callback_on_step_end=_beat, **arguments)
@@ -111,19 +111,19 @@ class DiffusersRenderer:
             with patient():
                 output = self._pipe(**arguments)
         pictures = output.images if hasattr(output, "images") else output.image
-        return [_checked(picture, orders[0]) for picture in pictures]
+        return [_checked(picture, requests[0]) for picture in pictures]
 
-    def _shown(self, orders: Sequence[Order]) -> dict[str, Any]:
+    def _shown(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
         """The adapter's argument of a call: for each picture those that it is to follow."""
         if self._adapter is None:
-            if orders[0].references:
+            if requests[0].references:
                 raise JobError("this profile's renderer has no image adapter for pictures")
             return {}
-        for order in orders:
-            self._adapter.check(order)
-        self._adapter.set_strength(orders[0].strength)
-        shown = torch.stack([self._adapter.embeddings(order) for order in orders])
-        if guided(orders[0]):
+        for request in requests:
+            self._adapter.check(request)
+        self._adapter.set_strength(requests[0].strength)
+        shown = torch.stack([self._adapter.embeddings(request) for request in requests])
+        if guided(requests[0]):
             shown = torch.cat([torch.zeros_like(shown), shown])
         return {"ip_adapter_image_embeds": [shown.to(self._pipe.device, self._pipe.dtype)]}
 
@@ -134,22 +134,22 @@ def _beat(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> di
     return tensors
 
 
-def shared_settings(order: Order) -> Hashable:
-    """What orders must have in common to share a call."""
-    negative = bool(order.negative) and guided(order)
-    return (order.batch_key, order.steps, order.guidance, negative)
+def shared_settings(request: RenderRequest) -> Hashable:
+    """What requests must have in common to share a call."""
+    negative = bool(request.negative) and guided(request)
+    return (request.batch_key, request.steps, request.guidance, negative)
 
 
-def _parts(order: Order, limit: int) -> Iterator[Order]:
-    for first in range(0, len(order.seeds), limit):
-        yield order.model_copy(update={"seeds": order.seeds[first : first + limit]})
+def _parts(request: RenderRequest, limit: int) -> Iterator[RenderRequest]:
+    for first in range(0, len(request.seeds), limit):
+        yield request.model_copy(update={"seeds": request.seeds[first : first + limit]})
 
 
-def _checked(picture: Any, order: Order) -> Picture:
+def _checked(picture: Any, request: RenderRequest) -> Picture:
     height, width, _ = picture.shape
-    if (width, height) != (order.width, order.height):
+    if (width, height) != (request.width, request.height):
         raise JobError(
-            f"the model cannot render {order.width}×{order.height}, only {width}×{height}; "
+            f"the model cannot render {request.width}×{request.height}, only {width}×{height}; "
             "most large models want multiples of 16"
         )
     result: Picture = np.asarray(picture, dtype=np.float32)

@@ -1,9 +1,10 @@
-"""The engine: step-level continuous batching of candidates from many jobs.
+"""The engine: step-level continuous batching of samples from many jobs.
 
-One thread owns the model. Every turn it takes the candidates of one lane (see `Order.batch_key`),
-runs one denoising step of all of them, each at its own timestep, hands out those that have reached
-the step they were sent to, and fills their places from whoever waits. What shares a batch changes
-no picture: noise comes from a candidate's own seed, and a step is arithmetic of its own numbers.
+One thread owns the model. Each iteration takes the samples of one batch group (equal
+`RenderRequest.batch_key`), runs one denoising step for all of them, each at its own timestep,
+decodes those that have reached their task's step, and fills their places from the queue. An image
+does not depend on what shared its batch: noise comes from the sample's own seed, and each row of a
+step uses its own coefficients.
 """
 
 import threading
@@ -20,41 +21,45 @@ from torch import Tensor
 
 from pipeline import watching
 from pipeline.errors import JobError
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.pulse import beat, patient
+from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
 from pipeline.rendering.families import Conditioning, Family
-from pipeline.rendering.lanes import Lane, Latent, Leg, choose, sizes
+from pipeline.rendering.sample import SampleState
 
 TEXTS_KEPT = 256
-TRAJECTORIES_KEPT = 64
-IDLE_LANES_KEPT = 16
-"""Each remembers how many candidates fit the device, and whether a compiled model has met them."""
+SAMPLER_TABLES_KEPT = 64
+IDLE_GROUPS_KEPT = 16
+"""A group remembers the batch size that fits the device, and whether a compiled model met it."""
 
 
 @dataclass
-class Tally:
-    """What the engine has done. `samples` are the model's input rows, guidance's second included;
-    `places` those that its batches had for candidates, `filled` those that were taken.
+class EngineStats:
+    """Counts of the engine's work.
+
+    `rows`: model input rows, including unconditional ones. `places`, `used`: batch places offered
+    and used.
     """
 
-    turns: int = 0
-    samples: int = 0
-    filled: int = 0
+    steps: int = 0
+    rows: int = 0
+    used: int = 0
     places: int = 0
 
     @property
     def occupancy(self) -> float:
-        """The mean filled part of the batch."""
-        return self.filled / self.places if self.places else 0.0
+        """Mean fraction of the batch in use."""
+        return self.used / self.places if self.places else 0.0
 
 
 class Engine:
-    """Runs candidates of one model. `limit` are the places of a batch, halved for a size whose
-    batch does not fit the device's memory. After the part `guided_until` of its steps a candidate
-    is no longer guided. With `fixed_sizes`, for a compiled model, its input has one of a few
-    numbers of rows, each of which it has met before the first step. Whoever shares the device holds
-    `turn` while using it.
+    """Renders samples of one model, batched.
+
+    `limit` is the number of places in a batch; it is halved for a group whose batch does not fit
+    the device's memory. Steps after the fraction `guided_until` run without guidance. With
+    `fixed_sizes`, for a compiled model, batches are padded to one of a few sizes, all of which the
+    model has met before the first step. `device_lock` is held during each iteration.
     """
 
     def __init__(
@@ -62,101 +67,103 @@ class Engine:
         family: Family,
         *,
         limit: int,
-        turn: AbstractContextManager[object],
+        device_lock: AbstractContextManager[object],
         guided_until: float = 1.0,
         fixed_sizes: bool = False,
     ) -> None:
-        self._family, self._limit, self._turn = family, limit, turn
+        self._family, self._limit, self._device_lock = family, limit, device_lock
         self._guided_until, self._fixed_sizes = guided_until, fixed_sizes
-        self._lanes: dict[Hashable, Lane] = {}
+        self._groups: dict[Hashable, BatchGroup] = {}
         self._texts: LRUCache[tuple[str, bool], Conditioning] = LRUCache(TEXTS_KEPT)
-        self._trajectory = lru_cache(TRAJECTORIES_KEPT)(family.trajectory)
+        self._sampler_table = lru_cache(SAMPLER_TABLES_KEPT)(family.sampler_table)
         self._changed = threading.Condition()
         self._closed = False
-        self.tally = Tally()
+        self.stats = EngineStats()
         self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
         self._thread.start()
 
-    def begin(self, order: Order, seed: int) -> Latent:
-        """A candidate at its beginning. Raises JobError and Unsupported for what cannot be run."""
-        self._family.check(order)
-        return Latent(order, seed, self._trajectory(order.steps, order.width, order.height))
+    def begin(self, request: RenderRequest, seed: int) -> SampleState:
+        """A new sample. Raises JobError or Unsupported for a request that cannot be run."""
+        self._family.check(request)
+        return SampleState(
+            request, seed, self._sampler_table(request.steps, request.width, request.height)
+        )
 
-    def submit(self, latent: Latent, until: int) -> "Future[Picture]":
-        """Take a candidate to a step; the future is its picture there: finished at the last step,
-        before that of the estimate. Cancelling the future takes the candidate out of the batch.
+    def submit(self, sample: SampleState, until: int) -> "Future[Picture]":
+        """Queue a sample until a step; the future is its image there, at the last step the finished
+        one, before that a preview. Cancelling the future takes the sample out of the batch.
 
-        The future raises JobError, or a lost device's own error.
+        The future raises JobError, or the error of a lost device.
         """
-        leg = Leg(latent, until)
+        task = StepTask(sample, until)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
-            key = latent.order.batch_key
-            # the lane used last comes last
-            lane = self._lanes.pop(key) if key in self._lanes else Lane(self._limit)
-            self._lanes[key] = lane
-            lane.add(leg)
+            key = sample.request.batch_key
+            # least recently used first
+            group = self._groups.pop(key) if key in self._groups else BatchGroup(self._limit)
+            self._groups[key] = group
+            group.add(task)
             self._changed.notify()
-        return leg.future
+        return task.future
 
     def close(self) -> None:
-        """End the thread; what is under way is cancelled."""
+        """End the thread and cancel all tasks."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-        for lane in self._lanes.values():
-            for leg in [*lane.active, *lane.waiting]:
-                leg.future.cancel()
+        for group in self._groups.values():
+            for task in [*group.active, *group.waiting]:
+                task.future.cancel()
 
     @torch.inference_mode()
     def _serve(self) -> None:
-        while lane := self._next():
-            with self._turn:
-                self._work(lane)
+        while group := self._next():
+            with self._device_lock:
+                self._iterate(group)
             beat()
 
-    def _next(self) -> Lane | None:
-        """The lane whose turn it is, with its places filled; None once closed."""
+    def _next(self) -> BatchGroup | None:
+        """The group to step next, with its places filled; None once closed."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed or any(lane.filling for lane in self._lanes.values())
+                lambda: self._closed or any(group.filling for group in self._groups.values())
             )
-            lane = None if self._closed else choose(self._lanes.values())
-            if lane:
-                lane.admit()
-            idle = [key for key, each in self._lanes.items() if not each.filling]
-            for key in idle[:-IDLE_LANES_KEPT]:
-                del self._lanes[key]
-            return lane
+            group = None if self._closed else choose(self._groups.values())
+            if group:
+                group.admit()
+            idle = [key for key, each in self._groups.items() if not each.filling]
+            for key in idle[:-IDLE_GROUPS_KEPT]:
+                del self._groups[key]
+            return group
 
-    def _work(self, lane: Lane) -> None:
-        """One step of a lane's batch, and the pictures of those that have arrived then."""
+    def _iterate(self, group: BatchGroup) -> None:
+        """Run one step of a group's batch, then decode the samples that reached their step."""
         try:
-            self._begin([leg.latent for leg in lane.active if leg.latent.x is None])
-            if self._fixed_sizes and not lane.warm:
-                self._warm_up(lane)
-            self._step([leg.latent for leg in lane.active if not leg.arrived], lane.limit)
-            self._show(lane)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it goes to who waits for it
-            self._recover(lane, error)
-        lane.active = [leg for leg in lane.active if not leg.future.done()]
+            self._prepare([task.sample for task in group.active if task.sample.x is None])
+            if self._fixed_sizes and not group.warm:
+                self._warm_up(group)
+            self._step([task.sample for task in group.active if not task.reached], group.limit)
+            self._decode_reached(group)
+        except Exception as error:  # noqa: BLE001 - every error goes to the waiting futures
+            self._recover(group, error)
+        group.active = [task for task in group.active if not task.future.done()]
 
-    def _begin(self, latents: Sequence[Latent]) -> None:
-        """Read the texts of new candidates, all new texts in one call, and draw their noise."""
-        texts = self._read({latent.order.prompt for latent in latents})
-        for latent in latents:
-            order = latent.order
-            shown, hidden = self._family.references(order)
-            latent.text = texts[order.prompt] | shown
-            if self._family.guides(order):
-                latent.negative = self._read_negative(order.negative) | hidden
-            latent.generator.manual_seed(latent.seed)
-            noise = self._family.noise(order, latent.generator)
-            latent.x = noise * latent.trajectory.start
+    def _prepare(self, samples: Sequence[SampleState]) -> None:
+        """Encode the prompts of new samples, all in one call, and draw their noise."""
+        texts = self._encode({sample.request.prompt for sample in samples})
+        for sample in samples:
+            request = sample.request
+            conditioned, unconditioned = self._family.references(request)
+            sample.text = texts[request.prompt] | conditioned
+            if self._family.guides(request):
+                sample.negative = self._encode_negative(request.negative) | unconditioned
+            sample.generator.manual_seed(sample.seed)
+            noise = self._family.noise(request, sample.generator)
+            sample.x = noise * sample.sampler_table.start
 
-    def _read(self, prompts: set[str]) -> dict[str, Conditioning]:
+    def _encode(self, prompts: set[str]) -> dict[str, Conditioning]:
         known = {p: self._texts[p, True] for p in prompts if (p, True) in self._texts}
         fresh = sorted(prompts - known.keys())
         watching.texts("renderer", len(known), len(fresh))
@@ -166,127 +173,135 @@ class Engine:
             known |= found
         return known
 
-    def _read_negative(self, prompt: str) -> Conditioning:
+    def _encode_negative(self, prompt: str) -> Conditioning:
         if (prompt, False) not in self._texts:
             self._texts[prompt, False] = self._family.encode_negative(prompt)
         return self._texts[prompt, False]
 
-    def _warm_up(self, lane: Lane) -> None:
-        """Show the model each size of input that the lane may have."""
-        latent = lane.active[0].latent
-        most = lane.limit * (2 if latent.negative else 1)
-        timestep = latent.trajectory.table[:1, 0].to(latent.latents.device)
+    def _warm_up(self, group: BatchGroup) -> None:
+        """Run the model once on each batch size that the group may have."""
+        sample = group.active[0].sample
+        most = group.limit * (2 if sample.negative else 1)
+        timestep = sample.sampler_table.rows[:1, 0].to(sample.latents.device)
         with patient():
             for size in sizes(most):
-                x = torch.stack([latent.latents] * size)
-                texts, orders = [latent.text] * size, [latent.order] * size
-                self._family.predict(x, timestep.expand(size), texts, orders)
-        lane.warm = True
+                x = torch.stack([sample.latents] * size)
+                texts, requests = [sample.text] * size, [sample.request] * size
+                self._family.predict(x, timestep.expand(size), texts, requests)
+        group.warm = True
 
-    def _step(self, latents: Sequence[Latent], places: int) -> None:
-        """One denoising step of each. Nothing of a candidate changes unless all goes well."""
-        if not latents:
+    def _step(self, samples: Sequence[SampleState], places: int) -> None:
+        """One denoising step for each sample. No sample changes unless the whole step succeeds."""
+        if not samples:
             return
         started = perf_counter()
-        x = torch.stack([latent.latents for latent in latents])
-        rows = torch.stack([latent.trajectory.table[latent.step] for latent in latents])
-        timestep, scale, clean, output, keep, toward, history, spread = (
+        x = torch.stack([sample.latents for sample in samples])
+        rows = torch.stack([sample.sampler_table.rows[sample.step] for sample in samples])
+        # one column per coefficient of sampler.Step, each shaped to multiply x
+        timestep, c_in, c_skip, c_out, a_x, a_x0, a_prev, a_noise = (
             _wide(column, x) for column in rows.to(x.device).T
         )
-        out = self._predict(latents, x * scale, timestep.flatten(), places)
-        x0 = clean * x + output * out
-        after = keep * x + toward * x0
-        if any(latent.trajectory.has_history for latent in latents):
-            # a first step has no history: its factor is 0
-            after += history * torch.stack([latent.shown for latent in latents])
-        if any(latent.trajectory.has_noise for latent in latents):
-            after += spread * torch.stack([self._noise(latent) for latent in latents])
-        share = (perf_counter() - started) / len(latents)
-        for latent, ahead, estimate in zip(latents, after, x0, strict=True):
+        out = self._predict(samples, x * c_in, timestep.flatten(), places)
+        x0 = c_skip * x + c_out * out
+        after = a_x * x + a_x0 * x0
+        if any(sample.sampler_table.has_history for sample in samples):
+            # on a first step `decodable` is x itself, and a_prev is 0
+            after += a_prev * torch.stack([sample.decodable for sample in samples])
+        if any(sample.sampler_table.has_noise for sample in samples):
+            after += a_noise * torch.stack([self._noise(sample) for sample in samples])
+        share = (perf_counter() - started) / len(samples)
+        for sample, ahead, estimate in zip(samples, after, x0, strict=True):
             # a view would keep the whole batch in memory
-            latent.x, latent.x0, latent.spare = ahead.clone(), estimate.clone(), None
-            latent.step += 1
-            latent.seconds += share
-        self.tally.turns += 1
-        self.tally.filled += len(latents)
-        self.tally.places += places
-        watching.batch("renderer", len(latents), places)
+            sample.x, sample.x0, sample.spare = ahead.clone(), estimate.clone(), None
+            sample.step += 1
+            sample.seconds += share
+        self.stats.steps += 1
+        self.stats.used += len(samples)
+        self.stats.places += places
+        watching.batch("renderer", len(samples), places)
 
     def _predict(
-        self, latents: Sequence[Latent], x: Tensor, timestep: Tensor, places: int
+        self, samples: Sequence[SampleState], x: Tensor, timestep: Tensor, places: int
     ) -> Tensor:
-        """The model's output; a guided candidate has a second row in the same call."""
+        """The model's output, with classifier-free guidance.
+
+        Guided samples have a second, unconditional row in the same call, behind all others.
+        """
         guided = [
             i
-            for i, latent in enumerate(latents)
-            if latent.negative and latent.step < self._guided_until * latent.steps
+            for i, sample in enumerate(samples)
+            if sample.negative and sample.step < self._guided_until * sample.steps
         ]
-        rows = [*range(len(latents)), *guided]
-        texts = [latent.text for latent in latents] + [latents[i].negative or {} for i in guided]
-        self.tally.samples += len(rows)
+        rows = [*range(len(samples)), *guided]
+        texts = [sample.text for sample in samples] + [samples[i].negative or {} for i in guided]
+        self.stats.rows += len(rows)
         if self._fixed_sizes:
             most = places * (2 if guided else 1)
-            spare = next(size for size in sizes(most) if size >= len(rows)) - len(rows)
-            rows, texts = rows + rows[:1] * spare, texts + texts[:1] * spare
-        orders = [latents[i].order for i in rows]
-        both = self._family.predict(x[rows], timestep[rows], texts, orders)
-        both = both[: len(latents) + len(guided)]
-        out, without = both[: len(x)], both[len(x) :]
+            padding = next(size for size in sizes(most) if size >= len(rows)) - len(rows)
+            rows, texts = rows + rows[:1] * padding, texts + texts[:1] * padding
+        requests = [samples[i].request for i in rows]
+        predicted = self._family.predict(x[rows], timestep[rows], texts, requests)
+        out, unguided = predicted[: len(x)], predicted[len(x) : len(x) + len(guided)]
         if guided:
-            strength = torch.tensor([latents[i].order.guidance for i in guided], device=x.device)
-            out[guided] = without + _wide(strength, x) * (out[guided] - without)
+            scale = torch.tensor([samples[i].request.guidance for i in guided], device=x.device)
+            out[guided] = unguided + _wide(scale, x) * (out[guided] - unguided)
         return out
 
-    def _noise(self, latent: Latent) -> Tensor:
-        if not latent.trajectory.has_noise:
-            return torch.zeros_like(latent.latents)
-        if latent.spare is None:
-            latent.spare = self._family.noise(latent.order, latent.generator)
-        return latent.spare
+    def _noise(self, sample: SampleState) -> Tensor:
+        if not sample.sampler_table.has_noise:
+            return torch.zeros_like(sample.latents)
+        if sample.spare is None:
+            sample.spare = self._family.noise(sample.request, sample.generator)
+        return sample.spare
 
-    def _show(self, lane: Lane) -> None:
-        """Decode those that have arrived, as many in a call as fit, and hand their pictures out."""
-        arrived = [leg for leg in lane.active if leg.arrived]
-        ends = [leg for leg in arrived if leg.latent.finished]
-        stops = [leg for leg in arrived if not leg.latent.finished]
-        for legs, decode in ((ends, self._family.decode), (stops, self._family.preview)):
-            while part := [leg for leg in legs if not leg.future.done()][: lane.decodable]:
+    def _decode_reached(self, group: BatchGroup) -> None:
+        """Decode the samples that reached their step, as many in a call as fit the memory."""
+        reached = [task for task in group.active if task.reached]
+        finished = [task for task in reached if task.sample.finished]
+        previewed = [task for task in reached if not task.sample.finished]
+        for tasks, decode in (
+            (finished, self._family.decode),
+            (previewed, self._family.preview),
+        ):
+            while chunk := [task for task in tasks if not task.future.done()][: group.decodable]:
                 try:
-                    self._decode(part, decode)
+                    self._decode(chunk, decode)
                 except Exception as error:
-                    if len(part) == 1 or not out_of_memory(error):
+                    if len(chunk) == 1 or not out_of_memory(error):
                         raise
                     free_memory()
-                    lane.decodable = len(part) // 2
+                    group.decodable = len(chunk) // 2
 
-    def _decode(self, legs: Sequence[Leg], decode: Callable[[Tensor, Order], Tensor]) -> None:
+    def _decode(
+        self, tasks: Sequence[StepTask], decode: Callable[[Tensor, RenderRequest], Tensor]
+    ) -> None:
         started = perf_counter()
-        ready = torch.stack([leg.latent.shown for leg in legs])
-        pictures = decode(ready, legs[0].latent.order).cpu().numpy()
-        share = (perf_counter() - started) / len(legs)
-        for leg, picture in zip(legs, pictures, strict=True):
-            leg.latent.seconds += share
+        ready = torch.stack([task.sample.decodable for task in tasks])
+        pictures = decode(ready, tasks[0].sample.request).cpu().numpy()
+        share = (perf_counter() - started) / len(tasks)
+        for task, picture in zip(tasks, pictures, strict=True):
+            task.sample.seconds += share
             with suppress(InvalidStateError):  # cancelled meanwhile
-                leg.future.set_result(picture)
+                task.future.set_result(picture)
 
-    def _recover(self, lane: Lane, error: Exception) -> None:
-        """Go on after a failed turn: with fewer at once, or without the one that fails alone."""
+    def _recover(self, group: BatchGroup, error: Exception) -> None:
+        """Handle a failed iteration: halve the batch when memory ran out, else retry one by one."""
         if device_lost(error):
-            _fail(lane, error)
+            _fail(group, error)
         elif out_of_memory(error):
             free_memory()
-            if len(lane.active) == 1:
-                _fail(lane, JobError("not even one picture of this size fits the device's memory"))
+            if len(group.active) == 1:
+                _fail(group, JobError("not even one picture of this size fits the device's memory"))
             with self._changed:
-                lane.shrink()
-        elif len(lane.active) == 1:
-            _fail(lane, JobError(f"the renderer failed: {type(error).__name__}: {error}"))
+                group.shrink()
+        elif len(group.active) == 1:
+            _fail(group, JobError(f"the renderer failed: {type(error).__name__}: {error}"))
         else:
-            legs, lane.active = lane.active, []
-            for leg in legs:
-                alone = Lane(1, [leg])
-                self._work(alone)
-                lane.active += alone.active
+            tasks, group.active = group.active, []
+            for task in tasks:
+                alone = BatchGroup(1, [task])
+                self._iterate(alone)
+                group.active += alone.active
 
 
 def _wide(column: Tensor, x: Tensor) -> Tensor:
@@ -294,7 +309,7 @@ def _wide(column: Tensor, x: Tensor) -> Tensor:
     return column.view(-1, *[1] * (x.ndim - 1))
 
 
-def _fail(lane: Lane, error: Exception) -> None:
-    for leg in lane.active:
+def _fail(group: BatchGroup, error: Exception) -> None:
+    for task in group.active:
         with suppress(InvalidStateError):
-            leg.future.set_exception(error)
+            task.future.set_exception(error)

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import structlog
 
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.metering import charge, rendered_by
 from pipeline.models import Models
-from pipeline.ports import Referee, Renderer
+from pipeline.ports import Pruner, Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import family_of
-from pipeline.rendering.lanes import Latent
-from pipeline.rendering.trajectory import Unsupported
+from pipeline.rendering.sample import SampleState
+from pipeline.rendering.sampler import Unsupported
 from pipeline.settings import RendererProfile
 from pipeline.withdrawal import result_of
 
@@ -30,7 +30,7 @@ def local_renderer(models: Models, profile: RendererProfile) -> Renderer:
 
 
 class EngineRenderer:
-    """The Renderer port over the engine; orders that it cannot run go to the `reference`.
+    """The Renderer port over the engine; requests that it cannot run go to the `reference`.
 
     Raises Unsupported for a model that it cannot run at all.
     """
@@ -42,41 +42,43 @@ class EngineRenderer:
         self.engine = Engine(
             family,
             limit=profile.batch,
-            turn=models.turn,
+            device_lock=models.device_lock,
             guided_until=profile.guided_until,
             fixed_sizes=profile.compile,
         )
         self._reference, self._guided_until = reference, profile.guided_until
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
-        """One picture per seed, in order, None where the referee dropped it. Raises JobError; a
+    def render(
+        self, request: RenderRequest, pruner: Pruner | None = None
+    ) -> Sequence[Picture | None]:
+        """One picture per seed, in order, None where the pruner dropped it. Raises JobError; a
         lost device's own error is raised.
         """
         try:
-            latents = [self.engine.begin(order, seed) for seed in order.seeds]
+            samples = [self.engine.begin(request, seed) for seed in request.seeds]
         except Unsupported:
-            return self._reference.render(order)
+            return self._reference.render(request)
         rendered_by("engine")
-        self._reference.windows.tell(order, self._guided_until)
+        self._reference.windows.tell(request, self._guided_until)
         try:
-            left = self._race(latents, referee) if referee else latents
-            ends = dict(zip(left, self._advance(left, order.steps), strict=True))
+            left = self._race(samples, pruner) if pruner else samples
+            ends = dict(zip(left, self._advance(left, request.steps), strict=True))
         finally:
-            charge("renderer", sum(latent.seconds for latent in latents))
-        return [ends.get(latent) for latent in latents]
+            charge("renderer", sum(sample.seconds for sample in samples))
+        return [ends.get(sample) for sample in samples]
 
-    def _race(self, latents: Sequence[Latent], referee: Referee) -> Sequence[Latent]:
-        """The candidates that the referee leaves at its last point."""
-        for point in referee.points:
-            if len(latents) == 1:
+    def _race(self, samples: Sequence[SampleState], pruner: Pruner) -> Sequence[SampleState]:
+        """The candidates that the pruner leaves at its last point."""
+        for point in pruner.points:
+            if len(samples) == 1:
                 break
-            previews = self._advance(latents, round(point * latents[0].steps))
-            latents = [latents[place] for place in referee.keep(previews)]
-        return latents
+            previews = self._advance(samples, round(point * samples[0].steps))
+            samples = [samples[place] for place in pruner.keep(previews)]
+        return samples
 
-    def _advance(self, latents: Sequence[Latent], step: int) -> list[Picture]:
+    def _advance(self, samples: Sequence[SampleState], step: int) -> list[Picture]:
         """The candidates' pictures at a step, once all have arrived there."""
-        futures = [self.engine.submit(latent, max(1, step)) for latent in latents]
+        futures = [self.engine.submit(sample, max(1, step)) for sample in samples]
         try:
             return [result_of(future) for future in futures]
         finally:

@@ -5,7 +5,7 @@ from copy import deepcopy
 from inspect import signature
 from typing import Any
 
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.metering import notice
 from pipeline.rendering.calls import SCHNELL_TOKENS, distilled, hears_negative, unheard
 
@@ -25,17 +25,17 @@ class Windows:
         }
         self._lock = threading.Lock()
 
-    def tell(self, order: Order, guided_until: float = 1.0) -> None:
+    def tell(self, request: RenderRequest, guided_until: float = 1.0) -> None:
         """Have the job's record say what no text encoder reads of its prompts, and what of them has
         no effect where the part `guided_until` of the steps is guided.
         """
-        self._tell("prompt", order.prompt)
-        if not order.negative:
+        self._tell("prompt", request.prompt)
+        if not request.negative:
             return
-        if not hears_negative(self._pipe, order):
-            notice(unheard(order))
+        if not hears_negative(self._pipe, request):
+            notice(unheard(request))
         elif guided_until:
-            self._tell("negative prompt", order.negative)
+            self._tell("negative prompt", request.negative)
         else:
             notice("the negative prompt has no effect with renderer.guided_until of 0")
 

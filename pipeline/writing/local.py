@@ -59,7 +59,9 @@ class LocalWriter:
         self._ends = _ends(self._model, self._config)
         self._room = _window(self._model, self._tokenizer) - profile.max_tokens
         self._encoding = threading.Lock()
-        self._batcher = Batcher("writer", self._replies, limit=profile.batch, turn=models.turn)
+        self._batcher = Batcher(
+            "writer", self._replies, limit=profile.batch, device_lock=models.device_lock
+        )
 
     def write(self, job: Job, context: Context) -> Brief:
         """The model's brief. Raises JobError where it wrote nothing usable."""

@@ -78,9 +78,9 @@ def test_a_second_rounds_winner_is_made_again(desk: Path) -> None:
     assert summary["below_gate"] == 1
     (record,) = (desk / "out/runs/hard/records").glob("*.json")
     outcome = Outcome.model_validate_json(record.read_text())
-    assert outcome.second
+    assert outcome.refinement
     assert len(outcome.candidates) == 2
-    (found,) = outcome.second.references
+    (found,) = outcome.refinement.references
     assert found.id not in {each.id for each in outcome.context.references}
-    assert outcome.winner == outcome.second.first
+    assert outcome.winner == outcome.refinement.first
     assert answer(pressrun("reproduce", str(record), "--json", cwd=desk))["equal"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.metering import metered
 from pipeline.ports import Renderer
 from pipeline.rendering.a1111 import A1111Renderer
@@ -40,8 +40,8 @@ def renderer(
         yield A1111Renderer(server.url, "", RendererProfile(kind="a1111", batch=3, timeout=60))
 
 
-def order(*seeds: int, prompt: str = "a red circle on a white background") -> Order:
-    return Order(
+def request(*seeds: int, prompt: str = "a red circle on a white background") -> RenderRequest:
+    return RenderRequest(
         prompt=prompt, negative="", width=64, height=64, steps=4, guidance=4.0, seeds=seeds
     )
 
@@ -51,15 +51,15 @@ def same(one: Picture, other: Picture) -> bool:
 
 
 def test_one_picture_per_seed_in_order(renderer: Renderer) -> None:
-    pictures = renderer.render(order(4, 2, 3, 1, 5))
-    again = [renderer.render(order(seed))[0] for seed in (4, 2, 3, 1, 5)]
+    pictures = renderer.render(request(4, 2, 3, 1, 5))
+    again = [renderer.render(request(seed))[0] for seed in (4, 2, 3, 1, 5)]
     assert len(pictures) == 5
     assert all(same(one, other) for one, other in zip(pictures, again, strict=True))
     assert not any(same(pictures[0], other) for other in pictures[1:])
 
 
 def test_a_picture_is_rgb_in_0_to_1(renderer: Renderer) -> None:
-    (picture,) = renderer.render(order(1))
+    (picture,) = renderer.render(request(1))
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.float32
     assert 0 <= picture.min() < picture.max() <= 1
@@ -67,10 +67,10 @@ def test_a_picture_is_rgb_in_0_to_1(renderer: Renderer) -> None:
 
 def test_a_seed_decides_its_picture_whatever_shares_the_device(renderer: Renderer) -> None:
     prompts = ["a blue star", "a green ring", "a red circle", "a small heart"]
-    orders = [order(n, n + 7, prompt=prompts[n % 4]) for n in range(8)]
-    alone = [renderer.render(one) for one in orders]
-    with ThreadPoolExecutor(len(orders)) as pool:
-        together = list(pool.map(renderer.render, orders))
+    requests = [request(n, n + 7, prompt=prompts[n % 4]) for n in range(8)]
+    alone = [renderer.render(one) for one in requests]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        together = list(pool.map(renderer.render, requests))
     for ones, others in zip(alone, together, strict=True):
         assert all(same(one, other) for one, other in zip(ones, others, strict=True))
 
@@ -78,11 +78,11 @@ def test_a_seed_decides_its_picture_whatever_shares_the_device(renderer: Rendere
 def test_every_implementation_renders_the_reference_picture(
     renderer: Renderer, reference: DiffusersRenderer
 ) -> None:
-    assert same(renderer.render(order(11))[0], reference.render(order(11))[0])
+    assert same(renderer.render(request(11))[0], reference.render(request(11))[0])
 
 
 class Halving:
-    """A referee that drops the first of those that it sees, whatever they look like."""
+    """A pruner that drops the first of those that it sees, whatever they look like."""
 
     points = (0.25, 0.5)
 
@@ -98,28 +98,28 @@ def test_a_race_changes_no_picture(renderer: Renderer) -> None:
     """Whoever is left at the end has the picture of one that ran alone; all are, where a renderer
     shows no previews.
     """
-    referee, asked = Halving(), order(1, 2, 3, 4)
-    raced = renderer.render(asked, referee)
+    pruner, asked = Halving(), request(1, 2, 3, 4)
+    raced = renderer.render(asked, pruner)
     whole = renderer.render(asked)
-    assert referee.seen in ([4, 3], [])
-    assert sum(picture is None for picture in raced) == len(referee.seen)
+    assert pruner.seen in ([4, 3], [])
+    assert sum(picture is None for picture in raced) == len(pruner.seen)
     for one, other in zip(raced, whole, strict=True):
         assert one is None or same(one, other)
 
 
 def test_a_last_one_has_no_rivals(renderer: Renderer) -> None:
-    referee = Halving()
-    renderer.render(order(1, 2), referee)
-    assert referee.seen in ([2], [])
+    pruner = Halving()
+    renderer.render(request(1, 2), pruner)
+    assert pruner.seen in ([2], [])
 
 
 def test_the_receipt_says_who_rendered(renderer: Renderer, request: pytest.FixtureRequest) -> None:
     with metered() as meter:
-        renderer.render(order(1))
+        renderer.render(request(1))
     assert meter.renderer == request.node.callspec.params["renderer"]
     assert meter.device["renderer"] > 0
 
 
 def test_what_cannot_be_rendered_is_the_jobs_error(renderer: Renderer) -> None:
     with pytest.raises(JobError):
-        renderer.render(order(1).model_copy(update={"width": 60}))
+        renderer.render(request(1).model_copy(update={"width": 60}))

@@ -288,13 +288,13 @@ def test_refuses_to_list_outside(store: Store, prefix: str) -> None:
 
 @every_store
 def test_many_threads_share_it(store: Store) -> None:
-    def turn(number: int) -> bytes:
+    def device_lock(number: int) -> bytes:
         key = f"folder-{number % 3}/{number}"
         put(store, key, key.encode())
         return store.get(key)
 
     with ThreadPoolExecutor(WRITERS) as pool:
-        found = list(pool.map(turn, range(96)))
+        found = list(pool.map(device_lock, range(96)))
     assert found == [f"folder-{number % 3}/{number}".encode() for number in range(96)]
     assert len(list(store.keys("folder-"))) == 96
 

@@ -66,7 +66,7 @@ def writer(request: pytest.FixtureRequest) -> Writer:
 def _served(models: Models) -> Callable[[Call], Reply]:
     """The local model behind a server that honours a JSON schema."""
     model, tokenizer = models.language_model(LOCAL)
-    turn = threading.Lock()
+    device_lock = threading.Lock()
 
     def answer(call: Call) -> Reply:
         body = call.body
@@ -74,7 +74,7 @@ def _served(models: Models) -> Callable[[Call], Reply]:
             body["messages"], tokenize=False, add_generation_prompt=True
         )
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        with turn, torch.inference_mode():
+        with device_lock, torch.inference_mode():
             out = model.generate(ids, max_new_tokens=body["max_tokens"], do_sample=False)
         reply = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
         return completion(_shaped(reply, body["response_format"]["json_schema"]["schema"]))

@@ -25,8 +25,8 @@ from celery.signals import worker_ready
 
 import workers.app
 from benchmarks.stand_in import StandIns
-from pipeline.job import Order, Picture, RunSpec
-from pipeline.ports import Referee, Stages, Store
+from pipeline.job import Picture, RenderRequest, RunSpec
+from pipeline.ports import Pruner, Stages, Store
 from pipeline.pulse import beat
 from pipeline.settings import Settings
 from workers import leases
@@ -108,19 +108,19 @@ def pass_by(point: str) -> None:
 class Shaded:
     """The Renderer port: a flat colour, a little different in each process, as devices are."""
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
         """A picture for each seed; half of the wait is before the tripwire, half after it."""
         seconds = float(os.environ["STAND_IN_SECONDS"])
-        note(rendered=order.prompt)
+        note(rendered=request.prompt)
         time.sleep(seconds / 2)
         pass_by("render")
-        if order.prompt == POISON:
+        if request.prompt == POISON:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(seconds / 2)
         beat()
-        shape = (order.height, order.width, 3)
+        shape = (request.height, request.width, 3)
         shade = os.getpid() % 200 / 255
-        return [np.full(shape, shade, np.float32) for _ in order.seeds]
+        return [np.full(shape, shade, np.float32) for _ in request.seeds]
 
 
 class Wired:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.errors import ModelError, StoreFull
-from pipeline.job import Order, Picture, RunSpec
-from pipeline.ports import Referee, Stages
+from pipeline.job import Picture, RenderRequest, RunSpec
+from pipeline.ports import Pruner, Stages
 from tests.faults.breakable_worker import LEASE_SECONDS, Breakable, Shaded, desk
 from workers import leases
 from workers.worker import main
@@ -21,7 +21,7 @@ ILLNESSES = {
 class Sick(Shaded):
     """The Renderer port: raises what the desk says, once."""
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
         """A picture for each seed, from a worker in good health."""
         for name, illness in ILLNESSES.items():
             try:
@@ -29,7 +29,7 @@ class Sick(Shaded):
             except FileNotFoundError:
                 continue
             raise illness
-        return super().render(order, referee)
+        return super().render(request, pruner)
 
 
 class Hospital(Breakable):

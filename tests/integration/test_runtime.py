@@ -13,8 +13,8 @@ from redis import Redis
 
 from benchmarks.stand_in import StandIns
 from pipeline.errors import Unavailable
-from pipeline.job import Job, Order, Outcome, Picture, RunSpec, Verdict
-from pipeline.ports import Referee, Stages
+from pipeline.job import Job, Outcome, Picture, RenderRequest, RunSpec, Verdict
+from pipeline.ports import Pruner, Stages
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
@@ -48,7 +48,7 @@ class Worker(StandIns):
         """The stages of any run."""
         return replace(super().stages(spec), renderer=self)
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
         """A picture for each seed, once no error is left."""
         self.rendered += 1
         if self.meanwhile:
@@ -58,7 +58,7 @@ class Worker(StandIns):
             raise self.errors.pop(0)
         if self.stuck:
             return result_of(Future())
-        return [np.zeros((order.height, order.width, 3), np.float32) for _ in order.seeds]
+        return [np.zeros((request.height, request.width, 3), np.float32) for _ in request.seeds]
 
     def execute(self, part: int = 1) -> Outcome | None:
         """What stands in the books once the message of a part's job was worked on."""

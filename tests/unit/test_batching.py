@@ -45,12 +45,12 @@ def test_an_item_larger_than_the_limit_still_runs_alone() -> None:
 
 
 def test_the_oldest_key_goes_first() -> None:
-    order: list[str] = []
+    request: list[str] = []
     gate = threading.Event()
 
     def note(items: Sequence[str]) -> Sequence[str]:
         gate.wait(5)
-        order.append(items[0][0])
+        request.append(items[0][0])
         return items
 
     batcher = Batcher("test", note, limit=8, key=lambda word: word[0])
@@ -59,7 +59,7 @@ def test_the_oldest_key_goes_first() -> None:
             threads.submit(batcher, word)
             time.sleep(0.02)
         gate.set()
-    assert order == ["a", "b", "c"]
+    assert request == ["a", "b", "c"]
 
 
 def test_an_error_reaches_every_caller_of_its_batch_and_the_next_batch_works() -> None:
@@ -100,7 +100,7 @@ def test_each_job_is_charged_its_share() -> None:
 
 
 def test_turns_keep_batchers_of_one_device_apart() -> None:
-    turn, inside, overlaps = threading.Lock(), [], []
+    device_lock, inside, overlaps = threading.Lock(), [], []
 
     def work(items: Sequence[int]) -> Sequence[int]:
         inside.append(1)
@@ -109,8 +109,8 @@ def test_turns_keep_batchers_of_one_device_apart() -> None:
         inside.pop()
         return items
 
-    one = Batcher("one", work, limit=1, turn=turn)
-    two = Batcher("two", work, limit=1, turn=turn)
+    one = Batcher("one", work, limit=1, device_lock=device_lock)
+    two = Batcher("two", work, limit=1, device_lock=device_lock)
     with ThreadPoolExecutor(8) as threads:
         for n in range(4):
             threads.submit(one, n)

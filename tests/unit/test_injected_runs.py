@@ -10,12 +10,12 @@ from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
 from pipeline.guarding.terms import TermGuard
-from pipeline.job import Job, Order, Outcome, Picture, Score, Verdict, digest_of
+from pipeline.job import Job, Outcome, Picture, RenderRequest, Score, Verdict, digest_of
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import ingest
 from pipeline.knowledge.retriever import QdrantRetriever
-from pipeline.ports import Referee, Stages, Writer
+from pipeline.ports import Pruner, Stages, Writer
 from pipeline.run import run_job
 from pipeline.settings import RetrievalProfile, WriterProfile
 from pipeline.writing.endpoint import EndpointWriter
@@ -29,7 +29,7 @@ JOB = Job(
     height=32, steps=7, guidance=2.5, seed=41, collection="hostile", k=2, mode="generated",
     contest="best_of", wave=2,
 )  # fmt: skip
-ORDER = Order(
+ORDER = RenderRequest(
     prompt="", negative="blur", width=64, height=32, steps=7, guidance=2.5, seeds=(41, 42, 43)
 )
 
@@ -38,11 +38,11 @@ class Parts:
     """Renderer, judge and books that note what they are asked."""
 
     def __init__(self) -> None:
-        self.orders: list[Order] = []
+        self.requests: list[RenderRequest] = []
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
-        self.orders.append(order)
-        return [np.full((32, 64, 3), 0.5, np.float32) for _ in order.seeds]
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
+        self.requests.append(request)
+        return [np.full((32, 64, 3), 0.5, np.float32) for _ in request.seeds]
 
     def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
         return [Score(raw=0.5, calibrated=0.75) for _ in pictures]
@@ -103,13 +103,13 @@ def writer(request: pytest.FixtureRequest) -> Writer:
 
 def run(
     job: Job, retriever: QdrantRetriever, writer: Writer, *blocked: str
-) -> tuple[Outcome, list[Order]]:
+) -> tuple[Outcome, list[RenderRequest]]:
     parts = Parts()
     stages = Stages(
         guard=TermGuard(blocked), retriever=retriever, writer=writer, renderer=parts, scorer=parts,
         books=parts, run="r", judge_against="prompt", models={},
     )  # fmt: skip
-    return run_job(job, stages), parts.orders
+    return run_job(job, stages), parts.requests
 
 
 @each_injection
@@ -118,14 +118,14 @@ def test_a_passage_changes_nothing_of_a_job_but_its_text(
 ) -> None:
     title = _title(injection)
     job = JOB.model_copy(update={"keywords": title})
-    outcome, orders = run(job, retriever, writer)
+    outcome, requests = run(job, retriever, writer)
     assert title in [passage.title for passage in outcome.context.passages]
     assert outcome.verdict is Verdict.ACCEPTED
-    assert [order.model_copy(update={"prompt": ""}) for order in orders] == [ORDER]
+    assert [request.model_copy(update={"prompt": ""}) for request in requests] == [ORDER]
     assert outcome.job == job
     assert outcome.brief
-    assert orders[0].prompt == outcome.brief.prompt
-    assert not GRAMMAR.search(orders[0].prompt)
+    assert requests[0].prompt == outcome.brief.prompt
+    assert not GRAMMAR.search(requests[0].prompt)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_a_passage_brings_into_the_prompt_is_guarded(
     path.write_text(json.dumps({"text": f"Viora shows a {spelling}."}))
     ingest(library(client, path.parent), path, JOB.collection)
     retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
-    outcome, orders = run(JOB, retriever, template, "skull")
-    assert (outcome.verdict, orders) == (Verdict.BLOCKED, [])
-    outcome, orders = run(JOB, retriever, template, "bone")
-    assert (outcome.verdict, len(orders)) == (Verdict.ACCEPTED, 1)
+    outcome, requests = run(JOB, retriever, template, "skull")
+    assert (outcome.verdict, requests) == (Verdict.BLOCKED, [])
+    outcome, requests = run(JOB, retriever, template, "bone")
+    assert (outcome.verdict, len(requests)) == (Verdict.ACCEPTED, 1)

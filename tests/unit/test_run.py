@@ -10,18 +10,18 @@ from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
     SEED_SPACE,
     Brief,
-    Checkpoint,
     Context,
     Job,
-    Order,
     Outcome,
     Picture,
     Reference,
+    RenderRequest,
+    Rung,
     Score,
     Verdict,
 )
 from pipeline.metering import notice, rendered_by
-from pipeline.ports import Referee, Stages
+from pipeline.ports import Pruner, Stages
 from pipeline.run import run_job
 
 JOB = Job(
@@ -38,7 +38,7 @@ class Parts:
     error: Exception | None = None
     blocked: str = ""
     context: Context | Unavailable = field(default_factory=Context)
-    orders: list[Order] = field(default_factory=list)
+    requests: list[RenderRequest] = field(default_factory=list)
     committed: list[tuple[Outcome, Picture | None]] = field(default_factory=list)
 
     def check_text(self, text: str) -> None:
@@ -55,13 +55,15 @@ class Parts:
             raise self.error
         return Brief(text="text", prompt=f"prompt of {job.keywords}")
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
-        self.orders.append(order)
+    def render(
+        self, request: RenderRequest, pruner: Pruner | None = None
+    ) -> Sequence[Picture | None]:
+        self.requests.append(request)
         rendered_by("parts")
-        return [np.full((16, 16, 3), seed / SEED_SPACE, np.float32) for seed in order.seeds]
+        return [np.full((16, 16, 3), seed / SEED_SPACE, np.float32) for seed in request.seeds]
 
     def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
-        done = sum(len(order.seeds) for order in self.orders)
+        done = sum(len(request.seeds) for request in self.requests)
         return list(self.scores[done - len(pictures) : done])
 
     def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
@@ -96,9 +98,11 @@ def test_the_best_candidate_wins_with_its_own_seed_and_picture() -> None:
 
 def test_what_was_cut_on_the_way_is_in_the_record_once() -> None:
     class Cutting(Parts):
-        def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture | None]:
+        def render(
+            self, request: RenderRequest, pruner: Pruner | None = None
+        ) -> Sequence[Picture | None]:
             notice("the text encoder read 75 of 231 tokens of the prompt")
-            return super().render(order, referee)
+            return super().render(request, pruner)
 
     outcome = run_job(
         JOB.model_copy(update={"contest": "first_above"}),
@@ -118,24 +122,24 @@ def test_below_the_gate_the_best_is_kept_and_marked() -> None:
 def test_first_above_stops_at_the_wave_that_passes() -> None:
     parts = Parts(scores(0.2, 0.3, 0.9, 0.1))
     outcome = run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.stages())
-    assert [len(order.seeds) for order in parts.orders] == [2, 2]
+    assert [len(request.seeds) for request in parts.requests] == [2, 2]
     assert outcome.winner == 2
     parts = Parts(scores(0.6, 0.3, 0.9, 0.1))
     run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.stages())
-    assert [len(order.seeds) for order in parts.orders] == [2]
+    assert [len(request.seeds) for request in parts.requests] == [2]
 
 
 class Racers(Parts):
     """A renderer that shows previews; a picture's shade is its score, from first to last."""
 
-    def render(self, order: Order, referee: Referee | None = None) -> list[Picture | None]:
-        self.orders.append(order)
-        shades = {seed: self.scores[(seed - JOB.seed) % SEED_SPACE].raw for seed in order.seeds}
-        left = list(order.seeds)
-        for _ in referee.points if referee else ():
-            assert referee
-            left = [left[i] for i in referee.keep([shaded(shades[seed]) for seed in left])]
-        return [shaded(shades[seed]) if seed in left else None for seed in order.seeds]
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> list[Picture | None]:
+        self.requests.append(request)
+        shades = {seed: self.scores[(seed - JOB.seed) % SEED_SPACE].raw for seed in request.seeds}
+        left = list(request.seeds)
+        for _ in pruner.points if pruner else ():
+            assert pruner
+            left = [left[i] for i in pruner.keep([shaded(shades[seed]) for seed in left])]
+        return [shaded(shades[seed]) if seed in left else None for seed in request.seeds]
 
     def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
         return scores(*(float(picture.mean()) for picture in pictures))
@@ -145,12 +149,12 @@ def shaded(shade: float) -> Picture:
     return np.full((16, 16, 3), shade, np.float32)
 
 
-HALVES = (Checkpoint(at=0.25, keep=0.5), Checkpoint(at=0.5, keep=0.5))
+HALVES = (Rung(at=0.25, keep=0.5), Rung(at=0.5, keep=0.5))
 
 
 def test_a_race_drops_the_worse_half_at_each_checkpoint_and_tells_it() -> None:
     parts = Racers(scores(0.25, 0.75, 0.5, 0.125))
-    race = JOB.model_copy(update={"contest": "race", "checkpoints": HALVES})
+    race = JOB.model_copy(update={"contest": "race", "rungs": HALVES})
     outcome = run_job(race, parts.stages())
     assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 1, 0.75)
     assert [c.score is None for c in outcome.candidates] == [True, False, True, True]
@@ -166,9 +170,9 @@ def test_a_race_above_goes_in_waves_and_stops_at_the_one_that_passes() -> None:
         ((0.25, 0.3, 0.2, 0.4), [2, 2], 3),
     ):
         parts = Racers(scores(*shades))
-        changes = {"contest": "race_above", "wave": 2, "checkpoints": HALVES[:1]}
+        changes = {"contest": "race_above", "wave": 2, "rungs": HALVES[:1]}
         outcome = run_job(JOB.model_copy(update=changes), parts.stages())
-        assert [len(order.seeds) for order in parts.orders] == waves
+        assert [len(request.seeds) for request in parts.requests] == waves
         assert outcome.winner == winner
 
 
@@ -186,7 +190,7 @@ def test_blocked_words_are_refused_in_keywords_and_in_the_written_prompt() -> No
     for word in ("red", "prompt of"):
         parts = Parts(scores(1, 1, 1, 1), blocked=word)
         assert run_job(JOB, parts.stages()).verdict is Verdict.BLOCKED
-        assert not parts.orders
+        assert not parts.requests
 
 
 def test_a_jobs_own_fault_is_its_outcome_and_a_services_is_raised() -> None:
@@ -227,7 +231,7 @@ def test_found_pictures_go_to_the_renderer_at_the_jobs_strength() -> None:
     for found, strength, wanted in ((used, 0.7, ((0.5, 1.5),)), (unused, 0.0, ())):
         parts = Parts(scores(0.9, 0.8, 0.7, 0.6), context=Context(references=(found,)))
         outcome = run_job(JOB.model_copy(update={"strength": strength}), parts.stages())
-        assert (parts.orders[0].references, parts.orders[0].strength) == (wanted, strength)
+        assert (parts.requests[0].references, parts.requests[0].strength) == (wanted, strength)
         assert outcome.context.references == (found,)
 
 
@@ -238,7 +242,7 @@ def test_a_job_goes_on_without_the_knowledge_base_only_where_it_may() -> None:
     willing = JOB.model_copy(update={"needs_context": False})
     outcome = run_job(willing, Parts(scores(0.9, 0.8, 0.7, 0.6), context=away).stages())
     assert outcome.verdict == Verdict.ACCEPTED
-    assert "Qdrant did not answer" in outcome.context.missing
+    assert "Qdrant did not answer" in outcome.context.unavailable
 
 
 def picture(name: str) -> Reference:
@@ -281,10 +285,10 @@ def test_a_second_round_is_steered_by_pictures_of_what_lacks() -> None:
     assert (outcome.verdict, outcome.winner) == (Verdict.ACCEPTED, 3)
     assert [c.index for c in outcome.candidates] == [0, 1, 2, 3]
     assert [c.seed for c in outcome.candidates] == [TWO_ROUNDS.candidate_seed(i) for i in range(4)]
-    assert outcome.second
-    assert (outcome.second.lacking, outcome.second.first) == (("on blue",), 2)
-    assert [each.id for each in outcome.second.references] == ["on blue"]
-    assert [len(order.references) for order in parts.orders] == [2, 3]
+    assert outcome.refinement
+    assert (outcome.refinement.missing, outcome.refinement.first) == (("on blue",), 2)
+    assert [each.id for each in outcome.refinement.references] == ["on blue"]
+    assert [len(request.references) for request in parts.requests] == [2, 3]
     names = [each.id for each in outcome.winners_context.references]
     assert names == ["first", "red circle", "on blue"]
     assert parts.asked == ["red circle", "on blue"]
@@ -293,7 +297,7 @@ def test_a_second_round_is_steered_by_pictures_of_what_lacks() -> None:
 def test_the_first_round_may_still_win() -> None:
     outcome = run_job(TWO_ROUNDS, Rounds(scores(0.2, 0.4, 0.3, 0.1)).stages())
     assert (outcome.verdict, outcome.winner) == (Verdict.BELOW_GATE, 1)
-    assert outcome.second
+    assert outcome.refinement
     assert outcome.winners_context == outcome.context
 
 
@@ -310,17 +314,17 @@ def test_the_first_round_may_still_win() -> None:
 def test_there_is_one_round_where_one_passes_or_nothing_steers(first, changes) -> None:
     parts = Rounds(scores(first, 0.1, 0.9, 0.9))
     outcome = run_job(TWO_ROUNDS.model_copy(update=changes), parts.stages())
-    assert (len(outcome.candidates), outcome.second, len(parts.orders)) == (2, None, 1)
+    assert (len(outcome.candidates), outcome.refinement, len(parts.requests)) == (2, None, 1)
 
 
 def test_nothing_new_is_found_and_nothing_more_rendered() -> None:
     parts = Parts(scores(0.2, 0.4), context=Context(references=(picture("first"),)))
     outcome = run_job(TWO_ROUNDS, parts.stages())
-    assert outcome.second
-    assert (outcome.second.references, len(outcome.candidates)) == ((), 2)
+    assert outcome.refinement
+    assert (outcome.refinement.references, len(outcome.candidates)) == ((), 2)
     assert outcome.verdict == Verdict.BELOW_GATE
 
 
 def test_of_invalid_pictures_nothing_is_asked() -> None:
     outcome = run_job(TWO_ROUNDS, Rounds([INVALID, INVALID]).stages())
-    assert (outcome.verdict, outcome.second) == (Verdict.FAILED, None)
+    assert (outcome.verdict, outcome.refinement) == (Verdict.FAILED, None)

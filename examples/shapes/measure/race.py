@@ -25,7 +25,7 @@ from examples.shapes.measure.judge import Judge, Scores
 from examples.shapes.measure.renderer import GUIDANCE, STEPS
 from examples.shapes.training import common, painter
 from examples.shapes.umpire import Pictures
-from pipeline.job import Checkpoint, Score
+from pipeline.job import Rung, Score
 from pipeline.judging.calibration import Calibration
 from pipeline.judging.racing import TENTHS, Finished, agreement, trial
 
@@ -82,8 +82,8 @@ def figures(held: Sequence[Finished]) -> dict[str, dict[str, float]]:
     return {
         str(part): {
             "spearman": round(agreement(part, held), 3),
-            "regret_half": round(trial([Checkpoint(at=part, keep=0.5)], held).regret, 4),
-            "regret_quarter": round(trial([Checkpoint(at=part, keep=0.25)], held).regret, 4),
+            "regret_half": round(trial([Rung(at=part, keep=0.5)], held).regret, 4),
+            "regret_quarter": round(trial([Rung(at=part, keep=0.25)], held).regret, 4),
         }
         for part in TENTHS
     }

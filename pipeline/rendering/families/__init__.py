@@ -8,7 +8,7 @@ from pipeline.rendering.families.flux import Flux
 from pipeline.rendering.families.sd import StableDiffusion
 from pipeline.rendering.families.sd3 import StableDiffusion3
 from pipeline.rendering.families.sdxl import StableDiffusionXL
-from pipeline.rendering.trajectory import Unsupported
+from pipeline.rendering.sampler import Unsupported
 
 __all__ = ["Conditioning", "Family", "family_of"]
 
@@ -29,5 +29,5 @@ def family_of(pipe: Any, preview_decoder: Any = None) -> Family:
     if make is None:
         raise Unsupported(type(pipe).__name__)
     family = make(pipe, preview_decoder or pipe.vae)
-    family.trajectory(10, 512, 512)
+    family.sampler_table(10, 512, 512)
     return family

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import JobError
-from pipeline.job import Order
-from pipeline.rendering.trajectory import Trajectory, Unsupported
+from pipeline.job import RenderRequest
+from pipeline.rendering.sampler import SamplerTable, Unsupported
 
 Conditioning = dict[str, Tensor]
 """What one text does to the model: tensors by the model's names for them, without a batch axis."""
@@ -19,13 +19,13 @@ class Family(Protocol):
 
     device: torch.device
 
-    def check(self, order: Order) -> None:
-        """Raises JobError for an order whose size or settings the family cannot render, and
+    def check(self, request: RenderRequest) -> None:
+        """Raises JobError for a request whose size or settings the family cannot render, and
         Unsupported for one that only the reference renderer can.
         """
         ...
 
-    def guides(self, order: Order) -> bool:
+    def guides(self, request: RenderRequest) -> bool:
         """Whether each step needs a second prediction, without the prompt."""
         ...
 
@@ -37,29 +37,33 @@ class Family(Protocol):
         """What stands in for the prompt in the second prediction; `prompt` may be empty."""
         ...
 
-    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
-        """What the order's pictures add to its prompt, and to what stands in for that."""
+    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
+        """What the request's pictures add to its prompt, and to what stands in for that."""
         ...
 
-    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
+    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
         """So many steps for pictures of that size. Raises Unsupported."""
         ...
 
-    def noise(self, order: Order, generator: torch.Generator) -> Tensor:
-        """Standard noise in the shape of the order's latents, without a batch axis."""
+    def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
+        """Standard noise in the shape of the request's latents, without a batch axis."""
         ...
 
     def predict(
-        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        texts: Sequence[Conditioning],
+        requests: Sequence[RenderRequest],
     ) -> Tensor:
         """The model's output for latents [n, ...], each at its timestep with its text."""
         ...
 
-    def decode(self, x: Tensor, order: Order) -> Tensor:
+    def decode(self, x: Tensor, request: RenderRequest) -> Tensor:
         """Finished latents [n, ...] as pictures [n, height, width, 3] in 0..1, float32."""
         ...
 
-    def preview(self, x: Tensor, order: Order) -> Tensor:
+    def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
         """As decode, for latents that are still estimates: it may be coarser, and cheaper."""
         ...
 
@@ -69,9 +73,9 @@ def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
     return torch.stack([text[name] for text in texts])
 
 
-def refuse_references(order: Order) -> None:
-    """Raises Unsupported for an order with pictures."""
-    if order.references:
+def refuse_references(request: RenderRequest) -> None:
+    """Raises Unsupported for a request with references."""
+    if request.references:
         raise Unsupported("pictures beside the prompt")
 
 
@@ -85,11 +89,11 @@ def pictures(decoded: Tensor) -> Tensor:
     return (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 
-def check_multiple(order: Order, multiple: int) -> None:
+def check_multiple(request: RenderRequest, multiple: int) -> None:
     """Raises JobError unless both sides are a multiple of so many pixels."""
-    if order.width % multiple or order.height % multiple:
+    if request.width % multiple or request.height % multiple:
         raise JobError(
-            f"the model cannot render {order.width}×{order.height}: "
+            f"the model cannot render {request.width}×{request.height}: "
             f"both sides have to be multiples of {multiple}"
         )
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.rendering.calls import SCHNELL_TOKENS
 from pipeline.rendering.families.base import (
     Conditioning,
@@ -19,7 +19,7 @@ from pipeline.rendering.families.base import (
     stacked,
 )
 from pipeline.rendering.families.shifting import shift_of
-from pipeline.rendering.trajectory import Trajectory, Unsupported, trajectory
+from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
 
 TOKENS = 512
 TRAIN_TIMESTEPS = 1000
@@ -34,14 +34,14 @@ class Flux:
         self._preview_decoder = preview_decoder
         self._guidance: bool = pipe.transformer.config.guidance_embeds
 
-    def check(self, order: Order) -> None:
+    def check(self, request: RenderRequest) -> None:
         """Sides are multiples of a packed token; a negative prompt is the reference renderer's."""
-        check_multiple(order, self._token)
-        refuse_references(order)
-        if self._guidance and order.negative and order.guidance > 1:
+        check_multiple(request, self._token)
+        refuse_references(request)
+        if self._guidance and request.negative and request.guidance > 1:
             raise Unsupported("a negative prompt for FLUX")
 
-    def guides(self, order: Order) -> bool:
+    def guides(self, request: RenderRequest) -> bool:
         """Never: guidance is an input of the model."""
         return False
 
@@ -59,34 +59,38 @@ class Flux:
         """As for any prompt."""
         return self.encode([prompt])[0]
 
-    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
+    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
         """None."""
         return {}, {}
 
-    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
+    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
         """By the pipeline's scheduler, shifted for the picture's size where it asks for that."""
         scheduler = self._pipe.scheduler
         tokens = (height // self._token) * (width // self._token)
         shift: dict[str, Any] = {"mu": shift_of(scheduler, tokens)}
         if not scheduler.config.get("use_flow_sigmas"):
             shift["sigmas"] = np.linspace(1.0, 1 / steps, steps)
-        return trajectory(scheduler, steps, **shift)
+        return sampler_table(scheduler, steps, **shift)
 
-    def noise(self, order: Order, generator: torch.Generator) -> Tensor:
+    def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
         """Drawn in the shape of unpacked latents, as everyone does."""
         channels = self._pipe.transformer.config.in_channels // PATCH**2
-        rows, columns = self._rows(order), self._columns(order)
+        rows, columns = self._rows(request), self._columns(request)
         plain = draw((channels, rows * PATCH, columns * PATCH), generator, self.device)
         # [c, rows, 2, columns, 2] → [rows, columns, c, 2, 2]
         patches = plain.view(channels, rows, PATCH, columns, PATCH).permute(1, 3, 0, 2, 4)
         return patches.reshape(rows * columns, channels * PATCH**2)
 
     def predict(
-        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        texts: Sequence[Conditioning],
+        requests: Sequence[RenderRequest],
     ) -> Tensor:
         """One call of the transformer."""
         transformer = self._pipe.transformer
-        strengths = torch.tensor([order.guidance for order in orders], device=self.device)
+        strengths = torch.tensor([request.guidance for request in requests], device=self.device)
         states = stacked(texts, "text")
         output: Tensor = transformer(
             hidden_states=x.to(transformer.dtype),
@@ -95,21 +99,21 @@ class Flux:
             pooled_projections=stacked(texts, "pooled"),
             encoder_hidden_states=states,
             txt_ids=states.new_zeros(states.shape[1], 3),
-            img_ids=self._places(orders[0]).to(states.dtype),
+            img_ids=self._places(requests[0]).to(states.dtype),
             return_dict=False,
         )[0]
         return output.float()
 
-    def decode(self, x: Tensor, order: Order) -> Tensor:
+    def decode(self, x: Tensor, request: RenderRequest) -> Tensor:
         """Unpacked, then one call of the decoder."""
-        return self._decoded(self._pipe.vae, x, order)
+        return self._decoded(self._pipe.vae, x, request)
 
-    def preview(self, x: Tensor, order: Order) -> Tensor:
+    def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
         """Unpacked, then one call of the decoder of previews."""
-        return self._decoded(self._preview_decoder, x, order)
+        return self._decoded(self._preview_decoder, x, request)
 
-    def _decoded(self, vae: Any, x: Tensor, order: Order) -> Tensor:
-        rows, columns = self._rows(order), self._columns(order)
+    def _decoded(self, vae: Any, x: Tensor, request: RenderRequest) -> Tensor:
+        rows, columns = self._rows(request), self._columns(request)
         patches = x.view(len(x), rows, columns, -1, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
         plain = patches.reshape(len(x), -1, rows * PATCH, columns * PATCH)
         plain = plain / vae.config.scaling_factor + vae.config.shift_factor
@@ -120,15 +124,15 @@ class Flux:
         token: int = self._pipe.vae_scale_factor * PATCH
         return token
 
-    def _rows(self, order: Order) -> int:
-        return order.height // self._token
+    def _rows(self, request: RenderRequest) -> int:
+        return request.height // self._token
 
-    def _columns(self, order: Order) -> int:
-        return order.width // self._token
+    def _columns(self, request: RenderRequest) -> int:
+        return request.width // self._token
 
-    def _places(self, order: Order) -> Tensor:
+    def _places(self, request: RenderRequest) -> Tensor:
         """[tokens, 3]: 0, row and column of each token."""
-        rows, columns = self._rows(order), self._columns(order)
+        rows, columns = self._rows(request), self._columns(request)
         grid = torch.zeros(rows, columns, 3, device=self.device)
         grid[..., 1] = torch.arange(rows, device=self.device)[:, None]
         grid[..., 2] = torch.arange(columns, device=self.device)[None, :]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.families.base import (
     Conditioning,
@@ -17,7 +17,7 @@ from pipeline.rendering.families.base import (
     refuse_references,
     stacked,
 )
-from pipeline.rendering.trajectory import Trajectory, Unsupported, trajectory
+from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
 
 
 class StableDiffusion:
@@ -31,17 +31,17 @@ class StableDiffusion:
             raise Unsupported("a UNet with its guidance built in")
         self._adapter = Adapter.of(pipe)
 
-    def check(self, order: Order) -> None:
+    def check(self, request: RenderRequest) -> None:
         """Sides are multiples of 8, whatever the decoder's factor, as for the pipeline."""
-        check_multiple(order, 8)
+        check_multiple(request, 8)
         if self._adapter is None:
-            refuse_references(order)
+            refuse_references(request)
         else:
-            self._adapter.check(order)
+            self._adapter.check(request)
 
-    def guides(self, order: Order) -> bool:
+    def guides(self, request: RenderRequest) -> bool:
         """Above guidance 1."""
-        return order.guidance > 1
+        return request.guidance > 1
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
         """The text encoder's states."""
@@ -52,30 +52,34 @@ class StableDiffusion:
         """As for any prompt."""
         return self.encode([prompt])[0]
 
-    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
+    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
         """Embeddings for the adapter, and zeros in their place where nothing is to be shown."""
         if self._adapter is None:
             return {}, {}
-        shown = self._adapter.embeddings(order).to(self.device)
+        shown = self._adapter.embeddings(request).to(self.device)
         return {"pictures": shown}, {"pictures": torch.zeros_like(shown)}
 
-    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
+    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
         """By the pipeline's scheduler."""
-        return trajectory(self._pipe.scheduler, steps)
+        return sampler_table(self._pipe.scheduler, steps)
 
-    def noise(self, order: Order, generator: torch.Generator) -> Tensor:
+    def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
         """[channels, height / 8, width / 8]."""
         channels = self._model.config.in_channels
-        shape = (channels, order.height // self._scale, order.width // self._scale)
+        shape = (channels, request.height // self._scale, request.width // self._scale)
         return draw(shape, generator, self.device)
 
     def predict(
-        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        texts: Sequence[Conditioning],
+        requests: Sequence[RenderRequest],
     ) -> Tensor:
         """One call of the UNet."""
-        added = self._added(texts, orders)
+        added = self._added(texts, requests)
         if self._adapter:
-            self._adapter.set_strength(orders[0].strength)
+            self._adapter.set_strength(requests[0].strength)
             shown = stacked(texts, "pictures").to(self._model.dtype)
             added = (added or {}) | {"image_embeds": [shown]}
         output: Tensor = self._model(
@@ -87,11 +91,11 @@ class StableDiffusion:
         )[0]
         return output.float()
 
-    def decode(self, x: Tensor, order: Order) -> Tensor:
+    def decode(self, x: Tensor, request: RenderRequest) -> Tensor:
         """One call of the decoder."""
         return self._decoded(self._pipe.vae, x)
 
-    def preview(self, x: Tensor, order: Order) -> Tensor:
+    def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
         """One call of the decoder of previews."""
         return self._decoded(self._preview_decoder, x)
 
@@ -100,7 +104,7 @@ class StableDiffusion:
         return self._pipe.unet
 
     def _added(
-        self, texts: Sequence[Conditioning], orders: Sequence[Order]
+        self, texts: Sequence[Conditioning], requests: Sequence[RenderRequest]
     ) -> dict[str, Any] | None:
         return None
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import (
     Conditioning,
     check_multiple,
@@ -14,16 +14,16 @@ from pipeline.rendering.families.base import (
 )
 from pipeline.rendering.families.sd import StableDiffusion
 from pipeline.rendering.families.shifting import shift_of
-from pipeline.rendering.trajectory import Trajectory, trajectory
+from pipeline.rendering.sampler import SamplerTable, sampler_table
 
 
 class StableDiffusion3(StableDiffusion):
     """The Family port over a StableDiffusion3Pipeline."""
 
-    def check(self, order: Order) -> None:
+    def check(self, request: RenderRequest) -> None:
         """Sides are multiples of a patch."""
-        check_multiple(order, self._patch)
-        refuse_references(order)
+        check_multiple(request, self._patch)
+        refuse_references(request)
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
         """All encoders' states in a row, and the pooled states of the first two."""
@@ -32,17 +32,21 @@ class StableDiffusion3(StableDiffusion):
         )
         return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
 
-    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
+    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
         """By the pipeline's scheduler, shifted for the picture's size where it asks for that."""
         scheduler = self._pipe.scheduler
         shift: dict[str, Any] = {}
         if scheduler.config.get("use_dynamic_shifting"):
             tokens = (height // self._patch) * (width // self._patch)
             shift["mu"] = shift_of(scheduler, tokens)
-        return trajectory(scheduler, steps, **shift)
+        return sampler_table(scheduler, steps, **shift)
 
     def predict(
-        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        texts: Sequence[Conditioning],
+        requests: Sequence[RenderRequest],
     ) -> Tensor:
         """One call of the transformer."""
         output: Tensor = self._model(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import Conditioning, stacked
 from pipeline.rendering.families.sd import StableDiffusion
 
@@ -34,10 +34,12 @@ class StableDiffusionXL(StableDiffusion):
             return {name: torch.zeros_like(value) for name, value in text.items()}
         return text
 
-    def _added(self, texts: Sequence[Conditioning], orders: Sequence[Order]) -> dict[str, Any]:
+    def _added(
+        self, texts: Sequence[Conditioning], requests: Sequence[RenderRequest]
+    ) -> dict[str, Any]:
         pooled = stacked(texts, "pooled")
         # original size, the crop's corner, the size to make
-        sizes = [(o.height, o.width, 0, 0, o.height, o.width) for o in orders]
+        sizes = [(o.height, o.width, 0, 0, o.height, o.width) for o in requests]
         return {
             "text_embeds": pooled,
             "time_ids": torch.tensor(sizes, dtype=pooled.dtype, device=self.device),

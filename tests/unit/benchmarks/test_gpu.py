@@ -12,7 +12,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.architectures import ARCHITECTURES, Subject
 from benchmarks.flops import counted
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 
 CLOSE = 2 / 255
 META, CPU = torch.device("meta"), torch.device("cpu")
@@ -48,8 +48,8 @@ def plan(**changes: Any) -> gpu.Plan:
     return replace(small, **changes)
 
 
-def order(name: str, **changes: Any) -> Order:
-    return gpu.order_of(name, plan(**changes))
+def request(name: str, **changes: Any) -> RenderRequest:
+    return gpu.request_of(name, plan(**changes))
 
 
 def parameters(model: Any) -> int:
@@ -58,7 +58,7 @@ def parameters(model: Any) -> int:
 
 def test_the_full_size_is_the_published_model_and_its_known_work(name: str) -> None:
     subject = ARCHITECTURES[name]("full", torch.bfloat16, META)
-    work = counted(subject, order(name, side=1024, steps=20))
+    work = counted(subject, request(name, side=1024, steps=20))
     known = PUBLISHED[name]
     assert parameters(subject.denoiser) == known["denoiser"]
     assert parameters(subject.pipe.vae) == known["decoder"]
@@ -69,7 +69,7 @@ def test_the_full_size_is_the_published_model_and_its_known_work(name: str) -> N
 
 
 def test_all_ways_make_the_same_pictures(name: str, subject: Subject) -> None:
-    asked = order(name)
+    asked = request(name)
     alone = gpu.pipeline_way(subject, 1)(asked)
     batched = gpu.pipeline_way(subject, 2)(asked)
     with gpu.engine_way(subject, 2) as (_, render):
@@ -89,7 +89,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_named(subject: Subject, name: s
             raise torch.OutOfMemoryError("out of memory")
 
     subject.denoiser.register_forward_pre_hook(refuse, with_kwargs=True)
-    figures = gpu.measure_ways(subject, order(name, pictures=8), 8)
+    figures = gpu.measure_ways(subject, request(name, pictures=8), 8)
     assert figures["naive"]["batch"] == 1
     assert figures["batched"]["batch"] == 2
     assert 1 < figures["engine"]["batch"] <= 2

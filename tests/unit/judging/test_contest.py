@@ -5,8 +5,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.job import Checkpoint, Job, Score
-from pipeline.judging.contest import checkpoints, next_wave, passes, survivors, winner
+from pipeline.job import Job, Rung, Score
+from pipeline.judging.contest import next_wave, passes, rungs, survivors, winner
 
 scores = st.builds(
     lambda calibrated, valid: Score(raw=0, calibrated=calibrated if valid else 0, valid=valid),
@@ -19,7 +19,7 @@ previews = st.builds(
     st.booleans(),
 )
 points = st.builds(
-    Checkpoint, at=st.floats(0, 1, exclude_min=True, exclude_max=True),
+    Rung, at=st.floats(0, 1, exclude_min=True, exclude_max=True),
     keep=st.floats(0, 1, exclude_min=True, exclude_max=True),
 )  # fmt: skip
 jobs = st.builds(
@@ -38,7 +38,7 @@ jobs = st.builds(
     mode=st.just("generated"),
     contest=st.sampled_from(["best_of", "first_above", "race", "race_above"]),
     wave=st.integers(1, 64),
-    checkpoints=st.lists(points, max_size=4).map(tuple),
+    rungs=st.lists(points, max_size=4).map(tuple),
 )
 endless = st.lists(scores, min_size=64, max_size=64)
 
@@ -104,12 +104,12 @@ def test_the_order_of_arrival_does_not_change_the_winners_score(
 @given(jobs)
 def test_only_the_race_modes_drop_anybody(job: Job) -> None:
     races = job.contest in ("race", "race_above")
-    assert checkpoints(job) == (job.checkpoints if races else ())
+    assert rungs(job) == (job.rungs if races else ())
 
 
 @given(points, st.lists(previews, min_size=1, max_size=64))
 def test_a_checkpoint_keeps_its_part_and_nobody_better_is_dropped(
-    point: Checkpoint, judged: list[Score]
+    point: Rung, judged: list[Score]
 ) -> None:
     kept = survivors(point, judged)
     assert kept == sorted(set(kept))
@@ -121,7 +121,7 @@ def test_a_checkpoint_keeps_its_part_and_nobody_better_is_dropped(
 
 @given(points, st.lists(previews, min_size=1, max_size=64), st.randoms())
 def test_the_order_of_arrival_drops_nobody_else(
-    point: Checkpoint, judged: list[Score], random: Random
+    point: Rung, judged: list[Score], random: Random
 ) -> None:
     shuffled = list(judged)
     random.shuffle(shuffled)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.job import Checkpoint, Score
+from pipeline.job import Rung, Score
 from pipeline.judging.racing import Finished, agreement, propose, trial
 
-HALF, LATE = Checkpoint(at=0.5, keep=0.5), Checkpoint(at=0.8, keep=0.5)
+HALF, LATE = Rung(at=0.5, keep=0.5), Rung(at=0.8, keep=0.5)
 
 
 def scores(*values: float) -> list[Score]:
@@ -57,11 +57,11 @@ def test_what_is_proposed_keeps_to_the_regret_and_nothing_allowed_is_cheaper(
 ) -> None:
     found = propose(held, regret)
     assert found.regret <= regret
-    for checkpoints in ([], [HALF], [LATE], [HALF, LATE]):
-        other = trial(checkpoints, held)
+    for rungs in ([], [HALF], [LATE], [HALF, LATE]):
+        other = trial(rungs, held)
         assert found.cost <= other.cost or other.regret > regret
 
 
 def test_previews_that_mislead_are_not_used() -> None:
-    assert propose([MISLEADING], 0.1).checkpoints == ()
-    assert propose([FAITHFUL], 0.1).checkpoints == (Checkpoint(at=0.5, keep=0.25),)
+    assert propose([MISLEADING], 0.1).rungs == ()
+    assert propose([FAITHFUL], 0.1).rungs == (Rung(at=0.5, keep=0.25),)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import JobError, Refused, Unavailable
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.metering import metered
-from pipeline.ports import Referee
+from pipeline.ports import Pruner
 from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
 from pipeline.settings import RendererProfile
 from tests.a1111_server import Server, encode, serve
@@ -21,8 +21,8 @@ from tests.a1111_server import Server, encode, serve
 class Noise:
     """A renderer whose picture is the noise of the seed."""
 
-    def render(self, order: Order, referee: Referee | None = None) -> Sequence[Picture]:
-        return [noise(seed) for seed in order.seeds]
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
+        return [noise(seed) for seed in request.seeds]
 
 
 def noise(seed: int, size: int = 16) -> Picture:
@@ -41,8 +41,8 @@ def client(server: Server, auth: str = "", **settings: Any) -> A1111Renderer:
     return A1111Renderer(server.url + "/", auth, profile)
 
 
-def order(*seeds: int) -> Order:
-    return Order(
+def request(*seeds: int) -> RenderRequest:
+    return RenderRequest(
         prompt="a circle", negative="a star", width=16, height=16, steps=5, guidance=4, seeds=seeds
     )
 
@@ -55,13 +55,13 @@ def answer(*images: str, seeds: Sequence[int] = ()) -> bytes:
 def test_an_order_is_asked_for_in_the_servers_words(server: Server) -> None:
     asked = client(server, auth="ann:secret", model="sdxl.safetensors", scheduler="Euler a")
     with metered() as meter:
-        pictures = asked.render(order(7, 8))
+        pictures = asked.render(request(7, 8))
     assert [np.array_equal(p, noise(s)) for s, p in zip((7, 8), pictures, strict=True)]
-    request = server.requests[0]
-    assert request["override_settings"]["sd_model_checkpoint"] == "sdxl.safetensors"
-    assert request["sampler_name"] == "Euler a"
-    assert (request["seed"], request["batch_size"], request["cfg_scale"]) == (7, 2, 4)
-    assert request["save_images"] is False
+    sent = server.requests[0]
+    assert sent["override_settings"]["sd_model_checkpoint"] == "sdxl.safetensors"
+    assert sent["sampler_name"] == "Euler a"
+    assert (sent["seed"], sent["batch_size"], sent["cfg_scale"]) == (7, 2, 4)
+    assert sent["save_images"] is False
     token = base64.b64encode(b"ann:secret").decode()
     assert {k.lower(): v for k, v in server.headers[0].items()}["authorization"] == f"Basic {token}"
     assert meter.device["renderer"] > 0
@@ -69,7 +69,7 @@ def test_an_order_is_asked_for_in_the_servers_words(server: Server) -> None:
 
 def test_seeds_that_do_not_count_up_are_asked_for_apart(server: Server) -> None:
     seeds = (1, 2, 9, 2**32 - 1, 0, 3, 4, 5, 6, 7)
-    pictures = client(server).render(order(*seeds))
+    pictures = client(server).render(request(*seeds))
     assert [(r["seed"], r["batch_size"]) for r in server.requests] == [
         (1, 2),
         (9, 1),
@@ -86,7 +86,7 @@ def test_no_seeds_are_no_requests() -> None:
 
 
 def test_pictures_are_refused_and_not_left_out(server: Server) -> None:
-    shown = order(1).model_copy(update={"references": ((0.5,),), "strength": 1.0})
+    shown = request(1).model_copy(update={"references": ((0.5,),), "strength": 1.0})
     with pytest.raises(JobError, match="no pictures"):
         client(server).render(shown)
     assert not server.requests
@@ -94,7 +94,7 @@ def test_pictures_are_refused_and_not_left_out(server: Server) -> None:
 
 def test_a_server_that_stumbles_is_asked_again(server: Server) -> None:
     server.misbehave = [lambda: (503, b"busy"), lambda: (500, b"oops")]
-    (picture,) = client(server).render(order(3))
+    (picture,) = client(server).render(request(3))
     assert np.array_equal(picture, noise(3))
     assert len(server.requests) == 3
 
@@ -102,14 +102,14 @@ def test_a_server_that_stumbles_is_asked_again(server: Server) -> None:
 def test_a_server_that_keeps_failing_is_unavailable(server: Server) -> None:
     server.misbehave = [lambda: (502, b"bad gateway")] * 10
     with pytest.raises(Unavailable, match="502: bad gateway"):
-        client(server).render(order(3))
+        client(server).render(request(3))
     assert len(server.requests) == 4
 
 
 def test_a_server_that_is_not_there_is_unavailable(server: Server) -> None:
     gone = A1111Renderer("http://127.0.0.1:1", "", RendererProfile(kind="a1111"))
     with pytest.raises(Unavailable, match="PRESSRUN_A1111_URL"):
-        gone.render(order(3))
+        gone.render(request(3))
 
 
 def test_a_server_that_takes_too_long_is_asked_once(server: Server) -> None:
@@ -119,7 +119,7 @@ def test_a_server_that_takes_too_long_is_asked_once(server: Server) -> None:
 
     server.misbehave = [slow]
     with pytest.raises(Unavailable, match="no pictures within"):
-        client(server, timeout=0.2).render(order(3))
+        client(server, timeout=0.2).render(request(3))
     assert len(server.requests) == 1
 
 
@@ -137,21 +137,21 @@ def test_a_server_set_up_otherwise_says_what_to_set(
 ) -> None:
     server.misbehave = [lambda: (status, content)]
     with pytest.raises(Refused, match=hint):
-        client(server).render(order(3))
+        client(server).render(request(3))
     assert len(server.requests) == 1
 
 
 def test_a_server_that_is_out_of_memory_is_asked_once(server: Server) -> None:
     server.misbehave = [lambda: (500, b'{"error": "OutOfMemoryError", "errors": "CUDA"}')]
     with pytest.raises(Unavailable, match=r"lower renderer\.batch"):
-        client(server).render(order(3))
+        client(server).render(request(3))
     assert len(server.requests) == 1
 
 
 def test_a_refused_request_is_the_jobs_error(server: Server) -> None:
     server.misbehave = [lambda: (422, b"width too large")]
     with pytest.raises(JobError, match="422: width too large"):
-        client(server).render(order(3))
+        client(server).render(request(3))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_an_answer_that_is_something_else_is_the_jobs_error(
 ) -> None:
     server.misbehave = [lambda: (200, content)]
     with pytest.raises(JobError, match=problem):
-        client(server).render(order(3))
+        client(server).render(request(3))
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
@@ -186,7 +186,7 @@ def test_the_servers_picture_formats_are_read(server: Server, image_format: str)
     flat = np.full((16, 16, 3), 0.5, np.float32)
     encoded = f"data:image/{image_format.lower()};base64,{encode(flat, image_format)}"
     server.misbehave = [lambda: (200, answer(encoded, seeds=[3]))]
-    (picture,) = client(server).render(order(3))
+    (picture,) = client(server).render(request(3))
     assert np.abs(picture - flat).max() <= 2 / 255
 
 
@@ -195,6 +195,6 @@ def test_a_negative_prompt_without_effect_is_told(
     server: Server, guidance: float, told: int
 ) -> None:
     with metered() as meter:
-        client(server).render(order(7).model_copy(update={"guidance": guidance}))
+        client(server).render(request(7).model_copy(update={"guidance": guidance}))
     said = "the negative prompt has no effect with this model at guidance 1"
     assert meter.notices == [said] * told

@@ -12,7 +12,7 @@ from diffusers.models.embeddings import ImageProjection
 from safetensors.torch import save_file
 
 from pipeline.errors import JobError, ModelError
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
@@ -59,10 +59,10 @@ def renderers(request: pytest.FixtureRequest, tmp_path_factory) -> Renderers:
     return EngineRenderer(models, profile, reference), reference
 
 
-def order(references: int, strength: float, width: int = WIDTH) -> Order:
+def request(references: int, strength: float, width: int = WIDTH) -> RenderRequest:
     rng = np.random.default_rng(references)
     embeddings = tuple(tuple(rng.normal(size=width).tolist()) for _ in range(references))
-    return Order(
+    return RenderRequest(
         prompt="a cup",
         negative="",
         width=64,
@@ -75,7 +75,7 @@ def order(references: int, strength: float, width: int = WIDTH) -> Order:
     )
 
 
-ORDERS = [order(0, 0), order(1, 1), order(1, 0.5), order(3, 1)]
+ORDERS = [request(0, 0), request(1, 1), request(1, 0.5), request(3, 1)]
 
 
 def test_pictures_count_the_same_in_any_company(renderers: Renderers) -> None:
@@ -97,7 +97,7 @@ def test_what_differs_in_strength_or_number_shares_no_call(kind_of) -> None:
 def test_another_encoders_embeddings(renderers: Renderers) -> None:
     for renderer in renderers:
         with pytest.raises(JobError, match="12 numbers, not of 7"):
-            renderer.render(order(1, 1, width=7))
+            renderer.render(request(1, 1, width=7))
 
 
 @pytest.mark.parametrize("family", ["sd", "sd3", "flux"])
@@ -106,7 +106,7 @@ def test_a_model_without_an_adapter_takes_no_pictures(tmp_path: Path, family: st
     models, profile = Models(tmp_path, "cpu"), RendererProfile(kind="diffusers", model="model")
     engine = EngineRenderer(models, profile, DiffusersRenderer(models, profile))
     with pytest.raises(JobError, match="no image adapter"):
-        engine.render(order(1, 1))
+        engine.render(request(1, 1))
 
 
 def test_adapters_that_cannot_be_used(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
 from pipeline import pulse
 from pipeline.errors import JobError
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.models import Models
 from pipeline.rendering.calls import call_arguments, hears_negative, taken
 from pipeline.rendering.diffusers import DiffusersRenderer
@@ -43,7 +43,7 @@ BUILT_IN = {"HunyuanImagePipeline"}
 NO_STEPS = {"HeliosPyramidPipeline"}
 
 
-def order(**changes: Any) -> Order:
+def request(**changes: Any) -> RenderRequest:
     settings = {
         "prompt": "a red circle",
         "negative": "",
@@ -53,7 +53,7 @@ def order(**changes: Any) -> Order:
         "guidance": 4.0,
         "seeds": (7,),
     }
-    return Order.model_validate(settings | changes)
+    return RenderRequest.model_validate(settings | changes)
 
 
 def bare(cls: type, *, built_in: bool = False, distilled: bool = False) -> Any:
@@ -71,7 +71,7 @@ def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> N
     cls = CLASSES[name]
     for guidance, negative, built_in in product((0.0, 1.0, 4.0), ("", "blurred"), (False, True)):
         pipe = bare(cls, built_in=built_in)
-        asked = order(guidance=guidance, negative=negative)
+        asked = request(guidance=guidance, negative=negative)
         refused = ""
         if name in NO_STEPS:
             refused = "takes no num_inference_steps"
@@ -95,8 +95,8 @@ def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> N
 def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> None:
     klein = diffusers.Flux2KleinPipeline
     with pytest.raises(JobError, match="takes no guidance"):
-        call_arguments(bare(klein, distilled=True), [order()])
-    assert "max_sequence_length" not in call_arguments(bare(klein), [order()])
+        call_arguments(bare(klein, distilled=True), [request()])
+    assert "max_sequence_length" not in call_arguments(bare(klein), [request()])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> Non
 def test_an_exception_of_a_family(
     name: str, asked: dict[str, Any], argument: str, value: object
 ) -> None:
-    assert call_arguments(bare(CLASSES[name]), [order(**asked)])[argument] == value
+    assert call_arguments(bare(CLASSES[name]), [request(**asked)])[argument] == value
 
 
 @pytest.mark.parametrize("family", ["qwen-image", "z-image"])
@@ -128,13 +128,13 @@ def test_guidance_and_negative_prompt_change_the_picture(
     monkeypatch.setattr(models, "diffusion", lambda profile: pipe)
     renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model=family))
 
-    def differs(one: Order, other: Order) -> bool:
+    def differs(one: RenderRequest, other: RenderRequest) -> bool:
         ((a,), (b,)) = renderer.render(one), renderer.render(other)
         return bool(np.abs(a - b).max() > 1e-5)
 
-    assert not differs(order(guidance=1.0), order(guidance=0.0, negative="blurred"))
-    assert differs(order(guidance=4.0), order(guidance=8.0))
-    assert differs(order(guidance=4.0), order(guidance=4.0, negative="blurred"))
+    assert not differs(request(guidance=1.0), request(guidance=0.0, negative="blurred"))
+    assert differs(request(guidance=4.0), request(guidance=8.0))
+    assert differs(request(guidance=4.0), request(guidance=4.0, negative="blurred"))
 
 
 class Silent(torch.nn.Module):
@@ -166,5 +166,5 @@ def test_a_pipeline_that_reports_no_steps_is_no_hang(
     models = Models(tmp_path, "cpu")
     monkeypatch.setattr(models, "diffusion", lambda profile: Silent())
     renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model="m"))
-    assert len(renderer.render(order(seeds=(1, 2)))) == 2
+    assert len(renderer.render(request(seeds=(1, 2)))) == 2
     assert pulse._process._patience == 0

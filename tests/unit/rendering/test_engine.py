@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.job import Order, Picture
+from pipeline.job import Picture, RenderRequest
 from pipeline.rendering.calls import call_arguments
-from pipeline.rendering.engine import IDLE_LANES_KEPT, Engine
+from pipeline.rendering.engine import IDLE_GROUPS_KEPT, Engine
 from pipeline.rendering.families import family_of
 from tests import small_models
 
@@ -37,7 +37,7 @@ CASES = [
 ]
 
 
-def order(**changes: object) -> Order:
+def request(**changes: object) -> RenderRequest:
     settings = {
         "prompt": "a red circle",
         "negative": "",
@@ -47,7 +47,7 @@ def order(**changes: object) -> Order:
         "guidance": 3.0,
         "seeds": (7,),
     }
-    return Order.model_validate(settings | changes)
+    return RenderRequest.model_validate(settings | changes)
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ def pipe(request: pytest.FixtureRequest, pipes: dict[str, Any]) -> Any:
 
 @pytest.fixture
 def engine(pipe: Any) -> Iterator[Engine]:
-    engine = Engine(family_of(pipe), limit=4, turn=threading.Lock())
+    engine = Engine(family_of(pipe), limit=4, device_lock=threading.Lock())
     yield engine
     engine.close()
 
 
-def reference(pipe: Any, asked: Order) -> Picture:
+def reference(pipe: Any, asked: RenderRequest) -> Picture:
     generator = torch.Generator("cpu").manual_seed(asked.seeds[0])
     picture: Picture = pipe(generator=generator, **call_arguments(pipe, [asked])).images[0]
     return picture
@@ -84,7 +84,7 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
     stop on their way.
     """
     asked = [
-        order(seeds=(seed,), steps=steps, prompt=prompt, guidance=guidance)
+        request(seeds=(seed,), steps=steps, prompt=prompt, guidance=guidance)
         for seed, steps, prompt, guidance in (
             (7, 7, "a red circle", 3.0),
             (8, 3, "a blue star", 1.0),
@@ -94,12 +94,12 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
             (12, 2, "a ring", 3.0),
         )
     ]
-    latents = [engine.begin(each, each.seeds[0]) for each in asked]
-    stops = [engine.submit(latents[i], 2) for i in (0, 2)]
-    rest = [engine.submit(latents[i], latents[i].steps) for i in (1, 3, 4, 5)]
+    samples = [engine.begin(each, each.seeds[0]) for each in asked]
+    stops = [engine.submit(samples[i], 2) for i in (0, 2)]
+    rest = [engine.submit(samples[i], samples[i].steps) for i in (1, 3, 4, 5)]
     for stop in stops:
         stop.result(60)
-    ends = [engine.submit(latents[i], latents[i].steps) for i in (0, 2)]
+    ends = [engine.submit(samples[i], samples[i].steps) for i in (0, 2)]
     pictures = [future.result(60) for future in (ends[0], rest[0], ends[1], *rest[1:])]
     for each, picture in zip(asked, pictures, strict=True):
         assert np.abs(picture - reference(pipe, each)).max() <= CLOSE
@@ -107,8 +107,8 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
 
 @pytest.mark.parametrize("pipe", [CASES[0]], indirect=True)
 def test_lanes_of_shapes_that_went_by_are_forgotten(engine: Engine) -> None:
-    for width in range(16, 16 + 8 * (IDLE_LANES_KEPT + 5), 8):
-        asked = order(width=width, steps=1)
+    for width in range(16, 16 + 8 * (IDLE_GROUPS_KEPT + 5), 8):
+        asked = request(width=width, steps=1)
         engine.submit(engine.begin(asked, 1), until=1).result(timeout=60)
     engine.submit(engine.begin(asked, 2), until=1).result(timeout=60)
-    assert len(engine._lanes) <= IDLE_LANES_KEPT + 1
+    assert len(engine._groups) <= IDLE_GROUPS_KEPT + 1

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import JobError
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import Conditioning
-from pipeline.rendering.trajectory import Trajectory
+from pipeline.rendering.sampler import SamplerTable
 
 STAY = (0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
@@ -35,11 +35,11 @@ class Still:
         self.go.set()
         self.stepped = threading.Semaphore(0)
 
-    def check(self, order: Order) -> None:
+    def check(self, request: RenderRequest) -> None:
         """Anything goes."""
 
-    def guides(self, order: Order) -> bool:
-        return order.guidance > 1
+    def guides(self, request: RenderRequest) -> bool:
+        return request.guidance > 1
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
         self.read += prompts
@@ -48,34 +48,38 @@ class Still:
     def encode_negative(self, prompt: str) -> Conditioning:
         return self.encode([prompt])[0]
 
-    def references(self, order: Order) -> tuple[Conditioning, Conditioning]:
+    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
         return {}, {}
 
-    def trajectory(self, steps: int, width: int, height: int) -> Trajectory:
-        return Trajectory(torch.tensor([STAY] * steps), 1.0, has_history=False, has_noise=False)
+    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
+        return SamplerTable(torch.tensor([STAY] * steps), 1.0, has_history=False, has_noise=False)
 
-    def noise(self, order: Order, generator: torch.Generator) -> Tensor:
-        return torch.rand(order.height, order.width, 3, generator=generator)
+    def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
+        return torch.rand(request.height, request.width, 3, generator=generator)
 
     def predict(
-        self, x: Tensor, timesteps: Tensor, texts: Sequence[Conditioning], orders: Sequence[Order]
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        texts: Sequence[Conditioning],
+        requests: Sequence[RenderRequest],
     ) -> Tensor:
         self.go.wait()
         self.calls.append(len(x))
         self.stepped.release()
         if len(x) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        prompts = {order.prompt for order in orders}
+        prompts = {request.prompt for request in requests}
         if "lost" in prompts:
             raise RuntimeError("CUDA error: device-side assert triggered")
         if "bad" in prompts:
             raise ValueError("the prompt is bad")
         return torch.zeros_like(x)
 
-    def preview(self, x: Tensor, order: Order) -> Tensor:
-        return self.decode(x, order) / 2
+    def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
+        return self.decode(x, request) / 2
 
-    def decode(self, x: Tensor, order: Order) -> Tensor:
+    def decode(self, x: Tensor, request: RenderRequest) -> Tensor:
         self.decoded.append(len(x))
         if len(x) > self.decodable:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -89,26 +93,26 @@ def still() -> Still:
 
 @pytest.fixture
 def engine(still: Still) -> Iterator[Engine]:
-    engine = Engine(still, limit=8, turn=threading.Lock())
+    engine = Engine(still, limit=8, device_lock=threading.Lock())
     yield engine
     still.go.set()
     engine.close()
 
 
-def order(prompt: str = "a circle", **changes: Any) -> Order:
+def request(prompt: str = "a circle", **changes: Any) -> RenderRequest:
     settings = {"negative": "", "width": 16, "height": 16, "steps": 3, "guidance": 0.0}
-    return Order.model_validate({"prompt": prompt, "seeds": (0,)} | settings | changes)
+    return RenderRequest.model_validate({"prompt": prompt, "seeds": (0,)} | settings | changes)
 
 
 def noise(seed: int, width: int = 16) -> Any:
     return torch.rand(16, width, 3, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
-def together(engine: Engine, still: Still, orders: Sequence[Order]) -> list[Any]:
+def together(engine: Engine, still: Still, requests: Sequence[RenderRequest]) -> list[Any]:
     """The pictures, or errors, of orders that all wait when the first turn begins; seeds count."""
     still.go.clear()
-    latents = [engine.begin(each, seed) for seed, each in enumerate(orders)]
-    futures = [engine.submit(latent, latent.steps) for latent in latents]
+    samples = [engine.begin(each, seed) for seed, each in enumerate(requests)]
+    futures = [engine.submit(sample, sample.steps) for sample in samples]
     still.go.set()
     return [future.exception(60) or future.result() for future in futures]
 
@@ -117,11 +121,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_changes_no_noise(
     engine: Engine, still: Still
 ) -> None:
     still.room = 3
-    pictures = together(engine, still, [order()] * 8)
+    pictures = together(engine, still, [request()] * 8)
     assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
     assert max(still.calls[-6:]) <= 3
     before = len(still.calls)
-    together(engine, still, [order()] * 8)
+    together(engine, still, [request()] * 8)
     assert max(still.calls[before:]) <= 3, "the size that fits is not remembered"
 
 
@@ -129,13 +133,13 @@ def test_pictures_that_do_not_fit_the_decoder_are_decoded_in_parts(
     engine: Engine, still: Still
 ) -> None:
     still.decodable = 2
-    pictures = together(engine, still, [order()] * 8)
+    pictures = together(engine, still, [request()] * 8)
     assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
 
 
 def test_only_the_finished_are_decoded_in_full(engine: Engine, still: Still) -> None:
     still.go.clear()
-    early, late = engine.begin(order(), 0), engine.begin(order(), 1)
+    early, late = engine.begin(request(), 0), engine.begin(request(), 1)
     futures = [engine.submit(early, 1), engine.submit(late, 3)]
     still.go.set()
     seen, finished = [future.result(10) for future in futures]
@@ -147,15 +151,15 @@ def test_a_size_that_does_not_fit_the_decoder_makes_no_other_one_slower(
     engine: Engine, still: Still
 ) -> None:
     still.decodable = 2
-    together(engine, still, [order(width=24)] * 8)
+    together(engine, still, [request(width=24)] * 8)
     still.decodable = 8
-    together(engine, still, [order()] * 8)
+    together(engine, still, [request()] * 8)
     assert still.decoded[-1] == 8
 
 
 def test_a_compiled_model_meets_a_few_sizes_and_each_before_the_first_step(still: Still) -> None:
-    engine = Engine(still, limit=6, turn=threading.Lock(), fixed_sizes=True)
-    asked = [order(guidance=3.0, steps=steps) for steps in (2, 3, 4, 5, 6)]
+    engine = Engine(still, limit=6, device_lock=threading.Lock(), fixed_sizes=True)
+    asked = [request(guidance=3.0, steps=steps) for steps in (2, 3, 4, 5, 6)]
     pictures = together(engine, still, asked)
     engine.close()
     assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
@@ -167,32 +171,32 @@ def test_a_compiled_model_meets_a_few_sizes_and_each_before_the_first_step(still
 
 def test_a_compiled_model_that_does_not_fit_is_shown_smaller_sizes(still: Still) -> None:
     still.room = 5
-    engine = Engine(still, limit=6, turn=threading.Lock(), fixed_sizes=True)
-    pictures = together(engine, still, [order()] * 6)
+    engine = Engine(still, limit=6, device_lock=threading.Lock(), fixed_sizes=True)
+    pictures = together(engine, still, [request()] * 6)
     engine.close()
     assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
 
 
 def test_a_picture_that_never_fits_is_the_jobs_error(engine: Engine, still: Still) -> None:
     still.room = 0
-    (error,) = together(engine, still, [order()])
+    (error,) = together(engine, still, [request()])
     assert isinstance(error, JobError)
     assert "not even one picture" in error.detail
 
 
 def test_a_bad_order_does_not_take_others_with_it(engine: Engine, still: Still) -> None:
-    good, bad, also_good = together(engine, still, [order(), order("bad"), order()])
+    good, bad, also_good = together(engine, still, [request(), request("bad"), request()])
     assert np.array_equal(good, noise(0))
     assert np.array_equal(also_good, noise(2))
     assert isinstance(bad, JobError)
     assert "the prompt is bad" in bad.detail
     calls = len(still.calls)
-    together(engine, still, [order()])
+    together(engine, still, [request()])
     assert len(still.calls) == calls + 3, "the bad one is still tried"
 
 
 def test_a_lost_device_is_nobodys_error_and_is_raised(engine: Engine, still: Still) -> None:
-    errors = together(engine, still, [order(), order("lost")])
+    errors = together(engine, still, [request(), request("lost")])
     assert all(isinstance(error, RuntimeError) for error in errors)
 
 
@@ -200,7 +204,7 @@ def test_one_who_no_longer_waits_leaves_at_the_next_step(
     engine: Engine, still: Still, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     still.go.clear()
-    patient, leaving = (engine.begin(order(steps=50), seed) for seed in (0, 1))
+    patient, leaving = (engine.begin(request(steps=50), seed) for seed in (0, 1))
     kept, dropped = engine.submit(patient, 50), engine.submit(leaving, 50)
     predict = still.predict
 
@@ -218,32 +222,32 @@ def test_one_who_no_longer_waits_leaves_at_the_next_step(
 
 def test_a_text_is_read_once(engine: Engine, still: Still) -> None:
     guided = {"guidance": 3.0, "negative": "blurred"}
-    together(engine, still, [order(**guided), order("a star", **guided), order(**guided)])
-    together(engine, still, [order(**guided)])
+    together(engine, still, [request(**guided), request("a star", **guided), request(**guided)])
+    together(engine, still, [request(**guided)])
     assert sorted(still.read) == ["a circle", "a star", "blurred"]
 
 
 def test_guidance_is_a_second_row_in_the_same_call(engine: Engine, still: Still) -> None:
-    together(engine, still, [order(guidance=3.0, steps=1), order(steps=1)])
+    together(engine, still, [request(guidance=3.0, steps=1), request(steps=1)])
     assert still.calls[-1] == 3
 
 
 def test_guidance_can_end_before_the_last_step(still: Still) -> None:
-    engine = Engine(still, limit=8, turn=threading.Lock(), guided_until=0.5)
-    engine.submit(engine.begin(order(guidance=3.0, steps=4), 0), 4).result(10)
+    engine = Engine(still, limit=8, device_lock=threading.Lock(), guided_until=0.5)
+    engine.submit(engine.begin(request(guidance=3.0, steps=4), 0), 4).result(10)
     engine.close()
     assert still.calls == [2, 2, 1, 1]
 
 
 def test_those_of_another_size_wait_for_turns_of_their_own(engine: Engine, still: Still) -> None:
-    wide, square = together(engine, still, [order(width=24), order()])
+    wide, square = together(engine, still, [request(width=24), request()])
     assert np.array_equal(wide, noise(0, width=24))
     assert np.array_equal(square, noise(1))
 
 
 def test_what_is_under_way_at_the_end_is_cancelled(still: Still) -> None:
-    engine = Engine(still, limit=8, turn=threading.Lock())
-    future = engine.submit(engine.begin(order(steps=100_000), 0), 100_000)
+    engine = Engine(still, limit=8, device_lock=threading.Lock())
+    future = engine.submit(engine.begin(request(steps=100_000), 0), 100_000)
     still.stepped.acquire()
     engine.close()
     assert future.cancelled()

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pipeline.errors import JobError
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
 from pipeline.settings import RendererProfile
 
@@ -58,27 +58,31 @@ class Pipe:
 
 
 def renderer(pipe: Pipe, batch: int = 8) -> DiffusersRenderer:
-    models: Any = SimpleNamespace(turn=threading.Lock(), diffusion=lambda profile: pipe)
+    models: Any = SimpleNamespace(device_lock=threading.Lock(), diffusion=lambda profile: pipe)
     return DiffusersRenderer(models, RendererProfile(kind="diffusers", batch=batch))
 
 
-def order(seeds: Sequence[int], prompt: str = "a circle", **changes: Any) -> Order:
+def request(seeds: Sequence[int], prompt: str = "a circle", **changes: Any) -> RenderRequest:
     settings = {"negative": "", "width": 16, "height": 16, "steps": 1, "guidance": 4.0}
-    return Order.model_validate({"prompt": prompt, "seeds": tuple(seeds)} | settings | changes)
+    return RenderRequest.model_validate(
+        {"prompt": prompt, "seeds": tuple(seeds)} | settings | changes
+    )
 
 
 def noise(seed: int) -> Any:
     return torch.rand(16, 16, 3, generator=torch.Generator().manual_seed(seed)).numpy()
 
 
-def render_together(shared: DiffusersRenderer, pipe: Pipe, orders: Sequence[Order]) -> list[Any]:
+def render_together(
+    shared: DiffusersRenderer, pipe: Pipe, requests: Sequence[RenderRequest]
+) -> list[Any]:
     """The results, or errors, of orders that were all waiting when the device came free."""
     pipe.hold.clear()
-    with ThreadPoolExecutor(len(orders) + 1) as pool:
-        pool.submit(shared.render, order([0]))
+    with ThreadPoolExecutor(len(requests) + 1) as pool:
+        pool.submit(shared.render, request([0]))
         pipe.busy.wait()
-        futures = [pool.submit(shared.render, one) for one in orders]
-        while len(shared._batcher._waiting) < len(orders):
+        futures = [pool.submit(shared.render, one) for one in requests]
+        while len(shared._batcher._waiting) < len(requests):
             time.sleep(0.01)
         pipe.hold.set()
         return [future.exception() or future.result() for future in futures]
@@ -87,7 +91,7 @@ def render_together(shared: DiffusersRenderer, pipe: Pipe, orders: Sequence[Orde
 def test_waiting_orders_share_a_call_and_get_their_own_pictures() -> None:
     pipe = Pipe()
     results = render_together(
-        renderer(pipe), pipe, [order([5, 6]), order([7], "a star"), order([8])]
+        renderer(pipe), pipe, [request([5, 6]), request([7], "a star"), request([8])]
     )
     assert pipe.calls == [1, 4]
     for seeds, pictures in zip([[5, 6], [7], [8]], results, strict=True):
@@ -96,13 +100,13 @@ def test_waiting_orders_share_a_call_and_get_their_own_pictures() -> None:
 
 def test_orders_of_other_settings_have_calls_of_their_own() -> None:
     pipe = Pipe()
-    others = [order([1], steps=2), order([2], guidance=3.0), order([3], width=24)]
+    others = [request([1], steps=2), request([2], guidance=3.0), request([3], width=24)]
     render_together(renderer(pipe), pipe, others)
     assert pipe.calls == [1, 1, 1, 1]
 
 
 def test_a_negative_prompt_counts_only_where_it_has_an_effect() -> None:
-    plain, negative = order([1]), order([1], negative="blurred")
+    plain, negative = request([1]), request([1], negative="blurred")
     assert shared_settings(plain) != shared_settings(negative)
     unguided = {"guidance": 0.0}
     assert shared_settings(plain.model_copy(update=unguided)) == shared_settings(
@@ -112,7 +116,7 @@ def test_a_negative_prompt_counts_only_where_it_has_an_effect() -> None:
 
 def test_an_order_larger_than_the_batch_is_split() -> None:
     pipe = Pipe()
-    pictures = renderer(pipe, batch=4).render(order(range(10)))
+    pictures = renderer(pipe, batch=4).render(request(range(10)))
     assert pipe.calls == [4, 4, 2]
     assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
 
@@ -120,26 +124,26 @@ def test_an_order_larger_than_the_batch_is_split() -> None:
 def test_a_call_that_does_not_fit_is_halved_and_remembered() -> None:
     pipe = Pipe(room=3)
     shared = renderer(pipe)
-    pictures = shared.render(order(range(8)))
+    pictures = shared.render(request(range(8)))
     assert pipe.calls == [8, 4, 2, 2, 2, 2]
     assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
     pipe.calls.clear()
-    shared.render(order(range(4)))
+    shared.render(request(range(4)))
     assert pipe.calls == [2, 2]
     pipe.calls.clear()
-    shared.render(order(range(3), width=8))
+    shared.render(request(range(3), width=8))
     assert pipe.calls == [3]
 
 
 def test_a_picture_that_never_fits_is_the_jobs_error() -> None:
     with pytest.raises(JobError, match="not even one picture"):
-        renderer(Pipe(room=0)).render(order([1]))
+        renderer(Pipe(room=0)).render(request([1]))
 
 
 def test_a_bad_order_does_not_take_others_with_it() -> None:
     pipe = Pipe()
     good, bad, also_good = render_together(
-        renderer(pipe), pipe, [order([1]), order([2], "bad"), order([3])]
+        renderer(pipe), pipe, [request([1]), request([2], "bad"), request([3])]
     )
     assert np.array_equal(good[0], noise(1))
     assert np.array_equal(also_good[0], noise(3))
@@ -149,4 +153,4 @@ def test_a_bad_order_does_not_take_others_with_it() -> None:
 
 def test_a_lost_device_is_nobodys_error_and_is_raised() -> None:
     with pytest.raises(RuntimeError, match="device-side assert"):
-        renderer(Pipe()).render(order([1], "lost"))
+        renderer(Pipe()).render(request([1], "lost"))

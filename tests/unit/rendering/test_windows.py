@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job import Order
+from pipeline.job import RenderRequest
 from pipeline.metering import metered
 from pipeline.ports import Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
@@ -14,8 +14,8 @@ from pipeline.settings import Profile
 from tests import small_models
 
 
-def order(prompt: str, negative: str = "", guidance: float = 3.0) -> Order:
-    return Order(
+def request(prompt: str, negative: str = "", guidance: float = 3.0) -> RenderRequest:
+    return RenderRequest(
         prompt=prompt,
         negative=negative,
         width=64,
@@ -37,19 +37,21 @@ def renderer(request: pytest.FixtureRequest, models_root: Path) -> Renderer:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (order("red " * 46), []),
-        (order("red " * 47), ["the text encoder read 46 of 47 tokens of the prompt"]),
+        (request("red " * 46), []),
+        (request("red " * 47), ["the text encoder read 46 of 47 tokens of the prompt"]),
         (
-            order("red", "blue " * 60),
+            request("red", "blue " * 60),
             ["the text encoder read 46 of 60 tokens of the negative prompt"],
         ),
         (
-            order("red", "blue " * 60, guidance=1.0),
+            request("red", "blue " * 60, guidance=1.0),
             ["the negative prompt has no effect with this model at guidance 1"],
         ),
     ],
 )
-def test_a_record_says_what_was_not_read(renderer: Renderer, asked: Order, told: list[str]) -> None:
+def test_a_record_says_what_was_not_read(
+    renderer: Renderer, asked: RenderRequest, told: list[str]
+) -> None:
     with metered() as meter:
         renderer.render(asked)
         renderer.render(asked)
@@ -63,7 +65,7 @@ def test_a_negative_prompt_in_no_guided_step_is_told_of(models_root: Path) -> No
     said = "the negative prompt has no effect with renderer.guided_until of 0"
     for renderer, told in ((EngineRenderer(models, profile, reference), [said]), (reference, [])):
         with metered() as meter:
-            renderer.render(order("red", "blue"))
+            renderer.render(request("red", "blue"))
         assert meter.notices == told
 
 
@@ -78,7 +80,7 @@ def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
         "flux-dev": {"text encoder": clip - 2, "text encoder 2": 511},
     }.items():
         with subtests.test(family), metered() as meter:
-            Windows(small_models.made(family)).tell(order(long))
+            Windows(small_models.made(family)).tell(request(long))
             told = [said.split(" of ")[0].removeprefix("the ") for said in meter.notices]
             assert told == [f"{encoder} read {room}" for encoder, room in rooms.items()]
 
@@ -86,6 +88,6 @@ def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
 @pytest.mark.parametrize(("family", "effect"), [("flux", False), ("flux-dev", True), ("sd3", True)])
 def test_a_model_that_takes_no_negative_prompt_is_told_of(family: str, effect: bool) -> None:
     with metered() as meter:
-        Windows(small_models.made(family)).tell(order("a", "b"))
+        Windows(small_models.made(family)).tell(request("a", "b"))
     said = "the negative prompt has no effect with this model at guidance 3"
     assert meter.notices == ([] if effect else [said])

@@ -15,9 +15,9 @@ from pipeline.job import (
     Noun,
     Outcome,
     Passage,
+    Refinement,
     RunSpec,
     Score,
-    SecondRound,
     Verdict,
 )
 from pipeline.storing import manifest, parts
@@ -29,7 +29,7 @@ HEADINGS: dict[type[Noun], str] = {
     Context: "### `context`",
     Passage: "### `context`",
     Brief: "### `brief`",
-    SecondRound: "### `second`",
+    Refinement: "### `second`",
     CandidateRecord: "### `candidates`",
     Score: "### `candidates`",
     ImageRecord: "### `image`",

@@ -85,7 +85,9 @@ def scripted(template: str | None, reply: str = "prompt: a circle") -> tuple[Loc
 
 def writer_of(model: Any, tokenizer: Any, **fields: Any) -> LocalWriter:
     """A writer over a model that is loaded already."""
-    loaded = SimpleNamespace(turn=threading.Lock(), language_model=lambda _: (model, tokenizer))
+    loaded = SimpleNamespace(
+        device_lock=threading.Lock(), language_model=lambda _: (model, tokenizer)
+    )
     profile = WriterProfile.model_validate({"kind": "local", "model": "x"} | fields)
     return LocalWriter(cast(Models, loaded), profile)
 

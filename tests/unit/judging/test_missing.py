@@ -6,7 +6,7 @@ import pytest
 
 from examples.shapes import world
 from pipeline.judging.clip import ClipScorer
-from pipeline.judging.lacking import PARTS, lacking, parts
+from pipeline.judging.missing import PARTS, missing_phrases, parts
 from pipeline.settings import Profile
 from tests import small_models
 
@@ -32,15 +32,15 @@ def test_what_keeps_a_picture_from_passing_is_lacking() -> None:
     def passes(text: str) -> bool:
         return "laces" not in text
 
-    assert lacking("a shoe, with laces, on a table.", passes) == ("with laces",)
-    assert lacking("with laces, a shoe", passes) == ("with laces",)
+    assert missing_phrases("a shoe, with laces, on a table.", passes) == ("with laces",)
+    assert missing_phrases("with laces, a shoe", passes) == ("with laces",)
 
 
 def test_where_nothing_alone_explains_it_all_of_it_is() -> None:
     text = "a shoe with laces on a table"
-    assert lacking(text, lambda _: False) == (text,)
-    assert lacking("shoe", lambda _: True) == ("shoe",)
-    assert lacking(text, lambda text: "shoe" in text and len(text.split()) < 6) == (
+    assert missing_phrases(text, lambda _: False) == (text,)
+    assert missing_phrases("shoe", lambda _: True) == ("shoe",)
+    assert missing_phrases(text, lambda text: "shoe" in text and len(text.split()) < 6) == (
         "with laces",
         "on a table",
     )
@@ -48,7 +48,7 @@ def test_where_nothing_alone_explains_it_all_of_it_is() -> None:
 
 def test_a_long_text_costs_no_more_than_its_first_parts() -> None:
     asked = list[str]()
-    lacking(", ".join("abcdefghijklmnopqrstuvwxyz"), lambda text: bool(asked.append(text)))
+    missing_phrases(", ".join("abcdefghijklmnopqrstuvwxyz"), lambda text: bool(asked.append(text)))
     assert len(asked) == PARTS
 
 
@@ -62,7 +62,9 @@ def test_the_small_judge_tells_a_wrong_background_from_a_wrong_shape(models_root
         other = replace(thing, shape="star" if thing.shape != "star" else "circle")
         for what, wrong in (("background", dark), ("shape", replace(scene, things=(other,)))):
             picture = world.draw(wrong, rng).astype(np.float32) / np.float32(255)
-            missed = lacking(text, lambda t, p=picture: scorer.score([p], t)[0].calibrated >= 0.5)
+            missed = missing_phrases(
+                text, lambda t, p=picture: scorer.score([p], t)[0].calibrated >= 0.5
+            )
             is_background = missed == (f"on a {scene.background} background",)
             told[what] += is_background == (what == "background")
     assert told["background"] >= 15

@@ -4,41 +4,41 @@ import threading
 import time
 from contextlib import suppress
 
-from pipeline.models.turn import Turn
+from pipeline.models.device_lock import DeviceLock
 
 
 def test_one_who_asks_again_at_once_goes_after_those_who_wait() -> None:
-    turn, order = Turn(), list[str]()
+    device_lock, request = DeviceLock(), list[str]()
 
     def work(name: str) -> None:
-        with turn:
-            order.append(name)
+        with device_lock:
+            request.append(name)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("first", "second")]
-    with turn:
+    with device_lock:
         for thread in threads:
             thread.start()
             time.sleep(0.05)  # until it waits
     work("again")
     for thread in threads:
         thread.join(10)
-    assert order == ["first", "second", "again"]
+    assert request == ["first", "second", "again"]
 
 
 def test_it_is_given_back_after_an_error() -> None:
-    turn = Turn()
-    with suppress(ValueError), turn:
+    device_lock = DeviceLock()
+    with suppress(ValueError), device_lock:
         raise ValueError
-    with turn:
+    with device_lock:
         pass
 
 
 def test_one_holds_it_at_a_time() -> None:
-    turn, inside, overlaps = Turn(), list[int](), list[int]()
+    device_lock, inside, overlaps = DeviceLock(), list[int](), list[int]()
 
     def work() -> None:
         for _ in range(50):
-            with turn:
+            with device_lock:
                 inside.append(1)
                 overlaps.append(len(inside))
                 time.sleep(0)

@@ -2,8 +2,8 @@
 
 Every scheduler here is linear in what a step holds: with the model's output `out` at latents `x`,
 
-    x0    = clean · x + output · out                        the estimate of the finished latents
-    after = keep · x + toward · x0 + history · x0_before + spread · noise
+    x0    = c_skip · x + c_out · out                        the estimate of the finished latents
+    after = a_x · x + a_x0 · x0 + a_prev · x0_before + a_noise · noise
 
 `x0_before` is the estimate of the step before, `noise` fresh standard noise. The numbers are made
 from the timesteps and sigmas of diffusers' own scheduler.
@@ -23,34 +23,34 @@ class Unsupported(Exception):
 
 
 class Step(NamedTuple):
-    """The numbers of one step; `scale` is what the model's input is multiplied by."""
+    """The numbers of one step; `c_in` is what the model's input is multiplied by."""
 
     timestep: float
-    scale: float
-    clean: float
-    output: float
-    keep: float
-    toward: float
-    history: float = 0.0
-    spread: float = 0.0
+    c_in: float
+    c_skip: float
+    c_out: float
+    a_x: float
+    a_x0: float
+    a_prev: float = 0.0
+    a_noise: float = 0.0
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """A schedule. `table` is float32 [steps, 8], a row as in Step; noise times `start` is where it
+class SamplerTable:
+    """A schedule. `rows` is float32 [steps, 8], a row as in Step; noise times `start` is where it
     begins.
     """
 
-    table: Tensor
+    rows: Tensor
     start: float
     has_history: bool
     has_noise: bool
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.rows)
 
 
-def trajectory(scheduler: Any, steps: int, **shift: Any) -> Trajectory:
+def sampler_table(scheduler: Any, steps: int, **shift: Any) -> SamplerTable:
     """What `scheduler` does in so many steps; `shift` goes to its `set_timesteps`.
 
     Raises Unsupported for a scheduler that has no such table.
@@ -64,11 +64,11 @@ def trajectory(scheduler: Any, steps: int, **shift: Any) -> Trajectory:
         raise Unsupported(f"{len(own.timesteps)} timesteps for {steps} steps")
     rows = rows_of(own)
     start = float(getattr(own, "init_noise_sigma", 1.0))
-    return Trajectory(
+    return SamplerTable(
         torch.tensor(rows, dtype=torch.float32),
         start,
-        has_history=any(row.history for row in rows),
-        has_noise=any(row.spread for row in rows),
+        has_history=any(row.a_prev for row in rows),
+        has_noise=any(row.a_noise for row in rows),
     )
 
 
@@ -79,7 +79,7 @@ def _refuse(scheduler: Any, **wanted: Any) -> None:
             raise Unsupported(f"{type(scheduler).__name__} with {name} = {found!r}")
 
 
-def _clean(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
+def _skip_and_out(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
     """The factors of x and of the output in x0 where x = alpha · x0 + sigma · noise."""
     if prediction == "epsilon":
         return 1 / alpha, -sigma / alpha
@@ -101,7 +101,7 @@ def _euler_ancestral(scheduler: Any) -> list[Step]:
         sigma, following = _pair(scheduler.sigmas, index)
         up = (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5
         down = (following**2 - up**2) ** 0.5
-        rows.append(_euler_step(scheduler, index, down)._replace(spread=up))
+        rows.append(_euler_step(scheduler, index, down)._replace(a_noise=up))
     return rows
 
 
@@ -109,10 +109,10 @@ def _euler_step(scheduler: Any, index: int, down: float | None) -> Step:
     """From x = x0 + σ·ε; the model is given x / √(σ² + 1)."""
     sigma, following = _pair(scheduler.sigmas, index)
     ratio = (following if down is None else down) / sigma
-    scale = (sigma**2 + 1) ** -0.5
-    # what the model is given has signal `scale` and noise `scale * sigma`
-    clean, output = _clean(scheduler.config.prediction_type, scale, scale * sigma)
-    return Step(float(scheduler.timesteps[index]), scale, clean * scale, output, ratio, 1 - ratio)
+    c_in = (sigma**2 + 1) ** -0.5
+    # what the model is given has signal `c_in` and noise `c_in * sigma`
+    c_skip, c_out = _skip_and_out(scheduler.config.prediction_type, c_in, c_in * sigma)
+    return Step(float(scheduler.timesteps[index]), c_in, c_skip * c_in, c_out, ratio, 1 - ratio)
 
 
 def _flow(scheduler: Any) -> list[Step]:
@@ -138,7 +138,7 @@ def _ddim(scheduler: Any) -> list[Step]:
         next_kept = float(alphas[before] if before >= 0 else scheduler.final_alpha_cumprod)
         alpha, sigma = kept**0.5, (1 - kept) ** 0.5
         ratio = (1 - next_kept) ** 0.5 / sigma
-        factors = _clean(scheduler.config.prediction_type, alpha, sigma)
+        factors = _skip_and_out(scheduler.config.prediction_type, alpha, sigma)
         rows.append(Step(timestep, 1.0, *factors, ratio, next_kept**0.5 - ratio * alpha))
     return rows
 
@@ -173,14 +173,16 @@ def _dpm_step(
     scheduler: Any, index: int, alphas: Tensor, noises: Tensor, logs: Tensor, first_order: bool
 ) -> Step:
     gap = logs[index + 1] - logs[index]
-    toward = float(-alphas[index + 1] * torch.expm1(-gap))
-    factors = _clean(scheduler.config.prediction_type, float(alphas[index]), float(noises[index]))
-    keep = float(noises[index + 1] / noises[index])
+    a_x0 = float(-alphas[index + 1] * torch.expm1(-gap))
+    factors = _skip_and_out(
+        scheduler.config.prediction_type, float(alphas[index]), float(noises[index])
+    )
+    a_x = float(noises[index + 1] / noises[index])
     timestep = float(scheduler.timesteps[index])
     if first_order:
-        return Step(timestep, 1.0, *factors, keep, toward)
+        return Step(timestep, 1.0, *factors, a_x, a_x0)
     share = float(0.5 * gap / (logs[index] - logs[index - 1]))
-    return Step(timestep, 1.0, *factors, keep, toward * (1 + share), -toward * share)
+    return Step(timestep, 1.0, *factors, a_x, a_x0 * (1 + share), -a_x0 * share)
 
 
 def _pair(sigmas: Tensor, index: int) -> tuple[float, float]:

@@ -22,7 +22,7 @@ def parts(text: str) -> list[str]:
     return _BETWEEN.split(text)
 
 
-def lacking(text: str, passes: Callable[[str], bool]) -> tuple[str, ...]:
+def missing_phrases(text: str, passes: Callable[[str], bool]) -> tuple[str, ...]:
     """The phrases that a picture lacks, which does not pass with the whole text; the whole text
     where leaving out no single phrase explains it, as it does not where the subject is wrong.
     """

@@ -4,7 +4,7 @@ import threading
 from collections import deque
 
 
-class Turn:
+class DeviceLock:
     """A lock that goes to whoever has asked first.
 
     The engine asks again as soon as it has let go; of a plain lock, others would get it by luck.

@@ -1,0 +1,53 @@
+"""A candidate while it is rendered: its latents and what its next step needs."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pipeline.job import RenderRequest
+from pipeline.rendering.families import Conditioning
+from pipeline.rendering.sampler import SamplerTable
+
+
+@dataclass(eq=False)
+class SampleState:
+    """One candidate's tensors after `step` steps.
+
+    `x` are the latents and `x0` the latest estimate of the finished ones; both are None before the
+    first step. `spare` is noise that was drawn for a step which did not complete. The engine's
+    thread writes these fields; the job's thread reads `steps` and `seconds` between its tasks.
+    """
+
+    request: RenderRequest
+    seed: int
+    sampler_table: SamplerTable
+    step: int = 0
+    x: Tensor | None = None
+    x0: Tensor | None = None
+    spare: Tensor | None = None
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    text: Conditioning = field(default_factory=dict)
+    negative: Conditioning | None = None
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in its sampler table."""
+        return len(self.sampler_table)
+
+    @property
+    def latents(self) -> Tensor:
+        """The latents of a sample whose rendering has begun."""
+        assert self.x is not None
+        return self.x
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step == self.steps
+
+    @property
+    def decodable(self) -> Tensor:
+        """The latents to decode an image from: the finished ones, or the estimate of them."""
+        return self.latents if self.x0 is None or self.finished else self.x0
