@@ -68,9 +68,9 @@ class Following:
                 "keywords": world.prompt(scene, UNCOLOURED),
                 "seed": seed,
                 "collection": colour,
-                "k": 0,
-                "images": 2 + seed % 3,
-                "strength": strength,
+                "passages": 0,
+                "references": 2 + seed % 3,
+                "reference_scale": strength,
                 "candidates": 1,
                 "threshold": 0,
             }

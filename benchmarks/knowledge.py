@@ -112,7 +112,9 @@ def timed_ingest(
 def questions(settings: Settings, collection: str, names: list[str]) -> list[Job]:
     """A job for each name."""
     maker = Maker(settings.chosen_profile, Overrides(collection=collection))
-    made = [maker.make(RawRow(1, {"keywords": f"{name} logo", "k": PASSAGES})) for name in names]
+    made = [
+        maker.make(RawRow(1, {"keywords": f"{name} logo", "passages": PASSAGES})) for name in names
+    ]
     return [job for job in made if isinstance(job, Job)]
 
 

@@ -30,7 +30,7 @@ from pipeline.job import Context, Job
 from pipeline.ports import Retriever
 
 BOOK, HELD_OUT = "book", "held-out"
-NOTHING = {"k": 0}
+NOTHING = {"passages": 0}
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Looks:
         shown = dict(zip((brand.source for brand in brands), readings, strict=True))
         right = []
         for job, brand in zip(jobs, brands, strict=True):
-            one = job.model_copy(update={"k": 0, "images": 1, "strength": 0.0})
+            one = job.model_copy(update={"passages": 0, "references": 1, "reference_scale": 0.0})
             nearest = retriever.retrieve(one).references[0]
             right.append(umpire.confirms(shown[nearest.source], brand.look.prompt))
         return fmean(right)

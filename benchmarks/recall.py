@@ -104,7 +104,7 @@ class Recall:
         for brand in whole.brands:
             for form in forms:
                 keywords = FORMS[form](brand.name, rng)
-                row = RawRow(1, {"keywords": keywords, "collection": collection, "k": k})
+                row = RawRow(1, {"keywords": keywords, "collection": collection, "passages": k})
                 job = self._maker.make(row)
                 assert isinstance(job, Job)
                 found.append(Question(job, brand, form))
@@ -150,7 +150,7 @@ def _bm25(library: Library, job: Job) -> list[str]:
 def _alone(library: Library, job: Job, query: Any, using: str) -> list[str]:
     with calling(library.client):
         found = library.client.query_points(
-            job.collection, query=query, using=using, limit=DEPTH * job.k
+            job.collection, query=query, using=using, limit=DEPTH * job.passages
         )
     return [_source(point) for point in found.points]
 

@@ -51,8 +51,8 @@ class Second:
         return figures
 
     def _run(self, title: str, **values: int) -> Sequence[Kept]:
-        asked = {"mode": "keywords", "collection": LOOKS, "k": 0, "images": 1}
-        asked |= {"strength": STRENGTH, **values}
+        asked = {"mode": "keywords", "collection": LOOKS, "passages": 0, "references": 1}
+        asked |= {"reference_scale": STRENGTH, **values}
         rows = [
             {"keywords": world.prompt(scene), "seed": seed, **asked}
             for seed, scene in enumerate(self._scenes)

@@ -15,7 +15,7 @@ from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 
 TOLERANCE = 2 / 255
-RENDERING = {"renderer", "unet", "image_adapter", "images"}
+RENDERING = {"renderer", "unet", "image_adapter", "image_encoder"}
 """The roles whose models make a picture once the prompt is written."""
 RECORD = re.compile(r"(?P<store>.*?)/?runs/(?P<run>[^/]+)/records/(?P<job>[^/]+)\.json$")
 

@@ -89,8 +89,8 @@ class Assembly:
         Raises ModelError, StoreError, and RunError where a picture is gone.
         """
         profile = Profile.model_validate(spec.profile).retrieval
-        encoder = open_picture_embedder(profile.images, self.models)
-        if encoder is None or not any(reference.strength for reference in context.references):
+        encoder = open_picture_embedder(profile.image_encoder, self.models)
+        if encoder is None or not any(reference.scale for reference in context.references):
             return context
         try:
             return embedded(context, encoder, Shelf(self._store), profile.image_norm)

@@ -21,7 +21,7 @@ Embedding = tuple[float, ...]
 """Of a picture, as the image adapter wants it."""
 
 BatchKey = tuple[int, int, int, float]
-"""Width, height, number of pictures and their strength."""
+"""Width, height, number of references and their scale."""
 
 SEED_SPACE = 2**64
 RECORD_SCHEMA = 2
@@ -70,9 +70,9 @@ class Job(Noun):
     guidance: float = Field(ge=0, le=50)
     seed: int = Field(ge=0, lt=SEED_SPACE)
     collection: str = ""
-    k: int = Field(ge=0, le=50, description="passages to retrieve; 0: none")
-    images: int = Field(default=0, ge=0, le=8, description="pictures to retrieve; 0: none")
-    strength: float = Field(
+    passages: int = Field(ge=0, le=50, description="passages to retrieve; 0: none")
+    references: int = Field(default=0, ge=0, le=8, description="images to retrieve; 0: none")
+    reference_scale: float = Field(
         default=0.0, ge=0, le=1, description="of retrieved pictures; 0: only their texts are used"
     )
     tags: tuple[str, ...] = Field(default=(), description="all of which a source has to have")
@@ -99,7 +99,7 @@ class Job(Noun):
     @property
     def batch_key(self) -> BatchKey:
         """That of the job's orders, as far as it is known before retrieval."""
-        return _batch_key(self.width, self.height, self.images, self.strength)
+        return _batch_key(self.width, self.height, self.references, self.reference_scale)
 
 
 class BadRow(Noun):
@@ -158,7 +158,7 @@ class Reference(Passage):
         pattern=r"^knowledge/pictures/[0-9a-f]{64}\.png$",
         description="the store's key of it, under its sha256",
     )
-    strength: float = Field(description="of the picture in the render; 0: not used there")
+    scale: float = Field(description="of the image in the render; 0: not used there")
     embedding: Embedding = Field(default=(), exclude=True, repr=False)
 
 
@@ -210,7 +210,7 @@ class Score(Noun):
 
 class RenderRequest(Noun):
     """One call of a renderer: the same prompt once for each seed. Pictures whose embeddings are
-    `references` count as much as `strength` says.
+    `references` count as much as `reference_scale` says.
     """
 
     prompt: str
@@ -221,12 +221,12 @@ class RenderRequest(Noun):
     guidance: float
     seeds: tuple[int, ...]
     references: tuple[Embedding, ...] = ()
-    strength: float = 0.0
+    reference_scale: float = 0.0
 
     @property
     def batch_key(self) -> BatchKey:
         """Equal in all orders that may share a batch."""
-        return _batch_key(self.width, self.height, len(self.references), self.strength)
+        return _batch_key(self.width, self.height, len(self.references), self.reference_scale)
 
 
 @dataclass(frozen=True)
@@ -364,6 +364,6 @@ def version() -> str:
     return metadata.version("pressrun")
 
 
-def _batch_key(width: int, height: int, references: int, strength: float) -> BatchKey:
+def _batch_key(width: int, height: int, references: int, scale: float) -> BatchKey:
     """The shapes of what goes into the model, and what an adapter has for a batch as a whole."""
-    return width, height, references, strength if references else 0.0
+    return width, height, references, scale if references else 0.0

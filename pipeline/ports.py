@@ -12,7 +12,8 @@ class Retriever(Protocol):
     """Finds what the knowledge base says about a job."""
 
     def retrieve(self, job: Job) -> Context:
-        """At most `job.k` passages and `job.images` pictures of `job.collection`, best first.
+        """At most `job.passages` passages and `job.references` pictures of `job.collection`, best
+        first.
 
         Nothing fits: an empty context. Raises JobError for a collection that does not exist or
         cannot give what is asked, and Unavailable when the knowledge base does not answer.

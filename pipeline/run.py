@@ -138,7 +138,7 @@ def render_request(
     """What the renderer is asked for: the brief's prompt, and the pictures that were found, at the
     job's settings.
     """
-    embeddings = tuple(r.embedding for r in context.references if r.strength)
+    embeddings = tuple(r.embedding for r in context.references if r.scale)
     return RenderRequest(
         prompt=brief.prompt,
         negative=brief.negative,
@@ -148,7 +148,7 @@ def render_request(
         guidance=job.guidance,
         seeds=seeds,
         references=embeddings,
-        strength=job.strength if embeddings else 0.0,
+        reference_scale=job.reference_scale if embeddings else 0.0,
     )
 
 
@@ -180,16 +180,16 @@ def _retrieve(job: Job, stages: Stages) -> Context:
 def _more_references(
     job: Job, context: Context, missing: Sequence[str], stages: Stages
 ) -> tuple[Reference, ...]:
-    """At most `job.images` pictures that the job does not have yet, the best for each text."""
+    """At most `job.references` pictures that the job does not have yet, the best for each text."""
     known = {each.id for each in context.references}
-    asked = {"k": 0, "images": job.images + len(known)}
+    asked = {"passages": 0, "references": job.references + len(known)}
     with stage("retrieve"):
         answers = [
             _retrieve(job.model_copy(update={"keywords": text, **asked}), stages).references
             for text in missing
         ]
     found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
-    return tuple(each for key, each in found.items() if key not in known)[: job.images]
+    return tuple(each for key, each in found.items() if key not in known)[: job.references]
 
 
 def _verdict(job: Job, candidates: list[Candidate]) -> tuple[Verdict, str]:

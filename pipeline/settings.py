@@ -59,7 +59,7 @@ class RetrievalProfile(Noun):
         default=0.6, ge=0, le=1, description="the share of dense vectors; the rest is BM25's"
     )
     floor: float = Field(default=0.0, ge=0, le=1, description="passages below are dropped")
-    images: str = Field(
+    image_encoder: str = Field(
         default="", description="model reference of the OpenCLIP that embeds pictures; empty: none"
     )
     image_norm: float = Field(
@@ -155,9 +155,9 @@ class JobDefaults(Noun):
     seed: int | None = Field(default=None, ge=0, lt=SEED_SPACE, description="None: from the row")
     collection: str = ""
     negative: str = Field(default="", max_length=2048, description="as long as a row's own may be")
-    k: int = 4
-    images: int = 0
-    strength: float = 0.6
+    passages: int = 4
+    references: int = 0
+    reference_scale: float = 0.6
     mode: TextMode = "generated"
     contest: ContestMode = "best_of"
     wave: int = 2

@@ -17,13 +17,13 @@ from pipeline.words import says_something
 
 _KEYWORDS_SHOWN = 120
 _NO_ADAPTER = (
-    "the profile's renderer has no image adapter (renderer.image_adapter); with strength 0 the "
-    "pictures' texts alone are used"
+    "the profile's renderer has no image adapter (renderer.image_adapter); with reference_scale 0 "
+    "the pictures' texts alone are used"
 )
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
 _NO_PICTURES = (
-    "a second round retrieves pictures: it needs a collection, images of 1 or more, and a strength "
-    "above 0"
+    "a second round retrieves pictures: it needs a collection, references of 1 or more, and a "
+    "reference_scale above 0"
 )
 _MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
 _NAN = "NaN was read as empty"
@@ -66,7 +66,9 @@ class Maker:
         said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
         self._seed = profile.defaults.seed
-        self._forced = {} if overrides.retrieval else {"k": 0, "images": 0, "collection": ""}
+        self._forced = (
+            {} if overrides.retrieval else {"passages": 0, "references": 0, "collection": ""}
+        )
         self._adapted = bool(profile.renderer.image_adapter)
         self._profile = identity.profile_digest(profile)
 
@@ -98,15 +100,17 @@ class Maker:
         fields.setdefault("seed", int(digest[:8], 16) if self._seed is None else self._seed)
         if (asked := fields["collection"]) and not self._whole.retrieval.allows(asked):
             raise _Refused("collection", f"{shown(asked)} {_NOT_ALLOWED}")
-        if fields["images"] and fields["strength"] and not self._adapted:
-            raise _Refused("images", _NO_ADAPTER)
+        if fields["references"] and fields["reference_scale"] and not self._adapted:
+            raise _Refused("references", _NO_ADAPTER)
         fields["id"] = identity.job_id(fields, self._profile)
         try:
             job = Job.model_validate(fields)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise _Refused(*_explain(problem)) from error
-        if given.get("rounds", 1) > 1 and not (job.collection and job.images and job.strength):
+        if given.get("rounds", 1) > 1 and not (
+            job.collection and job.references and job.reference_scale
+        ):
             raise _Refused("rounds", _NO_PICTURES)
         for column, reason in unused(job, given if self._retrieval else (), self._whole):
             self._note(row.line, column, reason)

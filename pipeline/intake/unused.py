@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pipeline.job import Job
 from pipeline.settings import Profile, RendererProfile
 
-_RETRIEVING = ("k", "images", "strength", "tags", "licenses")
+_RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
 _WAVES = ("first_above", "race_above")
 
 
@@ -21,8 +21,8 @@ def unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple
         for column in _RETRIEVING:
             if column in given and getattr(job, column):
                 yield column, f"{column} has no effect without a collection"
-    elif "strength" in given and not job.images:
-        yield "strength", "strength has no effect without images"
+    elif "reference_scale" in given and not job.references:
+        yield "reference_scale", "reference_scale has no effect without references"
 
 
 def _guided(job: Job, renderer: RendererProfile) -> bool:

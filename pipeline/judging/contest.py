@@ -30,7 +30,7 @@ def another_round(job: Job, scores: Sequence[Score | None]) -> bool:
     """Whether to go on with pictures of what the best one lacks: where none passes, and there are
     any to be had that count.
     """
-    steered = job.collection and job.images and job.strength
+    steered = job.collection and job.references and job.reference_scale
     return job.rounds > 1 and bool(steered) and not any(passes(job, score) for score in scores)
 
 

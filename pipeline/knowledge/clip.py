@@ -28,14 +28,18 @@ class ClipEmbedder:
     def __init__(self, reference: str, models: Models) -> None:
         self._reference, self._models = reference, models
         self._lock = threading.Lock()
-        folder = models.folder(reference, "images")
+        folder = models.folder(reference, "image_encoder")
         self.name = f"{folder.name}@{models.digest(reference, 'images')[:12]}"
         self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
         self._texts: Batcher[list[str], Vectors] = Batcher(
-            "images", self._text_tower, limit=BATCH, size=len, device_lock=models.device_lock
+            "image_encoder", self._text_tower, limit=BATCH, size=len, device_lock=models.device_lock
         )
         self._pictures: Batcher[list[Any], Vectors] = Batcher(
-            "images", self._picture_tower, limit=BATCH, size=len, device_lock=models.device_lock
+            "image_encoder",
+            self._picture_tower,
+            limit=BATCH,
+            size=len,
+            device_lock=models.device_lock,
         )
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
@@ -75,7 +79,7 @@ class ClipEmbedder:
 
     @property
     def _clip(self) -> tuple[Any, Any, Any]:
-        return self._models.clip(self._reference, "images")
+        return self._models.clip(self._reference, "image_encoder")
 
 
 def _apart(embedded: Any, items: Sequence[Sequence[Any]]) -> list[Vectors]:

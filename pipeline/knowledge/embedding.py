@@ -77,7 +77,7 @@ class Embedders:
 def open_embedders(profile: RetrievalProfile, models: Models) -> Embedders:
     """Those of a profile. Raises ModelError."""
     texts = open_embedder(profile.embedding, models)
-    return Embedders(texts, open_picture_embedder(profile.images, models))
+    return Embedders(texts, open_picture_embedder(profile.image_encoder, models))
 
 
 def open_picture_embedder(reference: str, models: Models) -> PictureEmbedder | None:

@@ -162,7 +162,9 @@ class _Ingestion:
             if text.image is None:
                 return _Source(text)
             if not self._takes_pictures:
-                return _bad(text, "the profile or the collection is without retrieval.images")
+                return _bad(
+                    text, "the profile or the collection is without retrieval.image_encoder"
+                )
             return _Source(text, self._library.shelf.put(read_picture(text.image)))
         except (Blocked, JobError) as error:
             return _bad(text, error.detail)

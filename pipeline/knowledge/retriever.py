@@ -64,24 +64,25 @@ class QdrantRetriever:
         self._foreign = dict[str, Foreign]()
 
     def retrieve(self, job: Job) -> Context:
-        """At most `job.k` passages and `job.images` pictures of `job.collection`, best first.
+        """At most `job.passages` passages and `job.references` pictures of `job.collection`, best
+        first.
 
         Raises JobError for a collection that is not there, was made with another embedding or
         otherwise than the profile says, or holds no pictures where some are asked for; Unavailable
         when the knowledge base does not answer.
         """
-        if not job.collection or not (job.k or job.images):
+        if not job.collection or not (job.passages or job.references):
             return Context()
         if written := self._profile.collections.get(job.collection):
             return Context(passages=self._theirs(job, written))
         if job.collection not in self._usable:
             self._check(job.collection)
         vector = _embedded(job, self._embedders.texts)
-        pictures = self._pictures(job, vector) if job.images else []
+        pictures = self._pictures(job, vector) if job.references else []
         norm = self._profile.image_norm
         return Context(
-            passages=self._texts(job, vector) if job.k and vector.any() else (),
-            references=tuple(schema.reference(p, job.strength, norm) for p in pictures),
+            passages=self._texts(job, vector) if job.passages and vector.any() else (),
+            references=tuple(schema.reference(p, job.reference_scale, norm) for p in pictures),
         )
 
     @property
@@ -91,19 +92,19 @@ class QdrantRetriever:
 
     def _theirs(self, job: Job, written: CollectionProfile) -> tuple[Passage, ...]:
         """Of a collection that another tool wrote, by its dense vector alone."""
-        if job.images:
+        if job.references:
             raise JobError(
                 f"Collection {job.collection!r} was written by {written.written_by} and holds no "
-                "pictures; ask it with images = 0."
+                "pictures; ask it with references = 0."
             )
         theirs = self._opened(job.collection, written)
         vector = _embedded(job, theirs.embedder)
         if not vector.any():
             return ()
-        search = theirs.search(vector, DEPTH * job.k, self._profile.floor)
+        search = theirs.search(vector, DEPTH * job.passages, self._profile.floor)
         wanted = _wanted(job, prefix=theirs.layout.prefix)
         (found,) = self._search(job, [search], wanted)
-        return self._worded_apart(filter(None, map(theirs.passage, found)), job.k)
+        return self._worded_apart(filter(None, map(theirs.passage, found)), job.passages)
 
     def _opened(self, collection: str, written: CollectionProfile) -> Foreign:
         if collection not in self._foreign:
@@ -113,20 +114,20 @@ class QdrantRetriever:
 
     def _texts(self, job: Job, vector: Vectors) -> tuple[Passage, ...]:
         floor = self._profile.floor
-        searches = self._word_searches(vector, job.keywords, DEPTH * job.k)
+        searches = self._word_searches(vector, job.keywords, DEPTH * job.passages)
         found = self._search(job, searches, _wanted(job), schema.DENSE if floor else None)
         near = [
             p
             for p in self._fused(job, found, self._word_shares)
             if not floor or _dense(p) @ vector >= floor
         ]
-        return self._worded_apart(map(schema.passage, near), job.k)
+        return self._worded_apart(map(schema.passage, near), job.passages)
 
     def _pictures(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
         encoder = self._embedders.pictures
         if encoder is None:
-            raise JobError("pictures are asked for, and the profile has no retrieval.images")
-        depth = DEPTH * job.images
+            raise JobError("pictures are asked for, and the profile has no retrieval.image_encoder")
+        depth = DEPTH * job.references
         query = normalised(encoder.embed_texts([job.keywords])[0])
         if not encoder.reads_whole(job.keywords):
             notice(_CUT.format("pictures"))
@@ -136,7 +137,9 @@ class QdrantRetriever:
             searches += self._word_searches(vector, job.keywords, depth)
             shares += [(1 - LIKENESS) * share for share in self._word_shares]
         found = self._search(job, searches, _wanted(job, picture=True), schema.IMAGE)
-        return different(self._fused(job, found, shares), _image, self._profile.alike, job.images)
+        return different(
+            self._fused(job, found, shares), _image, self._profile.alike, job.references
+        )
 
     def _word_searches(self, vector: Vectors, keywords: str, depth: int) -> list[QueryRequest]:
         dense = QueryRequest(

@@ -102,12 +102,12 @@ def passage(found: ScoredPoint) -> Passage:
     return Passage(**_source(found))
 
 
-def reference(found: ScoredPoint, strength: float, norm: float) -> Reference:
+def reference(found: ScoredPoint, scale: float, norm: float) -> Reference:
     """The picture that a search found, to count so much, its embedding of length `norm`."""
     return Reference(
         **_source(found),
         picture=(found.payload or {})["picture"],
-        strength=strength,
+        scale=scale,
         embedding=embedding(vector_of(found, IMAGE), norm),
     )
 

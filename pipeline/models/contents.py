@@ -18,7 +18,7 @@ CONFIGS: dict[str, str] = {
     "previews": "config.json",
     "judge": "open_clip_config.json",
     "embedding": "config.json",
-    "images": "open_clip_config.json",
+    "image_encoder": "open_clip_config.json",
 }
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 TEXTS = {".json", ".txt", ".model", ".jinja"}

@@ -42,8 +42,8 @@ def references(profile: Profile) -> dict[str, str]:
         named |= {role: reference for role, reference in extras.items() if reference}
     if profile.retrieval.embedding != "hashed":
         named["embedding"] = profile.retrieval.embedding
-    if profile.retrieval.images:
-        named["images"] = profile.retrieval.images
+    if profile.retrieval.image_encoder:
+        named["image_encoder"] = profile.retrieval.image_encoder
     for collection, theirs in profile.retrieval.collections.items():
         if theirs.embedding not in ("", "hashed"):
             named[f"embedding:{collection}"] = theirs.embedding

@@ -11,7 +11,7 @@ WEIGHTS = {
     "renderer": ("*/*.safetensors",),
     # likewise the same weights in the names of transformers
     "judge": ("open_clip*.safetensors",),
-    "images": ("open_clip*.safetensors",),
+    "image_encoder": ("open_clip*.safetensors",),
 }
 UNUSED = ["*.non_ema.*"]
 

@@ -48,7 +48,7 @@ class A1111Renderer:
         refuse every one; Unavailable when it does not answer.
         """
         if request.references:
-            raise JobError("an A1111 server is sent no pictures: set strength to 0")
+            raise JobError("an A1111 server is sent no pictures: set reference_scale to 0")
         rendered_by("a1111")
         if request.negative and request.guidance == 1:
             notice(unheard(request))

@@ -16,7 +16,7 @@ from pipeline.job import RenderRequest
 
 
 class Adapter:
-    """What a UNet has learned beside its text. Its strength is one for a whole batch."""
+    """What a UNet has learned beside its text. Its scale is one for a whole batch."""
 
     def __init__(self, unet: Any, projection: Any) -> None:
         self._width: int = projection.image_embeds.in_features
@@ -36,8 +36,9 @@ class Adapter:
         """Raises JobError for embeddings that another model made."""
         if others := {len(embedding) for embedding in request.references} - {self._width}:
             raise JobError(
-                f"the image adapter takes embeddings of {self._width} numbers, not of "
-                f"{', '.join(map(str, sorted(others)))}: `retrieval.images` has to be its encoder"
+                f"the image adapter takes embeddings of {self._width} numbers, "
+                f"not of {', '.join(map(str, sorted(others)))}: "
+                "`retrieval.image_encoder` has to be its encoder"
             )
 
     def embeddings(self, request: RenderRequest) -> Tensor:
@@ -46,7 +47,7 @@ class Adapter:
             torch.tensor(request.references) if request.references else torch.zeros(1, self._width)
         )
 
-    def set_strength(self, strength: float) -> None:
+    def set_scale(self, scale: float) -> None:
         """How much the pictures of the next call count; at 0 it is as if there were none."""
         for processor in self._processors:
-            processor.scale = [strength]
+            processor.scale = [scale]

@@ -121,7 +121,7 @@ class DiffusersRenderer:
             return {}
         for request in requests:
             self._adapter.check(request)
-        self._adapter.set_strength(requests[0].strength)
+        self._adapter.set_scale(requests[0].reference_scale)
         shown = torch.stack([self._adapter.embeddings(request) for request in requests])
         if guided(requests[0]):
             shown = torch.cat([torch.zeros_like(shown), shown])

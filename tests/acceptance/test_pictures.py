@@ -15,12 +15,12 @@ from tests.commandline import answer, pressrun
 pytestmark = pytest.mark.slow
 
 MODELS = Path("examples/shapes/models").resolve()
-JOBS = """keywords,collection,images,strength,k,candidates,threshold,seed
+JOBS = """keywords,collection,references,reference_scale,passages,candidates,threshold,seed
 a large circle on a gray background,reds,2,0.8,0,4,0,3
 a large circle on a gray background,blues,2,0.8,0,4,0,3
 a large circle on a gray background,blues,9,0.8,0,4,0,3
 """
-HARD = """keywords,collection,images,strength,k,candidates,threshold,seed,rounds
+HARD = """keywords,collection,references,reference_scale,passages,candidates,threshold,seed,rounds
 a large red star on a gray background,blues,1,0.8,0,1,1,3,2
 """
 
@@ -62,7 +62,7 @@ def test_the_receipt_names_the_pictures_and_makes_the_winner_again(
     record = Path("out/runs/looks/records", f"{lines[0]['job_id']}.json")
     outcome = Outcome.model_validate_json((desk / record).read_text())
     for reference in outcome.context.references:
-        assert (reference.strength, reference.source[-4:]) == (0.8, ".png")
+        assert (reference.scale, reference.source[-4:]) == (0.8, ".png")
         assert (desk / "out" / reference.picture).exists()
     assert len(outcome.context.references) == 2
     assert answer(pressrun("reproduce", str(record), "--json", cwd=desk))["equal"]

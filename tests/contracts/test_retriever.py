@@ -85,8 +85,8 @@ def retriever(
     return QdrantRetriever(lambda: client, embedders, profile)
 
 
-def job(keywords: str, collection: str, k: int = 3) -> Job:
-    row = RawRow(1, {"keywords": keywords, "collection": collection, "k": k})
+def job(keywords: str, collection: str, passages: int = 3) -> Job:
+    row = RawRow(1, {"keywords": keywords, "collection": collection, "passages": passages})
     made = Maker(Profile.load("shapes"), Overrides()).make(row)
     assert isinstance(made, Job)
     return made

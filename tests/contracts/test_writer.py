@@ -91,7 +91,7 @@ def job(mode: str = "generated", **fields: Any) -> Job:
     defaults = {
         "id": "job", "row": 2, "keywords": "Viora logo", "style": "", "negative": "blurry",
         "candidates": 1, "threshold": 0.5, "width": 64, "height": 64, "steps": 1, "guidance": 1.0,
-        "seed": 7, "k": 3, "contest": "best_of", "wave": 1,
+        "seed": 7, "passages": 3, "contest": "best_of", "wave": 1,
     }  # fmt: skip
     return Job.model_validate(defaults | {"mode": mode} | fields)
 

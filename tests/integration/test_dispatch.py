@@ -24,7 +24,7 @@ from workers.queue import Message, Note, Queue
 def job(number: int) -> Job:
     return Job(
         id=f"j{number:03}", row=number + 2, keywords="red circle", candidates=1, threshold=0.5,
-        width=64, height=64, steps=2, guidance=1.0, seed=number, k=0, mode="keywords",
+        width=64, height=64, steps=2, guidance=1.0, seed=number, passages=0, mode="keywords",
         contest="best_of", wave=1, priority=number % 3,
     )  # fmt: skip
 

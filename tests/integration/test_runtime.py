@@ -79,7 +79,7 @@ class Worker(StandIns):
 def job(number: int) -> Job:
     return Job(
         id=f"j{number}", row=number + 1, keywords="red circle", candidates=1, threshold=0.5,
-        width=16, height=16, steps=2, guidance=1.0, seed=number, k=0, mode="keywords",
+        width=16, height=16, steps=2, guidance=1.0, seed=number, passages=0, mode="keywords",
         contest="best_of", wave=1, priority=5,
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ from tests.libraries import library
 
 JOB = Job(
     id="j1", row=2, keywords="Viora", negative="blur", candidates=3, threshold=0.5, width=64,
-    height=32, steps=7, guidance=2.5, seed=41, collection="hostile", k=2, mode="generated",
+    height=32, steps=7, guidance=2.5, seed=41, collection="hostile", passages=2, mode="generated",
     contest="best_of", wave=2,
 )  # fmt: skip
 ORDER = RenderRequest(

@@ -171,7 +171,7 @@ def write(settings: Settings) -> None:
     writer = EndpointWriter(profile, settings.writer_url, settings.writer_api_key, first_wait=0.01)
     job = Job(
         id="j", row=1, keywords="red", candidates=1, threshold=0.5, width=64, height=64, steps=1,
-        guidance=1, seed=1, k=0, mode="generated", contest="best_of", wave=1,
+        guidance=1, seed=1, passages=0, mode="generated", contest="best_of", wave=1,
     )  # fmt: skip
     writer.write(job, Context())
 

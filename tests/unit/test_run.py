@@ -26,7 +26,8 @@ from pipeline.run import run_job
 
 JOB = Job(
     id="j1", row=2, keywords="red circle", candidates=4, threshold=0.5, width=16, height=16,
-    steps=2, guidance=1.0, seed=SEED_SPACE - 2, k=0, mode="generated", contest="best_of", wave=2,
+    steps=2, guidance=1.0, seed=SEED_SPACE - 2, passages=0, mode="generated",
+    contest="best_of", wave=2,
 )  # fmt: skip
 
 
@@ -223,15 +224,18 @@ def test_found_pictures_go_to_the_renderer_at_the_jobs_strength() -> None:
             text="",
             score=1,
             picture=f"knowledge/pictures/{0:064x}.png",
-            strength=strength,
+            scale=strength,
             embedding=(0.5, 1.5),
         )
         for strength in (0.7, 0.0)
     )
     for found, strength, wanted in ((used, 0.7, ((0.5, 1.5),)), (unused, 0.0, ())):
         parts = Parts(scores(0.9, 0.8, 0.7, 0.6), context=Context(references=(found,)))
-        outcome = run_job(JOB.model_copy(update={"strength": strength}), parts.stages())
-        assert (parts.requests[0].references, parts.requests[0].strength) == (wanted, strength)
+        outcome = run_job(JOB.model_copy(update={"reference_scale": strength}), parts.stages())
+        assert (parts.requests[0].references, parts.requests[0].reference_scale) == (
+            wanted,
+            strength,
+        )
         assert outcome.context.references == (found,)
 
 
@@ -251,7 +255,7 @@ def picture(name: str) -> Reference:
         text="",
         score=1,
         picture=f"knowledge/pictures/{0:064x}.png",
-        strength=0.5,
+        scale=0.5,
         embedding=(1.0,),
     )
 
@@ -275,7 +279,13 @@ class Rounds(Parts):
 
 
 TWO_ROUNDS = JOB.model_copy(
-    update={"rounds": 2, "candidates": 2, "collection": "c", "images": 1, "strength": 0.5}
+    update={
+        "rounds": 2,
+        "candidates": 2,
+        "collection": "c",
+        "references": 1,
+        "reference_scale": 0.5,
+    }
 )
 
 
@@ -306,8 +316,8 @@ def test_the_first_round_may_still_win() -> None:
     [
         (0.9, {}),
         (0.4, {"rounds": 1}),
-        (0.4, {"images": 0}),
-        (0.4, {"strength": 0.0}),
+        (0.4, {"references": 0}),
+        (0.4, {"reference_scale": 0.0}),
         (0.4, {"collection": ""}),
     ],
 )

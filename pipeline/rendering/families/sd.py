@@ -79,7 +79,7 @@ class StableDiffusion:
         """One call of the UNet."""
         added = self._added(texts, requests)
         if self._adapter:
-            self._adapter.set_strength(requests[0].strength)
+            self._adapter.set_scale(requests[0].reference_scale)
             shown = stacked(texts, "pictures").to(self._model.dtype)
             added = (added or {}) | {"image_embeds": [shown]}
         output: Tensor = self._model(

@@ -71,7 +71,7 @@ def commit(books: RunBooks, job: Job, verdict: Verdict) -> Outcome:
         source="q.png",
         score=0.25,
         picture=f"knowledge/pictures/{0:064x}.png",
-        strength=0.5,
+        reference_scale=0.5,
     )
     kept = verdict is not Verdict.BLOCKED
     seen = (CandidateRecord(index=0, seed=job.seed, score=Score(raw=0.3, calibrated=0.9)),)

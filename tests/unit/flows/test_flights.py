@@ -11,7 +11,7 @@ from pipeline.job import Job
 def job(number: int, priority: int = 5, width: int = 64) -> Job:
     return Job(
         id=f"j{number}", row=number + 2, keywords="red circle", candidates=1, threshold=0.5,
-        width=width, height=64, steps=2, guidance=1.0, seed=number, k=0, mode="keywords",
+        width=width, height=64, steps=2, guidance=1.0, seed=number, passages=0, mode="keywords",
         contest="best_of", wave=1, priority=priority,
     )  # fmt: skip
 
@@ -34,11 +34,13 @@ def test_urgent_jobs_go_first_and_jobs_of_one_shape_together() -> None:
     assert ids(Flights(jobs, 0).take(9, 0)) == ["j3", "j1", "j0", "j2"]
 
 
-@pytest.mark.parametrize("setting", ["height", "images", "strength", "steps", "guidance"])
+@pytest.mark.parametrize(
+    "setting", ["height", "references", "reference_scale", "steps", "guidance"]
+)
 def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
     values = enumerate([3, 2, 3])
     jobs = [
-        job(number).model_copy(update={"images": 1, "strength": 0.5} | {setting: value})
+        job(number).model_copy(update={"references": 1, "reference_scale": 0.5} | {setting: value})
         for number, value in values
     ]
     assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
@@ -46,7 +48,9 @@ def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
 
 def test_without_pictures_their_strength_keeps_no_jobs_apart() -> None:
     jobs = [
-        job(number).model_copy(update={"images": 0, "strength": strength, "steps": steps})
+        job(number).model_copy(
+            update={"references": 0, "reference_scale": strength, "steps": steps}
+        )
         for number, (strength, steps) in enumerate([(0.1, 9), (0.9, 3), (0.5, 9)])
     ]
     assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]

@@ -40,7 +40,7 @@ def job(row: int, **fields: Any) -> Job:
     defaults = {
         "id": f"job{row}", "row": row, "keywords": f"circle {row}", "candidates": 2,
         "threshold": 0.5, "width": 16, "height": 16, "steps": 5, "guidance": 4.0, "seed": 100 * row,
-        "k": 1, "mode": "generated", "contest": "best_of", "wave": 1,
+        "passages": 1, "mode": "generated", "contest": "best_of", "wave": 1,
     }  # fmt: skip
     return Job.model_validate(defaults | fields)
 

@@ -21,14 +21,14 @@ def test_row_before_override_before_profile(read_one, profile) -> None:
     assert (plain.candidates, plain.threshold, plain.collection) == (6, 0.9, "theirs")
     own = read_one({"keywords": "a", "candidates": 1, "collection": "mine"}, **overrides)
     assert (own.candidates, own.threshold, own.collection) == (1, 0.9, "mine")
-    assert plain.k == profile.defaults.k
+    assert plain.passages == profile.defaults.passages
 
 
 def test_without_retrieval_no_row_retrieves(read_one) -> None:
-    row = {"keywords": "a", "collection": "mine", "k": 4, "images": 2}
+    row = {"keywords": "a", "collection": "mine", "passages": 4, "references": 2}
     without, with_ = read_one(row, retrieval=False), read_one(row)
-    assert (without.k, without.images, without.collection) == (0, 0, "")
-    assert (with_.k, with_.images, with_.collection) == (4, 2, "mine")
+    assert (without.passages, without.references, without.collection) == (0, 0, "")
+    assert (with_.passages, with_.references, with_.collection) == (4, 2, "mine")
     assert without.seed == with_.seed
     assert without.id != with_.id
 
@@ -56,10 +56,14 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         ("mode", "magic", "should be 'generated', 'retrieved' or 'keywords'"),
         ("contest", "Best_of", "should be 'best_of', 'first_above', 'race' or 'race_above'"),
         ("priority", 10, "less than or equal to 9"),
-        ("images", 9, "less than or equal to 8"),
+        ("references", 9, "less than or equal to 8"),
         ("rounds", "3", "less than or equal to 2"),
-        ("rounds", "2", "it needs a collection, images of 1 or more, and a strength above 0"),
-        ("strength", "1.1", "less than or equal to 1"),
+        (
+            "rounds",
+            "2",
+            "it needs a collection, references of 1 or more, and a reference_scale above 0",
+        ),
+        ("reference_scale", "1.1", "less than or equal to 1"),
         ("needs_context", "maybe", "'maybe' is neither true nor false"),
         ("collection", "../../etc/passwd", "no path and no address"),
         ("collection", "/etc/passwd", "no path and no address"),
@@ -106,8 +110,8 @@ def test_a_bad_value_is_named_with_its_reason(read_one, column, value, reason) -
         ("collection", " ", ""),
         ("contest", "first_above", "first_above"),
         ("priority", "0", 0),
-        ("images", "2", 2),
-        ("strength", ".25", 0.25),
+        ("references", "2", 2),
+        ("reference_scale", ".25", 0.25),
         ("tags", " brand | new|brand||", ("brand", "new")),
         ("licenses", "CC0", ("CC0",)),
         ("needs_context", "No", False),
@@ -124,7 +128,8 @@ def test_the_rows_own_id_is_its_name(read_one) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"style": "b"}, {"seed": 3}, {"steps": 9}, {"id": "x"}, {"meta.a": "b"}, {"k": 1}]
+    "other",
+    [{"style": "b"}, {"seed": 3}, {"steps": 9}, {"id": "x"}, {"meta.a": "b"}, {"passages": 1}],
 )
 def test_other_work_has_another_id(read_one, other) -> None:
     assert read_one({"keywords": "a"}).id != read_one({"keywords": "a"} | other).id
@@ -176,7 +181,7 @@ def test_a_collection_counts_whatever_its_name(profile) -> None:
         ({"collection": "ours"}, {}, True),
         ({"collection": "theirs"}, {}, False),
         ({"collection": "OURS"}, {}, False),
-        ({"collection": "theirs", "k": 0}, {}, False),
+        ({"collection": "theirs", "passages": 0}, {}, False),
         ({}, {"collection": "theirs"}, False),
         ({"collection": "ours"}, {"collection": "theirs"}, True),
         ({"collection": "theirs"}, {"retrieval": False}, True),
@@ -207,8 +212,8 @@ def test_a_profiles_seed_is_every_rows_seed(profile) -> None:
 def test_pictures_that_could_not_steer_are_refused(profile) -> None:
     renderer = profile.renderer.model_copy(update={"image_adapter": ""})
     maker = Maker(profile.model_copy(update={"renderer": renderer}), Overrides())
-    bad = maker.make(RawRow(1, {"keywords": "a", "images": 1}))
+    bad = maker.make(RawRow(1, {"keywords": "a", "references": 1}))
     assert isinstance(bad, BadRow)
-    assert (bad.column, "image adapter" in bad.reason) == ("images", True)
-    for harmless in ({"images": 1, "strength": 0}, {"images": 0}):
+    assert (bad.column, "image adapter" in bad.reason) == ("references", True)
+    for harmless in ({"references": 1, "reference_scale": 0}, {"references": 0}):
         assert isinstance(maker.make(RawRow(1, {"keywords": "a"} | harmless)), Job)

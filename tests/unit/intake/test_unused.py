@@ -18,11 +18,11 @@ def test_negative_words_without_guidance_are_told_with_their_rows(read, told) ->
     [
         ({"wave": 2}, ["wave"]),
         ({"wave": 2, "contest": "first_above"}, []),
-        ({"k": 3, "tags": "a", "licenses": "CC0"}, ["k", "tags", "licenses"]),
-        ({"k": 3, "tags": "a", "collection": "brands"}, []),
-        ({"k": 0, "images": 0}, []),
-        ({"strength": 0.5, "collection": "brands"}, ["strength"]),
-        ({"strength": 0.5, "images": 1, "collection": "brands"}, []),
+        ({"passages": 3, "tags": "a", "licenses": "CC0"}, ["passages", "tags", "licenses"]),
+        ({"passages": 3, "tags": "a", "collection": "brands"}, []),
+        ({"passages": 0, "references": 0}, []),
+        ({"reference_scale": 0.5, "collection": "brands"}, ["reference_scale"]),
+        ({"reference_scale": 0.5, "references": 1, "collection": "brands"}, []),
         ({"style": "bold"}, []),
         ({"keywords": "🔴 ⬛"}, []),
     ],
@@ -34,7 +34,7 @@ def test_what_has_no_effect(read_one, told, row, columns) -> None:
 
 
 def test_who_wants_no_retrieval_is_not_told_of_it(read_one, told) -> None:
-    read_one({"keywords": "a", "k": 3, "collection": "brands"}, retrieval=False)
+    read_one({"keywords": "a", "passages": 3, "collection": "brands"}, retrieval=False)
     assert told == []
 
 

@@ -39,7 +39,7 @@ def test_a_brands_look_is_among_four(retriever: QdrantRetriever) -> None:
     maker = Maker(Profile.load("shapes"), Overrides(collection="brands"))
     found = list[bool]()
     for brand, ask in product(BRANDS, ASKED):
-        job = maker.make(RawRow(1, {"keywords": ask(brand), "k": 4}))
+        job = maker.make(RawRow(1, {"keywords": ask(brand), "passages": 4}))
         passages = retriever.retrieve(job).passages
         found.append(any(passage.title == f"{brand}: the mark" for passage in passages))
     assert sum(found) / len(found) >= 0.99

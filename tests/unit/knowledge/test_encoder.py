@@ -160,7 +160,7 @@ def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriev
 
 
 def _asked(keywords: str, collection: str) -> Job:
-    row = RawRow(1, {"keywords": keywords, "collection": collection, "images": 0})
+    row = RawRow(1, {"keywords": keywords, "collection": collection, "references": 0})
     made = Maker(Profile.load("shapes"), Overrides()).make(row)
     assert isinstance(made, Job)
     return made

@@ -70,8 +70,8 @@ def retriever(client: QdrantClient, tool: str, **settings: Any) -> QdrantRetriev
     return QdrantRetriever(lambda: client, Embedders(HASHED), profile, others)
 
 
-def asked(keywords: str = "Viora logo", k: int = 5, **columns: Any) -> Job:
-    values = {"keywords": keywords, "collection": NAME, "k": k, **columns}
+def asked(keywords: str = "Viora logo", passages: int = 5, **columns: Any) -> Job:
+    values = {"keywords": keywords, "collection": NAME, "passages": passages, **columns}
     made = Maker(Profile.load("shapes"), Overrides()).make(RawRow(1, values))
     assert isinstance(made, Job)
     return made
@@ -150,7 +150,7 @@ def test_what_is_nearly_the_same_is_taken_once(client, tool) -> None:
 def test_a_point_without_a_text_is_passed_over(client, tool, text) -> None:
     fill(client, NAME, tool)
     put(client, payload_of(tool, text, {}))
-    found = retriever(client, tool).retrieve(asked(k=1)).passages
+    found = retriever(client, tool).retrieve(asked(passages=1)).passages
     assert [passage.text for passage in found] == [LOGO["text"]]
 
 
@@ -169,23 +169,28 @@ def test_a_point_without_a_text_is_passed_over(client, tool, text) -> None:
 def test_a_broken_node(client, content) -> None:
     fill(client, NAME, "llamaindex")
     put(client, {"_node_content": content})
-    found = retriever(client, "llamaindex").retrieve(asked(k=1)).passages
+    found = retriever(client, "llamaindex").retrieve(asked(passages=1)).passages
     assert [passage.text for passage in found] == [LOGO["text"]]
     put(client, {"_node_content": content, "text": "Beside it."})
-    assert retriever(client, "llamaindex").retrieve(asked(k=1)).passages[0].text == "Beside it."
+    assert (
+        retriever(client, "llamaindex").retrieve(asked(passages=1)).passages[0].text == "Beside it."
+    )
 
 
 def test_a_node_of_resources(client) -> None:
     fill(client, NAME, "llamaindex")
     put(client, {"_node_content": json.dumps({"text_resource": {"text": "A resource."}})})
-    assert retriever(client, "llamaindex").retrieve(asked(k=1)).passages[0].text == "A resource."
+    assert (
+        retriever(client, "llamaindex").retrieve(asked(passages=1)).passages[0].text
+        == "A resource."
+    )
 
 
 @pytest.mark.parametrize("metadata", [None, 3, "a", [1], {"title": 3, "tags": {"a": 1}}])
 def test_metadata_of_another_kind_says_nothing(client, tool, metadata) -> None:
     fill(client, NAME, tool)
     put(client, payload_of(tool, "A text.", metadata))
-    best = retriever(client, tool).retrieve(asked(k=1)).passages[0]
+    best = retriever(client, tool).retrieve(asked(passages=1)).passages[0]
     assert (best.text, best.title, best.source, best.tags) == ("A text.", "", "", ())
 
 
@@ -203,7 +208,7 @@ def test_metadata_of_another_kind_says_nothing(client, tool, metadata) -> None:
 def test_where_title_and_source_come_from(client, tool, metadata, title, source) -> None:
     fill(client, NAME, tool)
     put(client, payload_of(tool, "A text.", metadata))
-    best = retriever(client, tool).retrieve(asked(k=1)).passages[0]
+    best = retriever(client, tool).retrieve(asked(passages=1)).passages[0]
     assert (best.title, best.source) == (title, source)
 
 
@@ -214,7 +219,7 @@ def test_texts_are_cleaned_and_cut_as_ingested_ones(client, tool) -> None:
     metadata = {"title": f"a\u202e {label}", "license": label, "tags": ["t\n", 3, *["u"] * 99]}
     text = f"Title\n\nSee  https://evil.example/x?y=1 \u202enow \ud800.\n\n{words * 50}"
     put(client, payload_of(tool, text, metadata))
-    best = retriever(client, tool).retrieve(asked(k=1)).passages[0]
+    best = retriever(client, tool).retrieve(asked(passages=1)).passages[0]
     assert best.text.startswith("Title\n\nSee now \ufffd.\n\nword word")
     assert best.text.endswith(" word")
     assert LONGEST - 10 < len(best.text) <= LONGEST
@@ -226,7 +231,7 @@ def test_texts_are_cleaned_and_cut_as_ingested_ones(client, tool) -> None:
 def test_a_text_without_spaces_is_cut_where_it_must(client, tool) -> None:
     fill(client, NAME, tool)
     put(client, payload_of(tool, "標題\n\n" + "字" * 5_000, {}))
-    best = retriever(client, tool).retrieve(asked(k=1)).passages[0]
+    best = retriever(client, tool).retrieve(asked(passages=1)).passages[0]
     assert len(best.text) == LONGEST
 
 
@@ -252,7 +257,7 @@ def test_no_payload_is_too_strange(name: str, text: Any, metadata: Any) -> None:
 def test_pictures_are_not_to_be_had(client, tool) -> None:
     fill(client, NAME, tool)
     with pytest.raises(JobError, match=f"was written by {tool} and holds no pictures"):
-        retriever(client, tool).retrieve(asked(images=1, strength=0))
+        retriever(client, tool).retrieve(asked(references=1, reference_scale=0))
 
 
 def test_a_collection_that_is_not_there(client, tool) -> None:

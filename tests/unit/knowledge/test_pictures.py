@@ -53,8 +53,13 @@ def folder(root: Path, *rows: dict[str, object]) -> Path:
     return root
 
 
-def asked(keywords: str, images: int = 1, **values: object) -> Job:
-    row = {"keywords": keywords, "collection": "looks", "images": images, "k": 0} | values
+def asked(keywords: str, references: int = 1, **values: object) -> Job:
+    row = {
+        "keywords": keywords,
+        "collection": "looks",
+        "references": references,
+        "passages": 0,
+    } | values
     made = Maker(Profile.load("shapes"), Overrides()).make(RawRow(1, row))
     assert isinstance(made, Job)
     return made
@@ -92,9 +97,9 @@ def test_a_pair_is_found_by_its_words(pictures, tmp_path: Path) -> None:
     find = retriever(pictures).retrieve
     for brand in brands:
         assert find(asked(f"{brand} sign")).references[0].text == f"The sign of {brand}."
-    (found,) = find(asked("Viora sign", strength=0.7)).references
+    (found,) = find(asked("Viora sign", reference_scale=0.7)).references
     assert (found.text, found.source) == ("The sign of Viora.", "brandbook")
-    assert (found.license, found.tags, found.strength) == ("CC-BY-4.0", ("brand",), 0.7)
+    assert (found.license, found.tags, found.scale) == ("CC-BY-4.0", ("brand",), 0.7)
     kept = pictures.shelf.get(found.picture)
     original = np.asarray(Image.open(tmp_path / "looks" / "3.png"))
     assert (np.round(kept * 255) == original).all()
@@ -103,7 +108,7 @@ def test_a_pair_is_found_by_its_words(pictures, tmp_path: Path) -> None:
 
 def test_what_is_recorded_gives_the_same_embedding_again(pictures, tmp_path: Path) -> None:
     ingest(pictures, folder(tmp_path / "looks"), "looks")
-    found = retriever(pictures, image_norm=3.0).retrieve(asked("red circle", images=2))
+    found = retriever(pictures, image_norm=3.0).retrieve(asked("red circle", references=2))
     recorded = Context.model_validate_json(found.model_dump_json())
     assert all(not reference.embedding for reference in recorded.references)
     encoder = pictures.embedders.pictures
@@ -119,7 +124,7 @@ def test_pictures_that_are_nearly_the_same_are_taken_once(pictures, tmp_path: Pa
     for seed in range(1, 5):
         draw(root / f"0-{seed}.png", "red circle", seed)
     ingest(pictures, root, "looks")
-    job = asked("a large red circle on a gray background", images=3)
+    job = asked("a large red circle on a gray background", references=3)
     plenty = sources(retriever(pictures, alike=1.0).retrieve(job))
     assert all(source.startswith("0") for source in plenty)
     several = sources(retriever(pictures, alike=0.9).retrieve(job))
@@ -139,16 +144,16 @@ def test_only_what_was_asked_for_is_found(pictures, tmp_path: Path) -> None:
     find = retriever(pictures, alike=1.0).retrieve
 
     def licenses(**values: object) -> set[str]:
-        return {each.license for each in find(asked("a sign", images=8, **values)).references}
+        return {each.license for each in find(asked("a sign", references=8, **values)).references}
 
     assert licenses(tags="new") == {"CC0", "GPL"}
     assert licenses(tags="new|sign") == {"CC0"}
     assert licenses(licenses="CC0|MIT") == {"CC0", "MIT"}
-    both = find(asked("a sign in words", images=8, k=8, tags="sign", licenses="CC0"))
+    both = find(asked("a sign in words", references=8, passages=8, tags="sign", licenses="CC0"))
     assert {passage.text for passage in both.passages} == {"a sign", "a sign in words"}
     assert [reference.text for reference in both.references] == ["a sign"]
     assert sorted(passage.text for passage in both.texts) == ["a sign", "a sign in words"]
-    said = find(asked("a sign", images=8, k=0, licenses="CC0")).texts
+    said = find(asked("a sign", references=8, passages=0, licenses="CC0")).texts
     assert [passage.text for passage in said] == ["a sign"]
 
 
@@ -201,7 +206,7 @@ def test_without_an_encoder_texts_go_in_and_pictures_are_told(tmp_path: Path) ->
     root = folder(tmp_path / "looks", {"text": "a sign"})
     report = ingest(words, root, "looks")
     assert (report.added, len(report.bad)) == (1, len(SEEN))
-    assert "retrieval.images" in report.bad[0].reason
+    assert "retrieval.image_encoder" in report.bad[0].reason
     with pytest.raises(JobError, match=r"retrieval\.images"):
         retriever(words).retrieve(asked("a sign"))
 
@@ -211,7 +216,7 @@ def test_a_profile_that_embeds_no_pictures_adds_none(pictures, tmp_path: Path) -
     words = library(pictures.client, tmp_path / "store")
     draw(tmp_path / "new.png", "blue heart")
     (bad,) = ingest(words, tmp_path / "new.png", "looks").bad
-    assert "retrieval.images" in bad.reason
+    assert "retrieval.image_encoder" in bad.reason
 
 
 def test_a_collection_of_another_encoder(pictures, tmp_path: Path) -> None:

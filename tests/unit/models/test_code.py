@@ -25,7 +25,7 @@ from pipeline.settings import Profile
 
 ROLES = {
     "judge": "open_clip",
-    "images": "open_clip",
+    "image_encoder": "open_clip",
     "writer": "writer",
     "embedding": "writer",
     "renderer": "diffusion",
@@ -53,7 +53,7 @@ def load(root: Path, role: str) -> object:
     """Load the model of a role, as a run does."""
     models, name = Models(root, "cpu"), ROLES[role]
     profile = Profile.load("shapes")
-    if role in ("judge", "images"):
+    if role in ("judge", "image_encoder"):
         return models.clip(name, role)
     if role == "writer":
         return models.language_model(profile.writer)
@@ -100,7 +100,7 @@ def evil_hub(home: Path, mark: Path) -> None:
 
 
 @pytest.mark.parametrize("checked", [True, False])
-@pytest.mark.parametrize("role", ["judge", "images", "writer", "embedding", "hub"])
+@pytest.mark.parametrize("role", ["judge", "image_encoder", "writer", "embedding", "hub"])
 def test_code_of_a_folder_is_not_run(
     role: str, checked: bool, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,8 @@ from workers.runtime import Runtime
 
 JOB = Job(
     id="j1", row=2, keywords="red circle", candidates=1, threshold=0.5, width=16, height=16,
-    steps=2, guidance=1.0, seed=1, k=0, images=0, mode="keywords", contest="best_of", wave=1,
+    steps=2, guidance=1.0, seed=1, passages=0, references=0, mode="keywords",
+    contest="best_of", wave=1,
     priority=5,
 )  # fmt: skip
 

@@ -227,7 +227,7 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
         "renderer": "diffusion",
         "unet": "draft-unet",
         "image_adapter": "image-adapter",
-        "images": "open_clip",
+        "image_encoder": "open_clip",
         "judge": "open_clip",
     }
     shapes = Profile.load("shapes")
@@ -239,7 +239,7 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
             "renderer": shapes.renderer.model_copy(update={"kind": "a1111"}),
         }
     )
-    assert set(role_folders(remote, tmp_path)) == {"judge", "images"}
+    assert set(role_folders(remote, tmp_path)) == {"judge", "image_encoder"}
 
 
 def test_what_embedded_other_tools_collections_is_among_the_models(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def request(references: int, strength: float, width: int = WIDTH) -> RenderReque
         guidance=3,
         seeds=(5, 6),
         references=embeddings,
-        strength=strength,
+        reference_scale=strength,
     )
 
 

@@ -63,7 +63,7 @@ def make_job() -> Callable[..., Job]:
                 "steps": 20,
                 "guidance": 4.0,
                 "seed": 7,
-                "k": 1,
+                "passages": 1,
                 "mode": "generated",
                 "contest": "best_of",
                 "wave": 1,

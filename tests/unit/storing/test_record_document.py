@@ -29,7 +29,7 @@ HEADINGS: dict[type[Noun], str] = {
     Context: "### `context`",
     Passage: "### `context`",
     Brief: "### `brief`",
-    Refinement: "### `second`",
+    Refinement: "### `refinement`",
     CandidateRecord: "### `candidates`",
     Score: "### `candidates`",
     ImageRecord: "### `image`",

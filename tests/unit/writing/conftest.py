@@ -24,7 +24,7 @@ def make_job() -> Callable[..., Job]:
             "steps": 1,
             "guidance": 1.0,
             "seed": 7,
-            "k": 3,
+            "passages": 3,
             "mode": "generated",
             "contest": "best_of",
             "wave": 1,

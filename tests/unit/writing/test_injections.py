@@ -33,7 +33,7 @@ from tests.injections import (
 KEY = "sk-canary-5e1f"
 JOB = Job(
     id="j1", row=2, keywords="Viora logo", style="small", negative="blur", candidates=1,
-    threshold=0.5, width=64, height=64, steps=1, guidance=1.0, seed=7, k=4, mode="generated",
+    threshold=0.5, width=64, height=64, steps=1, guidance=1.0, seed=7, passages=4, mode="generated",
     contest="best_of", wave=1,
 )  # fmt: skip
 HARMLESS = "The Viora logo is a white circle on teal."
