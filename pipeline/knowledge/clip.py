@@ -29,7 +29,7 @@ class ClipEmbedder:
         self._reference, self._models = reference, models
         self._lock = threading.Lock()
         folder = models.folder(reference, "image_encoder")
-        self.name = f"{folder.name}@{models.digest(reference, 'images')[:12]}"
+        self.name = f"{folder.name}@{models.digest(reference, 'image_encoder')[:12]}"
         self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
         self._texts: Batcher[list[str], Vectors] = Batcher(
             "image_encoder", self._text_tower, limit=BATCH, size=len, device_lock=models.device_lock

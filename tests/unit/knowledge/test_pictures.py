@@ -207,7 +207,7 @@ def test_without_an_encoder_texts_go_in_and_pictures_are_told(tmp_path: Path) ->
     report = ingest(words, root, "looks")
     assert (report.added, len(report.bad)) == (1, len(SEEN))
     assert "retrieval.image_encoder" in report.bad[0].reason
-    with pytest.raises(JobError, match=r"retrieval\.images"):
+    with pytest.raises(JobError, match=r"retrieval\.image_encoder"):
         retriever(words).retrieve(asked("a sign"))
 
 
