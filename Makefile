@@ -22,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-demo: $(READY) ## A job file becomes judged pictures with receipts
+demo: $(READY) ## A job file becomes judged images with receipts
 	$(BIN)/pressrun ingest $(EXAMPLE)/knowledge/brands.jsonl --collection brands
 	$(BIN)/pressrun run $(EXAMPLE)/jobs.csv --run demo --collection brands
 

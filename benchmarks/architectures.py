@@ -5,7 +5,7 @@ black-forest-labs/FLUX.1-dev. Weights are drawn such that each layer keeps the s
 since arithmetic on zeros or on infinities would need less power and thus run faster.
 
 Text encoders are left out, and random numbers in the shape of their states take their place: they
-work once for a text and not once for a step, less than 0.5% of a picture's work. All pictures have
+work once for a text and not once for a step, less than 0.5% of an image's work. All images have
 the same text.
 """
 
@@ -116,7 +116,7 @@ FLUX_SCHEDULE = {
 @dataclass(frozen=True)
 class Subject:
     """A model to measure: diffusers' pipeline of it, the same for the engine, and the text of all
-    its pictures.
+    its images.
     """
 
     pipe: Any

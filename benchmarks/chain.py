@@ -18,7 +18,7 @@ from examples.shapes.world import Scene
 from flows.opening import asked_for
 from pipeline.assemble import Assembly, open_books, open_library
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import Job, Outcome, Picture, Verdict
+from pipeline.job import ImageArray, Job, Outcome, Verdict
 from pipeline.knowledge.ingest import Library, ingest
 from pipeline.ports import Retriever, Stages
 from pipeline.run import run_job
@@ -31,18 +31,18 @@ class Album:
     """The Books port in memory: what jobs keep, by their ids."""
 
     def __init__(self) -> None:
-        self.pictures: dict[str, Picture] = {}
+        self.images: dict[str, ImageArray] = {}
 
-    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
-        """Keep the picture; no record is written, so the same job may be run again."""
-        if picture is not None:
-            self.pictures[outcome.job_id] = picture
+    def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
+        """Keep the image; no record is written, so the same job may be run again."""
+        if image is not None:
+            self.images[outcome.job_id] = image
         return outcome
 
 
 @dataclass(frozen=True)
 class Kept:
-    """How a job ended, and what the umpire sees in its picture; without one it sees nothing."""
+    """How a job ended, and what the umpire sees in its image; without one it sees nothing."""
 
     outcome: Outcome
     reading: Scene | None
@@ -52,7 +52,7 @@ class Kept:
         return self.outcome.verdict is Verdict.ACCEPTED
 
     def shows(self, look: str) -> bool:
-        """Whether the picture shows all that the look says."""
+        """Whether the image shows all that the look says."""
         return self.reading is not None and umpire.confirms(self.reading, look)
 
 
@@ -104,12 +104,12 @@ class Chain:
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
             ended = pool.map(partial(run_job, stages=stages), jobs)
             outcomes = list(track(ended, title, len(jobs), console=Console(stderr=True)))
-        seen = dict(zip(album.pictures, self.read(album.pictures.values()), strict=True))
+        seen = dict(zip(album.images, self.read(album.images.values()), strict=True))
         return [Kept(outcome, seen.get(outcome.job_id)) for outcome in outcomes]
 
-    def read(self, pictures: Iterable[Picture]) -> list[Scene]:
-        """What the umpire sees in each picture."""
-        found = [(picture * 255).round().astype(np.uint8) for picture in pictures]
+    def read(self, images: Iterable[ImageArray]) -> list[Scene]:
+        """What the umpire sees in each image."""
+        found = [(image * 255).round().astype(np.uint8) for image in images]
         return self._umpire.read(np.stack(found)) if found else []
 
 

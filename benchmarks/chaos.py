@@ -2,7 +2,7 @@
 
 A batch of short jobs goes through the command line, Redis, supervised workers and a store on disk;
 every few seconds half of the workers that live get SIGKILL, and their supervisor starts others.
-Afterwards every row is compared with its record and every record with its picture. `lost`,
+Afterwards every row is compared with its record and every record with its image. `lost`,
 `duplicated`, `recovered` and `unexpected` are the reconciler's counters; `executed_again` are the
 jobs that were executed more than once, because their worker had died; `executions` are all of them.
 """

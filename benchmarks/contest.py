@@ -1,13 +1,13 @@
-"""What a contest costs: five ways to the best of N pictures, on the same jobs, in one run.
+"""What a contest costs: five ways to the best of N images, on the same jobs, in one run.
 
-- `naive`: diffusers' pipeline, called for one picture after another;
+- `naive`: diffusers' pipeline, called for one image after another;
 - `batched`: diffusers' pipeline, called once for all candidates of a job;
 - `best_of`, `race`, `race_above`: the engine's contests, several jobs at a time as in a worker.
 
 All five judge with the same judge, and share settings and seeds. Jobs are prompts of held-out seeds
 for the example's draft renderer, half of them of two objects. `kept_per_s` are jobs per second:
-each keeps one picture. `samples_per_kept` are rows that the denoiser was given, guidance's second
-row included. `right` is the share of kept pictures in which the umpire sees what was asked for. The
+each keeps one image. `samples_per_kept` are rows that the denoiser was given, guidance's second
+row included. `right` is the share of kept images in which the umpire sees what was asked for. The
 rounds alternate, since the machine may be slower at one time than at another.
 
 `occupancy` is the mean filled part of the engine's batch while a longer run of races lasts, until
@@ -38,14 +38,14 @@ from examples.shapes import umpire, world
 from flows.opening import asked_for
 from pipeline.assemble import Assembly, open_books
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import Brief, Candidate, ContestMode, Context, Job, Picture, Score
+from pipeline.job import Brief, Candidate, ContestMode, Context, ImageArray, Job, Score
 from pipeline.judging import contest
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.local import EngineRenderer
 from pipeline.run import hold_contest, render_request
 from pipeline.settings import Settings
 
-# without the image adapter, for which the plain pipeline would want pictures in every call
+# without the image adapter, for which the plain pipeline would want images in every call
 PROFILE = 'extends = "shapes-draft"\n[renderer]\nimage_adapter = ""\n'
 ENGINE: tuple[ContestMode, ...] = ("best_of", "race", "race_above")
 LAST = 0.02
@@ -104,7 +104,7 @@ class Held:
 
     seconds: float = 0.0
     samples: int = 0
-    winners: list[tuple[Picture, Score]] = field(default_factory=list)
+    winners: list[tuple[ImageArray, Score]] = field(default_factory=list)
 
 
 class Bench:
@@ -176,8 +176,8 @@ class Bench:
     def _figures(self, held: Held, jobs: Sequence[Job]) -> dict[str, float]:
         asked = [jobs[place % len(jobs)] for place in range(len(held.winners))]
         scores = [score for _, score in held.winners]
-        pictures = np.stack([picture for picture, _ in held.winners])
-        seen = self._umpire.read((pictures * 255).round().astype(np.uint8))
+        images = np.stack([image for image, _ in held.winners])
+        seen = self._umpire.read((images * 255).round().astype(np.uint8))
         rights = [umpire.confirms(s, job.keywords) for s, job in zip(seen, asked, strict=True)]
         return {
             "kept_per_s": len(held.winners) / held.seconds,
@@ -205,34 +205,32 @@ class Bench:
         seeds = [job.candidate_seed(index) for index in range(job.candidates)]
         request = render_request(job, Context(), _brief(job), tuple(seeds))
         arguments = call_arguments(self._pipe, [request])
-        pictures: list[Any] = []
+        images: list[Any] = []
         for first in range(0, len(seeds), batch):
             generators = [torch.Generator().manual_seed(s) for s in seeds[first : first + batch]]
             made = self._pipe(
                 num_images_per_prompt=len(generators), generator=generators, **arguments
             )
-            pictures.extend(made.images)
-        scores = self._stages.scorer.score(pictures, job.keywords)
+            images.extend(made.images)
+        scores = self._stages.scorer.score(images, job.keywords)
         return [
-            Candidate(index, seed, picture, score)
-            for index, (seed, picture, score) in enumerate(
-                zip(seeds, pictures, scores, strict=True)
-            )
+            Candidate(index, seed, image, score)
+            for index, (seed, image, score) in enumerate(zip(seeds, images, scores, strict=True))
         ]
 
     def _count(self, _: object, inputs: tuple[Any, ...]) -> None:
         self._samples += len(inputs[0])
 
 
-def best(candidates: Candidates) -> tuple[Picture, Score]:
+def best(candidates: Candidates) -> tuple[ImageArray, Score]:
     """The contest's winner. Raises ValueError where no candidate was rendered to its end."""
     winner = contest.winner([candidate.score for candidate in candidates])
     if winner is None:
         raise ValueError("no candidate was rendered to its end")
-    picture, score = candidates[winner].picture, candidates[winner].score
-    assert picture is not None
+    image, score = candidates[winner].image, candidates[winner].score
+    assert image is not None
     assert score is not None
-    return picture, score
+    return image, score
 
 
 def _brief(job: Job) -> Brief:

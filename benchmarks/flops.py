@@ -1,4 +1,4 @@
-"""How much arithmetic a picture takes, counted from the shapes of every product in the model."""
+"""How much arithmetic an image takes, counted from the shapes of every product in the model."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from pipeline.job import RenderRequest
 
 
 class Work(NamedTuple):
-    """TFLOP: of the denoiser for one sample, of the decoder for one picture, and of a picture with
+    """TFLOP: of the denoiser for one sample, of the decoder for one image, and of an image with
     all its steps. A product and a sum are two.
     """
 
     sample: float
     decode: float
-    picture: float
+    image: float
 
 
 def counted(subject: Subject, request: RenderRequest) -> Work:
-    """What one picture of the order takes; on the device `meta` nothing is really calculated."""
+    """What one image of the order takes; on the device `meta` nothing is really calculated."""
     family = subject.family
     x = family.noise(request, torch.Generator())[None]
     timestep = torch.ones(1, device=family.device)

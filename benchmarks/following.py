@@ -1,6 +1,6 @@
-"""Whether pictures take the colour of the collection that their job asks.
+"""Whether images take the colour of the collection that their job asks.
 
-One collection holds pictures of red things and the other of blue ones, otherwise at random and
+One collection holds images of red things and the other of blue ones, otherwise at random and
 without a word. Both are asked with the same prompts, which say all but the colour, and the same
 seeds, at several strengths. One candidate is rendered and none refused: the judge would judge by
 the prompt, which both colours satisfy.
@@ -20,13 +20,13 @@ from examples.shapes.world import Scene
 
 COLOURS = ("red", "blue")
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-PICTURES = 24
+IMAGES = 24
 """In each collection."""
 UNCOLOURED = world.ALL - {"colour"}
 
 
 class Following:
-    """Two collections of pictures, filled, and the scenes that both are asked for."""
+    """Two collections of images, filled, and the scenes that both are asked for."""
 
     def __init__(self, chain: Chain, rows: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -35,10 +35,10 @@ class Following:
         for colour in COLOURS:
             folder = chain.sources / colour
             folder.mkdir()
-            for at in range(PICTURES):
+            for at in range(IMAGES):
                 scene = _coloured(world.sample_scene(rng, two=0), colour)
                 Image.fromarray(world.draw(scene, rng)).save(folder / f"{at}.png")
-            fill(library, colour, folder, PICTURES)
+            fill(library, colour, folder, IMAGES)
         library.client.close()
         self._scenes = [world.sample_scene(rng, two=0) for _ in range(rows)]
 

@@ -1,14 +1,14 @@
 """How fast SDXL and FLUX are on a GPU, in three ways with the same settings, in one run.
 
-- `naive`: diffusers' pipeline, called for one picture after another;
+- `naive`: diffusers' pipeline, called for one image after another;
 - `batched`: diffusers' pipeline, called for a batch at a time;
-- `engine`: all pictures handed to the engine at once, with as many places in its batch.
+- `engine`: all images handed to the engine at once, with as many places in its batch.
 
 Weights are random (`benchmarks.architectures`), so nothing has to be fetched. Each way is warmed up
-with a batch before it is timed, from the first noise to pictures in the processor's memory. A batch
+with a batch before it is timed, from the first noise to images in the processor's memory. A batch
 that does not fit is halved; `batch` is the one that was used, the engine's as a mean of all turns.
 `tflop_per_s` are the model's products and sums over that time; `vs_mlperf_h200` compares the
-engine with MLPerf Inference 5.1's 2.39 pictures/s of SDXL on one H200 (offline, 1024², 20 steps
+engine with MLPerf Inference 5.1's 2.39 images/s of SDXL on one H200 (offline, 1024², 20 steps
 with guidance, TensorRT with 8-bit floats).
 
 `--size tiny` has the same classes with few channels, to try the program on any machine.
@@ -28,7 +28,7 @@ import torch
 from benchmarks.architectures import ARCHITECTURES, Size, Subject
 from benchmarks.common import arguments, show
 from benchmarks.flops import counted
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.models.diffusion import tune
 from pipeline.models.faults import free_memory, out_of_memory
 from pipeline.rendering.calls import call_arguments
@@ -38,7 +38,7 @@ MLPERF_H200 = 2.39
 GUIDANCE = {"sdxl": 8.0, "flux": 3.5}
 WARM_UP_STEPS = 2
 
-Way = Callable[[RenderRequest], list[Picture]]
+Way = Callable[[RenderRequest], list[ImageArray]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Plan:
     size: Size
     side: int
     steps: int
-    pictures: int
+    images: int
     batch: int
     dtype: str
     compile: bool
@@ -82,7 +82,7 @@ def _given(parser: ArgumentParser) -> dict[str, Any]:
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
     parser.add_argument("--side", type=int, default=1024, help="pixels")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--pictures", type=int, default=32, help="of each way")
+    parser.add_argument("--images", type=int, default=32, help="of each way")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--compile", action="store_true", help="the denoiser's repeated blocks")
@@ -100,7 +100,7 @@ def measure(name: str, plan: Plan) -> dict[str, Any]:
     tune(subject.pipe, compiled=plan.compile, channels_last=plan.channels_last)
     ways = measure_ways(subject, request, plan.batch, compiled=plan.compile)
     for figures in ways.values():
-        figures["tflop_per_s"] = figures["pictures_per_s"] * work.picture
+        figures["tflop_per_s"] = figures["pictures_per_s"] * work.image
     return {
         "device": _name(device),
         "torch": torch.__version__,
@@ -123,7 +123,7 @@ def compared(name: str, plan: Plan, ways: dict[str, dict[str, float]]) -> dict[s
 def measure_ways(
     subject: Subject, request: RenderRequest, batch: int, *, compiled: bool = False
 ) -> dict[str, dict[str, float]]:
-    """The batch, seconds and pictures per second of each way."""
+    """The batch, seconds and images per second of each way."""
     return {
         "naive": _pipeline_figures(subject, request, 1),
         "batched": _pipeline_figures(subject, request, batch),
@@ -132,27 +132,27 @@ def measure_ways(
 
 
 def request_of(name: str, plan: Plan) -> RenderRequest:
-    """All pictures of a model, one a seed."""
+    """All images of a model, one a seed."""
     return RenderRequest(
-        prompt="the text of all pictures",
+        prompt="the text of all images",
         negative="",
         width=plan.side,
         height=plan.side,
         steps=plan.steps,
         guidance=GUIDANCE[name],
-        seeds=tuple(range(plan.pictures)),
+        seeds=tuple(range(plan.images)),
     )
 
 
 def pipeline_way(subject: Subject, batch: int) -> Way:
-    """Diffusers' pipeline, so many pictures in a call."""
+    """Diffusers' pipeline, so many images in a call."""
 
-    def render(request: RenderRequest) -> list[Picture]:
+    def render(request: RenderRequest) -> list[ImageArray]:
         calls = range(0, len(request.seeds), batch)
         return [
-            picture
+            image
             for first in calls
-            for picture in _call(subject, request, request.seeds[first : first + batch])
+            for image in _call(subject, request, request.seeds[first : first + batch])
         ]
 
     return render
@@ -162,11 +162,11 @@ def pipeline_way(subject: Subject, batch: int) -> Way:
 def engine_way(
     subject: Subject, batch: int, *, compiled: bool = False
 ) -> Iterator[tuple[Engine, Way]]:
-    """The engine, and all pictures handed to it at once."""
+    """The engine, and all images handed to it at once."""
     device_lock = threading.Lock()
     engine = Engine(subject.family, limit=batch, device_lock=device_lock, fixed_sizes=compiled)
 
-    def render(request: RenderRequest) -> list[Picture]:
+    def render(request: RenderRequest) -> list[ImageArray]:
         samples = [engine.begin(request, seed) for seed in request.seeds]
         futures = [engine.submit(sample, sample.steps) for sample in samples]
         return [future.result() for future in futures]
@@ -177,16 +177,16 @@ def engine_way(
         engine.close()
 
 
-def _call(subject: Subject, request: RenderRequest, seeds: tuple[int, ...]) -> list[Picture]:
+def _call(subject: Subject, request: RenderRequest, seeds: tuple[int, ...]) -> list[ImageArray]:
     arguments = call_arguments(subject.pipe, [request])
     del arguments["prompt"]  # encoded beforehand
-    pictures: list[Picture] = subject.pipe(
+    images: list[ImageArray] = subject.pipe(
         prompt_embeds=subject.text["text"].repeat(len(seeds), 1, 1),
         pooled_prompt_embeds=subject.text["pooled"].repeat(len(seeds), 1),
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         **arguments,
     ).images
-    return list(pictures)
+    return list(images)
 
 
 def _pipeline_figures(subject: Subject, request: RenderRequest, batch: int) -> dict[str, float]:

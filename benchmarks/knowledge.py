@@ -30,7 +30,7 @@ from pipeline.knowledge.ingest import IngestReport, Library, ingest
 from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.settings import Settings, load_settings
 
-# texts alone: vectors of pictures would only take memory
+# texts alone: vectors of images would only take memory
 PROFILE = 'extends = "shapes"\n[retrieval]\nimages = ""\n[renderer]\nimage_adapter = ""\n'
 PASSAGES = 4
 

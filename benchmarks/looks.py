@@ -1,17 +1,17 @@
-"""Whether pictures show the looks of brands that only a knowledge base tells.
+"""Whether images show the looks of brands that only a knowledge base tells.
 
-Each row asks for the logo of an invented brand. `accuracy_…` is the share of the accepted pictures
+Each row asks for the logo of an invented brand. `accuracy_…` is the share of the accepted images
 in which the umpire sees all that the brand's look says; `accepted_…` the share of the rows whose
-picture was accepted; `won_…` of the rows whose picture was both. The ways:
+image was accepted; `won_…` of the rows whose image was both. The ways:
 
 - `with`: as a worker does, four passages for each job;
 - `without`: nothing is retrieved;
 - `shuffled`: each job gets what was found for another;
-- `copy`: no render, but the picture of the knowledge base that is nearest to the keywords;
+- `copy`: no render, but the image of the knowledge base that is nearest to the keywords;
 - `oracle`: the keywords are the look itself, and nothing is retrieved;
 - `held_out`: as `with`, on kinds of names and sentences that the writer's training never had.
 
-`chance` is the share of the other rows' pictures, of the way `with`, that show a row's look.
+`chance` is the share of the other rows' images, of the way `with`, that show a row's look.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Shuffled:
 
 
 class Looks:
-    """Two brand books, each fact with a picture of its look, and the ways to ask for them."""
+    """Two brand books, each fact with an image of its look, and the ways to ask for them."""
 
     def __init__(self, chain: Chain, rows: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ class Looks:
             BOOK: book(rng, rows, plain_taste()),
             HELD_OUT: book(rng, min(rows, 100), held_out_taste()),
         }
-        self._pictures = [world.draw(b.look.scene, rng) for b in self._books[BOOK].brands]
+        self._images = [world.draw(b.look.scene, rng) for b in self._books[BOOK].brands]
         self._keywords = {
             name: [asked(brand, rng) for brand in each.brands] for name, each in self._books.items()
         }
@@ -91,11 +91,11 @@ class Looks:
 
     def _fill(self) -> None:
         folder = self._chain.sources
-        for at, picture in enumerate(self._pictures):
-            Image.fromarray(picture).save(folder / f"{at}.png")
+        for at, image in enumerate(self._images):
+            Image.fromarray(image).save(folder / f"{at}.png")
         library = self._chain.library()
         for name, each in self._books.items():
-            rows = _pictured(each) if name == BOOK else each.rows
+            rows = _imaged(each) if name == BOOK else each.rows
             fill(library, name, write_rows(folder / f"{name}.jsonl", rows), len(each.rows))
         library.client.close()
 
@@ -104,9 +104,9 @@ class Looks:
         return self._chain.jobs({"keywords": each, "collection": collection} for each in words)
 
     def _copied(self, jobs: Sequence[Job]) -> float:
-        """The share of the rows whose nearest picture shows their brand's look."""
+        """The share of the rows whose nearest image shows their brand's look."""
         brands, retriever = self._books[BOOK].brands, self._chain.stages.retriever
-        drawn = [picture.astype(np.float32) / np.float32(255) for picture in self._pictures]
+        drawn = [image.astype(np.float32) / np.float32(255) for image in self._images]
         readings = self._chain.read(drawn)
         shown = dict(zip((brand.source for brand in brands), readings, strict=True))
         right = []
@@ -117,8 +117,8 @@ class Looks:
         return fmean(right)
 
 
-def _pictured(whole: Book) -> Rows:
-    """The book's rows, each fact with its brand's picture."""
+def _imaged(whole: Book) -> Rows:
+    """The book's rows, each fact with its brand's image."""
     images = {brand.source: f"{at}.png" for at, brand in enumerate(whole.brands)}
     return [
         row | ({"image": images[row["source"]]} if row["source"] in images else {})

@@ -1,6 +1,6 @@
 """What the machinery around the models can do: jobs per second, memory, and a second submission.
 
-A batch of jobs whose pictures cost nothing goes through the command line, Redis, supervised
+A batch of jobs whose images cost nothing goes through the command line, Redis, supervised
 workers and a store in the temporary folder, with every promise kept. Where that folder (TMPDIR) is
 on a disk, the disk's way with small files that are synced one by one counts too, which the bare
 task has none of. Beside it, in the same run, half before and

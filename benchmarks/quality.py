@@ -65,7 +65,7 @@ def _brand_rows(summary: dict[str, Any]) -> dict[str, float]:
         look = _look(line["keywords"], looks)
         if look is None:
             continue
-        reading = sees.read(_picture(folder / line["image"])[None])[0]
+        reading = sees.read(_image(folder / line["image"])[None])[0]
         right.append(umpire.confirms(reading, look))
         passed.append(line["outcome"] == "accepted")
     won = [a and b for a, b in zip(right, passed, strict=True)]
@@ -88,7 +88,7 @@ def _plain(text: str) -> str:
     return "".join(c for c in letters if not unicodedata.combining(c))
 
 
-def _picture(path: Path) -> Any:
+def _image(path: Path) -> Any:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 

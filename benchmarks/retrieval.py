@@ -1,7 +1,7 @@
 """What retrieval is worth, with the example's models and the umpire as the judge.
 
 Four parts: looks that only the knowledge base tells (`benchmarks.looks`), how well facts are found
-(`benchmarks.recall`), whether pictures follow a collection of pictures (`benchmarks.following`),
+(`benchmarks.recall`), whether images follow a collection of images (`benchmarks.following`),
 and what a second round mends (`benchmarks.second`). Brands, facts and scenes come from a seed that
 no training used.
 """
@@ -74,7 +74,7 @@ def drawn(sweep: list[dict[str, float]]) -> str:
     """The sweep as an SVG."""
     names = {"follows": "collection's colour", "keeps_shape": "prompt's shape"}
     lines = {name: [(each["strength"], each[key]) for each in sweep] for key, name in names.items()}
-    return plot(lines, "strength", "share of pictures")
+    return plot(lines, "strength", "share of images")
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> None:

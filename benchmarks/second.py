@@ -1,9 +1,9 @@
-"""What a second round is worth: pictures of what lacks, against as many more candidates.
+"""What a second round is worth: images of what lacks, against as many more candidates.
 
-A collection holds one picture of each of many scenes, without a word. Rows ask the draft renderer,
+A collection holds one image of each of many scenes, without a word. Rows ask the draft renderer,
 which errs more, for other scenes. `one_round` renders twice as many candidates,
-`two_rounds` as many again with the pictures found for what the best one lacks. What counts is what
-the umpire sees: `won_…` is the share of the rows whose kept picture shows the scene, `won_late_…`
+`two_rounds` as many again with the images found for what the best one lacks. What counts is what
+the umpire sees: `won_…` is the share of the rows whose kept image shows the scene, `won_late_…`
 that of the rows which went into a second round.
 """
 
@@ -17,24 +17,24 @@ from benchmarks.chain import Chain, Kept, fill
 from examples.shapes import world
 
 LOOKS = "looks"
-PICTURES = 400
+IMAGES = 400
 CANDIDATES = 2
 STRENGTH = 0.8
 
 
 class Second:
-    """A collection of pictures, filled, and the scenes that are asked for."""
+    """A collection of images, filled, and the scenes that are asked for."""
 
     def __init__(self, chain: Chain, rows: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._chain = chain
         folder = chain.sources / LOOKS
         folder.mkdir()
-        for at in range(PICTURES):
+        for at in range(IMAGES):
             scene = world.sample_scene(rng, two=0)
             Image.fromarray(world.draw(scene, rng)).save(folder / f"{at}.png")
         library = chain.library()
-        fill(library, LOOKS, folder, PICTURES)
+        fill(library, LOOKS, folder, IMAGES)
         library.client.close()
         self._scenes = [world.sample_scene(rng, two=0) for _ in range(rows)]
 

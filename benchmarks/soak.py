@@ -1,15 +1,15 @@
 """Whether the books balance, and how soon work goes on, while everything around a run fails.
 
-Jobs whose pictures cost nothing but time go through the command line, a Prefect server, Redis
+Jobs whose images cost nothing but time go through the command line, a Prefect server, Redis
 behind a proxy, supervised workers and an S3 server behind a proxy, and every few seconds a random
 fault strikes one of these; each kind comes once before any comes again. A first run in peace tells
 the rate by which the next one is sized; a run that ends early is followed by another one, and what
 is left when the time is over ends in peace. Then every row is compared with its record and every
-record with its picture.
+record with its image.
 
 `lost`, `duplicated`, `recovered` and `unexpected` are the reconciler's counters over all runs.
 `duplicated` also counts records that the store took twice, `unexpected` also commands that gave up
-by themselves; `executed_again` are the jobs that were executed more than once. The pictures depend
+by themselves; `executed_again` are the jobs that were executed more than once. The images depend
 on the seed alone, so a second execution makes the same file.
 
 A fault's recovery is the time from its end (at once for a kill, the end of an outage) until every

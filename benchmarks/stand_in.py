@@ -1,7 +1,7 @@
 """A worker whose models cost nothing, to measure and to break the machinery around them.
 
 `python -m benchmarks.stand_in FD` is what a supervisor starts in place of the real worker. Queue,
-leases, books and store are the real ones; a picture is one flat colour, made after
+leases, books and store are the real ones; an image is one flat colour, made after
 STAND_IN_SECONDS, which is 0 unless set. Where STAND_IN_TALLY names a file, each
 execution adds a line with its job's seed.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.assemble import Assembly
 from pipeline.guarding.terms import TermGuard
-from pipeline.job import Context, Job, Picture, RenderRequest, RunSpec, Score
+from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
 from pipeline.ports import Pruner, Stages
 from pipeline.pulse import beat
 from pipeline.settings import Profile, WriterProfile
@@ -43,8 +43,8 @@ class Flat:
 
     seconds: float
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
-        """A picture for each seed, after the wait."""
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """An image for each seed, after the wait."""
         if TALLY:
             _count(request.seeds[0])
         if self.seconds:
@@ -61,11 +61,11 @@ def _count(seed: int) -> None:
 
 
 class Fair:
-    """The Scorer port: every picture is good."""
+    """The Scorer port: every image is good."""
 
-    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:
+    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
         """Full marks."""
-        return [Score(raw=1.0, calibrated=1.0) for _ in pictures]
+        return [Score(raw=1.0, calibrated=1.0) for _ in images]
 
 
 class StandIns(Assembly):

@@ -1,6 +1,6 @@
 """What the Prefect side costs and how fast it is: the live artifact, the database, a cancellation.
 
-A batch of jobs whose pictures cost nothing is started as a deployment on a Prefect server with
+A batch of jobs whose images cost nothing is started as a deployment on a Prefect server with
 SQLite, run by `pressrun serve`, and worked on by supervised stand-in workers. `artifact_oldest_s`
 is the highest age at which the run's progress artifact was ever seen while the flow run was
 running; `prefect_db_growth_mb` is what the server's database has grown by when all is recorded.
@@ -52,7 +52,7 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--seconds", type=float, default=0.02, help="that each picture takes")
+    parser.add_argument("--seconds", type=float, default=0.02, help="that each image takes")
     parser.add_argument("--cancel", type=int, default=0, help="cancel when so many rows are done")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pressrun-") as folder:

@@ -1,4 +1,4 @@
-"""What Prefect's UI shows of a run: how it goes, how it ended, its best pictures and its files."""
+"""What Prefect's UI shows of a run: how it goes, how it ended, its best images and its files."""
 
 import json
 from typing import Any, cast
@@ -52,7 +52,7 @@ def described(standing: Standing, price: Price) -> str:
         "left": f"{standing.rows - standing.done:,}",
         **counts,
         "done before": f"{standing.before:,}",
-        "pictures/s": f"{standing.pictures_per_second:.2f}",
+        "images/s": f"{standing.pictures_per_second:.2f}",
         "time left": "?" if standing.left is None else _clock(standing.left),
         "running for": _clock(standing.seconds),
         "device time": _clock(standing.device_seconds),
@@ -89,9 +89,9 @@ def _show_address(address: str, name: str, key: str) -> None:
         create_markdown_artifact(f"{name}: `{address}`", key=key, description=name)
 
 
-def show_pictures(run: str, jpeg: str) -> None:
-    """A run's best pictures; `jpeg` is a data: URI."""
-    key = f"{artifact_key(run)}-pictures"
+def show_images(run: str, jpeg: str) -> None:
+    """A run's best images; `jpeg` is a data: URI."""
+    key = f"{artifact_key(run)}-images"
     create_image_artifact(jpeg, key=key, description=f"The best of {run}")
 
 

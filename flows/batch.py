@@ -93,7 +93,7 @@ def _settled(
     """
     summary = finished(books, spec, ())
     if summary is None and spec.rows and not books.left(spec):
-        report = reconcile(books, spec, leases(settings, spec.run), read_pictures=False)
+        report = reconcile(books, spec, leases(settings, spec.run), read_images=False)
         seconds = books.summary().get("seconds", 0.0)
         publish(books, spec, seconds, report, Price.of(settings))
         summary = finished(books, spec, ())

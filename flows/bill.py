@@ -1,4 +1,4 @@
-"""What jobs have cost: device seconds in all, for each picture, by collection, and in money."""
+"""What jobs have cost: device seconds in all, for each image, by collection, and in money."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -50,9 +50,9 @@ class Account:
         self.device_seconds += device_seconds
 
     def figures(self, price: Price) -> dict[str, Any]:
-        """Device seconds in all and for each picture, and what they cost where there is a price.
+        """Device seconds in all and for each image, and what they cost where there is a price.
 
-        A picture is kept when it was accepted or is the best below its gate.
+        An image is kept when it was accepted or is the best below its gate.
         """
         spent = {
             "device_seconds": self.device_seconds,
@@ -111,11 +111,11 @@ class Bill:
             return ""
         words = [f"{figures['device_seconds']:,.1f} device seconds"]
         if each := figures["device_seconds_per_kept"]:
-            words.append(f"{each:,.3g} for each picture kept")
+            words.append(f"{each:,.3g} for each image kept")
         if self.price.per_hour:
             words.append(f"{figures['cost']:,.2f} {self.price.currency}".strip())
         return ", ".join(words)
 
 
-def _share(seconds: float, pictures: int) -> float | None:
-    return seconds / pictures if pictures else None
+def _share(seconds: float, images: int) -> float | None:
+    return seconds / images if images else None

@@ -14,7 +14,7 @@ from flows.opening import asked_for
 from pipeline.assemble import Assembly, open_books
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import Job, Picture, Score
+from pipeline.job import ImageArray, Job, Score
 from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
 from pipeline.ports import Stages
 from pipeline.run import Judge, judge_of, render_request
@@ -63,7 +63,7 @@ class Watcher:
         self.points, self.seen = points, list[Sequence[Score]]()
         self._judge = judge
 
-    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
         """All."""
         self.seen.append(self._judge(previews))
         return range(len(previews))
@@ -75,10 +75,10 @@ def _finished(job: Job, stages: Stages, points: Sequence[float]) -> Finished:
     judge = judge_of(job, brief, stages)
     watcher = Watcher(points, judge)
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
-    pictures = stages.renderer.render(render_request(job, context, brief, seeds), watcher)
+    images = stages.renderer.render(render_request(job, context, brief, seeds), watcher)
     if not watcher.seen:
         raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
-    finals = judge([picture for picture in pictures if picture is not None])
+    finals = judge([image for image in images if image is not None])
     return Finished(dict(zip(points, watcher.seen, strict=True)), finals)
 
 

@@ -15,7 +15,7 @@ from pipeline.masking import mask
 
 app = typer.Typer(
     name="pressrun",
-    help="Bulk image generation: one outcome per row, one receipt per picture.",
+    help="Bulk image generation: one outcome per row, one receipt per image.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,7 +35,7 @@ def _options(
         typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True),
     ] = False,
 ) -> None:
-    """Bulk image generation: one outcome per row, one receipt per picture."""
+    """Bulk image generation: one outcome per row, one receipt per image."""
 
 
 app.add_typer(runs.app)

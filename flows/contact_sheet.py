@@ -1,4 +1,4 @@
-"""The best pictures of a run side by side in one small JPEG."""
+"""The best images of a run side by side in one small JPEG."""
 
 import base64
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ from io import BytesIO
 from PIL import Image, ImageOps
 
 from pipeline.errors import JobError
+from pipeline.images import read_image
 from pipeline.job import Verdict
-from pipeline.pictures import read_image
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest
 
-PICTURES = 24
+IMAGES = 24
 COLUMNS = 6
 SIDE = 160
 LARGEST = 200_000
@@ -20,7 +20,7 @@ LARGEST = 200_000
 
 
 def contact_sheet(books: RunBooks, manifest: Manifest) -> str:
-    """The run's best accepted pictures as a data: URI; empty where there is none."""
+    """The run's best accepted images as a data: URI; empty where there is none."""
     paths = best(manifest)
     if not paths:
         return ""
@@ -29,21 +29,21 @@ def contact_sheet(books: RunBooks, manifest: Manifest) -> str:
 
 
 def best(manifest: Manifest) -> list[str]:
-    """The paths of the accepted pictures that scored highest, the best one first; equal rows have
-    one picture.
+    """The paths of the accepted images that scored highest, the best one first; equal rows have
+    one image.
     """
     kept, least = dict[str, float](), -1.0
     for line in manifest.lines("outcome", "score", "image"):
         if line["outcome"] == Verdict.ACCEPTED and line["image"] and line["score"] > least:
             kept[line["image"]] = line["score"]
-            if len(kept) > PICTURES:
+            if len(kept) > IMAGES:
                 del kept[min(kept, key=lambda path: kept[path])]
                 least = min(kept.values())
     return sorted(kept, key=lambda path: -kept[path])
 
 
 def sheet(files: Iterable[bytes]) -> bytes:
-    """Pictures in a grid, as a JPEG of at most LARGEST bytes."""
+    """Images in a grid, as a JPEG of at most LARGEST bytes."""
     tiles = [tile for data in files if (tile := _tile(data))]
     rows = -(-len(tiles) // COLUMNS)
     page = Image.new("RGB", (SIDE * max(1, min(COLUMNS, len(tiles))), SIDE * max(1, rows)), "white")
@@ -54,12 +54,12 @@ def sheet(files: Iterable[bytes]) -> bytes:
 
 
 def _tile(data: bytes) -> Image.Image | None:
-    """A picture at its place's size; None for a damaged one, which the reconciler tells of."""
+    """An image at its place's size; None for a damaged one, which the reconciler tells of."""
     try:
-        picture = read_image(data, SIDE - 4)
+        image = read_image(data, SIDE - 4)
     except JobError:
         return None
-    fitted = ImageOps.pad(picture, (SIDE - 4, SIDE - 4), color="white")
+    fitted = ImageOps.pad(image, (SIDE - 4, SIDE - 4), color="white")
     return ImageOps.expand(fitted, 2, "white")
 
 

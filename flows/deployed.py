@@ -44,7 +44,7 @@ def masked() -> Iterator[None]:
 def flow_settings(**overrides: Any) -> Settings:
     """Settings from the environment, with what is not None in `overrides` on top.
 
-    Raises ConfigError, also where a deployed flow would keep its pictures in the temporary folder
+    Raises ConfigError, also where a deployed flow would keep its images in the temporary folder
     that it works in.
     """
     settings = load_settings(**overrides)

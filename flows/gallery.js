@@ -123,7 +123,7 @@ const gallery = (() => {
     const open = make("button", { type: "button", class: "open" }, card.keywords || `row ${card.row}`);
     open.addEventListener("click", () => openReceipt(place));
     return make("li", { class: `card ${card.outcome}` },
-      picture(card, "lazy"),
+      image(card, "lazy"),
       make("div", { class: "says" },
         make("div", { class: "line" }, badge(card), make("span", {}, `row ${card.row}`)),
         open,
@@ -136,15 +136,15 @@ const gallery = (() => {
           card.seed !== undefined && make("span", { class: "seed" }, `seed ${card.seed}`))));
   }
 
-  function picture(card, loading) {
+  function image(card, loading) {
     if (!card.image) {
-      const reason = make("span", {}, card.reason || "no picture");
-      return make("div", { class: "picture" }, make("div", { class: "nothing", title: card.reason ?? "" }, reason));
+      const reason = make("span", {}, card.reason || "no image");
+      return make("div", { class: "image" }, make("div", { class: "nothing", title: card.reason ?? "" }, reason));
     }
     const tiny = Math.max(...card.size) <= 192 ? "tiny" : "";
     const [width, height] = card.size;
     const alt = card.prompt || card.keywords;
-    return make("div", { class: "picture" }, make("img", { src: card.image, alt, width, height, loading, decoding: "async", class: tiny }));
+    return make("div", { class: "image" }, make("img", { src: card.image, alt, width, height, loading, decoding: "async", class: tiny }));
   }
 
   function scoreBar(score, threshold) {
@@ -186,7 +186,7 @@ const gallery = (() => {
     const close = make("button", { type: "button", autofocus: "" }, "Close");
     close.addEventListener("click", () => dialog.close());
     const nav = make("nav", { "aria-label": "Rows" }, step("Previous", place - 1), step("Next", place + 1), close);
-    dialog.replaceChildren(make("div", { class: `receipt ${card.outcome}` }, picture(card, "eager"), detail(card, nav)));
+    dialog.replaceChildren(make("div", { class: `receipt ${card.outcome}` }, image(card, "eager"), detail(card, nav)));
     dialog.dataset.place = place;
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;

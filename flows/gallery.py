@@ -44,7 +44,7 @@ class Bar:
 def build_gallery(books: RunBooks, spec: RunSpec, manifest: Manifest, cost: str = "") -> str:
     """Write the page of a run from its manifest and records; answers its address.
 
-    `cost` says in words what the pictures cost.
+    `cost` says in words what the images cost.
     """
     chunks = _chunks(books, manifest)
     files = set[str]()

@@ -61,7 +61,7 @@ def generate(
     profile: str | None = None,
     budget_gpu_seconds: float | None = None,
 ) -> dict[str, Any] | State[Any]:
-    """Turn a job file into judged pictures, one outcome for each row.
+    """Turn a job file into judged images, one outcome for each row.
 
     Rows that already have a record in this run are not made again, but for those that ended in one
     of the verdicts to retry. Where things are comes from the PRESSRUN_ environment variables of
@@ -177,7 +177,7 @@ def _work(
     if interrupt := INTERRUPT.get(None):
         interrupt.heed(dispatcher)
     leased = partial(queue.leased, spec.run)
-    reconciling = partial(reconcile, books, spec, leased, read_pictures=False)
+    reconciling = partial(reconcile, books, spec, leased, read_images=False)
     dispatcher.patiently(reconciling)
     shards = dispatcher.patiently(partial(Shards, books, spec, dispatcher, progress))
     try:
@@ -226,4 +226,4 @@ def _show(books: RunBooks, summary: dict[str, Any]) -> None:
     """What Prefect's UI shows of a run that has ended."""
     artifacts.show_summary(summary, books.address(MANIFEST))
     if jpeg := contact_sheet(books, read_manifest(books)):
-        artifacts.show_pictures(books.run, jpeg)
+        artifacts.show_images(books.run, jpeg)

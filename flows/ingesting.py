@@ -21,7 +21,7 @@ BAD_SHOWN = 20
 def ingest(
     path: Path, collection: str, profile: str | None = None, anew: bool = False
 ) -> dict[str, Any]:
-    """Put texts, tables, pages and pictures into the knowledge base.
+    """Put texts, tables, pages and images into the knowledge base.
 
     Doing it again changes nothing, and mends what an interruption left half done.
 

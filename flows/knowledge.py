@@ -1,4 +1,4 @@
-"""Brings texts and pictures into the knowledge base, and checks that a collection is there."""
+"""Brings texts and images into the knowledge base, and checks that a collection is there."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -18,16 +18,16 @@ from pipeline.storing.books import RunBooks, run_names
 @flow(name="reconcile", flow_run_name="reconcile")
 @masked()
 def reconcile_runs(
-    hours: Annotated[float, Field(gt=0)] = 0.5, read_pictures: bool = False
+    hours: Annotated[float, Field(gt=0)] = 0.5, read_images: bool = False
 ) -> list[dict[str, Any]]:
-    """Prove that each row has one record and each record its picture; remove orphans.
+    """Prove that each row has one record and each record its image; remove orphans.
 
-    Ends as failed where a picture is missing or another one, or a run that ended lacks a record.
+    Ends as failed where an image is missing or another one, or a run that ended lacks a record.
 
     Args:
         hours: Runs that were opened, cancelled or ended in so many hours are looked at, and all
             those in work.
-        read_pictures: Read every picture and compare its digest, too.
+        read_images: Read every image and compare its digest, too.
     """
     settings, logger = flow_settings(), get_run_logger()
     store, at_work = open_store_to_commit(settings), runs_in_work()
@@ -35,7 +35,7 @@ def reconcile_runs(
     for name in sorted(at_work | _lately(store, hours)):
         try:
             books, leased = RunBooks(store, name), leases(settings, name)
-            found = _proven(books, leased, name in at_work, read_pictures)
+            found = _proven(books, leased, name in at_work, read_images)
         except PressrunError as error:
             found = {"run": name, "sound": False, "alarms": [str(error)]}
         if found:
@@ -49,13 +49,13 @@ def reconcile_runs(
 
 
 def _proven(
-    books: RunBooks, leased: Leased, at_work: bool, read_pictures: bool
+    books: RunBooks, leased: Leased, at_work: bool, read_images: bool
 ) -> dict[str, Any] | None:
     """What a run's books say; None for one that was not opened to its end."""
     spec = books.standing_spec()
     if spec is None:
         return None
-    report = reconcile(books, spec, leased, read_pictures=read_pictures)
+    report = reconcile(books, spec, leased, read_images=read_images)
     ended = books.summary().get("edition") == spec.edition and not at_work
     sound = not report.unexpected and not (ended and report.lost)
     return {"run": books.run, "sound": sound, "ended": ended, **asdict(report)}

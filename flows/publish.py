@@ -53,7 +53,7 @@ def finished(books: RunBooks, spec: RunSpec, retry: Collection[Verdict]) -> dict
 
 
 def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest, bill: Bill) -> dict[str, Any]:
-    """How many rows there are, how they ended, how the kept pictures scored and what the jobs cost,
+    """How many rows there are, how they ended, how the kept images scored and what the jobs cost,
     in one pass over the manifest. Equal rows are one job, which the `bill` counts once.
     """
     ended, seen, scores, kept = Counter[str](), Seen(), 0.0, 0

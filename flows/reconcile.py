@@ -1,4 +1,4 @@
-"""Proves a run's books: each row one record, each record its picture, and nothing besides."""
+"""Proves a run's books: each row one record, each record its image, and nothing besides."""
 
 import hashlib
 import heapq
@@ -21,7 +21,7 @@ Leased = Callable[[Iterable[str]], set[str]]
 """Which of some jobs a worker has in hand. Raises Unavailable."""
 
 SAFE_AGE = 3600.0
-"""Seconds after which a picture without a record can be no execution's that is still on its way."""
+"""Seconds after which an image without a record can be no execution's that is still on its way."""
 
 ALARMS_SHOWN = 20
 
@@ -34,9 +34,9 @@ def _nobody(_: Iterable[str]) -> set[str]:
 class Report:
     """What was found. A sound run has 0 `lost` and 0 `unexpected`.
 
-    `lost` rows have no record. `duplicated` pictures were made by a second execution of a job that
+    `lost` rows have no record. `duplicated` images were made by a second execution of a job that
     has its record. `recovered` records were missing and are there again. `unexpected` is what
-    cannot be mended: a damaged record, a picture that is gone or is another one. `resent` jobs were
+    cannot be mended: a damaged record, an image that is gone or is another one. `resent` jobs were
     lost on their way to a worker and sent again, as the run itself counted them.
     """
 
@@ -64,12 +64,12 @@ class Report:
 
 
 def reconcile_run(
-    run: str, settings: Settings, *, read_pictures: bool = True, safe_age: float = SAFE_AGE
+    run: str, settings: Settings, *, read_images: bool = True, safe_age: float = SAFE_AGE
 ) -> dict[str, Any]:
     """Reconcile a run by its name; answers the report. Raises RunError where there is none."""
     books = open_books(settings, run, committing=True)
     report = reconcile(
-        books, books.spec(), leases(settings, run), read_pictures=read_pictures, safe_age=safe_age
+        books, books.spec(), leases(settings, run), read_images=read_images, safe_age=safe_age
     )
     return {"run": run, **asdict(report)}
 
@@ -86,22 +86,22 @@ def reconcile(
     spec: RunSpec,
     leased: Leased = _nobody,
     *,
-    read_pictures: bool,
+    read_images: bool,
     safe_age: float = SAFE_AGE,
 ) -> Report:
-    """Compare rows, records and pictures; mend what can be mended.
+    """Compare rows, records and images; mend what can be mended.
 
-    Without `read_pictures` a record is read only where the names do not tell enough. A picture goes
+    Without `read_images` a record is read only where the names do not tell enough. An image goes
     as an orphan only after another look at its job's lease and record. Holds the ids of the records
     in memory, and otherwise a few jobs or one shard at a time.
     """
     report = Report()
     recorded = set[str]()
-    look = partial(_checked, books, read_pictures=read_pictures)
+    look = partial(_checked, books, read_images=read_images)
     with ThreadPoolExecutor(READERS) as pool:
         # only what reads every job's record is worth the threads
         jobs = _by_job(books)
-        checked = in_order(pool, look, jobs, READERS) if read_pictures else map(look, jobs)
+        checked = in_order(pool, look, jobs, READERS) if read_images else map(look, jobs)
         for found in checked:
             for alarm in found.alarms:
                 report.alarm(alarm)
@@ -116,15 +116,15 @@ def reconcile(
 
 
 class _Job(NamedTuple):
-    """The records and the pictures that carry a job's id."""
+    """The records and the images that carry a job's id."""
 
     id: str
     records: list[Blob]
-    pictures: list[Blob]
+    images: list[Blob]
 
 
 class _Found(NamedTuple):
-    """A job's pictures that no record names, and what cannot be mended."""
+    """A job's images that no record names, and what cannot be mended."""
 
     job_id: str
     recorded: bool
@@ -133,10 +133,10 @@ class _Found(NamedTuple):
 
 
 def _by_job(books: RunBooks) -> Iterator[_Job]:
-    """The records and the pictures of each job: two sorted listings, read side by side."""
+    """The records and the images of each job: two sorted listings, read side by side."""
     records = ((_job_of(blob), 0, blob) for blob in books.listing("records/"))
-    pictures = ((_job_of(blob), 1, blob) for blob in books.listing("images/"))
-    both = heapq.merge(records, pictures, key=lambda entry: entry[:2])
+    images = ((_job_of(blob), 1, blob) for blob in books.listing("images/"))
+    both = heapq.merge(records, images, key=lambda entry: entry[:2])
     for job_id, entries in groupby(both, key=lambda entry: entry[0]):
         found: tuple[list[Blob], list[Blob]] = ([], [])
         for _, kind, blob in entries:
@@ -148,15 +148,15 @@ def _job_of(blob: Blob) -> str:
     return blob.key.rpartition("/")[2].partition(".")[0].partition("-")[0]
 
 
-def _checked(books: RunBooks, job: _Job, *, read_pictures: bool) -> _Found:
-    """Hold a job's record against its pictures."""
+def _checked(books: RunBooks, job: _Job, *, read_images: bool) -> _Found:
+    """Hold a job's record against its images."""
     if not JOB_ID.fullmatch(job.id):
-        blobs = (*job.records, *job.pictures)
-        alarms = [f"{blob.key!r} is no name of a record or a picture" for blob in blobs]
+        blobs = (*job.records, *job.images)
+        alarms = [f"{blob.key!r} is no name of a record or an image" for blob in blobs]
         return _Found(job.id, False, alarms=alarms)
     if not job.records:
-        return _Found(job.id, False, job.pictures)
-    if len(job.pictures) == 1 and not read_pictures:
+        return _Found(job.id, False, job.images)
+    if len(job.images) == 1 and not read_images:
         return _Found(job.id, True)
     try:
         outcome = books.outcome(job.id)
@@ -164,13 +164,13 @@ def _checked(books: RunBooks, job: _Job, *, read_pictures: bool) -> _Found:
         return _Found(job.id, True, alarms=[str(error)])
     image = outcome.image if outcome else None
     if image is None:
-        return _Found(job.id, True, job.pictures)
+        return _Found(job.id, True, job.images)
     key, alarms = books.key(image.path), list[str]()
-    if key not in {blob.key for blob in job.pictures}:
+    if key not in {blob.key for blob in job.images}:
         alarms.append(f"{books.address(image.path)} is missing")
-    elif read_pictures and _sha256(books, image.path) != image.sha256:
-        alarms.append(f"{books.address(image.path)} is not the picture of its record")
-    return _Found(job.id, True, [blob for blob in job.pictures if blob.key != key], alarms)
+    elif read_images and _sha256(books, image.path) != image.sha256:
+        alarms.append(f"{books.address(image.path)} is not the image of its record")
+    return _Found(job.id, True, [blob for blob in job.images if blob.key != key], alarms)
 
 
 def _sha256(books: RunBooks, path: str) -> str:

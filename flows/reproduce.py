@@ -1,4 +1,4 @@
-"""Makes a recorded picture again."""
+"""Makes a recorded image again."""
 
 import re
 from pathlib import Path
@@ -8,23 +8,23 @@ import numpy as np
 
 from pipeline.assemble import Assembly, open_books
 from pipeline.errors import RunError
+from pipeline.images import decode, encode
 from pipeline.job import Outcome
-from pipeline.pictures import decode, encode
 from pipeline.run import render_request
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 
 TOLERANCE = 2 / 255
 RENDERING = {"renderer", "unet", "image_adapter", "image_encoder"}
-"""The roles whose models make a picture once the prompt is written."""
+"""The roles whose models make an image once the prompt is written."""
 RECORD = re.compile(r"(?P<store>.*?)/?runs/(?P<run>[^/]+)/records/(?P<job>[^/]+)\.json$")
 
 
 def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[str, Any]:
-    """Render the winner of a record again; answers how far it is from the stored picture.
+    """Render the winner of a record again; answers how far it is from the stored image.
 
     `difference` is the largest absolute difference of any value, in 0..1; `equal` is whether it
-    is within 2/255. A lossy stored picture is compared as it is. Raises RunError, and ModelError
+    is within 2/255. A lossy stored image is compared as it is. Raises RunError, and ModelError
     where a model is not the record's.
     """
     settings, run, job_id = _locate(record, settings)
@@ -32,7 +32,7 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     outcome = books.outcome(job_id)
     if outcome is None:
         raise RunError(f"Run {run} has no record of job {job_id}.")
-    stored = _stored_picture(books, outcome)
+    stored = _stored_image(books, outcome)
     again = _render(outcome, settings, books)
     if out:
         out.write_bytes(encode(again, "png", ""))
@@ -56,9 +56,9 @@ def _locate(record: str, settings: Settings) -> tuple[Settings, str, str]:
     return settings, run, job_id
 
 
-def _stored_picture(books: RunBooks, outcome: Outcome) -> Any:
+def _stored_image(books: RunBooks, outcome: Outcome) -> Any:
     if not outcome.image:
-        raise RunError(f"Job {outcome.job_id} ended as {outcome.verdict} and kept no picture.")
+        raise RunError(f"Job {outcome.job_id} ended as {outcome.verdict} and kept no image.")
     return decode(books.blob(outcome.image.path))
 
 

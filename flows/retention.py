@@ -21,7 +21,7 @@ DAY = 86400.0
 def remove_runs(
     runs: str, days: Annotated[int, Field(ge=1)] = 90, dry_run: bool = True
 ) -> list[dict[str, Any]]:
-    """Remove runs with all their pictures and records, for good.
+    """Remove runs with all their images and records, for good.
 
     A run that is open is never touched: one that is worked on, or has rows without an outcome and
     was not cancelled.

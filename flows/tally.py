@@ -1,4 +1,4 @@
-"""How a run goes, counted as it goes: outcomes, pictures per second, what is left."""
+"""How a run goes, counted as it goes: outcomes, images per second, what is left."""
 
 import threading
 from collections import Counter, deque
@@ -83,11 +83,11 @@ class Tally:
         """How the run stands now; each call is a look that rates are taken between."""
         with self._lock:
             now, ended = self._clock(), self._counts.total()
-            pictures = sum(self._counts[verdict] for verdict in KEPT)
-            self._looks.append((now, ended, pictures))
+            images = sum(self._counts[verdict] for verdict in KEPT)
+            self._looks.append((now, ended, images))
             while now - self._looks[0][0] > MINUTE:
                 self._looks.popleft()
-            since, ended_then, pictures_then = self._looks[0]
+            since, ended_then, images_then = self._looks[0]
             seconds = max(now - since, 1e-9)
             speed = (ended - ended_then) / seconds
             return Standing(
@@ -96,7 +96,7 @@ class Tally:
                 rows=self._rows,
                 done=self._done,
                 counts=dict(self._counts + Counter({Verdict.INVALID: self._invalid})),
-                pictures_per_second=(pictures - pictures_then) / seconds,
+                pictures_per_second=(images - images_then) / seconds,
                 jobs_per_minute=speed * MINUTE,
                 left=(self._rows - self._done) / speed if speed else None,
                 seconds=now - self._begun,

@@ -11,7 +11,7 @@ import structlog
 from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import Context, RunSpec
-from pipeline.knowledge.embedding import open_embedders, open_picture_embedder
+from pipeline.knowledge.embedding import open_embedders, open_image_embedder
 from pipeline.knowledge.shelf import Shelf, embedded
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
 from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
@@ -84,18 +84,18 @@ class Assembly:
                 )
 
     def embedded(self, spec: RunSpec, context: Context) -> Context:
-        """A record's context with its pictures' embeddings, made from the pictures again.
+        """A record's context with its images' embeddings, made from the images again.
 
-        Raises ModelError, StoreError, and RunError where a picture is gone.
+        Raises ModelError, StoreError, and RunError where an image is gone.
         """
         profile = Profile.model_validate(spec.profile).retrieval
-        encoder = open_picture_embedder(profile.image_encoder, self.models)
+        encoder = open_image_embedder(profile.image_encoder, self.models)
         if encoder is None or not any(reference.scale for reference in context.references):
             return context
         try:
             return embedded(context, encoder, Shelf(self._store), profile.image_norm)
         except KeyError as error:
-            raise RunError(f"The picture {error} of the knowledge base is gone.") from error
+            raise RunError(f"The image {error} of the knowledge base is gone.") from error
 
     def stages(self, spec: RunSpec) -> Stages:
         """The stages of a run, by the profile and with the models that its spec holds.

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-Picture = NDArray[np.float32]
+ImageArray = NDArray[np.float32]
 """[height, width, 3], RGB in 0..1. May hold NaN until the judge has called it valid."""
 
 Embedding = tuple[float, ...]
-"""Of a picture, as the image adapter wants it."""
+"""Of an image, as the image adapter wants it."""
 
 BatchKey = tuple[int, int, int, float]
 """Width, height, number of references and their scale."""
@@ -73,7 +73,7 @@ class Job(Noun):
     passages: int = Field(ge=0, le=50, description="passages to retrieve; 0: none")
     references: int = Field(default=0, ge=0, le=8, description="images to retrieve; 0: none")
     reference_scale: float = Field(
-        default=0.0, ge=0, le=1, description="of retrieved pictures; 0: only their texts are used"
+        default=0.0, ge=0, le=1, description="of retrieved images; 0: only their texts are used"
     )
     tags: tuple[str, ...] = Field(default=(), description="all of which a source has to have")
     licenses: tuple[str, ...] = Field(default=(), description="one of which a source has to have")
@@ -87,7 +87,7 @@ class Job(Noun):
         default=(), description="where the race modes drop candidates, from first to last"
     )
     rounds: int = Field(
-        default=1, ge=1, le=2, description="2: where none passes, pictures of what lacks are found"
+        default=1, ge=1, le=2, description="2: where none passes, images of what lacks are found"
     )
     priority: int = Field(default=5, ge=0, le=9, description="0 goes first")
     meta: dict[str, str] = Field(default_factory=dict)
@@ -149,13 +149,13 @@ class Passage(Noun):
 
 
 class Reference(Passage):
-    """A retrieved picture; its `text` is what the knowledge base says of it, and may be empty.
+    """A retrieved image; its `text` is what the knowledge base says of it, and may be empty.
 
-    The record says which picture it was; its embedding is made from that again.
+    The record says which image it was; its embedding is made from that again.
     """
 
-    picture: str = Field(
-        pattern=r"^knowledge/pictures/[0-9a-f]{64}\.png$",
+    image: str = Field(
+        pattern=r"^knowledge/images/[0-9a-f]{64}\.png$",
         description="the store's key of it, under its sha256",
     )
     scale: float = Field(description="of the image in the render; 0: not used there")
@@ -171,18 +171,18 @@ class Context(Noun):
 
     @property
     def texts(self) -> tuple[Passage, ...]:
-        """What there is to read: the passages, and what is said of the pictures, each once."""
+        """What there is to read: the passages, and what is said of the images, each once."""
         said = {each.id: each for each in (*self.references, *self.passages) if each.text}
         order = dict.fromkeys(each.id for each in (*self.passages, *self.references))
         return tuple(said[key] for key in order if key in said)
 
     def joined(self, references: tuple[Reference, ...]) -> "Context":
-        """With more pictures behind its own."""
+        """With more images behind its own."""
         return self.model_copy(update={"references": (*self.references, *references)})
 
 
 class Refinement(Noun):
-    """What was done when no candidate of the first round passed: pictures of what the best one
+    """What was done when no candidate of the first round passed: images of what the best one
     lacked were found, and steer the candidates from `first` on beside those of the context.
     """
 
@@ -200,16 +200,16 @@ class Brief(Noun):
 
 
 class Score(Noun):
-    """A judge's opinion of one picture. An invalid picture has `raw` and `calibrated` 0."""
+    """A judge's opinion of one image. An invalid image has `raw` and `calibrated` 0."""
 
-    raw: float = Field(description="cosine of picture and text, -1..1")
-    calibrated: float = Field(ge=0, le=1, description="chance that the picture shows the text")
+    raw: float = Field(description="cosine of image and text, -1..1")
+    calibrated: float = Field(ge=0, le=1, description="chance that the image shows the text")
     valid: bool = True
     reason: str = ""
 
 
 class RenderRequest(Noun):
-    """One call of a renderer: the same prompt once for each seed. Pictures whose embeddings are
+    """One call of a renderer: the same prompt once for each seed. Images whose embeddings are
     `references` count as much as `reference_scale` says.
     """
 
@@ -231,13 +231,13 @@ class RenderRequest(Noun):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One picture of a job, rendered to its end and judged, or dropped on the way: then it has
-    neither picture nor score. `previews` are the judge's opinions at the job's rungs.
+    """One image of a job, rendered to its end and judged, or dropped on the way: then it has
+    neither image nor score. `previews` are the judge's opinions at the job's rungs.
     """
 
     index: int
     seed: int
-    picture: Picture | None
+    image: ImageArray | None
     score: Score | None
     previews: tuple[Score, ...] = ()
 
@@ -260,12 +260,12 @@ class CandidateRecord(Noun):
     score: Score | None = Field(description="null where it was dropped on the way")
     previews: tuple[Score, ...] = Field(
         default=(),
-        description="of its unfinished picture, at each checkpoint that it reached with rivals",
+        description="of its unfinished image, at each checkpoint that it reached with rivals",
     )
 
 
 class ImageRecord(Noun):
-    """Where the kept picture lies, relative to the run's folder, and what it is."""
+    """Where the kept image lies, relative to the run's folder, and what it is."""
 
     path: str = Field(pattern=r"^images/[0-9A-Za-z_]{1,64}-[0-9a-f]{12}\.(png|webp|jpg)$")
     sha256: Digest
@@ -274,7 +274,7 @@ class ImageRecord(Noun):
 
 
 class Outcome(Noun):
-    """The end of one job, and its receipt: enough to make the picture again.
+    """The end of one job, and its receipt: enough to make the image again.
 
     Stored as `records/<job_id>.json`; the fields are described in docs/record.md.
     """

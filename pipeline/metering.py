@@ -63,7 +63,7 @@ def charge(role: str, seconds: float) -> None:
 
 
 def rendered_by(renderer: str) -> None:
-    """Note who renders this job's pictures."""
+    """Note who renders this job's images."""
     if meter := _meter.get():
         meter.renderer = renderer
 

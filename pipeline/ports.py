@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.job import Brief, Context, Job, Outcome, Picture, RenderRequest, Score
+from pipeline.job import Brief, Context, ImageArray, Job, Outcome, RenderRequest, Score
 
 
 class Retriever(Protocol):
     """Finds what the knowledge base says about a job."""
 
     def retrieve(self, job: Job) -> Context:
-        """At most `job.passages` passages and `job.references` pictures of `job.collection`, best
+        """At most `job.passages` passages and `job.references` images of `job.collection`, best
         first.
 
         Nothing fits: an empty context. Raises JobError for a collection that does not exist or
@@ -40,7 +40,7 @@ class Pruner(Protocol):
         """The parts of the steps after which it wants to see who is left, rising, below 1."""
         ...
 
-    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
         """Which go on, by their place among these previews: one for each that is left, in order.
 
         It is not asked about a last one.
@@ -49,28 +49,28 @@ class Pruner(Protocol):
 
 
 class Renderer(Protocol):
-    """Turns a prompt into pictures."""
+    """Turns a prompt into images."""
 
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
-    ) -> Sequence[Picture | None]:
-        """Exactly one picture per seed, in order, None for one that the pruner has dropped; a
-        seed decides its picture, within 2/255, whatever shares the device.
+    ) -> Sequence[ImageArray | None]:
+        """Exactly one image per seed, in order, None for one that the pruner has dropped; a
+        seed decides its image, within 2/255, whatever shares the device.
 
         The pruner is asked in the caller's thread. A renderer that cannot show previews does not
-        ask it, and renders all. Raises JobError, for pictures that it cannot follow too, and
+        ask it, and renders all. Raises JobError, for images that it cannot follow too, and
         Unavailable.
         """
         ...
 
 
 class Scorer(Protocol):
-    """Judges how well pictures show a text."""
+    """Judges how well images show a text."""
 
-    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:
-        """Exactly one score per picture, in order; higher is better; never NaN.
+    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
+        """Exactly one score per image, in order; higher is better; never NaN.
 
-        A picture that holds non-finite values or is blank is invalid, with the reason.
+        An image that holds non-finite values or is blank is invalid, with the reason.
         """
         ...
 
@@ -167,8 +167,8 @@ class Store(Protocol):
 class Books(Protocol):
     """Where a run's outcomes are kept."""
 
-    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
-        """Store picture, then record. The first record of a job stands: what is returned is the
+    def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
+        """Store image, then record. The first record of a job stands: what is returned is the
         outcome that the books hold, which may be another execution's.
         """
         ...

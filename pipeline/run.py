@@ -11,9 +11,9 @@ from pipeline.job import (
     Candidate,
     CandidateRecord,
     Context,
+    ImageArray,
     Job,
     Outcome,
-    Picture,
     Reference,
     Refinement,
     RenderRequest,
@@ -30,7 +30,7 @@ from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Stages
 from pipeline.withdrawal import check
 
-Judge = Callable[[Sequence[Picture]], Sequence[Score]]
+Judge = Callable[[Sequence[ImageArray]], Sequence[Score]]
 
 
 def run_job(job: Job, stages: Stages) -> Outcome:
@@ -80,31 +80,31 @@ def hold_contest(
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
         race = Race(contest.rungs(job), judge, count)
         with stage("render"):
-            pictures = stages.renderer.render(render_request(job, context, brief, seeds), race)
-        scores = iter(judge([picture for picture in pictures if picture is not None]))
-        for offset, (seed, picture) in enumerate(zip(seeds, pictures, strict=True)):
-            score = None if picture is None else next(scores)
+            images = stages.renderer.render(render_request(job, context, brief, seeds), race)
+        scores = iter(judge([image for image in images if image is not None]))
+        for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
+            score = None if image is None else next(scores)
             previews = tuple(race.previews[offset])
-            candidates.append(Candidate(first + offset, seed, picture, score, previews))
+            candidates.append(Candidate(first + offset, seed, image, score, previews))
     return candidates
 
 
 def refine(
     job: Job, context: Context, brief: Brief, candidates: list[Candidate], stages: Stages
 ) -> Refinement | None:
-    """Find pictures of what the best candidate lacks, and add a contest of candidates that they
+    """Find images of what the best candidate lacks, and add a contest of candidates that they
     steer too; None where no candidate is valid.
 
     Shalev-Arkushin et al., "ImageRAG" (2025, arXiv:2502.09411): there a vision-language model names
     the missing concepts, here the judge does.
     """
     best = contest.winner([c.score for c in candidates])
-    picture = None if best is None else candidates[best].picture
-    if picture is None:
+    image = None if best is None else candidates[best].image
+    if image is None:
         return None
 
     def passes(text: str) -> bool:
-        return contest.passes(job, _judge(stages, text, [picture])[0])
+        return contest.passes(job, _judge(stages, text, [image])[0])
 
     missing, first = missing_phrases(judged_text(job, brief, stages), passes), len(candidates)
     references = _more_references(job, context, missing, stages)
@@ -122,7 +122,7 @@ class Race:
         self._rungs, self._judge = iter(rungs), judge
         self._left = list(range(count))
 
-    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
         """The best of those that are left."""
         scores = self._judge(previews)
         for index, score in zip(self._left, scores, strict=True):
@@ -135,7 +135,7 @@ class Race:
 def render_request(
     job: Job, context: Context, brief: Brief, seeds: tuple[int, ...]
 ) -> RenderRequest:
-    """What the renderer is asked for: the brief's prompt, and the pictures that were found, at the
+    """What the renderer is asked for: the brief's prompt, and the images that were found, at the
     job's settings.
     """
     embeddings = tuple(r.embedding for r in context.references if r.scale)
@@ -153,19 +153,19 @@ def render_request(
 
 
 def judge_of(job: Job, brief: Brief, stages: Stages) -> Judge:
-    """What scores a job's pictures, against the text that the profile names."""
+    """What scores a job's images, against the text that the profile names."""
     return partial(_judge, stages, judged_text(job, brief, stages))
 
 
 def judged_text(job: Job, brief: Brief, stages: Stages) -> str:
-    """What a job's pictures are to show."""
+    """What a job's images are to show."""
     texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
     return texts[stages.judge_against]
 
 
-def _judge(stages: Stages, text: str, pictures: Sequence[Picture]) -> Sequence[Score]:
+def _judge(stages: Stages, text: str, images: Sequence[ImageArray]) -> Sequence[Score]:
     with stage("judge"):
-        return stages.scorer.score(pictures, text)
+        return stages.scorer.score(images, text)
 
 
 def _retrieve(job: Job, stages: Stages) -> Context:
@@ -180,7 +180,7 @@ def _retrieve(job: Job, stages: Stages) -> Context:
 def _more_references(
     job: Job, context: Context, missing: Sequence[str], stages: Stages
 ) -> tuple[Reference, ...]:
-    """At most `job.references` pictures that the job does not have yet, the best for each text."""
+    """At most `job.references` images that the job does not have yet, the best for each text."""
     known = {each.id for each in context.references}
     asked = {"passages": 0, "references": job.references + len(known)}
     with stage("retrieve"):
@@ -196,15 +196,15 @@ def _verdict(job: Job, candidates: list[Candidate]) -> tuple[Verdict, str]:
     scores = [c.score for c in candidates if c.score]
     best = contest.winner(scores)
     if best is None:
-        return Verdict.FAILED, f"no candidate is a valid picture: {scores[0].reason}"
+        return Verdict.FAILED, f"no candidate is a valid image: {scores[0].reason}"
     score = scores[best]
     if contest.passes(job, score):
         return Verdict.ACCEPTED, ""
     return Verdict.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {job.threshold:.3f}"
 
 
-def _kept(outcome: Outcome, candidates: list[Candidate]) -> Picture | None:
-    return None if outcome.winner is None else candidates[outcome.winner].picture
+def _kept(outcome: Outcome, candidates: list[Candidate]) -> ImageArray | None:
+    return None if outcome.winner is None else candidates[outcome.winner].image
 
 
 def _receipt(

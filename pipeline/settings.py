@@ -50,7 +50,7 @@ class CollectionProfile(Noun):
 
 
 class RetrievalProfile(Noun):
-    """How texts and pictures are found."""
+    """How texts and images are found."""
 
     embedding: str = Field(
         default="hashed", description="dense embedding: `hashed` (no model) or a model reference"
@@ -60,10 +60,10 @@ class RetrievalProfile(Noun):
     )
     floor: float = Field(default=0.0, ge=0, le=1, description="passages below are dropped")
     image_encoder: str = Field(
-        default="", description="model reference of the OpenCLIP that embeds pictures; empty: none"
+        default="", description="model reference of the OpenCLIP that embeds images; empty: none"
     )
     image_norm: float = Field(
-        default=0.0, ge=0, description="length that embeddings of pictures are given; 0: their own"
+        default=0.0, ge=0, description="length that embeddings of images are given; 0: their own"
     )
     alike: float = Field(
         default=0.9, gt=0, le=1, description="sources that are more alike are taken once"
@@ -115,7 +115,7 @@ class RendererProfile(Noun):
         default="", description="a diffusers scheduler class; empty: the model's"
     )
     dtype: Dtype = "float32"
-    batch: int = Field(default=8, ge=1, description="pictures in one batch")
+    batch: int = Field(default=8, ge=1, description="images in one batch")
     channels_last: bool = Field(
         default=False, description="memory layout that GPUs convolve faster"
     )
@@ -132,7 +132,7 @@ class JudgeProfile(Noun):
     model: str = Field(description="model reference: an OpenCLIP folder or hub id")
     against: Literal["prompt", "text", "keywords"] = "prompt"
     dtype: Dtype = "float32"
-    batch: int = Field(default=32, ge=1, description="pictures in one call")
+    batch: int = Field(default=32, ge=1, description="images in one call")
     slope: float | None = Field(default=None, description="None: the model's calibration.json")
     offset: float | None = None
 

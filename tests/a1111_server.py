@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import JobError
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Renderer
 
 Request = dict[str, Any]
@@ -57,7 +57,7 @@ def txt2img(request: Request, renderer: Renderer) -> bytes:
         guidance=request["cfg_scale"],
         seeds=seeds,
     )
-    images = [encode(picture) for picture in renderer.render(asked)]
+    images = [encode(image) for image in renderer.render(asked)]
     info = json.dumps({"seed": seeds[0], "all_seeds": seeds})
     return json.dumps({"images": images, "parameters": request, "info": info}).encode()
 
@@ -69,10 +69,10 @@ def _answer(request: Request, renderer: Renderer) -> tuple[int, bytes]:
         return 422, json.dumps({"detail": str(error)}).encode()
 
 
-def encode(picture: Picture, image_format: str = "PNG") -> str:
-    """A picture as the server sends it."""
+def encode(image: ImageArray, image_format: str = "PNG") -> str:
+    """An image as the server sends it."""
     buffer = io.BytesIO()
-    Image.fromarray((picture * 255).round().astype(np.uint8)).save(buffer, image_format)
+    Image.fromarray((image * 255).round().astype(np.uint8)).save(buffer, image_format)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Fixtures that start the real services, each once in a test session, and a picture."""
+"""Fixtures that start the real services, each once in a test session, and an image."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from flows.local import private_redis
 from pipeline import masking
-from pipeline.job import Picture
+from pipeline.job import ImageArray
 from pipeline.settings import SHIPPED_MODELS
 from pipeline.watching import Watcher, watch
 
@@ -48,8 +48,8 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def picture() -> Picture:
-    """A picture with every brightness in each channel."""
+def image() -> ImageArray:
+    """An image with every brightness in each channel."""
     ramp = np.linspace(0, 1, 64, dtype=np.float32)
     return np.stack(np.broadcast_arrays(ramp[None, :], ramp[:, None], ramp[::-1, None]), axis=2)
 

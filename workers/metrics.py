@@ -117,7 +117,7 @@ class WorkerMetrics(Watcher):
         return self._working.track_inprogress()
 
     def committing(self) -> AbstractContextManager[object]:
-        """Around the writing of a job's picture and record."""
+        """Around the writing of a job's image and record."""
         return self._stages.labels("commit").time()
 
     def begun(self, sent: float | None) -> None:

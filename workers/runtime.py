@@ -21,7 +21,7 @@ from pipeline.errors import (
     StoreFull,
     Unavailable,
 )
-from pipeline.job import Job, Outcome, Picture, RunSpec
+from pipeline.job import ImageArray, Job, Outcome, RunSpec
 from pipeline.metering import stage
 from pipeline.ports import Stages
 from pipeline.run import failed, run_job
@@ -52,11 +52,11 @@ class FencedBooks:
     lease: Lease
     metrics: WorkerMetrics
 
-    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+    def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
         """As RunBooks.commit. Raises Fenced when another worker has taken the job over."""
         mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
         with self.metrics.committing(), stage("commit"):
-            standing = self.books.commit(outcome.model_copy(update=mine), picture, self._confirm)
+            standing = self.books.commit(outcome.model_copy(update=mine), image, self._confirm)
         tracing.tell(verdict=standing.verdict.value)
         if standing.attempt == self.lease.attempt:
             self.metrics.ended(standing)
@@ -66,7 +66,7 @@ class FencedBooks:
         if not self.books.store.conditional:
             self.lease.confirm()
         elif not self.lease.fresh:
-            # where the store refuses a second record, a finished picture need not wait for Redis
+            # where the store refuses a second record, a finished image need not wait for Redis
             with suppress(Unavailable):
                 self.lease.confirm()
 

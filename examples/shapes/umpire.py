@@ -1,4 +1,4 @@
-"""The umpire: a small classifier that says what a picture of the shapes' world really shows.
+"""The umpire: a small classifier that says what an image of the shapes' world really shows.
 
 It decides whether the renderer drew what was asked for, so it shares nothing with the judge that
 the pipeline uses, and it may answer `none` for an object that has no clear shape.
@@ -27,13 +27,13 @@ TRAITS: dict[str, tuple[str, ...]] = {
     "shape1": (*world.SHAPES, NONE),
     "colour1": tuple(world.COLOURS),
 }
-Pictures = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]
+Images = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]
 
 
 class Umpire(nn.Module):
     """A convolutional network with one linear head per trait of a scene.
 
-    `widths` are the channels of its four stages, each of which halves the picture.
+    `widths` are the channels of its four stages, each of which halves the image.
     """
 
     def __init__(self, widths: tuple[int, ...] = (24, 48, 72, 80), hidden: int = 128) -> None:
@@ -52,8 +52,8 @@ class Umpire(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
     @torch.inference_mode()
-    def read(self, images: Pictures, batch: int = 256) -> list[world.Scene]:
-        """What each picture, uint8 [n, 64, 64, 3], shows; an unclear shape is `none`."""
+    def read(self, images: Images, batch: int = 256) -> list[world.Scene]:
+        """What each image, uint8 [n, 64, 64, 3], shows; an unclear shape is `none`."""
         scenes: list[world.Scene] = []
         for start in range(0, len(images), batch):
             logits = self(to_pixels(images[start : start + batch]))
@@ -63,7 +63,7 @@ class Umpire(nn.Module):
         return scenes
 
 
-def to_pixels(images: Pictures) -> Tensor:
+def to_pixels(images: Images) -> Tensor:
     """uint8 [n, 64, 64, 3] as floats [n, 3, 64, 64] in -1..1."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -78,7 +78,7 @@ def load(path: Path) -> Umpire:
 
 
 def confirms(reading: world.Scene, prompt: str) -> bool:
-    """Whether a picture read as `reading` shows all that the prompt says."""
+    """Whether an image read as `reading` shows all that the prompt says."""
     return world.agrees(world.parse(prompt), reading)
 
 

@@ -47,7 +47,7 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a job file into judged pictures. The same file again does only what is left."""
+    """Turn a job file into judged images. The same file again does only what is left."""
     from flows.batch import run_batch
     from flows.job_files import at_hand
     from flows.opening import run_name
@@ -92,15 +92,15 @@ def cancel(run: RunName, store: Store = None, as_json: Json = False) -> None:
 @app.command()
 def reconcile(
     run: RunName,
-    quick: Annotated[bool, typer.Option("--quick", help="Do not read the pictures.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the images.")] = False,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Prove a run's books: each row one record, each record its picture, and no orphans."""
+    """Prove a run's books: each row one record, each record its image, and no orphans."""
     from flows.reconcile import reconcile_run
     from pipeline.settings import load_settings
 
-    report = reconcile_run(run, load_settings(store=store), read_pictures=not quick)
+    report = reconcile_run(run, load_settings(store=store), read_images=not quick)
     answer(report, as_json)
     if report["lost"] or report["unexpected"]:
         raise typer.Exit(1)
@@ -170,17 +170,17 @@ def export(
     run: RunName,
     to: Annotated[
         Literal["parquet", "jsonl", "webdataset", "imagefolder"],
-        typer.Option(help="A table, or a folder of pictures."),
+        typer.Option(help="A table, or a folder of images."),
     ],
     out: Annotated[Path | None, typer.Option(help="File or folder; default: by the run.")] = None,
     verdict: Annotated[
         str | None,
-        typer.Option(help="Which jobs, with commas between, or all. Pictures: the accepted."),
+        typer.Option(help="Which jobs, with commas between, or all. Images: the accepted."),
     ] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Take a run's jobs, or its pictures with their texts, to a format that others read."""
+    """Take a run's jobs, or its images with their texts, to a format that others read."""
     from flows.exporting.export import export_run
     from pipeline.job import Verdict
     from pipeline.settings import load_settings
@@ -206,11 +206,11 @@ def gallery(
 @app.command()
 def reproduce(
     record: Annotated[str, typer.Argument(help="A record's path or s3:// address, or RUN/JOB.")],
-    out: Annotated[Path | None, typer.Option(help="Write the new picture here (PNG).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the new image here (PNG).")] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Render a record's winner again and compare it with the stored picture."""
+    """Render a record's winner again and compare it with the stored image."""
     from flows.reproduce import reproduce_record
     from pipeline.settings import load_settings
 

@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command()
 def ingest(
-    path: Annotated[Path, typer.Argument(help="A file or a folder of texts and pictures.")],
+    path: Annotated[Path, typer.Argument(help="A file or a folder of texts and images.")],
     collection: Annotated[str, typer.Option(help="Collection to put them into.")],
     anew: Annotated[
         bool, typer.Option("--anew", help="Replace the collection at once, when all is in.")
@@ -23,7 +23,7 @@ def ingest(
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
-    """Put texts and pictures into the knowledge base. Doing it again changes nothing."""
+    """Put texts and images into the knowledge base. Doing it again changes nothing."""
     from flows.knowledge import ingest_path
     from pipeline.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""Takes a run's records, and its pictures, to formats that others read."""
+"""Takes a run's records, and its images, to formats that others read."""
 
 import sys
 from collections import Counter
@@ -41,8 +41,8 @@ def export_run(
 ) -> dict[str, Any]:
     """Write a run in a format; answers where, and how many jobs are in it.
 
-    Without `verdicts` tables hold every job, and folders of pictures those that were accepted. One
-    shard's records and a few pictures are in memory at a time. Raises RunError and ExportError.
+    Without `verdicts` tables hold every job, and folders of images those that were accepted. One
+    shard's records and a few images are in memory at a time. Raises RunError and ExportError.
     """
     books = open_books(settings, run)
     spec, path = books.spec(), out or Path(NAMES[form].format(run=run))
@@ -57,10 +57,10 @@ def export_run(
                 tables.write_parquet(place, run, jobs.lines())
         case "webdataset":
             with replacing(path, partial(folders.is_folder_of, run, form)) as place:
-                figures["shards"] = folders.write_webdataset(place, run, jobs.pictures())
+                figures["shards"] = folders.write_webdataset(place, run, jobs.images())
         case "imagefolder":
             with replacing(path, partial(folders.is_folder_of, run, form)) as place:
-                folders.write_imagefolder(place, run, jobs.pictures())
+                folders.write_imagefolder(place, run, jobs.images())
     return {"run": run, "to": form, "path": str(path), **jobs.report(), **figures}
 
 
@@ -81,26 +81,26 @@ class Jobs:
             self._tally["jobs"] += 1
             yield line_of(row, outcome, self.books)
 
-    def pictures(self) -> Iterator[folders.Entry]:
-        """The same for those that kept a picture, with it. Raises RunError for a damaged one."""
+    def images(self) -> Iterator[folders.Entry]:
+        """The same for those that kept an image, with it. Raises RunError for a damaged one."""
         with_lines, with_images = tee(self._kept())
-        files = self.books.pictures(image for _, _, image in with_images)
+        files = self.books.images(image for _, _, image in with_images)
         for (row, outcome, image), file in zip(with_lines, files, strict=True):
             self._tally["jobs"] += 1
             yield line_of(row, outcome, self.books), image.path.rpartition(".")[2], file
 
     def report(self) -> dict[str, int]:
-        """How many were written, how many of them were left out because they kept no picture, and
+        """How many were written, how many of them were left out because they kept no image, and
         how many rows have no outcome yet.
         """
-        return {name: self._tally[name] for name in ("jobs", "without_picture", "unfinished")}
+        return {name: self._tally[name] for name in ("jobs", "without_image", "unfinished")}
 
     def _kept(self) -> Iterator[tuple[Job | BadRow, Outcome, ImageRecord]]:
         for row, outcome in self._chosen():
             if outcome.image:
                 yield row, outcome, outcome.image
             else:
-                self._tally["without_picture"] += 1
+                self._tally["without_image"] += 1
 
     def _chosen(self) -> Iterator[tuple[Job | BadRow, Outcome]]:
         seen, parts = Seen(), range(1, self.spec.parts + 1)

@@ -1,4 +1,4 @@
-"""Exports as folders of pictures: shards for WebDataset, and Hugging Face's ImageFolder."""
+"""Exports as folders of images: shards for WebDataset, and Hugging Face's ImageFolder."""
 
 import json
 import re
@@ -11,11 +11,11 @@ from pathlib import Path
 from flows.exporting.lines import Line, flat
 
 Entry = tuple[Line, str, bytes]
-"""What is said about a picture, the suffix of its file, and the file."""
+"""What is said about an image, the suffix of its file, and the file."""
 
 SAMPLES = 5000
 BYTES = 500 * 2**20
-"""A shard ends at so many samples, or once its pictures are that large."""
+"""A shard ends at so many samples, or once its images are that large."""
 MARK = ".pressrun.json"
 NESTED = ("candidates", "sources", "notices", "models", "meta")
 
@@ -26,7 +26,7 @@ _NAMES = {
 
 
 def write_webdataset(folder: Path, run: str, entries: Iterable[Entry]) -> int:
-    """Tar files of samples, each a picture, its record and its text; answers how many files.
+    """Tar files of samples, each an image, its record and its text; answers how many files.
 
     Equal entries give equal files.
     """
@@ -35,24 +35,24 @@ def write_webdataset(folder: Path, run: str, entries: Iterable[Entry]) -> int:
     for number, shard in enumerate(_shards(entries), 1):
         path = folder / f"{number - 1:06}.tar"
         with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for line, suffix, picture in shard:
-                _add(tar, f"{line['job_id']}.{suffix}", picture)
+            for line, suffix, image in shard:
+                _add(tar, f"{line['job_id']}.{suffix}", image)
                 _add(tar, f"{line['job_id']}.json", _json(line))
                 _add(tar, f"{line['job_id']}.txt", (line["text"] or "").encode())
     return number
 
 
 def write_imagefolder(folder: Path, run: str, entries: Iterable[Entry]) -> None:
-    """Pictures in subfolders, and `metadata.jsonl` with the name of each and what is said of it.
+    """Images in subfolders, and `metadata.jsonl` with the name of each and what is said of it.
 
     Nested values are JSON in a text: readers take the types of all lines from the first ones.
     """
     _begin(folder, run, "imagefolder")
     with (folder / "metadata.jsonl").open("wb") as metadata:
-        for line, suffix, picture in entries:
+        for line, suffix, image in entries:
             name = f"{line['job_id'][:2]}/{line['job_id']}.{suffix}"
             (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_bytes(picture)
+            (folder / name).write_bytes(image)
             metadata.write(_json({"file_name": name} | flat(line, NESTED)) + b"\n")
 
 

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
         pa.field("seed", pa.uint64()),
         pa.field("steps", pa.int32()),
         pa.field("guidance", pa.float64()),
-        pa.field("picture", pa.string()),
+        pa.field("image_path", pa.string()),
         pa.field("sha256", pa.string()),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
@@ -88,7 +88,7 @@ def line_of(row: Job | BadRow, outcome: Outcome, books: RunBooks) -> Line:
         **_of_brief(outcome),
         "score": outcome.score,
         "seed": outcome.seed,
-        **_of_picture(outcome, books),
+        **_of_image(outcome, books),
         "renderer": outcome.renderer,
         "seconds": sum(outcome.seconds.values()),
         "device_seconds": outcome.device_time,
@@ -130,10 +130,10 @@ def _of_brief(outcome: Outcome) -> Line:
     }
 
 
-def _of_picture(outcome: Outcome, books: RunBooks) -> Line:
+def _of_image(outcome: Outcome, books: RunBooks) -> Line:
     image = outcome.image
     return {
-        "picture": books.address(image.path) if image else None,
+        "image_path": books.address(image.path) if image else None,
         "sha256": image.sha256 if image else None,
         "width": image.width if image else None,
         "height": image.height if image else None,
@@ -153,6 +153,6 @@ def _candidate(candidate: CandidateRecord) -> Line:
 
 def _source(passage: Passage) -> Line:
     return {
-        "kind": "picture" if isinstance(passage, Reference) else "text",
+        "kind": "image" if isinstance(passage, Reference) else "text",
         **passage.model_dump(include={"id", "title", "source", "license", "score"}),
     }

@@ -18,11 +18,11 @@ from pipeline.words import says_something
 _KEYWORDS_SHOWN = 120
 _NO_ADAPTER = (
     "the profile's renderer has no image adapter (renderer.image_adapter); with reference_scale 0 "
-    "the pictures' texts alone are used"
+    "the images' texts alone are used"
 )
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
-_NO_PICTURES = (
-    "a second round retrieves pictures: it needs a collection, references of 1 or more, and a "
+_NO_IMAGES = (
+    "a second round retrieves images: it needs a collection, references of 1 or more, and a "
     "reference_scale above 0"
 )
 _MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
@@ -111,7 +111,7 @@ class Maker:
         if given.get("rounds", 1) > 1 and not (
             job.collection and job.references and job.reference_scale
         ):
-            raise _Refused("rounds", _NO_PICTURES)
+            raise _Refused("rounds", _NO_IMAGES)
         for column, reason in unused(job, given if self._retrieval else (), self._whole):
             self._note(row.line, column, reason)
         return job

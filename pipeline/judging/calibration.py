@@ -19,7 +19,7 @@ class Calibration:
     offset: float
 
     def chance(self, cosine: float) -> float:
-        """The chance, 0..1, that a picture with this cosine shows its text."""
+        """The chance, 0..1, that an image with this cosine shows its text."""
         return 0.5 * (1 + math.tanh((self.slope * cosine + self.offset) / 2))
 
 

@@ -1,6 +1,6 @@
-"""Judges pictures by CLIP similarity, through open_clip.
+"""Judges images by CLIP similarity, through open_clip.
 
-Source: Hessel et al., CLIPScore (2021): the cosine between the embeddings of picture and text.
+Source: Hessel et al., CLIPScore (2021): the cosine between the embeddings of image and text.
 """
 
 import math
@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline import watching
 from pipeline.batching import Batcher
-from pipeline.job import Picture, Score
+from pipeline.job import ImageArray, Score
 from pipeline.judging.calibration import calibration
 from pipeline.judging.pieces import pieces
 from pipeline.judging.validity import problem
@@ -27,17 +27,17 @@ TEXTS_KEPT = 1024
 
 
 class Viewing(NamedTuple):
-    """Preprocessed pictures [n, 3, side, side], and the text they are judged against."""
+    """Preprocessed images [n, 3, side, side], and the text they are judged against."""
 
     pixels: torch.Tensor
     text: str
 
 
 class ClipScorer:
-    """Judges valid pictures by the cosine of picture and text, and by the chance it stands for.
+    """Judges valid images by the cosine of image and text, and by the chance it stands for.
 
     A text longer than the model's context is cut at the ends of sentences, else of clauses, and
-    is stood for by the normalised mean of its pieces' embeddings. Pictures are seen as the model
+    is stood for by the normalised mean of its pieces' embeddings. Images are seen as the model
     was trained to see them: most models look at the middle square only.
     """
 
@@ -59,10 +59,10 @@ class ClipScorer:
             device_lock=models.device_lock,
         )
 
-    def score(self, pictures: Sequence[Picture], text: str) -> Sequence[Score]:
-        """One score per picture, in order; invalid pictures are not shown to the model."""
-        problems = [problem(picture) for picture in pictures]
-        valid = [p for p, reason in zip(pictures, problems, strict=True) if not reason]
+    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
+        """One score per image, in order; invalid images are not shown to the model."""
+        problems = [problem(image) for image in images]
+        valid = [p for p, reason in zip(images, problems, strict=True) if not reason]
         cosines = iter(self._batcher(Viewing(self._pixels(valid), text)) if valid else [])
         return [_invalid(reason) if reason else self._judged(next(cosines)) for reason in problems]
 
@@ -71,17 +71,17 @@ class ClipScorer:
             return _invalid("the judge's answer is not a number")
         return Score(raw=cosine, calibrated=self._calibration.chance(cosine))
 
-    def _pixels(self, pictures: Sequence[Picture]) -> torch.Tensor:
+    def _pixels(self, images: Sequence[ImageArray]) -> torch.Tensor:
         """Runs in the calling job's thread; in 8 bits, as the winner will be stored."""
-        images = (Image.fromarray((p.clip(0, 1) * 255).round().astype(np.uint8)) for p in pictures)
-        return torch.stack([self._preprocess(image) for image in images])
+        scaled = (Image.fromarray((p.clip(0, 1) * 255).round().astype(np.uint8)) for p in images)
+        return torch.stack([self._preprocess(image) for image in scaled])
 
     @torch.inference_mode()
     def _cosines(self, viewings: Sequence[Viewing]) -> list[list[float]]:
-        """The cosines of each viewing's pictures with its text."""
+        """The cosines of each viewing's images with its text."""
         self._embed_texts({viewing.text for viewing in viewings})
         every = torch.cat([viewing.pixels for viewing in viewings])
-        seen = torch.cat([self._embed_pictures(chunk) for chunk in torch.split(every, self._limit)])
+        seen = torch.cat([self._embed_images(chunk) for chunk in torch.split(every, self._limit)])
         shares = torch.split(seen, [len(viewing.pixels) for viewing in viewings])
         cosines = [
             (share @ self._texts[viewing.text]).tolist()
@@ -91,7 +91,7 @@ class ClipScorer:
             self._texts.popitem(last=False)
         return cosines
 
-    def _embed_pictures(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
         """Unit vectors [n, width], on the processor."""
         embedded = self._model.encode_image(pixels.to(self._device, self._dtype))
         return _unit(embedded.float().cpu())

@@ -27,7 +27,7 @@ def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
 
 
 def another_round(job: Job, scores: Sequence[Score | None]) -> bool:
-    """Whether to go on with pictures of what the best one lacks: where none passes, and there are
+    """Whether to go on with images of what the best one lacks: where none passes, and there are
     any to be had that count.
     """
     steered = job.collection and job.references and job.reference_scale

@@ -1,6 +1,6 @@
-"""What of a text a picture lacks, told by a judge who knows only how well picture and text agree.
+"""What of a text an image lacks, told by a judge who knows only how well image and text agree.
 
-A part lacks where the picture would pass but for it: each is left out in turn. Small judges know
+A part lacks where the image would pass but for it: each is left out in turn. Small judges know
 whole captions alone, so that a part is not asked for by itself.
 """
 
@@ -23,7 +23,7 @@ def parts(text: str) -> list[str]:
 
 
 def missing_phrases(text: str, passes: Callable[[str], bool]) -> tuple[str, ...]:
-    """The phrases that a picture lacks, which does not pass with the whole text; the whole text
+    """The phrases that an image lacks, which does not pass with the whole text; the whole text
     where leaving out no single phrase explains it, as it does not where the subject is wrong.
     """
     phrases = parts(text)

@@ -1,27 +1,27 @@
-"""Tells pictures that are no pictures from those worth judging. numpy only."""
+"""Tells images that are no images from those worth judging. numpy only."""
 
 import numpy as np
 
-from pipeline.job import Picture
+from pipeline.job import ImageArray
 
 BLACK = 1 / 255
 CONTRAST = 4 / 255
-"""The least difference between a picture's brightest and darkest parts, by percentile: a decoder's
-speckles alone don't make a picture."""
+"""The least difference between an image's brightest and darkest parts, by percentile: a decoder's
+speckles alone don't make an image."""
 
 
-def problem(picture: Picture) -> str:
-    """Why [height, width, 3] values in 0..1 are not a picture; empty when they are.
+def problem(image: ImageArray) -> str:
+    """Why [height, width, 3] values in 0..1 are not an image; empty when they are.
 
-    A judge can rank a black frame above a healthy picture, so this comes first.
+    A judge can rank a black frame above a healthy image, so this comes first.
     """
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.size == 0:
-        return f"a picture has shape [height, width, 3], not {list(picture.shape)}"
-    if not np.isfinite(picture).all():
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        return f"an image has shape [height, width, 3], not {list(image.shape)}"
+    if not np.isfinite(image).all():
         return "it holds values that are not finite"
-    if picture.max() <= BLACK:
+    if image.max() <= BLACK:
         return "it is all black"
-    low, high = np.percentile(picture, [0.5, 99.5], axis=(0, 1))
+    low, high = np.percentile(image, [0.5, 99.5], axis=(0, 1))
     if (high - low).max() < CONTRAST:
         return "it is blank"
     return ""

@@ -1,4 +1,4 @@
-"""Pictures and texts in one space, by OpenCLIP (Radford et al. 2021, arXiv:2103.00020)."""
+"""Images and texts in one space, by OpenCLIP (Radford et al. 2021, arXiv:2103.00020)."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from pipeline.batching import Batcher
-from pipeline.job import Picture
+from pipeline.images import to_image
+from pipeline.job import ImageArray
 from pipeline.knowledge.embedding import Vectors
 from pipeline.models import Models
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import fits
-from pipeline.pictures import to_image
 
 BATCH = 32
 
 
 class ClipEmbedder:
-    """The PictureEmbedder port over the two towers of an OpenCLIP model.
+    """The ImageEmbedder port over the two towers of an OpenCLIP model.
 
     The model, and torch, are loaded when it is first asked: most collections hold texts alone.
     """
@@ -34,9 +34,9 @@ class ClipEmbedder:
         self._texts: Batcher[list[str], Vectors] = Batcher(
             "image_encoder", self._text_tower, limit=BATCH, size=len, device_lock=models.device_lock
         )
-        self._pictures: Batcher[list[Any], Vectors] = Batcher(
+        self._images: Batcher[list[Any], Vectors] = Batcher(
             "image_encoder",
-            self._picture_tower,
+            self._image_tower,
             limit=BATCH,
             size=len,
             device_lock=models.device_lock,
@@ -51,10 +51,10 @@ class ClipEmbedder:
         with self._lock:
             return fits(self._counting, text)
 
-    def embed_pictures(self, pictures: Iterable[Picture]) -> Vectors:
-        """[pictures, size]. Calls of many threads share a pass."""
+    def embed_images(self, images: Iterable[ImageArray]) -> Vectors:
+        """[images, size]. Calls of many threads share a pass."""
         _, preprocess, _ = self._clip
-        return self._pictures([preprocess(to_image(each)) for each in pictures])
+        return self._images([preprocess(to_image(each)) for each in images])
 
     def _text_tower(self, items: Sequence[list[str]]) -> list[Vectors]:
         import torch
@@ -64,11 +64,11 @@ class ClipEmbedder:
         with torch.inference_mode():
             return _apart(model.encode_text(tokens.to(self._models.device)), items)
 
-    def _picture_tower(self, items: Sequence[list[Any]]) -> list[Vectors]:
+    def _image_tower(self, items: Sequence[list[Any]]) -> list[Vectors]:
         import torch
 
         model, _, _ = self._clip
-        pixels = torch.stack([picture for item in items for picture in item])
+        pixels = torch.stack([image for item in items for image in item])
         with torch.inference_mode():
             return _apart(model.encode_image(pixels.to(self._models.device)), items)
 

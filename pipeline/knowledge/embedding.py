@@ -1,4 +1,4 @@
-"""Texts to dense vectors, by hashing alone or by a text encoder; pictures by another encoder."""
+"""Texts to dense vectors, by hashing alone or by a text encoder; images by another encoder."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.job import Embedding, Picture
+from pipeline.job import Embedding, ImageArray
 from pipeline.models import Models
 from pipeline.settings import RetrievalProfile
 
@@ -38,8 +38,8 @@ class Embedder(Protocol):
         ...
 
 
-class PictureEmbedder(Protocol):
-    """Turns pictures and texts into vectors of one space, of any length: their directions say how
+class ImageEmbedder(Protocol):
+    """Turns images and texts into vectors of one space, of any length: their directions say how
     alike they are.
     """
 
@@ -61,26 +61,26 @@ class PictureEmbedder(Protocol):
         """Whether all of a text counts, and none is cut where the model's window ends."""
         ...
 
-    def embed_pictures(self, pictures: Iterable[Picture]) -> Vectors:
-        """[pictures, size], one row per picture, in order; one picture at a time is held."""
+    def embed_images(self, images: Iterable[ImageArray]) -> Vectors:
+        """[images, size], one row per image, in order; one image at a time is held."""
         ...
 
 
 @dataclass(frozen=True)
 class Embedders:
-    """What a profile embeds with; without `pictures` a collection holds texts alone."""
+    """What a profile embeds with; without `images` a collection holds texts alone."""
 
     texts: Embedder
-    pictures: PictureEmbedder | None = None
+    images: ImageEmbedder | None = None
 
 
 def open_embedders(profile: RetrievalProfile, models: Models) -> Embedders:
     """Those of a profile. Raises ModelError."""
     texts = open_embedder(profile.embedding, models)
-    return Embedders(texts, open_picture_embedder(profile.image_encoder, models))
+    return Embedders(texts, open_image_embedder(profile.image_encoder, models))
 
 
-def open_picture_embedder(reference: str, models: Models) -> PictureEmbedder | None:
+def open_image_embedder(reference: str, models: Models) -> ImageEmbedder | None:
     """An OpenCLIP by model reference; None without one. Raises ModelError."""
     if not reference:
         return None
@@ -103,9 +103,9 @@ def open_embedder(reference: str, models: Models, batch: int = 32) -> Embedder:
     return TextEncoder(reference, models, batch)
 
 
-def embedding(picture: Vectors, norm: float) -> Embedding:
-    """A picture's vector as the image adapter wants it: of length `norm`, with 0 of its own."""
-    return tuple((normalised(picture) * norm if norm else picture).tolist())
+def embedding(image: Vectors, norm: float) -> Embedding:
+    """An image's vector as the image adapter wants it: of length `norm`, with 0 of its own."""
+    return tuple((normalised(image) * norm if norm else image).tolist())
 
 
 def normalised(vector: Vectors) -> Vectors:

@@ -66,7 +66,7 @@ def rarity(word: str) -> float:
     """sqrt(COMMON / frequency), at most 1: of a word that CLIP's vocabulary lacks it is 1.
 
     Mikolov et al., "Distributed Representations of Words and Phrases and their Compositionality"
-    (2013), 2.3. The frequency is Zipf's for the word's rank among the texts of CLIP's pictures.
+    (2013), 2.3. The frequency is Zipf's for the word's rank among the texts of CLIP's images.
     """
     rank = _ranks().get(word)
     if rank is None:

@@ -18,7 +18,7 @@ from pipeline.knowledge.client import calling
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.reading.reader import read_texts
 from pipeline.knowledge.reading.texts import BadText, Text
-from pipeline.knowledge.shelf import Shelf, read_picture
+from pipeline.knowledge.shelf import Shelf, read_image
 from pipeline.ports import Guard
 
 Item = TypeVar("Item")
@@ -40,7 +40,7 @@ class IngestReport(Noun):
 
 @dataclass(frozen=True)
 class Library:
-    """Where sources go: the knowledge base, what embeds them, who keeps their pictures, and who
+    """Where sources go: the knowledge base, what embeds them, who keeps their images, and who
     refuses what must not be in.
     """
 
@@ -84,14 +84,14 @@ def ingest(
 
 @dataclass(frozen=True)
 class _Source:
-    """A source that may go in; `picture` is the key of its picture, empty without one."""
+    """A source that may go in; `image` is the key of its image, empty without one."""
 
     text: Text
-    picture: str = ""
+    image: str = ""
 
     @property
     def identity(self) -> str:
-        return schema.identity(self.text, self.picture)
+        return schema.identity(self.text, self.image)
 
 
 class _Ingestion:
@@ -102,8 +102,8 @@ class _Ingestion:
         self._client, self._embedders = library.client, library.embedders
         self._origin = digest_of(str(path.resolve()))
         with calling(library.client):
-            holds_pictures = schema.takes_pictures(library.client, collection)
-        self._takes_pictures = holds_pictures and library.embedders.pictures is not None
+            holds_images = schema.takes_images(library.client, collection)
+        self._takes_images = holds_images and library.embedders.images is not None
         self._seen = set[str]()
         self.bad = list[BadText]()
         self.tally = dict.fromkeys(("added", "changed", "unchanged", "removed", "cut"), 0)
@@ -156,23 +156,23 @@ class _Ingestion:
         self.tally["removed"] = len(gone)
 
     def _source(self, text: Text) -> _Source | BadText:
-        """What of a text may go in; its picture is kept by then."""
+        """What of a text may go in; its image is kept by then."""
         try:
             self._library.guard.check_text(f"{text.title}. {text.text}")
             if text.image is None:
                 return _Source(text)
-            if not self._takes_pictures:
+            if not self._takes_images:
                 return _bad(
                     text, "the profile or the collection is without retrieval.image_encoder"
                 )
-            return _Source(text, self._library.shelf.put(read_picture(text.image)))
+            return _Source(text, self._library.shelf.put(read_image(text.image)))
         except (Blocked, JobError) as error:
             return _bad(text, error.detail)
         except OSError as error:
             return _bad(text, str(error.strerror))
 
     def _payload(self, source: _Source) -> dict[str, Any]:
-        return schema.payload(source.text, source.picture, self._embedders, self._origin)
+        return schema.payload(source.text, source.image, self._embedders, self._origin)
 
     def _vectors(self, sources: list[_Source]) -> dict[str, dict[str, Any]]:
         """By identity, the vectors of each; each model is called once."""
@@ -182,28 +182,28 @@ class _Ingestion:
             source.identity: schema.text_vectors(source.text, vector)
             for source, vector in zip(sources, dense, strict=True)
         }
-        for identity, of_picture in self._picture_vectors(sources):
-            vectors[identity] |= of_picture
+        for identity, of_image in self._image_vectors(sources):
+            vectors[identity] |= of_image
         return vectors
 
     def _is_cut(self, source: _Source) -> bool:
-        words, pictures = schema.indexed(source.text), self._embedders.pictures
+        words, images = schema.indexed(source.text), self._embedders.images
         whole = self._embedders.texts.reads_whole(words)
-        if source.picture and pictures:
-            whole = whole and pictures.reads_whole(words)
+        if source.image and images:
+            whole = whole and images.reads_whole(words)
         return not whole
 
-    def _picture_vectors(self, sources: list[_Source]) -> Iterator[tuple[str, dict[str, Any]]]:
-        shown = [source for source in sources if source.picture]
-        if not (shown and self._embedders.pictures):
+    def _image_vectors(self, sources: list[_Source]) -> Iterator[tuple[str, dict[str, Any]]]:
+        shown = [source for source in sources if source.image]
+        if not (shown and self._embedders.images):
             return
         words = [schema.indexed(source.text) for source in shown]
-        texts = self._embedders.pictures.embed_texts(words)
-        images = self._embedders.pictures.embed_pictures(
-            self._library.shelf.get(source.picture) for source in shown
+        texts = self._embedders.images.embed_texts(words)
+        images = self._embedders.images.embed_images(
+            self._library.shelf.get(source.image) for source in shown
         )
         for source, word, text, image in zip(shown, words, texts, images, strict=True):
-            yield source.identity, schema.picture_vectors(image, text if word else None)
+            yield source.identity, schema.image_vectors(image, text if word else None)
 
 
 def _prepare(library: Library, collection: str, *, anew: bool) -> str:

@@ -1,4 +1,4 @@
-"""Finds texts and pictures, by words and by likeness at once."""
+"""Finds texts and images, by words and by likeness at once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -33,20 +33,20 @@ from pipeline.settings import CollectionProfile, RetrievalProfile
 DEPTH = 4
 """Each search looks this many times deeper than the sources asked for."""
 LIKENESS = 1 / 3
-"""The share of what pictures show in finding them; the rest is what is said of them. Below half:
-a name on which both searches for words agree is not outvoted by a picture that only looks apt.
+"""The share of what images show in finding them; the rest is what is said of them. Below half:
+a name on which both searches for words agree is not outvoted by an image that only looks apt.
 """
 
 _CUT = "the encoder that finds {} read the beginning of the keywords alone"
 
 
 class QdrantRetriever:
-    """A Retriever: dense vectors and BM25 side by side, fused; for pictures their likeness to the
+    """A Retriever: dense vectors and BM25 side by side, fused; for images their likeness to the
     keywords as well.
 
     A job asks with its keywords alone. A source's score is from 0 to 1 and says nothing across
     jobs (`ranking.fused`). The floor is for the dense likeness of keywords and passage, whichever
-    search found it. Of passages with nearly the same wording, and of pictures that look nearly the
+    search found it. Of passages with nearly the same wording, and of images that look nearly the
     same, the best is taken: two facts that differ in one word are close for a text encoder.
     """
 
@@ -64,11 +64,11 @@ class QdrantRetriever:
         self._foreign = dict[str, Foreign]()
 
     def retrieve(self, job: Job) -> Context:
-        """At most `job.passages` passages and `job.references` pictures of `job.collection`, best
+        """At most `job.passages` passages and `job.references` images of `job.collection`, best
         first.
 
         Raises JobError for a collection that is not there, was made with another embedding or
-        otherwise than the profile says, or holds no pictures where some are asked for; Unavailable
+        otherwise than the profile says, or holds no images where some are asked for; Unavailable
         when the knowledge base does not answer.
         """
         if not job.collection or not (job.passages or job.references):
@@ -78,11 +78,11 @@ class QdrantRetriever:
         if job.collection not in self._usable:
             self._check(job.collection)
         vector = _embedded(job, self._embedders.texts)
-        pictures = self._pictures(job, vector) if job.references else []
+        images = self._images(job, vector) if job.references else []
         norm = self._profile.image_norm
         return Context(
             passages=self._texts(job, vector) if job.passages and vector.any() else (),
-            references=tuple(schema.reference(p, job.reference_scale, norm) for p in pictures),
+            references=tuple(schema.reference(p, job.reference_scale, norm) for p in images),
         )
 
     @property
@@ -95,7 +95,7 @@ class QdrantRetriever:
         if job.references:
             raise JobError(
                 f"Collection {job.collection!r} was written by {written.written_by} and holds no "
-                "pictures; ask it with references = 0."
+                "images; ask it with references = 0."
             )
         theirs = self._opened(job.collection, written)
         vector = _embedded(job, theirs.embedder)
@@ -123,20 +123,20 @@ class QdrantRetriever:
         ]
         return self._worded_apart(map(schema.passage, near), job.passages)
 
-    def _pictures(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
-        encoder = self._embedders.pictures
+    def _images(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
+        encoder = self._embedders.images
         if encoder is None:
-            raise JobError("pictures are asked for, and the profile has no retrieval.image_encoder")
+            raise JobError("images are asked for, and the profile has no retrieval.image_encoder")
         depth = DEPTH * job.references
         query = normalised(encoder.embed_texts([job.keywords])[0])
         if not encoder.reads_whole(job.keywords):
-            notice(_CUT.format("pictures"))
+            notice(_CUT.format("images"))
         searches = [QueryRequest(query=query.tolist(), using=schema.MIXED, limit=depth)]
         shares = [LIKENESS]
         if vector.any():
             searches += self._word_searches(vector, job.keywords, depth)
             shares += [(1 - LIKENESS) * share for share in self._word_shares]
-        found = self._search(job, searches, _wanted(job, picture=True), schema.IMAGE)
+        found = self._search(job, searches, _wanted(job, image=True), schema.IMAGE)
         return different(
             self._fused(job, found, shares), _image, self._profile.alike, job.references
         )
@@ -228,11 +228,11 @@ def _image(point: ScoredPoint) -> Vectors:
     return schema.vector_of(point, schema.IMAGE)
 
 
-def _wanted(job: Job, *, picture: bool = False, prefix: str = "") -> Filter | None:
-    """What a source has to have: every tag, one of the licences, a picture."""
+def _wanted(job: Job, *, image: bool = False, prefix: str = "") -> Filter | None:
+    """What a source has to have: every tag, one of the licences, an image."""
     must, tags = list[Condition](), f"{prefix}tags"
     must += [FieldCondition(key=tags, match=MatchValue(value=tag)) for tag in job.tags]
     if job.licenses:
         must.append(FieldCondition(key=f"{prefix}license", match=MatchAny(any=list(job.licenses))))
-    absent = [IsEmptyCondition(is_empty=PayloadField(key="picture"))] if picture else []
+    absent = [IsEmptyCondition(is_empty=PayloadField(key="image"))] if image else []
     return Filter(must=must, must_not=absent) if must or absent else None

@@ -1,6 +1,6 @@
 """How a collection looks in Qdrant: the vectors of each source, and its payload.
 
-A source is a passage, a picture, or a pair of both.
+A source is a passage, an image, or a pair of both.
 """
 
 import uuid
@@ -29,7 +29,7 @@ from pipeline.knowledge.sparse import document_vector
 
 DENSE, SPARSE = "dense", "bm25"
 IMAGE, MIXED = "image", "mixed"
-"""A picture as the encoder gave it; and normalised, with the mean of its text's."""
+"""An image as the encoder gave it; and normalised, with the mean of its text's."""
 
 _NAMESPACE = uuid.UUID("5b4a4f6e-8d0c-5d54-9d6a-7f0a2c6b3e11")
 _INDEXED = ("origin", "tags", "license")
@@ -40,8 +40,8 @@ def create(client: QdrantClient, collection: str, embedders: Embedders) -> None:
     # vectors come with length 1, so that the dot product is the cosine; and it is defined for a
     # text without a word, whose vector is zero
     vectors = {DENSE: VectorParams(size=embedders.texts.size, distance=Distance.DOT)}
-    if embedders.pictures:
-        size = embedders.pictures.size
+    if embedders.images:
+        size = embedders.images.size
         vectors[MIXED] = VectorParams(size=size, distance=Distance.DOT)
         # read, never searched
         vectors[IMAGE] = VectorParams(
@@ -57,27 +57,27 @@ def create(client: QdrantClient, collection: str, embedders: Embedders) -> None:
             client.create_payload_index(collection, field, PayloadSchemaType.KEYWORD)
 
 
-def identity(text: Text, picture: str) -> str:
-    """The same id for the same words and the same picture from the same source, so that ingesting
-    again changes nothing. `picture` is the key of the source's picture, empty without one.
+def identity(text: Text, image: str) -> str:
+    """The same id for the same words and the same image from the same source, so that ingesting
+    again changes nothing. `image` is the key of the source's image, empty without one.
     """
-    parts = [text.source, text.text, picture] if picture else [text.source, text.text]
+    parts = [text.source, text.text, image] if image else [text.source, text.text]
     return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
 
 
 def indexed(text: Text | Passage) -> str:
-    """What is searched: the title too, which says what a passage is about; nothing of a picture
+    """What is searched: the title too, which says what a passage is about; nothing of an image
     without a text, whose title is hardly more than the name of a file.
     """
     return f"{text.title}. {text.text}" if text.title and text.text else text.text
 
 
-def payload(text: Text, picture: str, embedders: Embedders, origin: str) -> dict[str, Any]:
+def payload(text: Text, image: str, embedders: Embedders, origin: str) -> dict[str, Any]:
     """What is kept beside the vectors: the source, what embedded it, and where it came from."""
     kept = text.model_dump(mode="json", exclude={"image"})
     kept |= {"embedding": embedders.texts.name, "origin": origin}
-    if picture and embedders.pictures:
-        kept |= {"picture": picture, "pictures": embedders.pictures.name}
+    if image and embedders.images:
+        kept |= {"image": image, "images": embedders.images.name}
     return kept
 
 
@@ -87,8 +87,8 @@ def text_vectors(text: Text, vector: Vectors) -> dict[str, Any]:
     return {DENSE: vector.tolist(), SPARSE: document_vector(words)} if words else {}
 
 
-def picture_vectors(image: Vectors, text: Vectors | None) -> dict[str, Any]:
-    """The vectors of a picture, with its text's in the same space where it has one.
+def image_vectors(image: Vectors, text: Vectors | None) -> dict[str, Any]:
+    """The vectors of an image, with its text's in the same space where it has one.
 
     Yasunaga et al., "Retrieval-Augmented Multimodal Language Modeling" (2022), section 3.1.
     """
@@ -103,10 +103,10 @@ def passage(found: ScoredPoint) -> Passage:
 
 
 def reference(found: ScoredPoint, scale: float, norm: float) -> Reference:
-    """The picture that a search found, to count so much, its embedding of length `norm`."""
+    """The image that a search found, to count so much, its embedding of length `norm`."""
     return Reference(
         **_source(found),
-        picture=(found.payload or {})["picture"],
+        image=(found.payload or {})["image"],
         scale=scale,
         embedding=embedding(vector_of(found, IMAGE), norm),
     )
@@ -118,8 +118,8 @@ def vector_of(found: ScoredPoint, name: str) -> Vectors:
     return np.asarray(vectors.get(name, ()), dtype=np.float32)
 
 
-def takes_pictures(client: QdrantClient, collection: str) -> bool:
-    """Whether a collection was made by a profile that embeds pictures."""
+def takes_images(client: QdrantClient, collection: str) -> bool:
+    """Whether a collection was made by a profile that embeds images."""
     return _has(client, collection, IMAGE)
 
 
@@ -128,8 +128,8 @@ def mismatch(client: QdrantClient, collection: str, embedders: Embedders) -> str
     if not _has(client, collection, DENSE):
         return "was written by another tool, which a profile can name in retrieval.collections"
     names = {"embedding": embedders.texts.name}
-    if embedders.pictures:
-        names["pictures"] = embedders.pictures.name
+    if embedders.images:
+        names["images"] = embedders.images.name
     for field, name in names.items():
         known = _embedded_with(client, collection, field)
         if known not in ("", name):

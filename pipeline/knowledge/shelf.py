@@ -1,48 +1,48 @@
-"""Where a knowledge base keeps its pictures: in the store beside the runs, each once."""
+"""Where a knowledge base keeps its images: in the store beside the runs, each once."""
 
 import hashlib
 from io import BytesIO
 from pathlib import Path
 
-from pipeline.job import Context, Picture
-from pipeline.knowledge.embedding import PictureEmbedder, embedding
-from pipeline.pictures import decode, to_image
+from pipeline.images import decode, to_image
+from pipeline.job import Context, ImageArray
+from pipeline.knowledge.embedding import ImageEmbedder, embedding
 from pipeline.ports import Store
 
 LONGEST_FILE = 64 * 1024 * 1024
-"""Bytes of a picture's file."""
+"""Bytes of an image's file."""
 LONGEST_SIDE = 1024
-"""Pixels; a larger picture is made smaller. Encoders look at a few hundred."""
-FOLDER = "knowledge/pictures/"
+"""Pixels; a larger image is made smaller. Encoders look at a few hundred."""
+FOLDER = "knowledge/images/"
 
 
 class Shelf:
-    """The pictures of all collections, by content. None is ever removed: records refer to them."""
+    """The images of all collections, by content. None is ever removed: records refer to them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def put(self, picture: Picture) -> str:
-        """Keep a picture's pixels and nothing else of its file; answers its key."""
+    def put(self, image: ImageArray) -> str:
+        """Keep an image's pixels and nothing else of its file; answers its key."""
         file = BytesIO()
-        to_image(picture).save(file, format="PNG")
+        to_image(image).save(file, format="PNG")
         data = file.getvalue()
         key = f"{FOLDER}{hashlib.sha256(data).hexdigest()}.png"
         self._store.put(key, data, content_type="image/png", new=True)
         return key
 
-    def get(self, key: str) -> Picture:
-        """The picture of a key. Raises KeyError where there is none."""
+    def get(self, key: str) -> ImageArray:
+        """The image of a key. Raises KeyError where there is none."""
         return decode(self._store.get(key))
 
 
-def embedded(context: Context, encoder: PictureEmbedder, shelf: Shelf, norm: float) -> Context:
-    """The context with its pictures' embeddings, of length `norm` or, with 0, of their own.
+def embedded(context: Context, encoder: ImageEmbedder, shelf: Shelf, norm: float) -> Context:
+    """The context with its images' embeddings, of length `norm` or, with 0, of their own.
 
-    Raises KeyError for a picture that is not on the shelf.
+    Raises KeyError for an image that is not on the shelf.
     """
-    pictures = (shelf.get(reference.picture) for reference in context.references)
-    vectors = encoder.embed_pictures(pictures)
+    images = (shelf.get(reference.image) for reference in context.references)
+    vectors = encoder.embed_images(images)
     references = tuple(
         reference.model_copy(update={"embedding": embedding(vector, norm)})
         for reference, vector in zip(context.references, vectors, strict=True)
@@ -50,10 +50,10 @@ def embedded(context: Context, encoder: PictureEmbedder, shelf: Shelf, norm: flo
     return context.model_copy(update={"references": references})
 
 
-def read_picture(path: Path) -> Picture:
-    """The picture in a file that anybody may have made, no larger than LONGEST_SIDE, in 8 bits.
+def read_image(path: Path) -> ImageArray:
+    """The image in a file that anybody may have made, no larger than LONGEST_SIDE, in 8 bits.
 
-    Raises JobError for what is no picture or too large a one, OSError where it cannot be read.
+    Raises JobError for what is no image or too large a one, OSError where it cannot be read.
     """
     with path.open("rb") as file:
         return decode(file.read(LONGEST_FILE), LONGEST_SIDE)

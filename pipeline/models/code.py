@@ -72,4 +72,4 @@ def _refuse_hub_names(path: Path) -> None:
         raise ModelError(f"{path} takes its text tower {name!r} from the hub, not from the folder")
     name = str(vision.get("timm_model_name", ""))
     if ":" in name or "/" in name:
-        raise ModelError(f"{path} takes its picture tower {name!r} from elsewhere")
+        raise ModelError(f"{path} takes its image tower {name!r} from elsewhere")

@@ -58,7 +58,7 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
 
 def load_adapter(pipe: Any, folder: Path) -> None:
     """Give a pipeline an IP-Adapter (https://arxiv.org/abs/2308.06721); it then wants embeddings
-    of pictures in every call. Raises ModelError for a family whose adapters work otherwise.
+    of images in every call. Raises ModelError for a family whose adapters work otherwise.
     """
     if not hasattr(pipe, "unet"):
         raise ModelError(f"{folder}: image adapters are for Stable Diffusion 1, 2 and XL")
@@ -87,7 +87,7 @@ def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
         for model in (denoiser, pipe.vae):
             model.to(memory_format=torch.channels_last)
     if compiled:
-        # all blocks share one code, which is compiled for each size of batch, width and picture
+        # all blocks share one code, which is compiled for each size of batch, width and image
         dynamo.recompile_limit = dynamo.accumulated_recompile_limit = COMPILED_SHAPES
         for block in denoiser.modules():
             if type(block).__name__ in REPEATED_BLOCKS:

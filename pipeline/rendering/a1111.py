@@ -1,6 +1,6 @@
 """Renders on a server with AUTOMATIC1111's `txt2img`, such as the WebUI itself, Forge or SD.Next.
 
-The interface is the WebUI's own: a request for n pictures from seed s uses s, s+1, …, s+n-1.
+The interface is the WebUI's own: a request for n images from seed s uses s, s+1, …, s+n-1.
 """
 
 import time
@@ -17,7 +17,7 @@ from tenacity import (
 
 from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.exchange import BadAnswer, Exchange
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.metering import charge, notice, rendered_by
 from pipeline.ports import Pruner
 from pipeline.pulse import patient
@@ -27,7 +27,7 @@ from pipeline.settings import RendererProfile
 
 ATTEMPTS = 4
 ROOM = 1 << 20
-"""Bytes of an answer besides its pictures."""
+"""Bytes of an answer besides its images."""
 
 
 class _Hiccup(Unavailable):
@@ -42,26 +42,26 @@ class A1111Renderer:
         self._client = Exchange(base_url=url.rstrip("/"), auth=(user, password) if auth else None)
         self._profile = profile
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
-        """One picture per seed, in order. Raises JobError for a request with references, and for a
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """One image per seed, in order. Raises JobError for a request with references, and for a
         request that the server refuses or answers with something else; Refused where it would
         refuse every one; Unavailable when it does not answer.
         """
         if request.references:
-            raise JobError("an A1111 server is sent no pictures: set reference_scale to 0")
+            raise JobError("an A1111 server is sent no images: set reference_scale to 0")
         rendered_by("a1111")
         if request.negative and request.guidance == 1:
             notice(unheard(request))
         start = time.perf_counter()
-        pictures = [
-            picture
+        images = [
+            image
             for seeds in rows_of_seeds(request.seeds, self._profile.batch)
-            for picture in self._request(request.model_copy(update={"seeds": seeds}))
+            for image in self._request(request.model_copy(update={"seeds": seeds}))
         ]
         charge("renderer", time.perf_counter() - start)
-        return pictures
+        return images
 
-    def _request(self, request: RenderRequest) -> list[Picture]:
+    def _request(self, request: RenderRequest) -> list[ImageArray]:
         return read_answer(self._post(request_body(request, self._profile), _cap(request)), request)
 
     @patient()
@@ -80,7 +80,7 @@ class A1111Renderer:
             raise JobError(f"the A1111 server sent an answer of {error}") from error
         except TimeoutError as error:
             # it may still be rendering: asking again would only add to its load
-            raise Unavailable(f"no pictures within {self._profile.timeout:g} s") from error
+            raise Unavailable(f"no images within {self._profile.timeout:g} s") from error
         except httpx.TransportError as error:
             raise _Hiccup(type(error).__name__) from error
         _check_status(answer.status, answer.body)
@@ -124,7 +124,7 @@ def request_body(request: RenderRequest, profile: RendererProfile) -> dict[str, 
 
 
 def _cap(request: RenderRequest) -> int:
-    """Bytes that an honest answer stays below: base64 of uncompressed pictures, twice over."""
+    """Bytes that an honest answer stays below: base64 of uncompressed images, twice over."""
     return ROOM + len(request.seeds) * request.width * request.height * 8
 
 

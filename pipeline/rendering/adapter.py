@@ -1,6 +1,6 @@
-"""The image adapter of a pipeline: pictures beside the prompt, by their embeddings.
+"""The image adapter of a pipeline: images beside the prompt, by their embeddings.
 
-Ye et al., "IP-Adapter" (2023), https://arxiv.org/abs/2308.06721. Several pictures give several
+Ye et al., "IP-Adapter" (2023), https://arxiv.org/abs/2308.06721. Several images give several
 times as many tokens to attend to, as in Blattmann et al., "Retrieval-Augmented Diffusion Models"
 (2022), https://arxiv.org/abs/2204.11824, where neighbours stand in for a part of the weights.
 """
@@ -42,12 +42,12 @@ class Adapter:
             )
 
     def embeddings(self, request: RenderRequest) -> Tensor:
-        """[pictures, width] in float32; one row of zeros for a request without references."""
+        """[images, width] in float32; one row of zeros for a request without references."""
         return (
             torch.tensor(request.references) if request.references else torch.zeros(1, self._width)
         )
 
     def set_scale(self, scale: float) -> None:
-        """How much the pictures of the next call count; at 0 it is as if there were none."""
+        """How much the images of the next call count; at 0 it is as if there were none."""
         for processor in self._processors:
             processor.scale = [scale]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from pipeline.job import Picture
+from pipeline.job import ImageArray
 
 if TYPE_CHECKING:
     from pipeline.rendering.sample import SampleState
@@ -22,7 +22,7 @@ class StepTask:
 
     sample: "SampleState"
     until: int
-    future: "Future[Picture]" = field(default_factory=Future)
+    future: "Future[ImageArray]" = field(default_factory=Future)
 
     @property
     def reached(self) -> bool:

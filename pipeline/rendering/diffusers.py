@@ -8,7 +8,7 @@ import torch
 
 from pipeline.batching import Batcher
 from pipeline.errors import JobError
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.metering import rendered_by
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
@@ -21,14 +21,14 @@ from pipeline.settings import RendererProfile
 
 
 class Shot(NamedTuple):
-    """One picture to render."""
+    """One image to render."""
 
     request: RenderRequest
     seed: int
 
 
 class DiffusersRenderer:
-    """Merges concurrent requests of equal settings into one call, each picture from its own seed.
+    """Merges concurrent requests of equal settings into one call, each image from its own seed.
 
     Noise is drawn on the processor, so that a seed means the same on every device. A call that
     does not fit the device's memory is halved, and its size remembered.
@@ -49,47 +49,49 @@ class DiffusersRenderer:
             device_lock=models.device_lock,
         )
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
-        """One picture per seed, in order. Raises JobError; a lost device's own error is raised."""
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """One image per seed, in order. Raises JobError; a lost device's own error is raised."""
         rendered_by("diffusers")
         self.windows.tell(request)
-        pictures: list[Picture] = []
+        images: list[ImageArray] = []
         for part in _parts(request, self._limit):
             result = self._batcher(part)
             if isinstance(result, JobError):
                 raise result
-            pictures += result
-        return pictures
+            images += result
+        return images
 
-    def _render_requests(self, requests: Sequence[RenderRequest]) -> list[list[Picture] | JobError]:
+    def _render_requests(
+        self, requests: Sequence[RenderRequest]
+    ) -> list[list[ImageArray] | JobError]:
         """The images of each request; when a shared call fails, each request gets its own call."""
         shots = [Shot(request, seed) for request in requests for seed in request.seeds]
         try:
-            pictures = iter(self._render_shots(shots))
+            images = iter(self._render_shots(shots))
         except JobError as error:
             if len(requests) == 1:
                 return [error]
             return [result for request in requests for result in self._render_requests([request])]
-        return [[next(pictures) for _ in request.seeds] for request in requests]
+        return [[next(images) for _ in request.seeds] for request in requests]
 
-    def _render_shots(self, shots: list[Shot]) -> list[Picture]:
+    def _render_shots(self, shots: list[Shot]) -> list[ImageArray]:
         key = shared_settings(shots[0].request)
         size = self._fitting.get(key, self._limit)
-        done: list[Picture] = []
+        done: list[ImageArray] = []
         while len(done) < len(shots):
             chunk = shots[len(done) : len(done) + size]
-            pictures = self._call_if_it_fits(chunk)
-            if pictures is not None:
-                done += pictures
+            images = self._call_if_it_fits(chunk)
+            if images is not None:
+                done += images
                 continue
             free_memory()
             if len(chunk) == 1:
-                raise JobError("not even one picture of this size fits the device's memory")
+                raise JobError("not even one image of this size fits the device's memory")
             size = self._fitting[key] = max(1, len(chunk) // 2)
         return done
 
-    def _call_if_it_fits(self, shots: list[Shot]) -> list[Picture] | None:
-        """The pictures, or None when the device's memory did not suffice."""
+    def _call_if_it_fits(self, shots: list[Shot]) -> list[ImageArray] | None:
+        """The images, or None when the device's memory did not suffice."""
         try:
             return self._call(shots)
         except JobError:
@@ -101,7 +103,7 @@ class DiffusersRenderer:
                 raise
             raise JobError(f"the renderer failed: {type(error).__name__}: {error}") from error
 
-    def _call(self, shots: list[Shot]) -> list[Picture]:
+    def _call(self, shots: list[Shot]) -> list[ImageArray]:
         requests = [shot.request for shot in shots]
         arguments = call_arguments(self._pipe, requests) | self._shown(requests)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
@@ -110,14 +112,14 @@ class DiffusersRenderer:
         else:
             with patient():
                 output = self._pipe(**arguments)
-        pictures = output.images if hasattr(output, "images") else output.image
-        return [_checked(picture, requests[0]) for picture in pictures]
+        images = output.images if hasattr(output, "images") else output.image
+        return [_checked(image, requests[0]) for image in images]
 
     def _shown(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
-        """The adapter's argument of a call: for each picture those that it is to follow."""
+        """The adapter's argument of a call: for each image those that it is to follow."""
         if self._adapter is None:
             if requests[0].references:
-                raise JobError("this profile's renderer has no image adapter for pictures")
+                raise JobError("this profile's renderer has no image adapter for images")
             return {}
         for request in requests:
             self._adapter.check(request)
@@ -145,12 +147,12 @@ def _parts(request: RenderRequest, limit: int) -> Iterator[RenderRequest]:
         yield request.model_copy(update={"seeds": request.seeds[first : first + limit]})
 
 
-def _checked(picture: Any, request: RenderRequest) -> Picture:
-    height, width, _ = picture.shape
+def _checked(image: Any, request: RenderRequest) -> ImageArray:
+    height, width, _ = image.shape
     if (width, height) != (request.width, request.height):
         raise JobError(
             f"the model cannot render {request.width}×{request.height}, only {width}×{height}; "
             "most large models want multiples of 16"
         )
-    result: Picture = np.asarray(picture, dtype=np.float32)
+    result: ImageArray = np.asarray(image, dtype=np.float32)
     return result

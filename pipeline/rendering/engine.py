@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pipeline import watching
 from pipeline.errors import JobError
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.pulse import beat, patient
 from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
@@ -89,7 +89,7 @@ class Engine:
             request, seed, self._sampler_table(request.steps, request.width, request.height)
         )
 
-    def submit(self, sample: SampleState, until: int) -> "Future[Picture]":
+    def submit(self, sample: SampleState, until: int) -> "Future[ImageArray]":
         """Queue a sample until a step; the future is its image there, at the last step the finished
         one, before that a preview. Cancelling the future takes the sample out of the batch.
 
@@ -277,12 +277,12 @@ class Engine:
     ) -> None:
         started = perf_counter()
         ready = torch.stack([task.sample.decodable for task in tasks])
-        pictures = decode(ready, tasks[0].sample.request).cpu().numpy()
+        images = decode(ready, tasks[0].sample.request).cpu().numpy()
         share = (perf_counter() - started) / len(tasks)
-        for task, picture in zip(tasks, pictures, strict=True):
+        for task, image in zip(tasks, images, strict=True):
             task.sample.seconds += share
             with suppress(InvalidStateError):  # cancelled meanwhile
-                task.future.set_result(picture)
+                task.future.set_result(image)
 
     def _recover(self, group: BatchGroup, error: Exception) -> None:
         """Handle a failed iteration: halve the batch when memory ran out, else retry one by one."""
@@ -291,7 +291,7 @@ class Engine:
         elif out_of_memory(error):
             free_memory()
             if len(group.active) == 1:
-                _fail(group, JobError("not even one picture of this size fits the device's memory"))
+                _fail(group, JobError("not even one image of this size fits the device's memory"))
             with self._changed:
                 group.shrink()
         elif len(group.active) == 1:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.metering import charge, rendered_by
 from pipeline.models import Models
 from pipeline.ports import Pruner, Renderer
@@ -50,8 +50,8 @@ class EngineRenderer:
 
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
-    ) -> Sequence[Picture | None]:
-        """One picture per seed, in order, None where the pruner dropped it. Raises JobError; a
+    ) -> Sequence[ImageArray | None]:
+        """One image per seed, in order, None where the pruner dropped it. Raises JobError; a
         lost device's own error is raised.
         """
         try:
@@ -76,8 +76,8 @@ class EngineRenderer:
             samples = [samples[place] for place in pruner.keep(previews)]
         return samples
 
-    def _advance(self, samples: Sequence[SampleState], step: int) -> list[Picture]:
-        """The candidates' pictures at a step, once all have arrived there."""
+    def _advance(self, samples: Sequence[SampleState], step: int) -> list[ImageArray]:
+        """The candidates' images at a step, once all have arrived there."""
         futures = [self.engine.submit(sample, max(1, step)) for sample in samples]
         try:
             return [result_of(future) for future in futures]

@@ -12,27 +12,27 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from pipeline.errors import ConfigError, RunError, TooLarge, Unavailable
+from pipeline.images import EXTENSIONS, ImageFormat, encode
 from pipeline.job import (
     BadRow,
+    ImageArray,
     ImageRecord,
     Job,
     Noun,
     Outcome,
-    Picture,
     Progress,
     RunSpec,
     Verdict,
     timestamp,
     version,
 )
-from pipeline.pictures import EXTENSIONS, ImageFormat, encode
 from pipeline.ports import BLOB_LIMIT, DOCUMENT_LIMIT, Blob, Store
 from pipeline.storing import parts
 from pipeline.storing.identity import identity
 from pipeline.storing.parameters import parameters
 
 READERS = 32
-PICTURES_AHEAD = 8
+IMAGES_AHEAD = 8
 NAMES_SHOWN = 20
 
 _RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
@@ -252,39 +252,39 @@ class RunBooks:
         for row in sorted(rows, key=lambda row: row.row):
             yield row, outcomes.get(row.id)
 
-    def pictures(self, images: Iterable[ImageRecord]) -> Iterator[bytes]:
-        """The files of these pictures, in this order. A few are read at once, and held.
+    def images(self, images: Iterable[ImageRecord]) -> Iterator[bytes]:
+        """The files of these images, in this order. A few are read at once, and held.
 
         Raises RunError for one that is missing or is not the one of its record.
         """
-        with ThreadPoolExecutor(PICTURES_AHEAD) as pool:
-            yield from in_order(pool, self._picture, images, PICTURES_AHEAD)
+        with ThreadPoolExecutor(IMAGES_AHEAD) as pool:
+            yield from in_order(pool, self._image, images, IMAGES_AHEAD)
 
     def commit(
-        self, outcome: Outcome, picture: Picture | None, confirm: Callable[[], None] | None = None
+        self, outcome: Outcome, image: ImageArray | None, confirm: Callable[[], None] | None = None
     ) -> Outcome:
-        """Store the picture, then the record, which says where the picture is.
+        """Store the image, then the record, which says where the image is.
 
-        A record that already stands is another execution's: it is returned, and this picture goes
+        A record that already stands is another execution's: it is returned, and this image goes
         unless it is the very same file. Our own record, found after a lost answer, names our own
-        picture. `confirm` is called between picture and record, and raises where this execution
-        may not write any more. A picture that was taken for an orphan and removed meanwhile is put
+        image. `confirm` is called between image and record, and raises where this execution
+        may not write any more. An image that was taken for an orphan and removed meanwhile is put
         again: once a record names it, it stays.
         """
-        image, file = (None, b"") if picture is None else self._keep(outcome, picture)
+        kept, file = (None, b"") if image is None else self._keep(outcome, image)
         if confirm:
             confirm()
-        mine = outcome.model_copy(update={"image": image})
+        mine = outcome.model_copy(update={"image": kept})
         key = self.key(_record(outcome.job_id))
         data = _document(mine)
         first = self.store.put(key, data, content_type=_JSON, new=True)
         standing = mine if first else self.outcome(outcome.job_id)
         if standing is None:
             raise Unavailable(f"{self.store.address(key)} vanished while it was read.")
-        if image and (standing.image is None or standing.image.path != image.path):
-            self.store.delete(self.key(image.path))
-        elif image and not self.has(image.path):
-            self._put_picture(image.path, file)
+        if kept and (standing.image is None or standing.image.path != kept.path):
+            self.store.delete(self.key(kept.path))
+        elif kept and not self.has(kept.path):
+            self._put_image(kept.path, file)
         return standing
 
     def reject_all(self, bad: Iterable[BadRow]) -> None:
@@ -309,29 +309,29 @@ class RunBooks:
         return self.commit(outcome, None)
 
     def remove_record(self, job_id: str) -> None:
-        """Forget how a job ended, so that it can be tried again; its picture goes too."""
+        """Forget how a job ended, so that it can be tried again; its image goes too."""
         outcome = self.outcome(job_id)
-        # the record first: a record whose picture is gone would be a lie
+        # the record first: a record whose image is gone would be a lie
         self.store.delete(self.key(_record(job_id)))
         if outcome and outcome.image:
             self.store.delete(self.key(outcome.image.path))
 
-    def _picture(self, image: ImageRecord) -> bytes:
+    def _image(self, image: ImageRecord) -> bytes:
         data = self.blob(image.path)
         if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise RunError(f"{self.address(image.path)} is not the picture of its record")
+            raise RunError(f"{self.address(image.path)} is not the image of its record")
         return data
 
-    def _keep(self, outcome: Outcome, picture: Picture) -> tuple[ImageRecord, bytes]:
-        """Store a picture; answers what its record says of it, and its file."""
-        data = encode(picture, self._format, parameters(outcome, self._renderer))
+    def _keep(self, outcome: Outcome, image: ImageArray) -> tuple[ImageRecord, bytes]:
+        """Store an image; answers what its record says of it, and its file."""
+        data = encode(image, self._format, parameters(outcome, self._renderer))
         digest = hashlib.sha256(data).hexdigest()
         path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
-        self._put_picture(path, data)
-        height, width, _ = picture.shape
+        self._put_image(path, data)
+        height, width, _ = image.shape
         return ImageRecord(path=path, sha256=digest, width=width, height=height), data
 
-    def _put_picture(self, path: str, data: bytes) -> None:
+    def _put_image(self, path: str, data: bytes) -> None:
         self.write(path, data, f"image/{self._format}")
 
     @cached_property
@@ -362,10 +362,10 @@ class RunBooks:
 
 
 def _is_of(outcome: Outcome, run: str, job_id: str) -> bool:
-    """A record names its run and its job, and no picture but the job's."""
+    """A record names its run and its job, and no image but the job's."""
     ids = {outcome.job_id, outcome.job.id if outcome.job else job_id}
-    pictures = f"images/{job_id}-"
-    mine = outcome.image is None or outcome.image.path.startswith(pictures)
+    images = f"images/{job_id}-"
+    mine = outcome.image is None or outcome.image.path.startswith(images)
     return outcome.run == run and ids == {job_id} and mine
 
 

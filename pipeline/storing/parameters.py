@@ -1,4 +1,4 @@
-"""A record as the text that A1111 and its kin write into pictures and read back.
+"""A record as the text that A1111 and its kin write into images and read back.
 
 The form is that of `create_infotext` and `parse_generation_parameters` in
 AUTOMATIC1111/stable-diffusion-webui, modules/processing.py and infotext_utils.py.

@@ -51,7 +51,7 @@ def cleaned(text: str, limit: int) -> str:
 def plain_words(text: str, limit: int) -> str:
     """`cleaned`, without the signs that renderers and chat templates take for more than words.
 
-    For text that nobody who asks for pictures has written: such as `(weight:1.9)`, `[from:to:9]`,
+    For text that nobody who asks for images has written: such as `(weight:1.9)`, `[from:to:9]`,
     `{a|b}`, `__wildcard__`, `AND` and `[INST]`.
     """
     words = _SIGNS.sub(" ", cleaned(text, limit))

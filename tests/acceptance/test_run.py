@@ -83,15 +83,15 @@ def test_a_record_is_a_receipt(
     assert brand["seed"] == record["job"]["seed"] + record["winner"]
 
 
-def test_a_picture_says_how_it_was_made(
+def test_an_image_says_how_it_was_made(
     desk: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
 ) -> None:
     kept = next(line for line in lines if line["image"])
-    with Image.open(Path(desk, summary["folder"], kept["image"])) as picture:
-        assert picture.size == (64, 64)
-        assert kept["prompt"] in picture.info["parameters"]
-        assert f"Seed: {kept['seed']}" in picture.info["parameters"]
-        assert "trainedAlgorithmicMedia" in str(picture.info)
+    with Image.open(Path(desk, summary["folder"], kept["image"])) as image:
+        assert image.size == (64, 64)
+        assert kept["prompt"] in image.info["parameters"]
+        assert f"Seed: {kept['seed']}" in image.info["parameters"]
+        assert "trainedAlgorithmicMedia" in str(image.info)
 
 
 def test_the_gallery_is_there(desk: Path, summary: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.metering import metered
 from pipeline.ports import Renderer
 from pipeline.rendering.a1111 import A1111Renderer
@@ -40,34 +40,34 @@ def renderer(
         yield A1111Renderer(server.url, "", RendererProfile(kind="a1111", batch=3, timeout=60))
 
 
-def request(*seeds: int, prompt: str = "a red circle on a white background") -> RenderRequest:
+def a_request(*seeds: int, prompt: str = "a red circle on a white background") -> RenderRequest:
     return RenderRequest(
         prompt=prompt, negative="", width=64, height=64, steps=4, guidance=4.0, seeds=seeds
     )
 
 
-def same(one: Picture, other: Picture) -> bool:
+def same(one: ImageArray, other: ImageArray) -> bool:
     return bool(np.abs(one - other).max() <= 2 / 255)
 
 
-def test_one_picture_per_seed_in_order(renderer: Renderer) -> None:
-    pictures = renderer.render(request(4, 2, 3, 1, 5))
-    again = [renderer.render(request(seed))[0] for seed in (4, 2, 3, 1, 5)]
-    assert len(pictures) == 5
-    assert all(same(one, other) for one, other in zip(pictures, again, strict=True))
-    assert not any(same(pictures[0], other) for other in pictures[1:])
+def test_one_image_per_seed_in_order(renderer: Renderer) -> None:
+    images = renderer.render(a_request(4, 2, 3, 1, 5))
+    again = [renderer.render(a_request(seed))[0] for seed in (4, 2, 3, 1, 5)]
+    assert len(images) == 5
+    assert all(same(one, other) for one, other in zip(images, again, strict=True))
+    assert not any(same(images[0], other) for other in images[1:])
 
 
-def test_a_picture_is_rgb_in_0_to_1(renderer: Renderer) -> None:
-    (picture,) = renderer.render(request(1))
-    assert picture.shape == (64, 64, 3)
-    assert picture.dtype == np.float32
-    assert 0 <= picture.min() < picture.max() <= 1
+def test_an_image_is_rgb_in_0_to_1(renderer: Renderer) -> None:
+    (image,) = renderer.render(a_request(1))
+    assert image.shape == (64, 64, 3)
+    assert image.dtype == np.float32
+    assert 0 <= image.min() < image.max() <= 1
 
 
-def test_a_seed_decides_its_picture_whatever_shares_the_device(renderer: Renderer) -> None:
+def test_a_seed_decides_its_image_whatever_shares_the_device(renderer: Renderer) -> None:
     prompts = ["a blue star", "a green ring", "a red circle", "a small heart"]
-    requests = [request(n, n + 7, prompt=prompts[n % 4]) for n in range(8)]
+    requests = [a_request(n, n + 7, prompt=prompts[n % 4]) for n in range(8)]
     alone = [renderer.render(one) for one in requests]
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(renderer.render, requests))
@@ -75,10 +75,10 @@ def test_a_seed_decides_its_picture_whatever_shares_the_device(renderer: Rendere
         assert all(same(one, other) for one, other in zip(ones, others, strict=True))
 
 
-def test_every_implementation_renders_the_reference_picture(
+def test_every_implementation_renders_the_reference_image(
     renderer: Renderer, reference: DiffusersRenderer
 ) -> None:
-    assert same(renderer.render(request(11))[0], reference.render(request(11))[0])
+    assert same(renderer.render(a_request(11))[0], reference.render(a_request(11))[0])
 
 
 class Halving:
@@ -89,37 +89,37 @@ class Halving:
     def __init__(self) -> None:
         self.seen = list[int]()
 
-    def keep(self, previews: Sequence[Picture]) -> Sequence[int]:
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
         self.seen.append(len(previews))
         return range(1, len(previews))
 
 
-def test_a_race_changes_no_picture(renderer: Renderer) -> None:
-    """Whoever is left at the end has the picture of one that ran alone; all are, where a renderer
+def test_a_race_changes_no_image(renderer: Renderer) -> None:
+    """Whoever is left at the end has the image of one that ran alone; all are, where a renderer
     shows no previews.
     """
-    pruner, asked = Halving(), request(1, 2, 3, 4)
+    pruner, asked = Halving(), a_request(1, 2, 3, 4)
     raced = renderer.render(asked, pruner)
     whole = renderer.render(asked)
     assert pruner.seen in ([4, 3], [])
-    assert sum(picture is None for picture in raced) == len(pruner.seen)
+    assert sum(image is None for image in raced) == len(pruner.seen)
     for one, other in zip(raced, whole, strict=True):
         assert one is None or same(one, other)
 
 
 def test_a_last_one_has_no_rivals(renderer: Renderer) -> None:
     pruner = Halving()
-    renderer.render(request(1, 2), pruner)
+    renderer.render(a_request(1, 2), pruner)
     assert pruner.seen in ([2], [])
 
 
 def test_the_receipt_says_who_rendered(renderer: Renderer, request: pytest.FixtureRequest) -> None:
     with metered() as meter:
-        renderer.render(request(1))
+        renderer.render(a_request(1))
     assert meter.renderer == request.node.callspec.params["renderer"]
     assert meter.device["renderer"] > 0
 
 
 def test_what_cannot_be_rendered_is_the_jobs_error(renderer: Renderer) -> None:
     with pytest.raises(JobError):
-        renderer.render(request(1).model_copy(update={"width": 60}))
+        renderer.render(a_request(1).model_copy(update={"width": 60}))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.job import Picture
+from pipeline.job import ImageArray
 from pipeline.judging.clip import ClipScorer
 from pipeline.ports import Scorer
 from pipeline.settings import Profile
@@ -24,29 +24,29 @@ def scorer(models_root: Path) -> Scorer:
     return ClipScorer(models, judge.model_copy(update={"slope": 20.0, "offset": -7.0, "batch": 4}))
 
 
-def disc(colour: tuple[float, float, float]) -> Picture:
+def disc(colour: tuple[float, float, float]) -> ImageArray:
     """A disc on white, 64×64."""
     rows, columns = np.mgrid[:64, :64]
     inside = (rows - 32) ** 2 + (columns - 32) ** 2 < 16**2
-    picture: Picture = np.where(inside[..., None], np.float32(colour), np.float32(0.98))
-    return picture.astype(np.float32)
+    image: ImageArray = np.where(inside[..., None], np.float32(colour), np.float32(0.98))
+    return image.astype(np.float32)
 
 
 RED, BLUE, GREEN = disc((0.84, 0.16, 0.18)), disc((0.16, 0.31, 0.84)), disc((0.16, 0.59, 0.25))
 BLACK, BROKEN = np.zeros((64, 64, 3), np.float32), np.full((64, 64, 3), np.nan, np.float32)
 
 
-def raws(scorer: Scorer, pictures: Sequence[Picture], text: str) -> list[float]:
-    return [score.raw for score in scorer.score(pictures, text)]
+def raws(scorer: Scorer, images: Sequence[ImageArray], text: str) -> list[float]:
+    return [score.raw for score in scorer.score(images, text)]
 
 
-def test_one_score_per_picture_in_order_and_higher_is_better(scorer: Scorer) -> None:
+def test_one_score_per_image_in_order_and_higher_is_better(scorer: Scorer) -> None:
     assert int(np.argmax(raws(scorer, [BLUE, RED, GREEN], TEXT))) == 1
     assert int(np.argmax(raws(scorer, [BLUE, RED, GREEN], TEXT.replace("red", "green")))) == 2
     assert raws(scorer, [], TEXT) == []
 
 
-def test_an_invalid_picture_scores_nothing_and_says_why(scorer: Scorer) -> None:
+def test_an_invalid_image_scores_nothing_and_says_why(scorer: Scorer) -> None:
     scores = scorer.score([BLACK, RED, BROKEN], TEXT)
     assert [score.valid for score in scores] == [False, True, False]
     for score in (scores[0], scores[2]):
@@ -55,7 +55,7 @@ def test_an_invalid_picture_scores_nothing_and_says_why(scorer: Scorer) -> None:
     assert scores[1] == scorer.score([RED], TEXT)[0]
 
 
-def test_invalid_pictures_alone_are_no_error(scorer: Scorer) -> None:
+def test_invalid_images_alone_are_no_error(scorer: Scorer) -> None:
     assert [score.valid for score in scorer.score([BROKEN, BLACK], TEXT)] == [False, False]
 
 

@@ -25,7 +25,7 @@ from celery.signals import worker_ready
 
 import workers.app
 from benchmarks.stand_in import StandIns
-from pipeline.job import Picture, RenderRequest, RunSpec
+from pipeline.job import ImageArray, RenderRequest, RunSpec
 from pipeline.ports import Pruner, Stages, Store
 from pipeline.pulse import beat
 from pipeline.settings import Settings
@@ -108,8 +108,8 @@ def pass_by(point: str) -> None:
 class Shaded:
     """The Renderer port: a flat colour, a little different in each process, as devices are."""
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
-        """A picture for each seed; half of the wait is before the tripwire, half after it."""
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """An image for each seed; half of the wait is before the tripwire, half after it."""
         seconds = float(os.environ["STAND_IN_SECONDS"])
         note(rendered=request.prompt)
         time.sleep(seconds / 2)
@@ -124,7 +124,7 @@ class Shaded:
 
 
 class Wired:
-    """A store with tripwires after each picture, before each record and after it."""
+    """A store with tripwires after each image, before each record and after it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -136,7 +136,7 @@ class Wired:
         written = self._store.put(key, data, content_type=content_type, new=new)
         if "/records/" in key and written:
             note(recorded=Path(key).stem, sha256=hashlib.sha256(data).hexdigest())
-        pass_by("after_record" if "/records/" in key else "after_picture")
+        pass_by("after_record" if "/records/" in key else "after_image")
         return written
 
     def __getattr__(self, name: str) -> Any:

@@ -181,14 +181,14 @@ class Floor:
         return standing
 
     def take_over(self) -> tuple[str, int]:
-        """Work the run through while a worker freezes between picture and record and wakes when
+        """Work the run through while a worker freezes between image and record and wakes when
         another one, played here, has its job in hand: it must not write. That job, and the epoch
         of the lease that it was taken over with.
         """
-        self.hang("after_picture", signal.SIGSTOP)
+        self.hang("after_image", signal.SIGSTOP)
         self.hire(PRESSRUN_CONCURRENCY="1")
         with self.dispatching():
-            frozen = self.fallen("after_picture")
+            frozen = self.fallen("after_image")
             job = self.job_of(frozen)
             leases = Queue.connect(self.redis_url).leases()
             taken = self.wait(lambda: leases.acquire("run", self.spec.edition, job))
@@ -238,15 +238,15 @@ class Floor:
         that are poison have failed, the others were accepted.
         """
         self.close()
-        report = reconcile(self.books, self.spec, read_pictures=True, safe_age=0)
+        report = reconcile(self.books, self.spec, read_images=True, safe_age=0)
         assert (report.lost, report.recovered, report.alarms) == (0, 0, []), report
         verdicts = Counter(outcome.verdict for outcome in self.records())
         assert verdicts == Counter(accepted=self.rows, failed=self.poison)
         self._check_winners()
-        pictures = [blob.key for blob in self.books.listing("images/")]
-        images = [outcome.image for outcome in self.records()]
-        named = sorted(self.books.key(image.path) for image in images if image)
-        assert pictures == named, "a picture without a record"
+        images = [blob.key for blob in self.books.listing("images/")]
+        kept = [outcome.image for outcome in self.records()]
+        named = sorted(self.books.key(image.path) for image in kept if image)
+        assert images == named, "an image without a record"
         assert self.rows <= self.executions() <= most_executions, self.executions()
         return report
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.errors import ModelError, StoreFull
-from pipeline.job import Picture, RenderRequest, RunSpec
+from pipeline.job import ImageArray, RenderRequest, RunSpec
 from pipeline.ports import Pruner, Stages
 from tests.faults.breakable_worker import LEASE_SECONDS, Breakable, Shaded, desk
 from workers import leases
@@ -21,8 +21,8 @@ ILLNESSES = {
 class Sick(Shaded):
     """The Renderer port: raises what the desk says, once."""
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
-        """A picture for each seed, from a worker in good health."""
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """An image for each seed, from a worker in good health."""
         for name, illness in ILLNESSES.items():
             try:
                 (desk() / f"{name}.sick").unlink()

@@ -37,7 +37,7 @@ def assembly(settings: Settings) -> Assembly:
 
 
 def decoder(models: Models, profile: Profile) -> Any:
-    """The module that turns latents into pictures [n, 3, height, width]."""
+    """The module that turns latents into images [n, 3, height, width]."""
     return models.diffusion(profile.renderer).vae.decoder
 
 
@@ -66,7 +66,7 @@ def test_what_is_not_a_number_never_wins(
     every: bool,
     contest: str,
 ) -> None:
-    """The first picture of a job: the others go on. All: the job has failed, and says why."""
+    """The first image of a job: the others go on. All: the job has failed, and says why."""
     (tmp_path / "jobs.csv").write_text(JOBS.format(contest=contest), encoding="utf-8")
     books = assembly.books(f"{part.__name__}-{contest}-{every}".lower())
     spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, books)
@@ -89,10 +89,10 @@ def test_what_is_not_a_number_never_wins(
         assert {score.reason for score in scores if not score.valid} == {reason}
         if every:
             assert outcome.verdict is Verdict.FAILED
-            assert outcome.reason == f"no candidate is a valid picture: {reason}"
+            assert outcome.reason == f"no candidate is a valid image: {reason}"
         else:
             assert outcome.verdict is Verdict.ACCEPTED
             assert outcome.candidates[outcome.winner or 0].score in {s for s in scores if s.valid}
-    report = reconcile(books, spec, read_pictures=True, safe_age=0)
+    report = reconcile(books, spec, read_images=True, safe_age=0)
     assert (report.rows, report.lost, report.alarms) == (ROWS, 0, [])
     assert len(list(books.listing("images/"))) == (0 if every else ROWS)

@@ -18,7 +18,7 @@ from workers.leases import TRIES
 
 pytestmark = pytest.mark.slow
 
-BUCKET = "pictures"
+BUCKET = "images"
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def run_through(pair: Pair, rows: int, cut: float) -> tuple[dict[str, Any], int]
 def _furnish(pair: Pair) -> None:
     here, there, desk = pair.here, pair.there, pair.here.desk
     (desk / "redis").mkdir()
-    (desk / "s3" / "pictures").mkdir(parents=True)
+    (desk / "s3" / "images").mkdir(parents=True)
     redis = ["--bind", here.address, "--requirepass", PASSWORD, "--appendonly", "yes"]
     here.start(redis_binary(), *redis, "--dir", str(desk / "redis"), log="redis.log")
     rclone = ["serve", "s3", str(desk / "s3"), "--config", "", "--vfs-cache-mode", "off"]
@@ -82,7 +82,7 @@ def _furnish(pair: Pair) -> None:
     here.start(program("rclone"), *rclone, log="s3.log")
     settings = {
         "PRESSRUN_REDIS_URL": f"redis://:{PASSWORD}@{here.address}:6379/0",
-        "PRESSRUN_STORE": "s3://pictures/team",
+        "PRESSRUN_STORE": "s3://images/team",
         "PRESSRUN_S3_ENDPOINT_URL": f"http://{here.address}:9090",
         "PRESSRUN_CONCURRENCY": str(IN_HAND),
         "STAND_IN_SECONDS": "0.5",

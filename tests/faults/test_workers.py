@@ -18,7 +18,7 @@ from workers.queue import Message, Queue
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("point", ["render", "after_picture", "before_record", "after_record"])
+@pytest.mark.parametrize("point", ["render", "after_image", "before_record", "after_record"])
 def test_a_worker_is_killed(floor: Floor, point: str) -> None:
     floor.hang(point, signal.SIGKILL)
     floor.hire()
@@ -28,8 +28,8 @@ def test_a_worker_is_killed(floor: Floor, point: str) -> None:
         floor.recover()
     # what has its record is not rendered again
     report = floor.prove(floor.rows + IN_HAND - (point == "after_record"))
-    if point in ("after_picture", "before_record"):
-        assert report.duplicated >= 1, "the picture without a record"
+    if point in ("after_image", "before_record"):
+        assert report.duplicated >= 1, "the image without a record"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -101,22 +101,22 @@ def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(floor: Flo
     floor.prove(floor.rows + 1)
 
 
-def test_a_worker_that_froze_for_an_hour_commits_its_picture_too(
+def test_a_worker_that_froze_for_an_hour_commits_its_image_too(
     floor: Floor, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile its books are proven where the clock is fast, then when its time is really over."""
-    floor.hang("after_picture", signal.SIGSTOP)
+    floor.hang("after_image", signal.SIGSTOP)
     floor.hire(PRESSRUN_CONCURRENCY="1")
     leased = partial(Queue(redis.url).leased, "run")
     with floor.dispatching():
-        frozen = floor.fallen("after_picture")
+        frozen = floor.fallen("after_image")
         job, real = floor.job_of(frozen), time.time
         with monkeypatch.context() as patched:
             patched.setattr("time.time", lambda: real() + 7200)
-            report = reconcile(floor.books, floor.spec, leased, read_pictures=False)
+            report = reconcile(floor.books, floor.spec, leased, read_images=False)
         assert (report.orphans_young, report.orphans_removed) == (1, 0)
         floor.wait(lambda: not leased([job]))
-        report = reconcile(floor.books, floor.spec, leased, read_pictures=False, safe_age=0)
+        report = reconcile(floor.books, floor.spec, leased, read_images=False, safe_age=0)
         assert report.orphans_removed == 1
         frozen.proceed()
     floor.prove(floor.rows)

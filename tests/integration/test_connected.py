@@ -30,12 +30,12 @@ def connected(
             aws_access_key_id=server.access_key,
             aws_secret_access_key=server.secret_key,
         )
-        s3.create_bucket(Bucket="pictures")
+        s3.create_bucket(Bucket="images")
         done = pressrun(
             "run", "jobs.csv", "--run", "connected", "--candidates", "1", "--json", cwd=desk,
             settings={
                 "PRESSRUN_REDIS_URL": redis_server,
-                "PRESSRUN_STORE": "s3://pictures/team",
+                "PRESSRUN_STORE": "s3://images/team",
                 "PRESSRUN_S3_ENDPOINT_URL": server.endpoint,
                 "PRESSRUN_SHARD": str(SHARD),
                 "PREFECT_API_URL": prefect_server,
@@ -47,14 +47,14 @@ def connected(
         assert server.secret_key not in done.stderr + log
 
 
-def test_pictures_and_records_are_in_the_bucket(connected: Any) -> None:
+def test_images_and_records_are_in_the_bucket(connected: Any) -> None:
     summary, s3, _ = connected
-    listed = s3.list_objects_v2(Bucket="pictures", Prefix="team/runs/connected/")["Contents"]
+    listed = s3.list_objects_v2(Bucket="images", Prefix="team/runs/connected/")["Contents"]
     keys = [entry["Key"].removeprefix("team/runs/connected/") for entry in listed]
     records = [key for key in keys if key.startswith("records/")]
     assert len(records) == ROWS
     assert {"run.json", "manifest.parquet", "gallery/index.html"} <= set(keys)
-    body = s3.get_object(Bucket="pictures", Key=f"team/runs/connected/{records[0]}")["Body"]
+    body = s3.get_object(Bucket="images", Key=f"team/runs/connected/{records[0]}")["Body"]
     record = json.loads(body.read())
     assert record["image"]["path"] in keys
     assert summary["folder"].endswith("team/runs/connected")
@@ -73,7 +73,7 @@ def test_prefect_shows_the_run_its_shards_progress_and_summary(connected: Any) -
     found = {artifact["key"]: artifact for artifact in artifacts}
     assert found["connected-progress"]["data"] == 100.0
     assert "5 of 5" in found["connected-progress"]["description"]
-    assert found["connected-pictures"]["data"].startswith("data:image/jpeg;base64,")
+    assert found["connected-images"]["data"].startswith("data:image/jpeg;base64,")
     assert "manifest.parquet" in found["connected-manifest"]["data"]
     assert "accepted" in found["connected-summary"]["data"]
     assert "gallery/index.html" in found["connected-gallery"]["data"]

@@ -298,10 +298,10 @@ def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) ->
     reports = {report["run"]: report for report in reconcile_runs()}
     assert all(report["sound"] for report in reports.values())
     assert {"spring", "stopped"} <= set(reports)
-    picture = next(Path(settings.store, "runs/spring/images").iterdir())
-    picture.write_bytes(b"another one")
+    image = next(Path(settings.store, "runs/spring/images").iterdir())
+    image.write_bytes(b"another one")
     with pytest.raises(RunError, match="spring do not balance"):
-        reconcile_runs(read_pictures=True)
+        reconcile_runs(read_images=True)
     write_jobs(server.desk.folder / "spruce.csv", 3)
     books = open_books(settings, "spruce", committing=True)
     open_run(server.desk.folder / "spruce.csv", Overrides(), settings, books)

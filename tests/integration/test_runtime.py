@@ -13,7 +13,7 @@ from redis import Redis
 
 from benchmarks.stand_in import StandIns
 from pipeline.errors import Unavailable
-from pipeline.job import Job, Outcome, Picture, RenderRequest, RunSpec, Verdict
+from pipeline.job import ImageArray, Job, Outcome, RenderRequest, RunSpec, Verdict
 from pipeline.ports import Pruner, Stages
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
@@ -48,8 +48,8 @@ class Worker(StandIns):
         """The stages of any run."""
         return replace(super().stages(spec), renderer=self)
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
-        """A picture for each seed, once no error is left."""
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """An image for each seed, once no error is left."""
         self.rendered += 1
         if self.meanwhile:
             self.books(self.spec.run).commit(self.meanwhile, None)

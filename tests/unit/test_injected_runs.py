@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
 from pipeline.guarding.terms import TermGuard
-from pipeline.job import Job, Outcome, Picture, RenderRequest, Score, Verdict, digest_of
+from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Verdict, digest_of
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import ingest
@@ -40,14 +40,14 @@ class Parts:
     def __init__(self) -> None:
         self.requests: list[RenderRequest] = []
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         self.requests.append(request)
         return [np.full((32, 64, 3), 0.5, np.float32) for _ in request.seeds]
 
-    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
-        return [Score(raw=0.5, calibrated=0.75) for _ in pictures]
+    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
+        return [Score(raw=0.5, calibrated=0.75) for _ in images]
 
-    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
+    def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
         return outcome
 
 

@@ -11,9 +11,9 @@ from pipeline.job import (
     SEED_SPACE,
     Brief,
     Context,
+    ImageArray,
     Job,
     Outcome,
-    Picture,
     Reference,
     RenderRequest,
     Rung,
@@ -40,7 +40,7 @@ class Parts:
     blocked: str = ""
     context: Context | Unavailable = field(default_factory=Context)
     requests: list[RenderRequest] = field(default_factory=list)
-    committed: list[tuple[Outcome, Picture | None]] = field(default_factory=list)
+    committed: list[tuple[Outcome, ImageArray | None]] = field(default_factory=list)
 
     def check_text(self, text: str) -> None:
         if self.blocked and self.blocked in text:
@@ -58,17 +58,17 @@ class Parts:
 
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
-    ) -> Sequence[Picture | None]:
+    ) -> Sequence[ImageArray | None]:
         self.requests.append(request)
         rendered_by("parts")
         return [np.full((16, 16, 3), seed / SEED_SPACE, np.float32) for seed in request.seeds]
 
-    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
         done = sum(len(request.seeds) for request in self.requests)
-        return list(self.scores[done - len(pictures) : done])
+        return list(self.scores[done - len(images) : done])
 
-    def commit(self, outcome: Outcome, picture: Picture | None) -> Outcome:
-        self.committed.append((outcome, picture))
+    def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
+        self.committed.append((outcome, image))
         return outcome
 
     def stages(self) -> Stages:
@@ -85,23 +85,23 @@ def scores(*values: float) -> list[Score]:
 INVALID = Score(raw=0, calibrated=0, valid=False, reason="blank")
 
 
-def test_the_best_candidate_wins_with_its_own_seed_and_picture() -> None:
+def test_the_best_candidate_wins_with_its_own_seed_and_image() -> None:
     parts = Parts(scores(0.2, 0.9, 0.95, 0.1))
     outcome = run_job(JOB, parts.stages())
     assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 2, 0.95)
     assert [c.seed for c in outcome.candidates] == [SEED_SPACE - 2, SEED_SPACE - 1, 0, 1]
     assert outcome.seed == 0
     assert outcome.renderer == "parts"
-    picture = parts.committed[0][1]
-    assert picture is not None
-    assert picture.max() == 0.0
+    image = parts.committed[0][1]
+    assert image is not None
+    assert image.max() == 0.0
 
 
 def test_what_was_cut_on_the_way_is_in_the_record_once() -> None:
     class Cutting(Parts):
         def render(
             self, request: RenderRequest, pruner: Pruner | None = None
-        ) -> Sequence[Picture | None]:
+        ) -> Sequence[ImageArray | None]:
             notice("the text encoder read 75 of 231 tokens of the prompt")
             return super().render(request, pruner)
 
@@ -131,9 +131,11 @@ def test_first_above_stops_at_the_wave_that_passes() -> None:
 
 
 class Racers(Parts):
-    """A renderer that shows previews; a picture's shade is its score, from first to last."""
+    """A renderer that shows previews; an image's shade is its score, from first to last."""
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> list[Picture | None]:
+    def render(
+        self, request: RenderRequest, pruner: Pruner | None = None
+    ) -> list[ImageArray | None]:
         self.requests.append(request)
         shades = {seed: self.scores[(seed - JOB.seed) % SEED_SPACE].raw for seed in request.seeds}
         left = list(request.seeds)
@@ -142,11 +144,11 @@ class Racers(Parts):
             left = [left[i] for i in pruner.keep([shaded(shades[seed]) for seed in left])]
         return [shaded(shades[seed]) if seed in left else None for seed in request.seeds]
 
-    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
-        return scores(*(float(picture.mean()) for picture in pictures))
+    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
+        return scores(*(float(image.mean()) for image in images))
 
 
-def shaded(shade: float) -> Picture:
+def shaded(shade: float) -> ImageArray:
     return np.full((16, 16, 3), shade, np.float32)
 
 
@@ -177,7 +179,7 @@ def test_a_race_above_goes_in_waves_and_stops_at_the_one_that_passes() -> None:
         assert outcome.winner == winner
 
 
-def test_an_invalid_picture_never_wins() -> None:
+def test_an_invalid_image_never_wins() -> None:
     parts = Parts([INVALID, *scores(0.0), INVALID, INVALID])
     assert run_job(JOB, parts.stages()).winner == 1
     parts = Parts([INVALID] * 4)
@@ -207,9 +209,9 @@ def test_what_is_judged_is_a_setting() -> None:
     seen: list[str] = []
 
     class Listening(Parts):
-        def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+        def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
             seen.append(text)
-            return super().score(pictures, text)
+            return super().score(images, text)
 
     for against in ("prompt", "text", "keywords"):
         stages = Listening(scores(1, 1, 1, 1)).stages()
@@ -217,13 +219,13 @@ def test_what_is_judged_is_a_setting() -> None:
     assert seen == ["prompt of red circle", "text", "red circle"]
 
 
-def test_found_pictures_go_to_the_renderer_at_the_jobs_strength() -> None:
+def test_found_images_go_to_the_renderer_at_the_jobs_strength() -> None:
     used, unused = (
         Reference(
             id=str(strength),
             text="",
             score=1,
-            picture=f"knowledge/pictures/{0:064x}.png",
+            image=f"knowledge/images/{0:064x}.png",
             scale=strength,
             embedding=(0.5, 1.5),
         )
@@ -249,33 +251,33 @@ def test_a_job_goes_on_without_the_knowledge_base_only_where_it_may() -> None:
     assert "Qdrant did not answer" in outcome.context.unavailable
 
 
-def picture(name: str) -> Reference:
+def image(name: str) -> Reference:
     return Reference(
         id=name,
         text="",
         score=1,
-        picture=f"knowledge/pictures/{0:064x}.png",
+        image=f"knowledge/images/{0:064x}.png",
         scale=0.5,
         embedding=(1.0,),
     )
 
 
 class Rounds(Parts):
-    """Finds a picture named by what it is asked; all pictures pass texts without "blue"."""
+    """Finds an image named by what it is asked; all images pass texts without "blue"."""
 
     asked: list[str]
 
     def retrieve(self, job: Job) -> Context:
         self.asked = [*getattr(self, "asked", []), job.keywords]
-        return Context(references=(picture("first"), picture(job.keywords)))
+        return Context(references=(image("first"), image(job.keywords)))
 
     def write(self, job: Job, context: Context) -> Brief:
         return Brief(text="text", prompt="a circle, on blue, at the top")
 
-    def score(self, pictures: Sequence[Picture], text: str) -> list[Score]:
+    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
         if "blue" not in text:
-            return scores(*[0.9] * len(pictures))
-        return super().score(pictures, text)
+            return scores(*[0.9] * len(images))
+        return super().score(images, text)
 
 
 TWO_ROUNDS = JOB.model_copy(
@@ -289,7 +291,7 @@ TWO_ROUNDS = JOB.model_copy(
 )
 
 
-def test_a_second_round_is_steered_by_pictures_of_what_lacks() -> None:
+def test_a_second_round_is_steered_by_images_of_what_lacks() -> None:
     parts = Rounds(scores(0.2, 0.4, 0.3, 0.9))
     outcome = run_job(TWO_ROUNDS, parts.stages())
     assert (outcome.verdict, outcome.winner) == (Verdict.ACCEPTED, 3)
@@ -328,13 +330,13 @@ def test_there_is_one_round_where_one_passes_or_nothing_steers(first, changes) -
 
 
 def test_nothing_new_is_found_and_nothing_more_rendered() -> None:
-    parts = Parts(scores(0.2, 0.4), context=Context(references=(picture("first"),)))
+    parts = Parts(scores(0.2, 0.4), context=Context(references=(image("first"),)))
     outcome = run_job(TWO_ROUNDS, parts.stages())
     assert outcome.refinement
     assert (outcome.refinement.references, len(outcome.candidates)) == ((), 2)
     assert outcome.verdict == Verdict.BELOW_GATE
 
 
-def test_of_invalid_pictures_nothing_is_asked() -> None:
+def test_of_invalid_images_nothing_is_asked() -> None:
     outcome = run_job(TWO_ROUNDS, Rounds([INVALID, INVALID]).stages())
     assert (outcome.verdict, outcome.refinement) == (Verdict.FAILED, None)

@@ -93,10 +93,10 @@ def test_a_place_may_be_below_the_home_and_is_no_address_by_half(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("STORE", "INBOX", "HOME", "MODELS"):
-        monkeypatch.setenv(f"PRESSRUN_{name}", "~/pictures")
+        monkeypatch.setenv(f"PRESSRUN_{name}", "~/images")
     settings = load_settings()
     places = {settings.store, settings.inbox, str(settings.home), str(settings.models)}
-    assert places == {str(tmp_path / "pictures")}
+    assert places == {str(tmp_path / "images")}
     for name in ("store", "inbox"):
         for written in ("s3:/pics/x", "S3://pics/x", "s3:pics"):
             with pytest.raises(ConfigError, match="s3://bucket/prefix"):

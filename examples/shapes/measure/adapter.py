@@ -1,4 +1,4 @@
-"""Whether pictures take the colour of a reference picture while the prompt keeps the shape.
+"""Whether images take the colour of a reference image while the prompt keeps the shape.
 
 Prompts say everything but the colour; the reference shows another shape in some colour, elsewhere,
 on the same background. The umpire reads the results.
@@ -19,19 +19,19 @@ from torch import Tensor
 from examples.shapes import umpire, world
 from examples.shapes.measure.judge import Judge
 from examples.shapes.measure.renderer import GUIDANCE, STEPS
-from examples.shapes.umpire import Pictures
+from examples.shapes.umpire import Images
 
 SCALES, EACH = (0.0, 0.6, 1.0), 4
 UNCOLOURED = world.ALL - {"colour"}
 
 
 def measure(models: Path, seed: int, references: int = 24) -> dict[str, float]:
-    """Shares of pictures, `EACH` per reference, with the colour shown and with the shape said."""
+    """Shares of images, `EACH` per reference, with the colour shown and with the shape said."""
     rng = np.random.default_rng(seed)
     shown = [world.sample_scene(rng, two=0) for _ in range(references)]
     wanted = [[_elsewhere(scene, rng) for _ in range(EACH)] for scene in shown]
-    pictures = np.stack([world.draw(scene, rng) for scene in shown])
-    embeddings = Judge(models / "open_clip").embed(pictures)
+    images = np.stack([world.draw(scene, rng) for scene in shown])
+    embeddings = Judge(models / "open_clip").embed(images)
     pipe = with_adapter(models)
     reader = umpire.load(models / "umpire")
     figures = {}
@@ -68,8 +68,8 @@ def with_adapter(models: Path) -> StableDiffusionPipeline:
 
 def render(
     pipe: StableDiffusionPipeline, prompts: list[str], embedding: Tensor, scale: float, seed: int
-) -> Pictures:
-    """One picture per prompt; one reference for all, its embedding [128] of length 1."""
+) -> Images:
+    """One image per prompt; one reference for all, its embedding [128] of length 1."""
     pipe.set_ip_adapter_scale(scale)
     reference = (embedding * math.sqrt(len(embedding)))[None, None]
     images = pipe(

@@ -1,15 +1,15 @@
-"""How well the judge tells a picture that shows its prompt from one that does not.
+"""How well the judge tells an image that shows its prompt from one that does not.
 
-Protocol, on held-out seeds. Every figure is an area under the ROC curve pooled over pictures, apart
+Protocol, on held-out seeds. Every figure is an area under the ROC curve pooled over images, apart
 for scenes of one and of two objects; prompts are canonical and say everything.
-- `drawn_*`: drawn pictures; the cosine with the true prompt against that with a prompt that has one
+- `drawn_*`: drawn images; the cosine with the true prompt against that with a prompt that has one
   attribute wrong.
-- `final_*`, `draft_*`: pictures that the renderer (with its final or its draft denoiser) made of
+- `final_*`, `draft_*`: images that the renderer (with its final or its draft denoiser) made of
   fresh prompts, 20 steps, guidance 4. Where the umpire confirms the prompt: the cosine with it
   against that with a prompt that has one attribute wrong.
-- `*_seen`: confirmed pictures against those that the umpire does not confirm, each with the prompt
+- `*_seen`: confirmed images against those that the umpire does not confirm, each with the prompt
   it was made for. This is what a gate has to tell apart.
-- `accepted_right`, `accepted_wrong`: the shares of confirmed and of other generated pictures at or
+- `accepted_right`, `accepted_wrong`: the shares of confirmed and of other generated images at or
   above the threshold in calibration.json.
 """
 
@@ -26,7 +26,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from examples.shapes import umpire, world
 from examples.shapes.measure.renderer import render
-from examples.shapes.umpire import Pictures, to_pixels
+from examples.shapes.umpire import Images, to_pixels
 
 Scores = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -39,25 +39,25 @@ class Judge:
         self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
 
     @torch.inference_mode()
-    def embed(self, pictures: Pictures) -> torch.Tensor:
+    def embed(self, images: Images) -> torch.Tensor:
         """Embeddings of length 1, [n, 128]."""
-        parts = to_pixels(pictures).split(128)
+        parts = to_pixels(images).split(128)
         return torch.cat([self.model.encode_image(part, normalize=True) for part in parts])
 
     @torch.inference_mode()
-    def cosines(self, pictures: Pictures, prompts: Sequence[str]) -> Scores:
-        """The cosine of each picture with the prompt at its place."""
+    def cosines(self, images: Images, prompts: Sequence[str]) -> Scores:
+        """The cosine of each image with the prompt at its place."""
         parts = [list(prompts[i : i + 128]) for i in range(0, len(prompts), 128)]
         tokens = [self.tokenizer(part) for part in parts]
         text = torch.cat([self.model.encode_text(part, normalize=True) for part in tokens])
-        return (self.embed(pictures) * text).sum(1).double().numpy()
+        return (self.embed(images) * text).sum(1).double().numpy()
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Pictures, the scene asked of each, whether it is shown, and a scene that is wrong by one."""
+    """Images, the scene asked of each, whether it is shown, and a scene that is wrong by one."""
 
-    pictures: Pictures
+    images: Images
     scenes: list[world.Scene]
     shown: np.ndarray
     wrong: list[world.Scene]
@@ -66,7 +66,7 @@ class Trial:
         """Those where `chosen` is true."""
         at = np.flatnonzero(chosen)
         scenes, wrong = [self.scenes[i] for i in at], [self.wrong[i] for i in at]
-        return Trial(self.pictures[at], scenes, self.shown[at], wrong)
+        return Trial(self.images[at], scenes, self.shown[at], wrong)
 
     @property
     def pairs(self) -> np.ndarray:
@@ -75,26 +75,26 @@ class Trial:
 
 
 def drawn(count: int, rng: np.random.Generator) -> Trial:
-    """Drawn pictures, half of them of two objects."""
+    """Drawn images, half of them of two objects."""
     scenes = [world.sample_scene(rng, two=0.5) for _ in range(count)]
-    pictures = np.stack([world.draw(scene, rng) for scene in scenes])
+    images = np.stack([world.draw(scene, rng) for scene in scenes])
     wrong = [world.one_wrong(scene, rng) for scene in scenes]
-    return Trial(pictures, scenes, np.ones(count, bool), wrong)
+    return Trial(images, scenes, np.ones(count, bool), wrong)
 
 
 def generated(pipe: StableDiffusionPipeline, reader: umpire.Umpire, count: int, seed: int) -> Trial:
-    """Generated pictures, half of them of two objects, with the umpire's word on each."""
+    """Generated images, half of them of two objects, with the umpire's word on each."""
     rng = np.random.default_rng(seed)
     scenes = [world.sample_scene(rng, two=0.5) for _ in range(count)]
     prompts = [world.prompt(scene) for scene in scenes]
-    pictures = render(pipe, prompts, seed)
-    read = reader.read(pictures)
+    images = render(pipe, prompts, seed)
+    read = reader.read(images)
     shown = [umpire.confirms(r, text) for r, text in zip(read, prompts, strict=True)]
-    return Trial(pictures, scenes, np.array(shown), [world.one_wrong(s, rng) for s in scenes])
+    return Trial(images, scenes, np.array(shown), [world.one_wrong(s, rng) for s in scenes])
 
 
 def trials(models: Path, count: int, seed: int) -> dict[str, Trial]:
-    """Generated pictures of the final and of the draft denoiser."""
+    """Generated images of the final and of the draft denoiser."""
     reader = umpire.load(models / "umpire")
     pipe = StableDiffusionPipeline.from_pretrained(models / "diffusion", use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
@@ -104,7 +104,7 @@ def trials(models: Path, count: int, seed: int) -> dict[str, Trial]:
 
 
 def measure(models: Path, seed: int, count: int = 160) -> dict[str, float]:
-    """The figures above; `count` generated pictures per denoiser and five times as many drawn."""
+    """The figures above; `count` generated images per denoiser and five times as many drawn."""
     judge = Judge(models / "open_clip")
     figures = one_wrong_areas(judge, drawn(5 * count, np.random.default_rng(seed)), "drawn")
     made = trials(models, count, seed)
@@ -115,9 +115,9 @@ def measure(models: Path, seed: int, count: int = 160) -> dict[str, float]:
 
 
 def one_wrong_areas(judge: Judge, trial: Trial, name: str) -> dict[str, float]:
-    """The true prompt against one that is wrong in one attribute, on pictures that show it."""
-    right = judge.cosines(trial.pictures, [world.prompt(s) for s in trial.scenes])
-    wrong = judge.cosines(trial.pictures, [world.prompt(s) for s in trial.wrong])
+    """The true prompt against one that is wrong in one attribute, on images that show it."""
+    right = judge.cosines(trial.images, [world.prompt(s) for s in trial.scenes])
+    wrong = judge.cosines(trial.images, [world.prompt(s) for s in trial.wrong])
     two = trial.pairs
     return {
         f"{name}_one": area(right[~two], wrong[~two]),
@@ -126,8 +126,8 @@ def one_wrong_areas(judge: Judge, trial: Trial, name: str) -> dict[str, float]:
 
 
 def seen_areas(judge: Judge, trial: Trial, name: str) -> dict[str, float]:
-    """Pictures that show their prompt against those that do not."""
-    cosines = judge.cosines(trial.pictures, [world.prompt(s) for s in trial.scenes])
+    """Images that show their prompt against those that do not."""
+    cosines = judge.cosines(trial.images, [world.prompt(s) for s in trial.scenes])
     figures = {}
     for kind, chosen in (("one", ~trial.pairs), ("two", trial.pairs)):
         shown, other = cosines[chosen & trial.shown], cosines[chosen & ~trial.shown]
@@ -140,7 +140,7 @@ def gate_shares(judge: Judge, made: list[Trial], folder: Path) -> dict[str, floa
     """What a gate at the recommended threshold lets through."""
     held = json.loads((folder / "calibration.json").read_text())
     level = (np.log(held["threshold"] / (1 - held["threshold"])) - held["offset"]) / held["slope"]
-    passed = [judge.cosines(t.pictures, [world.prompt(s) for s in t.scenes]) >= level for t in made]
+    passed = [judge.cosines(t.images, [world.prompt(s) for s in t.scenes]) >= level for t in made]
     accepted, shown = np.concatenate(passed), np.concatenate([t.shown for t in made])
     return {
         "accepted_right": float(accepted[shown].mean()),

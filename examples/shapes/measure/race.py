@@ -2,9 +2,9 @@
 
     python -m examples.shapes.measure.race MODELS [JUDGE ...] [--finals JUDGE] [--seed SEED]
 
-Protocol, on held-out seeds: the draft denoiser makes 8 pictures of each of 64 prompts that say
+Protocol, on held-out seeds: the draft denoiser makes 8 images of each of 64 prompts that say
 everything, half of them of two objects, 20 steps, guidance 2.5. Each JUDGE, by default that in
-MODELS, sees the estimates of the finished pictures at each tenth of the steps; one judge, by
+MODELS, sees the estimates of the finished images at each tenth of the steps; one judge, by
 default that in MODELS, sees the finished ones and gives their calibrated scores. Per judge and
 part of the steps:
 - `spearman`: the rank correlation of previews and ends, the mean over prompts;
@@ -24,7 +24,7 @@ from examples.shapes import world
 from examples.shapes.measure.judge import Judge, Scores
 from examples.shapes.measure.renderer import GUIDANCE, STEPS
 from examples.shapes.training import common, painter
-from examples.shapes.umpire import Pictures
+from examples.shapes.umpire import Images
 from pipeline.job import Rung, Score
 from pipeline.judging.calibration import Calibration
 from pipeline.judging.racing import TENTHS, Finished, agreement, trial
@@ -39,8 +39,8 @@ class Shown:
     """
 
     prompts: list[str]
-    previews: dict[float, Pictures]
-    finals: Pictures
+    previews: dict[float, Images]
+    finals: Images
 
 
 def shown(models: Path, count: int, seed: int) -> Shown:
@@ -49,7 +49,7 @@ def shown(models: Path, count: int, seed: int) -> Shown:
     scenes = [world.sample_scene(rng, two=i % 2) for i in range(count)]
     prompts = [world.prompt(scene) for scene in scenes for _ in range(CANDIDATES)]
     maker = painter.load(models / "diffusion", models / "draft-unet", STEPS)
-    looks: list[list[Pictures]] = []
+    looks: list[list[Images]] = []
     for start in range(0, len(prompts), TOGETHER * CANDIDATES):
         batch = prompts[start : start + TOGETHER * CANDIDATES]
         estimates = list(maker.denoise(maker.noise(len(batch)), maker.states(batch), GUIDANCE))
@@ -60,10 +60,10 @@ def shown(models: Path, count: int, seed: int) -> Shown:
 
 
 def contests(found: Shown, early: Judge, late: Judge, chance: Calibration) -> list[Finished]:
-    """A contest per prompt: previews as `early` sees them, finished pictures as `late` does."""
+    """A contest per prompt: previews as `early` sees them, finished images as `late` does."""
     previews = {
-        part: _grouped(early.cosines(pictures, found.prompts), chance)
-        for part, pictures in found.previews.items()
+        part: _grouped(early.cosines(images, found.prompts), chance)
+        for part, images in found.previews.items()
     }
     finals = _grouped(late.cosines(found.finals, found.prompts), chance)
     return [

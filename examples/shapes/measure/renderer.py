@@ -13,10 +13,10 @@ STEPS, GUIDANCE, BATCH = 20, 2.5, 32
 
 
 def measure(models: Path, seed: int, prompts: int = 64, seeds: int = 8) -> dict[str, float]:
-    """Shares of pictures that are right, for the final denoiser and for the draft.
+    """Shares of images that are right, for the final denoiser and for the draft.
 
-    Per denoiser `prompts` × `seeds` pictures of one object fully said, a quarter as many of one
-    object partly said, half as many of two objects. A picture with an unclear shape is wrong.
+    Per denoiser `prompts` × `seeds` images of one object fully said, a quarter as many of one
+    object partly said, half as many of two objects. An image with an unclear shape is wrong.
     """
     judge = umpire.load(models / "umpire")
     pipe = StableDiffusionPipeline.from_pretrained(models / "diffusion", use_safetensors=True)
@@ -53,14 +53,14 @@ def rights(
 def readings(
     pipe: StableDiffusionPipeline, judge: umpire.Umpire, prompts: list[str], seeds: int, seed: int
 ) -> list[list[world.Scene]]:
-    """What the umpire reads in `seeds` pictures of each prompt."""
+    """What the umpire reads in `seeds` images of each prompt."""
     asked = [text for text in prompts for _ in range(seeds)]
     seen = judge.read(render(pipe, asked, seed))
     return [seen[i : i + seeds] for i in range(0, len(seen), seeds)]
 
 
-def render(pipe: StableDiffusionPipeline, prompts: list[str], seed: int) -> umpire.Pictures:
-    """One picture per prompt, uint8 [n, 64, 64, 3], seeded by its place."""
+def render(pipe: StableDiffusionPipeline, prompts: list[str], seed: int) -> umpire.Images:
+    """One image per prompt, uint8 [n, 64, 64, 3], seeded by its place."""
     parts = []
     for start in range(0, len(prompts), BATCH):
         batch = prompts[start : start + BATCH]

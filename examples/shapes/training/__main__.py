@@ -43,7 +43,7 @@ PARTS = (
     Part("first_judge", "judge", f"--out {{w}}/first-judge {SEEN}"),
     Part(
         "pictures",
-        "judge_pictures",
+        "judge_images",
         f"--out {{w}}/pictures.npz --pipeline {{w}}/diffusion {FIRST} --seconds 420",
     ),
     Part("judge", "judge", f"--out {{w}}/open_clip {SEEN} {REFINED} --seconds 2400 --pool 20000"),

@@ -1,10 +1,10 @@
-"""Train the image adapter: a picture beside the prompt decides what the prompt leaves open.
+"""Train the image adapter: an image beside the prompt decides what the prompt leaves open.
 
     python -m examples.shapes.training.adapter --out FILE.safetensors --pipeline DIR --judge DIR
 
 The format is that of IP-Adapter (Ye et al. 2023): the judge's embedding of the reference becomes
 four tokens that the UNet attends to with keys and values of their own, which start as copies of
-those for text. Only these learn. References are other pictures of the same scene, or pictures that
+those for text. Only these learn. References are other images of the same scene, or images that
 share with it only what the prompt does not say; one in ten is missing.
 """
 
@@ -34,7 +34,7 @@ _SAID = {"colour": 0.3, "background": 0.4, "size": 0.6, "position": 0.6, "arrang
 
 @dataclass(frozen=True)
 class References:
-    """Prompts, the latents that they ask for, and the embeddings of their reference pictures."""
+    """Prompts, the latents that they ask for, and the embeddings of their reference images."""
 
     prompts: list[str]
     latents: Tensor
@@ -46,13 +46,13 @@ def references(maker: Painter, judge: Judge, count: int, rng: np.random.Generato
     scenes = [world.sample_scene(rng, two=0.15) for _ in range(count)]
     said = [frozenset(k for k, p in _SAID.items() if rng.random() < p) for _ in scenes]
     shown = [s if rng.random() < SAME else _sharing(s, rng) for s in scenes]
-    pictures = np.stack([world.draw(scene, rng) for scene in shown])
+    images = np.stack([world.draw(scene, rng) for scene in shown])
     half = slice(0, count // 2)
-    pictures[half] = looks.through_vae(pictures[half], maker.pipe.vae)
+    images[half] = looks.through_vae(images[half], maker.pipe.vae)
     drawn = np.stack([world.draw(scene, rng) for scene in scenes])
     latents = torch.cat([maker.latents(part) for part in np.array_split(drawn, count // 50 + 1)])
     prompts = [world.prompt(scene, names) for scene, names in zip(scenes, said, strict=True)]
-    return References(prompts, latents, judge.embed(pictures) * EMBEDDING_SCALE)
+    return References(prompts, latents, judge.embed(images) * EMBEDDING_SCALE)
 
 
 def _sharing(scene: world.Scene, rng: np.random.Generator) -> world.Scene:

@@ -1,11 +1,11 @@
-"""Fit the chance that a picture shows all that is said, from the judge's cosine.
+"""Fit the chance that an image shows all that is said, from the judge's cosine.
 
     python -m examples.shapes.training.calibration --models DIR
 
-Logistic regression with one slope and one offset on drawn and generated pictures, each with its
+Logistic regression with one slope and one offset on drawn and generated images, each with its
 prompt, with one that is wrong in one attribute, and with one that says less; the umpire says
-whether a generated picture shows it. Right and wrong pairs weigh the same. The threshold is the
-highest chance that nineteen of twenty right generated pictures reach with their own prompts.
+whether a generated image shows it. Right and wrong pairs weigh the same. The threshold is the
+highest chance that nineteen of twenty right generated images reach with their own prompts.
 """
 
 import argparse
@@ -22,11 +22,11 @@ ACCEPTED = 0.95
 
 
 def pairs(judge: Judge, trial: Trial, rng: np.random.Generator) -> tuple[Scores, np.ndarray]:
-    """Cosines of a trial's pictures with three kinds of sentences, and which of these are true."""
+    """Cosines of a trial's images with three kinds of sentences, and which of these are true."""
     full = [world.prompt(scene) for scene in trial.scenes]
     wrong = [world.prompt(scene) for scene in trial.wrong]
     less = [judge_data.sentence(scene, rng, full=0) for scene in trial.scenes]
-    cosines = [judge.cosines(trial.pictures, texts) for texts in (full, wrong, less)]
+    cosines = [judge.cosines(trial.images, texts) for texts in (full, wrong, less)]
     truths = [trial.shown, np.zeros(len(full), bool), trial.shown]
     kept = [np.ones(len(full), bool), trial.shown, trial.shown]
     at = np.concatenate(kept)
@@ -62,7 +62,7 @@ def calibrate(models: Path, count: int, seed: int) -> dict[str, float]:
     known = [pairs(judge, trial, rng) for trial in (*made.values(), drawn(count, rng))]
     slope, offset = fit(*(np.concatenate(parts) for parts in zip(*known, strict=True)))
     right = [t.of(t.shown) for t in made.values()]
-    own = [judge.cosines(t.pictures, [world.prompt(s) for s in t.scenes]) for t in right]
+    own = [judge.cosines(t.images, [world.prompt(s) for s in t.scenes]) for t in right]
     level = threshold(np.concatenate(own), slope, offset)
     return {"slope": round(slope, 4), "offset": round(offset, 4), "threshold": level}
 

@@ -1,4 +1,4 @@
-"""What every training shares: budget, schedule, average of weights, pictures, files, log lines."""
+"""What every training shares: budget, schedule, average of weights, images, files, log lines."""
 
 import argparse
 import json
@@ -107,9 +107,9 @@ def halve(file: Path) -> None:
 
 
 def draw_many(scenes: list[Scene], rng: np.random.Generator, style: str = "filled") -> torch.Tensor:
-    """Pictures of the scenes, uint8 [n, 3, 64, 64]."""
-    pictures = np.stack([draw(scene, rng, style) for scene in scenes])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    """Images of the scenes, uint8 [n, 3, 64, 64]."""
+    images = np.stack([draw(scene, rng, style) for scene in scenes])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def sample_many(count: int, rng: np.random.Generator, two: float) -> list[Scene]:
@@ -117,9 +117,9 @@ def sample_many(count: int, rng: np.random.Generator, two: float) -> list[Scene]
     return [sample_scene(rng, two) for _ in range(count)]
 
 
-def to_unit(pictures: torch.Tensor) -> torch.Tensor:
-    """uint8 pictures to floats from -1 to 1."""
-    return pictures.float() / 127.5 - 1
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """uint8 images to floats from -1 to 1."""
+    return images.float() / 127.5 - 1
 
 
 def log(step: int, budget: Budget, **figures: float) -> None:

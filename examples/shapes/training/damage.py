@@ -1,4 +1,4 @@
-"""Pictures whose objects have no clear shape: what a renderer draws when it fails.
+"""Images whose objects have no clear shape: what a renderer draws when it fails.
 
 The classifiers learn from them that not everything is one of the eight shapes.
 """
@@ -14,27 +14,29 @@ Field = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 _Y, _X = np.mgrid[: world.PIXELS, : world.PIXELS].astype(np.float32)
 
 
-def spoil(scene: world.Scene, rng: np.random.Generator) -> tuple[world.Picture, tuple[bool, ...]]:
-    """A picture of the scene with one thing or more spoiled beyond its name, and which ones are."""
+def spoil(
+    scene: world.Scene, rng: np.random.Generator
+) -> tuple[world.ImageArray, tuple[bool, ...]]:
+    """An image of the scene with one thing or more spoiled beyond its name, and which ones are."""
     spoiled = tuple(bool(rng.random() < 0.5) for _ in scene.things)
     if not any(spoiled):
         spoiled = tuple(i == rng.integers(len(scene.things)) for i in range(len(scene.things)))
     seed = int(rng.integers(2**31))
-    picture = _draw(scene, seed).astype(np.float32)
+    image = _draw(scene, seed).astype(np.float32)
     for index, chosen in enumerate(spoiled):
         if chosen:
             how = _WAYS[int(rng.integers(len(_WAYS)))]
             mask = _territory(scene, index)[..., None]
-            picture = mask * how(scene, index, seed, rng) + (1 - mask) * picture
-    return picture.clip(0, 255).astype(np.uint8), spoiled
+            image = mask * how(scene, index, seed, rng) + (1 - mask) * image
+    return image.clip(0, 255).astype(np.uint8), spoiled
 
 
-def wobble(picture: world.Picture, rng: np.random.Generator) -> world.Picture:
-    """The picture bent by less than a pixel or so: still what it was."""
-    return _warp(picture, rng, rng.uniform(0.2, 0.9), 6).clip(0, 255).astype(np.uint8)
+def wobble(image: world.ImageArray, rng: np.random.Generator) -> world.ImageArray:
+    """The image bent by less than a pixel or so: still what it was."""
+    return _warp(image, rng, rng.uniform(0.2, 0.9), 6).clip(0, 255).astype(np.uint8)
 
 
-def _draw(scene: world.Scene, seed: int) -> world.Picture:
+def _draw(scene: world.Scene, seed: int) -> world.ImageArray:
     return world.draw(scene, np.random.default_rng(seed))
 
 
@@ -53,12 +55,12 @@ def _smooth(rng: np.random.Generator, grain: float) -> Field:
     return field / (field.std() + 1e-6)
 
 
-def _warp(picture: world.Picture, rng: np.random.Generator, amount: float, grain: float) -> Field:
+def _warp(image: world.ImageArray, rng: np.random.Generator, amount: float, grain: float) -> Field:
     x = (_X + amount * _smooth(rng, grain)).clip(0, world.PIXELS - 1.001)
     y = (_Y + amount * _smooth(rng, grain)).clip(0, world.PIXELS - 1.001)
     left, top = x.astype(int), y.astype(int)
     u, v = (x - left)[..., None], (y - top)[..., None]
-    p = picture.astype(np.float32)
+    p = image.astype(np.float32)
     upper = p[top, left] * (1 - u) + p[top, left + 1] * u
     lower = p[top + 1, left] * (1 - u) + p[top + 1, left + 1] * u
     return upper * (1 - v) + lower * v

@@ -12,18 +12,18 @@ from torch import nn
 from torch.nn import functional
 
 from examples.shapes.training import common
-from examples.shapes.training.vae import encode, psnr, training_pictures
+from examples.shapes.training.vae import encode, psnr, training_images
 
-NOISE, BATCH, PICTURES = 0.05, 12, 12_000
+NOISE, BATCH, IMAGES = 0.05, 12, 12_000
 
 
 def train(
     vae: AutoencoderKL, seconds: float, steps: int | None, rng: np.random.Generator
 ) -> AutoencoderKL:
     """Train decoder and post-quantisation by AdamW in bf16; returns the averaged autoencoder."""
-    pictures = training_pictures(PICTURES, rng)
-    latents = encode(vae, pictures)
-    held_out = training_pictures(64, rng)
+    images = training_images(IMAGES, rng)
+    latents = encode(vae, images)
+    held_out = training_images(64, rng)
     vae.requires_grad_(False)
     weights = [*vae.decoder.parameters(), *vae.post_quant_conv.parameters()]
     for weight in weights:
@@ -33,11 +33,11 @@ def train(
     budget = common.Budget(seconds, steps)
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress))
-        chosen = torch.randint(len(pictures), (BATCH,))
+        chosen = torch.randint(len(images), (BATCH,))
         noisy = latents[chosen] + NOISE * torch.randn(BATCH, *latents.shape[1:])
         with torch.autocast("cpu", torch.bfloat16):
             decoded = vae.decode(noisy).sample
-        loss = functional.mse_loss(decoded.float(), common.to_unit(pictures[chosen]))
+        loss = functional.mse_loss(decoded.float(), common.to_unit(images[chosen]))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
@@ -53,9 +53,9 @@ def main() -> None:
     args = common.arguments(__doc__, seconds=400).parse_args()
     rng = common.seeded(args.seed)
     vae = AutoencoderKL.from_pretrained(args.out)
-    before = psnr(vae, training_pictures(500, rng))[0]
+    before = psnr(vae, training_images(500, rng))[0]
     trained = train(vae, args.seconds, args.steps, rng)
-    mean, worst = psnr(trained, training_pictures(500, rng))
+    mean, worst = psnr(trained, training_images(500, rng))
     if mean > before:
         common.save_half(trained, args.out)
     common.report(psnr_before=before, psnr_mean=mean, psnr_worst=worst)

@@ -1,4 +1,4 @@
-"""Pictures by a renderer with known truth, and previews of pictures in the making, in one file."""
+"""Images by a renderer with known truth, and previews of images in the making, in one file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,15 +7,15 @@ import numpy as np
 
 from examples.shapes import world
 from examples.shapes.training.judge_data import Known
-from examples.shapes.umpire import Pictures
+from examples.shapes.umpire import Images
 
 
 @dataclass(frozen=True)
 class Previews:
-    """Estimates of pictures early in their making, and the finished pictures; in pairs."""
+    """Estimates of images early in their making, and the finished images; in pairs."""
 
-    early: Pictures
-    finals: Pictures
+    early: Images
+    finals: Images
 
     def pick(self, count: int, rng: np.random.Generator) -> "Previews":
         """`count` pairs at random."""
@@ -35,7 +35,7 @@ def save(generated: Generated, path: Path) -> None:
     """Write one .npz file without pickles; scenes are kept as their prompts."""
     known, previews = generated.known, generated.previews
     prompts = np.array([world.prompt(scene) for scene in known.scenes])
-    np.savez(path, pictures=known.pictures, prompts=prompts, clear=known.clear,
+    np.savez(path, images=known.images, prompts=prompts, clear=known.clear,
              early=previews.early, finals=previews.finals)  # fmt: skip
 
 
@@ -43,7 +43,7 @@ def load(path: Path) -> Generated:
     """Read what `save` wrote."""
     with np.load(path, allow_pickle=False) as file:
         scenes = [scene(str(text)) for text in file["prompts"]]
-        known = Known(file["pictures"], scenes, file["clear"])
+        known = Known(file["images"], scenes, file["clear"])
         return Generated(known, Previews(file["early"], file["finals"]))
 
 

@@ -1,10 +1,10 @@
-"""Train the judge: a small OpenCLIP model that says how well a sentence fits a picture.
+"""Train the judge: a small OpenCLIP model that says how well a sentence fits an image.
 
     python -m examples.shapes.training.judge --out DIR --tokenizer DIR [--vae DIR]
         [--generated FILE] [--start DIR]
 
-First the text tower learns beside a small network that embeds scenes, not pictures, which costs
-next to nothing (`judge_text`). Then the image tower learns to embed a picture where its scene is,
+First the text tower learns beside a small network that embeds scenes, not images, which costs
+next to nothing (`judge_text`). Then the image tower learns to embed an image where its scene is,
 and the pairwise sigmoid loss of SigLIP (Zhai et al. 2023) over what really agrees, with sentences
 that have one thing wrong in every batch, refines it against the text tower, which stands still.
 Linear heads that read attributes off both make it learn sooner; they are thrown away.
@@ -90,7 +90,7 @@ class Trainer:
         agree = judge_data.agreement(known.codes, said.codes) & known.clear[:, None]
         own = torch.zeros(agree.shape)
         own[::2] = said.own.float()
-        image = self._embedded(known.pictures)
+        image = self._embedded(known.images)
         scale = (self.texts.judge.logit_scale.exp().detach(), self.texts.judge.logit_bias.detach())
         return {
             "aim": 5 * (1 - cosine_similarity(image, aim)).mean(),
@@ -99,7 +99,7 @@ class Trainer:
         }
 
     def _read(self, embeddings: Tensor, known: Known) -> Tensor:
-        """How badly the heads read the attributes; a failed picture's shapes are not asked for."""
+        """How badly the heads read the attributes; a failed image's shapes are not asked for."""
         aims = torch.from_numpy(judge_text.visible(known.codes, known.clear)).T
         pairs = zip(self.heads, aims, strict=True)
         losses = [cross_entropy(h(embeddings), a, ignore_index=UNSAID, reduction="sum") / len(a)
@@ -107,20 +107,20 @@ class Trainer:
         return torch.stack(losses).sum()
 
     def _foreseen(self, previews: generated.Previews) -> Tensor:
-        """An early preview should embed as the finished picture does, as far as it can be told."""
+        """An early preview should embed as the finished image does, as far as it can be told."""
         with torch.no_grad():
             final = self.average.module.eval()(to_pixels(previews.finals))
         return 5 * (1 - cosine_similarity(self._embedded(previews.early), final)).mean()
 
-    def _embedded(self, pictures: judge_data.Pictures) -> Tensor:
-        pixels = augmented(to_pixels(pictures)).contiguous(memory_format=torch.channels_last)
+    def _embedded(self, images: judge_data.Images) -> Tensor:
+        pixels = augmented(to_pixels(images)).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             return self.tower(pixels).float()
 
 
 def train(trainer: Trainer, budget: common.Budget, known: Known, given: generated.Generated | None,
           fresh: judge_data.Source, rng: np.random.Generator) -> CLIP:  # fmt: skip
-    """Train on drawn pictures that are renewed bit by bit, and on generated ones where given."""
+    """Train on drawn images that are renewed bit by bit, and on generated ones where given."""
     for step, progress in budget:
         if step % 20 == 19:
             known.put(fresh(len(known.scenes) // 160, rng), rng)
@@ -187,11 +187,11 @@ def main() -> None:
     else:
         judge_text.train(texts, common.Budget(given.text_seconds, given.steps), rng)
     through = given.vae and partial(through_vae, vae=load_vae(given.vae))
-    fresh = partial(judge_data.drawn, through=through or (lambda pictures: pictures))
-    pictures = generated.load(given.generated) if given.generated else None
+    fresh = partial(judge_data.drawn, through=through or (lambda images: images))
+    images = generated.load(given.generated) if given.generated else None
     trainer, known = Trainer(texts, RATE / 2 if given.start else RATE), fresh(given.pool, rng)
     budget = common.Budget(given.seconds, given.steps)
-    save(train(trainer, budget, known, pictures, fresh, rng), given.tokenizer, given.out)
+    save(train(trainer, budget, known, images, fresh, rng), given.tokenizer, given.out)
     save_file(texts.scenes.state_dict(), scenes_file(given.out))
 
 

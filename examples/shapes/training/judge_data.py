@@ -1,4 +1,4 @@
-"""What the judge learns from: pictures, sentences about them, and which of these are true."""
+"""What the judge learns from: images, sentences about them, and which of these are true."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 
 from examples.shapes import world
 from examples.shapes.training import damage
-from examples.shapes.umpire import Pictures
+from examples.shapes.umpire import Images
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "count": ("1", "2"),
@@ -42,7 +42,7 @@ def code(said: dict[str, Any]) -> list[int]:
 
 
 def agreement(truths: Codes, said: Codes) -> np.ndarray:
-    """bool [pictures, sentences]: `world.agrees` for every pair at once."""
+    """bool [images, sentences]: `world.agrees` for every pair at once."""
     pair = said[:, _NAMES.index("count")] == 1
     any_order = pair & (said[:, _NAMES.index("arrangement")] == UNSAID)
     return _within(said, truths) | (any_order & _within(said, truths[:, _TURNED]))
@@ -54,25 +54,25 @@ def _within(said: Codes, truths: Codes) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Known:
-    """Pictures uint8 [n, 64, 64, 3], their scenes, and whether every object is clear."""
+    """Images uint8 [n, 64, 64, 3], their scenes, and whether every object is clear."""
 
-    pictures: Pictures
+    images: Images
     scenes: list[world.Scene]
     clear: np.ndarray
 
     def pick(self, count: int, rng: np.random.Generator) -> "Known":
         """`count` of them at random."""
         at = rng.integers(len(self.scenes), size=count)
-        return Known(self.pictures[at], [self.scenes[i] for i in at], self.clear[at])
+        return Known(self.images[at], [self.scenes[i] for i in at], self.clear[at])
 
     def first(self, count: int) -> "Known":
         """The first `count` of them."""
-        return Known(self.pictures[:count], self.scenes[:count], self.clear[:count])
+        return Known(self.images[:count], self.scenes[:count], self.clear[:count])
 
     def put(self, other: "Known", rng: np.random.Generator) -> None:
         """Replace as many at random by the others."""
         at = rng.choice(len(self.scenes), len(other.scenes), replace=False)
-        self.pictures[at], self.clear[at] = other.pictures, other.clear
+        self.images[at], self.clear[at] = other.images, other.clear
         for i, scene in zip(at, other.scenes, strict=True):
             self.scenes[i] = scene
 
@@ -84,7 +84,7 @@ class Known:
 def joined(parts: Sequence[Known]) -> Known:
     """All of them, one after another."""
     return Known(
-        np.concatenate([part.pictures for part in parts]),
+        np.concatenate([part.images for part in parts]),
         [scene for part in parts for scene in part.scenes],
         np.concatenate([part.clear for part in parts]),
     )
@@ -95,22 +95,22 @@ def drawn(
     rng: np.random.Generator,
     two: float = 0.45,
     spoiled: float = 0.15,
-    through: Callable[[Pictures], Pictures] = lambda pictures: pictures,
+    through: Callable[[Images], Images] = lambda images: images,
 ) -> Known:
-    """Fresh pictures, the share `spoiled` of them failed, half of all seen `through` something."""
+    """Fresh images, the share `spoiled` of them failed, half of all seen `through` something."""
     scenes = [world.sample_scene(rng, two) for _ in range(count)]
     clear = rng.random(count) >= spoiled
-    pictures = np.stack([_look(s, ok, rng) for s, ok in zip(scenes, clear, strict=True)])
+    images = np.stack([_look(s, ok, rng) for s, ok in zip(scenes, clear, strict=True)])
     half = slice(0, count // 2)
-    pictures[half] = through(pictures[half])
-    return Known(pictures, scenes, clear)
+    images[half] = through(images[half])
+    return Known(images, scenes, clear)
 
 
-def _look(scene: world.Scene, clear: bool, rng: np.random.Generator) -> world.Picture:
+def _look(scene: world.Scene, clear: bool, rng: np.random.Generator) -> world.ImageArray:
     if not clear:
         return damage.spoil(scene, rng)[0]
-    picture = world.draw(scene, rng, "outlined" if rng.random() < 0.06 else "filled")
-    return damage.wobble(picture, rng) if rng.random() < 0.35 else picture
+    image = world.draw(scene, rng, "outlined" if rng.random() < 0.06 else "filled")
+    return damage.wobble(image, rng) if rng.random() < 0.35 else image
 
 
 def sentence(scene: world.Scene, rng: np.random.Generator, full: float = 0.45) -> str:

@@ -1,4 +1,4 @@
-"""The judge's text tower, trained against scenes: a picture's truth stands in for the picture."""
+"""The judge's text tower, trained against scenes: an image's truth stands in for the image."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _SIZES = [len(values) + 1 for values in FIELDS.values()]
 
 @dataclass(frozen=True)
 class Sentences:
-    """Texts with what they say, and which picture each was made for, bool [pictures, texts]."""
+    """Texts with what they say, and which image each was made for, bool [images, texts]."""
 
     texts: list[str]
     codes: Codes
@@ -62,7 +62,7 @@ class Texts:
         return ends @ judge.text_projection
 
     def scene(self, codes: Codes, clear: np.ndarray) -> Tensor:
-        """Where pictures of the scenes belong, [n, 128]; failed ones have no shapes."""
+        """Where images of the scenes belong, [n, 128]; failed ones have no shapes."""
         columns = torch.from_numpy(visible(codes, clear) + 1).T
         parts = [one_hot(c, size) for c, size in zip(columns, _SIZES, strict=True)]
         return self.scenes(torch.cat([*parts, torch.from_numpy(clear)[:, None]], 1).float())
@@ -80,7 +80,7 @@ _PAIRED = np.array([name.startswith(("shape", "colour")) for name in FIELDS])
 
 
 def visible(codes: Codes, clear: np.ndarray) -> Codes:
-    """The codes without the shapes of failed pictures."""
+    """The codes without the shapes of failed images."""
     return np.where(clear[:, None] | ~_SHAPED, codes, UNSAID)
 
 
@@ -93,7 +93,7 @@ def _any_order(codes: Codes) -> np.ndarray:
 def contrast(
     image: Tensor, text: Tensor, agree: Tensor, own: Tensor, scale: Tensor, bias: Tensor
 ) -> Tensor:
-    """The pairwise sigmoid loss per picture; its own sentences count four times."""
+    """The pairwise sigmoid loss per image; its own sentences count four times."""
     logits = scale * normalize(image, dim=1) @ normalize(text, dim=1).T + bias
     each = softplus(torch.where(agree, -logits, logits))
     return (each * (1 + 3 * own)).sum(1).mean()

@@ -1,4 +1,4 @@
-"""How a renderer's pictures look different from drawn ones, without a renderer."""
+"""How a renderer's images look different from drawn ones, without a renderer."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from examples.shapes.umpire import Pictures, to_pixels
+from examples.shapes.umpire import Images, to_pixels
 
 
 def augmented(pixels: Tensor) -> Tensor:
@@ -28,10 +28,10 @@ def load_vae(folder: Path) -> AutoencoderKL:
 
 
 @torch.inference_mode()
-def through_vae(pictures: Pictures, vae: AutoencoderKL, noise: float = 0.12) -> Pictures:
-    """The pictures encoded, disturbed by up to `noise` and decoded; all uint8 [n, 64, 64, 3]."""
+def through_vae(images: Images, vae: AutoencoderKL, noise: float = 0.12) -> Images:
+    """The images encoded, disturbed by up to `noise` and decoded; all uint8 [n, 64, 64, 3]."""
     parts = []
-    for part in np.array_split(pictures, max(1, len(pictures) // 64)):
+    for part in np.array_split(images, max(1, len(images) // 64)):
         latents = vae.encode(to_pixels(part)).latent_dist.mode()
         amount = noise * torch.rand(len(part), 1, 1, 1)
         parts.append(decoded(latents + amount * torch.randn_like(latents), vae))
@@ -39,7 +39,7 @@ def through_vae(pictures: Pictures, vae: AutoencoderKL, noise: float = 0.12) -> 
 
 
 @torch.inference_mode()
-def decoded(latents: Tensor, vae: AutoencoderKL) -> Pictures:
-    """The pictures uint8 [n, 64, 64, 3] of latents [n, 4, 16, 16]."""
+def decoded(latents: Tensor, vae: AutoencoderKL) -> Images:
+    """The images uint8 [n, 64, 64, 3] of latents [n, 4, 16, 16]."""
     pixels = vae.decode(latents).sample.clamp(-1, 1).add(1).mul(127.5).round()
     return np.ascontiguousarray(pixels.byte().permute(0, 2, 3, 1).numpy())

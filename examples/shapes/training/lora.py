@@ -12,9 +12,9 @@ from torch import nn
 from examples.shapes import world
 from examples.shapes.training import common
 from examples.shapes.training.text_encoder import tokens
-from examples.shapes.training.unet import Denoiser, Pictures, loss_of, new_scheduler, picture
+from examples.shapes.training.unet import Denoiser, Images, image, loss_of, new_scheduler
 
-RANK, RATE, BATCH, PICTURES = 16, 1e-3, 16, 400
+RANK, RATE, BATCH, IMAGES = 16, 1e-3, 16, 400
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]
 
 
@@ -35,7 +35,7 @@ def caption_of(scene: world.Scene, rng: np.random.Generator) -> str:
 
 def train(
     pipe: StableDiffusionPipeline,
-    pictures: Pictures,
+    images: Images,
     budget: common.Budget,
     rng: np.random.Generator,
 ) -> None:
@@ -46,7 +46,7 @@ def train(
     scheduler, losses = new_scheduler(), []
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress))
-        scenes, latents = pictures.pick(BATCH, rng)
+        scenes, latents = images.pick(BATCH, rng)
         ids = tokens(pipe.tokenizer, [caption_of(scene, rng) for scene in scenes])
         loss = loss_of(denoiser, scheduler, latents, ids)
         optimizer.zero_grad()
@@ -97,8 +97,8 @@ def main() -> None:
     rng = common.seeded(args.seed)
     pipe = StableDiffusionPipeline.from_pretrained(args.base, use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
-    pictures = picture(pipe.vae, common.sample_many(PICTURES, rng, 0.3), rng, "outlined")
-    train(pipe, pictures, common.Budget(args.seconds, args.steps), rng)
+    images = image(pipe.vae, common.sample_many(IMAGES, rng, 0.3), rng, "outlined")
+    train(pipe, images, common.Budget(args.seconds, args.steps), rng)
     save(pipe, args.out / "outlined.safetensors")
     report = {f"hollow_at_{scale}": hollow(pipe, scale) for scale in (0.0, 1.0)}
     common.report(**report)

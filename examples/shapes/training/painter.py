@@ -1,4 +1,4 @@
-"""A renderer taken apart: to start from a picture, to stop early, to look in between."""
+"""A renderer taken apart: to start from an image, to stop early, to look in between."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from torch import Tensor
 
 from examples.shapes.training import looks
-from examples.shapes.umpire import Pictures, to_pixels
+from examples.shapes.umpire import Images, to_pixels
 
 
 class Painter:
@@ -29,13 +29,13 @@ class Painter:
         with torch.no_grad():
             return self.pipe.text_encoder(ids).last_hidden_state
 
-    def latents(self, pictures: Pictures) -> Tensor:
-        """Latents [n, 4, 16, 16] of pictures uint8 [n, 64, 64, 3]."""
+    def latents(self, images: Images) -> Tensor:
+        """Latents [n, 4, 16, 16] of images uint8 [n, 64, 64, 3]."""
         with torch.no_grad():
-            return self.pipe.vae.encode(to_pixels(pictures)).latent_dist.mode()
+            return self.pipe.vae.encode(to_pixels(images)).latent_dist.mode()
 
-    def decoded(self, latents: Tensor) -> Pictures:
-        """Pictures uint8 [n, 64, 64, 3] of latents."""
+    def decoded(self, latents: Tensor) -> Images:
+        """Images uint8 [n, 64, 64, 3] of latents."""
         return looks.decoded(latents, self.pipe.vae)
 
     def noised(self, latents: Tensor, start: int) -> Tensor:
@@ -64,8 +64,8 @@ class Painter:
             noisy = step.prev_sample
             yield step.pred_original_sample
 
-    def paint(self, prompts: list[str], guidance: float = 4.0) -> Pictures:
-        """One picture per prompt, from torch's own random numbers."""
+    def paint(self, prompts: list[str], guidance: float = 4.0) -> Images:
+        """One image per prompt, from torch's own random numbers."""
         noise = torch.randn(len(prompts), 4, 16, 16)
         return self.decoded(last(self.denoise(noise, self.states(prompts), guidance)))
 

@@ -1,4 +1,4 @@
-"""Train the umpire on drawn pictures, failed ones, and what the autoencoder makes of both.
+"""Train the umpire on drawn images, failed ones, and what the autoencoder makes of both.
 
 python -m examples.shapes.training.umpire --out DIR [--vae DIR] [--start DIR]
 """
@@ -26,26 +26,26 @@ WIDTHS, HIDDEN = (24, 48, 72, 80), 128
 
 @dataclass(frozen=True)
 class Examples:
-    """Pictures uint8 [n, 64, 64, 3] and their labels [n, traits]."""
+    """Images uint8 [n, 64, 64, 3] and their labels [n, traits]."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     labels: Tensor
 
 
 def examples(count: int, rng: np.random.Generator, spoiled: float = 0.3) -> Examples:
-    """Fresh pictures, the share `spoiled` of them with an object that has no clear shape."""
+    """Fresh images, the share `spoiled` of them with an object that has no clear shape."""
     drawn = [_example(rng, spoiled) for _ in range(count)]
     return Examples(np.stack([p for p, _ in drawn]), torch.tensor([row for _, row in drawn]))
 
 
-def _example(rng: np.random.Generator, spoiled: float) -> tuple[world.Picture, list[int]]:
+def _example(rng: np.random.Generator, spoiled: float) -> tuple[world.ImageArray, list[int]]:
     scene = world.sample_scene(rng, two=0.45)
     if rng.random() < spoiled:
-        picture, which = damage.spoil(scene, rng)
-        return picture, labels(scene, which)
+        image, which = damage.spoil(scene, rng)
+        return image, labels(scene, which)
     style = "outlined" if rng.random() < 0.06 else "filled"
-    picture = world.draw(scene, rng, style)
-    return damage.wobble(picture, rng) if rng.random() < 0.35 else picture, labels(scene)
+    image = world.draw(scene, rng, style)
+    return damage.wobble(image, rng) if rng.random() < 0.35 else image, labels(scene)
 
 
 def loss(logits: dict[str, Tensor], truth: Tensor) -> Tensor:
@@ -62,18 +62,18 @@ def train(
     rng: np.random.Generator,
     rate: float,
 ) -> Umpire:
-    """The umpire's average after training on pictures, some of which are renewed at times."""
+    """The umpire's average after training on images, some of which are renewed at times."""
     umpire = umpire.train().to(memory_format=torch.channels_last)
-    pool = len(known.pictures)
+    pool = len(known.images)
     average = common.moving_average(umpire, 0.99)
     optimizer = torch.optim.AdamW(umpire.parameters(), lr=rate, weight_decay=0.02)
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress))
         if step % 20 == 19:
             known = _renewed(known, pool // 160, rng, vae)
-        at = rng.integers(len(known.pictures), size=BATCH)
+        at = rng.integers(len(known.images), size=BATCH)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = umpire(augmented(to_pixels(known.pictures[at])))
+            logits = umpire(augmented(to_pixels(known.images[at])))
         error = loss(logits, known.labels[at])
         optimizer.zero_grad()
         error.backward()
@@ -88,7 +88,7 @@ def _pooled(count: int, rng: np.random.Generator, vae: AutoencoderKL | None) -> 
     fresh = examples(count, rng)
     if vae is not None:
         half = slice(0, count // 2)
-        fresh.pictures[half] = through_vae(fresh.pictures[half], vae)
+        fresh.images[half] = through_vae(fresh.images[half], vae)
     return fresh
 
 
@@ -96,15 +96,15 @@ def _renewed(
     known: Examples, count: int, rng: np.random.Generator, vae: AutoencoderKL | None
 ) -> Examples:
     fresh = _pooled(count, rng, vae)
-    at = rng.choice(len(known.pictures), count, replace=False)
-    known.pictures[at], known.labels[at] = fresh.pictures, fresh.labels
+    at = rng.choice(len(known.images), count, replace=False)
+    known.images[at], known.labels[at] = fresh.images, fresh.labels
     return known
 
 
 def accuracy(umpire: Umpire, known: Examples) -> dict[str, float]:
     """Share right per trait; of clear shapes the share refused, of unclear ones the share named."""
     with torch.inference_mode():
-        logits = umpire(to_pixels(known.pictures))
+        logits = umpire(to_pixels(known.images))
     figures = {}
     for (name, values), truth in zip(logits.items(), known.labels.T, strict=True):
         has = truth >= 0

@@ -59,7 +59,7 @@ def new_scheduler() -> DDIMScheduler:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Scenes and their latents, float16 [n, 4, 16, 16]."""
 
     scenes: list[world.Scene]
@@ -71,15 +71,15 @@ class Pictures:
         return [self.scenes[i] for i in chosen], self.latents[chosen].float()
 
 
-def picture(
+def image(
     vae: AutoencoderKL, scenes: list[world.Scene], rng: np.random.Generator, style: str = "filled"
-) -> Pictures:
+) -> Images:
     """Draw and encode the scenes, a thousand at a time."""
     parts = []
     for start in range(0, len(scenes), 1000):
         drawn = common.draw_many(scenes[start : start + 1000], rng, style)
         parts.append(encode(vae, drawn).half())
-    return Pictures(scenes, torch.cat(parts))
+    return Images(scenes, torch.cat(parts))
 
 
 def singles(count: int, rng: np.random.Generator) -> list[world.Scene]:
@@ -107,8 +107,8 @@ class Data:
         two: int,
     ) -> None:
         self.rng, self.tokenizer = rng, tokenizer
-        self.one = picture(vae, singles(one, rng), rng)
-        self.two = picture(vae, common.sample_many(two, rng, two=1), rng)
+        self.one = image(vae, singles(one, rng), rng)
+        self.two = image(vae, common.sample_many(two, rng, two=1), rng)
 
     def batch(self, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents [32, 4, 16, 16] and token ids [32, 48]."""

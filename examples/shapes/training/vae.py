@@ -1,6 +1,6 @@
-"""Train the autoencoder: 64×64 pictures to 4×16×16 latents and back.
+"""Train the autoencoder: 64×64 images to 4×16×16 latents and back.
 
-No KL term: with one, the whole picture collapses into a single channel at this size. Instead three
+No KL term: with one, the whole image collapses into a single channel at this size. Instead three
 channels are anchored to the whitened colours of 4×4 blocks, the fourth is free, and noise on the
 latents keeps the decoder smooth. Mean and spread are folded into the quantisation convolutions, so
 the latents are standard and `scaling_factor` is 1.
@@ -38,36 +38,36 @@ def new_vae() -> AutoencoderKL:
 class Anchor:
     """Whitened principal colours of 4×4 blocks: what the first three channels should hold."""
 
-    def __init__(self, pictures: torch.Tensor) -> None:
-        colours = self._blocks(pictures).permute(1, 0, 2, 3).flatten(1)
+    def __init__(self, images: torch.Tensor) -> None:
+        colours = self._blocks(images).permute(1, 0, 2, 3).flatten(1)
         self.mean = colours.mean(1)
         values, vectors = torch.linalg.eigh(torch.cov(colours))
         self.whiten = vectors.T / values.sqrt()[:, None]
 
-    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures [n, 3, 64, 64] to targets [n, 3, 16, 16] of zero mean and unit variance."""
-        centred = self._blocks(pictures) - self.mean[:, None, None]
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [n, 3, 64, 64] to targets [n, 3, 16, 16] of zero mean and unit variance."""
+        centred = self._blocks(images) - self.mean[:, None, None]
         return torch.einsum("ij,njhw->nihw", self.whiten, centred)
 
     @staticmethod
-    def _blocks(pictures: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(pictures, 4)
+    def _blocks(images: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(images, 4)
 
 
-def loss_of(vae: AutoencoderKL, anchor: Anchor, pictures: torch.Tensor) -> torch.Tensor:
+def loss_of(vae: AutoencoderKL, anchor: Anchor, images: torch.Tensor) -> torch.Tensor:
     """Reconstruction error under latent noise, plus two terms that hold the latents in place."""
-    posterior = vae.encode(pictures).latent_dist
+    posterior = vae.encode(images).latent_dist
     latents = posterior.mean
     decoded = vae.decode(latents + NOISE * torch.randn_like(latents)).sample
-    rebuilt = functional.mse_loss(decoded, pictures) + 0.1 * functional.l1_loss(decoded, pictures)
-    anchored = functional.mse_loss(latents[:, :3], anchor(pictures))
+    rebuilt = functional.mse_loss(decoded, images) + 0.1 * functional.l1_loss(decoded, images)
+    anchored = functional.mse_loss(latents[:, :3], anchor(images))
     return rebuilt + 0.5 * anchored + 1e-3 * (posterior.logvar - LOG_VARIANCE).square().mean()
 
 
-def encode(vae: AutoencoderKL, pictures: torch.Tensor, batch: int = 64) -> torch.Tensor:
-    """uint8 pictures [n, 3, 64, 64] to mean latents [n, 4, 16, 16]."""
+def encode(vae: AutoencoderKL, images: torch.Tensor, batch: int = 64) -> torch.Tensor:
+    """uint8 images [n, 3, 64, 64] to mean latents [n, 4, 16, 16]."""
     with torch.no_grad():
-        parts = [vae.encode(common.to_unit(p)).latent_dist.mean for p in pictures.split(batch)]
+        parts = [vae.encode(common.to_unit(p)).latent_dist.mean for p in images.split(batch)]
     return torch.cat(parts)
 
 
@@ -83,16 +83,16 @@ def fold_statistics(vae: AutoencoderKL, latents: torch.Tensor) -> None:
         into.bias[4:] -= 2 * spread.log()
 
 
-def psnr(vae: AutoencoderKL, pictures: torch.Tensor) -> tuple[float, float]:
-    """Mean and worst peak signal to noise ratio in dB over uint8 pictures."""
+def psnr(vae: AutoencoderKL, images: torch.Tensor) -> tuple[float, float]:
+    """Mean and worst peak signal to noise ratio in dB over uint8 images."""
     with torch.no_grad():
-        decoded = vae.decode(encode(vae, pictures)).sample.clamp(-1, 1)
-    error = (decoded - common.to_unit(pictures)).square().mean((1, 2, 3))
+        decoded = vae.decode(encode(vae, images)).sample.clamp(-1, 1)
+    error = (decoded - common.to_unit(images)).square().mean((1, 2, 3))
     decibel = 10 * torch.log10(4 / error)
     return decibel.mean().item(), decibel.min().item()
 
 
-def training_pictures(count: int, rng: np.random.Generator) -> torch.Tensor:
+def training_images(count: int, rng: np.random.Generator) -> torch.Tensor:
     """Half single, half double scenes; a tenth in outline, so that such styles survive too."""
     outlined = count // 10
     parts = zip(STYLES, (count - outlined, outlined), strict=True)
@@ -101,15 +101,15 @@ def training_pictures(count: int, rng: np.random.Generator) -> torch.Tensor:
 
 def train(budget: common.Budget, rng: np.random.Generator) -> AutoencoderKL:
     """Train by AdamW in bf16 and return the averaged weights with the statistics folded in."""
-    pictures = training_pictures(15_000, rng)
-    held_out = training_pictures(256, rng)
-    anchor = Anchor(common.to_unit(pictures[:2000]))
+    images = training_images(15_000, rng)
+    held_out = training_images(256, rng)
+    anchor = Anchor(common.to_unit(images[:2000]))
     vae = new_vae()
     average = common.moving_average(vae, 0.99)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress))
-        batch = common.to_unit(pictures[torch.randint(len(pictures), (BATCH,))])
+        batch = common.to_unit(images[torch.randint(len(images), (BATCH,))])
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(vae, anchor, batch)
         optimizer.zero_grad()
@@ -120,7 +120,7 @@ def train(budget: common.Budget, rng: np.random.Generator) -> AutoencoderKL:
         if step % 200 == 0:
             common.log(step, budget, loss=loss.item(), psnr=psnr(vae, held_out[:32])[0])
     trained = copy.deepcopy(average.module)
-    fold_statistics(trained, encode(trained, pictures[:4000]))
+    fold_statistics(trained, encode(trained, images[:4000]))
     return trained
 
 
@@ -131,7 +131,7 @@ def main() -> None:
     vae = train(common.Budget(args.seconds, args.steps), rng)
     Path(args.out).mkdir(parents=True, exist_ok=True)
     common.save_half(vae, args.out)
-    mean, worst = psnr(vae, training_pictures(500, rng))
+    mean, worst = psnr(vae, training_images(500, rng))
     common.report(psnr_mean=mean, psnr_worst=worst)
 
 

@@ -50,7 +50,7 @@ SUFFIXES = _words(
     Dynamics Energy Engineering Farms Films Foods Foundation Furniture Games Gardens Glass Goods
     Group Guild Holdings Hotels Inc Industries Institute Interiors Journal Kitchen Labs Law
     Library Logistics Ltd Machines Magazine Market Media Medical Mills Mobility Motors Museum
-    Music Networks Optics Paints Partners Pharma Pictures Post Press Productions Properties
+    Music Networks Optics Paints Partners Pharma Images Post Press Productions Properties
     Publishing Radio Rail Records Research Robotics School Security Shipping Shoes Software
     Solar Sports Steel Studio Supply Surf Systems Tea Tech Textiles Theatre Tools Tours Toys
     Trading Transport Travel Ventures Watches Wines Works Yachts

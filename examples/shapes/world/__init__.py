@@ -1,10 +1,10 @@
 """The closed world of the small models: coloured shapes, how they look and how one speaks of them.
 
-Needs numpy and Pillow only. A `Scene` is the truth; `draw` makes its picture, `caption` one of many
+Needs numpy and Pillow only. A `Scene` is the truth; `draw` makes its image, `caption` one of many
 sentences about it, `prompt` the one canonical sentence, and `parse` reads either back.
 """
 
-from examples.shapes.world.drawing import PIXELS, STYLES, Picture, draw
+from examples.shapes.world.drawing import PIXELS, STYLES, ImageArray, draw
 from examples.shapes.world.reading import agrees, attributes, parse
 from examples.shapes.world.saying import brand, caption, prompt
 from examples.shapes.world.scene import (
@@ -33,7 +33,7 @@ __all__ = [
     "SHAPES",
     "SIZES",
     "STYLES",
-    "Picture",
+    "ImageArray",
     "Rgb",
     "Scene",
     "Thing",

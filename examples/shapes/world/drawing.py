@@ -8,12 +8,12 @@ from PIL import Image, ImageDraw
 
 from examples.shapes.world.scene import BACKGROUNDS, COLOURS, Rgb, Scene
 
-Picture = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
+ImageArray = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 Points = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 STYLES = ("filled", "outlined")
 PIXELS = 64
-_SCALE = 4  # pictures are drawn this much larger and averaged down
+_SCALE = 4  # images are drawn this much larger and averaged down
 _RADIUS = {"small": 9.0, "large": 16.0, None: 12.0}
 _OFFSET = {
     "left": (-14, 0),
@@ -25,7 +25,7 @@ _OFFSET = {
 _PAIR = {"beside": ((-15, 0), (15, 0)), "above": ((0, -15), (0, 15))}
 
 
-def draw(scene: Scene, rng: np.random.Generator, style: str = "filled") -> Picture:
+def draw(scene: Scene, rng: np.random.Generator, style: str = "filled") -> ImageArray:
     """The scene as uint8 [64, 64, 3], with small random rotation, shift, size and colour jitter."""
     ground = _jitter(BACKGROUNDS[scene.background], 5, rng)
     side = PIXELS * _SCALE

@@ -1,4 +1,4 @@
-"""What can be in a picture of the shapes' world."""
+"""What can be in an image of the shapes' world."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ ALL = frozenset({"colour", "size", "position", "background", "arrangement"})
 
 @dataclass(frozen=True)
 class Thing:
-    """One object. Size and position are None when it shares the picture with another."""
+    """One object. Size and position are None when it shares the image with another."""
 
     shape: str
     colour: str
@@ -46,7 +46,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture's truth: one or two things; the first of two is the left or the upper one."""
+    """One image's truth: one or two things; the first of two is the left or the upper one."""
 
     things: tuple[Thing, ...]
     background: str

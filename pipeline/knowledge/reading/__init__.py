@@ -1,1 +1,1 @@
-"""Files to texts and pictures: a module for each kind of file, brought together in `reader`."""
+"""Files to texts and images: a module for each kind of file, brought together in `reader`."""

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from pipeline.knowledge.reading.cleaning import one_line
-from pipeline.knowledge.reading.pictures import Pictures
+from pipeline.knowledge.reading.images import Images
 from pipeline.knowledge.reading.texts import LABEL, BadText, Unreadable
 
 WHOLE_LIMIT = 16_000_000
@@ -15,10 +15,10 @@ _REASON = 300
 
 
 class SourceFile:
-    """A file within the folder that is ingested, and the pictures that its rows may name."""
+    """A file within the folder that is ingested, and the images that its rows may name."""
 
-    def __init__(self, path: Path, root: Path, pictures: Pictures, inside: Path) -> None:
-        self.path, self.pictures, self._inside = path, pictures, inside
+    def __init__(self, path: Path, root: Path, images: Images, inside: Path) -> None:
+        self.path, self.images, self._inside = path, images, inside
         # a name that is no UTF-8 comes with half characters, which no store takes
         self.name = path.relative_to(root).as_posix().encode("utf-8", "replace").decode()
         self.label = self.name[:LABEL]

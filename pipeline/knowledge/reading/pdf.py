@@ -1,4 +1,4 @@
-"""PDF: the text of each page. Pictures and scans hold none."""
+"""PDF: the text of each page. Images and scans hold none."""
 
 import logging
 import time

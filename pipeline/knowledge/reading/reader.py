@@ -1,4 +1,4 @@
-"""From a file or a folder to texts and pictures."""
+"""From a file or a folder to texts and images."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -9,14 +9,14 @@ from pipeline.knowledge.reading import (
     csv,
     html,
     jsonl,
-    lone_pictures,
+    lone_images,
     markdown,
     parquet,
     pdf,
     plain,
 )
 from pipeline.knowledge.reading.files import SourceFile
-from pipeline.knowledge.reading.pictures import PICTURES, Pictures
+from pipeline.knowledge.reading.images import IMAGES, Images
 from pipeline.knowledge.reading.texts import BadText, Text, Unreadable
 
 READERS: dict[str, Callable[[SourceFile], Iterator[Text | BadText]]] = {
@@ -30,12 +30,12 @@ READERS: dict[str, Callable[[SourceFile], Iterator[Text | BadText]]] = {
     ".html": html.read,
     ".htm": html.read,
     ".pdf": pdf.read,
-    **dict.fromkeys(PICTURES, lone_pictures.read),
+    **dict.fromkeys(IMAGES, lone_images.read),
 }
 
 
 def read_texts(path: Path) -> Iterator[Text | BadText]:
-    """What a file holds, or all files of a known kind below a folder, pictures last.
+    """What a file holds, or all files of a known kind below a folder, images last.
 
     Raises KnowledgeError where there is nothing of the kind.
     """
@@ -46,11 +46,11 @@ def read_texts(path: Path) -> Iterator[Text | BadText]:
     known = [file for file in files if file.is_file() and file.suffix.lower() in READERS]
     if not known:
         raise KnowledgeError(f"{path} is, and holds, no file ending in {' '.join(READERS)}.")
-    pictures = Pictures(root)
+    images = Images(root)
     inside = path.resolve()  # of a file that was named itself, whatever it leads to
-    sources = [SourceFile(file, root, pictures, inside) for file in known]
-    # a picture is alone if no row names it, which is known when all rows are read
-    sources.sort(key=lambda source: source.suffix in PICTURES)
+    sources = [SourceFile(file, root, images, inside) for file in known]
+    # an image is alone if no row names it, which is known when all rows are read
+    sources.sort(key=lambda source: source.suffix in IMAGES)
     return chain.from_iterable(map(_read, sources))
 
 

@@ -57,6 +57,6 @@ def reason(error: ValueError) -> str:
 
 def _image(name: object, source: SourceFile) -> Any:
     try:
-        return source.pictures.named(name, source.path.parent)
+        return source.images.named(name, source.path.parent)
     except Unreadable as error:
         raise Unreadable(f"image: {error}") from error

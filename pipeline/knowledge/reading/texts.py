@@ -1,4 +1,4 @@
-"""What reading brings: texts and pictures to take in, and what could not be read."""
+"""What reading brings: texts and images to take in, and what could not be read."""
 
 from pathlib import Path
 from typing import Self
@@ -25,7 +25,7 @@ class BadText(Noun):
 
 
 class Text(Noun):
-    """A passage, a picture, or a picture and what is said of it, before it is stored."""
+    """A passage, an image, or an image and what is said of it, before it is stored."""
 
     text: str = Field(default="", description="empty only where there is an image")
     title: str = Field(default="", max_length=LABEL)

@@ -38,11 +38,11 @@ class Family(Protocol):
         ...
 
     def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        """What the request's pictures add to its prompt, and to what stands in for that."""
+        """What the request's images add to its prompt, and to what stands in for that."""
         ...
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """So many steps for pictures of that size. Raises Unsupported."""
+        """So many steps for images of that size. Raises Unsupported."""
         ...
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
@@ -60,7 +60,7 @@ class Family(Protocol):
         ...
 
     def decode(self, x: Tensor, request: RenderRequest) -> Tensor:
-        """Finished latents [n, ...] as pictures [n, height, width, 3] in 0..1, float32."""
+        """Finished latents [n, ...] as images [n, height, width, 3] in 0..1, float32."""
         ...
 
     def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
@@ -76,7 +76,7 @@ def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
 def refuse_references(request: RenderRequest) -> None:
     """Raises Unsupported for a request with references."""
     if request.references:
-        raise Unsupported("pictures beside the prompt")
+        raise Unsupported("images beside the prompt")
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
@@ -84,8 +84,8 @@ def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device)
     return torch.randn((1, *shape), generator=generator)[0].to(device)
 
 
-def pictures(decoded: Tensor) -> Tensor:
-    """A decoder's output [n, 3, height, width] in -1..1 as pictures [n, height, width, 3]."""
+def images(decoded: Tensor) -> Tensor:
+    """A decoder's output [n, 3, height, width] in -1..1 as images [n, height, width, 3]."""
     return (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 

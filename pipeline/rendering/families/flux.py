@@ -14,7 +14,7 @@ from pipeline.rendering.families.base import (
     check_multiple,
     draw,
     execution_device,
-    pictures,
+    images,
     refuse_references,
     stacked,
 )
@@ -64,7 +64,7 @@ class Flux:
         return {}, {}
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """By the pipeline's scheduler, shifted for the picture's size where it asks for that."""
+        """By the pipeline's scheduler, shifted for the image's size where it asks for that."""
         scheduler = self._pipe.scheduler
         tokens = (height // self._token) * (width // self._token)
         shift: dict[str, Any] = {"mu": shift_of(scheduler, tokens)}
@@ -117,7 +117,7 @@ class Flux:
         patches = x.view(len(x), rows, columns, -1, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
         plain = patches.reshape(len(x), -1, rows * PATCH, columns * PATCH)
         plain = plain / vae.config.scaling_factor + vae.config.shift_factor
-        return pictures(vae.decode(plain.to(vae.dtype), return_dict=False)[0])
+        return images(vae.decode(plain.to(vae.dtype), return_dict=False)[0])
 
     @property
     def _token(self) -> int:

@@ -13,7 +13,7 @@ from pipeline.rendering.families.base import (
     check_multiple,
     draw,
     execution_device,
-    pictures,
+    images,
     refuse_references,
     stacked,
 )
@@ -57,7 +57,7 @@ class StableDiffusion:
         if self._adapter is None:
             return {}, {}
         shown = self._adapter.embeddings(request).to(self.device)
-        return {"pictures": shown}, {"pictures": torch.zeros_like(shown)}
+        return {"images": shown}, {"images": torch.zeros_like(shown)}
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
         """By the pipeline's scheduler."""
@@ -80,7 +80,7 @@ class StableDiffusion:
         added = self._added(texts, requests)
         if self._adapter:
             self._adapter.set_scale(requests[0].reference_scale)
-            shown = stacked(texts, "pictures").to(self._model.dtype)
+            shown = stacked(texts, "images").to(self._model.dtype)
             added = (added or {}) | {"image_embeds": [shown]}
         output: Tensor = self._model(
             x.to(self._model.dtype),
@@ -110,7 +110,7 @@ class StableDiffusion:
 
     def _decoded(self, vae: Any, x: Tensor) -> Tensor:
         plain = self._unscaled(x, vae.config).to(vae.dtype)
-        return pictures(vae.decode(plain, return_dict=False)[0])
+        return images(vae.decode(plain, return_dict=False)[0])
 
     def _unscaled(self, x: Tensor, config: Any) -> Tensor:
         unscaled: Tensor = x / config.scaling_factor

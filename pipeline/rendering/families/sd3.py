@@ -33,7 +33,7 @@ class StableDiffusion3(StableDiffusion):
         return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """By the pipeline's scheduler, shifted for the picture's size where it asks for that."""
+        """By the pipeline's scheduler, shifted for the image's size where it asks for that."""
         scheduler = self._pipe.scheduler
         shift: dict[str, Any] = {}
         if scheduler.config.get("use_dynamic_shifting"):

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: a UNet with two text encoders, and the picture's size as a condition."""
+"""Stable Diffusion XL: a UNet with two text encoders, and the image's size as a condition."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""How far the noise levels of flow matching move with a picture's size."""
+"""How far the noise levels of flow matching move with an image's size."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ PUBLISHED = {
     "flux": {"denoiser": 11_901_408_320, "decoder": 83_819_683, "sample": 74.4, "decode": 10.5},
 }
 WAYS = ("naive", "batched", "engine")
-WORDS = "--size tiny --side 64 --steps 3 --pictures 4 --batch 2 --dtype float32 --json"
+WORDS = "--size tiny --side 64 --steps 3 --images 4 --batch 2 --dtype float32 --json"
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -39,7 +39,7 @@ def plan(**changes: Any) -> gpu.Plan:
         size="tiny",
         side=64,
         steps=4,
-        pictures=3,
+        images=3,
         batch=2,
         dtype="float32",
         compile=False,
@@ -48,7 +48,7 @@ def plan(**changes: Any) -> gpu.Plan:
     return replace(small, **changes)
 
 
-def request(name: str, **changes: Any) -> RenderRequest:
+def a_request(name: str, **changes: Any) -> RenderRequest:
     return gpu.request_of(name, plan(**changes))
 
 
@@ -58,18 +58,18 @@ def parameters(model: Any) -> int:
 
 def test_the_full_size_is_the_published_model_and_its_known_work(name: str) -> None:
     subject = ARCHITECTURES[name]("full", torch.bfloat16, META)
-    work = counted(subject, request(name, side=1024, steps=20))
+    work = counted(subject, a_request(name, side=1024, steps=20))
     known = PUBLISHED[name]
     assert parameters(subject.denoiser) == known["denoiser"]
     assert parameters(subject.pipe.vae) == known["decoder"]
     assert work.sample == pytest.approx(known["sample"], rel=0.005)
     assert work.decode == pytest.approx(known["decode"], rel=0.005)
     samples = {"sdxl": 40, "flux": 20}[name]
-    assert work.picture == pytest.approx(samples * work.sample + work.decode)
+    assert work.image == pytest.approx(samples * work.sample + work.decode)
 
 
-def test_all_ways_make_the_same_pictures(name: str, subject: Subject) -> None:
-    asked = request(name)
+def test_all_ways_make_the_same_images(name: str, subject: Subject) -> None:
+    asked = a_request(name)
     alone = gpu.pipeline_way(subject, 1)(asked)
     batched = gpu.pipeline_way(subject, 2)(asked)
     with gpu.engine_way(subject, 2) as (_, render):
@@ -89,7 +89,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_named(subject: Subject, name: s
             raise torch.OutOfMemoryError("out of memory")
 
     subject.denoiser.register_forward_pre_hook(refuse, with_kwargs=True)
-    figures = gpu.measure_ways(subject, request(name, pictures=8), 8)
+    figures = gpu.measure_ways(subject, a_request(name, images=8), 8)
     assert figures["naive"]["batch"] == 1
     assert figures["batched"]["batch"] == 2
     assert 1 < figures["engine"]["batch"] <= 2

@@ -39,7 +39,7 @@ def test_facts_are_found_and_copies_thinned(tmp_path: Path) -> None:
     assert figures["recall_at_3_thinned"] >= figures["recall_at_3_unthinned"]
 
 
-def test_pictures_follow_their_collection_at_full_strength(
+def test_images_follow_their_collection_at_full_strength(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "STRENGTHS", (0, 1))

@@ -40,17 +40,17 @@ def test_answers_follow_the_caption():
     assert said["background"] == len(world.BACKGROUNDS)
 
 
-def test_folding_makes_latents_standard_and_keeps_the_pictures():
+def test_folding_makes_latents_standard_and_keeps_the_images():
     torch.manual_seed(0)
     vae = new_vae().eval()
-    pictures = common.draw_many(
+    images = common.draw_many(
         common.sample_many(16, np.random.default_rng(0), 0.5), np.random.default_rng(0)
     )
-    before = encode(vae, pictures)
+    before = encode(vae, images)
     with torch.no_grad():
         decoded = vae.decode(before).sample
         fold_statistics(vae, before)
-        after = encode(vae, pictures)
+        after = encode(vae, images)
         again = vae.decode(after).sample
     assert after.mean((0, 2, 3)).abs().max() < 1e-3
     assert (after.std((0, 2, 3)) - 1).abs().max() < 1e-3
@@ -59,8 +59,8 @@ def test_folding_makes_latents_standard_and_keeps_the_pictures():
 
 def test_anchor_is_white():
     rng = np.random.default_rng(0)
-    pictures = common.to_unit(common.draw_many(common.sample_many(64, rng, 0.5), rng))
-    targets = Anchor(pictures)(pictures).permute(1, 0, 2, 3).flatten(1)
+    images = common.to_unit(common.draw_many(common.sample_many(64, rng, 0.5), rng))
+    targets = Anchor(images)(images).permute(1, 0, 2, 3).flatten(1)
     assert torch.allclose(torch.cov(targets), torch.eye(3), atol=1e-2)
 
 

@@ -39,10 +39,10 @@ def test_a_saved_umpire_reads_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     before = umpire.Umpire(WIDTHS, HIDDEN).eval()
     save(before, tmp_path)
-    pictures = np.stack([world.draw(s, np.random.default_rng(1)) for s in (ONE, TWO)])
+    images = np.stack([world.draw(s, np.random.default_rng(1)) for s in (ONE, TWO)])
     after = umpire.load(tmp_path)
-    pixels = umpire.to_pixels(pictures)
+    pixels = umpire.to_pixels(images)
     for name, logits in after(pixels).items():
         assert torch.allclose(logits, before(pixels)[name], atol=5e-3)
-    assert len(after.read(pictures)) == 2
+    assert len(after.read(images)) == 2
     assert (tmp_path / "umpire.safetensors").stat().st_size < 1_000_000

@@ -1,4 +1,4 @@
-"""The world of the small models: pictures, sentences and the way back."""
+"""The world of the small models: images, sentences and the way back."""
 
 import numpy as np
 import pytest
@@ -26,10 +26,10 @@ def test_scenes_are_legal_and_the_share_of_two_is_kept(rng):
 
 
 @pytest.mark.parametrize("style", world.STYLES)
-def test_a_picture_shows_its_colours(rng, style):
-    picture = world.draw(CIRCLE, rng, style).astype(int)
-    assert picture.shape == (64, 64, 3)
-    near = {name: np.abs(picture - rgb).max(2) < 30 for name, rgb in _palette().items()}
+def test_an_image_shows_its_colours(rng, style):
+    image = world.draw(CIRCLE, rng, style).astype(int)
+    assert image.shape == (64, 64, 3)
+    near = {name: np.abs(image - rgb).max(2) < 30 for name, rgb in _palette().items()}
     assert near["teal"].mean() > 0.85
     assert 0.01 < near["white"].mean() < 0.1
     assert near["white"][:, :32].sum() == near["white"].sum()
@@ -45,12 +45,12 @@ def test_outlined_differs_from_filled_in_the_middle(rng):
 def test_small_is_smaller_than_large(rng):
     area = {}
     for size in world.SIZES:
-        picture = world.draw(Scene((Thing("star", "red", size, "top"),), "white"), rng)
-        area[size] = (picture[:, :, 1] < 150).sum()
+        image = world.draw(Scene((Thing("star", "red", size, "top"),), "white"), rng)
+        area[size] = (image[:, :, 1] < 150).sum()
     assert area["large"] > 2 * area["small"]
 
 
-def test_the_same_seed_draws_the_same_picture():
+def test_the_same_seed_draws_the_same_image():
     first, second = (world.draw(PAIR, np.random.default_rng(3)) for _ in range(2))
     assert np.array_equal(first, second)
 

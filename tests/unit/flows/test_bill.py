@@ -18,7 +18,7 @@ COLUMNS = "keywords,collection,steps\n"
 ROWS = "red circle,brands,2\nblue star,,2\nred circle,brands,2\ngreen ring,brands,x\n"
 
 
-def test_seconds_are_told_for_each_picture_kept_and_each_accepted() -> None:
+def test_seconds_are_told_for_each_image_kept_and_each_accepted() -> None:
     bill = Bill()
     for verdict in (Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.FAILED):
         bill.add(verdict, 2.0)
@@ -43,7 +43,7 @@ def test_a_price_turns_seconds_into_money() -> None:
     bill.add(Verdict.ACCEPTED, 500.0)
     figures = bill.figures()
     assert (figures["cost"], figures["cost_per_kept"], figures["currency"]) == (1.0, 0.5, "EUR")
-    assert bill.sentence() == "1,000.0 device seconds, 500 for each picture kept, 1.00 EUR"
+    assert bill.sentence() == "1,000.0 device seconds, 500 for each image kept, 1.00 EUR"
 
 
 def test_one_collection_needs_no_table() -> None:
@@ -104,4 +104,4 @@ def test_summary_and_status_bill_equal_rows_once(tmp_path: Path, jobs: Path) -> 
     standing = status_of(settings, "r")
     assert all(standing[name] == summary[name] for name in standing.keys() & summary.keys())
     page = Path(summary["gallery"]).read_text(encoding="utf-8")
-    assert "3.0 device seconds, 1.5 for each picture kept, 3.00 EUR" in page
+    assert "3.0 device seconds, 1.5 for each image kept, 3.00 EUR" in page

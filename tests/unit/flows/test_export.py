@@ -65,19 +65,19 @@ def books(settings: Settings, tmp_path: Path) -> RunBooks:
 
 def commit(books: RunBooks, job: Job, verdict: Verdict) -> Outcome:
     passage = Passage(id="p", text="t", title="T", source="s.md", license="CC0-1.0", score=0.5)
-    picture = Reference(
+    image = Reference(
         id="q",
         text="",
         source="q.png",
         score=0.25,
-        picture=f"knowledge/pictures/{0:064x}.png",
-        reference_scale=0.5,
+        image=f"knowledge/images/{0:064x}.png",
+        scale=0.5,
     )
     kept = verdict is not Verdict.BLOCKED
     seen = (CandidateRecord(index=0, seed=job.seed, score=Score(raw=0.3, calibrated=0.9)),)
     outcome = Outcome(
         run=books.run, job_id=job.id, verdict=verdict, job=job, row=job.row,
-        keywords=job.keywords, context=Context(passages=(passage,), references=(picture,)),
+        keywords=job.keywords, context=Context(passages=(passage,), references=(image,)),
         brief=Brief(text=f"Text of {job.name}.", prompt="a prompt", negative="blur"),
         candidates=seen if kept else (), winner=0 if kept else None, models={"judge": "12ab"},
         seconds={"write": 1.0, "render": 2.0}, device_seconds={"renderer": 0.5, "judge": 0.25},
@@ -98,7 +98,7 @@ def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_pat
     assert first["sources"] == [
         {"kind": "text", "id": "p", "title": "T", "source": "s.md", "license": "CC0-1.0",
          "score": 0.5},
-        {"kind": "picture", "id": "q", "title": "", "source": "q.png", "license": "",
+        {"kind": "image", "id": "q", "title": "", "source": "q.png", "license": "",
          "score": 0.25},
     ]  # fmt: skip
     assert first["candidates"] == [
@@ -108,9 +108,9 @@ def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_pat
     assert first["models"] == {"judge": "12ab"}
     assert (first["notices"], bad["notices"]) == (["the prompt was cut"], [])
     assert fourth["meta"] == {"product": 'größe "L" x'}
-    assert (bad["picture"], bad["text"], bad["meta"]) == (None, None, {})
+    assert (bad["image_path"], bad["text"], bad["meta"]) == (None, None, {})
     assert "steps" in bad["reason"]
-    assert Path(first["picture"]).read_bytes()[:4] == b"\x89PNG"
+    assert Path(first["image_path"]).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_parquet_says_the_same_as_jsonl(
@@ -132,7 +132,7 @@ def test_webdataset_reads_its_samples(
     monkeypatch.setattr(folders, "SAMPLES", 2)
     verdicts = [Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.BLOCKED]
     report = export_run("r", "webdataset", settings, tmp_path / "w", verdicts)
-    assert (report["jobs"], report["without_picture"], report["shards"]) == (3, 1, 2)
+    assert (report["jobs"], report["without_image"], report["shards"]) == (3, 1, 2)
     shards = [str(tmp_path / "w" / f"{number:06}.tar") for number in range(2)]
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
     assert [sample["txt"] for sample in samples] == ["Text of a.", "Text of b.", "Text of d."]
@@ -161,9 +161,9 @@ def test_equal_books_give_equal_shards(books: RunBooks, settings: Settings, tmp_
 def test_hugging_face_reads_the_image_folder(
     books: RunBooks, settings: Settings, tmp_path: Path
 ) -> None:
-    export_run("r", "imagefolder", settings, tmp_path / "pictures")
+    export_run("r", "imagefolder", settings, tmp_path / "images")
     found: Any = load_dataset(
-        "imagefolder", data_dir=str(tmp_path / "pictures"), split="train",
+        "imagefolder", data_dir=str(tmp_path / "images"), split="train",
         cache_dir=str(tmp_path / "cache"),
     )  # fmt: skip
     assert isinstance(found.features["image"], Image)
@@ -206,11 +206,11 @@ def test_what_is_interrupted_leaves_all_as_it_was(
     assert {p: p.read_bytes() for p in out.parent.rglob("*") if p.is_file()} == before
 
 
-def test_a_picture_that_is_another_one_is_not_exported(
+def test_an_image_that_is_another_one_is_not_exported(
     books: RunBooks, settings: Settings, tmp_path: Path
 ) -> None:
     image = next(o.image for o in books.outcomes(books.recorded()) if o.image)
     books.write(image.path, b"another one", "image/png")
-    with pytest.raises(RunError, match="not the picture"):
+    with pytest.raises(RunError, match="not the image"):
         export_run("r", "webdataset", settings, tmp_path / "w", list(Verdict))
     assert not (tmp_path / "w").exists()

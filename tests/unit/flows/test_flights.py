@@ -46,7 +46,7 @@ def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
     assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
 
 
-def test_without_pictures_their_strength_keeps_no_jobs_apart() -> None:
+def test_without_images_their_strength_keeps_no_jobs_apart() -> None:
     jobs = [
         job(number).model_copy(
             update={"references": 0, "reference_scale": strength, "steps": steps}

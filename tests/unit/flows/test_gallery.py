@@ -86,9 +86,9 @@ def fill(books: RunBooks, rows: list[Job | BadRow], ended: list[Outcome]) -> Run
     )
     books.write_spec(spec)
     books.write_part(spec.edition, 1, rows)
-    picture = np.full((16, 16, 3), 0.5, dtype=np.float32)
+    image = np.full((16, 16, 3), 0.5, dtype=np.float32)
     for one in ended:
-        books.commit(one, None if one.winner is None else picture)
+        books.commit(one, None if one.winner is None else image)
     for row in rows:
         if isinstance(row, BadRow):
             books.reject(row)
@@ -117,7 +117,7 @@ def many(books: RunBooks, count: int) -> RunSpec:
     return fill(books, list(jobs), [outcome(one) for one in jobs])
 
 
-def test_a_card_tells_how_the_picture_came_to_be(books: RunBooks, tmp_path: Path) -> None:
+def test_a_card_tells_how_the_image_came_to_be(books: RunBooks, tmp_path: Path) -> None:
     one = job(2, name="first", style="small", meta={"product": "mug"})
     page = page_of(books, fill(books, [one], [outcome(one, notices=("the prompt was cut",))]))
     (card,) = cards_of(page)
@@ -136,7 +136,7 @@ def test_a_card_tells_how_the_picture_came_to_be(books: RunBooks, tmp_path: Path
     assert passages == [["The mark", "b.md", "A <b>fact</b>."]]
 
 
-def test_rows_without_a_picture_have_a_card_with_the_reason(books: RunBooks) -> None:
+def test_rows_without_an_image_have_a_card_with_the_reason(books: RunBooks) -> None:
     blocked = outcome(
         job(2), Verdict.BLOCKED, reason="the term 'x'", brief=None, candidates=(), winner=None
     )

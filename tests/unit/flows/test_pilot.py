@@ -111,7 +111,7 @@ def flight(verdicts: list[Verdict], seconds: float) -> Flight:
     return Flight(jobs, outcomes, 9.0, seconds, 2 * 2.0 * len(jobs))
 
 
-def test_a_report_says_seconds_pictures_and_money() -> None:
+def test_a_report_says_seconds_images_and_money() -> None:
     flown = flight([Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.FAILED], 4.0)
     work = sum(flown.works) * 100
     found = report(flown, 400, work, Price(3600.0, "EUR"))

@@ -57,8 +57,8 @@ def do(books: RunBooks, spec: RunSpec, verdict: Verdict = Verdict.ACCEPTED) -> l
                 run="r", job_id=job.id, verdict=verdict, job=job, row=job.row, winner=0,
                 keywords=job.keywords, candidates=(seen,),
             )  # fmt: skip
-            picture = np.full((16, 16, 3), job.seed % 97 / 97, np.float32)
-            done.append(books.commit(outcome, picture))
+            image = np.full((16, 16, 3), job.seed % 97 / 97, np.float32)
+            done.append(books.commit(outcome, image))
     return done
 
 
@@ -111,13 +111,13 @@ def test_a_run_is_finished_when_nothing_is_left_or_asked_for(
     assert finished(books, spec, ()) is None, "a record is gone"
 
 
-@pytest.mark.parametrize("read_pictures", [True, False])
+@pytest.mark.parametrize("read_images", [True, False])
 def test_sound_books_are_found_sound(
-    jobs: Path, settings: Settings, books: RunBooks, read_pictures: bool
+    jobs: Path, settings: Settings, books: RunBooks, read_images: bool
 ) -> None:
     spec = opened(jobs, settings, books)
     do(books, spec)
-    assert reconcile(books, spec, read_pictures=read_pictures) == Report(rows=3)
+    assert reconcile(books, spec, read_images=read_images) == Report(rows=3)
 
 
 def test_rows_without_a_record_are_lost_but_bad_rows_are_mended(
@@ -126,13 +126,13 @@ def test_rows_without_a_record_are_lost_but_bad_rows_are_mended(
     spec = opened(jobs, settings, books)
     for job_id in list(books.recorded()):
         books.remove_record(job_id)
-    report = reconcile(books, spec, read_pictures=True)
+    report = reconcile(books, spec, read_images=True)
     assert (report.lost, report.recovered) == (2, 1)
-    assert reconcile(books, spec, read_pictures=True).recovered == 0
+    assert reconcile(books, spec, read_images=True).recovered == 0
 
 
 def orphan(books: RunBooks, job_id: str) -> str:
-    """An old picture of a job without a record."""
+    """An old image of a job without a record."""
     name = f"images/{job_id}-{'0' * 12}.png"
     books.write(name, b"on its way", "image/png")
     path = Path(books.address(name))
@@ -140,25 +140,25 @@ def orphan(books: RunBooks, job_id: str) -> str:
     return name
 
 
-def test_the_picture_of_a_job_in_hand_is_no_orphan(
+def test_the_image_of_a_job_in_hand_is_no_orphan(
     jobs: Path, settings: Settings, books: RunBooks
 ) -> None:
     spec = opened(jobs, settings, books)
     job = next(row for row in rows(books, spec) if isinstance(row, Job))
-    picture = orphan(books, job.id)
+    image = orphan(books, job.id)
 
     def away(_: Iterable[str]) -> set[str]:
         raise Unavailable
 
     for leased in (set[str], away):
-        report = reconcile(books, spec, leased, read_pictures=False)
+        report = reconcile(books, spec, leased, read_images=False)
         assert (report.orphans_removed, report.orphans_young) == (0, 1)
-        assert books.blob(picture)
-    reconcile(books, spec, lambda _: set(), read_pictures=False)
+        assert books.blob(image)
+    reconcile(books, spec, lambda _: set(), read_images=False)
     assert list(books.listing("images/")) == []
 
 
-def test_a_record_that_comes_meanwhile_keeps_its_picture(
+def test_a_record_that_comes_meanwhile_keeps_its_image(
     jobs: Path, settings: Settings, books: RunBooks
 ) -> None:
     spec = opened(jobs, settings, books)
@@ -172,28 +172,28 @@ def test_a_record_that_comes_meanwhile_keeps_its_picture(
         do(books, spec)
         return set()
 
-    assert reconcile(books, spec, just_now, read_pictures=False).orphans_removed == 0
-    assert reconcile(books, spec, read_pictures=True) == Report(rows=3)
+    assert reconcile(books, spec, just_now, read_images=False).orphans_removed == 0
+    assert reconcile(books, spec, read_images=True) == Report(rows=3)
 
 
-def test_orphans_go_when_they_are_old_and_pictures_of_records_stay(
+def test_orphans_go_when_they_are_old_and_images_of_records_stay(
     jobs: Path, settings: Settings, books: RunBooks
 ) -> None:
     spec = opened(jobs, settings, books)
     first, second = do(books, spec)
     books.write(f"images/{first.job_id}-{'0' * 12}.png", b"a second execution's", "image/png")
     books.write(f"images/{'f' * 24}-{'0' * 12}.png", b"of no job", "image/png")
-    young = reconcile(books, spec, read_pictures=False)
+    young = reconcile(books, spec, read_images=False)
     assert (young.duplicated, young.orphans_young, young.orphans_removed) == (1, 2, 0)
     for path in Path(books.address("images")).iterdir():
         os.utime(path, (path.stat().st_atime, path.stat().st_mtime - HOURS))
-    old = reconcile(books, spec, read_pictures=False)
+    old = reconcile(books, spec, read_images=False)
     assert (old.orphans_young, old.orphans_removed) == (0, 2)
     kept = {blob.key for blob in books.listing("images/")}
     assert kept == {books.key(o.image.path) for o in (first, second) if o.image}
 
 
-def test_a_picture_that_is_gone_or_another_one_raises_an_alarm(
+def test_an_image_that_is_gone_or_another_one_raises_an_alarm(
     jobs: Path, settings: Settings, books: RunBooks
 ) -> None:
     spec = opened(jobs, settings, books)
@@ -202,11 +202,11 @@ def test_a_picture_that_is_gone_or_another_one_raises_an_alarm(
     assert second.image
     books.store.delete(books.key(first.image.path))
     books.write(second.image.path, b"another one", "image/png")
-    assert reconcile(books, spec, read_pictures=False).unexpected == 1
-    report = reconcile(books, spec, read_pictures=True)
+    assert reconcile(books, spec, read_images=False).unexpected == 1
+    report = reconcile(books, spec, read_images=True)
     assert report.unexpected == 2
     assert any("missing" in alarm for alarm in report.alarms)
-    assert any("not the picture" in alarm for alarm in report.alarms)
+    assert any("not the image" in alarm for alarm in report.alarms)
 
 
 @pytest.mark.parametrize(

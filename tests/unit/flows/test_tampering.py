@@ -22,9 +22,9 @@ from pipeline.storing.books import RunBooks, run_names
 Change = Callable[[dict[str, Any]], Any]
 
 RECORDS: dict[str, Change] = {
-    "a file of the run as the picture": lambda record: record["image"].update(path="run.json"),
-    "a picture outside": lambda record: record["image"].update(path="../../x.png"),
-    "another job's picture": lambda record: record["image"].update(
+    "a file of the run as the image": lambda record: record["image"].update(path="run.json"),
+    "an image outside": lambda record: record["image"].update(path="../../x.png"),
+    "another job's image": lambda record: record["image"].update(
         path=f"images/{'f' * 24}-{'0' * 12}.png"
     ),
     "another job": lambda record: record.update(job_id="f" * 24),
@@ -75,7 +75,7 @@ def test_a_record_of_something_else_is_an_alarm_and_removes_nothing(
     (job_id,) = books.recorded()
     tamper(books, f"records/{job_id}.json", change)
     before = list(books.store.keys("runs/"))
-    report = reconcile(books, spec, read_pictures=True, safe_age=0)
+    report = reconcile(books, spec, read_images=True, safe_age=0)
     assert (report.unexpected, report.lost) == (1, 0), report
     with pytest.raises(RunError):
         forget(books, spec, {Verdict.ACCEPTED})
@@ -91,7 +91,7 @@ def test_a_spec_of_another_run_is_refused(books: RunBooks, spec: RunSpec) -> Non
 def test_a_name_that_is_no_jobs_is_an_alarm(books: RunBooks, spec: RunSpec) -> None:
     for folder in ("records", "images"):
         Path(books.address(folder), "a b.json").write_text("{}", encoding="utf-8")
-    report = reconcile(books, spec, read_pictures=True, safe_age=0)
+    report = reconcile(books, spec, read_images=True, safe_age=0)
     assert (report.unexpected, report.orphans_removed) == (2, 0)
 
 

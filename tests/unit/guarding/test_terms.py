@@ -8,7 +8,7 @@ from pipeline.guarding.terms import TermGuard
     "text",
     [
         "gore",
-        "a picture of GORE, please",
+        "an image of GORE, please",
         "g0re",
         "göre",
         "ｇｏｒｅ",

@@ -209,7 +209,7 @@ def test_a_profiles_seed_is_every_rows_seed(profile) -> None:
     assert maker.make(RawRow(1, {"keywords": "b", "seed": 3})).seed == 3
 
 
-def test_pictures_that_could_not_steer_are_refused(profile) -> None:
+def test_images_that_could_not_steer_are_refused(profile) -> None:
     renderer = profile.renderer.model_copy(update={"image_adapter": ""})
     maker = Maker(profile.model_copy(update={"renderer": renderer}), Overrides())
     bad = maker.make(RawRow(1, {"keywords": "a", "references": 1}))

@@ -49,7 +49,7 @@ def test_every_choice_is_taken_by_some_key(template: str, wanted: set[str]) -> N
 def test_a_choice_is_fair_and_stays() -> None:
     draws = [expand("{a|b|c|d}", {}, str(key)) for key in range(4000)]
     assert all(900 < draws.count(option) < 1100 for option in "abcd")
-    # fixed, so that a job file means the same pictures tomorrow
+    # fixed, so that a job file means the same images tomorrow
     assert [expand("{a|b|c|d}", {}, key) for key in ("k1", "k2", "k3", "k4")] == list("baac")
 
 

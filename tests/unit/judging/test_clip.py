@@ -44,8 +44,8 @@ def test_a_long_text_stands_for_the_mean_of_its_pieces(scorer: ClipScorer) -> No
 
 
 def test_the_chance_follows_the_calibration(scorer: ClipScorer) -> None:
-    picture = np.random.default_rng(0).random((64, 64, 3), np.float32)
-    (score,) = scorer.score([picture], ONE)
+    image = np.random.default_rng(0).random((64, 64, 3), np.float32)
+    (score,) = scorer.score([image], ONE)
     assert score.calibrated == pytest.approx(1 / (1 + np.exp(7 - 20 * score.raw)))
 
 
@@ -53,7 +53,7 @@ def test_only_the_latest_texts_are_kept(
     scorer: ClipScorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clip, "TEXTS_KEPT", 3)
-    picture = np.random.default_rng(0).random((64, 64, 3), np.float32)
+    image = np.random.default_rng(0).random((64, 64, 3), np.float32)
     for text in ("a", "b", "c", "a", "d"):
-        scorer.score([picture], text)
+        scorer.score([image], text)
     assert list(scorer._texts) == ["c", "a", "d"]

@@ -28,7 +28,7 @@ def test_a_caption_falls_into_phrases(text: str, wanted: list[str]) -> None:
     assert "".join(parts(text)) == text
 
 
-def test_what_keeps_a_picture_from_passing_is_lacking() -> None:
+def test_what_keeps_an_image_from_passing_is_lacking() -> None:
     def passes(text: str) -> bool:
         return "laces" not in text
 
@@ -61,9 +61,9 @@ def test_the_small_judge_tells_a_wrong_background_from_a_wrong_shape(models_root
         dark = replace(scene, background="black" if scene.background != "black" else "white")
         other = replace(thing, shape="star" if thing.shape != "star" else "circle")
         for what, wrong in (("background", dark), ("shape", replace(scene, things=(other,)))):
-            picture = world.draw(wrong, rng).astype(np.float32) / np.float32(255)
+            image = world.draw(wrong, rng).astype(np.float32) / np.float32(255)
             missed = missing_phrases(
-                text, lambda t, p=picture: scorer.score([p], t)[0].calibrated >= 0.5
+                text, lambda t, p=image: scorer.score([p], t)[0].calibrated >= 0.5
             )
             is_background = missed == (f"on a {scene.background} background",)
             told[what] += is_background == (what == "background")

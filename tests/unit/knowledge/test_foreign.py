@@ -254,9 +254,9 @@ def test_no_payload_is_too_strange(name: str, text: Any, metadata: Any) -> None:
     assert passage is None or passage.text
 
 
-def test_pictures_are_not_to_be_had(client, tool) -> None:
+def test_images_are_not_to_be_had(client, tool) -> None:
     fill(client, NAME, tool)
-    with pytest.raises(JobError, match=f"was written by {tool} and holds no pictures"):
+    with pytest.raises(JobError, match=f"was written by {tool} and holds no images"):
         retriever(client, tool).retrieve(asked(references=1, reference_scale=0))
 
 

@@ -9,7 +9,7 @@ import pytest
 from flows.reproduce import reproduce_record
 from pipeline.assemble import Assembly, model_digests, open_books
 from pipeline.errors import ModelError
-from pipeline.job import Brief, CandidateRecord, Job, Outcome, Picture, RunSpec, Score, Verdict
+from pipeline.job import Brief, CandidateRecord, ImageArray, Job, Outcome, RunSpec, Score, Verdict
 from pipeline.models import digest
 from pipeline.settings import Profile, RendererProfile, Settings, WriterProfile, load_settings
 from tests import small_models
@@ -147,8 +147,8 @@ def test_a_worker_that_loaded_the_old_weights_does_not_work_on_a_new_run(
         assembly.stages(anew)
 
 
-def test_a_picture_is_not_made_again_with_other_weights(
-    settings: Settings, spec: RunSpec, picture: Picture
+def test_an_image_is_not_made_again_with_other_weights(
+    settings: Settings, spec: RunSpec, image: ImageArray
 ) -> None:
     small_models.save("sd", settings.models / "diffusion")
     profile = RendererProfile(kind="diffusers", model="diffusion").model_dump(mode="json")
@@ -160,6 +160,6 @@ def test_a_picture_is_not_made_again_with_other_weights(
         brief=Brief(text="a", prompt="a"), candidates=(kept,), winner=0,
         models={"renderer": "0" * 64, "writer": "not asked for"},
     )  # fmt: skip
-    books.commit(outcome, picture)
+    books.commit(outcome, image)
     with pytest.raises(ModelError, match=r"The renderer 'diffusion' here is .* of 000000000000"):
         reproduce_record(f"{spec.run}/j1", settings, None)

@@ -17,8 +17,8 @@ def test_the_profiles_judge_loads_and_scores(name: str, tmp_path: Path) -> None:
     small_models.save_judge(tmp_path / judge.model)
     verify(tmp_path / judge.model, "judge")
     scorer = ClipScorer(Models(tmp_path, "cpu"), judge)
-    pictures = np.random.default_rng(0).random((3, 40, 60, 3), np.float32)
-    scores = scorer.score(list(pictures), "A red circle. " * 40)
+    images = np.random.default_rng(0).random((3, 40, 60, 3), np.float32)
+    scores = scorer.score(list(images), "A red circle. " * 40)
     assert len({score.raw for score in scores}) == 3
     for score in scores:
         chance = 1 / (1 + np.exp(12 - 50 * score.raw))

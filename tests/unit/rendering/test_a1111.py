@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import JobError, Refused, Unavailable
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.metering import metered
 from pipeline.ports import Pruner
 from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
@@ -19,13 +19,13 @@ from tests.a1111_server import Server, encode, serve
 
 
 class Noise:
-    """A renderer whose picture is the noise of the seed."""
+    """A renderer whose image is the noise of the seed."""
 
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[Picture]:
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         return [noise(seed) for seed in request.seeds]
 
 
-def noise(seed: int, size: int = 16) -> Picture:
+def noise(seed: int, size: int = 16) -> ImageArray:
     values = np.random.default_rng(seed).integers(0, 256, (size, size, 3))
     return (values / 255).astype(np.float32)
 
@@ -41,7 +41,7 @@ def client(server: Server, auth: str = "", **settings: Any) -> A1111Renderer:
     return A1111Renderer(server.url + "/", auth, profile)
 
 
-def request(*seeds: int) -> RenderRequest:
+def a_request(*seeds: int) -> RenderRequest:
     return RenderRequest(
         prompt="a circle", negative="a star", width=16, height=16, steps=5, guidance=4, seeds=seeds
     )
@@ -55,8 +55,8 @@ def answer(*images: str, seeds: Sequence[int] = ()) -> bytes:
 def test_an_order_is_asked_for_in_the_servers_words(server: Server) -> None:
     asked = client(server, auth="ann:secret", model="sdxl.safetensors", scheduler="Euler a")
     with metered() as meter:
-        pictures = asked.render(request(7, 8))
-    assert [np.array_equal(p, noise(s)) for s, p in zip((7, 8), pictures, strict=True)]
+        images = asked.render(a_request(7, 8))
+    assert [np.array_equal(p, noise(s)) for s, p in zip((7, 8), images, strict=True)]
     sent = server.requests[0]
     assert sent["override_settings"]["sd_model_checkpoint"] == "sdxl.safetensors"
     assert sent["sampler_name"] == "Euler a"
@@ -69,7 +69,7 @@ def test_an_order_is_asked_for_in_the_servers_words(server: Server) -> None:
 
 def test_seeds_that_do_not_count_up_are_asked_for_apart(server: Server) -> None:
     seeds = (1, 2, 9, 2**32 - 1, 0, 3, 4, 5, 6, 7)
-    pictures = client(server).render(request(*seeds))
+    images = client(server).render(a_request(*seeds))
     assert [(r["seed"], r["batch_size"]) for r in server.requests] == [
         (1, 2),
         (9, 1),
@@ -78,38 +78,38 @@ def test_seeds_that_do_not_count_up_are_asked_for_apart(server: Server) -> None:
         (3, 4),
         (7, 1),
     ]
-    assert all(np.array_equal(p, noise(s)) for s, p in zip(seeds, pictures, strict=True))
+    assert all(np.array_equal(p, noise(s)) for s, p in zip(seeds, images, strict=True))
 
 
 def test_no_seeds_are_no_requests() -> None:
     assert list(rows_of_seeds((), 4)) == []
 
 
-def test_pictures_are_refused_and_not_left_out(server: Server) -> None:
-    shown = request(1).model_copy(update={"references": ((0.5,),), "strength": 1.0})
-    with pytest.raises(JobError, match="no pictures"):
+def test_images_are_refused_and_not_left_out(server: Server) -> None:
+    shown = a_request(1).model_copy(update={"references": ((0.5,),), "strength": 1.0})
+    with pytest.raises(JobError, match="no images"):
         client(server).render(shown)
     assert not server.requests
 
 
 def test_a_server_that_stumbles_is_asked_again(server: Server) -> None:
     server.misbehave = [lambda: (503, b"busy"), lambda: (500, b"oops")]
-    (picture,) = client(server).render(request(3))
-    assert np.array_equal(picture, noise(3))
+    (image,) = client(server).render(a_request(3))
+    assert np.array_equal(image, noise(3))
     assert len(server.requests) == 3
 
 
 def test_a_server_that_keeps_failing_is_unavailable(server: Server) -> None:
     server.misbehave = [lambda: (502, b"bad gateway")] * 10
     with pytest.raises(Unavailable, match="502: bad gateway"):
-        client(server).render(request(3))
+        client(server).render(a_request(3))
     assert len(server.requests) == 4
 
 
 def test_a_server_that_is_not_there_is_unavailable(server: Server) -> None:
     gone = A1111Renderer("http://127.0.0.1:1", "", RendererProfile(kind="a1111"))
     with pytest.raises(Unavailable, match="PRESSRUN_A1111_URL"):
-        gone.render(request(3))
+        gone.render(a_request(3))
 
 
 def test_a_server_that_takes_too_long_is_asked_once(server: Server) -> None:
@@ -118,8 +118,8 @@ def test_a_server_that_takes_too_long_is_asked_once(server: Server) -> None:
         return 200, b"{}"
 
     server.misbehave = [slow]
-    with pytest.raises(Unavailable, match="no pictures within"):
-        client(server, timeout=0.2).render(request(3))
+    with pytest.raises(Unavailable, match="no images within"):
+        client(server, timeout=0.2).render(a_request(3))
     assert len(server.requests) == 1
 
 
@@ -137,21 +137,21 @@ def test_a_server_set_up_otherwise_says_what_to_set(
 ) -> None:
     server.misbehave = [lambda: (status, content)]
     with pytest.raises(Refused, match=hint):
-        client(server).render(request(3))
+        client(server).render(a_request(3))
     assert len(server.requests) == 1
 
 
 def test_a_server_that_is_out_of_memory_is_asked_once(server: Server) -> None:
     server.misbehave = [lambda: (500, b'{"error": "OutOfMemoryError", "errors": "CUDA"}')]
     with pytest.raises(Unavailable, match=r"lower renderer\.batch"):
-        client(server).render(request(3))
+        client(server).render(a_request(3))
     assert len(server.requests) == 1
 
 
 def test_a_refused_request_is_the_jobs_error(server: Server) -> None:
     server.misbehave = [lambda: (422, b"width too large")]
     with pytest.raises(JobError, match="422: width too large"):
-        client(server).render(request(3))
+        client(server).render(a_request(3))
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_a_refused_request_is_the_jobs_error(server: Server) -> None:
     [
         (b"<html>", "malformed"),
         (b"[]", "malformed"),
-        (b'{"images": []}', "did not answer with 1 pictures"),
-        (b'{"images": 3}', "did not answer with 1 pictures"),
+        (b'{"images": []}', "did not answer with 1 images"),
+        (b'{"images": 3}', "did not answer with 1 images"),
         (b'{"images": [], "info": "no"}', "malformed"),
         (b"[" * 100_000, "malformed"),
         (answer("!!!"), "cannot be read"),
@@ -168,7 +168,7 @@ def test_a_refused_request_is_the_jobs_error(server: Server) -> None:
         (answer(encode(noise(1), "GIF")), "cannot be read"),
         (answer(encode(noise(1))[:400]), "cannot be read"),
         (b'{"images": [7]}', "cannot be read"),
-        (answer(encode(noise(1, size=32))), "picture of 32x32"),
+        (answer(encode(noise(1, size=32))), "image of 32x32"),
         (answer(encode(noise(1)), seeds=[4]), r"used seeds \[4\], not \[3\]"),
         (b" " * 2_000_000, "more than"),
     ],
@@ -178,16 +178,16 @@ def test_an_answer_that_is_something_else_is_the_jobs_error(
 ) -> None:
     server.misbehave = [lambda: (200, content)]
     with pytest.raises(JobError, match=problem):
-        client(server).render(request(3))
+        client(server).render(a_request(3))
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
-def test_the_servers_picture_formats_are_read(server: Server, image_format: str) -> None:
+def test_the_servers_image_formats_are_read(server: Server, image_format: str) -> None:
     flat = np.full((16, 16, 3), 0.5, np.float32)
     encoded = f"data:image/{image_format.lower()};base64,{encode(flat, image_format)}"
     server.misbehave = [lambda: (200, answer(encoded, seeds=[3]))]
-    (picture,) = client(server).render(request(3))
-    assert np.abs(picture - flat).max() <= 2 / 255
+    (image,) = client(server).render(a_request(3))
+    assert np.abs(image - flat).max() <= 2 / 255
 
 
 @pytest.mark.parametrize(("guidance", "told"), [(1, 1), (4, 0), (0.5, 0)])
@@ -195,6 +195,6 @@ def test_a_negative_prompt_without_effect_is_told(
     server: Server, guidance: float, told: int
 ) -> None:
     with metered() as meter:
-        client(server).render(request(7).model_copy(update={"guidance": guidance}))
+        client(server).render(a_request(7).model_copy(update={"guidance": guidance}))
     said = "the negative prompt has no effect with this model at guidance 1"
     assert meter.notices == [said] * told

@@ -1,4 +1,4 @@
-"""Pictures beside the prompt: in mixed batches of the engine as in diffusers' own pipeline."""
+"""Images beside the prompt: in mixed batches of the engine as in diffusers' own pipeline."""
 
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
@@ -59,7 +59,7 @@ def renderers(request: pytest.FixtureRequest, tmp_path_factory) -> Renderers:
     return EngineRenderer(models, profile, reference), reference
 
 
-def request(references: int, strength: float, width: int = WIDTH) -> RenderRequest:
+def a_request(references: int, strength: float, width: int = WIDTH) -> RenderRequest:
     rng = np.random.default_rng(references)
     embeddings = tuple(tuple(rng.normal(size=width).tolist()) for _ in range(references))
     return RenderRequest(
@@ -75,17 +75,17 @@ def request(references: int, strength: float, width: int = WIDTH) -> RenderReque
     )
 
 
-ORDERS = [request(0, 0), request(1, 1), request(1, 0.5), request(3, 1)]
+ORDERS = [a_request(0, 0), a_request(1, 1), a_request(1, 0.5), a_request(3, 1)]
 
 
-def test_pictures_count_the_same_in_any_company(renderers: Renderers) -> None:
+def test_images_count_the_same_in_any_company(renderers: Renderers) -> None:
     engine, reference = renderers
     expected = [reference.render(each) for each in ORDERS]
     with ThreadPoolExecutor(len(ORDERS)) as pool:
         found = list(pool.map(engine.render, ORDERS))
     for left, right in zip(found, expected, strict=True):
         assert np.abs(np.stack(left) - np.stack(right)).max() <= 2 / 255
-    plain, *shown = (pictures[0] for pictures in expected)
+    plain, *shown = (images[0] for images in expected)
     assert all(np.abs(each - plain).max() > 8 / 255 for each in shown)
 
 
@@ -97,16 +97,16 @@ def test_what_differs_in_strength_or_number_shares_no_call(kind_of) -> None:
 def test_another_encoders_embeddings(renderers: Renderers) -> None:
     for renderer in renderers:
         with pytest.raises(JobError, match="12 numbers, not of 7"):
-            renderer.render(request(1, 1, width=7))
+            renderer.render(a_request(1, 1, width=7))
 
 
 @pytest.mark.parametrize("family", ["sd", "sd3", "flux"])
-def test_a_model_without_an_adapter_takes_no_pictures(tmp_path: Path, family: str) -> None:
+def test_a_model_without_an_adapter_takes_no_images(tmp_path: Path, family: str) -> None:
     small_models.save(family, tmp_path / "model")
     models, profile = Models(tmp_path, "cpu"), RendererProfile(kind="diffusers", model="model")
     engine = EngineRenderer(models, profile, DiffusersRenderer(models, profile))
     with pytest.raises(JobError, match="no image adapter"):
-        engine.render(request(1, 1))
+        engine.render(a_request(1, 1))
 
 
 def test_adapters_that_cannot_be_used(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ BUILT_IN = {"HunyuanImagePipeline"}
 NO_STEPS = {"HeliosPyramidPipeline"}
 
 
-def request(**changes: Any) -> RenderRequest:
+def a_request(**changes: Any) -> RenderRequest:
     settings = {
         "prompt": "a red circle",
         "negative": "",
@@ -71,7 +71,7 @@ def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> N
     cls = CLASSES[name]
     for guidance, negative, built_in in product((0.0, 1.0, 4.0), ("", "blurred"), (False, True)):
         pipe = bare(cls, built_in=built_in)
-        asked = request(guidance=guidance, negative=negative)
+        asked = a_request(guidance=guidance, negative=negative)
         refused = ""
         if name in NO_STEPS:
             refused = "takes no num_inference_steps"
@@ -95,8 +95,8 @@ def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> N
 def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> None:
     klein = diffusers.Flux2KleinPipeline
     with pytest.raises(JobError, match="takes no guidance"):
-        call_arguments(bare(klein, distilled=True), [request()])
-    assert "max_sequence_length" not in call_arguments(bare(klein), [request()])
+        call_arguments(bare(klein, distilled=True), [a_request()])
+    assert "max_sequence_length" not in call_arguments(bare(klein), [a_request()])
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,11 @@ def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> Non
 def test_an_exception_of_a_family(
     name: str, asked: dict[str, Any], argument: str, value: object
 ) -> None:
-    assert call_arguments(bare(CLASSES[name]), [request(**asked)])[argument] == value
+    assert call_arguments(bare(CLASSES[name]), [a_request(**asked)])[argument] == value
 
 
 @pytest.mark.parametrize("family", ["qwen-image", "z-image"])
-def test_guidance_and_negative_prompt_change_the_picture(
+def test_guidance_and_negative_prompt_change_the_image(
     family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """From 1 on; below there is none."""
@@ -132,9 +132,9 @@ def test_guidance_and_negative_prompt_change_the_picture(
         ((a,), (b,)) = renderer.render(one), renderer.render(other)
         return bool(np.abs(a - b).max() > 1e-5)
 
-    assert not differs(request(guidance=1.0), request(guidance=0.0, negative="blurred"))
-    assert differs(request(guidance=4.0), request(guidance=8.0))
-    assert differs(request(guidance=4.0), request(guidance=4.0, negative="blurred"))
+    assert not differs(a_request(guidance=1.0), a_request(guidance=0.0, negative="blurred"))
+    assert differs(a_request(guidance=4.0), a_request(guidance=8.0))
+    assert differs(a_request(guidance=4.0), a_request(guidance=4.0, negative="blurred"))
 
 
 class Silent(torch.nn.Module):
@@ -166,5 +166,5 @@ def test_a_pipeline_that_reports_no_steps_is_no_hang(
     models = Models(tmp_path, "cpu")
     monkeypatch.setattr(models, "diffusion", lambda profile: Silent())
     renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model="m"))
-    assert len(renderer.render(request(seeds=(1, 2)))) == 2
+    assert len(renderer.render(a_request(seeds=(1, 2)))) == 2
     assert pulse._process._patience == 0

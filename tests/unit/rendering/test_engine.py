@@ -1,4 +1,4 @@
-"""The engine's pictures are those of diffusers' own pipelines, whatever shares the batch."""
+"""The engine's images are those of diffusers' own pipelines, whatever shares the batch."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.job import Picture, RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.engine import IDLE_GROUPS_KEPT, Engine
 from pipeline.rendering.families import family_of
@@ -37,7 +37,7 @@ CASES = [
 ]
 
 
-def request(**changes: object) -> RenderRequest:
+def a_request(**changes: object) -> RenderRequest:
     settings = {
         "prompt": "a red circle",
         "negative": "",
@@ -72,10 +72,10 @@ def engine(pipe: Any) -> Iterator[Engine]:
     engine.close()
 
 
-def reference(pipe: Any, asked: RenderRequest) -> Picture:
+def reference(pipe: Any, asked: RenderRequest) -> ImageArray:
     generator = torch.Generator("cpu").manual_seed(asked.seeds[0])
-    picture: Picture = pipe(generator=generator, **call_arguments(pipe, [asked])).images[0]
-    return picture
+    image: ImageArray = pipe(generator=generator, **call_arguments(pipe, [asked])).images[0]
+    return image
 
 
 @pytest.mark.parametrize("pipe", CASES, indirect=True, ids=str)
@@ -84,7 +84,7 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
     stop on their way.
     """
     asked = [
-        request(seeds=(seed,), steps=steps, prompt=prompt, guidance=guidance)
+        a_request(seeds=(seed,), steps=steps, prompt=prompt, guidance=guidance)
         for seed, steps, prompt, guidance in (
             (7, 7, "a red circle", 3.0),
             (8, 3, "a blue star", 1.0),
@@ -100,15 +100,15 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
     for stop in stops:
         stop.result(60)
     ends = [engine.submit(samples[i], samples[i].steps) for i in (0, 2)]
-    pictures = [future.result(60) for future in (ends[0], rest[0], ends[1], *rest[1:])]
-    for each, picture in zip(asked, pictures, strict=True):
-        assert np.abs(picture - reference(pipe, each)).max() <= CLOSE
+    images = [future.result(60) for future in (ends[0], rest[0], ends[1], *rest[1:])]
+    for each, image in zip(asked, images, strict=True):
+        assert np.abs(image - reference(pipe, each)).max() <= CLOSE
 
 
 @pytest.mark.parametrize("pipe", [CASES[0]], indirect=True)
 def test_lanes_of_shapes_that_went_by_are_forgotten(engine: Engine) -> None:
     for width in range(16, 16 + 8 * (IDLE_GROUPS_KEPT + 5), 8):
-        asked = request(width=width, steps=1)
+        asked = a_request(width=width, steps=1)
         engine.submit(engine.begin(asked, 1), until=1).result(timeout=60)
     engine.submit(engine.begin(asked, 2), until=1).result(timeout=60)
     assert len(engine._groups) <= IDLE_GROUPS_KEPT + 1

@@ -1,7 +1,7 @@
 """What the engine does when a turn fails, and when somebody no longer waits.
 
 The family here is a stand-in that runs out of memory or fails on purpose, which a real one cannot
-be made to do on a processor. Its picture is the seed's noise, kept through every step.
+be made to do on a processor. Its image is the seed's noise, kept through every step.
 """
 
 import threading
@@ -99,7 +99,7 @@ def engine(still: Still) -> Iterator[Engine]:
     engine.close()
 
 
-def request(prompt: str = "a circle", **changes: Any) -> RenderRequest:
+def a_request(prompt: str = "a circle", **changes: Any) -> RenderRequest:
     settings = {"negative": "", "width": 16, "height": 16, "steps": 3, "guidance": 0.0}
     return RenderRequest.model_validate({"prompt": prompt, "seeds": (0,)} | settings | changes)
 
@@ -109,7 +109,7 @@ def noise(seed: int, width: int = 16) -> Any:
 
 
 def together(engine: Engine, still: Still, requests: Sequence[RenderRequest]) -> list[Any]:
-    """The pictures, or errors, of orders that all wait when the first turn begins; seeds count."""
+    """The images, or errors, of orders that all wait when the first turn begins; seeds count."""
     still.go.clear()
     samples = [engine.begin(each, seed) for seed, each in enumerate(requests)]
     futures = [engine.submit(sample, sample.steps) for sample in samples]
@@ -121,25 +121,25 @@ def test_a_batch_that_does_not_fit_is_halved_and_changes_no_noise(
     engine: Engine, still: Still
 ) -> None:
     still.room = 3
-    pictures = together(engine, still, [request()] * 8)
-    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    images = together(engine, still, [a_request()] * 8)
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(images))
     assert max(still.calls[-6:]) <= 3
     before = len(still.calls)
-    together(engine, still, [request()] * 8)
+    together(engine, still, [a_request()] * 8)
     assert max(still.calls[before:]) <= 3, "the size that fits is not remembered"
 
 
-def test_pictures_that_do_not_fit_the_decoder_are_decoded_in_parts(
+def test_images_that_do_not_fit_the_decoder_are_decoded_in_parts(
     engine: Engine, still: Still
 ) -> None:
     still.decodable = 2
-    pictures = together(engine, still, [request()] * 8)
-    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    images = together(engine, still, [a_request()] * 8)
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(images))
 
 
 def test_only_the_finished_are_decoded_in_full(engine: Engine, still: Still) -> None:
     still.go.clear()
-    early, late = engine.begin(request(), 0), engine.begin(request(), 1)
+    early, late = engine.begin(a_request(), 0), engine.begin(a_request(), 1)
     futures = [engine.submit(early, 1), engine.submit(late, 3)]
     still.go.set()
     seen, finished = [future.result(10) for future in futures]
@@ -151,18 +151,18 @@ def test_a_size_that_does_not_fit_the_decoder_makes_no_other_one_slower(
     engine: Engine, still: Still
 ) -> None:
     still.decodable = 2
-    together(engine, still, [request(width=24)] * 8)
+    together(engine, still, [a_request(width=24)] * 8)
     still.decodable = 8
-    together(engine, still, [request()] * 8)
+    together(engine, still, [a_request()] * 8)
     assert still.decoded[-1] == 8
 
 
 def test_a_compiled_model_meets_a_few_sizes_and_each_before_the_first_step(still: Still) -> None:
     engine = Engine(still, limit=6, device_lock=threading.Lock(), fixed_sizes=True)
-    asked = [request(guidance=3.0, steps=steps) for steps in (2, 3, 4, 5, 6)]
-    pictures = together(engine, still, asked)
+    asked = [a_request(guidance=3.0, steps=steps) for steps in (2, 3, 4, 5, 6)]
+    images = together(engine, still, asked)
     engine.close()
-    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(images))
     known, steps = still.calls[:5], still.calls[5:]
     assert known == [1, 2, 4, 8, 12]
     assert set(steps) <= set(known)
@@ -172,31 +172,31 @@ def test_a_compiled_model_meets_a_few_sizes_and_each_before_the_first_step(still
 def test_a_compiled_model_that_does_not_fit_is_shown_smaller_sizes(still: Still) -> None:
     still.room = 5
     engine = Engine(still, limit=6, device_lock=threading.Lock(), fixed_sizes=True)
-    pictures = together(engine, still, [request()] * 6)
+    images = together(engine, still, [a_request()] * 6)
     engine.close()
-    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(images))
 
 
-def test_a_picture_that_never_fits_is_the_jobs_error(engine: Engine, still: Still) -> None:
+def test_an_image_that_never_fits_is_the_jobs_error(engine: Engine, still: Still) -> None:
     still.room = 0
-    (error,) = together(engine, still, [request()])
+    (error,) = together(engine, still, [a_request()])
     assert isinstance(error, JobError)
-    assert "not even one picture" in error.detail
+    assert "not even one image" in error.detail
 
 
 def test_a_bad_order_does_not_take_others_with_it(engine: Engine, still: Still) -> None:
-    good, bad, also_good = together(engine, still, [request(), request("bad"), request()])
+    good, bad, also_good = together(engine, still, [a_request(), a_request("bad"), a_request()])
     assert np.array_equal(good, noise(0))
     assert np.array_equal(also_good, noise(2))
     assert isinstance(bad, JobError)
     assert "the prompt is bad" in bad.detail
     calls = len(still.calls)
-    together(engine, still, [request()])
+    together(engine, still, [a_request()])
     assert len(still.calls) == calls + 3, "the bad one is still tried"
 
 
 def test_a_lost_device_is_nobodys_error_and_is_raised(engine: Engine, still: Still) -> None:
-    errors = together(engine, still, [request(), request("lost")])
+    errors = together(engine, still, [a_request(), a_request("lost")])
     assert all(isinstance(error, RuntimeError) for error in errors)
 
 
@@ -204,7 +204,7 @@ def test_one_who_no_longer_waits_leaves_at_the_next_step(
     engine: Engine, still: Still, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     still.go.clear()
-    patient, leaving = (engine.begin(request(steps=50), seed) for seed in (0, 1))
+    patient, leaving = (engine.begin(a_request(steps=50), seed) for seed in (0, 1))
     kept, dropped = engine.submit(patient, 50), engine.submit(leaving, 50)
     predict = still.predict
 
@@ -222,32 +222,34 @@ def test_one_who_no_longer_waits_leaves_at_the_next_step(
 
 def test_a_text_is_read_once(engine: Engine, still: Still) -> None:
     guided = {"guidance": 3.0, "negative": "blurred"}
-    together(engine, still, [request(**guided), request("a star", **guided), request(**guided)])
-    together(engine, still, [request(**guided)])
+    together(
+        engine, still, [a_request(**guided), a_request("a star", **guided), a_request(**guided)]
+    )
+    together(engine, still, [a_request(**guided)])
     assert sorted(still.read) == ["a circle", "a star", "blurred"]
 
 
 def test_guidance_is_a_second_row_in_the_same_call(engine: Engine, still: Still) -> None:
-    together(engine, still, [request(guidance=3.0, steps=1), request(steps=1)])
+    together(engine, still, [a_request(guidance=3.0, steps=1), a_request(steps=1)])
     assert still.calls[-1] == 3
 
 
 def test_guidance_can_end_before_the_last_step(still: Still) -> None:
     engine = Engine(still, limit=8, device_lock=threading.Lock(), guided_until=0.5)
-    engine.submit(engine.begin(request(guidance=3.0, steps=4), 0), 4).result(10)
+    engine.submit(engine.begin(a_request(guidance=3.0, steps=4), 0), 4).result(10)
     engine.close()
     assert still.calls == [2, 2, 1, 1]
 
 
 def test_those_of_another_size_wait_for_turns_of_their_own(engine: Engine, still: Still) -> None:
-    wide, square = together(engine, still, [request(width=24), request()])
+    wide, square = together(engine, still, [a_request(width=24), a_request()])
     assert np.array_equal(wide, noise(0, width=24))
     assert np.array_equal(square, noise(1))
 
 
 def test_what_is_under_way_at_the_end_is_cancelled(still: Still) -> None:
     engine = Engine(still, limit=8, device_lock=threading.Lock())
-    future = engine.submit(engine.begin(request(steps=100_000), 0), 100_000)
+    future = engine.submit(engine.begin(a_request(steps=100_000), 0), 100_000)
     still.stepped.acquire()
     engine.close()
     assert future.cancelled()

@@ -27,7 +27,7 @@ def renderer(profile_name: str, tmp_path_factory: pytest.TempPathFactory) -> Dif
     return DiffusersRenderer(Models(root, "cpu"), profile)
 
 
-def request(profile_name: str, **changes: object) -> RenderRequest:
+def a_request(profile_name: str, **changes: object) -> RenderRequest:
     """The profile's defaults at a tiny size in few steps."""
     defaults = Profile.load(profile_name).defaults
     settings = {
@@ -45,8 +45,8 @@ def request(profile_name: str, **changes: object) -> RenderRequest:
 def test_a_profile_renders_its_family_the_same_in_any_company(
     renderer: DiffusersRenderer, profile_name: str
 ) -> None:
-    (alone,) = renderer.render(request(profile_name))
-    _, _, accompanied = renderer.render(request(profile_name, seeds=(5, 6, 7)))
+    (alone,) = renderer.render(a_request(profile_name))
+    _, _, accompanied = renderer.render(a_request(profile_name, seeds=(5, 6, 7)))
     assert alone.shape == (48, 32, 3)
     assert alone.dtype == np.float32
     assert 0 <= alone.min() < alone.max() <= 1
@@ -56,8 +56,8 @@ def test_a_profile_renders_its_family_the_same_in_any_company(
 def test_a_negative_prompt_tells_where_the_profile_guides(
     renderer: DiffusersRenderer, profile_name: str
 ) -> None:
-    (plain,) = renderer.render(request(profile_name))
-    (without,) = renderer.render(request(profile_name, negative="blurred"))
+    (plain,) = renderer.render(a_request(profile_name))
+    (without,) = renderer.render(a_request(profile_name, negative="blurred"))
     guides = Profile.load(profile_name).defaults.guidance > 1
     assert (np.abs(plain - without).max() > 0) == guides
 
@@ -67,7 +67,7 @@ def test_every_denoising_step_is_a_sign_of_life(
 ) -> None:
     beats = list[None]()
     monkeypatch.setattr("pipeline.rendering.diffusers.beat", lambda: beats.append(None))
-    asked = request(profile_name)
+    asked = a_request(profile_name)
     renderer.render(asked)
     assert len(beats) == asked.steps
 
@@ -76,12 +76,12 @@ def test_a_size_that_the_family_cannot_render_is_the_jobs_error(
     renderer: DiffusersRenderer, profile_name: str
 ) -> None:
     with pytest.raises(JobError):
-        renderer.render(request(profile_name, width=33))
+        renderer.render(a_request(profile_name, width=33))
 
 
 def test_flux_with_built_in_guidance_guides_twice_for_a_negative_prompt_only() -> None:
     pipe = small_models.flux(guidance_embeds=True)
-    plain = call_arguments(pipe, [request("flux", guidance=3.5)])
+    plain = call_arguments(pipe, [a_request("flux", guidance=3.5)])
     assert (plain["guidance_scale"], plain["true_cfg_scale"]) == (3.5, 1.0)
-    negative = call_arguments(pipe, [request("flux", guidance=3.5, negative="blurred")])
+    negative = call_arguments(pipe, [a_request("flux", guidance=3.5, negative="blurred")])
     assert (negative["guidance_scale"], negative["true_cfg_scale"]) == (1.0, 3.5)

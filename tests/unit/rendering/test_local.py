@@ -21,7 +21,7 @@ from pipeline.withdrawal import Withdrawn, withdrawable
 from tests import small_models
 
 
-def request(**changes: object) -> RenderRequest:
+def a_request(**changes: object) -> RenderRequest:
     settings = {"prompt": "a", "negative": "", "width": 32, "height": 32, "steps": 2}
     return RenderRequest.model_validate(settings | {"guidance": 3.0, "seeds": (1,)} | changes)
 
@@ -37,7 +37,7 @@ def test_the_reference_serves_the_schedulers_that_the_engine_does_not(
     profile = RendererProfile(kind="diffusers", model="model", scheduler=scheduler)
     found = local_renderer(Models(tmp_path, "cpu"), profile)
     assert type(found) is renderer
-    assert found.render(request())[0].shape == (32, 32, 3)
+    assert found.render(a_request())[0].shape == (32, 32, 3)
 
 
 def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path) -> None:
@@ -46,11 +46,11 @@ def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path
     models, profile = Models(tmp_path, "cpu"), RendererProfile(kind="diffusers", model="model")
     reference = DiffusersRenderer(models, profile)
     engine = EngineRenderer(models, profile, reference)
-    asked = request(negative="blurred")
+    asked = a_request(negative="blurred")
     with metered() as meter:
         assert np.array_equal(engine.render(asked)[0], reference.render(asked)[0])
     assert meter.renderer == "diffusers"
-    assert np.abs(engine.render(request())[0] - engine.render(asked)[0]).max() > 0
+    assert np.abs(engine.render(a_request())[0] - engine.render(asked)[0]).max() > 0
 
 
 @pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
@@ -60,7 +60,7 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
     profile = RendererProfile(kind="diffusers", model="model", previews="small")
     models = Models(tmp_path, "cpu")
     engine = EngineRenderer(models, profile, DiffusersRenderer(models, profile)).engine
-    sample = engine.begin(request(), 1)
+    sample = engine.begin(a_request(), 1)
     seen = engine.submit(sample, 1).result(60)
     assert sample.x0 is not None
     estimate = sample.x0[None]
@@ -72,7 +72,7 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
     assert np.abs(seen - wanted.clamp(0, 1).numpy()).max() < 1e-5
     finished = engine.submit(sample, 2).result(60)
     plain = RendererProfile(kind="diffusers", model="model")
-    (full,) = DiffusersRenderer(models, plain).render(request())
+    (full,) = DiffusersRenderer(models, plain).render(a_request())
     assert np.abs(finished - full).max() <= 2 / 255
 
 
@@ -86,16 +86,16 @@ def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(
     plain = RendererProfile(kind="diffusers", model="model", batch=5)
     tuned = plain.model_copy(update={"compile": True, "channels_last": True})
     fast = local_renderer(models, tuned)
-    fast.render(request())
+    fast.render(a_request())
     graphs = counters["stats"]["unique_graphs"]
     assert graphs > 0
-    pictures = fast.render(request(seeds=(1, 2, 3), steps=5))
+    images = fast.render(a_request(seeds=(1, 2, 3), steps=5))
     assert counters["stats"]["unique_graphs"] == graphs
-    wanted = local_renderer(models, plain).render(request(seeds=(1, 2, 3), steps=5))
-    for picture, other in zip(pictures, wanted, strict=True):
-        assert picture is not None
+    wanted = local_renderer(models, plain).render(a_request(seeds=(1, 2, 3), steps=5))
+    for image, other in zip(images, wanted, strict=True):
+        assert image is not None
         assert other is not None
-        assert np.abs(picture - other).max() <= 2 / 255
+        assert np.abs(image - other).max() <= 2 / 255
 
 
 def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
@@ -105,23 +105,25 @@ def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
         local_renderer(models, RendererProfile(kind="diffusers", model="model", guided_until=part))
         for part in (1.0, 0.0)
     )
-    assert np.array_equal(none.render(request())[0], whole.render(request(guidance=1.0))[0])
-    assert not np.array_equal(whole.render(request())[0], whole.render(request(guidance=1.0))[0])
+    assert np.array_equal(none.render(a_request())[0], whole.render(a_request(guidance=1.0))[0])
+    assert not np.array_equal(
+        whole.render(a_request())[0], whole.render(a_request(guidance=1.0))[0]
+    )
 
 
 def test_an_order_that_nobody_wants_any_more_leaves_the_batch(tmp_path: Path) -> None:
     small_models.save("sd", tmp_path / "model")
     models = Models(tmp_path, "cpu")
     renderer = local_renderer(models, RendererProfile(kind="diffusers", model="model"))
-    renderer.render(request())
+    renderer.render(a_request())
     asked_back = threading.Event()
     threading.Timer(0.5, asked_back.set).start()
     begun = time.monotonic()
     with withdrawable(asked_back), pytest.raises(Withdrawn):
-        renderer.render(request(steps=500, seeds=tuple(range(8))))
+        renderer.render(a_request(steps=500, seeds=tuple(range(8))))
     seconds = time.monotonic() - begun
     assert isinstance(renderer, EngineRenderer)
     steps = renderer.engine.stats.steps
     assert steps < 400, f"it was rendered to its end in {seconds:.1f} s"
-    renderer.render(request())
+    renderer.render(a_request())
     assert renderer.engine.stats.steps <= steps + 4, "the engine went on with it"

@@ -1,6 +1,6 @@
 """How the diffusers renderer shares calls, and what it does when one fails.
 
-The pipeline here is a stand-in that draws its picture from the seed and the prompt, and that runs
+The pipeline here is a stand-in that draws its image from the seed and the prompt, and that runs
 out of memory or fails on purpose, which a real one cannot be made to do on a processor.
 """
 
@@ -22,7 +22,7 @@ from pipeline.settings import RendererProfile
 
 
 class Pipe:
-    """Renders noise: picture = noise of the seed. Memory suffices for `room` pictures."""
+    """Renders noise: image = noise of the seed. Memory suffices for `room` images."""
 
     components: Mapping[str, Any] = {}
 
@@ -62,7 +62,7 @@ def renderer(pipe: Pipe, batch: int = 8) -> DiffusersRenderer:
     return DiffusersRenderer(models, RendererProfile(kind="diffusers", batch=batch))
 
 
-def request(seeds: Sequence[int], prompt: str = "a circle", **changes: Any) -> RenderRequest:
+def a_request(seeds: Sequence[int], prompt: str = "a circle", **changes: Any) -> RenderRequest:
     settings = {"negative": "", "width": 16, "height": 16, "steps": 1, "guidance": 4.0}
     return RenderRequest.model_validate(
         {"prompt": prompt, "seeds": tuple(seeds)} | settings | changes
@@ -79,7 +79,7 @@ def render_together(
     """The results, or errors, of orders that were all waiting when the device came free."""
     pipe.hold.clear()
     with ThreadPoolExecutor(len(requests) + 1) as pool:
-        pool.submit(shared.render, request([0]))
+        pool.submit(shared.render, a_request([0]))
         pipe.busy.wait()
         futures = [pool.submit(shared.render, one) for one in requests]
         while len(shared._batcher._waiting) < len(requests):
@@ -88,25 +88,25 @@ def render_together(
         return [future.exception() or future.result() for future in futures]
 
 
-def test_waiting_orders_share_a_call_and_get_their_own_pictures() -> None:
+def test_waiting_orders_share_a_call_and_get_their_own_images() -> None:
     pipe = Pipe()
     results = render_together(
-        renderer(pipe), pipe, [request([5, 6]), request([7], "a star"), request([8])]
+        renderer(pipe), pipe, [a_request([5, 6]), a_request([7], "a star"), a_request([8])]
     )
     assert pipe.calls == [1, 4]
-    for seeds, pictures in zip([[5, 6], [7], [8]], results, strict=True):
-        assert [np.array_equal(p, noise(s)) for s, p in zip(seeds, pictures, strict=True)]
+    for seeds, images in zip([[5, 6], [7], [8]], results, strict=True):
+        assert [np.array_equal(p, noise(s)) for s, p in zip(seeds, images, strict=True)]
 
 
 def test_orders_of_other_settings_have_calls_of_their_own() -> None:
     pipe = Pipe()
-    others = [request([1], steps=2), request([2], guidance=3.0), request([3], width=24)]
+    others = [a_request([1], steps=2), a_request([2], guidance=3.0), a_request([3], width=24)]
     render_together(renderer(pipe), pipe, others)
     assert pipe.calls == [1, 1, 1, 1]
 
 
 def test_a_negative_prompt_counts_only_where_it_has_an_effect() -> None:
-    plain, negative = request([1]), request([1], negative="blurred")
+    plain, negative = a_request([1]), a_request([1], negative="blurred")
     assert shared_settings(plain) != shared_settings(negative)
     unguided = {"guidance": 0.0}
     assert shared_settings(plain.model_copy(update=unguided)) == shared_settings(
@@ -116,34 +116,34 @@ def test_a_negative_prompt_counts_only_where_it_has_an_effect() -> None:
 
 def test_an_order_larger_than_the_batch_is_split() -> None:
     pipe = Pipe()
-    pictures = renderer(pipe, batch=4).render(request(range(10)))
+    images = renderer(pipe, batch=4).render(a_request(range(10)))
     assert pipe.calls == [4, 4, 2]
-    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(images))
 
 
 def test_a_call_that_does_not_fit_is_halved_and_remembered() -> None:
     pipe = Pipe(room=3)
     shared = renderer(pipe)
-    pictures = shared.render(request(range(8)))
+    images = shared.render(a_request(range(8)))
     assert pipe.calls == [8, 4, 2, 2, 2, 2]
-    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(pictures))
+    assert all(np.array_equal(p, noise(seed)) for seed, p in enumerate(images))
     pipe.calls.clear()
-    shared.render(request(range(4)))
+    shared.render(a_request(range(4)))
     assert pipe.calls == [2, 2]
     pipe.calls.clear()
-    shared.render(request(range(3), width=8))
+    shared.render(a_request(range(3), width=8))
     assert pipe.calls == [3]
 
 
-def test_a_picture_that_never_fits_is_the_jobs_error() -> None:
-    with pytest.raises(JobError, match="not even one picture"):
-        renderer(Pipe(room=0)).render(request([1]))
+def test_an_image_that_never_fits_is_the_jobs_error() -> None:
+    with pytest.raises(JobError, match="not even one image"):
+        renderer(Pipe(room=0)).render(a_request([1]))
 
 
 def test_a_bad_order_does_not_take_others_with_it() -> None:
     pipe = Pipe()
     good, bad, also_good = render_together(
-        renderer(pipe), pipe, [request([1]), request([2], "bad"), request([3])]
+        renderer(pipe), pipe, [a_request([1]), a_request([2], "bad"), a_request([3])]
     )
     assert np.array_equal(good[0], noise(1))
     assert np.array_equal(also_good[0], noise(3))
@@ -153,4 +153,4 @@ def test_a_bad_order_does_not_take_others_with_it() -> None:
 
 def test_a_lost_device_is_nobodys_error_and_is_raised() -> None:
     with pytest.raises(RuntimeError, match="device-side assert"):
-        renderer(Pipe()).render(request([1], "lost"))
+        renderer(Pipe()).render(a_request([1], "lost"))

@@ -14,7 +14,7 @@ from pipeline.settings import Profile
 from tests import small_models
 
 
-def request(prompt: str, negative: str = "", guidance: float = 3.0) -> RenderRequest:
+def a_request(prompt: str, negative: str = "", guidance: float = 3.0) -> RenderRequest:
     return RenderRequest(
         prompt=prompt,
         negative=negative,
@@ -37,14 +37,14 @@ def renderer(request: pytest.FixtureRequest, models_root: Path) -> Renderer:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (request("red " * 46), []),
-        (request("red " * 47), ["the text encoder read 46 of 47 tokens of the prompt"]),
+        (a_request("red " * 46), []),
+        (a_request("red " * 47), ["the text encoder read 46 of 47 tokens of the prompt"]),
         (
-            request("red", "blue " * 60),
+            a_request("red", "blue " * 60),
             ["the text encoder read 46 of 60 tokens of the negative prompt"],
         ),
         (
-            request("red", "blue " * 60, guidance=1.0),
+            a_request("red", "blue " * 60, guidance=1.0),
             ["the negative prompt has no effect with this model at guidance 1"],
         ),
     ],
@@ -65,7 +65,7 @@ def test_a_negative_prompt_in_no_guided_step_is_told_of(models_root: Path) -> No
     said = "the negative prompt has no effect with renderer.guided_until of 0"
     for renderer, told in ((EngineRenderer(models, profile, reference), [said]), (reference, [])):
         with metered() as meter:
-            renderer.render(request("red", "blue"))
+            renderer.render(a_request("red", "blue"))
         assert meter.notices == told
 
 
@@ -80,7 +80,7 @@ def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
         "flux-dev": {"text encoder": clip - 2, "text encoder 2": 511},
     }.items():
         with subtests.test(family), metered() as meter:
-            Windows(small_models.made(family)).tell(request(long))
+            Windows(small_models.made(family)).tell(a_request(long))
             told = [said.split(" of ")[0].removeprefix("the ") for said in meter.notices]
             assert told == [f"{encoder} read {room}" for encoder, room in rooms.items()]
 
@@ -88,6 +88,6 @@ def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
 @pytest.mark.parametrize(("family", "effect"), [("flux", False), ("flux-dev", True), ("sd3", True)])
 def test_a_model_that_takes_no_negative_prompt_is_told_of(family: str, effect: bool) -> None:
     with metered() as meter:
-        Windows(small_models.made(family)).tell(request("a", "b"))
+        Windows(small_models.made(family)).tell(a_request("a", "b"))
     said = "the negative prompt has no effect with this model at guidance 3"
     assert meter.notices == ([] if effect else [said])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError, PressrunError, RunError, StoreError
-from pipeline.job import BadRow, Job, Outcome, Picture, RunSpec
+from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec
 from pipeline.ports import DOCUMENT_LIMIT
 from pipeline.storing.books import READERS, RunBooks, run_names
 from pipeline.storing.folder import FolderStore
@@ -72,26 +72,26 @@ def test_a_run_can_be_asked_to_stop_and_to_go_on(books: RunBooks) -> None:
 
 
 def test_a_removed_record_makes_room_for_another(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    books.commit(make_outcome(make_job()), picture)
+    books.commit(make_outcome(make_job()), image)
     books.remove_record("job")
     assert books.outcome("job") is None
     assert not list(books.store.keys("runs/demo/images/"))
     books.remove_record("job")
-    assert books.commit(make_outcome(make_job(), attempt="second"), picture).attempt == "second"
+    assert books.commit(make_outcome(make_job(), attempt="second"), image).attempt == "second"
 
 
-def test_a_picture_that_goes_before_its_record_stands_is_put_again(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+def test_an_image_that_goes_before_its_record_stands_is_put_again(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
     def taken_for_an_orphan() -> None:
         (key,) = books.store.keys("runs/demo/images/")
         books.store.delete(key)
 
-    committed = books.commit(make_outcome(make_job()), picture, taken_for_an_orphan)
+    committed = books.commit(make_outcome(make_job()), image, taken_for_an_orphan)
     assert committed.image
-    assert len(list(books.pictures([committed.image]))) == 1
+    assert len(list(books.images([committed.image]))) == 1
 
 
 def test_outcomes_keep_the_order_asked_for(

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import RunError, StoreError, Unavailable
-from pipeline.job import BadRow, Job, Outcome, Picture, Score, Verdict
-from pipeline.pictures import decode
+from pipeline.images import decode
+from pipeline.job import BadRow, ImageArray, Job, Outcome, Score, Verdict
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
 
@@ -20,33 +20,33 @@ JobMaker = Callable[..., Job]
 OutcomeMaker = Callable[..., Outcome]
 
 
-def images(books: RunBooks) -> list[str]:
+def image_files(books: RunBooks) -> list[str]:
     return [key.removeprefix("runs/demo/") for key in books.store.keys("runs/demo/images/")]
 
 
 def test_an_execution_that_may_not_write_leaves_no_record(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
     def refuse() -> None:
         raise RunError("fenced")
 
     outcome = make_outcome(make_job())
     with pytest.raises(RunError, match="fenced"):
-        books.commit(outcome, picture, refuse)
+        books.commit(outcome, image, refuse)
     assert books.outcome(outcome.job_id) is None
 
 
-def test_commit_keeps_picture_and_record(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+def test_commit_keeps_image_and_record(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
     outcome = make_outcome(make_job())
-    kept = books.commit(outcome, picture)
+    kept = books.commit(outcome, image)
     assert kept.image is not None
     data = books.blob(kept.image.path)
     assert kept.image.sha256 == sha256(data).hexdigest()
     assert kept.image.path == f"images/job-{kept.image.sha256[:12]}.png"
     assert (kept.image.width, kept.image.height) == (64, 64)
-    assert np.abs(decode(data) - picture).max() < 0.5 / 255 + 1e-6
+    assert np.abs(decode(data) - image).max() < 0.5 / 255 + 1e-6
     assert kept == outcome.model_copy(update={"image": kept.image})
     assert books.outcome("job") == kept
     assert list(books.recorded()) == ["job"]
@@ -63,58 +63,58 @@ def test_the_formats_have_their_extensions(
     assert (kept.image.width, kept.image.height) == (16, 8)
 
 
-def test_a_failed_job_keeps_no_picture(
+def test_a_failed_job_keeps_no_image(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     failed = make_outcome(make_job(), verdict=Verdict.FAILED, winner=None)
     assert books.commit(failed, None) == failed
-    assert images(books) == []
+    assert image_files(books) == []
 
 
-def test_the_first_record_stands_and_the_losers_picture_goes(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+def test_the_first_record_stands_and_the_losers_image_goes(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    first = books.commit(make_outcome(make_job()), picture)
-    second = books.commit(make_outcome(make_job(), attempt="second"), 1 - picture)
+    first = books.commit(make_outcome(make_job()), image)
+    second = books.commit(make_outcome(make_job(), attempt="second"), 1 - image)
     assert second == first == books.outcome("job")
     assert first.image is not None
-    assert images(books) == [first.image.path]
+    assert image_files(books) == [first.image.path]
 
 
-def test_the_same_picture_made_twice_stays(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+def test_the_same_image_made_twice_stays(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    first = books.commit(make_outcome(make_job()), picture)
-    second = books.commit(make_outcome(make_job(), attempt="second"), picture)
+    first = books.commit(make_outcome(make_job()), image)
+    second = books.commit(make_outcome(make_job(), attempt="second"), image)
     assert second == first
     assert first.image is not None
-    assert images(books) == [first.image.path]
+    assert image_files(books) == [first.image.path]
 
 
-def test_a_picture_for_a_record_without_one_goes(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+def test_an_image_for_a_record_without_one_goes(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
     books.commit(make_outcome(make_job(), verdict=Verdict.FAILED, winner=None), None)
-    assert books.commit(make_outcome(make_job()), picture).verdict == Verdict.FAILED
-    assert images(books) == []
+    assert books.commit(make_outcome(make_job()), image).verdict == Verdict.FAILED
+    assert image_files(books) == []
 
 
 def test_of_many_executions_one_is_kept(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    pictures = np.random.default_rng(0).random((16, 8, 8, 3), dtype=np.float32)
-    start = threading.Barrier(len(pictures))
+    images = np.random.default_rng(0).random((16, 8, 8, 3), dtype=np.float32)
+    start = threading.Barrier(len(images))
 
     def execute(number: int) -> Outcome:
         start.wait()
         outcome = make_outcome(make_job(), attempt=str(number))
-        return books.commit(outcome, pictures[number])
+        return books.commit(outcome, images[number])
 
-    with ThreadPoolExecutor(len(pictures)) as pool:
-        kept = list(pool.map(execute, range(len(pictures))))
+    with ThreadPoolExecutor(len(images)) as pool:
+        kept = list(pool.map(execute, range(len(images))))
     assert {outcome.attempt for outcome in kept} == {kept[0].attempt}
     assert kept[0].image is not None
-    assert images(books) == [kept[0].image.path]
+    assert image_files(books) == [kept[0].image.path]
 
 
 class AnswerLost(FolderStore):
@@ -125,14 +125,14 @@ class AnswerLost(FolderStore):
         return False if new else done
 
 
-def test_our_own_record_after_a_lost_answer_keeps_its_picture(
+def test_our_own_record_after_a_lost_answer_keeps_its_image(
     books: RunBooks, store: FolderStore, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     books = RunBooks(AnswerLost(Path(store.address(""))), "demo")
     kept = books.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
     assert kept.attempt == "first"
     assert kept.image is not None
-    assert images(books) == [kept.image.path]
+    assert image_files(books) == [kept.image.path]
 
 
 class RecordsVanish(FolderStore):
@@ -160,20 +160,20 @@ class RecordsFail(FolderStore):
         return super().put(key, data, content_type=content_type, new=new)
 
 
-def test_the_picture_comes_before_the_record(
+def test_the_image_comes_before_the_record(
     store: FolderStore, books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     broken = RunBooks(RecordsFail(Path(store.address(""))), "demo")
     with pytest.raises(StoreError):
         broken.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
     assert books.outcome("job") is None
-    assert len(images(books)) == 1
+    assert len(image_files(books)) == 1
 
 
-def test_the_picture_carries_what_it_was_made_from(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, picture: Picture
+def test_the_image_carries_what_it_was_made_from(
+    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    kept = books.commit(make_outcome(make_job()), picture)
+    kept = books.commit(make_outcome(make_job()), image)
     assert kept.image is not None
     data = books.blob(kept.image.path)
     assert b"a red circle\nNegative prompt: blur\nSteps: 20, Sampler: Euler, " in data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.job import BadRow, Job, Outcome, Picture, RunSpec, Verdict
+from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec, Verdict
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import SCHEMA, build_manifest, counts, read_manifest
 
@@ -17,7 +17,7 @@ def filled(
     spec: RunSpec,
     make_job: Callable[..., Job],
     make_outcome: Callable[..., Outcome],
-    picture: Picture,
+    image: ImageArray,
 ) -> RunSpec:
     """Books with an accepted job on two rows, a bad row, a failed job and an unfinished one."""
     accepted = make_job("accepted", 2, name="A-1", collection="brand", meta={"b": "2", "a": "ü"})
@@ -26,7 +26,7 @@ def filled(
     again = accepted.model_copy(update={"row": 6})
     books.write_part(spec.edition, 1, [failed, bad, accepted])
     books.write_part(spec.edition, 2, [unfinished, again])
-    books.commit(make_outcome(accepted), picture)
+    books.commit(make_outcome(accepted), image)
     books.commit(
         make_outcome(failed, verdict=Verdict.FAILED, winner=None, brief=None, reason="no"), None
     )

@@ -1,4 +1,4 @@
-"""The text that A1111 reads back from a picture."""
+"""The text that A1111 reads back from an image."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
+from pipeline.images import EXIF_CHARACTERS
 from pipeline.intake.values import FIELD_LIMIT
 from pipeline.job import Brief, Job, Outcome
-from pipeline.pictures import EXIF_CHARACTERS
 from pipeline.settings import JobDefaults
 from pipeline.storing.parameters import parameters
 from pipeline.writing.reply import PROMPT_LIMIT

@@ -1,4 +1,4 @@
-"""The readers of others find a stored picture's parameters."""
+"""The readers of others find a stored image's parameters."""
 
 import json
 import shutil
@@ -15,8 +15,8 @@ from PIL import Image
 from sd_parsers import ParserManager
 from sd_parsers.data import Generators
 
+from pipeline.images import ImageFormat
 from pipeline.job import Brief, Job, Outcome
-from pipeline.pictures import ImageFormat
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
 from pipeline.storing.parameters import parameters
@@ -33,7 +33,7 @@ def outcome(make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]) 
 
 @pytest.fixture
 def committed(books: RunBooks, outcome: Outcome, fmt: ImageFormat) -> bytes:
-    """The file of a picture that a run kept."""
+    """The file of an image that a run kept."""
     kept = RunBooks(books.store, "demo", fmt).commit(outcome, np.zeros((64, 64, 3), np.float32))
     assert kept.image
     return books.blob(kept.image.path)

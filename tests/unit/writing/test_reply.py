@@ -59,7 +59,7 @@ def test_finds_a_prompt_alone(reply: str) -> None:
         "{" * 10_000,
         "<think>I wonder about",
         "I'm sorry, I can't help with that.",
-        "I cannot describe this picture.",
+        "I cannot describe this image.",
         "Here you are.\nA circle.\nOn teal.",
     ],
 )

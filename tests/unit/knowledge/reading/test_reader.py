@@ -15,8 +15,8 @@ def test_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "ignored.docx").touch()
     (tmp_path / "deep" / "d.jsonl").write_text('{"text": "d"}')
-    one, two, bad, three, picture = read_texts(tmp_path)
-    sources = [text.source for text in (one, two, three, picture)]
+    one, two, bad, three, image = read_texts(tmp_path)
+    sources = [text.source for text in (one, two, three, image)]
     assert sources == ["a.md#A", "b.TXT", "deep/d.jsonl", "a.png"]
     assert bad == BadText(file="c.md", line=0, reason="not valid UTF-8")
 

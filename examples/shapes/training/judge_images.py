@@ -1,12 +1,12 @@
-"""Have a renderer make pictures whose truth is known, for the judge to learn from.
+"""Have a renderer make images whose truth is known, for the judge to learn from.
 
-    python -m examples.shapes.training.judge_pictures --out FILE.npz --pipeline DIR --judge DIR
+    python -m examples.shapes.training.judge_images --out FILE.npz --pipeline DIR --judge DIR
         [--unet DIR]
 
-Three kinds: drawn pictures that the renderer half dissolved in noise and made anew (SDEdit, Meng et
-al. 2021), which keep their truth and get its hand; the same with failed pictures and less noise;
-and pictures of its own, kept where an earlier judge agrees with the prompt or is sure of one thing
-that is otherwise. The last also give previews, which are to embed as the finished pictures do.
+Three kinds: drawn images that the renderer half dissolved in noise and made anew (SDEdit, Meng et
+al. 2021), which keep their truth and get its hand; the same with failed images and less noise;
+and images of its own, kept where an earlier judge agrees with the prompt or is sure of one thing
+that is otherwise. The last also give previews, which are to embed as the finished images do.
 """
 
 from pathlib import Path
@@ -21,35 +21,35 @@ from examples.shapes.training import common, generated, judge_data, painter
 from examples.shapes.training.generated import Generated, Previews
 from examples.shapes.training.judge_data import Known
 from examples.shapes.training.painter import Painter
-from examples.shapes.umpire import Pictures, to_pixels
+from examples.shapes.umpire import Images, to_pixels
 
 BATCH, IMAGINED, STEPS = 32, 16, 12
 SURE = 0.6
 
 
 def redrawn(maker: Painter, rng: np.random.Generator) -> Known:
-    """Drawn pictures made anew from the middle, with the true prompt or with none."""
+    """Drawn images made anew from the middle, with the true prompt or with none."""
     drawn = judge_data.drawn(BATCH, rng, two=0.55, spoiled=0)
     prompts = [world.prompt(s) if rng.random() < 0.5 else "" for s in drawn.scenes]
     return Known(_anew(maker, drawn, prompts, rng.uniform(0.25, 0.55)), drawn.scenes, drawn.clear)
 
 
 def failed(maker: Painter, rng: np.random.Generator) -> Known:
-    """Failed pictures made anew from near the end, so that they stay failed."""
+    """Failed images made anew from near the end, so that they stay failed."""
     drawn = judge_data.drawn(BATCH, rng, two=0.55, spoiled=1)
-    pictures = _anew(maker, drawn, [""] * BATCH, rng.uniform(0.1, 0.3))
-    return Known(pictures, drawn.scenes, drawn.clear)
+    images = _anew(maker, drawn, [""] * BATCH, rng.uniform(0.1, 0.3))
+    return Known(images, drawn.scenes, drawn.clear)
 
 
-def _anew(maker: Painter, drawn: Known, prompts: list[str], noise: float) -> Pictures:
+def _anew(maker: Painter, drawn: Known, prompts: list[str], noise: float) -> Images:
     start = round((1 - noise) * STEPS)
-    noisy = maker.noised(maker.latents(drawn.pictures), start)
+    noisy = maker.noised(maker.latents(drawn.images), start)
     final = painter.last(maker.denoise(noisy, maker.states(prompts), start=start))
     return maker.decoded(final)
 
 
 def imagined(maker: Painter, rng: np.random.Generator) -> tuple[list[world.Scene], Previews]:
-    """Scenes with the pictures of their prompts, and two estimates of each on the way there."""
+    """Scenes with the images of their prompts, and two estimates of each on the way there."""
     scenes = common.sample_many(IMAGINED, rng, two=0.55)
     noise, states = (
         torch.randn(IMAGINED, 4, 16, 16),
@@ -70,15 +70,15 @@ class Reader:
         self.tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
 
     @torch.inference_mode()
-    def chances(self, picture: Tensor, prompts: list[str]) -> Tensor:
-        """How likely each prompt is true of the embedded picture."""
+    def chances(self, image: Tensor, prompts: list[str]) -> Tensor:
+        """How likely each prompt is true of the embedded image."""
         text = self.judge.encode_text(self.tokenizer(prompts), normalize=True)
-        return torch.sigmoid(self.judge.logit_scale.exp() * text @ picture + self.judge.logit_bias)
+        return torch.sigmoid(self.judge.logit_scale.exp() * text @ image + self.judge.logit_bias)
 
-    def settled(self, scenes: list[world.Scene], pictures: Pictures) -> Known:
-        """The pictures that surely show their scene, or surely one that differs in one thing."""
+    def settled(self, scenes: list[world.Scene], images: Images) -> Known:
+        """The images that surely show their scene, or surely one that differs in one thing."""
         with torch.inference_mode():
-            embedded = self.judge.encode_image(to_pixels(pictures), normalize=True)
+            embedded = self.judge.encode_image(to_pixels(images), normalize=True)
         kept: list[tuple[int, world.Scene]] = []
         for i, scene in enumerate(scenes):
             options = [scene, *judge_data.neighbours(scene)]
@@ -87,13 +87,13 @@ class Reader:
             if chances[best] > SURE and (best == 0 or chances[0] < 1 - SURE):
                 kept.append((i, options[best]))
         at = [i for i, _ in kept]
-        return Known(pictures[at], [scene for _, scene in kept], np.ones(len(at), bool))
+        return Known(images[at], [scene for _, scene in kept], np.ones(len(at), bool))
 
 
 def make(
     maker: Painter, reader: Reader, budget: common.Budget, rng: np.random.Generator
 ) -> Generated:
-    """Pictures of all kinds until the budget is spent."""
+    """Images of all kinds until the budget is spent."""
     parts, previews = [], []
     for step, _ in budget:
         parts += [redrawn(maker, rng) for _ in range(3)]
@@ -110,7 +110,7 @@ def make(
 
 
 def main() -> None:
-    """Make the pictures and write the file."""
+    """Make the images and write the file."""
     parser = common.arguments(__doc__, seconds=300)
     parser.add_argument("--pipeline", type=Path, required=True)
     parser.add_argument("--judge", type=Path, required=True)
@@ -122,7 +122,7 @@ def main() -> None:
     made = make(maker, reader, common.Budget(given.seconds, given.steps), rng)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     generated.save(made, given.out)
-    common.report(pictures=len(made.known.scenes), previews=len(made.previews.early))
+    common.report(images=len(made.known.scenes), previews=len(made.previews.early))
 
 
 if __name__ == "__main__":

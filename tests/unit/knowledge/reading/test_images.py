@@ -12,7 +12,7 @@ from pipeline.knowledge.reading.texts import BadText, Text
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with pictures that nobody may open, beside one that it does not hold."""
+    """A folder with images that nobody may open, beside one that it does not hold."""
     (tmp_path / "outside.png").write_bytes(b"secret")
     (tmp_path / "in" / "deep").mkdir(parents=True)
     for name in ("a.png", "deep/b.JPG", "deep/c.webp"):
@@ -25,7 +25,7 @@ def named(folder: Path, *rows: dict[str, str], file: str = "facts.jsonl") -> lis
     return list(read_texts(folder / file))
 
 
-def test_pictures_alone(folder: Path) -> None:
+def test_images_alone(folder: Path) -> None:
     assert list(read_texts(folder)) == [
         Text(image=folder / "a.png", title="a", source="a.png"),
         Text(image=folder / "deep/b.JPG", title="b", source="deep/b.JPG"),
@@ -35,7 +35,7 @@ def test_pictures_alone(folder: Path) -> None:
     assert (alone.image, alone.source) == (folder / "deep/c.webp", "c.webp")
 
 
-def test_rows_name_pictures_from_their_own_folder(folder: Path) -> None:
+def test_rows_name_images_from_their_own_folder(folder: Path) -> None:
     rows = [{"text": "A.", "image": "../a.png"}, {"image": "b.JPG", "license": "CC0"}]
     (folder / "deep" / "facts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "facts.csv").write_text("text,image\nC.,deep/c.webp\n")
@@ -83,7 +83,7 @@ def test_a_text_of_which_nothing_is_left_leaves_the_image(folder: Path) -> None:
         (".", "not a file ending in"),
     ],
 )
-def test_names_that_are_no_picture_of_the_folder(folder: Path, name: str, reason: str) -> None:
+def test_names_that_are_no_image_of_the_folder(folder: Path, name: str, reason: str) -> None:
     (folder / "folder.png").mkdir()
     (folder / "link.png").symlink_to(folder.parent / "outside.png")
     (folder / "linked").symlink_to(folder.parent)
@@ -96,7 +96,7 @@ def test_names_that_are_no_picture_of_the_folder(folder: Path, name: str, reason
     assert good.image == folder / "a.png"
 
 
-def test_links_within_the_folder_bring_a_picture_once(folder: Path) -> None:
+def test_links_within_the_folder_bring_an_image_once(folder: Path) -> None:
     (folder / "also.png").symlink_to("a.png")
     (folder / "out.png").symlink_to(folder.parent / "outside.png")
     first, *rest = read_texts(folder)
@@ -110,7 +110,7 @@ def test_links_within_the_folder_bring_a_picture_once(folder: Path) -> None:
     ]
 
 
-def test_a_picture_of_a_bad_row_is_not_taken_alone(folder: Path) -> None:
+def test_an_image_of_a_bad_row_is_not_taken_alone(folder: Path) -> None:
     (folder / "facts.jsonl").write_text('{"image": "a.png", "title": 3}')
     bad, *alone = read_texts(folder)
     assert bad.reason.startswith("title: ")

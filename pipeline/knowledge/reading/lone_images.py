@@ -1,4 +1,4 @@
-"""Pictures that lie in a folder with nothing said of them."""
+"""Images that lie in a folder with nothing said of them."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,6 @@ from pipeline.knowledge.reading.texts import Text
 
 
 def read(source: SourceFile) -> Iterator[Text]:
-    """The picture, if it is not taken. Raises Unreadable where it leads out of the folder."""
-    if image := source.pictures.alone(source.path):
+    """The image, if it is not taken. Raises Unreadable where it leads out of the folder."""
+    if image := source.images.alone(source.path):
         yield from pieces(Text(image=image, title=source.title, source=source.label))

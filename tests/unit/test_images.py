@@ -1,4 +1,4 @@
-"""Pictures as files: pixels, parameters and the mark of origin."""
+"""Images as files: pixels, parameters and the mark of origin."""
 
 import subprocess
 import sys
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from pipeline import pictures
+from pipeline import images
 from pipeline.errors import JobError
-from pipeline.job import Picture
-from pipeline.pictures import ImageFormat, decode, encode
+from pipeline.images import ImageFormat, decode, encode
+from pipeline.job import ImageArray
 
 HALF_STEP = 0.5 / 255 + 1e-6
 ORIGIN = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -45,12 +45,12 @@ def xmp_in(image: Image.Image) -> str:
 
 
 @pytest.mark.parametrize("fmt", ["png", "webp"])
-def test_keeps_every_pixel_in_eight_bits(fmt: ImageFormat, picture: Picture) -> None:
-    assert np.abs(decode(encode(picture, fmt, "")) - picture).max() <= HALF_STEP
+def test_keeps_every_pixel_in_eight_bits(fmt: ImageFormat, image: ImageArray) -> None:
+    assert np.abs(decode(encode(image, fmt, "")) - image).max() <= HALF_STEP
 
 
-def test_jpeg_is_close(picture: Picture) -> None:
-    assert np.abs(decode(encode(picture, "jpeg", "")) - picture).mean() < 0.01
+def test_jpeg_is_close(image: ImageArray) -> None:
+    assert np.abs(decode(encode(image, "jpeg", "")) - image).mean() < 0.01
 
 
 @every_format
@@ -60,20 +60,20 @@ def test_is_a_file_of_its_format_and_size(fmt: ImageFormat) -> None:
 
 
 @every_format
-def test_equal_pictures_are_equal_files(fmt: ImageFormat, picture: Picture) -> None:
-    assert encode(picture, fmt, TEXTS[2]) == encode(picture.copy(), fmt, TEXTS[2])
+def test_equal_images_are_equal_files(fmt: ImageFormat, image: ImageArray) -> None:
+    assert encode(image, fmt, TEXTS[2]) == encode(image.copy(), fmt, TEXTS[2])
 
 
 @every_format
 @pytest.mark.parametrize("text", TEXTS)
-def test_carries_its_parameters(fmt: ImageFormat, text: str, picture: Picture) -> None:
-    assert parameters_in(opened(encode(picture, fmt, text))) == text
+def test_carries_its_parameters(fmt: ImageFormat, text: str, image: ImageArray) -> None:
+    assert parameters_in(opened(encode(image, fmt, text))) == text
 
 
 @every_format
-def test_parameters_beyond_what_exif_holds_do_not_fail(fmt: ImageFormat, picture: Picture) -> None:
+def test_parameters_beyond_what_exif_holds_do_not_fail(fmt: ImageFormat, image: ImageArray) -> None:
     text = "🎈" * 40_000
-    found = parameters_in(opened(encode(picture, fmt, text)))
+    found = parameters_in(opened(encode(image, fmt, text)))
     assert text.startswith(found)
     assert len(found) >= 16_000
 
@@ -88,14 +88,14 @@ def test_no_text_breaks_a_file(text: str) -> None:
         assert parameters_in(image) == text.replace("\0", "")
 
 
-def test_latin_1_stands_in_a_plain_chunk(picture: Picture) -> None:
-    assert b"tEXtparameters\0r\xf8dt" in encode(picture, "png", "rødt")
-    assert b"iTXtparameters\0" in encode(picture, "png", "赤")
+def test_latin_1_stands_in_a_plain_chunk(image: ImageArray) -> None:
+    assert b"tEXtparameters\0r\xf8dt" in encode(image, "png", "rødt")
+    assert b"iTXtparameters\0" in encode(image, "png", "赤")
 
 
 @every_format
-def test_is_marked_as_made_by_a_model(fmt: ImageFormat, picture: Picture) -> None:
-    root = ElementTree.fromstring(xmp_in(opened(encode(picture, fmt, ""))))
+def test_is_marked_as_made_by_a_model(fmt: ImageFormat, image: ImageArray) -> None:
+    root = ElementTree.fromstring(xmp_in(opened(encode(image, fmt, ""))))
     description = next(root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description"))
     iptc = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
     assert description.get(f"{iptc}DigitalSourceType") == ORIGIN
@@ -110,8 +110,8 @@ def test_values_out_of_range_are_clipped() -> None:
 @pytest.mark.parametrize(
     "broken", [np.full((8, 8, 3), np.nan), np.zeros((8, 8)), np.zeros((3, 8, 8))]
 )
-def test_refuses_what_is_no_picture(broken: Picture) -> None:
-    with pytest.raises(ValueError, match="not a finite picture"):
+def test_refuses_what_is_no_image(broken: ImageArray) -> None:
+    with pytest.raises(ValueError, match="not a finite image"):
         encode(broken, "png", "")
 
 
@@ -127,8 +127,8 @@ def test_decode_refuses_other_formats(tmp_path: Path) -> None:
 
 
 @every_format
-def test_decode_refuses_a_file_cut_short(fmt: ImageFormat, picture: Picture) -> None:
-    whole = encode(picture, fmt, "text")
+def test_decode_refuses_a_file_cut_short(fmt: ImageFormat, image: ImageArray) -> None:
+    whole = encode(image, fmt, "text")
     for size in range(0, len(whole) - 16, 97):
         with pytest.raises(JobError):
             decode(whole[:size])
@@ -145,13 +145,13 @@ def test_decode_refuses_too_many_pixels_without_unpacking_them() -> None:
         decode(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
 
 
-def test_decode_has_a_cap_of_its_own(monkeypatch: pytest.MonkeyPatch, picture: Picture) -> None:
-    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 64 * 64 - 1)
+def test_decode_has_a_cap_of_its_own(monkeypatch: pytest.MonkeyPatch, image: ImageArray) -> None:
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 64 * 64 - 1)
     with pytest.raises(JobError, match="too large: 64x64"):
-        decode(encode(picture, "png", ""))
+        decode(encode(image, "png", ""))
 
 
-def test_decode_reads_grey_and_transparent_pictures_as_rgb() -> None:
+def test_decode_reads_grey_and_transparent_images_as_rgb() -> None:
     for mode in ("L", "RGBA", "P", "1"):
         file = BytesIO()
         Image.new(mode, (8, 4)).save(file, "PNG")
@@ -166,7 +166,7 @@ def saved(image: Image.Image, fmt: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def test_a_camera_s_picture_is_read_upright() -> None:
+def test_a_camera_s_image_is_read_upright() -> None:
     lying = Image.new("RGB", (80, 40), "blue")
     lying.paste("red", (0, 0, 20, 40))
     turned = Image.Exif()
@@ -207,13 +207,13 @@ def test_inks_are_read_as_their_colours() -> None:
     assert np.allclose(decode(data)[8, 8], (1, 0, 0), atol=0.05)
 
 
-def test_a_large_picture_is_shrunk_before_it_is_numbers() -> None:
-    """In a process of its own, whose peak of memory is this picture's alone."""
+def test_a_large_image_is_shrunk_before_it_is_numbers() -> None:
+    """In a process of its own, whose peak of memory is this image's alone."""
     program = """
 import resource, zlib
 from io import BytesIO
 from PIL import ExifTags, Image
-from pipeline.pictures import decode
+from pipeline.images import decode
 file = BytesIO()
 Image.new("RGB", (8000, 8000), "red").save(file, "PNG", compress_level=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -223,5 +223,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     grown = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
-    # kB beside the picture's own 192 MB, which the file was made from; as floats it has 768 MB
+    # kB beside the image's own 192 MB, which the file was made from; as floats it has 768 MB
     assert int(grown.stdout) < 300_000

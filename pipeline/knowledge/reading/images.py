@@ -1,14 +1,14 @@
-"""The pictures of a folder that is ingested, and which of them are taken."""
+"""The images of a folder that is ingested, and which of them are taken."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pipeline.knowledge.reading.texts import Unreadable
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-class Pictures:
-    """Finds the picture files that rows name, and lets each be taken alone only if none did."""
+class Images:
+    """Finds the image files that rows name, and lets each be taken alone only if none did."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
@@ -17,7 +17,7 @@ class Pictures:
     def named(self, name: object, folder: Path) -> Path:
         """The file that a row calls its image, by a path that starts at `folder`.
 
-        Raises Unreadable where that is no picture file within the folder that is ingested.
+        Raises Unreadable where that is no image file within the folder that is ingested.
         """
         if not isinstance(name, str):
             raise Unreadable("not a text")
@@ -25,14 +25,14 @@ class Pictures:
             raise Unreadable("an address; give the path of a file in the folder")
         if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute():
             raise Unreadable("an absolute path; give one that starts at this file's folder")
-        if not name.lower().endswith(PICTURES):
-            raise Unreadable(f"not a file ending in {' '.join(PICTURES)}")
+        if not name.lower().endswith(IMAGES):
+            raise Unreadable(f"not a file ending in {' '.join(IMAGES)}")
         found = self._inside(folder / name)
         self._taken.add(found)
         return found
 
     def alone(self, path: Path) -> Path | None:
-        """A picture that lies in the folder; none where a row or another name has brought it.
+        """An image that lies in the folder; none where a row or another name has brought it.
 
         Raises Unreadable where it leads out of the folder.
         """

@@ -1,4 +1,4 @@
-"""Pictures as files: pixels, what they were made from, and the mark of their origin."""
+"""Images as files: pixels, what they were made from, and the mark of their origin."""
 
 import struct
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from pipeline.errors import JobError
-from pipeline.job import Picture
+from pipeline.job import ImageArray
 
 ImageFormat = Literal["png", "webp", "jpeg"]
 
@@ -24,7 +24,7 @@ EXIF_CHARACTERS = 16_000
 # TIFF's types of a field
 _LONG, _UNDEFINED = 4, 7
 
-# https://www.iptc.org/std/photometadata/specification: pictures made by a trained model
+# https://www.iptc.org/std/photometadata/specification: images made by a trained model
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -38,23 +38,23 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 
 
-def encode(picture: Picture, fmt: ImageFormat, parameters: str) -> bytes:
-    """A file of the picture, equal for equal arguments.
+def encode(image: ImageArray, fmt: ImageFormat, parameters: str) -> bytes:
+    """A file of the image, equal for equal arguments.
 
-    `picture` is [height, width, 3] in 0..1; PNG and WebP keep it within half a step of 1/255,
+    `image` is [height, width, 3] in 0..1; PNG and WebP keep it within half a step of 1/255,
     JPEG at quality 95. `parameters` is the text that A1111 and its kin read back: a `parameters`
-    chunk in PNG, EXIF's UserComment otherwise. Raises ValueError for a picture that is not one.
+    chunk in PNG, EXIF's UserComment otherwise. Raises ValueError for an image that is not one.
     """
-    return _ENCODERS[fmt](to_image(picture), parameters.replace("\0", ""))
+    return _ENCODERS[fmt](to_image(image), parameters.replace("\0", ""))
 
 
-def decode(data: bytes, longest_side: int | None = None) -> Picture:
-    """The picture in a file as `read_image` reads it, [height, width, 3] in 0..1."""
+def decode(data: bytes, longest_side: int | None = None) -> ImageArray:
+    """The image in a file as `read_image` reads it, [height, width, 3] in 0..1."""
     return np.asarray(read_image(data, longest_side), dtype=np.float32) / np.float32(255)
 
 
 def read_image(data: bytes, longest_side: int | None = None) -> Image.Image:
-    """The picture in a PNG, JPEG or WebP file as people see it, in 8-bit RGB: upright by its EXIF
+    """The image in a PNG, JPEG or WebP file as people see it, in 8-bit RGB: upright by its EXIF
     orientation, over white where it is transparent, 16 bits scaled; made smaller where a side is
     longer than `longest_side`.
 
@@ -64,23 +64,23 @@ def read_image(data: bytes, longest_side: int | None = None) -> Image.Image:
     try:
         with Image.open(BytesIO(data), formats=_READABLE) as image:
             if image.width * image.height > LARGEST_PIXELS:
-                raise JobError(f"the picture is too large: {image.width}x{image.height} pixels")
+                raise JobError(f"the image is too large: {image.width}x{image.height} pixels")
             if longest_side:
                 # a JPEG need not be unpacked at its full size
                 image.draft(None, (2 * longest_side, 2 * longest_side))
             ImageOps.exif_transpose(image, in_place=True)
             return _over_white(image, longest_side or max(image.size))
     except UnidentifiedImageError:
-        raise JobError("the file is not a PNG, JPEG or WebP picture") from None
+        raise JobError("the file is not a PNG, JPEG or WebP image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise JobError(f"the picture cannot be read: {error}") from error
+        raise JobError(f"the image cannot be read: {error}") from error
 
 
-def to_image(picture: Picture) -> Image.Image:
-    """The picture in 8 bits, rounded. Raises ValueError unless it is finite [height, width, 3]."""
-    if picture.ndim != 3 or picture.shape[2] != 3 or not np.isfinite(picture).all():
-        raise ValueError(f"not a finite picture [height, width, 3]: {picture.shape}")
-    return Image.fromarray((picture.clip(0, 1) * 255).round().astype(np.uint8), "RGB")
+def to_image(image: ImageArray) -> Image.Image:
+    """The image in 8 bits, rounded. Raises ValueError unless it is finite [height, width, 3]."""
+    if image.ndim != 3 or image.shape[2] != 3 or not np.isfinite(image).all():
+        raise ValueError(f"not a finite image [height, width, 3]: {image.shape}")
+    return Image.fromarray((image.clip(0, 1) * 255).round().astype(np.uint8), "RGB")
 
 
 def _over_white(image: Image.Image, longest_side: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""A brand's own pictures steer the render, through the command line."""
+"""A brand's own images steer the render, through the command line."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ a large red star on a gray background,blues,1,0.8,0,1,1,3,2
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two collections of pictures without a word, ingested; and the run of a job file."""
+    """Two collections of images without a word, ingested; and the run of a job file."""
     folder, rng = tmp_path_factory.mktemp("desk"), np.random.default_rng(0)
     for colour in ("red", "blue"):
         looks = folder / f"{colour}s"
@@ -51,22 +51,22 @@ def lines(desk: Path) -> list[dict[str, Any]]:
 
 def test_the_colour_follows_the_collection(desk: Path, lines: list[dict[str, Any]]) -> None:
     sees = umpire.load(MODELS / "umpire")
-    pictures = [np.asarray(Image.open(desk / "out/runs/looks" / lines[n]["image"])) for n in (0, 1)]
-    read = sees.read(np.stack(pictures))
+    images = [np.asarray(Image.open(desk / "out/runs/looks" / lines[n]["image"])) for n in (0, 1)]
+    read = sees.read(np.stack(images))
     assert [scene.things[0].colour for scene in read] == ["red", "blue"]
 
 
-def test_the_receipt_names_the_pictures_and_makes_the_winner_again(
+def test_the_receipt_names_the_images_and_makes_the_winner_again(
     desk: Path, lines: list[dict[str, Any]]
 ) -> None:
     record = Path("out/runs/looks/records", f"{lines[0]['job_id']}.json")
     outcome = Outcome.model_validate_json((desk / record).read_text())
     for reference in outcome.context.references:
         assert (reference.scale, reference.source[-4:]) == (0.8, ".png")
-        assert (desk / "out" / reference.picture).exists()
+        assert (desk / "out" / reference.image).exists()
     assert len(outcome.context.references) == 2
     assert answer(pressrun("reproduce", str(record), "--json", cwd=desk))["equal"]
-    (desk / "out" / outcome.context.references[0].picture).unlink()
+    (desk / "out" / outcome.context.references[0].image).unlink()
     gone = pressrun("reproduce", str(record), "--json", cwd=desk)
     assert gone.returncode
     assert "is gone" in gone.stderr
