@@ -18,9 +18,9 @@ from examples.shapes.world import Scene
 from flows.opening import asked_for
 from pipeline.assemble import Assembly, open_books, open_library
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import ImageArray, Job, Outcome, Verdict
+from pipeline.job import ImageArray, Job, Outcome, Status
 from pipeline.knowledge.ingest import Library, ingest
-from pipeline.ports import Retriever, Stages
+from pipeline.ports import Ports, Retriever
 from pipeline.run import run_job
 from pipeline.settings import Profile, Settings
 
@@ -49,7 +49,7 @@ class Kept:
 
     @property
     def accepted(self) -> bool:
-        return self.outcome.verdict is Verdict.ACCEPTED
+        return self.outcome.status is Status.ACCEPTED
 
     def shows(self, look: str) -> bool:
         """Whether the image shows all that the look says."""
@@ -88,21 +88,21 @@ class Chain:
         return [job for job in jobs if isinstance(job, Job)]
 
     @cached_property
-    def stages(self) -> Stages:
+    def ports(self) -> Ports:
         """Those of a worker; the models are loaded when they are first asked for."""
         write_rows(self._jobs, [{"keywords": "none"}])
         books = open_books(self._settings, "benchmark")
         spec = asked_for(self._jobs, Overrides(), self._settings, books)
-        return Assembly(self._settings).stages(spec)
+        return Assembly(self._settings).ports(spec)
 
     def run(
         self, title: str, jobs: Sequence[Job], retriever: Retriever | None = None
     ) -> list[Kept]:
         """Run the jobs, many at a time, where wanted with another retriever."""
         album = Album()
-        stages = replace(self.stages, books=album, retriever=retriever or self.stages.retriever)
+        ports = replace(self.ports, books=album, retriever=retriever or self.ports.retriever)
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
-            ended = pool.map(partial(run_job, stages=stages), jobs)
+            ended = pool.map(partial(run_job, ports=ports), jobs)
             outcomes = list(track(ended, title, len(jobs), console=Console(stderr=True)))
         seen = dict(zip(album.images, self.read(album.images.values()), strict=True))
         return [Kept(outcome, seen.get(outcome.job_id)) for outcome in outcomes]

@@ -25,7 +25,7 @@ from benchmarks.fleet import Desk, Process
 from benchmarks.orchestration import write_jobs
 from flows.commands.answers import FAILED_ROWS
 from flows.reconcile import reconcile_run
-from pipeline.job import Verdict
+from pipeline.job import Status
 from pipeline.settings import load_settings
 
 WORKERS = 4
@@ -66,7 +66,7 @@ def measure(jobs: int, folder: Path, chance: random.Random) -> dict[str, Any]:
     report = reconcile_run(RUN, load_settings(store=str(folder / "out")), safe_age=0)
     return {
         "jobs": jobs,
-        **{verdict.value: summary[verdict.value] for verdict in Verdict},
+        **{status.value: summary[status.value] for status in Status},
         "lost": report["lost"],
         "duplicated": report["duplicated"],
         "recovered": report["recovered"],

@@ -129,7 +129,7 @@ class Bench:
         books = open_books(self._settings, "contest")
         spec = asked_for(self._file, self._overrides, self._settings, books)
         assembly = Assembly(self._settings)
-        self._stages = assembly.stages(spec)
+        self._ports = assembly.ports(spec)
         self._pipe = assembly.models.diffusion(self._settings.chosen_profile.renderer)
         self._pipe.unet.register_forward_pre_hook(self._count)
         rows = read_jobs(self._file, self._settings.chosen_profile, self._overrides)
@@ -152,7 +152,7 @@ class Bench:
 
     def occupancy(self, jobs: Sequence[Job]) -> float:
         """The filled part of the batch while these jobs' races run."""
-        renderer = self._stages.renderer
+        renderer = self._ports.renderer
         assert isinstance(renderer, EngineRenderer)
         jobs = [job.model_copy(update={"contest": "race"}) for job in jobs]
         before = copy(renderer.engine.stats)
@@ -195,7 +195,7 @@ class Bench:
             return list(pool.map(self._contest, jobs))
 
     def _contest(self, job: Job) -> Candidates:
-        return hold_contest(job, Context(), _brief(job), self._stages)
+        return hold_contest(job, Context(), _brief(job), self._ports)
 
     def _diffusers(self, jobs: Sequence[Job], batch: int) -> list[Candidates]:
         return [self._plain(job, batch) for job in jobs]
@@ -212,7 +212,7 @@ class Bench:
                 num_images_per_prompt=len(generators), generator=generators, **arguments
             )
             images.extend(made.images)
-        scores = self._stages.scorer.score(images, job.keywords)
+        scores = self._ports.judge.score(images, job.keywords)
         return [
             Candidate(index, seed, image, score)
             for index, (seed, image, score) in enumerate(zip(seeds, images, scores, strict=True))

@@ -66,7 +66,7 @@ class Looks:
         brands = self._books[BOOK].brands
         jobs = self._jobs(BOOK)
         others = dict(zip((job.id for job in jobs), jobs[1:] + jobs[:1], strict=True))
-        shuffled = Shuffled(self._chain.stages.retriever, others)
+        shuffled = Shuffled(self._chain.ports.retriever, others)
         found = self._chain.run("with retrieval", jobs)
         without = [job.model_copy(update=NOTHING) for job in jobs]
         outright = self._chain.jobs({"keywords": b.look.prompt, **NOTHING} for b in brands)
@@ -105,7 +105,7 @@ class Looks:
 
     def _copied(self, jobs: Sequence[Job]) -> float:
         """The share of the rows whose nearest image shows their brand's look."""
-        brands, retriever = self._books[BOOK].brands, self._chain.stages.retriever
+        brands, retriever = self._books[BOOK].brands, self._chain.ports.retriever
         drawn = [image.astype(np.float32) / np.float32(255) for image in self._images]
         readings = self._chain.read(drawn)
         shown = dict(zip((brand.source for brand in brands), readings, strict=True))

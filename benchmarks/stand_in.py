@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.assemble import Assembly
 from pipeline.guarding.terms import TermGuard
 from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
-from pipeline.ports import Pruner, Stages
+from pipeline.ports import Ports, Pruner
 from pipeline.pulse import beat
 from pipeline.settings import Profile, WriterProfile
 from pipeline.writing.template import TemplateWriter
@@ -61,7 +61,7 @@ def _count(seed: int) -> None:
 
 
 class Fair:
-    """The Scorer port: every image is good."""
+    """The Judge port: every image is good."""
 
     def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
         """Full marks."""
@@ -74,14 +74,14 @@ class StandIns(Assembly):
     def load(self, profile: Profile) -> None:
         """There is nothing to load."""
 
-    def stages(self, spec: RunSpec) -> Stages:
+    def ports(self, spec: RunSpec) -> Ports:
         """The stages of any run."""
-        return Stages(
+        return Ports(
             guard=TermGuard(()),
             retriever=Nothing(),
             writer=TemplateWriter(WriterProfile(kind="template")),
             renderer=Flat(SECONDS),
-            scorer=Fair(),
+            judge=Fair(),
             books=self.books(spec.run),
             run=spec.run,
             judge_against="prompt",

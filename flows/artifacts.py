@@ -16,9 +16,9 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.bill import Price
 from flows.tally import ENDED_EARLY, Standing
-from pipeline.job import Verdict
+from pipeline.job import Status
 
-NAMES = {Verdict.BELOW_GATE: "below gate"}
+NAMES = {Status.BELOW_GATE: "below gate"}
 
 
 class LiveArtifact:
@@ -46,7 +46,7 @@ class LiveArtifact:
 
 def described(standing: Standing, price: Price) -> str:
     """A standing in Markdown, with what it has cost where there is a price."""
-    counts = {NAMES.get(v, v.value): f"{standing.counts.get(v, 0):,}" for v in Verdict}
+    counts = {NAMES.get(v, v.value): f"{standing.counts.get(v, 0):,}" for v in Status}
     cells = {
         "done": f"{standing.done:,} of {standing.rows:,}",
         "left": f"{standing.rows - standing.done:,}",

@@ -27,7 +27,7 @@ from flows.terminal import say
 from pipeline.assemble import check_models, open_books, reach_store
 from pipeline.errors import Unavailable
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import RunSpec, Verdict
+from pipeline.job import RunSpec, Status
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
 from workers.devices import require_device
@@ -38,7 +38,7 @@ def run_batch(
     jobs: Path,
     run: str | None,
     overrides: Overrides,
-    retry: Collection[Verdict],
+    retry: Collection[Status],
     settings: Settings,
     budget: float | None,
     agree: Callable[[str], None],
@@ -60,7 +60,7 @@ def run_batch(
 
 
 def resume_run(
-    run: str, retry: Collection[Verdict], settings: Settings, budget: float | None = None
+    run: str, retry: Collection[Status], settings: Settings, budget: float | None = None
 ) -> dict[str, Any]:
     """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
     reach_store(settings)
@@ -86,7 +86,7 @@ def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
 
 
 def _settled(
-    books: RunBooks, spec: RunSpec, retry: Collection[Verdict], settings: Settings
+    books: RunBooks, spec: RunSpec, retry: Collection[Status], settings: Settings
 ) -> dict[str, Any] | None:
     """The summary of a run in which nothing is left to do, or to do again; else None. Where the one
     who did the last rows was killed before its summary, that is made now.
@@ -97,9 +97,9 @@ def _settled(
         seconds = books.summary().get("seconds", 0.0)
         publish(books, spec, seconds, report, Price.of(settings))
         summary = finished(books, spec, ())
-    if summary is None or any(summary[verdict] for verdict in retry):
+    if summary is None or any(summary[status] for status in retry):
         return None
-    kinds = [kind.value for kind in Verdict if summary[kind] and kind is not Verdict.INVALID]
+    kinds = [kind.value for kind in Status if summary[kind] and kind is not Status.INVALID]
     hint = f"; --retry {','.join(kinds)} makes them again" if kinds else ""
     say(f"Nothing to do: {spec.rows:,} rows have their outcome{hint}.")
     return summary

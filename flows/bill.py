@@ -4,10 +4,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.job import Verdict
+from pipeline.job import Status
 from pipeline.settings import Settings
 
-KEPT = frozenset({Verdict.ACCEPTED, Verdict.BELOW_GATE})
+KEPT = frozenset({Status.ACCEPTED, Status.BELOW_GATE})
 COLLECTIONS_SHOWN = 100
 OTHERS = "(others)"
 """What stands for the collections beyond that number."""
@@ -42,11 +42,11 @@ class Account:
     accepted: int = 0
     device_seconds: float = 0.0
 
-    def add(self, verdict: Verdict, device_seconds: float) -> None:
+    def add(self, status: Status, device_seconds: float) -> None:
         """One more job has ended."""
         self.jobs += 1
-        self.kept += verdict in KEPT
-        self.accepted += verdict is Verdict.ACCEPTED
+        self.kept += status in KEPT
+        self.accepted += status is Status.ACCEPTED
         self.device_seconds += device_seconds
 
     def figures(self, price: Price) -> dict[str, Any]:
@@ -76,14 +76,14 @@ class Bill:
         self.price, self.total = price, Account()
         self._collections = defaultdict[str, Account](Account)
 
-    def add(self, verdict: Verdict, device_seconds: float, collection: str = "") -> None:
+    def add(self, status: Status, device_seconds: float, collection: str = "") -> None:
         """One more job has ended; equal rows share one. A row that is no job asks no collection."""
-        self.total.add(verdict, device_seconds)
-        if verdict is Verdict.INVALID:
+        self.total.add(status, device_seconds)
+        if status is Status.INVALID:
             return
         full = len(self._collections) >= COLLECTIONS_SHOWN
         known = collection in self._collections or not full
-        self._collections[collection if known else OTHERS].add(verdict, device_seconds)
+        self._collections[collection if known else OTHERS].add(status, device_seconds)
 
     def figures(self) -> dict[str, Any]:
         """The figures of all jobs, without the collections."""

@@ -16,8 +16,8 @@ from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import ImageArray, Job, Score
 from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
-from pipeline.ports import Stages
-from pipeline.run import Judge, judge_of, render_request
+from pipeline.ports import Ports
+from pipeline.run import Judge, render_request, scoring_of
 from pipeline.settings import Settings
 
 AT_ONCE = 8
@@ -42,9 +42,9 @@ def calibrate_race(
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
     spec = asked_for(path, overrides, settings, open_books(settings, "calibration"))
-    stages = Assembly(settings).stages(spec)
+    ports = Assembly(settings).ports(spec)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        held = pool.map(lambda job: _finished(job, stages, points), jobs)
+        held = pool.map(lambda job: _finished(job, ports, points), jobs)
         shown = track(held, "calibrate", len(jobs), console=Console(file=sys.stderr))
         contests = list(shown)
     return {
@@ -57,7 +57,7 @@ def calibrate_race(
 
 
 class Watcher:
-    """A Referee that has everybody judged at each point, and drops nobody."""
+    """A Pruner that has everybody judged at each point, and drops nobody."""
 
     def __init__(self, points: Sequence[float], judge: Judge) -> None:
         self.points, self.seen = points, list[Sequence[Score]]()
@@ -69,13 +69,13 @@ class Watcher:
         return range(len(previews))
 
 
-def _finished(job: Job, stages: Stages, points: Sequence[float]) -> Finished:
-    context = stages.retriever.retrieve(job)
-    brief = stages.writer.write(job, context)
-    judge = judge_of(job, brief, stages)
+def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
+    context = ports.retriever.retrieve(job)
+    brief = ports.writer.write(job, context)
+    judge = scoring_of(job, brief, ports)
     watcher = Watcher(points, judge)
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
-    images = stages.renderer.render(render_request(job, context, brief, seeds), watcher)
+    images = ports.renderer.render(render_request(job, context, brief, seeds), watcher)
     if not watcher.seen:
         raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
     finals = judge([image for image in images if image is not None])

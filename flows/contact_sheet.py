@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from pipeline.errors import JobError
 from pipeline.images import read_image
-from pipeline.job import Verdict
+from pipeline.job import Status
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest
 
@@ -34,7 +34,7 @@ def best(manifest: Manifest) -> list[str]:
     """
     kept, least = dict[str, float](), -1.0
     for line in manifest.lines("outcome", "score", "image"):
-        if line["outcome"] == Verdict.ACCEPTED and line["image"] and line["score"] > least:
+        if line["outcome"] == Status.ACCEPTED and line["image"] and line["score"] > least:
             kept[line["image"]] = line["score"]
             if len(kept) > IMAGES:
                 del kept[min(kept, key=lambda path: kept[path])]

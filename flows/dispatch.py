@@ -21,7 +21,7 @@ from flows.breaker import Breaker
 from flows.budget import Budget
 from flows.flights import Flights
 from pipeline.errors import RunError, StoreError, Unavailable
-from pipeline.job import Job, Verdict
+from pipeline.job import Job, Status
 from pipeline.storing.books import RunBooks
 from workers.queue import Message, Note, Queue
 
@@ -42,7 +42,7 @@ Answer = TypeVar("Answer")
 class Progress(Protocol):
     """Who is told how the run goes, from any thread."""
 
-    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
+    def count(self, status: Status, device_seconds: float = 0.0) -> None:
         """One more job has its outcome, and took so much of a device."""
         ...
 
@@ -153,21 +153,21 @@ class Dispatcher:
     def _hear(self, note: Note, flights: Flights) -> None:
         if note.problem:
             self._complained(note)
-        elif note.verdict:
-            self._end(note.job_id, note.verdict, note.device_seconds, flights)
+        elif note.status:
+            self._end(note.job_id, note.status, note.device_seconds, flights)
         elif flights.went_back(note.job_id, monotonic()):
             self.budget.went_back(note.job_id)
             self.sent_again += 1
             self.breaker.went_back(note.retry)
             self._progress.pause(self.breaker.reason)
 
-    def _end(self, job_id: str, verdict: Verdict, device_seconds: float, flights: Flights) -> None:
+    def _end(self, job_id: str, status: Status, device_seconds: float, flights: Flights) -> None:
         if flights.ended(job_id, monotonic()):
             self.budget.ended(job_id, device_seconds)
             self._complaints = 0
             if self.breaker.ended():
                 self._progress.pause("")
-            self._progress.count(verdict, device_seconds)
+            self._progress.count(status, device_seconds)
 
     def _look_up(self, part: int, due: Sequence[str], flights: Flights) -> None:
         """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
@@ -176,7 +176,7 @@ class Dispatcher:
         asked = [job_id for job_id in due if job_id not in leased]
         for outcome in self.patiently(lambda: list(self._books.outcomes(asked))):
             cost = outcome.device_time
-            self._end(outcome.job_id, outcome.verdict, cost, flights)
+            self._end(outcome.job_id, outcome.status, cost, flights)
         silence = min(each.silence(monotonic()) for each in list(self._flights.values()))
         absent = silence > NO_WORKER and not self.patiently(self._queue.workers)
         if absent and silence > self._wait:

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from flows.cards import DIGITS, Chunk, chunk_of
-from pipeline.job import RunSpec, Verdict
+from pipeline.job import RunSpec, Status
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest, counts
 
@@ -72,7 +72,7 @@ def histogram(manifest: Manifest) -> list[Bar]:
     passed, below = Counter[int](), Counter[int]()
     for line in manifest.lines("outcome", "score"):
         if (score := line["score"]) is not None:
-            counter = passed if line["outcome"] == Verdict.ACCEPTED else below
+            counter = passed if line["outcome"] == Status.ACCEPTED else below
             counter[min(int(score * BINS), BINS - 1)] += 1
     return [Bar(bin / BINS, passed[bin], below[bin]) for bin in range(BINS)]
 
@@ -101,7 +101,7 @@ def _drop_other_chunks(books: RunBooks, files: set[str]) -> None:
 
 def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> str:
     style, script = _asset("gallery.css"), _asset("gallery.js")
-    names = [verdict.value for verdict in Verdict]
+    names = [status.value for status in Status]
     bars = histogram(manifest)
     outcomes = (line["outcome"] for line in manifest.lines("outcome"))
     scores = (line["score"] for line in manifest.lines("score"))

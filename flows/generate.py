@@ -35,7 +35,7 @@ from flows.webhook import announce
 from flows.window import MOST_SHARDS, Window
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
-from pipeline.job import RunSpec, Verdict
+from pipeline.job import RunSpec, Status
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import NAME as MANIFEST
@@ -57,14 +57,14 @@ def generate(
     run: str,
     jobs: str | None = None,
     overrides: Overrides | None = None,
-    retry: tuple[Verdict, ...] = (Verdict.FAILED,),
+    retry: tuple[Status, ...] = (Status.FAILED,),
     profile: str | None = None,
     budget_gpu_seconds: float | None = None,
 ) -> dict[str, Any] | State[Any]:
     """Turn a job file into judged images, one outcome for each row.
 
     Rows that already have a record in this run are not made again, but for those that ended in one
-    of the verdicts to retry. Where things are comes from the PRESSRUN_ environment variables of
+    of the statuses to retry. Where things are comes from the PRESSRUN_ environment variables of
     the process that runs the flow. Answers the run's summary, or that it was cancelled.
 
     Args:
@@ -106,7 +106,7 @@ def _generate(
     run: str,
     jobs: str | None,
     overrides: Overrides,
-    retry: Collection[Verdict],
+    retry: Collection[Status],
     settings: Settings,
     budget: float | None,
 ) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _open(
     books: RunBooks,
     jobs: str | None,
     overrides: Overrides,
-    retry: Collection[Verdict],
+    retry: Collection[Status],
     settings: Settings,
 ) -> RunSpec:
     if jobs:
@@ -217,7 +217,7 @@ def _open(
     if ended.get("edition") != spec.edition or ended.get("records") != records:
         # what was not published as it stands may hold anything
         ended = dict.fromkeys(retry, bool(records))
-    if again := {verdict for verdict in retry if ended.get(verdict)}:
+    if again := {status for status in retry if ended.get(status)}:
         forget(books, spec, again)
     return spec
 

@@ -35,7 +35,7 @@ from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import FORMATS
 from pipeline.intake.rows import suffix_of
 from pipeline.intake.values import readable
-from pipeline.job import Noun, digest_of
+from pipeline.job import FrozenModel, digest_of
 from pipeline.ports import DOCUMENT_LIMIT, Blob
 from pipeline.settings import PROFILES, Profile, Settings
 from pipeline.storing.keys import check_key
@@ -54,7 +54,7 @@ _DIGEST = re.compile("[0-9a-f]{24}")
 _SHOWN = 1000
 
 
-class Options(Noun):
+class Options(FrozenModel):
     """What a file NAME.toml or NAME.json may say of a job file NAME.csv beside it."""
 
     run: str = Field(default="", description="the run's name; empty: the job file's own")
@@ -64,7 +64,7 @@ class Options(Noun):
     profile: str | None = None
 
 
-class Claim(Noun):
+class Claim(FrozenModel):
     """That some content was taken: it becomes one run, whatever brings it again."""
 
     name: str

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from flows.dispatch import Dispatcher, Progress
-from pipeline.job import Verdict
+from pipeline.job import Status
 
 
 class RunMetrics:
@@ -21,12 +21,12 @@ class RunMetrics:
         ProcessCollector(registry=self.registry)
         self._progress, self._paused = progress, False
         self._jobs = Counter(
-            "pressrun_flow_jobs", "Outcomes that the flow has learned of.", ["verdict"],
+            "pressrun_flow_jobs", "Outcomes that the flow has learned of.", ["status"],
             registry=self.registry,
         )  # fmt: skip
-        for verdict in Verdict:
-            if verdict is not Verdict.INVALID:  # such a row is never sent
-                self._jobs.labels(verdict)
+        for status in Status:
+            if status is not Status.INVALID:  # such a row is never sent
+                self._jobs.labels(status)
         self._pauses = Counter(
             "pressrun_flow_pauses", "Times that the breaker paused the run.", registry=self.registry
         )
@@ -44,10 +44,10 @@ class RunMetrics:
         )  # fmt: skip
         self.registry.register(_SentAgain(dispatcher))
 
-    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
+    def count(self, status: Status, device_seconds: float = 0.0) -> None:
         """One more job has its outcome, and took so much of a device."""
-        self._jobs.labels(verdict).inc()
-        self._progress.count(verdict, device_seconds)
+        self._jobs.labels(status).inc()
+        self._progress.count(status, device_seconds)
 
     def pause(self, reason: str) -> None:
         """The run has paused for a reason; an empty one: it goes on."""

@@ -10,7 +10,7 @@ from pipeline.assemble import model_digests
 from pipeline.errors import RunError
 from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.job import BadRow, Job, RunSpec, Verdict, digest_of, timestamp, version
+from pipeline.job import BadRow, Job, RunSpec, Status, digest_of, timestamp, version
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
 
@@ -87,7 +87,7 @@ def taken_over(path: Path, overrides: Overrides, asked: RunSpec, books: RunBooks
     )
 
 
-def forget(books: RunBooks, spec: RunSpec, verdicts: Collection[Verdict]) -> int:
+def forget(books: RunBooks, spec: RunSpec, statuses: Collection[Status]) -> int:
     """Remove the records of the run's jobs that ended so, for them to be done again; how many."""
     count = 0
     if summary := books.summary():
@@ -95,7 +95,7 @@ def forget(books: RunBooks, spec: RunSpec, verdicts: Collection[Verdict]) -> int
     for part in range(1, spec.parts + 1):
         jobs = {row.id for row in books.part(spec.edition, part) if isinstance(row, Job)}
         for outcome in books.outcomes(sorted(jobs)):
-            if outcome.verdict in verdicts:
+            if outcome.status in statuses:
                 books.remove_record(outcome.job_id)
                 count += 1
     return count

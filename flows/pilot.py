@@ -24,8 +24,8 @@ from flows.opening import asked_for
 from pipeline.assemble import Assembly
 from pipeline.errors import JobError, PressrunError
 from pipeline.intake.reader import Overrides
-from pipeline.job import SEED_SPACE, Job, Outcome, Verdict
-from pipeline.ports import Stages
+from pipeline.job import SEED_SPACE, Job, Outcome, Status
+from pipeline.ports import Ports
 from pipeline.run import failed, hold_contest, run_job
 from pipeline.settings import Settings
 
@@ -57,9 +57,9 @@ class Flight:
         return [work_of(job) for job in self.jobs]
 
     @property
-    def verdicts(self) -> Counter[Verdict]:
+    def statuses(self) -> Counter[Status]:
         """How the jobs ended."""
-        return Counter(outcome.verdict for outcome in self.outcomes)
+        return Counter(outcome.status for outcome in self.outcomes)
 
 
 def fly(
@@ -74,10 +74,10 @@ def fly(
         require_collection(overrides.collection, settings)
     with tempfile.TemporaryDirectory(prefix="pressrun-pilot-") as folder:
         begun = time.monotonic()
-        stages = _stages(path, overrides, settings.model_copy(update={"store": folder}))
-        _warm_up(jobs[0], stages)
+        ports = _ports(path, overrides, settings.model_copy(update={"store": folder}))
+        _warm_up(jobs[0], ports)
         ready = time.monotonic()
-        outcomes, beside = _run(jobs, stages, min(settings.concurrency, all_jobs))
+        outcomes, beside = _run(jobs, ports, min(settings.concurrency, all_jobs))
         busy = sum(outcome.device_time for outcome in (*outcomes, *beside))
         return Flight(jobs, outcomes, ready - begun, time.monotonic() - ready, busy)
 
@@ -87,7 +87,7 @@ def report(flight: Flight, all_jobs: int, all_work: int, price: Price) -> dict[s
     costs, works = flight.costs, flight.works
     return {
         "pilot_jobs": len(costs),
-        **{f"pilot_{verdict.value}": n for verdict, n in sorted(flight.verdicts.items())},
+        **{f"pilot_{status.value}": n for status, n in sorted(flight.statuses.items())},
         "pilot_device_seconds": round(sum(costs), 3),
         "pilot_wall_seconds": round(flight.seconds, 3),
         "loading_seconds": round(flight.loading, 3),
@@ -101,7 +101,7 @@ def report(flight: Flight, all_jobs: int, all_work: int, price: Price) -> dict[s
 
 def _ranges(flight: Flight, all_jobs: int, all_work: int, price: Price) -> dict[str, Range]:
     device = total(flight.costs, flight.works, all_jobs, all_work)
-    accepted = share(flight.verdicts[Verdict.ACCEPTED], len(flight.jobs), all_jobs)
+    accepted = share(flight.statuses[Status.ACCEPTED], len(flight.jobs), all_jobs)
     ranges = {"device_seconds": device, "accepted": accepted}
     if flight.busy:
         ranges["wall_seconds"] = device.times(flight.seconds / flight.busy)
@@ -110,22 +110,22 @@ def _ranges(flight: Flight, all_jobs: int, all_work: int, price: Price) -> dict[
     return ranges
 
 
-def _stages(path: Path, overrides: Overrides, settings: Settings) -> Stages:
+def _ports(path: Path, overrides: Overrides, settings: Settings) -> Ports:
     assembly = Assembly(settings)
     books = assembly.books(RUN)
     spec = asked_for(path, overrides, settings, books)
     books.write_spec(spec)
-    return assembly.stages(spec)
+    return assembly.ports(spec)
 
 
-def _warm_up(job: Job, stages: Stages) -> None:
+def _warm_up(job: Job, ports: Ports) -> None:
     """The first calls of models take longer, once in each worker."""
     with suppress(JobError):
-        context = stages.retriever.retrieve(job)
-        hold_contest(job, context, stages.writer.write(job, context), stages)
+        context = ports.retriever.retrieve(job)
+        hold_contest(job, context, ports.writer.write(job, context), ports)
 
 
-def _run(jobs: Sequence[Job], stages: Stages, at_once: int) -> tuple[list[Outcome], list[Outcome]]:
+def _run(jobs: Sequence[Job], ports: Ports, at_once: int) -> tuple[list[Outcome], list[Outcome]]:
     """The outcomes of the jobs, and of those that ran beside the last ones: copies of them, with
     which the device's batches are filled until the end, as they are in a long run.
     """
@@ -133,10 +133,10 @@ def _run(jobs: Sequence[Job], stages: Stages, at_once: int) -> tuple[list[Outcom
 
     def fill() -> None:
         while not over.is_set():
-            beside.append(_outcome(_copy(jobs, next(numbers)), stages))
+            beside.append(_outcome(_copy(jobs, next(numbers)), ports))
 
     with ThreadPoolExecutor(at_once) as pool:
-        ended = [pool.submit(_outcome, job, stages) for job in jobs]
+        ended = [pool.submit(_outcome, job, ports) for job in jobs]
         for _ in range(at_once - 1):
             pool.submit(fill)
         try:
@@ -155,10 +155,10 @@ def _copy(jobs: Sequence[Job], number: int) -> Job:
     return job.model_copy(update=changed)
 
 
-def _outcome(job: Job, stages: Stages) -> Outcome:
+def _outcome(job: Job, ports: Ports) -> Outcome:
     try:
-        return run_job(job, stages)
+        return run_job(job, ports)
     except PressrunError:
         raise
     except Exception as error:  # noqa: BLE001 - a run would record it as the job's own fault too
-        return failed(job, stages, f"{type(error).__name__}: {error}")
+        return failed(job, ports, f"{type(error).__name__}: {error}")

@@ -12,7 +12,7 @@ from flows.seen import Seen
 from flows.states import newest, state_of
 from pipeline.assemble import open_books, open_store, reach_store
 from pipeline.errors import RunError
-from pipeline.job import RunSpec, Verdict
+from pipeline.job import RunSpec, Status
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest, build_manifest
@@ -42,12 +42,12 @@ def publish(
     return summary
 
 
-def finished(books: RunBooks, spec: RunSpec, retry: Collection[Verdict]) -> dict[str, Any] | None:
+def finished(books: RunBooks, spec: RunSpec, retry: Collection[Status]) -> dict[str, Any] | None:
     """The summary of a run of which nothing is left to do, or to do again; else None."""
     summary = books.summary()
     if summary.pop("edition", None) != spec.edition or any(summary[v.value] for v in retry):
         return None
-    ended = sum(summary[verdict.value] for verdict in Verdict)
+    ended = sum(summary[status.value] for status in Status)
     whole = ended == spec.rows and sum(1 for _ in books.recorded()) >= summary.pop("records")
     return summary if whole else None
 
@@ -62,12 +62,12 @@ def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest, bill: Bill) ->
         if line["score"] is not None:
             scores, kept = scores + line["score"], kept + 1
         if seen.add(line["job_id"]):
-            bill.add(Verdict(line["outcome"]), line["device_seconds"], line["collection"])
+            bill.add(Status(line["outcome"]), line["device_seconds"], line["collection"])
     return {
         "run": spec.run,
         "folder": books.address(),
         "rows": spec.rows,
-        **{verdict.value: ended[verdict.value] for verdict in Verdict},
+        **{status.value: ended[status.value] for status in Status},
         "mean_score": round(scores / kept, 3) if kept else None,
         **bill.summary(),
     }

@@ -58,7 +58,7 @@ def _locate(record: str, settings: Settings) -> tuple[Settings, str, str]:
 
 def _stored_image(books: RunBooks, outcome: Outcome) -> Any:
     if not outcome.image:
-        raise RunError(f"Job {outcome.job_id} ended as {outcome.verdict} and kept no image.")
+        raise RunError(f"Job {outcome.job_id} ended as {outcome.status} and kept no image.")
     return decode(books.blob(outcome.image.path))
 
 

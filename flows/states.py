@@ -7,7 +7,7 @@ from typing import Any
 from flows.heartbeat import STALE
 from pipeline.assemble import open_store, reach_store
 from pipeline.errors import RunError
-from pipeline.job import Progress, RunSpec, Verdict
+from pipeline.job import Progress, RunSpec, Status
 from pipeline.ports import Store
 from pipeline.settings import Settings
 from pipeline.storing.books import READERS, RunBooks, run_names
@@ -103,4 +103,4 @@ def _outcomes(spec: RunSpec, summary: dict[str, Any]) -> dict[str, int]:
     """How the rows had ended at the latest end; empty where the run is another one since."""
     if summary.get("edition") != spec.edition:
         return {}
-    return {verdict.value: summary.get(verdict.value, 0) for verdict in Verdict}
+    return {status.value: summary.get(status.value, 0) for status in Status}

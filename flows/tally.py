@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from flows.bill import KEPT
-from pipeline.job import Verdict
+from pipeline.job import Status
 
 ENDED_EARLY = ("stopped", "failed")
 """Phases of a run that has ended before its rows had."""
@@ -25,7 +25,7 @@ class Standing:
     phase: str = ""
     rows: int = 0
     done: int = 0
-    counts: Mapping[Verdict, int] = field(default_factory=dict)
+    counts: Mapping[Status, int] = field(default_factory=dict)
     pictures_per_second: float = 0.0
     jobs_per_minute: float = 0.0
     left: float | None = None
@@ -50,7 +50,7 @@ class Tally:
     def __init__(self, run: str, clock: Callable[[], float] = monotonic) -> None:
         self._run, self._clock, self._begun = run, clock, clock()
         self._lock = threading.Lock()
-        self._counts = Counter[Verdict]()
+        self._counts = Counter[Status]()
         self._rows, self._done, self._invalid, self._device_seconds = 0, 0, 0, 0.0
         self._phase, self._paused = "", ""
         self._looks = deque[tuple[float, int, int]]()
@@ -61,11 +61,11 @@ class Tally:
             self._phase = phase
             self._rows = self._rows if rows is None else rows
 
-    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
+    def count(self, status: Status, device_seconds: float = 0.0) -> None:
         """One more job has its outcome, and took so much of a device."""
         with self._lock:
             self._done += 1
-            self._counts[verdict] += 1
+            self._counts[status] += 1
             self._device_seconds += device_seconds
 
     def skip(self, rows: int, invalid: int = 0) -> None:
@@ -83,7 +83,7 @@ class Tally:
         """How the run stands now; each call is a look that rates are taken between."""
         with self._lock:
             now, ended = self._clock(), self._counts.total()
-            images = sum(self._counts[verdict] for verdict in KEPT)
+            images = sum(self._counts[status] for status in KEPT)
             self._looks.append((now, ended, images))
             while now - self._looks[0][0] > MINUTE:
                 self._looks.popleft()
@@ -95,7 +95,7 @@ class Tally:
                 phase=self._phase,
                 rows=self._rows,
                 done=self._done,
-                counts=dict(self._counts + Counter({Verdict.INVALID: self._invalid})),
+                counts=dict(self._counts + Counter({Status.INVALID: self._invalid})),
                 pictures_per_second=(images - images_then) / seconds,
                 jobs_per_minute=speed * MINUTE,
                 left=(self._rows - self._done) / speed if speed else None,

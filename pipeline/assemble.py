@@ -14,7 +14,7 @@ from pipeline.job import Context, RunSpec
 from pipeline.knowledge.embedding import open_embedders, open_image_embedder
 from pipeline.knowledge.shelf import Shelf, embedded
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
-from pipeline.ports import Renderer, Retriever, Scorer, Stages, Store, Writer
+from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.settings import (
     JudgeProfile,
     Profile,
@@ -53,7 +53,7 @@ class Assembly:
         self._retriever = cache(self._make_retriever)
         self._writer = cache(self._make_writer)
         self._renderer = cache(self._make_renderer)
-        self._scorer = cache(self._make_scorer)
+        self._judge = cache(self._make_judge)
 
     def books(self, run: str) -> RunBooks:
         """The books of one run."""
@@ -63,7 +63,7 @@ class Assembly:
         """Make what holds a profile's models before a run asks for it. Raises ModelError."""
         self._writer(profile.writer)
         self._renderer(profile.renderer)
-        self._scorer(profile.judge)
+        self._judge(profile.judge)
 
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer alone, without the rest of its models. Raises ModelError."""
@@ -97,19 +97,19 @@ class Assembly:
         except KeyError as error:
             raise RunError(f"The image {error} of the knowledge base is gone.") from error
 
-    def stages(self, spec: RunSpec) -> Stages:
+    def ports(self, spec: RunSpec) -> Ports:
         """The stages of a run, by the profile and with the models that its spec holds.
 
         Raises ModelError, also where a model here is another one.
         """
         self.compare(spec, spec.models)
         profile = Profile.model_validate(spec.profile)
-        return Stages(
+        return Ports(
             guard=TermGuard(profile.guard.blocked_terms),
             retriever=self._retriever(profile.retrieval),
             writer=self._writer(profile.writer),
             renderer=self._renderer(profile.renderer),
-            scorer=self._scorer(profile.judge),
+            judge=self._judge(profile.judge),
             books=self.books(spec.run),
             run=spec.run,
             judge_against=profile.judge.against,
@@ -158,10 +158,10 @@ class Assembly:
                     settings.a1111_url, settings.a1111_auth.get_secret_value(), profile
                 )
 
-    def _make_scorer(self, profile: JudgeProfile) -> Scorer:
-        from pipeline.judging.clip import ClipScorer
+    def _make_judge(self, profile: JudgeProfile) -> Judge:
+        from pipeline.judging.clip import ClipJudge
 
-        return ClipScorer(self.models, profile)
+        return ClipJudge(self.models, profile)
 
 
 def open_store(settings: Settings, *, conditional: bool = True) -> Store:

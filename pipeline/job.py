@@ -36,20 +36,20 @@ TextMode = Literal["generated", "retrieved", "keywords"]
 ContestMode = Literal["best_of", "first_above", "race", "race_above"]
 
 
-class Noun(BaseModel):
+class FrozenModel(BaseModel):
     """A frozen value that refuses unknown fields, and numbers that JSON cannot hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Rung(Noun):
+class Rung(FrozenModel):
     """A point of a race: after the part `at` of the steps the part `keep` of the rivals goes on."""
 
     at: float = Field(gt=0, lt=1)
     keep: float = Field(gt=0, lt=1, description="rounded up; at least one goes on")
 
 
-class Job(Noun):
+class Job(FrozenModel):
     """A validated row: what is wanted, with every default filled in.
 
     `id` is a hash of everything here but `row` and `priority`, and of the profile, so that equal
@@ -102,7 +102,7 @@ class Job(Noun):
         return _batch_key(self.width, self.height, self.references, self.reference_scale)
 
 
-class BadRow(Noun):
+class BadRow(FrozenModel):
     """A row that cannot become a job, and why. `id` is a hash of the raw row and its line."""
 
     id: Id
@@ -112,7 +112,7 @@ class BadRow(Noun):
     keywords: str = Field(default="", description="as far as they could be read, shortened")
 
 
-class RunSpec(Noun):
+class RunSpec(FrozenModel):
     """What a run was asked to do; stored as `run.json` before its first job starts."""
 
     run: str
@@ -136,7 +136,7 @@ class RunSpec(Noun):
         return digest_of(self.model_dump(include=asked))
 
 
-class Passage(Noun):
+class Passage(FrozenModel):
     """A retrieved text. `score` says how well it was found: comparable within one search."""
 
     id: str
@@ -162,7 +162,7 @@ class Reference(Passage):
     embedding: Embedding = Field(default=(), exclude=True, repr=False)
 
 
-class Context(Noun):
+class Context(FrozenModel):
     """What was retrieved for a job, best first."""
 
     passages: tuple[Passage, ...] = ()
@@ -181,7 +181,7 @@ class Context(Noun):
         return self.model_copy(update={"references": (*self.references, *references)})
 
 
-class Refinement(Noun):
+class Refinement(FrozenModel):
     """What was done when no candidate of the first round passed: images of what the best one
     lacked were found, and steer the candidates from `first` on beside those of the context.
     """
@@ -191,7 +191,7 @@ class Refinement(Noun):
     first: int = Field(ge=1, description="index of its first candidate")
 
 
-class Brief(Noun):
+class Brief(FrozenModel):
     """What is to be rendered: the text, and the image prompt written from it."""
 
     text: str
@@ -199,7 +199,7 @@ class Brief(Noun):
     negative: str = ""
 
 
-class Score(Noun):
+class Score(FrozenModel):
     """A judge's opinion of one image. An invalid image has `raw` and `calibrated` 0."""
 
     raw: float = Field(description="cosine of image and text, -1..1")
@@ -208,7 +208,7 @@ class Score(Noun):
     reason: str = ""
 
 
-class RenderRequest(Noun):
+class RenderRequest(FrozenModel):
     """One call of a renderer: the same prompt once for each seed. Images whose embeddings are
     `references` count as much as `reference_scale` says.
     """
@@ -242,7 +242,7 @@ class Candidate:
     previews: tuple[Score, ...] = ()
 
 
-class Verdict(StrEnum):
+class Status(StrEnum):
     """How a row ended."""
 
     ACCEPTED = "accepted"
@@ -252,7 +252,7 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
-class CandidateRecord(Noun):
+class CandidateRecord(FrozenModel):
     """What a record keeps of each candidate."""
 
     index: int
@@ -264,7 +264,7 @@ class CandidateRecord(Noun):
     )
 
 
-class ImageRecord(Noun):
+class ImageRecord(FrozenModel):
     """Where the kept image lies, relative to the run's folder, and what it is."""
 
     path: str = Field(pattern=r"^images/[0-9A-Za-z_]{1,64}-[0-9a-f]{12}\.(png|webp|jpg)$")
@@ -273,7 +273,7 @@ class ImageRecord(Noun):
     height: int
 
 
-class Outcome(Noun):
+class Outcome(FrozenModel):
     """The end of one job, and its receipt: enough to make the image again.
 
     Stored as `records/<job_id>.json`; the fields are described in docs/record.md.
@@ -282,7 +282,7 @@ class Outcome(Noun):
     record_schema: int = Field(default=RECORD_SCHEMA, ge=RECORD_SCHEMA, le=RECORD_SCHEMA)
     run: str
     job_id: Id
-    verdict: Verdict
+    status: Status
     reason: str = ""
     job: Job | None = Field(default=None, description="none where the row was invalid")
     row: int
@@ -337,7 +337,7 @@ class Outcome(Noun):
         return next((c for c in self.candidates if c.index == self.winner), None)
 
 
-class Progress(Noun):
+class Progress(FrozenModel):
     """How a run goes, as whoever works on it says; times are in seconds."""
 
     phase: str

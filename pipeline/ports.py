@@ -64,7 +64,7 @@ class Renderer(Protocol):
         ...
 
 
-class Scorer(Protocol):
+class Judge(Protocol):
     """Judges how well images show a text."""
 
     def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
@@ -175,14 +175,14 @@ class Books(Protocol):
 
 
 @dataclass(frozen=True)
-class Stages:
+class Ports:
     """Everything `run_job` needs, wired by `assemble`."""
 
     guard: Guard
     retriever: Retriever
     writer: Writer
     renderer: Renderer
-    scorer: Scorer
+    judge: Judge
     books: Books
     run: str
     judge_against: str

@@ -19,7 +19,7 @@ from pipeline.job import (
     RenderRequest,
     Rung,
     Score,
-    Verdict,
+    Status,
     timestamp,
     version,
 )
@@ -27,61 +27,62 @@ from pipeline.judging import contest
 from pipeline.judging.missing import missing_phrases
 from pipeline.masking import mask
 from pipeline.metering import Meter, metered, stage
-from pipeline.ports import Stages
+from pipeline.ports import Ports
 from pipeline.withdrawal import check
 
-Judge = Callable[[Sequence[ImageArray]], Sequence[Score]]
+Scoring = Callable[[Sequence[ImageArray]], Sequence[Score]]
+"""Scores a job's images, in order."""
 
 
-def run_job(job: Job, stages: Stages) -> Outcome:
+def run_job(job: Job, ports: Ports) -> Outcome:
     """Take one job from keywords to a committed outcome.
 
     What is the job's own fault ends as `blocked` or `failed`; Unavailable and everything
     unforeseen is raised, for the caller to try the job again.
     """
     context, brief, candidates = Context(), None, list[Candidate]()
-    refinement, verdict, reason = None, Verdict.FAILED, ""
+    refinement, status, reason = None, Status.FAILED, ""
     with metered() as meter:
         try:
-            stages.guard.check_text(job.keywords)
+            ports.guard.check_text(job.keywords)
             with stage("retrieve"):
-                context = _retrieve(job, stages)
+                context = _retrieve(job, ports)
             with stage("write"):
-                brief = stages.writer.write(job, context)
-            stages.guard.check_text(brief.prompt)
-            candidates = hold_contest(job, context, brief, stages)
+                brief = ports.writer.write(job, context)
+            ports.guard.check_text(brief.prompt)
+            candidates = hold_contest(job, context, brief, ports)
             if contest.another_round(job, [c.score for c in candidates]):
-                refinement = refine(job, context, brief, candidates, stages)
-            verdict, reason = _verdict(job, candidates)
+                refinement = refine(job, context, brief, candidates, ports)
+            status, reason = _status(job, candidates)
         except Blocked as error:
-            verdict, reason = Verdict.BLOCKED, error.detail
+            status, reason = Status.BLOCKED, error.detail
         except JobError as error:
-            verdict, reason = Verdict.FAILED, error.detail
-    outcome = _receipt(job, stages, verdict, reason, context, brief, refinement, candidates, meter)
-    return stages.books.commit(outcome, _kept(outcome, candidates))
+            status, reason = Status.FAILED, error.detail
+    outcome = _receipt(job, ports, status, reason, context, brief, refinement, candidates, meter)
+    return ports.books.commit(outcome, _kept(outcome, candidates))
 
 
-def failed(job: Job, stages: Stages, reason: str) -> Outcome:
+def failed(job: Job, ports: Ports, reason: str) -> Outcome:
     """Commit that a job failed, where running it ended in something unforeseen."""
-    outcome = _receipt(job, stages, Verdict.FAILED, reason, Context(), None, None, [], Meter())
-    return stages.books.commit(outcome, None)
+    outcome = _receipt(job, ports, Status.FAILED, reason, Context(), None, None, [], Meter())
+    return ports.books.commit(outcome, None)
 
 
 def hold_contest(
-    job: Job, context: Context, brief: Brief, stages: Stages, begin: int = 0
+    job: Job, context: Context, brief: Brief, ports: Ports, begin: int = 0
 ) -> list[Candidate]:
     """Render and judge candidates, wave by wave, until the contest is decided. The first of them
     has the index `begin`.
     """
-    judge, candidates = judge_of(job, brief, stages), list[Candidate]()
+    scoring, candidates = scoring_of(job, brief, ports), list[Candidate]()
     while count := contest.next_wave(job, [c.score for c in candidates]):
         check()
         first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
-        race = Race(contest.rungs(job), judge, count)
+        race = Race(contest.rungs(job), scoring, count)
         with stage("render"):
-            images = stages.renderer.render(render_request(job, context, brief, seeds), race)
-        scores = iter(judge([image for image in images if image is not None]))
+            images = ports.renderer.render(render_request(job, context, brief, seeds), race)
+        scores = iter(scoring([image for image in images if image is not None]))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
             score = None if image is None else next(scores)
             previews = tuple(race.previews[offset])
@@ -90,7 +91,7 @@ def hold_contest(
 
 
 def refine(
-    job: Job, context: Context, brief: Brief, candidates: list[Candidate], stages: Stages
+    job: Job, context: Context, brief: Brief, candidates: list[Candidate], ports: Ports
 ) -> Refinement | None:
     """Find images of what the best candidate lacks, and add a contest of candidates that they
     steer too; None where no candidate is valid.
@@ -104,22 +105,22 @@ def refine(
         return None
 
     def passes(text: str) -> bool:
-        return contest.passes(job, _judge(stages, text, [image])[0])
+        return contest.passes(job, _judge(ports, text, [image])[0])
 
-    missing, first = missing_phrases(judged_text(job, brief, stages), passes), len(candidates)
-    references = _more_references(job, context, missing, stages)
+    missing, first = missing_phrases(judged_text(job, brief, ports), passes), len(candidates)
+    references = _more_references(job, context, missing, ports)
     if references:
-        candidates += hold_contest(job, context.joined(references), brief, stages, first)
+        candidates += hold_contest(job, context.joined(references), brief, ports, first)
     return Refinement(missing=missing, references=references, first=first)
 
 
 class Race:
-    """The Referee of one wave: it has previews judged, and lets the contest decide."""
+    """The Pruner of one wave: it has previews judged, and lets the contest decide."""
 
-    def __init__(self, rungs: Sequence[Rung], judge: Judge, count: int) -> None:
+    def __init__(self, rungs: Sequence[Rung], scoring: Scoring, count: int) -> None:
         self.points = [rung.at for rung in rungs]
         self.previews: list[list[Score]] = [[] for _ in range(count)]
-        self._rungs, self._judge = iter(rungs), judge
+        self._rungs, self._judge = iter(rungs), scoring
         self._left = list(range(count))
 
     def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
@@ -152,25 +153,25 @@ def render_request(
     )
 
 
-def judge_of(job: Job, brief: Brief, stages: Stages) -> Judge:
-    """What scores a job's images, against the text that the profile names."""
-    return partial(_judge, stages, judged_text(job, brief, stages))
+def scoring_of(job: Job, brief: Brief, ports: Ports) -> Scoring:
+    """The judge, bound to the text that the profile names for this job."""
+    return partial(_judge, ports, judged_text(job, brief, ports))
 
 
-def judged_text(job: Job, brief: Brief, stages: Stages) -> str:
+def judged_text(job: Job, brief: Brief, ports: Ports) -> str:
     """What a job's images are to show."""
     texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
-    return texts[stages.judge_against]
+    return texts[ports.judge_against]
 
 
-def _judge(stages: Stages, text: str, images: Sequence[ImageArray]) -> Sequence[Score]:
+def _judge(ports: Ports, text: str, images: Sequence[ImageArray]) -> Sequence[Score]:
     with stage("judge"):
-        return stages.scorer.score(images, text)
+        return ports.judge.score(images, text)
 
 
-def _retrieve(job: Job, stages: Stages) -> Context:
+def _retrieve(job: Job, ports: Ports) -> Context:
     try:
-        return stages.retriever.retrieve(job)
+        return ports.retriever.retrieve(job)
     except Unavailable as error:
         if job.needs_context:
             raise
@@ -178,29 +179,29 @@ def _retrieve(job: Job, stages: Stages) -> Context:
 
 
 def _more_references(
-    job: Job, context: Context, missing: Sequence[str], stages: Stages
+    job: Job, context: Context, missing: Sequence[str], ports: Ports
 ) -> tuple[Reference, ...]:
     """At most `job.references` images that the job does not have yet, the best for each text."""
     known = {each.id for each in context.references}
     asked = {"passages": 0, "references": job.references + len(known)}
     with stage("retrieve"):
         answers = [
-            _retrieve(job.model_copy(update={"keywords": text, **asked}), stages).references
+            _retrieve(job.model_copy(update={"keywords": text, **asked}), ports).references
             for text in missing
         ]
     found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
     return tuple(each for key, each in found.items() if key not in known)[: job.references]
 
 
-def _verdict(job: Job, candidates: list[Candidate]) -> tuple[Verdict, str]:
+def _status(job: Job, candidates: list[Candidate]) -> tuple[Status, str]:
     scores = [c.score for c in candidates if c.score]
     best = contest.winner(scores)
     if best is None:
-        return Verdict.FAILED, f"no candidate is a valid image: {scores[0].reason}"
+        return Status.FAILED, f"no candidate is a valid image: {scores[0].reason}"
     score = scores[best]
     if contest.passes(job, score):
-        return Verdict.ACCEPTED, ""
-    return Verdict.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {job.threshold:.3f}"
+        return Status.ACCEPTED, ""
+    return Status.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {job.threshold:.3f}"
 
 
 def _kept(outcome: Outcome, candidates: list[Candidate]) -> ImageArray | None:
@@ -209,8 +210,8 @@ def _kept(outcome: Outcome, candidates: list[Candidate]) -> ImageArray | None:
 
 def _receipt(
     job: Job,
-    stages: Stages,
-    verdict: Verdict,
+    ports: Ports,
+    status: Status,
     reason: str,
     context: Context,
     brief: Brief | None,
@@ -219,9 +220,9 @@ def _receipt(
     meter: Meter,
 ) -> Outcome:
     return Outcome(
-        run=stages.run,
+        run=ports.run,
         job_id=job.id,
-        verdict=verdict,
+        status=status,
         reason=mask(reason),
         job=job,
         row=job.row,
@@ -234,7 +235,7 @@ def _receipt(
             for c in candidates
         ),
         winner=contest.winner([c.score for c in candidates]),
-        models=stages.models,
+        models=ports.models,
         renderer=meter.renderer,
         seconds=meter.wall,
         device_seconds=meter.device,

@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline import masking
 from pipeline.errors import ConfigError
-from pipeline.job import SEED_SPACE, ContestMode, Noun, Rung, TextMode, digest_of
+from pipeline.job import SEED_SPACE, ContestMode, FrozenModel, Rung, TextMode, digest_of
 
 PROFILES = Path(__file__).parent / "profiles"
 SECRETS = Path("/run/secrets")
@@ -39,7 +39,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Tool = Literal["langchain", "llamaindex", "haystack"]
 
 
-class CollectionProfile(Noun):
+class CollectionProfile(FrozenModel):
     """A collection that another tool wrote, and how it is searched."""
 
     written_by: Tool
@@ -49,7 +49,7 @@ class CollectionProfile(Noun):
     vector: str = Field(default="", description="name of the dense vector; empty: the tool's own")
 
 
-class RetrievalProfile(Noun):
+class RetrievalProfile(FrozenModel):
     """How texts and images are found."""
 
     embedding: str = Field(
@@ -84,7 +84,7 @@ class RetrievalProfile(Noun):
         return hash(digest_of(self.model_dump(mode="json")))
 
 
-class WriterProfile(Noun):
+class WriterProfile(FrozenModel):
     """Who writes the text and the prompt."""
 
     kind: Literal["local", "endpoint", "template"]
@@ -98,7 +98,7 @@ class WriterProfile(Noun):
     prompt_template: str = "{keywords} {style}"
 
 
-class RendererProfile(Noun):
+class RendererProfile(FrozenModel):
     """Who renders, and how."""
 
     kind: Literal["diffusers", "a1111"]
@@ -126,7 +126,7 @@ class RendererProfile(Noun):
     timeout: float = Field(default=300.0, gt=0, description="seconds for one endpoint call")
 
 
-class JudgeProfile(Noun):
+class JudgeProfile(FrozenModel):
     """Who judges, against what, and how a cosine becomes a chance."""
 
     model: str = Field(description="model reference: an OpenCLIP folder or hub id")
@@ -137,13 +137,13 @@ class JudgeProfile(Noun):
     offset: float | None = None
 
 
-class GuardProfile(Noun):
+class GuardProfile(FrozenModel):
     """What must not be made."""
 
     blocked_terms: tuple[str, ...] = ()
 
 
-class JobDefaults(Noun):
+class JobDefaults(FrozenModel):
     """What a row gets where it says nothing."""
 
     candidates: int = 4
@@ -169,7 +169,7 @@ class JobDefaults(Noun):
     )
 
 
-class Profile(Noun):
+class Profile(FrozenModel):
     """Everything that decides a result besides the row itself."""
 
     name: str

@@ -30,7 +30,7 @@ SIGNS = {"plain": "", "awkward": "/#@?%:&=+ '\"\\", "for a header": "/#@?%:&=+'\
 def canary(name: str, signs: str = "") -> str:
     """A secret for a setting: a word of it before and after each sign."""
     dice = random.Random(name)
-    words = ["".join(dice.choices(LETTERS, passages=10)) for _ in range(len(signs) + 1)]
+    words = ["".join(dice.choices(LETTERS, k=10)) for _ in range(len(signs) + 1)]
     return words[0] + "".join(sign + word for sign, word in zip(signs, words[1:], strict=True))
 
 

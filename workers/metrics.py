@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-from pipeline.job import CandidateRecord, Outcome, Verdict, version
+from pipeline.job import CandidateRecord, Outcome, Status, version
 from pipeline.pulse import since
 from pipeline.settings import Settings
 from pipeline.watching import Watcher
@@ -46,7 +46,7 @@ class WorkerMetrics(Watcher):
             return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
 
         self._jobs = counter(
-            "pressrun_jobs", "Outcomes that this worker committed, by verdict.", "verdict"
+            "pressrun_jobs", "Outcomes that this worker committed, by status.", "status"
         )
         self._candidates = counter(
             "pressrun_candidates",
@@ -74,7 +74,7 @@ class WorkerMetrics(Watcher):
             "Tries that the store or Qdrant refused or did not answer, by status or error.",
             "service", "kind",
         )  # fmt: skip
-        self._stages = histogram(
+        self._ports = histogram(
             "pressrun_stage_seconds",
             "Time of a job in each stage, waiting for its turn included.",
             _SECONDS,
@@ -118,7 +118,7 @@ class WorkerMetrics(Watcher):
 
     def committing(self) -> AbstractContextManager[object]:
         """Around the writing of a job's image and record."""
-        return self._stages.labels("commit").time()
+        return self._ports.labels("commit").time()
 
     def begun(self, sent: float | None) -> None:
         """A message has come that was sent at this time, by the sender's clock."""
@@ -127,9 +127,9 @@ class WorkerMetrics(Watcher):
 
     def ended(self, outcome: Outcome) -> None:
         """An outcome of ours stands in the books."""
-        self._jobs.labels(outcome.verdict).inc()
+        self._jobs.labels(outcome.status).inc()
         for stage, seconds in outcome.seconds.items():
-            self._stages.labels(stage).observe(seconds)
+            self._ports.labels(stage).observe(seconds)
         for role, seconds in outcome.device_seconds.items():
             self._device.labels(role).inc(seconds)
         for fate, count in Counted(map(_fate, outcome.candidates)).items():
@@ -154,15 +154,15 @@ class WorkerMetrics(Watcher):
 
     def _begin_at_zero(self) -> None:
         """Have the series there before the first event, which a rate would else not see."""
-        for verdict in Verdict:
-            if verdict is not Verdict.INVALID:  # such a row never becomes a job
-                self._jobs.labels(verdict)
+        for status in Status:
+            if status is not Status.INVALID:  # such a row never becomes a job
+                self._jobs.labels(status)
         for fate in FATES:
             self._candidates.labels(fate)
         for reason in REASONS:
             self._back.labels(reason)
         for stage in STAGES:
-            self._stages.labels(stage)
+            self._ports.labels(stage)
         for role in ROLES:
             self._device.labels(role)
 

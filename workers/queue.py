@@ -15,7 +15,7 @@ from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import RedisError
 
 from pipeline.errors import Unavailable
-from pipeline.job import Outcome, Verdict
+from pipeline.job import Outcome, Status
 from pipeline.masking import mask
 from workers import leases, tracing
 from workers.app import QUEUE, TASK, make_app
@@ -34,14 +34,14 @@ log = structlog.get_logger(__name__)
 class Note:
     """One entry of a run's stream.
 
-    A job's `verdict` and the `device_seconds` that it cost; or why it went back, as `retry`; or why
+    A job's `status` and the `device_seconds` that it cost; or why it went back, as `retry`; or why
     a worker stops working on the run, as `problem`, which is `fatal` where no other one could do
     better.
     """
 
     id: str
     job_id: str = ""
-    verdict: Verdict | None = None
+    status: Status | None = None
     device_seconds: float = 0.0
     retry: str = ""
     problem: str = ""
@@ -101,7 +101,7 @@ class Queue:
         cost = outcome.device_time
         note = {
             "job": outcome.job_id,
-            "verdict": outcome.verdict.value,
+            "status": outcome.status.value,
             "device_seconds": f"{cost:.6g}",
         }
         if lease:
@@ -201,11 +201,11 @@ def _reported() -> Iterator[None]:
 def _read_note(note_id: str, fields: dict[str, str]) -> Note:
     """A note; one that cannot be read tells nothing, and the store is asked in time."""
     try:
-        verdict = fields.get("verdict")
+        status = fields.get("status")
         return Note(
             id=note_id,
             job_id=fields.get("job", ""),
-            verdict=Verdict(verdict) if verdict else None,
+            status=Status(status) if status else None,
             device_seconds=_seconds(fields.get("device_seconds", "0")),
             retry=fields.get("retry", ""),
             problem=fields.get("problem", ""),

@@ -23,7 +23,7 @@ from pipeline.errors import (
 )
 from pipeline.job import ImageArray, Job, Outcome, RunSpec
 from pipeline.metering import stage
-from pipeline.ports import Stages
+from pipeline.ports import Ports
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
 from pipeline.storing.books import RunBooks
@@ -57,7 +57,7 @@ class FencedBooks:
         mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
         with self.metrics.committing(), stage("commit"):
             standing = self.books.commit(outcome.model_copy(update=mine), image, self._confirm)
-        tracing.tell(verdict=standing.verdict.value)
+        tracing.tell(status=standing.status.value)
         if standing.attempt == self.lease.attempt:
             self.metrics.ended(standing)
         return standing
@@ -96,7 +96,7 @@ class Runtime:
         # by run and edition, as all that is read from them
         self._books = lru_cache(maxsize=8)(self._open_books)
         self._spec = lru_cache(maxsize=8)(self._read_spec)
-        self._stages = lru_cache(maxsize=8)(self._read_stages)
+        self._ports = lru_cache(maxsize=8)(self._read_ports)
         self._part = lru_cache(maxsize=8)(self._read_part)
 
     @property
@@ -164,22 +164,22 @@ class Runtime:
 
     def _outcome(self, message: Message, lease: Lease) -> Outcome:
         """The job's outcome: the one that stands, or of an execution now."""
-        job, stages = self._find(message)
+        job, ports = self._find(message)
         books = self._books(message.run, message.edition)
         if standing := books.outcome(job.id):
             return standing
-        stages = replace(stages, books=FencedBooks(books, lease, self.metrics))
+        ports = replace(ports, books=FencedBooks(books, lease, self.metrics))
         if lease.tries > TRIES:
-            return failed(job, stages, f"{TRIES} executions of it ended with their worker")
+            return failed(job, ports, f"{TRIES} executions of it ended with their worker")
         try:
-            return run_job(job, stages)
+            return run_job(job, ports)
         except PressrunError:
             raise
         except Exception as error:
             if lease.tries < TRIES or _device_lost(error):
                 raise
             log.exception("a job failed", run=message.run, job=job.id)
-            return failed(job, stages, f"{TRIES} tries: {type(error).__name__}: {error}")
+            return failed(job, ports, f"{TRIES} tries: {type(error).__name__}: {error}")
 
     def _hand_back(self, lease: Lease, reason: str, why: str, *, charged: bool = False) -> None:
         log.warning("a job goes back", run=lease.run, job=lease.job, reason=reason)
@@ -194,17 +194,17 @@ class Runtime:
         self._queue.send_back(lease.run, lease.job, reason)
         self._on_unhealthy(reason)
 
-    def _find(self, message: Message) -> tuple[Job, Stages]:
+    def _find(self, message: Message) -> tuple[Job, Ports]:
         with self._loading:
             self._check_store(message)
             parts = self._spec(message.run, message.edition).parts
             if not 1 <= message.part <= parts:
                 raise Superseded(f"{message.run} has {parts} parts, not {message.part}")
-            stages = self._stages(message.run, message.edition)
+            ports = self._ports(message.run, message.edition)
             documents = self._part(message.run, message.edition, message.part)
         if message.job not in documents:
             raise Superseded(message.run)
-        return _read_job(documents[message.job], message), stages
+        return _read_job(documents[message.job], message), ports
 
     def _check_store(self, message: Message) -> None:
         if not message.store or message.store == self._store_id:
@@ -218,8 +218,8 @@ class Runtime:
     def _open_books(self, run: str, edition: str) -> RunBooks:
         return self._assembly.books(run)
 
-    def _read_stages(self, run: str, edition: str) -> Stages:
-        return self._assembly.stages(self._spec(run, edition))
+    def _read_ports(self, run: str, edition: str) -> Ports:
+        return self._assembly.ports(self._spec(run, edition))
 
     def _read_spec(self, run: str, edition: str) -> RunSpec:
         spec = self._assembly.books(run).spec()

@@ -39,7 +39,7 @@ class Umpire(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (24, 48, 72, 80), hidden: int = 128) -> None:
         super().__init__()
         channels = (3, *widths)
-        self.stages = nn.Sequential(*(_stage(a, b) for a, b in pairwise(channels)))
+        self.ports = nn.Sequential(*(_stage(a, b) for a, b in pairwise(channels)))
         side = world.PIXELS >> len(widths)
         self.mix = nn.Sequential(
             nn.Flatten(), nn.Linear(widths[-1] * side**2, hidden), nn.SiLU(), nn.Dropout(0.1)
@@ -48,7 +48,7 @@ class Umpire(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Logits [n, values] per trait, for pixels [n, 3, 64, 64] in -1..1."""
-        features = self.mix(self.stages(pixels))
+        features = self.mix(self.ports(pixels))
         return {name: head(features) for name, head in self.heads.items()}
 
     @torch.inference_mode()

@@ -17,7 +17,7 @@ from pipeline.errors import RunError
 from pipeline.masking import mask
 
 if TYPE_CHECKING:
-    from pipeline.job import Verdict
+    from pipeline.job import Status
 
 UNSOUND = 1
 FAILED_ROWS = 3
@@ -90,20 +90,20 @@ def next_steps(run: str, store: str | None) -> tuple[str, str]:
     return f"pressrun resume {run}{more}", f"pressrun gallery {run}{more}"
 
 
-def end(report: dict[str, Any], as_json: bool, fail_on: "Collection[Verdict]" = ()) -> None:
+def end(report: dict[str, Any], as_json: bool, fail_on: "Collection[Status]" = ()) -> None:
     """Answer with the counts of a job file's rows; the exit code tells what is wrong with them."""
     answer(report, as_json)
     if code := exit_code(report, fail_on):
         raise typer.Exit(code)
 
 
-def exit_code(report: dict[str, Any], fail_on: "Collection[Verdict]") -> int:
+def exit_code(report: dict[str, Any], fail_on: "Collection[Status]") -> int:
     """The exit code for these counts: 0, or of several reasons the one that says most."""
     if report.get("lost") or report.get("unexpected"):
         return UNSOUND
     if "stopped" in report:
         return OUT_OF_BUDGET
-    if any(report.get(verdict) for verdict in fail_on):
+    if any(report.get(status) for status in fail_on):
         return NAMED_ROWS
     if report.get("failed") or report["invalid"] == report["rows"]:
         return FAILED_ROWS

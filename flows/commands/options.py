@@ -8,7 +8,7 @@ from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipeline.intake.reader import Overrides
-    from pipeline.job import Verdict
+    from pipeline.job import Status
 
 JobFile = Annotated[
     str,
@@ -55,12 +55,12 @@ def overrides_of(
     )
 
 
-def verdicts_of(names: str, option: str = "--retry") -> "list[Verdict]":
-    """The verdicts that an option names. Raises ConfigError."""
-    from pipeline.job import Verdict
+def statuses_of(names: str, option: str = "--retry") -> "list[Status]":
+    """The statuses that an option names. Raises ConfigError."""
+    from pipeline.job import Status
 
     try:
-        return [Verdict(name.strip()) for name in names.split(",") if name.strip() != "none"]
+        return [Status(name.strip()) for name in names.split(",") if name.strip() != "none"]
     except ValueError:
-        known = ", ".join(Verdict)
+        known = ", ".join(Status)
         raise ConfigError(f"{option} {names!r}: of {known}, with commas between; or none") from None

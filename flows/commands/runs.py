@@ -20,7 +20,7 @@ from flows.commands.options import (
     Store,
     Threshold,
     overrides_of,
-    verdicts_of,
+    statuses_of,
 )
 
 app = typer.Typer()
@@ -54,7 +54,7 @@ def run(
     from pipeline.settings import load_settings
 
     overrides = overrides_of(candidates, threshold, collection, no_retrieval)
-    retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
+    retried, refused = statuses_of(retry), statuses_of(fail_on, "--fail-on")
     settings = load_settings(store=store, profile=profile)
     with at_hand(jobs, settings) as path, interruptible(resumable(run or run_name(path), store)):
         ask = (lambda _: None) if yes else agree
@@ -74,7 +74,7 @@ def resume(
     from flows.batch import resume_run
     from pipeline.settings import load_settings
 
-    retried, refused = verdicts_of(retry), verdicts_of(fail_on, "--fail-on")
+    retried, refused = statuses_of(retry), statuses_of(fail_on, "--fail-on")
     settings = load_settings(store=store)
     with interruptible(resumable(run, store)):
         end(resume_run(run, retried, settings, budget), as_json, refused)
@@ -127,7 +127,7 @@ def check(
     from pipeline.settings import load_settings
 
     overrides = overrides_of(candidates, threshold, collection, no_retrieval)
-    refused = verdicts_of(fail_on, "--fail-on")
+    refused = statuses_of(fail_on, "--fail-on")
     settings = load_settings(profile=profile)
     with at_hand(jobs, settings) as path:
         end(check_jobs(path, overrides, settings, pilot), as_json, refused)
@@ -173,7 +173,7 @@ def export(
         typer.Option(help="A table, or a folder of images."),
     ],
     out: Annotated[Path | None, typer.Option(help="File or folder; default: by the run.")] = None,
-    verdict: Annotated[
+    status: Annotated[
         str | None,
         typer.Option(help="Which jobs, with commas between, or all. Images: the accepted."),
     ] = None,
@@ -182,10 +182,10 @@ def export(
 ) -> None:
     """Take a run's jobs, or its images with their texts, to a format that others read."""
     from flows.exporting.export import export_run
-    from pipeline.job import Verdict
+    from pipeline.job import Status
     from pipeline.settings import load_settings
 
-    chosen = list(Verdict) if verdict == "all" else verdict and verdicts_of(verdict, "--verdict")
+    chosen = list(Status) if status == "all" else status and statuses_of(status, "--status")
     with interruptible("Interrupted. Nothing was written."):
         answer(export_run(run, to, load_settings(store=store), out, chosen or None), as_json)
 

@@ -17,7 +17,7 @@ from flows.exporting.lines import Line, line_of
 from flows.exporting.target import replacing
 from flows.seen import Seen
 from pipeline.assemble import open_books
-from pipeline.job import BadRow, ImageRecord, Job, Outcome, RunSpec, Verdict
+from pipeline.job import BadRow, ImageRecord, Job, Outcome, RunSpec, Status
 from pipeline.settings import Settings
 from pipeline.storing.books import RunBooks
 
@@ -37,16 +37,16 @@ def export_run(
     form: Form,
     settings: Settings,
     out: Path | None = None,
-    verdicts: Collection[Verdict] | None = None,
+    statuses: Collection[Status] | None = None,
 ) -> dict[str, Any]:
     """Write a run in a format; answers where, and how many jobs are in it.
 
-    Without `verdicts` tables hold every job, and folders of images those that were accepted. One
+    Without `statuses` tables hold every job, and folders of images those that were accepted. One
     shard's records and a few images are in memory at a time. Raises RunError and ExportError.
     """
     books = open_books(settings, run)
     spec, path = books.spec(), out or Path(NAMES[form].format(run=run))
-    jobs = Jobs(books, spec, verdicts if verdicts is not None else _usual(form))
+    jobs = Jobs(books, spec, statuses if statuses is not None else _usual(form))
     figures = dict[str, int]()
     match form:
         case "jsonl":
@@ -66,11 +66,11 @@ def export_run(
 
 @dataclass
 class Jobs:
-    """The jobs of a run that ended in some verdicts, each once, in the order of the job file."""
+    """The jobs of a run that ended in some statuses, each once, in the order of the job file."""
 
     books: RunBooks
     spec: RunSpec
-    verdicts: Collection[Verdict]
+    statuses: Collection[Status]
 
     def __post_init__(self) -> None:
         self._tally = Counter[str]()
@@ -109,9 +109,9 @@ class Jobs:
         for row, outcome in track(rows, "export", self.spec.rows, console=console):
             if outcome is None:
                 self._tally["unfinished"] += 1
-            elif outcome.verdict in self.verdicts and seen.add(row.id):
+            elif outcome.status in self.statuses and seen.add(row.id):
                 yield row, outcome
 
 
-def _usual(form: Form) -> Collection[Verdict]:
-    return list(Verdict) if form in ("parquet", "jsonl") else [Verdict.ACCEPTED]
+def _usual(form: Form) -> Collection[Status]:
+    return list(Status) if form in ("parquet", "jsonl") else [Status.ACCEPTED]

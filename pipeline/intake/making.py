@@ -11,7 +11,7 @@ from pipeline.intake.rows import ROW_LIMIT, RawRow, Value
 from pipeline.intake.templates import expand, foreign
 from pipeline.intake.unused import unused
 from pipeline.intake.values import READERS, readable, shown, text, without_marks
-from pipeline.job import BadRow, Job, Noun, digest_of
+from pipeline.job import BadRow, FrozenModel, Job, digest_of
 from pipeline.settings import Profile
 from pipeline.words import says_something
 
@@ -31,7 +31,7 @@ _NO_SEED = "seed -1 was read as no seed: the row decides it"
 _TEMPLATED = ("keywords", "style", "negative")
 
 
-class Overrides(Noun):
+class Overrides(FrozenModel):
     """What the command line says in place of a profile's defaults; None: it says nothing.
 
     A row's own value comes before both. Without `retrieval` no row retrieves anything.

@@ -33,7 +33,7 @@ class Viewing(NamedTuple):
     text: str
 
 
-class ClipScorer:
+class ClipJudge:
     """Judges valid images by the cosine of image and text, and by the chance it stands for.
 
     A text longer than the model's context is cut at the ends of sentences, else of clauses, and

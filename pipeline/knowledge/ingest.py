@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.models import FieldCondition, Filter, MatchValue, PointStruct
 
 from pipeline.errors import Blocked, JobError, KnowledgeError
-from pipeline.job import Noun, digest_of
+from pipeline.job import FrozenModel, digest_of
 from pipeline.knowledge import editions, schema
 from pipeline.knowledge.client import calling
 from pipeline.knowledge.embedding import Embedders
@@ -27,7 +27,7 @@ BATCH = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
-class IngestReport(Noun):
+class IngestReport(FrozenModel):
     """What became of a path's sources."""
 
     added: int

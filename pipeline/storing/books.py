@@ -15,14 +15,14 @@ from pipeline.errors import ConfigError, RunError, TooLarge, Unavailable
 from pipeline.images import EXTENSIONS, ImageFormat, encode
 from pipeline.job import (
     BadRow,
+    FrozenModel,
     ImageArray,
     ImageRecord,
     Job,
-    Noun,
     Outcome,
     Progress,
     RunSpec,
-    Verdict,
+    Status,
     timestamp,
     version,
 )
@@ -298,7 +298,7 @@ class RunBooks:
         outcome = Outcome(
             run=self.run,
             job_id=bad.id,
-            verdict=Verdict.INVALID,
+            status=Status.INVALID,
             reason=f"column {bad.column!r}: {bad.reason}" if bad.column else bad.reason,
             row=bad.row,
             keywords=bad.keywords,
@@ -373,7 +373,7 @@ def _summary(data: bytes) -> dict[str, Any]:
     found = json.loads(data)
     if not isinstance(found, dict):
         raise ValueError("no object")  # noqa: TRY004 - as for everything else that is damaged
-    if not all(isinstance(found.get(verdict.value, 0), int) for verdict in Verdict):
+    if not all(isinstance(found.get(status.value, 0), int) for status in Status):
         raise ValueError("what should be counts are none")
     return found
 
@@ -382,7 +382,7 @@ def _record(job_id: str) -> str:
     return f"records/{job_id}.json"
 
 
-def _document(noun: Noun) -> bytes:
+def _document(noun: FrozenModel) -> bytes:
     return noun.model_dump_json(indent=1).encode() + b"\n"
 
 

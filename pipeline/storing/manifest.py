@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.job import BadRow, Job, Outcome, RunSpec, Verdict
+from pipeline.job import BadRow, Job, Outcome, RunSpec, Status
 from pipeline.storing.books import RunBooks
 from pipeline.storing.tables import open_table
 
@@ -80,7 +80,7 @@ def read_manifest(books: RunBooks) -> Manifest:
 def counts(manifest: Manifest) -> dict[str, int]:
     """How many rows ended in which way; every way is named."""
     found = Counter(line["outcome"] for line in manifest.lines("outcome"))
-    return {verdict.value: found[verdict.value] for verdict in Verdict}
+    return {status.value: found[status.value] for status in Status}
 
 
 def _line(row: Job | BadRow, outcome: Outcome) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _line(row: Job | BadRow, outcome: Outcome) -> dict[str, Any]:
         "row": row.row,
         "name": job.name if job else "",
         "keywords": row.keywords,
-        "outcome": outcome.verdict.value,
+        "outcome": outcome.status.value,
         "score": outcome.score,
         "seed": outcome.seed,
         "prompt": brief.prompt if brief else None,

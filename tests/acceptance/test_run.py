@@ -121,7 +121,7 @@ def test_status_counts_from_the_records(desk: Path, summary: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("form", ["jsonl", "webdataset"])
 def test_a_run_is_exported(desk: Path, summary: dict[str, Any], form: str) -> None:
-    words = ("export", "first", "--to", form, "--verdict", "accepted,below_gate", "--json")
+    words = ("export", "first", "--to", form, "--status", "accepted,below_gate", "--json")
     report = answer(pressrun(*words, cwd=desk))
     assert report["jobs"] == summary["accepted"] + summary["below_gate"] - 1, "two rows are equal"
     assert (desk / report["path"]).exists()

@@ -26,7 +26,7 @@ from celery.signals import worker_ready
 import workers.app
 from benchmarks.stand_in import StandIns
 from pipeline.job import ImageArray, RenderRequest, RunSpec
-from pipeline.ports import Pruner, Stages, Store
+from pipeline.ports import Ports, Pruner, Store
 from pipeline.pulse import beat
 from pipeline.settings import Settings
 from workers import leases
@@ -150,9 +150,9 @@ class Breakable(StandIns):
         super().__init__(settings)
         self._store = Wired(self._store)
 
-    def stages(self, spec: RunSpec) -> Stages:
+    def ports(self, spec: RunSpec) -> Ports:
         """The stages of any run."""
-        return replace(super().stages(spec), renderer=Shaded())
+        return replace(super().ports(spec), renderer=Shaded())
 
 
 if __name__ == "__main__":

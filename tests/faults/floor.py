@@ -21,7 +21,7 @@ from flows.opening import open_run
 from flows.reconcile import Report, reconcile
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
-from pipeline.job import Job, Outcome, RunSpec, Verdict
+from pipeline.job import Job, Outcome, RunSpec, Status
 from pipeline.settings import Settings, load_settings
 from tests.faults.breakable_worker import POISON, work
 from workers.queue import Queue
@@ -44,7 +44,7 @@ IN_HAND = 2
 class Silent:
     """Who is told how the run goes, and does not mind."""
 
-    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
+    def count(self, status: Status, device_seconds: float = 0.0) -> None:
         """Nothing."""
 
     def pause(self, reason: str) -> None:
@@ -240,8 +240,8 @@ class Floor:
         self.close()
         report = reconcile(self.books, self.spec, read_images=True, safe_age=0)
         assert (report.lost, report.recovered, report.alarms) == (0, 0, []), report
-        verdicts = Counter(outcome.verdict for outcome in self.records())
-        assert verdicts == Counter(accepted=self.rows, failed=self.poison)
+        statuses = Counter(outcome.status for outcome in self.records())
+        assert statuses == Counter(accepted=self.rows, failed=self.poison)
         self._check_winners()
         images = [blob.key for blob in self.books.listing("images/")]
         kept = [outcome.image for outcome in self.records()]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline.errors import ModelError, StoreFull
 from pipeline.job import ImageArray, RenderRequest, RunSpec
-from pipeline.ports import Pruner, Stages
+from pipeline.ports import Ports, Pruner
 from tests.faults.breakable_worker import LEASE_SECONDS, Breakable, Shaded, desk
 from workers import leases
 from workers.worker import main
@@ -35,9 +35,9 @@ class Sick(Shaded):
 class Hospital(Breakable):
     """A breakable worker's assembly, with the renderer that falls ill."""
 
-    def stages(self, spec: RunSpec) -> Stages:
+    def ports(self, spec: RunSpec) -> Ports:
         """The stages of any run."""
-        return replace(super().stages(spec), renderer=Sick())
+        return replace(super().ports(spec), renderer=Sick())
 
 
 if __name__ == "__main__":

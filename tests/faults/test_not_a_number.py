@@ -11,7 +11,7 @@ from flows.opening import open_run
 from flows.reconcile import reconcile
 from pipeline.assemble import Assembly
 from pipeline.intake.reader import Overrides
-from pipeline.job import Job, Verdict
+from pipeline.job import Job, Status
 from pipeline.models import Models
 from pipeline.run import run_job
 from pipeline.settings import Profile, Settings, load_settings
@@ -70,7 +70,7 @@ def test_what_is_not_a_number_never_wins(
     (tmp_path / "jobs.csv").write_text(JOBS.format(contest=contest), encoding="utf-8")
     books = assembly.books(f"{part.__name__}-{contest}-{every}".lower())
     spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, books)
-    stages = assembly.stages(spec)
+    ports = assembly.ports(spec)
     jobs = [row for row in books.part(spec.edition, 1) if isinstance(row, Job)]
 
     spoilt = slice(None)
@@ -84,14 +84,14 @@ def test_what_is_not_a_number_never_wins(
     request.addfinalizer(hook.remove)
     for job in jobs:
         spoilt = slice(None) if every else slice(1)
-        outcome = run_job(job, stages)
+        outcome = run_job(job, ports)
         scores = [score for c in outcome.candidates for score in (c.score, *c.previews) if score]
         assert {score.reason for score in scores if not score.valid} == {reason}
         if every:
-            assert outcome.verdict is Verdict.FAILED
+            assert outcome.status is Status.FAILED
             assert outcome.reason == f"no candidate is a valid image: {reason}"
         else:
-            assert outcome.verdict is Verdict.ACCEPTED
+            assert outcome.status is Status.ACCEPTED
             assert outcome.candidates[outcome.winner or 0].score in {s for s in scores if s.valid}
     report = reconcile(books, spec, read_images=True, safe_age=0)
     assert (report.rows, report.lost, report.alarms) == (ROWS, 0, [])

@@ -162,6 +162,6 @@ def test_a_job_that_takes_its_worker_along_fails_in_the_end(
         for _ in range(3):
             floor.wait(floor.hire().has_ended)
         floor.hire()
-    (failed,) = [record for record in floor.records() if record.verdict == "failed"]
+    (failed,) = [record for record in floor.records() if record.status == "failed"]
     assert failed.reason == "3 executions of it ended with their worker"
     floor.prove(floor.rows + 3)

@@ -15,7 +15,7 @@ from flows.budget import FIRST, Budget
 from flows.dispatch import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
 from flows.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
-from pipeline.job import Job, Outcome, Verdict
+from pipeline.job import Job, Outcome, Status
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
 from workers.queue import Message, Note, Queue
@@ -29,9 +29,9 @@ def job(number: int) -> Job:
     )  # fmt: skip
 
 
-def outcome(run: str, number: int, verdict: Verdict = Verdict.ACCEPTED) -> Outcome:
+def outcome(run: str, number: int, status: Status = Status.ACCEPTED) -> Outcome:
     return Outcome(
-        run=run, job_id=job(number).id, verdict=verdict, row=number + 2, keywords="red circle",
+        run=run, job_id=job(number).id, status=status, row=number + 2, keywords="red circle",
         device_seconds={"renderer": 0.75, "judge": 0.25},
     )  # fmt: skip
 
@@ -50,10 +50,10 @@ def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, books: RunBoo
     queue.announce(outcome(books.run, 0))
     mark = queue.latest_note(books.run)
     queue.announce(outcome(books.run, 1))
-    queue.announce(outcome(books.run, 2, Verdict.BELOW_GATE))
+    queue.announce(outcome(books.run, 2, Status.BELOW_GATE))
     notes = queue.notes(books.run, mark, wait=0.1)
     assert [note.job_id for note in notes] == ["j001", "j002"]
-    assert (notes[1].verdict, notes[1].device_seconds) == (Verdict.BELOW_GATE, 1.0)
+    assert (notes[1].status, notes[1].device_seconds) == (Status.BELOW_GATE, 1.0)
     assert queue.notes(books.run, notes[-1].id, wait=0.01) == []
 
 
@@ -78,10 +78,10 @@ def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Except
 @pytest.mark.parametrize(
     "fields",
     [
-        {"job": "j000", "verdict": "splendid"},
-        {"job": "j000", "verdict": "accepted", "device_seconds": "many"},
-        {"job": "j000", "verdict": "accepted", "device_seconds": "nan"},
-        {"job": "j000", "verdict": "accepted", "device_seconds": "-1e300"},
+        {"job": "j000", "status": "splendid"},
+        {"job": "j000", "status": "accepted", "device_seconds": "many"},
+        {"job": "j000", "status": "accepted", "device_seconds": "nan"},
+        {"job": "j000", "status": "accepted", "device_seconds": "-1e300"},
         {"what": "ever"},
     ],
 )
@@ -97,10 +97,10 @@ class Told:
     """Remembers what the dispatcher tells."""
 
     def __init__(self) -> None:
-        self.verdicts, self.reasons = list[Verdict](), list[str]()
+        self.statuses, self.reasons = list[Status](), list[str]()
 
-    def count(self, verdict: Verdict, device_seconds: float = 0.0) -> None:
-        self.verdicts.append(verdict)
+    def count(self, status: Status, device_seconds: float = 0.0) -> None:
+        self.statuses.append(status)
 
     def pause(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -138,7 +138,7 @@ def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
     worker.start()
     Dispatcher(queue, books, "e", 8, told).work(1, map(job, range(50)))
     worker.join()
-    assert told.verdicts == [Verdict.ACCEPTED] * 50
+    assert told.statuses == [Status.ACCEPTED] * 50
     assert 2 <= max(flying) <= 8
     first = [int(name[1:]) % 3 for name in queue.sent]
     assert first == sorted(first), "priority 0 goes first"
@@ -192,7 +192,7 @@ def test_a_budget_leaves_the_jobs_that_do_not_fit(
         dispatcher.work(1, map(job, range(50)))
     over.set()
     worker.join()
-    assert len(told.verdicts) == len(queue.sent) == dispatcher.budget.spent
+    assert len(told.statuses) == len(queue.sent) == dispatcher.budget.spent
     assert dispatcher.budget.spent <= max(FIRST, seconds)
     assert dispatcher.budget.spent >= min(FIRST, seconds - 1)
 
@@ -258,7 +258,7 @@ def test_a_lost_note_is_looked_up_in_the_store(
     told = Told()
     dispatcher = Dispatcher(Queue.connect(redis_url), books, "e", 8, told)
     dispatcher.work(1, [job(0)])
-    assert (told.verdicts, dispatcher.budget.spent) == ([Verdict.ACCEPTED], 1.0)
+    assert (told.statuses, dispatcher.budget.spent) == ([Status.ACCEPTED], 1.0)
 
 
 def test_a_lost_message_is_sent_again(

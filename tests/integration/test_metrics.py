@@ -10,7 +10,7 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from flows.metrics import RunMetrics
-from pipeline.job import Verdict
+from pipeline.job import Status
 from pipeline.settings import load_settings
 from tests.faults.floor import Silent
 from tests.integration.conftest import free_port
@@ -55,10 +55,10 @@ def test_a_pause_is_counted_once() -> None:
     metrics = RunMetrics(Silent(), 3)
     for reason in ("", "down", "down", "", "down"):
         metrics.pause(reason)
-    metrics.count(Verdict.ACCEPTED)
+    metrics.count(Status.ACCEPTED)
     found = Figures({family.name: family for family in metrics.registry.collect()})
     assert found.value("pressrun_flow_pauses_total") == 2
-    assert found.value("pressrun_flow_jobs_total", verdict="accepted") == 1
+    assert found.value("pressrun_flow_jobs_total", status="accepted") == 1
 
 
 def test_figures_are_served_while_wanted_and_a_taken_port_stops_nothing() -> None:

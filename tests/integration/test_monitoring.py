@@ -80,8 +80,8 @@ def test_a_query_asks_for_what_is_exposed(monitored: Monitored, query: str) -> N
 
 def test_the_worker_counts_what_the_run_sums_up(monitored: Monitored) -> None:
     worker, summary = monitored.worker, monitored.summary
-    for verdict in ("accepted", "below_gate", "failed", "blocked"):
-        assert worker.value("pressrun_jobs_total", verdict=verdict) == summary[verdict]
+    for status in ("accepted", "below_gate", "failed", "blocked"):
+        assert worker.value("pressrun_jobs_total", status=status) == summary[status]
     assert worker.value("pressrun_candidates_total", fate="valid") == ROWS * CANDIDATES
     for stage in STAGES:
         assert worker.value("pressrun_stage_seconds_count", stage=stage) == ROWS
@@ -105,7 +105,7 @@ def test_a_stage_is_traced_below_its_job_and_a_job_below_its_run(monitored: Moni
     assert len({job.attributes["pressrun.job"] for job in jobs}) == ROWS
     for job in jobs:
         assert (job.service, job.trace) == ("pressrun-worker", run.trace)
-        assert job.attributes["pressrun.verdict"] == "accepted"
+        assert job.attributes["pressrun.status"] == "accepted"
         # Prefect's own span of the shard is between them
         assert [span.name for span in collector.above(job)] == [
             "watched shard 1 (rows 1 to 6)",

@@ -146,7 +146,7 @@ def test_every_deployment_has_a_form_and_a_limit(server: Server) -> None:
         for name, parameter in schema["properties"].items():
             assert parameter.get("description"), f"{deployment['name']}: {name}"
     form = found["generate-batch"]["parameter_openapi_schema"]
-    assert "below_gate" in form["definitions"]["Verdict"]["enum"]
+    assert "below_gate" in form["definitions"]["Status"]["enum"]
     assert found["retention"]["parameter_openapi_schema"]["properties"]["dry_run"]["default"]
     (looks,) = found["inbox"]["schedules"]
     assert (looks["active"], looks["schedule"]["cron"]) == (True, "* * * * *")

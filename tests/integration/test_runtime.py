@@ -13,8 +13,8 @@ from redis import Redis
 
 from benchmarks.stand_in import StandIns
 from pipeline.errors import Unavailable
-from pipeline.job import ImageArray, Job, Outcome, RenderRequest, RunSpec, Verdict
-from pipeline.ports import Pruner, Stages
+from pipeline.job import ImageArray, Job, Outcome, RenderRequest, RunSpec, Status
+from pipeline.ports import Ports, Pruner
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
@@ -44,9 +44,9 @@ class Worker(StandIns):
         self.books(run).write_spec(self.spec)
         self.runtime = Runtime(settings, self.complaints.append, self)
 
-    def stages(self, spec: RunSpec) -> Stages:
+    def ports(self, spec: RunSpec) -> Ports:
         """The stages of any run."""
-        return replace(super().stages(spec), renderer=self)
+        return replace(super().ports(spec), renderer=self)
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         """An image for each seed, once no error is left."""
@@ -105,16 +105,16 @@ def test_a_job_fails_with_its_last_try(worker: Worker) -> None:
         assert worker.execute() is None
     outcome = worker.execute()
     assert outcome
-    assert outcome.verdict is Verdict.FAILED
+    assert outcome.status is Status.FAILED
     assert outcome.reason == f"{TRIES} tries: ValueError: nobody thought of this"
 
 
 @pytest.mark.parametrize(
-    ("lost", "verdict", "rendered"),
-    [(TRIES - 1, Verdict.ACCEPTED, 1), (TRIES, Verdict.FAILED, 0)],
+    ("lost", "status", "rendered"),
+    [(TRIES - 1, Status.ACCEPTED, 1), (TRIES, Status.FAILED, 0)],
 )
 def test_a_job_that_took_its_workers_along_is_not_begun_again(
-    worker: Worker, redis: Redis, redis_url: str, lost: int, verdict: Verdict, rendered: int
+    worker: Worker, redis: Redis, redis_url: str, lost: int, status: Status, rendered: int
 ) -> None:
     leases, run = Queue.connect(redis_url).leases(), worker.spec.run
     for _ in range(lost):
@@ -122,8 +122,8 @@ def test_a_job_that_took_its_workers_along_is_not_begun_again(
         redis.delete(lease_key(run, "j1"))
     outcome = worker.execute()
     assert outcome
-    assert (outcome.verdict, worker.rendered) == (verdict, rendered)
-    assert worker.counted("pressrun_jobs_total", verdict=verdict) == 1
+    assert (outcome.status, worker.rendered) == (status, rendered)
+    assert worker.counted("pressrun_jobs_total", status=status) == 1
 
 
 def test_a_job_that_goes_back_for_another_reason_begins_its_tries_anew(worker: Worker) -> None:
@@ -134,7 +134,7 @@ def test_a_job_that_goes_back_for_another_reason_begins_its_tries_anew(worker: W
         assert worker.execute() is None
     outcome = worker.execute()
     assert outcome
-    assert outcome.verdict is Verdict.ACCEPTED
+    assert outcome.status is Status.ACCEPTED
 
 
 def test_a_lost_device_fails_no_job_with_its_last_try(worker: Worker) -> None:
@@ -269,4 +269,4 @@ def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
     queue.reopen(run, worker.spec.edition)
     outcome = worker.execute()
     assert outcome
-    assert outcome.verdict is Verdict.ACCEPTED
+    assert outcome.status is Status.ACCEPTED

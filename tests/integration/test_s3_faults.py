@@ -9,7 +9,7 @@ import pytest
 from tenacity import wait_none
 
 from pipeline.errors import StoreError
-from pipeline.job import Outcome, Verdict
+from pipeline.job import Outcome, Status
 from pipeline.storing.books import RunBooks
 from pipeline.storing.probe import honours_conditions
 from pipeline.storing.s3 import S3Store
@@ -55,7 +55,7 @@ def outcome(job_id: str, attempt: str) -> Outcome:
     return Outcome(
         run="demo",
         job_id=job_id,
-        verdict=Verdict.FAILED,
+        status=Status.FAILED,
         row=1,
         keywords="a red circle",
         attempt=attempt,

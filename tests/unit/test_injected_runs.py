@@ -10,12 +10,12 @@ from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
 from pipeline.guarding.terms import TermGuard
-from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Verdict, digest_of
+from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Status, digest_of
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import ingest
 from pipeline.knowledge.retriever import QdrantRetriever
-from pipeline.ports import Pruner, Stages, Writer
+from pipeline.ports import Ports, Pruner, Writer
 from pipeline.run import run_job
 from pipeline.settings import RetrievalProfile, WriterProfile
 from pipeline.writing.endpoint import EndpointWriter
@@ -105,11 +105,11 @@ def run(
     job: Job, retriever: QdrantRetriever, writer: Writer, *blocked: str
 ) -> tuple[Outcome, list[RenderRequest]]:
     parts = Parts()
-    stages = Stages(
-        guard=TermGuard(blocked), retriever=retriever, writer=writer, renderer=parts, scorer=parts,
+    ports = Ports(
+        guard=TermGuard(blocked), retriever=retriever, writer=writer, renderer=parts, judge=parts,
         books=parts, run="r", judge_against="prompt", models={},
     )  # fmt: skip
-    return run_job(job, stages), parts.requests
+    return run_job(job, ports), parts.requests
 
 
 @each_injection
@@ -120,7 +120,7 @@ def test_a_passage_changes_nothing_of_a_job_but_its_text(
     job = JOB.model_copy(update={"keywords": title})
     outcome, requests = run(job, retriever, writer)
     assert title in [passage.title for passage in outcome.context.passages]
-    assert outcome.verdict is Verdict.ACCEPTED
+    assert outcome.status is Status.ACCEPTED
     assert [request.model_copy(update={"prompt": ""}) for request in requests] == [ORDER]
     assert outcome.job == job
     assert outcome.brief
@@ -139,6 +139,6 @@ def test_what_a_passage_brings_into_the_prompt_is_guarded(
     ingest(library(client, path.parent), path, JOB.collection)
     retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
     outcome, requests = run(JOB, retriever, template, "skull")
-    assert (outcome.verdict, requests) == (Verdict.BLOCKED, [])
+    assert (outcome.status, requests) == (Status.BLOCKED, [])
     outcome, requests = run(JOB, retriever, template, "bone")
-    assert (outcome.verdict, len(requests)) == (Verdict.ACCEPTED, 1)
+    assert (outcome.status, len(requests)) == (Status.ACCEPTED, 1)

@@ -1,4 +1,4 @@
-"""run_job with ports that do the least their docstrings allow: the verdicts are under test."""
+"""run_job with ports that do the least their docstrings allow: the statuses are under test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,10 +18,10 @@ from pipeline.job import (
     RenderRequest,
     Rung,
     Score,
-    Verdict,
+    Status,
 )
 from pipeline.metering import notice, rendered_by
-from pipeline.ports import Pruner, Stages
+from pipeline.ports import Ports, Pruner
 from pipeline.run import run_job
 
 JOB = Job(
@@ -71,9 +71,9 @@ class Parts:
         self.committed.append((outcome, image))
         return outcome
 
-    def stages(self) -> Stages:
-        return Stages(
-            guard=self, retriever=self, writer=self, renderer=self, scorer=self, books=self,
+    def ports(self) -> Ports:
+        return Ports(
+            guard=self, retriever=self, writer=self, renderer=self, judge=self, books=self,
             run="r", judge_against="prompt", models={},
         )  # fmt: skip
 
@@ -87,8 +87,8 @@ INVALID = Score(raw=0, calibrated=0, valid=False, reason="blank")
 
 def test_the_best_candidate_wins_with_its_own_seed_and_image() -> None:
     parts = Parts(scores(0.2, 0.9, 0.95, 0.1))
-    outcome = run_job(JOB, parts.stages())
-    assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 2, 0.95)
+    outcome = run_job(JOB, parts.ports())
+    assert (outcome.status, outcome.winner, outcome.score) == (Status.ACCEPTED, 2, 0.95)
     assert [c.seed for c in outcome.candidates] == [SEED_SPACE - 2, SEED_SPACE - 1, 0, 1]
     assert outcome.seed == 0
     assert outcome.renderer == "parts"
@@ -107,26 +107,26 @@ def test_what_was_cut_on_the_way_is_in_the_record_once() -> None:
 
     outcome = run_job(
         JOB.model_copy(update={"contest": "first_above"}),
-        Cutting(scores(0.2, 0.3, 0.9, 1)).stages(),
+        Cutting(scores(0.2, 0.3, 0.9, 1)).ports(),
     )
     assert outcome.notices == ("the text encoder read 75 of 231 tokens of the prompt",)
 
 
 def test_below_the_gate_the_best_is_kept_and_marked() -> None:
     parts = Parts(scores(0.2, 0.4, 0.3, 0.1))
-    outcome = run_job(JOB, parts.stages())
-    assert (outcome.verdict, outcome.winner) == (Verdict.BELOW_GATE, 1)
+    outcome = run_job(JOB, parts.ports())
+    assert (outcome.status, outcome.winner) == (Status.BELOW_GATE, 1)
     assert "0.400 < threshold 0.500" in outcome.reason
     assert parts.committed[0][1] is not None
 
 
 def test_first_above_stops_at_the_wave_that_passes() -> None:
     parts = Parts(scores(0.2, 0.3, 0.9, 0.1))
-    outcome = run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.stages())
+    outcome = run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.ports())
     assert [len(request.seeds) for request in parts.requests] == [2, 2]
     assert outcome.winner == 2
     parts = Parts(scores(0.6, 0.3, 0.9, 0.1))
-    run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.stages())
+    run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.ports())
     assert [len(request.seeds) for request in parts.requests] == [2]
 
 
@@ -158,8 +158,8 @@ HALVES = (Rung(at=0.25, keep=0.5), Rung(at=0.5, keep=0.5))
 def test_a_race_drops_the_worse_half_at_each_checkpoint_and_tells_it() -> None:
     parts = Racers(scores(0.25, 0.75, 0.5, 0.125))
     race = JOB.model_copy(update={"contest": "race", "rungs": HALVES})
-    outcome = run_job(race, parts.stages())
-    assert (outcome.verdict, outcome.winner, outcome.score) == (Verdict.ACCEPTED, 1, 0.75)
+    outcome = run_job(race, parts.ports())
+    assert (outcome.status, outcome.winner, outcome.score) == (Status.ACCEPTED, 1, 0.75)
     assert [c.score is None for c in outcome.candidates] == [True, False, True, True]
     assert [len(c.previews) for c in outcome.candidates] == [1, 2, 2, 1]
     assert [c.previews[0].raw for c in outcome.candidates] == [0.25, 0.75, 0.5, 0.125]
@@ -174,17 +174,17 @@ def test_a_race_above_goes_in_waves_and_stops_at_the_one_that_passes() -> None:
     ):
         parts = Racers(scores(*shades))
         changes = {"contest": "race_above", "wave": 2, "rungs": HALVES[:1]}
-        outcome = run_job(JOB.model_copy(update=changes), parts.stages())
+        outcome = run_job(JOB.model_copy(update=changes), parts.ports())
         assert [len(request.seeds) for request in parts.requests] == waves
         assert outcome.winner == winner
 
 
 def test_an_invalid_image_never_wins() -> None:
     parts = Parts([INVALID, *scores(0.0), INVALID, INVALID])
-    assert run_job(JOB, parts.stages()).winner == 1
+    assert run_job(JOB, parts.ports()).winner == 1
     parts = Parts([INVALID] * 4)
-    outcome = run_job(JOB, parts.stages())
-    assert (outcome.verdict, outcome.winner) == (Verdict.FAILED, None)
+    outcome = run_job(JOB, parts.ports())
+    assert (outcome.status, outcome.winner) == (Status.FAILED, None)
     assert "blank" in outcome.reason
     assert parts.committed == [(outcome, None)]
 
@@ -192,16 +192,16 @@ def test_an_invalid_image_never_wins() -> None:
 def test_blocked_words_are_refused_in_keywords_and_in_the_written_prompt() -> None:
     for word in ("red", "prompt of"):
         parts = Parts(scores(1, 1, 1, 1), blocked=word)
-        assert run_job(JOB, parts.stages()).verdict is Verdict.BLOCKED
+        assert run_job(JOB, parts.ports()).status is Status.BLOCKED
         assert not parts.requests
 
 
 def test_a_jobs_own_fault_is_its_outcome_and_a_services_is_raised() -> None:
-    outcome = run_job(JOB, Parts(scores(), error=JobError("nothing written")).stages())
-    assert (outcome.verdict, outcome.reason) == (Verdict.FAILED, "nothing written")
+    outcome = run_job(JOB, Parts(scores(), error=JobError("nothing written")).ports())
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "nothing written")
     parts = Parts(scores(), error=Unavailable("gone"))
     with pytest.raises(Unavailable):
-        run_job(JOB, parts.stages())
+        run_job(JOB, parts.ports())
     assert not parts.committed
 
 
@@ -214,8 +214,8 @@ def test_what_is_judged_is_a_setting() -> None:
             return super().score(images, text)
 
     for against in ("prompt", "text", "keywords"):
-        stages = Listening(scores(1, 1, 1, 1)).stages()
-        run_job(JOB, replace(stages, judge_against=against))
+        ports = Listening(scores(1, 1, 1, 1)).ports()
+        run_job(JOB, replace(ports, judge_against=against))
     assert seen == ["prompt of red circle", "text", "red circle"]
 
 
@@ -233,7 +233,7 @@ def test_found_images_go_to_the_renderer_at_the_jobs_strength() -> None:
     )
     for found, strength, wanted in ((used, 0.7, ((0.5, 1.5),)), (unused, 0.0, ())):
         parts = Parts(scores(0.9, 0.8, 0.7, 0.6), context=Context(references=(found,)))
-        outcome = run_job(JOB.model_copy(update={"reference_scale": strength}), parts.stages())
+        outcome = run_job(JOB.model_copy(update={"reference_scale": strength}), parts.ports())
         assert (parts.requests[0].references, parts.requests[0].reference_scale) == (
             wanted,
             strength,
@@ -244,10 +244,10 @@ def test_found_images_go_to_the_renderer_at_the_jobs_strength() -> None:
 def test_a_job_goes_on_without_the_knowledge_base_only_where_it_may() -> None:
     away = Unavailable("Qdrant did not answer")
     with pytest.raises(Unavailable):
-        run_job(JOB, Parts(scores(1), context=away).stages())
+        run_job(JOB, Parts(scores(1), context=away).ports())
     willing = JOB.model_copy(update={"needs_context": False})
-    outcome = run_job(willing, Parts(scores(0.9, 0.8, 0.7, 0.6), context=away).stages())
-    assert outcome.verdict == Verdict.ACCEPTED
+    outcome = run_job(willing, Parts(scores(0.9, 0.8, 0.7, 0.6), context=away).ports())
+    assert outcome.status == Status.ACCEPTED
     assert "Qdrant did not answer" in outcome.context.unavailable
 
 
@@ -293,8 +293,8 @@ TWO_ROUNDS = JOB.model_copy(
 
 def test_a_second_round_is_steered_by_images_of_what_lacks() -> None:
     parts = Rounds(scores(0.2, 0.4, 0.3, 0.9))
-    outcome = run_job(TWO_ROUNDS, parts.stages())
-    assert (outcome.verdict, outcome.winner) == (Verdict.ACCEPTED, 3)
+    outcome = run_job(TWO_ROUNDS, parts.ports())
+    assert (outcome.status, outcome.winner) == (Status.ACCEPTED, 3)
     assert [c.index for c in outcome.candidates] == [0, 1, 2, 3]
     assert [c.seed for c in outcome.candidates] == [TWO_ROUNDS.candidate_seed(i) for i in range(4)]
     assert outcome.refinement
@@ -307,8 +307,8 @@ def test_a_second_round_is_steered_by_images_of_what_lacks() -> None:
 
 
 def test_the_first_round_may_still_win() -> None:
-    outcome = run_job(TWO_ROUNDS, Rounds(scores(0.2, 0.4, 0.3, 0.1)).stages())
-    assert (outcome.verdict, outcome.winner) == (Verdict.BELOW_GATE, 1)
+    outcome = run_job(TWO_ROUNDS, Rounds(scores(0.2, 0.4, 0.3, 0.1)).ports())
+    assert (outcome.status, outcome.winner) == (Status.BELOW_GATE, 1)
     assert outcome.refinement
     assert outcome.winners_context == outcome.context
 
@@ -325,18 +325,18 @@ def test_the_first_round_may_still_win() -> None:
 )
 def test_there_is_one_round_where_one_passes_or_nothing_steers(first, changes) -> None:
     parts = Rounds(scores(first, 0.1, 0.9, 0.9))
-    outcome = run_job(TWO_ROUNDS.model_copy(update=changes), parts.stages())
+    outcome = run_job(TWO_ROUNDS.model_copy(update=changes), parts.ports())
     assert (len(outcome.candidates), outcome.refinement, len(parts.requests)) == (2, None, 1)
 
 
 def test_nothing_new_is_found_and_nothing_more_rendered() -> None:
     parts = Parts(scores(0.2, 0.4), context=Context(references=(image("first"),)))
-    outcome = run_job(TWO_ROUNDS, parts.stages())
+    outcome = run_job(TWO_ROUNDS, parts.ports())
     assert outcome.refinement
     assert (outcome.refinement.references, len(outcome.candidates)) == ((), 2)
-    assert outcome.verdict == Verdict.BELOW_GATE
+    assert outcome.status == Status.BELOW_GATE
 
 
 def test_of_invalid_images_nothing_is_asked() -> None:
-    outcome = run_job(TWO_ROUNDS, Rounds([INVALID, INVALID]).stages())
-    assert (outcome.verdict, outcome.refinement) == (Verdict.FAILED, None)
+    outcome = run_job(TWO_ROUNDS, Rounds([INVALID, INVALID]).ports())
+    assert (outcome.status, outcome.refinement) == (Status.FAILED, None)

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.job import Noun
+from pipeline.job import FrozenModel
 
 LABEL = 500
 """Letters of a title, a source or a license."""
@@ -16,7 +16,7 @@ class Unreadable(ValueError):
     """A file or a row cannot be read; the message is the reason."""
 
 
-class BadText(Noun):
+class BadText(FrozenModel):
     """A text that could not be taken in, and why. `line` is 0 for a file as a whole."""
 
     file: str
@@ -24,7 +24,7 @@ class BadText(Noun):
     reason: str
 
 
-class Text(Noun):
+class Text(FrozenModel):
     """A passage, an image, or an image and what is said of it, before it is stored."""
 
     text: str = Field(default="", description="empty only where there is an image")

@@ -106,7 +106,7 @@ def test_the_program_prints_figures_of_each_model_and_way(
         speed = {}
         for way in WAYS:
             speed[way] = figures[way]["pictures_per_s"]
-            work = figures["tflop_of_picture"] * speed[way]
+            work = figures["tflop_of_image"] * speed[way]
             assert figures[way]["tflop_per_s"] == pytest.approx(work)
             assert work > 0
         assert figures["engine_vs_naive"] == pytest.approx(speed["engine"] / speed["naive"])

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.commands.answers import UNSOUND, exit_code
-from pipeline.job import Verdict
+from pipeline.job import Status
 
 STUCK = """
 import time
@@ -49,16 +49,16 @@ def test_a_second_signal_ends_a_command_at_once_and_it_says_its_line(
         ({"invalid": 4}, [], 3),
         ({"failed": 1}, [], 3),
         ({"below_gate": 4}, [], 0),
-        ({"invalid": 1}, [Verdict.INVALID], 5),
-        ({"below_gate": 1, "failed": 1}, [Verdict.BLOCKED, Verdict.BELOW_GATE], 5),
-        ({"accepted": 4}, [Verdict.INVALID, Verdict.BELOW_GATE], 0),
-        ({"stopped": "by its budget", "invalid": 1}, [Verdict.INVALID], 4),
+        ({"invalid": 1}, [Status.INVALID], 5),
+        ({"below_gate": 1, "failed": 1}, [Status.BLOCKED, Status.BELOW_GATE], 5),
+        ({"accepted": 4}, [Status.INVALID, Status.BELOW_GATE], 0),
+        ({"stopped": "by its budget", "invalid": 1}, [Status.INVALID], 4),
     ],
 )
 def test_the_exit_code_tells_how_the_rows_ended(
-    counts: dict[str, Any], fail_on: list[Verdict], code: int
+    counts: dict[str, Any], fail_on: list[Status], code: int
 ) -> None:
-    none = dict.fromkeys(map(str, Verdict), 0)
+    none = dict.fromkeys(map(str, Status), 0)
     assert exit_code({"rows": 4, **none, **counts}, fail_on) == code
 
 

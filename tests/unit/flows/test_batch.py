@@ -10,7 +10,7 @@ from flows.publish import publish
 from pipeline.assemble import open_books
 from pipeline.errors import ConfigError, ModelError
 from pipeline.intake.reader import Overrides
-from pipeline.job import Job, Outcome, Verdict
+from pipeline.job import Job, Outcome, Status
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
 
@@ -35,7 +35,7 @@ def books(jobs: Path, settings: Settings) -> RunBooks:
     for row in books.part(spec.edition, 1):
         if isinstance(row, Job):
             blocked = Outcome(
-                run="r", job_id=row.id, verdict=Verdict.BLOCKED, job=row, row=row.row,
+                run="r", job_id=row.id, status=Status.BLOCKED, job=row, row=row.row,
                 keywords=row.keywords,
             )  # fmt: skip
             books.commit(blocked, None)
@@ -55,9 +55,9 @@ def test_where_nothing_is_left_that_is_said_and_nothing_is_started(
     if published:
         publish(books, books.spec(), 1.0)
     if again == "run":
-        summary = run_batch(jobs, None, Overrides(), (Verdict.FAILED,), settings, None, pytest.fail)
+        summary = run_batch(jobs, None, Overrides(), (Status.FAILED,), settings, None, pytest.fail)
     else:
-        summary = resume_run("r", (Verdict.FAILED,), settings)
+        summary = resume_run("r", (Status.FAILED,), settings)
     assert (summary["rows"], summary["invalid"], summary["blocked"]) == (2, 1, 1)
     said = "Nothing to do: 2 rows have their outcome; --retry blocked makes them again.\n"
     assert capsys.readouterr().err == said
@@ -68,7 +68,7 @@ def test_where_nothing_is_left_that_is_said_and_nothing_is_started(
 def test_what_a_resumed_run_needs_is_looked_for_before_anything_is_started(
     settings: Settings, books: RunBooks, tmp_path: Path
 ) -> None:
-    retry = (Verdict.BLOCKED,)
+    retry = (Status.BLOCKED,)
     with pytest.raises(ConfigError, match=r"PRESSRUN_DEVICE .*'mps' is Apple's"):
         resume_run("r", retry, settings.model_copy(update={"device": "mps"}))
     with pytest.raises(ModelError) as missing:

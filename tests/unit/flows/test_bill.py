@@ -10,7 +10,7 @@ from flows.opening import open_run
 from flows.publish import publish, status_of
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
-from pipeline.job import CandidateRecord, Job, Outcome, Score, Verdict
+from pipeline.job import CandidateRecord, Job, Outcome, Score, Status
 from pipeline.settings import load_settings
 from pipeline.storing.books import RunBooks
 
@@ -20,8 +20,8 @@ ROWS = "red circle,brands,2\nblue star,,2\nred circle,brands,2\ngreen ring,brand
 
 def test_seconds_are_told_for_each_image_kept_and_each_accepted() -> None:
     bill = Bill()
-    for verdict in (Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.FAILED):
-        bill.add(verdict, 2.0)
+    for status in (Status.ACCEPTED, Status.BELOW_GATE, Status.FAILED):
+        bill.add(status, 2.0)
     figures = bill.figures()
     assert figures["device_seconds"] == 6.0
     assert figures["device_seconds_per_kept"] == 3.0
@@ -31,7 +31,7 @@ def test_seconds_are_told_for_each_image_kept_and_each_accepted() -> None:
 
 def test_nothing_kept_is_no_division() -> None:
     bill = Bill(Price(1.0, "EUR"))
-    bill.add(Verdict.BLOCKED, 0.0)
+    bill.add(Status.BLOCKED, 0.0)
     figures = bill.figures()
     assert (figures["device_seconds_per_kept"], figures["cost_per_kept"]) == (None, None)
     assert bill.sentence() == ""
@@ -39,8 +39,8 @@ def test_nothing_kept_is_no_division() -> None:
 
 def test_a_price_turns_seconds_into_money() -> None:
     bill = Bill(Price(3.6, "EUR"))
-    bill.add(Verdict.ACCEPTED, 500.0)
-    bill.add(Verdict.ACCEPTED, 500.0)
+    bill.add(Status.ACCEPTED, 500.0)
+    bill.add(Status.ACCEPTED, 500.0)
     figures = bill.figures()
     assert (figures["cost"], figures["cost_per_kept"], figures["currency"]) == (1.0, 0.5, "EUR")
     assert bill.sentence() == "1,000.0 device seconds, 500 for each image kept, 1.00 EUR"
@@ -48,16 +48,16 @@ def test_a_price_turns_seconds_into_money() -> None:
 
 def test_one_collection_needs_no_table() -> None:
     bill = Bill()
-    bill.add(Verdict.ACCEPTED, 1.0, "brands")
-    bill.add(Verdict.INVALID, 0.0)
+    bill.add(Status.ACCEPTED, 1.0, "brands")
+    bill.add(Status.INVALID, 0.0)
     assert "by_collection" not in bill.summary()
 
 
 def test_collections_are_told_apart_up_to_a_bound() -> None:
     bill = Bill()
     for number in range(COLLECTIONS_SHOWN + 50):
-        bill.add(Verdict.ACCEPTED, 1.0, f"c{number:03}")
-        bill.add(Verdict.ACCEPTED, 1.0, "c000")
+        bill.add(Status.ACCEPTED, 1.0, f"c{number:03}")
+        bill.add(Status.ACCEPTED, 1.0, "c000")
     table = {line["collection"]: line for line in bill.summary()["by_collection"]}
     assert len(table) == COLLECTIONS_SHOWN + 1
     assert table["c000"]["kept"] == COLLECTIONS_SHOWN + 51
@@ -77,7 +77,7 @@ def commit(books: RunBooks, job: Job) -> None:
         Outcome(
             run=books.run,
             job_id=job.id,
-            verdict=Verdict.ACCEPTED,
+            status=Status.ACCEPTED,
             job=job,
             row=job.row,
             keywords=job.keywords,

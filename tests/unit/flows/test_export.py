@@ -27,7 +27,7 @@ from pipeline.job import (
     Passage,
     Reference,
     Score,
-    Verdict,
+    Status,
 )
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
@@ -55,15 +55,15 @@ def books(settings: Settings, tmp_path: Path) -> RunBooks:
     (tmp_path / "jobs.csv").write_text(JOBS, encoding="utf-8")
     books = open_books(settings, "r")
     spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, books)
-    ends = {"b": Verdict.BELOW_GATE, "e": Verdict.BLOCKED}
+    ends = {"b": Status.BELOW_GATE, "e": Status.BLOCKED}
     for part in range(1, spec.parts + 1):
         for row in books.part(spec.edition, part):
             if isinstance(row, Job) and row.name != "f":
-                commit(books, row, ends.get(row.name, Verdict.ACCEPTED))
+                commit(books, row, ends.get(row.name, Status.ACCEPTED))
     return books
 
 
-def commit(books: RunBooks, job: Job, verdict: Verdict) -> Outcome:
+def commit(books: RunBooks, job: Job, status: Status) -> Outcome:
     passage = Passage(id="p", text="t", title="T", source="s.md", license="CC0-1.0", score=0.5)
     image = Reference(
         id="q",
@@ -73,10 +73,10 @@ def commit(books: RunBooks, job: Job, verdict: Verdict) -> Outcome:
         image=f"knowledge/images/{0:064x}.png",
         scale=0.5,
     )
-    kept = verdict is not Verdict.BLOCKED
+    kept = status is not Status.BLOCKED
     seen = (CandidateRecord(index=0, seed=job.seed, score=Score(raw=0.3, calibrated=0.9)),)
     outcome = Outcome(
-        run=books.run, job_id=job.id, verdict=verdict, job=job, row=job.row,
+        run=books.run, job_id=job.id, status=status, job=job, row=job.row,
         keywords=job.keywords, context=Context(passages=(passage,), references=(image,)),
         brief=Brief(text=f"Text of {job.name}.", prompt="a prompt", negative="blur"),
         candidates=seen if kept else (), winner=0 if kept else None, models={"judge": "12ab"},
@@ -92,7 +92,7 @@ def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_pat
     assert (report["jobs"], report["unfinished"]) == (5, 1)
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text("utf-8").splitlines()]
     ends = ["accepted", "below_gate", "invalid", "accepted", "blocked"]
-    assert [line["verdict"] for line in lines] == ends
+    assert [line["status"] for line in lines] == ends
     assert [line["row"] for line in lines] == [2, 3, 4, 5, 7]
     first, bad, fourth = lines[0], lines[2], lines[3]
     assert first["sources"] == [
@@ -116,8 +116,8 @@ def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_pat
 def test_parquet_says_the_same_as_jsonl(
     books: RunBooks, settings: Settings, tmp_path: Path
 ) -> None:
-    export_run("r", "jsonl", settings, tmp_path / "r.jsonl", [Verdict.ACCEPTED])
-    export_run("r", "parquet", settings, tmp_path / "r.parquet", [Verdict.ACCEPTED])
+    export_run("r", "jsonl", settings, tmp_path / "r.jsonl", [Status.ACCEPTED])
+    export_run("r", "parquet", settings, tmp_path / "r.parquet", [Status.ACCEPTED])
     rows = pq.read_table(tmp_path / "r.parquet").to_pylist()
     for row in rows:
         row |= {"models": json.loads(row["models"]), "meta": json.loads(row["meta"])}
@@ -130,8 +130,8 @@ def test_webdataset_reads_its_samples(
     books: RunBooks, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "SAMPLES", 2)
-    verdicts = [Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.BLOCKED]
-    report = export_run("r", "webdataset", settings, tmp_path / "w", verdicts)
+    statuses = [Status.ACCEPTED, Status.BELOW_GATE, Status.BLOCKED]
+    report = export_run("r", "webdataset", settings, tmp_path / "w", statuses)
     assert (report["jobs"], report["without_image"], report["shards"]) == (3, 1, 2)
     shards = [str(tmp_path / "w" / f"{number:06}.tar") for number in range(2)]
     samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("rgb8"))
@@ -177,7 +177,7 @@ def test_an_export_replaces_its_own_and_nothing_else(
     books: RunBooks, settings: Settings, tmp_path: Path, form: Form
 ) -> None:
     out = tmp_path / "exported"
-    export_run("r", form, settings, out, [Verdict.BELOW_GATE])
+    export_run("r", form, settings, out, [Status.BELOW_GATE])
     assert export_run("r", form, settings, out)["jobs"] > 1
     other = next(other for other in FORMS if other != form)
     with pytest.raises(ExportError, match="exported"):
@@ -198,7 +198,7 @@ def test_what_is_interrupted_leaves_all_as_it_was(
     export_run("r", form, settings, out)
     before = {p: p.read_bytes() for p in out.parent.rglob("*") if p.is_file()}
     for outcome in books.outcomes(books.recorded()):
-        if outcome.verdict is Verdict.ACCEPTED:
+        if outcome.status is Status.ACCEPTED:
             last = outcome
     books.write(f"records/{last.job_id}.json", b"{}", "application/json")
     with pytest.raises(RunError, match="damaged"):
@@ -212,5 +212,5 @@ def test_an_image_that_is_another_one_is_not_exported(
     image = next(o.image for o in books.outcomes(books.recorded()) if o.image)
     books.write(image.path, b"another one", "image/png")
     with pytest.raises(RunError, match="not the image"):
-        export_run("r", "webdataset", settings, tmp_path / "w", list(Verdict))
+        export_run("r", "webdataset", settings, tmp_path / "w", list(Status))
     assert not (tmp_path / "w").exists()

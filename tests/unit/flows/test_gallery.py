@@ -22,7 +22,7 @@ from pipeline.job import (
     Passage,
     RunSpec,
     Score,
-    Verdict,
+    Status,
 )
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
@@ -45,8 +45,8 @@ def job(row: int, **fields: Any) -> Job:
     return Job.model_validate(defaults | fields)
 
 
-def outcome(one: Job, verdict: Verdict = Verdict.ACCEPTED, **fields: Any) -> Outcome:
-    scores = (0.25, 0.875) if verdict is Verdict.ACCEPTED else (0.125, 0.25)
+def outcome(one: Job, status: Status = Status.ACCEPTED, **fields: Any) -> Outcome:
+    scores = (0.25, 0.875) if status is Status.ACCEPTED else (0.125, 0.25)
     candidates = tuple(
         CandidateRecord(index=i, seed=one.seed + i, score=Score(raw=0.3, calibrated=score))
         for i, score in enumerate(scores)
@@ -55,7 +55,7 @@ def outcome(one: Job, verdict: Verdict = Verdict.ACCEPTED, **fields: Any) -> Out
     base = Outcome(
         run="demo",
         job_id=one.id,
-        verdict=verdict,
+        status=status,
         job=one,
         row=one.row,
         keywords=one.keywords,
@@ -138,7 +138,7 @@ def test_a_card_tells_how_the_image_came_to_be(books: RunBooks, tmp_path: Path) 
 
 def test_rows_without_an_image_have_a_card_with_the_reason(books: RunBooks) -> None:
     blocked = outcome(
-        job(2), Verdict.BLOCKED, reason="the term 'x'", brief=None, candidates=(), winner=None
+        job(2), Status.BLOCKED, reason="the term 'x'", brief=None, candidates=(), winner=None
     )
     bad = BadRow(id="bad", row=3, column="steps", reason="not a number", keywords="circle 3")
     cards = cards_of(page_of(books, fill(books, [job(2), bad], [blocked])))
@@ -159,7 +159,7 @@ def test_why_a_candidate_is_invalid_is_told(books: RunBooks) -> None:
 
 def test_the_head_counts_and_names_what_was_used(books: RunBooks) -> None:
     jobs = [job(2), job(3), job(4)]
-    ended = [outcome(jobs[0]), outcome(jobs[1]), outcome(jobs[2], Verdict.BELOW_GATE)]
+    ended = [outcome(jobs[0]), outcome(jobs[1]), outcome(jobs[2], Status.BELOW_GATE)]
     page = page_of(books, fill(books, list(jobs), ended))
     assert "<title>demo · Pressrun</title>" in page
     assert re.search(r'data-outcome="accepted" aria-pressed="true"><i></i>accepted <b>2</b>', page)
@@ -171,7 +171,7 @@ def test_the_head_counts_and_names_what_was_used(books: RunBooks) -> None:
 
 def test_the_histogram_counts_winners_by_score(books: RunBooks) -> None:
     jobs = [job(2), job(3)]
-    fill(books, list(jobs), [outcome(jobs[0]), outcome(jobs[1], Verdict.BELOW_GATE)])
+    fill(books, list(jobs), [outcome(jobs[0]), outcome(jobs[1], Status.BELOW_GATE)])
     bars = {bar.left: (bar.passed, bar.below) for bar in histogram(read_manifest(books))}
     assert bars.pop(0.85) == (1, 0)
     assert bars.pop(0.25) == (0, 1)

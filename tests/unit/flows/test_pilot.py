@@ -14,11 +14,11 @@ from flows.estimating import by_work, share, total
 from flows.pilot import Flight, report
 from flows.sampling import Spread
 from pipeline.errors import Unavailable
-from pipeline.job import Job, Outcome, Verdict
-from pipeline.ports import Stages
+from pipeline.job import Job, Outcome, Status
+from pipeline.ports import Ports
 from tests.jobs import job
 
-stages = cast("Stages", None)
+ports = cast("Ports", None)
 """Nobody asks them: `run` stands for what they do."""
 
 
@@ -99,20 +99,20 @@ def test_a_share_of_nothing_may_still_be_some() -> None:
     assert 50 < found.high < 200
 
 
-def flight(verdicts: list[Verdict], seconds: float) -> Flight:
-    jobs = [job(number) for number in range(len(verdicts))]
+def flight(statuses: list[Status], seconds: float) -> Flight:
+    jobs = [job(number) for number in range(len(statuses))]
     outcomes = [
         Outcome(
-            run="pilot", job_id=one.id, verdict=verdict, row=one.row, keywords="",
+            run="pilot", job_id=one.id, status=status, row=one.row, keywords="",
             device_seconds={"renderer": 1.5, "judge": 0.5},
         )
-        for one, verdict in zip(jobs, verdicts, strict=True)
+        for one, status in zip(jobs, statuses, strict=True)
     ]  # fmt: skip
     return Flight(jobs, outcomes, 9.0, seconds, 2 * 2.0 * len(jobs))
 
 
 def test_a_report_says_seconds_images_and_money() -> None:
-    flown = flight([Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.BELOW_GATE, Verdict.FAILED], 4.0)
+    flown = flight([Status.ACCEPTED, Status.ACCEPTED, Status.BELOW_GATE, Status.FAILED], 4.0)
     work = sum(flown.works) * 100
     found = report(flown, 400, work, Price(3600.0, "EUR"))
     expected = {line["of"]: line["expected"] for line in found["estimates"]}
@@ -131,24 +131,22 @@ def test_a_report_says_seconds_images_and_money() -> None:
 def test_copies_fill_the_device_until_the_last_job_and_are_not_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run(one: Job, stages: object) -> Outcome:
+    def run(one: Job, ports: object) -> Outcome:
         time.sleep(0.5 if one.id == "j009" else 0.01)
-        return Outcome(
-            run="pilot", job_id=one.id, verdict=Verdict.ACCEPTED, row=one.row, keywords=""
-        )
+        return Outcome(run="pilot", job_id=one.id, status=Status.ACCEPTED, row=one.row, keywords="")
 
     monkeypatch.setattr(pilot, "_outcome", run)
     jobs = [job(number) for number in range(10)]
-    outcomes, beside = pilot._run(jobs, stages, 4)
+    outcomes, beside = pilot._run(jobs, ports, 4)
     assert [outcome.job_id for outcome in outcomes] == [one.id for one in jobs]
     assert len(beside) > 6, "three at a time, while the last job takes long"
     assert len({outcome.job_id for outcome in (*outcomes, *beside)}) == 10 + len(beside)
 
 
 def test_what_stops_a_run_stops_a_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(one: Job, stages: object) -> Outcome:
+    def run(one: Job, ports: object) -> Outcome:
         raise Unavailable("Qdrant")
 
     monkeypatch.setattr(pilot, "_outcome", run)
     with pytest.raises(Unavailable):
-        pilot._run([job(number) for number in range(10)], stages, 4)
+        pilot._run([job(number) for number in range(10)], ports, 4)

@@ -9,7 +9,7 @@ from flows import terminal
 from flows.reports import show
 from flows.surroundings import reach_loopback_directly
 from flows.tally import Standing
-from pipeline.job import Verdict
+from pipeline.job import Status
 
 DEEP = "/srv/" + "a-long-folder/" * 20 + "100% of it/index.html"
 
@@ -35,7 +35,7 @@ def test_without_a_terminal_a_line_is_written_each_minute_and_at_the_end(
     with terminal.Lines() as lines:
         for done in range(90):
             now += 1.0
-            counts = {Verdict.ACCEPTED: done}
+            counts = {Status.ACCEPTED: done}
             lines.show(Standing("spring", "working", 90, done, counts, left=120.0))
     said = capsys.readouterr().err.splitlines()
     assert [line.split(", ")[1] for line in said] == ["0/90", "60/90", "89/90"]

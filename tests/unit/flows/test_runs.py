@@ -15,7 +15,7 @@ from flows.reconcile import Report, reconcile
 from pipeline.assemble import open_books
 from pipeline.errors import RunError, Unavailable
 from pipeline.intake.reader import Overrides
-from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Verdict
+from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Status
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
 
@@ -47,14 +47,14 @@ def rows(books: RunBooks, spec: RunSpec) -> list[Job | BadRow]:
     return [row for n in range(1, spec.parts + 1) for row in books.part(spec.edition, n)]
 
 
-def do(books: RunBooks, spec: RunSpec, verdict: Verdict = Verdict.ACCEPTED) -> list[Outcome]:
+def do(books: RunBooks, spec: RunSpec, status: Status = Status.ACCEPTED) -> list[Outcome]:
     """Commit an outcome for each of the run's jobs."""
     done = []
     for job in rows(books, spec):
         if isinstance(job, Job):
             seen = CandidateRecord(index=0, seed=job.seed, score=Score(raw=1, calibrated=1))
             outcome = Outcome(
-                run="r", job_id=job.id, verdict=verdict, job=job, row=job.row, winner=0,
+                run="r", job_id=job.id, status=status, job=job, row=job.row, winner=0,
                 keywords=job.keywords, candidates=(seen,),
             )  # fmt: skip
             image = np.full((16, 16, 3), job.seed % 97 / 97, np.float32)
@@ -89,9 +89,9 @@ def test_only_outcomes_that_are_asked_for_are_forgotten(
     jobs: Path, settings: Settings, books: RunBooks
 ) -> None:
     spec = opened(jobs, settings, books)
-    do(books, spec, Verdict.BELOW_GATE)
-    assert forget(books, spec, {Verdict.FAILED}) == 0
-    assert forget(books, spec, {Verdict.BELOW_GATE}) == 2
+    do(books, spec, Status.BELOW_GATE)
+    assert forget(books, spec, {Status.FAILED}) == 0
+    assert forget(books, spec, {Status.BELOW_GATE}) == 2
     kept = [row.id for row in rows(books, spec) if isinstance(row, BadRow)]
     assert list(books.recorded()) == kept
     assert list(books.listing("images/")) == []
@@ -102,11 +102,11 @@ def test_a_run_is_finished_when_nothing_is_left_or_asked_for(
 ) -> None:
     spec = opened(jobs, settings, books)
     assert finished(books, spec, ()) is None
-    outcomes = do(books, spec, Verdict.BELOW_GATE)
+    outcomes = do(books, spec, Status.BELOW_GATE)
     summary = publish(books, spec, 1.0)
     assert finished(books, spec, ()) == summary
-    assert finished(books, spec, [Verdict.FAILED]) == summary
-    assert finished(books, spec, [Verdict.BELOW_GATE]) is None
+    assert finished(books, spec, [Status.FAILED]) == summary
+    assert finished(books, spec, [Status.BELOW_GATE]) is None
     books.remove_record(outcomes[0].job_id)
     assert finished(books, spec, ()) is None, "a record is gone"
 

@@ -14,7 +14,7 @@ from flows.states import SHOWN, list_runs
 from flows.tally import Tally
 from pipeline.assemble import open_books
 from pipeline.intake.reader import Overrides
-from pipeline.job import Job, Outcome, RunSpec, Verdict
+from pipeline.job import Job, Outcome, RunSpec, Status
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks
 
@@ -38,7 +38,7 @@ def fail(books: RunBooks, spec: RunSpec, count: int) -> None:
     for row in books.part(spec.edition, 1)[:count]:
         assert isinstance(row, Job)
         failed = Outcome(
-            run=books.run, job_id=row.id, verdict=Verdict.FAILED, job=row, row=row.row,
+            run=books.run, job_id=row.id, status=Status.FAILED, job=row, row=row.row,
             keywords=row.keywords,
         )  # fmt: skip
         books.commit(failed, None)
@@ -91,7 +91,7 @@ def test_a_run_that_somebody_works_on_says_how_it_goes(
     tally.standing()
     now = 30.0
     for _ in range(4):
-        tally.count(Verdict.FAILED)
+        tally.count(Status.FAILED)
     with Heartbeat(books, tally.standing):
         while not (progress := books.progress(STALE)) or not progress.done:
             time.sleep(0.01)
@@ -115,6 +115,6 @@ def test_a_run_that_is_taken_apart_to_do_rows_again_is_not_done(settings: Settin
     books = opened(settings, "r", done=3)
     spec = books.spec()
     publish(books, spec, 1.0)
-    forget(books, spec, {Verdict.FAILED})
+    forget(books, spec, {Status.FAILED})
     (line,) = list_runs(settings, everything=False)["runs"]
     assert (line["state"], line["done"]) == ("interrupted", 0)

@@ -11,7 +11,7 @@ from flows.bill import FREE, Price
 from flows.dispatch import Stopped
 from flows.progress import Pauses, RunProgress
 from flows.tally import MINUTE, Standing, Tally
-from pipeline.job import Verdict
+from pipeline.job import Status
 
 
 class Clock:
@@ -35,16 +35,16 @@ def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> 
         tally.standing()
     for _ in range(int(MINUTE)):
         clock.now += 1
-        tally.count(Verdict.ACCEPTED, 0.5)
-        tally.count(Verdict.BELOW_GATE, 0.25)
-        tally.count(Verdict.FAILED)
+        tally.count(Status.ACCEPTED, 0.5)
+        tally.count(Status.BELOW_GATE, 0.25)
+        tally.count(Status.FAILED)
         standing = tally.standing()
     assert standing.done == 100 + 3 * MINUTE
     assert standing.pictures_per_second == pytest.approx(2, rel=0.05)
     assert standing.left == pytest.approx((1000 - standing.done) / 3, rel=0.05)
     assert standing.device_seconds == 0.75 * MINUTE
-    assert standing.counts[Verdict.FAILED] == MINUTE
-    assert (standing.counts[Verdict.INVALID], standing.before) == (10, 90)
+    assert standing.counts[Status.FAILED] == MINUTE
+    assert (standing.counts[Status.INVALID], standing.before) == (10, 90)
 
 
 def test_what_a_tally_holds_does_not_grow() -> None:
@@ -52,13 +52,13 @@ def test_what_a_tally_holds_does_not_grow() -> None:
     tally = Tally("r", clock)
     for _ in range(10_000):
         clock.now += 1
-        tally.count(Verdict.ACCEPTED)
+        tally.count(Status.ACCEPTED)
         tally.standing()
     assert len(tally._looks) <= MINUTE + 1
 
 
 def test_a_standing_in_words() -> None:
-    counts = {Verdict.ACCEPTED: 1200, Verdict.BELOW_GATE: 34}
+    counts = {Status.ACCEPTED: 1200, Status.BELOW_GATE: 34}
     text = described(
         Standing(
             "spring", "working", 12_000, 1234, counts, 2.5, left=3725.0, seconds=61.0,
@@ -135,7 +135,7 @@ def test_everyone_is_told_again_and_again_and_at_the_end(monkeypatch: pytest.Mon
     with RunProgress("r", [Deaf(), listening], [lambda: beats.append(time.monotonic())]) as run:
         run.enter("working", 2)
         time.sleep(0.5)
-        run.count(Verdict.ACCEPTED)
+        run.count(Status.ACCEPTED)
         run.enter("finished")
     assert len(listening.shown) > 4
     assert len(beats) > 3

@@ -15,7 +15,7 @@ from flows.reconcile import reconcile
 from pipeline.assemble import open_books
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides
-from pipeline.job import CandidateRecord, Job, Outcome, RunSpec, Score, Verdict
+from pipeline.job import CandidateRecord, Job, Outcome, RunSpec, Score, Status
 from pipeline.settings import Settings, load_settings
 from pipeline.storing.books import RunBooks, run_names
 
@@ -55,7 +55,7 @@ def spec(settings: Settings, books: RunBooks, tmp_path: Path) -> RunSpec:
     assert isinstance(job, Job)
     seen = CandidateRecord(index=0, seed=job.seed, score=Score(raw=1, calibrated=1))
     outcome = Outcome(
-        run="r", job_id=job.id, verdict=Verdict.ACCEPTED, job=job, row=job.row, winner=0,
+        run="r", job_id=job.id, status=Status.ACCEPTED, job=job, row=job.row, winner=0,
         keywords=job.keywords, candidates=(seen,),
     )  # fmt: skip
     books.commit(outcome, np.zeros((16, 16, 3), np.float32))
@@ -78,7 +78,7 @@ def test_a_record_of_something_else_is_an_alarm_and_removes_nothing(
     report = reconcile(books, spec, read_images=True, safe_age=0)
     assert (report.unexpected, report.lost) == (1, 0), report
     with pytest.raises(RunError):
-        forget(books, spec, {Verdict.ACCEPTED})
+        forget(books, spec, {Status.ACCEPTED})
     assert list(books.store.keys("runs/")) == before
 
 

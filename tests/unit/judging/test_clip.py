@@ -1,4 +1,4 @@
-"""What is particular to the CLIP scorer."""
+"""What is particular to the CLIP judge."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline.judging import clip
-from pipeline.judging.clip import ClipScorer
+from pipeline.judging.clip import ClipJudge
 from pipeline.judging.pieces import pieces
 from pipeline.settings import JudgeProfile, Profile
 from tests import small_models
@@ -21,39 +21,37 @@ def profile() -> JudgeProfile:
 
 
 @pytest.fixture(scope="module")
-def scorer(models_root: Path, profile: JudgeProfile) -> ClipScorer:
-    return ClipScorer(small_models.shipped(models_root), profile)
+def judge(models_root: Path, profile: JudgeProfile) -> ClipJudge:
+    return ClipJudge(small_models.shipped(models_root), profile)
 
 
-def test_a_text_fits_up_to_the_models_context(scorer: ClipScorer) -> None:
-    room = scorer._tokenizer.context_length
+def test_a_text_fits_up_to_the_models_context(judge: ClipJudge) -> None:
+    room = judge._tokenizer.context_length
     # each "a" is one token, between the two that begin and end a text
-    assert scorer._fits("a " * (room - 2))
-    assert not scorer._fits("a " * (room - 1))
-    assert not scorer._fits("a " * (3 * room))
+    assert judge._fits("a " * (room - 2))
+    assert not judge._fits("a " * (room - 1))
+    assert not judge._fits("a " * (3 * room))
 
 
-def test_a_long_text_stands_for_the_mean_of_its_pieces(scorer: ClipScorer) -> None:
+def test_a_long_text_stands_for_the_mean_of_its_pieces(judge: ClipJudge) -> None:
     text = " ".join([ONE] * 5 + [OTHER] * 5)
-    parts = pieces(text, scorer._fits)
+    parts = pieces(text, judge._fits)
     assert len(parts) > 1
     with torch.inference_mode():
-        embedded = scorer._embed_pieces(parts).numpy().mean(0)
-        scorer._embed_texts({text})
-    assert np.allclose(scorer._texts[text], embedded / np.linalg.norm(embedded), atol=1e-5)
+        embedded = judge._embed_pieces(parts).numpy().mean(0)
+        judge._embed_texts({text})
+    assert np.allclose(judge._texts[text], embedded / np.linalg.norm(embedded), atol=1e-5)
 
 
-def test_the_chance_follows_the_calibration(scorer: ClipScorer) -> None:
+def test_the_chance_follows_the_calibration(judge: ClipJudge) -> None:
     image = np.random.default_rng(0).random((64, 64, 3), np.float32)
-    (score,) = scorer.score([image], ONE)
+    (score,) = judge.score([image], ONE)
     assert score.calibrated == pytest.approx(1 / (1 + np.exp(7 - 20 * score.raw)))
 
 
-def test_only_the_latest_texts_are_kept(
-    scorer: ClipScorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_latest_texts_are_kept(judge: ClipJudge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip, "TEXTS_KEPT", 3)
     image = np.random.default_rng(0).random((64, 64, 3), np.float32)
     for text in ("a", "b", "c", "a", "d"):
-        scorer.score([image], text)
-    assert list(scorer._texts) == ["c", "a", "d"]
+        judge.score([image], text)
+    assert list(judge._texts) == ["c", "a", "d"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from examples.shapes import world
-from pipeline.judging.clip import ClipScorer
+from pipeline.judging.clip import ClipJudge
 from pipeline.judging.missing import PARTS, missing_phrases, parts
 from pipeline.settings import Profile
 from tests import small_models
@@ -53,7 +53,7 @@ def test_a_long_text_costs_no_more_than_its_first_parts() -> None:
 
 
 def test_the_small_judge_tells_a_wrong_background_from_a_wrong_shape(models_root: Path) -> None:
-    scorer = ClipScorer(small_models.shipped(models_root), Profile.load("shapes").judge)
+    judge = ClipJudge(small_models.shipped(models_root), Profile.load("shapes").judge)
     rng, told = np.random.default_rng(0), {"background": 0, "shape": 0}
     for _ in range(20):
         scene = world.sample_scene(rng, two=0)
@@ -63,7 +63,7 @@ def test_the_small_judge_tells_a_wrong_background_from_a_wrong_shape(models_root
         for what, wrong in (("background", dark), ("shape", replace(scene, things=(other,)))):
             image = world.draw(wrong, rng).astype(np.float32) / np.float32(255)
             missed = missing_phrases(
-                text, lambda t, p=image: scorer.score([p], t)[0].calibrated >= 0.5
+                text, lambda t, p=image: judge.score([p], t)[0].calibrated >= 0.5
             )
             is_background = missed == (f"on a {scene.background} background",)
             told[what] += is_background == (what == "background")

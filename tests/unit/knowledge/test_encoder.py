@@ -156,7 +156,7 @@ def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriev
         version="",
     )
     settings = load_settings(home=home, store=str(home / "out"), device="cpu")
-    return Assembly(settings).stages(spec).retriever
+    return Assembly(settings).ports(spec).retriever
 
 
 def _asked(keywords: str, collection: str) -> Job:

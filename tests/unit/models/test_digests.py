@@ -9,7 +9,7 @@ import pytest
 from flows.reproduce import reproduce_record
 from pipeline.assemble import Assembly, model_digests, open_books
 from pipeline.errors import ModelError
-from pipeline.job import Brief, CandidateRecord, ImageArray, Job, Outcome, RunSpec, Score, Verdict
+from pipeline.job import Brief, CandidateRecord, ImageArray, Job, Outcome, RunSpec, Score, Status
 from pipeline.models import digest
 from pipeline.settings import Profile, RendererProfile, Settings, WriterProfile, load_settings
 from tests import small_models
@@ -117,7 +117,7 @@ def spec(settings: Settings, tmp_path: Path) -> RunSpec:
 
 
 def test_a_worker_with_other_weights_hands_the_job_back(settings: Settings, spec: RunSpec) -> None:
-    assert Assembly(settings).stages(spec).models == spec.models
+    assert Assembly(settings).ports(spec).models == spec.models
     flip(settings.models / "open_clip" / "open_clip_model.safetensors")
     ill, queue = list[str](), Queue.connect(settings.redis_url)
     runtime = Runtime(settings, ill.append, Assembly(settings))
@@ -139,12 +139,12 @@ def test_a_worker_that_loaded_the_old_weights_does_not_work_on_a_new_run(
     settings: Settings, spec: RunSpec
 ) -> None:
     assembly = Assembly(settings)
-    assembly.stages(spec)
+    assembly.ports(spec)
     flip(settings.models / "open_clip" / "open_clip_model.safetensors")
     profile = Profile.model_validate(spec.profile)
     anew = spec.model_copy(update={"models": model_digests(settings, profile)})
     with pytest.raises(ModelError, match="The judge 'open_clip' here"):
-        assembly.stages(anew)
+        assembly.ports(anew)
 
 
 def test_an_image_is_not_made_again_with_other_weights(
@@ -156,7 +156,7 @@ def test_an_image_is_not_made_again_with_other_weights(
     books.write_spec(spec.model_copy(update={"profile": spec.profile | {"renderer": profile}}))
     kept = CandidateRecord(index=0, seed=1, score=Score(raw=1, calibrated=1))
     outcome = Outcome(
-        run=spec.run, job_id="j1", verdict=Verdict.ACCEPTED, job=JOB, row=2, keywords="red circle",
+        run=spec.run, job_id="j1", status=Status.ACCEPTED, job=JOB, row=2, keywords="red circle",
         brief=Brief(text="a", prompt="a"), candidates=(kept,), winner=0,
         models={"renderer": "0" * 64, "writer": "not asked for"},
     )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.judging.clip import ClipScorer
+from pipeline.judging.clip import ClipJudge
 from pipeline.models import Models, verify
 from pipeline.settings import Profile
 from tests import small_models
@@ -16,9 +16,9 @@ def test_the_profiles_judge_loads_and_scores(name: str, tmp_path: Path) -> None:
     judge = Profile.load(name).judge
     small_models.save_judge(tmp_path / judge.model)
     verify(tmp_path / judge.model, "judge")
-    scorer = ClipScorer(Models(tmp_path, "cpu"), judge)
+    judge = ClipJudge(Models(tmp_path, "cpu"), judge)
     images = np.random.default_rng(0).random((3, 40, 60, 3), np.float32)
-    scores = scorer.score(list(images), "A red circle. " * 40)
+    scores = judge.score(list(images), "A red circle. " * 40)
     assert len({score.raw for score in scores}) == 3
     for score in scores:
         chance = 1 / (1 + np.exp(12 - 50 * score.raw))

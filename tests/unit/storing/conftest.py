@@ -15,7 +15,7 @@ from pipeline.job import (
     Passage,
     RunSpec,
     Score,
-    Verdict,
+    Status,
 )
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
@@ -81,7 +81,7 @@ def make_outcome() -> Callable[..., Outcome]:
             {
                 "run": "demo",
                 "job_id": job.id,
-                "verdict": Verdict.ACCEPTED,
+                "status": Status.ACCEPTED,
                 "job": job,
                 "row": job.row,
                 "keywords": job.keywords,

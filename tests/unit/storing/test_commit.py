@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import RunError, StoreError, Unavailable
 from pipeline.images import decode
-from pipeline.job import BadRow, ImageArray, Job, Outcome, Score, Verdict
+from pipeline.job import BadRow, ImageArray, Job, Outcome, Score, Status
 from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
 
@@ -66,7 +66,7 @@ def test_the_formats_have_their_extensions(
 def test_a_failed_job_keeps_no_image(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    failed = make_outcome(make_job(), verdict=Verdict.FAILED, winner=None)
+    failed = make_outcome(make_job(), status=Status.FAILED, winner=None)
     assert books.commit(failed, None) == failed
     assert image_files(books) == []
 
@@ -94,8 +94,8 @@ def test_the_same_image_made_twice_stays(
 def test_an_image_for_a_record_without_one_goes(
     books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    books.commit(make_outcome(make_job(), verdict=Verdict.FAILED, winner=None), None)
-    assert books.commit(make_outcome(make_job()), image).verdict == Verdict.FAILED
+    books.commit(make_outcome(make_job(), status=Status.FAILED, winner=None), None)
+    assert books.commit(make_outcome(make_job()), image).status == Status.FAILED
     assert image_files(books) == []
 
 
@@ -184,7 +184,7 @@ def test_a_bad_row_becomes_an_invalid_outcome(books: RunBooks) -> None:
     bad = BadRow(id="bad", row=9, column="width", reason="'x' is no number", keywords="red")
     outcome = books.reject(bad)
     assert books.outcome("bad") == outcome
-    assert (outcome.verdict, outcome.row, outcome.keywords) == (Verdict.INVALID, 9, "red")
+    assert (outcome.status, outcome.row, outcome.keywords) == (Status.INVALID, 9, "red")
     assert outcome.reason == "column 'width': 'x' is no number"
     assert books.reject(bad) == outcome
 

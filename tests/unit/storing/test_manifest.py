@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RunError
-from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec, Verdict
+from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec, Status
 from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import SCHEMA, build_manifest, counts, read_manifest
 
@@ -28,7 +28,7 @@ def filled(
     books.write_part(spec.edition, 2, [unfinished, again])
     books.commit(make_outcome(accepted), image)
     books.commit(
-        make_outcome(failed, verdict=Verdict.FAILED, winner=None, brief=None, reason="no"), None
+        make_outcome(failed, status=Status.FAILED, winner=None, brief=None, reason="no"), None
     )
     books.reject(bad)
     return spec.model_copy(update={"rows": 5, "parts": 2})

@@ -10,20 +10,20 @@ from pipeline.job import (
     Brief,
     CandidateRecord,
     Context,
+    FrozenModel,
     ImageRecord,
     Job,
-    Noun,
     Outcome,
     Passage,
     Refinement,
     RunSpec,
     Score,
-    Verdict,
+    Status,
 )
 from pipeline.storing import manifest, parts
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "record.md").read_text(encoding="utf-8")
-HEADINGS: dict[type[Noun], str] = {
+HEADINGS: dict[type[FrozenModel], str] = {
     Outcome: "## Record",
     Job: "### `job`",
     Context: "### `context`",
@@ -44,12 +44,12 @@ def named_under(heading: str) -> set[str]:
 
 
 @pytest.mark.parametrize("noun", HEADINGS, ids=lambda noun: noun.__name__)
-def test_every_field_is_described(noun: type[Noun]) -> None:
+def test_every_field_is_described(noun: type[FrozenModel]) -> None:
     assert set(noun.model_fields) <= named_under(HEADINGS[noun])
 
 
 def test_every_verdict_is_described() -> None:
-    assert {verdict.value for verdict in Verdict} <= named_under("### Verdicts")
+    assert {status.value for status in Status} <= named_under("### Statuses")
 
 
 def test_every_column_is_described() -> None:

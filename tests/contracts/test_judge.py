@@ -1,4 +1,4 @@
-"""Every scorer keeps the port's promises, with the shipped model."""
+"""Every judge keeps the port's promises, with the shipped model."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.job import ImageArray
-from pipeline.judging.clip import ClipScorer
-from pipeline.ports import Scorer
+from pipeline.judging.clip import ClipJudge
+from pipeline.ports import Judge
 from pipeline.settings import Profile
 from tests import small_models
 
@@ -18,10 +18,10 @@ TEXT = "a red circle on a white background"
 
 
 @pytest.fixture(scope="module", params=["clip"])
-def scorer(models_root: Path) -> Scorer:
+def judge(models_root: Path) -> Judge:
     models = small_models.shipped(models_root)
     judge = Profile.load("shapes").judge
-    return ClipScorer(models, judge.model_copy(update={"slope": 20.0, "offset": -7.0, "batch": 4}))
+    return ClipJudge(models, judge.model_copy(update={"slope": 20.0, "offset": -7.0, "batch": 4}))
 
 
 def disc(colour: tuple[float, float, float]) -> ImageArray:
@@ -36,42 +36,42 @@ RED, BLUE, GREEN = disc((0.84, 0.16, 0.18)), disc((0.16, 0.31, 0.84)), disc((0.1
 BLACK, BROKEN = np.zeros((64, 64, 3), np.float32), np.full((64, 64, 3), np.nan, np.float32)
 
 
-def raws(scorer: Scorer, images: Sequence[ImageArray], text: str) -> list[float]:
-    return [score.raw for score in scorer.score(images, text)]
+def raws(judge: Judge, images: Sequence[ImageArray], text: str) -> list[float]:
+    return [score.raw for score in judge.score(images, text)]
 
 
-def test_one_score_per_image_in_order_and_higher_is_better(scorer: Scorer) -> None:
-    assert int(np.argmax(raws(scorer, [BLUE, RED, GREEN], TEXT))) == 1
-    assert int(np.argmax(raws(scorer, [BLUE, RED, GREEN], TEXT.replace("red", "green")))) == 2
-    assert raws(scorer, [], TEXT) == []
+def test_one_score_per_image_in_order_and_higher_is_better(judge: Judge) -> None:
+    assert int(np.argmax(raws(judge, [BLUE, RED, GREEN], TEXT))) == 1
+    assert int(np.argmax(raws(judge, [BLUE, RED, GREEN], TEXT.replace("red", "green")))) == 2
+    assert raws(judge, [], TEXT) == []
 
 
-def test_an_invalid_image_scores_nothing_and_says_why(scorer: Scorer) -> None:
-    scores = scorer.score([BLACK, RED, BROKEN], TEXT)
+def test_an_invalid_image_scores_nothing_and_says_why(judge: Judge) -> None:
+    scores = judge.score([BLACK, RED, BROKEN], TEXT)
     assert [score.valid for score in scores] == [False, True, False]
     for score in (scores[0], scores[2]):
         assert (score.raw, score.calibrated) == (0, 0)
         assert score.reason
-    assert scores[1] == scorer.score([RED], TEXT)[0]
+    assert scores[1] == judge.score([RED], TEXT)[0]
 
 
-def test_invalid_images_alone_are_no_error(scorer: Scorer) -> None:
-    assert [score.valid for score in scorer.score([BROKEN, BLACK], TEXT)] == [False, False]
+def test_invalid_images_alone_are_no_error(judge: Judge) -> None:
+    assert [score.valid for score in judge.score([BROKEN, BLACK], TEXT)] == [False, False]
 
 
 @pytest.mark.parametrize("text", ["", "?", TEXT, (TEXT + ". ") * 40, "x" * 500, "赤い丸 🔴"])
-def test_any_text_gets_a_number(scorer: Scorer, text: str) -> None:
-    (score,) = scorer.score([RED], text)
+def test_any_text_gets_a_number(judge: Judge, text: str) -> None:
+    (score,) = judge.score([RED], text)
     assert math.isfinite(score.raw)
     assert -1 <= score.raw <= 1
     assert 0 <= score.calibrated <= 1
     assert score.valid
 
 
-def test_a_score_is_the_same_in_any_company(scorer: Scorer) -> None:
+def test_a_score_is_the_same_in_any_company(judge: Judge) -> None:
     tasks = [([RED, BLUE, GREEN, RED, BLUE], TEXT), ([BLUE], "a blue ring"), ([GREEN, BLACK], TEXT)]
-    alone = [raws(scorer, *task) for task in tasks * 4]
+    alone = [raws(judge, *task) for task in tasks * 4]
     with ThreadPoolExecutor(12) as pool:
-        together = list(pool.map(lambda task: raws(scorer, *task), tasks * 4))
+        together = list(pool.map(lambda task: raws(judge, *task), tasks * 4))
     for one, other in zip(alone, together, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
