@@ -16,7 +16,7 @@ from benchmarks.common import EXAMPLE
 from examples.shapes import umpire
 from examples.shapes.world import Scene
 from flows.opening import asked_for
-from pipeline.assemble import Assembly, open_books, open_library
+from pipeline.assemble import Assembly, open_library, open_run_folder
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import ImageArray, Job, Outcome, Status
 from pipeline.knowledge.ingest import Library, ingest
@@ -91,8 +91,8 @@ class Chain:
     def ports(self) -> Ports:
         """Those of a worker; the models are loaded when they are first asked for."""
         write_rows(self._jobs, [{"keywords": "none"}])
-        books = open_books(self._settings, "benchmark")
-        spec = asked_for(self._jobs, Overrides(), self._settings, books)
+        run_folder = open_run_folder(self._settings, "benchmark")
+        spec = asked_for(self._jobs, Overrides(), self._settings, run_folder)
         return Assembly(self._settings).ports(spec)
 
     def run(
@@ -100,7 +100,7 @@ class Chain:
     ) -> list[Kept]:
         """Run the jobs, many at a time, where wanted with another retriever."""
         album = Album()
-        ports = replace(self.ports, books=album, retriever=retriever or self.ports.retriever)
+        ports = replace(self.ports, records=album, retriever=retriever or self.ports.retriever)
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
             ended = pool.map(partial(run_job, ports=ports), jobs)
             outcomes = list(track(ended, title, len(jobs), console=Console(stderr=True)))

@@ -36,7 +36,7 @@ from rich.table import Table
 from benchmarks.common import EXAMPLE, arguments, show
 from examples.shapes import umpire, world
 from flows.opening import asked_for
-from pipeline.assemble import Assembly, open_books
+from pipeline.assemble import Assembly, open_run_folder
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Brief, Candidate, ContestMode, Context, ImageArray, Job, Score
 from pipeline.judging import contest
@@ -126,8 +126,8 @@ class Bench:
         while len(prompts) < count:
             prompts[world.prompt(world.sample_scene(rng, two=0.5))] = None
         self._file.write_text("keywords\n" + "".join(f'"{prompt}"\n' for prompt in prompts))
-        books = open_books(self._settings, "contest")
-        spec = asked_for(self._file, self._overrides, self._settings, books)
+        run_folder = open_run_folder(self._settings, "contest")
+        spec = asked_for(self._file, self._overrides, self._settings, run_folder)
         assembly = Assembly(self._settings)
         self._ports = assembly.ports(spec)
         self._pipe = assembly.models.diffusion(self._settings.chosen_profile.renderer)

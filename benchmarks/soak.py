@@ -51,7 +51,7 @@ from benchmarks.fleet import Desk, Process
 from benchmarks.orchestration import write_jobs
 from flows.commands.answers import FAILED_ROWS
 from flows.reconcile import reconcile_run
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.job import Job
 from pipeline.settings import Settings, load_settings
 from tests.faults.faulty_redis import FaultyRedis, faulty_redis
@@ -409,13 +409,15 @@ def lose_messages(stage: Stage) -> None:
 
 def double_messages(stage: Stage) -> None:
     """Messages of jobs that wait, are in work or have ended come once more."""
-    books = open_books(stage.settings, stage.run)
-    spec = books.spec()
-    part = stage.chance.randint(1, spec.parts)
-    jobs = [row for row in books.part(spec.edition, part) if isinstance(row, Job)]
+    run_folder = open_run_folder(stage.settings, stage.run)
+    spec = run_folder.spec()
+    shard = stage.chance.randint(1, spec.shards)
+    jobs = [row for row in run_folder.shards.read(spec.fingerprint, shard) if isinstance(row, Job)]
     chosen = stage.chance.sample(jobs, min(MESSAGES, len(jobs)))
     queue = Queue.connect(stage.desk.url)
-    queue.publish(Message(stage.run, spec.edition, part, job.id, job.priority) for job in chosen)
+    queue.publish(
+        Message(stage.run, spec.fingerprint, shard, job.id, job.priority) for job in chosen
+    )
 
 
 def refuse_at_the_store(stage: Stage) -> None:

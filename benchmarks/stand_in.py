@@ -82,7 +82,7 @@ class StandIns(Assembly):
             writer=TemplateWriter(WriterProfile(kind="template")),
             renderer=Flat(SECONDS),
             judge=Fair(),
-            books=self.books(spec.run),
+            records=self.run_folder(spec.run).records,
             run=spec.run,
             judge_against="prompt",
             models=spec.models,

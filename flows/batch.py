@@ -24,12 +24,12 @@ from flows.opening import asked_for, run_name, taken_over
 from flows.publish import finished, publish, status_of
 from flows.reconcile import leases, reconcile
 from flows.terminal import say
-from pipeline.assemble import check_models, open_books, reach_store
+from pipeline.assemble import check_models, open_run_folder, reach_store
 from pipeline.errors import Unavailable
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import RunSpec, Status
 from pipeline.settings import Profile, Settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 from workers.devices import require_device
 from workers.queue import Queue
 
@@ -49,11 +49,11 @@ def run_batch(
     """
     run = run or run_name(jobs)
     _check(jobs, overrides, settings)
-    books = open_books(settings, run)
-    spec = asked_for(jobs, overrides, settings, books)
-    if summary := _settled(books, spec, retry, settings):
+    run_folder = open_run_folder(settings, run)
+    spec = asked_for(jobs, overrides, settings, run_folder)
+    if summary := _settled(run_folder, spec, retry, settings):
         return summary
-    if change := taken_over(jobs, overrides, spec, books):
+    if change := taken_over(jobs, overrides, spec, run_folder):
         agree(change)
     asked = {"jobs": str(jobs.resolve()), "overrides": overrides}
     return _work({"run": run, **asked, "retry": retry, "budget_gpu_seconds": budget}, settings)
@@ -64,9 +64,9 @@ def resume_run(
 ) -> dict[str, Any]:
     """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
     reach_store(settings)
-    books = open_books(settings, run)
-    spec = books.spec()
-    if summary := _settled(books, spec, retry, settings):
+    run_folder = open_run_folder(settings, run)
+    spec = run_folder.spec()
+    if summary := _settled(run_folder, spec, retry, settings):
         return summary
     if not settings.redis_url:
         require_device(settings.device)
@@ -77,26 +77,26 @@ def resume_run(
 
 def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
     """Ask whoever works on the run to stop, wherever that is; answers how the run stands."""
-    books = open_books(settings, run)
-    spec = books.spec()
-    books.request_cancel()
+    run_folder = open_run_folder(settings, run)
+    spec = run_folder.spec()
+    run_folder.request_cancel()
     if settings.redis_url:
-        Queue.connect(settings.redis_url, settings.broker_url).cancel(run, spec.edition)
+        Queue.connect(settings.redis_url, settings.broker_url).cancel(run, spec.fingerprint)
     return status_of(settings, run)
 
 
 def _settled(
-    books: RunBooks, spec: RunSpec, retry: Collection[Status], settings: Settings
+    run_folder: RunFolder, spec: RunSpec, retry: Collection[Status], settings: Settings
 ) -> dict[str, Any] | None:
     """The summary of a run in which nothing is left to do, or to do again; else None. Where the one
     who did the last rows was killed before its summary, that is made now.
     """
-    summary = finished(books, spec, ())
-    if summary is None and spec.rows and not books.left(spec):
-        report = reconcile(books, spec, leases(settings, spec.run), read_images=False)
-        seconds = books.summary().get("seconds", 0.0)
-        publish(books, spec, seconds, report, Price.of(settings))
-        summary = finished(books, spec, ())
+    summary = finished(run_folder, spec, ())
+    if summary is None and spec.rows and not run_folder.left(spec):
+        report = reconcile(run_folder, spec, leases(settings, spec.run), read_images=False)
+        seconds = run_folder.summary().get("seconds", 0.0)
+        publish(run_folder, spec, seconds, report, Price.of(settings))
+        summary = finished(run_folder, spec, ())
     if summary is None or any(summary[status] for status in retry):
         return None
     kinds = [kind.value for kind in Status if summary[kind] and kind is not Status.INVALID]

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.progress import track
 
 from flows.opening import asked_for
-from pipeline.assemble import Assembly, open_books
+from pipeline.assemble import Assembly, open_run_folder
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import ImageArray, Job, Score
 from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
 from pipeline.ports import Ports
-from pipeline.run import Judge, render_request, scoring_of
+from pipeline.run import Scoring, render_request, scoring_of
 from pipeline.settings import Settings
 
 AT_ONCE = 8
@@ -41,7 +41,7 @@ def calibrate_race(
         raise RunError("A race needs rivals: ask for at least two candidates.")
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
-    spec = asked_for(path, overrides, settings, open_books(settings, "calibration"))
+    spec = asked_for(path, overrides, settings, open_run_folder(settings, "calibration"))
     ports = Assembly(settings).ports(spec)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         held = pool.map(lambda job: _finished(job, ports, points), jobs)
@@ -59,26 +59,26 @@ def calibrate_race(
 class Watcher:
     """A Pruner that has everybody judged at each point, and drops nobody."""
 
-    def __init__(self, points: Sequence[float], judge: Judge) -> None:
+    def __init__(self, points: Sequence[float], scoring: Scoring) -> None:
         self.points, self.seen = points, list[Sequence[Score]]()
-        self._judge = judge
+        self._scoring = scoring
 
     def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
         """All."""
-        self.seen.append(self._judge(previews))
+        self.seen.append(self._scoring(previews))
         return range(len(previews))
 
 
 def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
     context = ports.retriever.retrieve(job)
     brief = ports.writer.write(job, context)
-    judge = scoring_of(job, brief, ports)
-    watcher = Watcher(points, judge)
+    scoring = scoring_of(job, brief, ports)
+    watcher = Watcher(points, scoring)
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
     images = ports.renderer.render(render_request(job, context, brief, seeds), watcher)
     if not watcher.seen:
         raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
-    finals = judge([image for image in images if image is not None])
+    finals = scoring([image for image in images if image is not None])
     return Finished(dict(zip(points, watcher.seen, strict=True)), finals)
 
 

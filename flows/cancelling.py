@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import StateType
 
 from flows.dispatch import Dispatcher, Stopped
 from pipeline.job import RunSpec
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 from workers.queue import Queue
 
 CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
@@ -67,16 +67,16 @@ class CancelWatch:
 class Stop:
     """Stops the run everywhere: here, in the workers, and for whoever else works on it."""
 
-    def __init__(self, books: RunBooks, queue: Queue) -> None:
-        self._books, self._queue = books, queue
+    def __init__(self, run_folder: RunFolder, queue: Queue) -> None:
+        self._run_folder, self._queue = run_folder, queue
         self.asked, self._lock = False, threading.Lock()
         self._dispatcher: Dispatcher | None = None
-        self._edition = ""
+        self._fingerprint = ""
 
     def begin(self, spec: RunSpec, dispatcher: Dispatcher) -> None:
         """There is something to stop from now on."""
         with self._lock:
-            self._dispatcher, self._edition = dispatcher, spec.edition
+            self._dispatcher, self._fingerprint = dispatcher, spec.fingerprint
         if self.asked:
             self()
 
@@ -93,5 +93,5 @@ class Stop:
             dispatcher = self._dispatcher
         if dispatcher:
             dispatcher.stop()
-            self._books.request_cancel()
-            self._queue.cancel(self._books.run, self._edition)
+            self._run_folder.request_cancel()
+            self._queue.cancel(self._run_folder.run, self._fingerprint)

@@ -9,8 +9,8 @@ from PIL import Image, ImageOps
 from pipeline.errors import JobError
 from pipeline.images import read_image
 from pipeline.job import Status
-from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest
+from pipeline.storing.run_folder import RunFolder
 
 IMAGES = 24
 COLUMNS = 6
@@ -19,12 +19,12 @@ LARGEST = 200_000
 """Bytes; as a data: URI it is a third longer."""
 
 
-def contact_sheet(books: RunBooks, manifest: Manifest) -> str:
+def contact_sheet(run_folder: RunFolder, manifest: Manifest) -> str:
     """The run's best accepted images as a data: URI; empty where there is none."""
     paths = best(manifest)
     if not paths:
         return ""
-    jpeg = sheet(books.blob(path) for path in paths)
+    jpeg = sheet(run_folder.blob(path) for path in paths)
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 

@@ -22,7 +22,7 @@ from flows.budget import Budget
 from flows.flights import Flights
 from pipeline.errors import RunError, StoreError, Unavailable
 from pipeline.job import Job, Status
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 from workers.queue import Message, Note, Queue
 
 POLL = 1.0
@@ -60,7 +60,7 @@ class OutOfBudget(Stopped):
 
 
 class Dispatcher:
-    """Works through shards of one edition of a run, each in a thread of its own.
+    """Works through shards of one fingerprint of a run, each in a thread of its own.
 
     At most `window` jobs of a shard are in flight, a number or what tells it now. An outcome is
     learned from the run's notes, or from the store, which alone is the truth, where a note does not
@@ -74,15 +74,15 @@ class Dispatcher:
     def __init__(
         self,
         queue: Queue,
-        books: RunBooks,
-        edition: str,
+        run_folder: RunFolder,
+        fingerprint: str,
         window: int | Callable[[], int],
         progress: Progress,
         budget: Budget | None = None,
         wait: float = 0.0,
     ) -> None:
-        self._queue, self._books, self._progress = queue, books, progress
-        self._edition, self._wait = edition, wait
+        self._queue, self._run_folder, self._progress = queue, run_folder, progress
+        self._fingerprint, self._wait = fingerprint, wait
         self._window = window if callable(window) else lambda: window
         self._stopped, self._looked = threading.Event(), 0.0
         self._complaints, self._complaint = 0, ""
@@ -104,28 +104,28 @@ class Dispatcher:
         """Jobs that were sent and have no outcome yet."""
         return sum(len(flights.flying) for flights in list(self._flights.values()))
 
-    def work(self, part: int, jobs: Iterable[Job]) -> None:
+    def work(self, shard: int, jobs: Iterable[Job]) -> None:
         """Take every job to its outcome; returns when all have one.
 
         Raises OutOfBudget when those in flight have ended and no other one may be begun, Stopped,
         and RunError or Unavailable when nobody can go on with the run.
         """
-        last = self.patiently(lambda: self._queue.latest_note(self._books.run))
-        flights = self._flights[part] = Flights(jobs, monotonic())
+        last = self.patiently(lambda: self._queue.latest_note(self._run_folder.run))
+        flights = self._flights[shard] = Flights(jobs, monotonic())
         while flights:
             self._check()
             room = self.breaker.room(max(2, self._window()))
-            self._send(part, flights.take(room, monotonic(), self.budget.admit))
+            self._send(shard, flights.take(room, monotonic(), self.budget.admit))
             if self.budget.used_up and not flights.flying:
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
-            news = partial(self._queue.notes, self._books.run, last, POLL)
+            news = partial(self._queue.notes, self._run_folder.run, last, POLL)
             for note in self.patiently(news):
                 last = note.id
                 self._hear(note, flights)
             self._stopped.wait(GATHER)
             if due := flights.due(monotonic()):
-                self._look_up(part, due, flights)
-        del self._flights[part]
+                self._look_up(shard, due, flights)
+        del self._flights[shard]
 
     def _check(self) -> None:
         """Raises Stopped when the run was stopped here or cancelled anywhere, RunError when it has
@@ -135,19 +135,19 @@ class Dispatcher:
         if now - self._looked > CANCEL_LOOK:
             self._looked = now
             with suppress(StoreError):  # it is asked again
-                if self._books.is_cancelled():
+                if self._run_folder.is_cancelled():
                     self.stop()
         if self._stopped.is_set():
             raise Stopped
         if self.breaker.open_for > PATIENCE:
             raise RunError(f"It paused for {PATIENCE / 60:.0f} minutes: {self.breaker.reason}")
 
-    def _send(self, part: int, jobs: Sequence[Job]) -> None:
+    def _send(self, shard: int, jobs: Sequence[Job]) -> None:
         if not jobs:
             return
-        run, edition = self._books.run, self._edition
-        store = self.patiently(lambda: self._books.store_id)
-        messages = [Message(run, edition, part, job.id, job.priority, store) for job in jobs]
+        run, fingerprint = self._run_folder.run, self._fingerprint
+        store = self.patiently(lambda: self._run_folder.store_id)
+        messages = [Message(run, fingerprint, shard, job.id, job.priority, store) for job in jobs]
         self.patiently(lambda: self._queue.publish(messages))
 
     def _hear(self, note: Note, flights: Flights) -> None:
@@ -169,12 +169,12 @@ class Dispatcher:
                 self._progress.pause("")
             self._progress.count(status, device_seconds)
 
-    def _look_up(self, part: int, due: Sequence[str], flights: Flights) -> None:
+    def _look_up(self, shard: int, due: Sequence[str], flights: Flights) -> None:
         """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
-        run = self._books.run
+        run = self._run_folder.run
         leased = self.patiently(lambda: self._queue.leased(run, flights.flying))
         asked = [job_id for job_id in due if job_id not in leased]
-        for outcome in self.patiently(lambda: list(self._books.outcomes(asked))):
+        for outcome in self.patiently(lambda: list(self._run_folder.records.outcomes(asked))):
             cost = outcome.device_time
             self._end(outcome.job_id, outcome.status, cost, flights)
         silence = min(each.silence(monotonic()) for each in list(self._flights.values()))
@@ -188,7 +188,7 @@ class Dispatcher:
             first = [job.id for job in lost[:JOBS_SHOWN]]
             log.warning("jobs are sent again", run=run, count=len(lost), jobs=first)
             self.sent_again += len(lost)
-            self._send(part, lost)
+            self._send(shard, lost)
 
     def _complained(self, note: Note) -> None:
         """Raises RunError where no other worker could do better, or the next ones complain too."""
@@ -197,7 +197,7 @@ class Dispatcher:
                 self._complained_of.append(note.id)
                 self._complaints += 1
         self._complaint = note.problem
-        log.warning("a worker cannot work", run=self._books.run, reason=note.problem)
+        log.warning("a worker cannot work", run=self._run_folder.run, reason=note.problem)
         if note.fatal or self._complaints >= COMPLAINTS:
             raise RunError(f"A worker cannot work on it: {note.problem}")
 

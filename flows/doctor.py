@@ -9,7 +9,7 @@ from flows.redis_server import described, private_server
 from pipeline.assemble import model_digests, open_knowledge, open_store_to_commit, reach_store
 from pipeline.errors import PressrunError
 from pipeline.job import version
-from pipeline.knowledge.editions import names
+from pipeline.knowledge.versions import names
 from pipeline.models import Models
 from pipeline.settings import Settings
 from workers.devices import require_device

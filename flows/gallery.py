@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from flows.cards import DIGITS, Chunk, chunk_of
 from pipeline.job import RunSpec, Status
-from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest, counts
+from pipeline.storing.run_folder import RunFolder
 
 FOLDER = "gallery"
 INDEX = f"{FOLDER}/index.html"
@@ -41,22 +41,22 @@ class Bar:
     below: int
 
 
-def build_gallery(books: RunBooks, spec: RunSpec, manifest: Manifest, cost: str = "") -> str:
+def build_gallery(run_folder: RunFolder, spec: RunSpec, manifest: Manifest, cost: str = "") -> str:
     """Write the page of a run from its manifest and records; answers its address.
 
     `cost` says in words what the images cost.
     """
-    chunks = _chunks(books, manifest)
+    chunks = _chunks(run_folder, manifest)
     files = set[str]()
     inline = list[Chunk]()
     if len(manifest) <= LARGEST_INLINE:
         inline = list(chunks)
     else:
-        files = {_write_chunk(books, number, chunk) for number, chunk in enumerate(chunks)}
+        files = {_write_chunk(run_folder, number, chunk) for number, chunk in enumerate(chunks)}
     page = _page(spec, manifest, inline, cost)
-    books.write(INDEX, page.encode(), "text/html; charset=utf-8")
-    _drop_other_chunks(books, files)
-    return books.address(INDEX)
+    run_folder.write(INDEX, page.encode(), "text/html; charset=utf-8")
+    _drop_other_chunks(run_folder, files)
+    return run_folder.address(INDEX)
 
 
 def embedded(value: Any) -> Markup:
@@ -77,26 +77,28 @@ def histogram(manifest: Manifest) -> list[Bar]:
     return [Bar(bin / BINS, passed[bin], below[bin]) for bin in range(BINS)]
 
 
-def _chunks(books: RunBooks, manifest: Manifest) -> Iterator[Chunk]:
+def _chunks(run_folder: RunFolder, manifest: Manifest) -> Iterator[Chunk]:
     rest = manifest.lines(*COLUMNS)
     while lines := list(islice(rest, CHUNK)):
         ids = dict.fromkeys(line["job_id"] for line in lines)
-        yield chunk_of(lines, {outcome.job_id: outcome for outcome in books.outcomes(ids)})
+        yield chunk_of(
+            lines, {outcome.job_id: outcome for outcome in run_folder.records.outcomes(ids)}
+        )
 
 
-def _write_chunk(books: RunBooks, number: int, chunk: Chunk) -> str:
+def _write_chunk(run_folder: RunFolder, number: int, chunk: Chunk) -> str:
     name = f"{FOLDER}/data-{number}.js"
     script = f"gallery.take({number},{embedded(chunk)});\n"
-    books.write(name, script.encode(), "text/javascript; charset=utf-8")
+    run_folder.write(name, script.encode(), "text/javascript; charset=utf-8")
     return name
 
 
-def _drop_other_chunks(books: RunBooks, files: set[str]) -> None:
+def _drop_other_chunks(run_folder: RunFolder, files: set[str]) -> None:
     """Remove what an earlier and larger gallery left."""
-    kept = {books.key(name) for name in files}
-    for key in list(books.store.keys(books.key(f"{FOLDER}/data-"))):
+    kept = {run_folder.key(name) for name in files}
+    for key in list(run_folder.store.keys(run_folder.key(f"{FOLDER}/data-"))):
         if key not in kept:
-            books.store.delete(key)
+            run_folder.store.delete(key)
 
 
 def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> str:

@@ -33,13 +33,13 @@ from flows.shards import Shards, work_through
 from flows.terminal import bar_or_lines
 from flows.webhook import announce
 from flows.window import MOST_SHARDS, Window
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.intake.reader import Overrides
 from pipeline.job import RunSpec, Status
 from pipeline.settings import Settings
-from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import NAME as MANIFEST
 from pipeline.storing.manifest import read_manifest
+from pipeline.storing.run_folder import RunFolder
 from workers.backlog import Backlog
 from workers.exposition import exposed
 from workers.logs import start_logs
@@ -113,10 +113,10 @@ def _generate(
     logger = get_run_logger()
     start_logs(settings)
     bind_contextvars(run=run)
-    books = open_books(settings, run, committing=True)
+    run_folder = open_run_folder(settings, run, committing=True)
     queue = Queue.connect(settings.redis_url, settings.broker_url)
     with ExitStack() as stack:
-        stop = Stop(books, queue)
+        stop = Stop(run_folder, queue)
         client = stack.enter_context(get_client(sync_client=True))
         watch = CancelWatch(runtime.flow_run.id, stop, client)
         artifact = artifacts.LiveArtifact(run, Price.of(settings), client)
@@ -129,20 +129,20 @@ def _generate(
         opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(
             masked()(_open)
         )
-        spec = opening(books, jobs, overrides, retry, settings)
+        spec = opening(run_folder, jobs, overrides, retry, settings)
         progress.enter("working", spec.rows)
-        stack.enter_context(Heartbeat(books, progress.standing))
+        stack.enter_context(Heartbeat(run_folder, progress.standing))
         # it tells more than could be known when it started
         client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
-        logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.parts)
-        patiently(partial(queue.reopen, spec.run, spec.edition), PATIENCE, stop.check)
-        patiently(books.withdraw_cancel, PATIENCE, stop.check)
-        summary = patiently(partial(finished, books, spec, ()), PATIENCE, stop.check)
+        logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.shards)
+        patiently(partial(queue.reopen, spec.run, spec.fingerprint), PATIENCE, stop.check)
+        patiently(run_folder.withdraw_cancel, PATIENCE, stop.check)
+        summary = patiently(partial(finished, run_folder, spec, ()), PATIENCE, stop.check)
         if summary:
             progress.skip(spec.rows)
         else:
-            summary = _work(spec, books, queue, progress, stop, settings, budget)
-        safely(partial(_show, books, summary))
+            summary = _work(spec, run_folder, queue, progress, stop, settings, budget)
+        safely(partial(_show, run_folder, summary))
         progress.enter("stopped" if "stopped" in summary else "finished")
     if stop.asked:
         # Prefect lets a run that it is told to cancel end as nothing else
@@ -153,7 +153,7 @@ def _generate(
 
 def _work(
     spec: RunSpec,
-    books: RunBooks,
+    run_folder: RunFolder,
     queue: Queue,
     progress: RunProgress,
     stop: Stop,
@@ -165,8 +165,8 @@ def _work(
     metrics = RunMetrics(progress, spec.rows)
     dispatcher = Dispatcher(
         queue,
-        books,
-        spec.edition,
+        run_folder,
+        spec.fingerprint,
         window.of_shard,
         metrics,
         Budget(budget),
@@ -177,9 +177,9 @@ def _work(
     if interrupt := INTERRUPT.get(None):
         interrupt.heed(dispatcher)
     leased = partial(queue.leased, spec.run)
-    reconciling = partial(reconcile, books, spec, leased, read_images=False)
+    reconciling = partial(reconcile, run_folder, spec, leased, read_images=False)
     dispatcher.patiently(reconciling)
-    shards = dispatcher.patiently(partial(Shards, books, spec, dispatcher, progress))
+    shards = dispatcher.patiently(partial(Shards, run_folder, spec, dispatcher, progress))
     try:
         with (
             traced(settings, "pressrun-flow"),
@@ -190,19 +190,19 @@ def _work(
             work_through(spec, shards, lambda: window.shards)
     except BaseException:
         dispatcher.stop()
-        safely(partial(patiently, partial(queue.cancel, spec.run, spec.edition), LAST_PATIENCE))
+        safely(partial(patiently, partial(queue.cancel, spec.run, spec.fingerprint), LAST_PATIENCE))
         raise
     progress.enter("publishing")
     report = dispatcher.patiently(reconciling)
     report.resent = dispatcher.sent_again
     seconds = progress.standing().seconds
     price = Price.of(settings)
-    publishing = partial(publish, books, spec, seconds, report, price, shards.stopped)
+    publishing = partial(publish, run_folder, spec, seconds, report, price, shards.stopped)
     return dispatcher.patiently(publishing)
 
 
 def _open(
-    books: RunBooks,
+    run_folder: RunFolder,
     jobs: str | None,
     overrides: Overrides,
     retry: Collection[Status],
@@ -210,20 +210,20 @@ def _open(
 ) -> RunSpec:
     if jobs:
         with at_hand(jobs, settings) as path:
-            spec = open_run(path, overrides, settings, books)
+            spec = open_run(path, overrides, settings, run_folder)
     else:
-        spec = books.spec()
-    ended, records = books.summary(), sum(1 for _ in books.recorded())
-    if ended.get("edition") != spec.edition or ended.get("records") != records:
+        spec = run_folder.spec()
+    ended, records = run_folder.summary(), sum(1 for _ in run_folder.records.ids())
+    if ended.get("fingerprint") != spec.fingerprint or ended.get("records") != records:
         # what was not published as it stands may hold anything
         ended = dict.fromkeys(retry, bool(records))
     if again := {status for status in retry if ended.get(status)}:
-        forget(books, spec, again)
+        forget(run_folder, spec, again)
     return spec
 
 
-def _show(books: RunBooks, summary: dict[str, Any]) -> None:
+def _show(run_folder: RunFolder, summary: dict[str, Any]) -> None:
     """What Prefect's UI shows of a run that has ended."""
-    artifacts.show_summary(summary, books.address(MANIFEST))
-    if jpeg := contact_sheet(books, read_manifest(books)):
-        artifacts.show_images(books.run, jpeg)
+    artifacts.show_summary(summary, run_folder.address(MANIFEST))
+    if jpeg := contact_sheet(run_folder, read_manifest(run_folder)):
+        artifacts.show_images(run_folder.run, jpeg)

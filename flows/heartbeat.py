@@ -8,7 +8,7 @@ from typing import Self
 from flows.tally import Standing
 from pipeline.errors import PressrunError
 from pipeline.job import Progress
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 EVERY = 10.0
 STALE = 60.0
@@ -23,8 +23,8 @@ class Heartbeat:
     From a thread of its own: a store that is slow holds up neither the bar nor a cancellation.
     """
 
-    def __init__(self, books: RunBooks, standing: Callable[[], Standing]) -> None:
-        self._books, self._standing = books, standing
+    def __init__(self, run_folder: RunFolder, standing: Callable[[], Standing]) -> None:
+        self._run_folder, self._standing = run_folder, standing
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -40,10 +40,10 @@ class Heartbeat:
         # what a store refuses the run's own work meets as well
         while not self._ended.is_set():
             with suppress(PressrunError):
-                self._books.write_progress(progress_of(self._standing()))
+                self._run_folder.write_progress(progress_of(self._standing()))
             self._ended.wait(EVERY)
         with suppress(PressrunError):
-            self._books.drop_progress()
+            self._run_folder.drop_progress()
 
 
 def progress_of(standing: Standing) -> Progress:

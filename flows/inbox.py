@@ -29,7 +29,7 @@ from pydantic import Field, ValidationError
 from flows.deployed import BATCH, flow_settings, masked
 from flows.opening import run_name
 from flows.strays import LONGEST_NAME, safe_name, strays, wrong_name
-from pipeline.assemble import open_books, open_store_to_commit
+from pipeline.assemble import open_run_folder, open_store_to_commit
 from pipeline.errors import ConfigError, PressrunError, StoreError, TooLarge
 from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import FORMATS
@@ -201,7 +201,7 @@ class Tray:
         if state is None or not state.is_final():
             self._tell(claim.name, claim.run, state.name if state and state.name else "New", "")
         elif state.is_completed():
-            summary = open_books(self._settings, claim.run).summary()
+            summary = open_run_folder(self._settings, claim.run).summary()
             self._end(claim, "done", {"summary": summary})
             self._keep(claim.model_copy(update={"settled": True}))
         else:
@@ -232,7 +232,7 @@ class Tray:
         """Note that a run is the inbox's. Raises ConfigError for one that was made elsewhere."""
         marker = f"claimed/runs/{run}.json"
         # refuses what no run can be named
-        standing = open_books(self._settings, run).standing_spec()
+        standing = open_run_folder(self._settings, run).standing_spec()
         if standing is None:
             self._store.put(marker, b"{}", content_type=_JSON, new=True)
         elif marker not in set(self._store.keys(marker)):

@@ -9,8 +9,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pipeline.assemble import open_knowledge, open_library
 from pipeline.errors import ConfigError, InUse
-from pipeline.knowledge.editions import names
 from pipeline.knowledge.ingest import ingest
+from pipeline.knowledge.versions import names
 from pipeline.settings import Settings
 
 

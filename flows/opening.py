@@ -12,61 +12,65 @@ from pipeline.intake.identity import file_digest
 from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import BadRow, Job, RunSpec, Status, digest_of, timestamp, version
 from pipeline.settings import Profile, Settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 
-def asked_for(path: Path, overrides: Overrides, settings: Settings, books: RunBooks) -> RunSpec:
+def asked_for(
+    path: Path, overrides: Overrides, settings: Settings, run_folder: RunFolder
+) -> RunSpec:
     """The spec of a run with this file, as it stands in the books if that was opened before.
 
     Otherwise its rows are still to be counted. Raises ModelError.
     """
     profile = settings.chosen_profile
     spec = RunSpec(
-        run=books.run,
+        run=run_folder.run,
         job_file=path.name,
         job_folder=digest_of(str(path.resolve().parent)),
         job_file_digest=file_digest(path),
         rows=0,
-        parts=0,
+        shards=0,
         profile=profile.model_dump(mode="json"),
         overrides=overrides.model_dump(mode="json"),
         models=model_digests(settings, profile),
         created_at=timestamp(),
         version=version(),
     )
-    standing = books.standing_spec()
-    return standing if standing and standing.edition == spec.edition else spec
+    standing = run_folder.standing_spec()
+    return standing if standing and standing.fingerprint == spec.fingerprint else spec
 
 
-def open_run(path: Path, overrides: Overrides, settings: Settings, books: RunBooks) -> RunSpec:
+def open_run(
+    path: Path, overrides: Overrides, settings: Settings, run_folder: RunFolder
+) -> RunSpec:
     """Write what is to be done into the books; answers the spec.
 
     A run that exists is opened anew with this file: its outcomes stand, and its rows are now this
     file's. The spec comes last, so that a run never names rows that are not there; a file that was
     opened before is not read again. Raises ModelError and JobFileError before anything is written.
     """
-    spec = asked_for(path, overrides, settings, books)
+    spec = asked_for(path, overrides, settings, run_folder)
     if spec.rows:
         return spec
-    rows, parts, profile = 0, 0, settings.chosen_profile
-    for parts, shard in enumerate(_shards(read_jobs(path, profile, overrides), settings.shard), 1):
-        books.write_part(spec.edition, parts, shard)
-        books.reject_all(row for row in shard if isinstance(row, BadRow))
+    rows, count, profile = 0, 0, settings.chosen_profile
+    for count, shard in enumerate(_shards(read_jobs(path, profile, overrides), settings.shard), 1):
+        run_folder.shards.write(spec.fingerprint, count, shard)
+        run_folder.records.reject_all(row for row in shard if isinstance(row, BadRow))
         rows += len(shard)
     if not rows:
         raise RunError(f"{path} holds no rows.")
-    spec = spec.model_copy(update={"rows": rows, "parts": parts})
-    books.write_spec(spec)
-    books.drop_other_parts(spec.edition)
+    spec = spec.model_copy(update={"rows": rows, "shards": count})
+    run_folder.write_spec(spec)
+    run_folder.shards.drop_others(spec.fingerprint)
     return spec
 
 
-def taken_over(path: Path, overrides: Overrides, asked: RunSpec, books: RunBooks) -> str:
+def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: RunFolder) -> str:
     """A sentence on what becomes of the run where it was opened with another file or under another
     profile; empty where it was not.
     """
-    standing = books.standing_spec()
-    if standing is None or standing.edition == asked.edition:
+    standing = run_folder.standing_spec()
+    if standing is None or standing.fingerprint == asked.fingerprint:
         return ""
     profile = Profile.model_validate(asked.profile)
     others = []
@@ -79,24 +83,28 @@ def taken_over(path: Path, overrides: Overrides, asked: RunSpec, books: RunBooks
         others.append(f"under another profile, {standing.profile.get('name')}")
     if not others:
         return ""
-    recorded = set(books.recorded())
+    recorded = set(run_folder.records.ids())
     known = [row.id in recorded for row in read_jobs(path, profile, overrides, lambda _: None)]
     return (
-        f"run {books.run} exists: {sum(known)} kept, {len(known) - sum(known)} new."
+        f"run {run_folder.run} exists: {sum(known)} kept, {len(known) - sum(known)} new."
         f" It was opened {' and '.join(others)}."
     )
 
 
-def forget(books: RunBooks, spec: RunSpec, statuses: Collection[Status]) -> int:
+def forget(run_folder: RunFolder, spec: RunSpec, statuses: Collection[Status]) -> int:
     """Remove the records of the run's jobs that ended so, for them to be done again; how many."""
     count = 0
-    if summary := books.summary():
-        books.write_summary(summary | {"edition": ""})  # it is not done until its next end
-    for part in range(1, spec.parts + 1):
-        jobs = {row.id for row in books.part(spec.edition, part) if isinstance(row, Job)}
-        for outcome in books.outcomes(sorted(jobs)):
+    if summary := run_folder.summary():
+        run_folder.write_summary(summary | {"fingerprint": ""})  # it is not done until its next end
+    for shard in range(1, spec.shards + 1):
+        jobs = {
+            row.id
+            for row in run_folder.shards.read(spec.fingerprint, shard)
+            if isinstance(row, Job)
+        }
+        for outcome in run_folder.records.outcomes(sorted(jobs)):
             if outcome.status in statuses:
-                books.remove_record(outcome.job_id)
+                run_folder.records.remove(outcome.job_id)
                 count += 1
     return count
 

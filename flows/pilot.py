@@ -112,9 +112,9 @@ def _ranges(flight: Flight, all_jobs: int, all_work: int, price: Price) -> dict[
 
 def _ports(path: Path, overrides: Overrides, settings: Settings) -> Ports:
     assembly = Assembly(settings)
-    books = assembly.books(RUN)
-    spec = asked_for(path, overrides, settings, books)
-    books.write_spec(spec)
+    run_folder = assembly.run_folder(RUN)
+    spec = asked_for(path, overrides, settings, run_folder)
+    run_folder.write_spec(spec)
     return assembly.ports(spec)
 
 

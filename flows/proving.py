@@ -12,7 +12,7 @@ from flows.reconcile import Leased, leases, reconcile
 from pipeline.assemble import open_store_to_commit
 from pipeline.errors import PressrunError, RunError
 from pipeline.ports import Store
-from pipeline.storing.books import RunBooks, run_names
+from pipeline.storing.run_folder import RunFolder, run_names
 
 
 @flow(name="reconcile", flow_run_name="reconcile")
@@ -34,8 +34,8 @@ def reconcile_runs(
     reports = []
     for name in sorted(at_work | _lately(store, hours)):
         try:
-            books, leased = RunBooks(store, name), leases(settings, name)
-            found = _proven(books, leased, name in at_work, read_images)
+            run_folder, leased = RunFolder(store, name), leases(settings, name)
+            found = _proven(run_folder, leased, name in at_work, read_images)
         except PressrunError as error:
             found = {"run": name, "sound": False, "alarms": [str(error)]}
         if found:
@@ -49,17 +49,17 @@ def reconcile_runs(
 
 
 def _proven(
-    books: RunBooks, leased: Leased, at_work: bool, read_images: bool
+    run_folder: RunFolder, leased: Leased, at_work: bool, read_images: bool
 ) -> dict[str, Any] | None:
     """What a run's books say; None for one that was not opened to its end."""
-    spec = books.standing_spec()
+    spec = run_folder.standing_spec()
     if spec is None:
         return None
-    report = reconcile(books, spec, leased, read_images=read_images)
-    ended = books.summary().get("edition") == spec.edition and not at_work
+    report = reconcile(run_folder, spec, leased, read_images=read_images)
+    ended = run_folder.summary().get("fingerprint") == spec.fingerprint and not at_work
     sound = not report.unexpected and not (ended and report.lost)
-    return {"run": books.run, "sound": sound, "ended": ended, **asdict(report)}
+    return {"run": run_folder.run, "sound": sound, "ended": ended, **asdict(report)}
 
 
 def _lately(store: Store, hours: float) -> set[str]:
-    return {name for name in run_names(store) if RunBooks(store, name).age() < hours * 3600}
+    return {name for name in run_names(store) if RunFolder(store, name).age() < hours * 3600}

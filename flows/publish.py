@@ -10,16 +10,16 @@ from flows.heartbeat import STALE
 from flows.reconcile import Report
 from flows.seen import Seen
 from flows.states import newest, state_of
-from pipeline.assemble import open_books, open_store, reach_store
+from pipeline.assemble import open_run_folder, open_store, reach_store
 from pipeline.errors import RunError
 from pipeline.job import RunSpec, Status
 from pipeline.settings import Settings
-from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import Manifest, build_manifest
+from pipeline.storing.run_folder import RunFolder
 
 
 def publish(
-    books: RunBooks,
+    run_folder: RunFolder,
     spec: RunSpec,
     seconds: float,
     report: Report | None = None,
@@ -30,29 +30,35 @@ def publish(
 
     Where the run was `stopped` in order, rows without a record are not lost but left.
     """
-    manifest, bill = Manifest(build_manifest(books, spec)), Bill(price)
-    summary = summarise(books, spec, manifest, bill) | {"seconds": round(seconds, 2)}
-    summary["gallery"] = build_gallery(books, spec, manifest, bill.sentence())
+    manifest, bill = Manifest(build_manifest(run_folder, spec)), Bill(price)
+    summary = summarise(run_folder, spec, manifest, bill) | {"seconds": round(seconds, 2)}
+    summary["gallery"] = build_gallery(run_folder, spec, manifest, bill.sentence())
     if report:
         summary |= report.counters | {"resent": report.resent}
     if stopped:
         summary |= {"lost": 0, "left": summary.get("lost", 0), "stopped": stopped}
-    records = sum(1 for _ in books.recorded())
-    books.write_summary(summary | {"edition": spec.edition, "records": records})
+    records = sum(1 for _ in run_folder.records.ids())
+    run_folder.write_summary(summary | {"fingerprint": spec.fingerprint, "records": records})
     return summary
 
 
-def finished(books: RunBooks, spec: RunSpec, retry: Collection[Status]) -> dict[str, Any] | None:
+def finished(
+    run_folder: RunFolder, spec: RunSpec, retry: Collection[Status]
+) -> dict[str, Any] | None:
     """The summary of a run of which nothing is left to do, or to do again; else None."""
-    summary = books.summary()
-    if summary.pop("edition", None) != spec.edition or any(summary[v.value] for v in retry):
+    summary = run_folder.summary()
+    if summary.pop("fingerprint", None) != spec.fingerprint or any(summary[v.value] for v in retry):
         return None
     ended = sum(summary[status.value] for status in Status)
-    whole = ended == spec.rows and sum(1 for _ in books.recorded()) >= summary.pop("records")
+    whole = ended == spec.rows and sum(1 for _ in run_folder.records.ids()) >= summary.pop(
+        "records"
+    )
     return summary if whole else None
 
 
-def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest, bill: Bill) -> dict[str, Any]:
+def summarise(
+    run_folder: RunFolder, spec: RunSpec, manifest: Manifest, bill: Bill
+) -> dict[str, Any]:
     """How many rows there are, how they ended, how the kept images scored and what the jobs cost,
     in one pass over the manifest. Equal rows are one job, which the `bill` counts once.
     """
@@ -65,7 +71,7 @@ def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest, bill: Bill) ->
             bill.add(Status(line["outcome"]), line["device_seconds"], line["collection"])
     return {
         "run": spec.run,
-        "folder": books.address(),
+        "folder": run_folder.address(),
         "rows": spec.rows,
         **{status.value: ended[status.value] for status in Status},
         "mean_score": round(scores / kept, 3) if kept else None,
@@ -75,32 +81,32 @@ def summarise(books: RunBooks, spec: RunSpec, manifest: Manifest, bill: Bill) ->
 
 def republish(settings: Settings, run: str) -> dict[str, Any]:
     """Make manifest and gallery of a run again, with nothing but its records."""
-    books = open_books(settings, run)
-    earlier = books.summary()
+    run_folder = open_run_folder(settings, run)
+    earlier = run_folder.summary()
     seconds = earlier.get("seconds", 0.0)
-    return publish(books, books.spec(), seconds, price=Price.of(settings))
+    return publish(run_folder, run_folder.spec(), seconds, price=Price.of(settings))
 
 
 def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     """How a run stands now, by its records. Raises RunError when there is no such run."""
     reach_store(settings)
-    books = open_books(settings, run or latest_run(settings))
-    spec, progress = books.spec(), books.progress(STALE)
-    manifest = Manifest(build_manifest(books, spec))
+    run_folder = open_run_folder(settings, run or latest_run(settings))
+    spec, progress = run_folder.spec(), run_folder.progress(STALE)
+    manifest = Manifest(build_manifest(run_folder, spec))
     left = spec.rows - len(manifest)
     status: dict[str, Any] = {
-        "run": books.run,
-        "state": state_of(books, spec, progress, left).value,
+        "run": run_folder.run,
+        "state": state_of(run_folder, spec, progress, left).value,
     }
     status |= {"file": spec.job_file, "opened": spec.created_at}
-    status |= summarise(books, spec, manifest, Bill(Price.of(settings)))
-    status |= {"seconds": books.summary().get("seconds", 0.0), "left": left}
+    status |= summarise(run_folder, spec, manifest, Bill(Price.of(settings)))
+    status |= {"seconds": run_folder.summary().get("seconds", 0.0), "left": left}
     if progress:
         status["jobs_per_minute"] = round(progress.jobs_per_minute, 1)
         status["seconds_left"] = None if progress.left is None else round(progress.left)
         status |= {"paused": progress.paused} if progress.paused else {}
-    if books.has(INDEX):
-        status["gallery"] = books.address(INDEX)
+    if run_folder.has(INDEX):
+        status["gallery"] = run_folder.address(INDEX)
     return status
 
 

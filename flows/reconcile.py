@@ -9,12 +9,13 @@ from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import JOB_ID, BadRow, RunSpec
 from pipeline.ports import Blob
 from pipeline.settings import Settings
-from pipeline.storing.books import READERS, RunBooks, in_order
+from pipeline.storing.records import READERS, in_order
+from pipeline.storing.run_folder import RunFolder
 from workers.queue import Queue
 
 Leased = Callable[[Iterable[str]], set[str]]
@@ -67,9 +68,13 @@ def reconcile_run(
     run: str, settings: Settings, *, read_images: bool = True, safe_age: float = SAFE_AGE
 ) -> dict[str, Any]:
     """Reconcile a run by its name; answers the report. Raises RunError where there is none."""
-    books = open_books(settings, run, committing=True)
+    run_folder = open_run_folder(settings, run, committing=True)
     report = reconcile(
-        books, books.spec(), leases(settings, run), read_images=read_images, safe_age=safe_age
+        run_folder,
+        run_folder.spec(),
+        leases(settings, run),
+        read_images=read_images,
+        safe_age=safe_age,
     )
     return {"run": run, **asdict(report)}
 
@@ -82,7 +87,7 @@ def leases(settings: Settings, run: str) -> Leased:
 
 
 def reconcile(
-    books: RunBooks,
+    run_folder: RunFolder,
     spec: RunSpec,
     leased: Leased = _nobody,
     *,
@@ -97,10 +102,10 @@ def reconcile(
     """
     report = Report()
     recorded = set[str]()
-    look = partial(_checked, books, read_images=read_images)
+    look = partial(_checked, run_folder, read_images=read_images)
     with ThreadPoolExecutor(READERS) as pool:
         # only what reads every job's record is worth the threads
-        jobs = _by_job(books)
+        jobs = _by_job(run_folder)
         checked = in_order(pool, look, jobs, READERS) if read_images else map(look, jobs)
         for found in checked:
             for alarm in found.alarms:
@@ -109,9 +114,9 @@ def reconcile(
                 recorded.add(found.job_id)
                 report.duplicated += len(found.orphans)
             for blob in found.orphans:
-                _remove(books, found.job_id, blob, leased, safe_age, report)
-    _check_rows(books, spec, recorded, report)
-    books.store.sweep(f"{books.folder}/", safe_age)
+                _remove(run_folder, found.job_id, blob, leased, safe_age, report)
+    _check_rows(run_folder, spec, recorded, report)
+    run_folder.store.sweep(f"{run_folder.folder}/", safe_age)
     return report
 
 
@@ -132,10 +137,10 @@ class _Found(NamedTuple):
     alarms: Sequence[str] = ()
 
 
-def _by_job(books: RunBooks) -> Iterator[_Job]:
+def _by_job(run_folder: RunFolder) -> Iterator[_Job]:
     """The records and the images of each job: two sorted listings, read side by side."""
-    records = ((_job_of(blob), 0, blob) for blob in books.listing("records/"))
-    images = ((_job_of(blob), 1, blob) for blob in books.listing("images/"))
+    records = ((_job_of(blob), 0, blob) for blob in run_folder.listing("records/"))
+    images = ((_job_of(blob), 1, blob) for blob in run_folder.listing("images/"))
     both = heapq.merge(records, images, key=lambda entry: entry[:2])
     for job_id, entries in groupby(both, key=lambda entry: entry[0]):
         found: tuple[list[Blob], list[Blob]] = ([], [])
@@ -148,7 +153,7 @@ def _job_of(blob: Blob) -> str:
     return blob.key.rpartition("/")[2].partition(".")[0].partition("-")[0]
 
 
-def _checked(books: RunBooks, job: _Job, *, read_images: bool) -> _Found:
+def _checked(run_folder: RunFolder, job: _Job, *, read_images: bool) -> _Found:
     """Hold a job's record against its images."""
     if not JOB_ID.fullmatch(job.id):
         blobs = (*job.records, *job.images)
@@ -159,36 +164,36 @@ def _checked(books: RunBooks, job: _Job, *, read_images: bool) -> _Found:
     if len(job.images) == 1 and not read_images:
         return _Found(job.id, True)
     try:
-        outcome = books.outcome(job.id)
+        outcome = run_folder.records.outcome(job.id)
     except RunError as error:
         return _Found(job.id, True, alarms=[str(error)])
     image = outcome.image if outcome else None
     if image is None:
         return _Found(job.id, True, job.images)
-    key, alarms = books.key(image.path), list[str]()
+    key, alarms = run_folder.key(image.path), list[str]()
     if key not in {blob.key for blob in job.images}:
-        alarms.append(f"{books.address(image.path)} is missing")
-    elif read_images and _sha256(books, image.path) != image.sha256:
-        alarms.append(f"{books.address(image.path)} is not the image of its record")
+        alarms.append(f"{run_folder.address(image.path)} is missing")
+    elif read_images and _sha256(run_folder, image.path) != image.sha256:
+        alarms.append(f"{run_folder.address(image.path)} is not the image of its record")
     return _Found(job.id, True, [blob for blob in job.images if blob.key != key], alarms)
 
 
-def _sha256(books: RunBooks, path: str) -> str:
-    return hashlib.sha256(books.blob(path)).hexdigest()
+def _sha256(run_folder: RunFolder, path: str) -> str:
+    return hashlib.sha256(run_folder.blob(path)).hexdigest()
 
 
 def _remove(
-    books: RunBooks, job_id: str, blob: Blob, leased: Leased, safe_age: float, report: Report
+    run_folder: RunFolder, job_id: str, blob: Blob, leased: Leased, safe_age: float, report: Report
 ) -> None:
     """Remove an orphan, unless its job may still come to name it."""
     if blob.age < safe_age or _in_hand(leased, job_id):
         report.orphans_young += 1
         return
     # after the lease, which a worker gives back when its record stands
-    outcome = books.outcome(job_id)
-    if outcome and outcome.image and books.key(outcome.image.path) == blob.key:
+    outcome = run_folder.records.outcome(job_id)
+    if outcome and outcome.image and run_folder.key(outcome.image.path) == blob.key:
         return
-    books.store.delete(blob.key)
+    run_folder.store.delete(blob.key)
     report.orphans_removed += 1
 
 
@@ -199,15 +204,15 @@ def _in_hand(leased: Leased, job_id: str) -> bool:
         return True
 
 
-def _check_rows(books: RunBooks, spec: RunSpec, recorded: set[str], report: Report) -> None:
+def _check_rows(run_folder: RunFolder, spec: RunSpec, recorded: set[str], report: Report) -> None:
     """Count the rows without a record; those of bad rows are written again."""
     report.rows = spec.rows
-    for part in range(1, spec.parts + 1):
-        for row in books.part(spec.edition, part):
+    for shard in range(1, spec.shards + 1):
+        for row in run_folder.shards.read(spec.fingerprint, shard):
             if row.id in recorded:
                 continue
             if isinstance(row, BadRow):
-                books.reject(row)
+                run_folder.records.reject(row)
                 report.recovered += 1
             else:
                 report.lost += 1

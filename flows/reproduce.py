@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.assemble import Assembly, open_books
+from pipeline.assemble import Assembly, open_run_folder
 from pipeline.errors import RunError
 from pipeline.images import decode, encode
 from pipeline.job import Outcome
 from pipeline.run import render_request
 from pipeline.settings import Settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 TOLERANCE = 2 / 255
 RENDERING = {"renderer", "unet", "image_adapter", "image_encoder"}
@@ -28,12 +28,12 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     where a model is not the record's.
     """
     settings, run, job_id = _locate(record, settings)
-    books = open_books(settings, run)
-    outcome = books.outcome(job_id)
+    run_folder = open_run_folder(settings, run)
+    outcome = run_folder.records.outcome(job_id)
     if outcome is None:
         raise RunError(f"Run {run} has no record of job {job_id}.")
-    stored = _stored_image(books, outcome)
-    again = _render(outcome, settings, books)
+    stored = _stored_image(run_folder, outcome)
+    again = _render(outcome, settings, run_folder)
     if out:
         out.write_bytes(encode(again, "png", ""))
     difference = float(np.abs(stored - np.round(again * 255) / 255).max())
@@ -56,16 +56,16 @@ def _locate(record: str, settings: Settings) -> tuple[Settings, str, str]:
     return settings, run, job_id
 
 
-def _stored_image(books: RunBooks, outcome: Outcome) -> Any:
+def _stored_image(run_folder: RunFolder, outcome: Outcome) -> Any:
     if not outcome.image:
         raise RunError(f"Job {outcome.job_id} ended as {outcome.status} and kept no image.")
-    return decode(books.blob(outcome.image.path))
+    return decode(run_folder.blob(outcome.image.path))
 
 
-def _render(outcome: Outcome, settings: Settings, books: RunBooks) -> Any:
+def _render(outcome: Outcome, settings: Settings, run_folder: RunFolder) -> Any:
     if not (outcome.job and outcome.brief and outcome.seed is not None):
         raise RunError(f"The record of job {outcome.job_id} does not say how it was rendered.")
-    spec, assembly = books.spec(), Assembly(settings)
+    spec, assembly = run_folder.spec(), Assembly(settings)
     assembly.compare(spec, {k: v for k, v in outcome.models.items() if k in RENDERING})
     context = assembly.embedded(spec, outcome.winners_context)
     request = render_request(outcome.job, context, outcome.brief, (outcome.seed,))

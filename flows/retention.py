@@ -11,7 +11,7 @@ from flows.deployed import flow_settings, masked, runs_in_work
 from flows.publish import finished
 from pipeline.assemble import open_store
 from pipeline.errors import RunError
-from pipeline.storing.books import RunBooks, run_names
+from pipeline.storing.run_folder import RunFolder, run_names
 
 DAY = 86400.0
 
@@ -35,11 +35,11 @@ def remove_runs(
     found = []
     for name in run_names(store):
         if fnmatchcase(name, runs):
-            books = RunBooks(store, name)
-            age = books.age()
-            why_not = _kept(books, age < days * DAY, name in at_work)
+            run_folder = RunFolder(store, name)
+            age = run_folder.age()
+            why_not = _kept(run_folder, age < days * DAY, name in at_work)
             if not (why_not or dry_run):
-                books.remove()
+                run_folder.remove()
                 get_run_logger().info("run %s is removed", name)
             done = why_not or ("would be removed" if dry_run else "removed")
             found.append({"run": name, "days": round(age / DAY, 1), "what": done})
@@ -47,20 +47,20 @@ def remove_runs(
     return found
 
 
-def _kept(books: RunBooks, young: bool, at_work: bool) -> str:
+def _kept(run_folder: RunFolder, young: bool, at_work: bool) -> str:
     """Why a run stays; empty where it may go."""
     if at_work:
         return "kept: it is being worked on"
-    if books.is_going():
+    if run_folder.is_going():
         return ""
     if young:
         return "kept: too young"
     try:
-        spec = books.standing_spec()
+        spec = run_folder.standing_spec()
     except RunError as error:
         return f"kept: {error}"
     if spec is None:
         return "kept: it is being opened"
-    if books.is_cancelled() or finished(books, spec, ()):
+    if run_folder.is_cancelled() or finished(run_folder, spec, ()):
         return ""
     return "kept: it is open; cancel it first"

@@ -17,7 +17,7 @@ from flows.deployed import masked
 from flows.dispatch import Dispatcher, OutOfBudget, Stopped
 from flows.progress import RunProgress
 from pipeline.job import BadRow, Job, RunSpec
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 LOOK = 2.0
 """Seconds after which it is seen whether more shards are to be in work."""
@@ -27,29 +27,31 @@ class Shards:
     """The shards of a run, and which jobs need no more work; `stopped` says why some are left."""
 
     def __init__(
-        self, books: RunBooks, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
+        self, run_folder: RunFolder, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
     ) -> None:
-        self.run, self._books, self._edition = spec.run, books, spec.edition
+        self.run, self._run_folder, self._fingerprint = spec.run, run_folder, spec.fingerprint
         # every part but the last holds as many
-        self._size, self._rows = len(books.part(spec.edition, 1)), spec.rows
+        self._size, self._rows = len(run_folder.shards.read(spec.fingerprint, 1)), spec.rows
         self._dispatcher, self._progress = dispatcher, progress
-        self._settled = set(books.recorded())
+        self._settled = set(run_folder.records.ids())
         self.stopped = ""
         self._lock = threading.Lock()
 
-    def span(self, part: int) -> str:
+    def span(self, shard: int) -> str:
         """Which rows of the file a shard holds, counted from 1."""
-        first = (part - 1) * self._size + 1
-        return f"rows {first:,} to {min(part * self._size, self._rows):,}"
+        first = (shard - 1) * self._size + 1
+        return f"rows {first:,} to {min(shard * self._size, self._rows):,}"
 
-    def work(self, part: int) -> int:
+    def work(self, shard: int) -> int:
         """Take a shard's rows to their outcomes; answers how many jobs there were to do."""
-        rows = self._dispatcher.patiently(partial(self._books.part, self._edition, part))
+        rows = self._dispatcher.patiently(
+            partial(self._run_folder.shards.read, self._fingerprint, shard)
+        )
         jobs = self._claim(rows)
         invalid = sum(isinstance(row, BadRow) for row in rows)
         self._progress.skip(len(rows) - len(jobs), invalid)
         try:
-            self._dispatcher.work(part, jobs)
+            self._dispatcher.work(shard, jobs)
         except OutOfBudget as stop:
             self.stopped = str(stop)
         return len(jobs)
@@ -73,14 +75,14 @@ def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> N
     """
     flying = deque[PrefectFuture[Any]]()
     try:
-        for part in range(1, spec.parts + 1):
+        for shard in range(1, spec.shards + 1):
             while len(flying) >= at_once():
                 flying[0].wait(LOOK)
                 if flying[0].state.is_final():
                     flying.popleft().result()
             if shards.stopped:
                 break
-            flying.append(work_on_shard.submit(part, shards))
+            flying.append(work_on_shard.submit(shard, shards))
         for future in flying:
             future.result()
     except CancelledRun:
@@ -89,15 +91,15 @@ def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> N
 
 def _shard_name() -> str:
     asked = runtime.task_run.parameters
-    part, shards = asked["part"], asked["shards"]
-    return f"{shards.run} shard {part} ({shards.span(part)})"
+    shard, shards = asked["shard"], asked["shards"]
+    return f"{shards.run} shard {shard} ({shards.span(shard)})"
 
 
 @task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
 @masked()
-def work_on_shard(part: int, shards: Shards) -> int | State[Any]:
+def work_on_shard(shard: int, shards: Shards) -> int | State[Any]:
     """One shard as one task run; answers how many jobs were sent, or that the run was stopped."""
     try:
-        return shards.work(part)
+        return shards.work(shard)
     except Stopped as stopped:
         return Cancelled(message=str(stopped))

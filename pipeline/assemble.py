@@ -23,9 +23,9 @@ from pipeline.settings import (
     Settings,
     WriterProfile,
 )
-from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
 from pipeline.storing.probe import WRITERS, honours_conditions
+from pipeline.storing.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -55,9 +55,9 @@ class Assembly:
         self._renderer = cache(self._make_renderer)
         self._judge = cache(self._make_judge)
 
-    def books(self, run: str) -> RunBooks:
+    def run_folder(self, run: str) -> RunFolder:
         """The books of one run."""
-        return RunBooks(self._store, run, self._settings.image_format)
+        return RunFolder(self._store, run, self._settings.image_format)
 
     def load(self, profile: Profile) -> None:
         """Make what holds a profile's models before a run asks for it. Raises ModelError."""
@@ -110,7 +110,7 @@ class Assembly:
             writer=self._writer(profile.writer),
             renderer=self._renderer(profile.renderer),
             judge=self._judge(profile.judge),
-            books=self.books(spec.run),
+            records=self.run_folder(spec.run).records,
             run=spec.run,
             judge_against=profile.judge.against,
             models=spec.models,
@@ -220,10 +220,10 @@ def open_store_to_commit(settings: Settings) -> Store:
     return open_store(settings, conditional=False)
 
 
-def open_books(settings: Settings, run: str, *, committing: bool = False) -> RunBooks:
+def open_run_folder(settings: Settings, run: str, *, committing: bool = False) -> RunFolder:
     """The books of one run; to commit outcomes the store is tried first."""
     store = open_store_to_commit(settings) if committing else open_store(settings)
-    return RunBooks(store, run, settings.image_format)
+    return RunFolder(store, run, settings.image_format)
 
 
 def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":

@@ -120,7 +120,7 @@ class RunSpec(FrozenModel):
     job_folder: str = Field(default="", description="digest of the file's folder on its machine")
     job_file_digest: str
     rows: int
-    parts: int = Field(description="number of job parts, each one shard")
+    shards: int = Field(description="number of shard files")
     profile: dict[str, Any] = Field(description="the whole profile; settings.Profile reads it")
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="what the command line said in place of the defaults"
@@ -130,8 +130,8 @@ class RunSpec(FrozenModel):
     version: str
 
     @property
-    def edition(self) -> str:
-        """Names what was asked for: the same file under the same settings is the same edition."""
+    def fingerprint(self) -> str:
+        """Digest of what was asked for: equal for the same file under the same settings."""
         asked = {"job_file_digest", "profile", "overrides", "models"}
         return digest_of(self.model_dump(include=asked))
 

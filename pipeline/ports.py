@@ -164,12 +164,12 @@ class Store(Protocol):
         ...
 
 
-class Books(Protocol):
+class Records(Protocol):
     """Where a run's outcomes are kept."""
 
     def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
         """Store image, then record. The first record of a job stands: what is returned is the
-        outcome that the books hold, which may be another execution's.
+        outcome that is kept, which may be another execution's.
         """
         ...
 
@@ -183,7 +183,7 @@ class Ports:
     writer: Writer
     renderer: Renderer
     judge: Judge
-    books: Books
+    records: Records
     run: str
     judge_against: str
     models: dict[str, str]

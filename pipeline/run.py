@@ -59,13 +59,13 @@ def run_job(job: Job, ports: Ports) -> Outcome:
         except JobError as error:
             status, reason = Status.FAILED, error.detail
     outcome = _receipt(job, ports, status, reason, context, brief, refinement, candidates, meter)
-    return ports.books.commit(outcome, _kept(outcome, candidates))
+    return ports.records.commit(outcome, _kept(outcome, candidates))
 
 
 def failed(job: Job, ports: Ports, reason: str) -> Outcome:
     """Commit that a job failed, where running it ended in something unforeseen."""
     outcome = _receipt(job, ports, Status.FAILED, reason, Context(), None, None, [], Meter())
-    return ports.books.commit(outcome, None)
+    return ports.records.commit(outcome, None)
 
 
 def hold_contest(

@@ -115,13 +115,13 @@ class Leases:
         now = time.monotonic()
         return [now - lease.begun for lease in self.held]
 
-    def acquire(self, run: str, edition: str, job: str) -> Lease | None:
-        """The job's lease; None where another worker has it or the edition was cancelled.
+    def acquire(self, run: str, fingerprint: str, job: str) -> Lease | None:
+        """The job's lease; None where another worker has it or the fingerprint was cancelled.
 
         Raises Unavailable.
         """
         attempt, asked = uuid.uuid4().hex, time.monotonic()
-        keys = [lease_key(run, job), cancel_key(run, edition), _epoch_key(run), _tries_key(run)]
+        keys = [lease_key(run, job), cancel_key(run, fingerprint), _epoch_key(run), _tries_key(run)]
         answer = self._call(self._acquire, keys, [attempt, self._milliseconds, job])
         if not answer:
             return None
@@ -209,9 +209,9 @@ def lease_key(run: str, job: str) -> str:
     return f"pressrun:{run}:lease:{job}"
 
 
-def cancel_key(run: str, edition: str) -> str:
-    """What stands while an edition of a run is cancelled."""
-    return f"pressrun:{run}:{edition}:cancelled"
+def cancel_key(run: str, fingerprint: str) -> str:
+    """What stands while a fingerprint of a run is cancelled."""
+    return f"pressrun:{run}:{fingerprint}:cancelled"
 
 
 def _epoch_key(run: str) -> str:

@@ -51,13 +51,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Message:
-    """Where a worker finds a job: the run, its edition, the part and the job's id; and the id of
-    the store that all of it is in, where the sender knows it.
+    """Where a worker finds a job: the run, its fingerprint, the shard and the job's id; and the id
+    of the store that all of it is in, where the sender knows it.
     """
 
     run: str
-    edition: str
-    part: int
+    fingerprint: str
+    shard: int
     job: str
     priority: int = 5
     store: str = ""
@@ -142,20 +142,20 @@ class Queue:
         """Which of the jobs a worker has in hand. Raises Unavailable."""
         return leases.leased(self._redis, run, jobs)
 
-    def cancel(self, run: str, edition: str) -> None:
-        """Have workers drop the queued jobs of this edition of a run. Raises Unavailable."""
+    def cancel(self, run: str, fingerprint: str) -> None:
+        """Have workers drop the queued jobs of this fingerprint of a run. Raises Unavailable."""
         with _reported():
-            self._redis.set(leases.cancel_key(run, edition), "1", ex=CANCEL_SECONDS)
+            self._redis.set(leases.cancel_key(run, fingerprint), "1", ex=CANCEL_SECONDS)
 
-    def reopen(self, run: str, edition: str) -> None:
-        """Take a cancellation back: the edition is worked on again. Raises Unavailable."""
+    def reopen(self, run: str, fingerprint: str) -> None:
+        """Take a cancellation back: the fingerprint is worked on again. Raises Unavailable."""
         with _reported():
-            self._redis.delete(leases.cancel_key(run, edition))
+            self._redis.delete(leases.cancel_key(run, fingerprint))
 
-    def is_cancelled(self, run: str, edition: str) -> bool:
-        """Whether the edition was cancelled and not taken up again. Raises Unavailable."""
+    def is_cancelled(self, run: str, fingerprint: str) -> bool:
+        """Whether the fingerprint was cancelled and not taken up again. Raises Unavailable."""
         with _reported():
-            return bool(self._redis.exists(leases.cancel_key(run, edition)))
+            return bool(self._redis.exists(leases.cancel_key(run, fingerprint)))
 
     def workers(self) -> list[str]:
         """The names of the workers that answer within a second. Raises Unavailable."""
@@ -171,7 +171,7 @@ class Queue:
             return None
         kind = "valkey" if "valkey_version" in told else "redis"
         version = str(told.get(f"{kind}_version", ""))
-        numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
+        numbers = tuple(int(number) for number in version.split(".") if number.isdigit())
         return (kind, numbers) if numbers else None
 
     def places(self) -> int:

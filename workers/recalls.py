@@ -21,10 +21,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False)
 class Hand:
-    """An execution of a job of this edition of a run; `since` when it is known as cancelled."""
+    """An execution of a job of this fingerprint of a run; `since` when it is known as cancelled."""
 
     run: str
-    edition: str
+    fingerprint: str
     asked_back: threading.Event = field(default_factory=threading.Event)
     since: float | None = None
 
@@ -38,9 +38,9 @@ class Recalls:
         threading.Thread(target=self._watch, name="recalls", daemon=True).start()
 
     @contextmanager
-    def watched(self, run: str, edition: str) -> Iterator[None]:
+    def watched(self, run: str, fingerprint: str) -> Iterator[None]:
         """The execution inside, in this thread, may end as Withdrawn."""
-        hand = Hand(run, edition)
+        hand = Hand(run, fingerprint)
         with self._lock:
             self._hands.add(hand)
         try:
@@ -62,10 +62,10 @@ class Recalls:
 
     def _look(self, hands: list[Hand]) -> None:
         cancelled = {
-            key: self._queue.is_cancelled(*key) for key in {(h.run, h.edition) for h in hands}
+            key: self._queue.is_cancelled(*key) for key in {(h.run, h.fingerprint) for h in hands}
         }
         for hand in hands:
-            if not cancelled[hand.run, hand.edition]:
+            if not cancelled[hand.run, hand.fingerprint]:
                 hand.since = None
                 continue
             hand.since = hand.since or monotonic()

@@ -26,8 +26,8 @@ from pipeline.metering import stage
 from pipeline.ports import Ports
 from pipeline.run import failed, run_job
 from pipeline.settings import Profile, Settings
-from pipeline.storing.books import RunBooks
 from pipeline.storing.identity import known_identity
+from pipeline.storing.run_folder import RunFolder
 from pipeline.withdrawal import Withdrawn
 from workers import tracing
 from workers.leases import TRIES, Fenced, Lease
@@ -45,10 +45,10 @@ class Superseded(RunError):
 
 
 @dataclass(frozen=True)
-class FencedBooks:
+class FencedRecords:
     """The Books port for one execution: it commits only while its lease is its own."""
 
-    books: RunBooks
+    run_folder: RunFolder
     lease: Lease
     metrics: WorkerMetrics
 
@@ -56,14 +56,16 @@ class FencedBooks:
         """As RunBooks.commit. Raises Fenced when another worker has taken the job over."""
         mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
         with self.metrics.committing(), stage("commit"):
-            standing = self.books.commit(outcome.model_copy(update=mine), image, self._confirm)
+            standing = self.run_folder.records.commit(
+                outcome.model_copy(update=mine), image, self._confirm
+            )
         tracing.tell(status=standing.status.value)
         if standing.attempt == self.lease.attempt:
             self.metrics.ended(standing)
         return standing
 
     def _confirm(self) -> None:
-        if not self.books.store.conditional:
+        if not self.run_folder.store.conditional:
             self.lease.confirm()
         elif not self.lease.fresh:
             # where the store refuses a second record, a finished image need not wait for Redis
@@ -92,12 +94,12 @@ class Runtime:
         self._loading = threading.Lock()
         self._store_id = ""
         # one thread reads tables: Arrow keeps 10 MB for each one that ever did
-        self._reader = ThreadPoolExecutor(1, "parts")
-        # by run and edition, as all that is read from them
-        self._books = lru_cache(maxsize=8)(self._open_books)
+        self._reader = ThreadPoolExecutor(1, "shards")
+        # by run and fingerprint, as all that is read from them
+        self._run_folder = lru_cache(maxsize=8)(self._open_books)
         self._spec = lru_cache(maxsize=8)(self._read_spec)
         self._ports = lru_cache(maxsize=8)(self._read_ports)
-        self._part = lru_cache(maxsize=8)(self._read_part)
+        self._shard = lru_cache(maxsize=8)(self._read_shard)
 
     @property
     def in_flight(self) -> int:
@@ -121,11 +123,11 @@ class Runtime:
         Never raises what a job can cause: a job without an outcome is handed back, for the flow to
         send it again.
         """
-        lease = self._leases.acquire(message.run, message.edition, message.job)
+        lease = self._leases.acquire(message.run, message.fingerprint, message.job)
         if lease is None:
             return
         try:
-            with self._recalls.watched(message.run, message.edition):
+            with self._recalls.watched(message.run, message.fingerprint):
                 outcome = self._outcome(message, lease)
             self._queue.announce(outcome, lease)
         except Withdrawn:
@@ -165,10 +167,10 @@ class Runtime:
     def _outcome(self, message: Message, lease: Lease) -> Outcome:
         """The job's outcome: the one that stands, or of an execution now."""
         job, ports = self._find(message)
-        books = self._books(message.run, message.edition)
-        if standing := books.outcome(job.id):
+        run_folder = self._run_folder(message.run, message.fingerprint)
+        if standing := run_folder.records.outcome(job.id):
             return standing
-        ports = replace(ports, books=FencedBooks(books, lease, self.metrics))
+        ports = replace(ports, records=FencedRecords(run_folder, lease, self.metrics))
         if lease.tries > TRIES:
             return failed(job, ports, f"{TRIES} executions of it ended with their worker")
         try:
@@ -197,11 +199,11 @@ class Runtime:
     def _find(self, message: Message) -> tuple[Job, Ports]:
         with self._loading:
             self._check_store(message)
-            parts = self._spec(message.run, message.edition).parts
-            if not 1 <= message.part <= parts:
-                raise Superseded(f"{message.run} has {parts} parts, not {message.part}")
-            ports = self._ports(message.run, message.edition)
-            documents = self._part(message.run, message.edition, message.part)
+            shards = self._spec(message.run, message.fingerprint).shards
+            if not 1 <= message.shard <= shards:
+                raise Superseded(f"{message.run} has {shards} shards, not {message.shard}")
+            ports = self._ports(message.run, message.fingerprint)
+            documents = self._shard(message.run, message.fingerprint, message.shard)
         if message.job not in documents:
             raise Superseded(message.run)
         return _read_job(documents[message.job], message), ports
@@ -209,31 +211,33 @@ class Runtime:
     def _check_store(self, message: Message) -> None:
         if not message.store or message.store == self._store_id:
             return
-        store = self._assembly.books(message.run).store
+        store = self._assembly.run_folder(message.run).store
         # a flow may have begun to use it meanwhile
         self._store_id = known_identity(store)
         if message.store != self._store_id:
             raise OtherStore(f"Here it is {store.address('')}.")
 
-    def _open_books(self, run: str, edition: str) -> RunBooks:
-        return self._assembly.books(run)
+    def _open_books(self, run: str, fingerprint: str) -> RunFolder:
+        return self._assembly.run_folder(run)
 
-    def _read_ports(self, run: str, edition: str) -> Ports:
-        return self._assembly.ports(self._spec(run, edition))
+    def _read_ports(self, run: str, fingerprint: str) -> Ports:
+        return self._assembly.ports(self._spec(run, fingerprint))
 
-    def _read_spec(self, run: str, edition: str) -> RunSpec:
-        spec = self._assembly.books(run).spec()
-        if spec.edition != edition:
+    def _read_spec(self, run: str, fingerprint: str) -> RunSpec:
+        spec = self._assembly.run_folder(run).spec()
+        if spec.fingerprint != fingerprint:
             raise Superseded(run)
         return spec
 
-    def _read_part(self, run: str, edition: str, part: int) -> dict[str, str]:
+    def _read_shard(self, run: str, fingerprint: str, shard: int) -> dict[str, str]:
         # as documents: of a part's jobs this worker executes only some
-        return self._reader.submit(self._books(run, edition).documents, edition, part).result()
+        return self._reader.submit(
+            self._run_folder(run, fingerprint).shards.documents, fingerprint, shard
+        ).result()
 
 
 def _read_job(document: str, message: Message) -> Job:
-    where = f"job {message.job} in part {message.part} of run {message.run}"
+    where = f"job {message.job} in shard {message.shard} of run {message.run}"
     try:
         job = Job.model_validate_json(document)
     except ValueError as error:

@@ -16,10 +16,10 @@ from flows.exporting import folders, tables
 from flows.exporting.lines import Line, line_of
 from flows.exporting.target import replacing
 from flows.seen import Seen
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.job import BadRow, ImageRecord, Job, Outcome, RunSpec, Status
 from pipeline.settings import Settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 Form = Literal["parquet", "jsonl", "webdataset", "imagefolder"]
 
@@ -44,9 +44,9 @@ def export_run(
     Without `statuses` tables hold every job, and folders of images those that were accepted. One
     shard's records and a few images are in memory at a time. Raises RunError and ExportError.
     """
-    books = open_books(settings, run)
-    spec, path = books.spec(), out or Path(NAMES[form].format(run=run))
-    jobs = Jobs(books, spec, statuses if statuses is not None else _usual(form))
+    run_folder = open_run_folder(settings, run)
+    spec, path = run_folder.spec(), out or Path(NAMES[form].format(run=run))
+    jobs = Jobs(run_folder, spec, statuses if statuses is not None else _usual(form))
     figures = dict[str, int]()
     match form:
         case "jsonl":
@@ -68,7 +68,7 @@ def export_run(
 class Jobs:
     """The jobs of a run that ended in some statuses, each once, in the order of the job file."""
 
-    books: RunBooks
+    run_folder: RunFolder
     spec: RunSpec
     statuses: Collection[Status]
 
@@ -79,15 +79,15 @@ class Jobs:
         """What is said about each."""
         for row, outcome in self._chosen():
             self._tally["jobs"] += 1
-            yield line_of(row, outcome, self.books)
+            yield line_of(row, outcome, self.run_folder)
 
     def images(self) -> Iterator[folders.Entry]:
         """The same for those that kept an image, with it. Raises RunError for a damaged one."""
         with_lines, with_images = tee(self._kept())
-        files = self.books.images(image for _, _, image in with_images)
+        files = self.run_folder.records.images(image for _, _, image in with_images)
         for (row, outcome, image), file in zip(with_lines, files, strict=True):
             self._tally["jobs"] += 1
-            yield line_of(row, outcome, self.books), image.path.rpartition(".")[2], file
+            yield line_of(row, outcome, self.run_folder), image.path.rpartition(".")[2], file
 
     def report(self) -> dict[str, int]:
         """How many were written, how many of them were left out because they kept no image, and
@@ -103,8 +103,12 @@ class Jobs:
                 self._tally["without_image"] += 1
 
     def _chosen(self) -> Iterator[tuple[Job | BadRow, Outcome]]:
-        seen, parts = Seen(), range(1, self.spec.parts + 1)
-        rows = (pair for part in parts for pair in self.books.ended(self.spec.edition, part))
+        seen, parts = Seen(), range(1, self.spec.shards + 1)
+        rows = (
+            pair
+            for part in parts
+            for pair in self.run_folder.records.ended(self.spec.fingerprint, part)
+        )
         console = Console(file=sys.stderr)
         for row, outcome in track(rows, "export", self.spec.rows, console=console):
             if outcome is None:

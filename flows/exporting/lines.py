@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.job import BadRow, CandidateRecord, Job, Outcome, Passage, Reference
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 Line = dict[str, Any]
 
@@ -74,7 +74,7 @@ SCHEMA = pa.schema(
 """The columns in Parquet, where `models` and `meta`, whose names differ, are JSON objects."""
 
 
-def line_of(row: Job | BadRow, outcome: Outcome, books: RunBooks) -> Line:
+def line_of(row: Job | BadRow, outcome: Outcome, run_folder: RunFolder) -> Line:
     """A job as one JSON object."""
     context = outcome.winners_context
     found = (*context.passages, *context.references)
@@ -88,7 +88,7 @@ def line_of(row: Job | BadRow, outcome: Outcome, books: RunBooks) -> Line:
         **_of_brief(outcome),
         "score": outcome.score,
         "seed": outcome.seed,
-        **_of_image(outcome, books),
+        **_of_image(outcome, run_folder),
         "renderer": outcome.renderer,
         "seconds": sum(outcome.seconds.values()),
         "device_seconds": outcome.device_time,
@@ -130,10 +130,10 @@ def _of_brief(outcome: Outcome) -> Line:
     }
 
 
-def _of_image(outcome: Outcome, books: RunBooks) -> Line:
+def _of_image(outcome: Outcome, run_folder: RunFolder) -> Line:
     image = outcome.image
     return {
-        "image_path": books.address(image.path) if image else None,
+        "image_path": run_folder.address(image.path) if image else None,
         "sha256": image.sha256 if image else None,
         "width": image.width if image else None,
         "height": image.height if image else None,

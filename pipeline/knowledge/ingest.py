@@ -13,7 +13,7 @@ from qdrant_client.models import FieldCondition, Filter, MatchValue, PointStruct
 
 from pipeline.errors import Blocked, JobError, KnowledgeError
 from pipeline.job import FrozenModel, digest_of
-from pipeline.knowledge import editions, schema
+from pipeline.knowledge import schema, versions
 from pipeline.knowledge.client import calling
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.reading.reader import read_texts
@@ -70,15 +70,15 @@ def ingest(
     """
     texts = read_texts(path)
     with calling(library.client):
-        edition = _prepare(library, collection, anew=anew)
-    ingestion = _Ingestion(library, edition, path)
+        version = _prepare(library, collection, anew=anew)
+    ingestion = _Ingestion(library, version, path)
     for batch in _batches(ingestion.good(texts)):
         ingestion.put(batch)
         (progress or _silent)(len(batch))
     ingestion.remove_rest(of_all=anew)
     if anew:
         with calling(library.client):
-            editions.stand_for(library.client, collection, edition)
+            versions.stand_for(library.client, collection, version)
     return IngestReport(**ingestion.tally, bad=tuple(ingestion.bad))
 
 
@@ -207,17 +207,17 @@ class _Ingestion:
 
 
 def _prepare(library: Library, collection: str, *, anew: bool) -> str:
-    """Answers the edition of the collection to write into."""
+    """Answers the version of the collection to write into."""
     client, embedders = library.client, library.embedders
     if not _NAME.fullmatch(collection):
         raise KnowledgeError(f"Collection {collection!r}: use 1 to 100 of A-Z a-z 0-9 _ . -")
-    edition = editions.open_edition(client, collection, embedders, anew=anew)
-    if problem := schema.mismatch(client, edition, embedders):
+    version = versions.open_version(client, collection, embedders, anew=anew)
+    if problem := schema.mismatch(client, version, embedders):
         raise KnowledgeError(
             f"Collection {collection!r} {problem}; choose another collection, the profile that it "
             "was made with, or --anew to replace it."
         )
-    return edition
+    return version
 
 
 def _bad(text: Text, reason: str) -> BadText:

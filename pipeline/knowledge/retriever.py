@@ -20,7 +20,7 @@ from qdrant_client.models import (
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
-from pipeline.knowledge import editions, schema
+from pipeline.knowledge import schema, versions
 from pipeline.knowledge.client import calling
 from pipeline.knowledge.embedding import Embedder, Embedders, Vectors, normalised
 from pipeline.knowledge.foreign import Foreign, open_foreign
@@ -179,7 +179,7 @@ class QdrantRetriever:
     def _fused(
         self, job: Job, found: Sequence[Sequence[ScoredPoint]], shares: Sequence[float]
     ) -> list[ScoredPoint]:
-        """What the searches found, as one; checked, for the name may stand for a new edition."""
+        """What the searches found, as one; checked, for the name may stand for a new version."""
         ranked = fused(found, shares)
         if any(_embedding(point) != self._embedders.texts.name for point in ranked):
             self._check(job.collection)
@@ -194,7 +194,7 @@ class QdrantRetriever:
 
     def _check(self, collection: str) -> None:
         """Raises JobError for a collection that this retriever cannot use."""
-        names = editions.names(self._client)
+        names = versions.names(self._client)
         if collection not in names:
             there = ", ".join(filter(self._profile.allows, names)) or "none"
             raise JobError(

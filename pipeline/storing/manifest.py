@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.job import BadRow, Job, Outcome, RunSpec, Status
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 from pipeline.storing.tables import open_table
 
 NAME = "manifest.parquet"
@@ -39,20 +39,20 @@ SCHEMA = pa.schema(
 )
 
 
-def build_manifest(books: RunBooks, spec: RunSpec) -> bytes:
-    """Write the run's manifest anew and answer it; equal books give equal bytes.
+def build_manifest(run_folder: RunFolder, spec: RunSpec) -> bytes:
+    """Write the run's manifest and return it; equal records give equal bytes.
 
-    Goes part by part, so that only one shard is held at a time besides the file. Rows whose job
+    Goes shard by shard, so that only one is held at a time besides the file. Rows whose job
     has no record yet are left out; rows with the same job share its record.
     """
     file = BytesIO()
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-        for number in range(1, spec.parts + 1):
-            ended = books.ended(spec.edition, number)
+        for number in range(1, spec.shards + 1):
+            ended = run_folder.records.ended(spec.fingerprint, number)
             if lines := [_line(row, outcome) for row, outcome in ended if outcome]:
                 writer.write_table(pa.Table.from_pylist(lines, schema=SCHEMA))
     data = file.getvalue()
-    books.write(NAME, data, "application/vnd.apache.parquet")
+    run_folder.write(NAME, data, "application/vnd.apache.parquet")
     return data
 
 
@@ -72,9 +72,9 @@ class Manifest:
             yield from batch.to_pylist()
 
 
-def read_manifest(books: RunBooks) -> Manifest:
+def read_manifest(run_folder: RunFolder) -> Manifest:
     """Raises RunError before the manifest has been built, and for a damaged one."""
-    return books.read(NAME, Manifest)
+    return run_folder.read(NAME, Manifest)
 
 
 def counts(manifest: Manifest) -> dict[str, int]:

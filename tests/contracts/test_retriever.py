@@ -164,7 +164,7 @@ def test_another_embedding(client, collection, written_by) -> None:
         )
 
 
-def test_a_new_edition_of_another_embedding(client, tmp_path) -> None:
+def test_a_new_version_of_another_embedding(client, tmp_path) -> None:
     class Other(HashedEmbedder):
         name = "other"
 

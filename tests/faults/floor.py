@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from flows.dispatch import Dispatcher
 from flows.opening import open_run
 from flows.reconcile import Report, reconcile
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.intake.reader import Overrides
 from pipeline.job import Job, Outcome, RunSpec, Status
 from pipeline.settings import Settings, load_settings
@@ -110,9 +110,9 @@ class Floor:
             "BREAKABLE_DESK": str(self.desk),
             "STAND_IN_SECONDS": "0.2",
         } | self.env
-        self.books = open_books(self.settings, "run", committing=True)
+        self.run_folder = open_run_folder(self.settings, "run", committing=True)
         self.spec: RunSpec = open_run(
-            self.desk / "jobs.csv", Overrides(candidates=1), self.settings, self.books
+            self.desk / "jobs.csv", Overrides(candidates=1), self.settings, self.run_folder
         )
 
     @property
@@ -125,7 +125,7 @@ class Floor:
     @property
     def jobs(self) -> list[Job]:
         """The run's jobs."""
-        rows = self.books.part(self.spec.edition, 1)
+        rows = self.run_folder.shards.read(self.spec.fingerprint, 1)
         return [row for row in rows if isinstance(row, Job)]
 
     def hire(self, **env: str) -> Worker:
@@ -148,7 +148,11 @@ class Floor:
     def dispatching(self, queue: Queue | None = None) -> Iterator["Future[None]"]:
         """The run is worked on in a thread of ours; at the end it has to end well."""
         dispatcher = Dispatcher(
-            queue or Queue.connect(self.redis_url), self.books, self.spec.edition, 8, Silent()
+            queue or Queue.connect(self.redis_url),
+            self.run_folder,
+            self.spec.fingerprint,
+            8,
+            Silent(),
         )
         future: Future[None] = Future()
         # a daemon, unlike a pool's: where the flow hangs the test is red and pytest ends
@@ -175,7 +179,7 @@ class Floor:
             frozen = self.fallen("before_record")
             job = self.job_of(frozen)
             self.hire()
-            standing: Outcome = self.wait(lambda: self.books.outcome(job))
+            standing: Outcome = self.wait(lambda: self.run_folder.records.outcome(job))
             frozen.proceed()
             frozen.leave()
         return standing
@@ -191,10 +195,10 @@ class Floor:
             frozen = self.fallen("after_image")
             job = self.job_of(frozen)
             leases = Queue.connect(self.redis_url).leases()
-            taken = self.wait(lambda: leases.acquire("run", self.spec.edition, job))
+            taken = self.wait(lambda: leases.acquire("run", self.spec.fingerprint, job))
             frozen.proceed()
             frozen.leave()
-            assert not self.books.outcome(job), "it wrote all the same"
+            assert not self.run_folder.records.outcome(job), "it wrote all the same"
             leases.end(taken)
             self.hire()
         return job, taken.epoch
@@ -209,13 +213,13 @@ class Floor:
 
     def recover(self) -> float:
         """Wait for another job to end after a fault; answers after how many seconds one did."""
-        known, begun = set(self.books.recorded()), time.monotonic()
-        self.wait(lambda: set(self.books.recorded()) - known, RECOVERY)
+        known, begun = set(self.run_folder.records.ids()), time.monotonic()
+        self.wait(lambda: set(self.run_folder.records.ids()) - known, RECOVERY)
         return time.monotonic() - begun
 
     def records(self) -> list[Outcome]:
         """The records there are."""
-        return list(self.books.outcomes(self.books.recorded()))
+        return list(self.run_folder.records.outcomes(self.run_folder.records.ids()))
 
     def job_of(self, worker: Worker) -> str:
         """The id of the only job that a worker has begun."""
@@ -238,14 +242,14 @@ class Floor:
         that are poison have failed, the others were accepted.
         """
         self.close()
-        report = reconcile(self.books, self.spec, read_images=True, safe_age=0)
+        report = reconcile(self.run_folder, self.spec, read_images=True, safe_age=0)
         assert (report.lost, report.recovered, report.alarms) == (0, 0, []), report
         statuses = Counter(outcome.status for outcome in self.records())
         assert statuses == Counter(accepted=self.rows, failed=self.poison)
         self._check_winners()
-        images = [blob.key for blob in self.books.listing("images/")]
+        images = [blob.key for blob in self.run_folder.listing("images/")]
         kept = [outcome.image for outcome in self.records()]
-        named = sorted(self.books.key(image.path) for image in kept if image)
+        named = sorted(self.run_folder.key(image.path) for image in kept if image)
         assert images == named, "an image without a record"
         assert self.rows <= self.executions() <= most_executions, self.executions()
         return report
@@ -261,7 +265,7 @@ class Floor:
         twice = [job for job, count in Counter(job for job, _ in won).items() if count > 1]
         assert not twice, "a winner was written over"
         for job, digest in won:
-            assert sha256(self.books.blob(f"records/{job}.json")).hexdigest() == digest
+            assert sha256(self.run_folder.blob(f"records/{job}.json")).hexdigest() == digest
 
     def _noted(self, kind: str, value: str | int) -> list[dict[str, Any]]:
         return [line for line in self.log() if line.get(kind) == value]

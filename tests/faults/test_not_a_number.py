@@ -68,10 +68,10 @@ def test_what_is_not_a_number_never_wins(
 ) -> None:
     """The first image of a job: the others go on. All: the job has failed, and says why."""
     (tmp_path / "jobs.csv").write_text(JOBS.format(contest=contest), encoding="utf-8")
-    books = assembly.books(f"{part.__name__}-{contest}-{every}".lower())
-    spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, books)
+    run_folder = assembly.run_folder(f"{part.__name__}-{contest}-{every}".lower())
+    spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, run_folder)
     ports = assembly.ports(spec)
-    jobs = [row for row in books.part(spec.edition, 1) if isinstance(row, Job)]
+    jobs = [row for row in run_folder.shards.read(spec.fingerprint, 1) if isinstance(row, Job)]
 
     spoilt = slice(None)
 
@@ -93,6 +93,6 @@ def test_what_is_not_a_number_never_wins(
         else:
             assert outcome.status is Status.ACCEPTED
             assert outcome.candidates[outcome.winner or 0].score in {s for s in scores if s.valid}
-    report = reconcile(books, spec, read_images=True, safe_age=0)
+    report = reconcile(run_folder, spec, read_images=True, safe_age=0)
     assert (report.rows, report.lost, report.alarms) == (ROWS, 0, [])
-    assert len(list(books.listing("images/"))) == (0 if every else ROWS)
+    assert len(list(run_folder.listing("images/"))) == (0 if every else ROWS)

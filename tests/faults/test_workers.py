@@ -90,14 +90,14 @@ def test_workers_whose_clocks_are_hours_apart(floor: Floor) -> None:
 def test_a_worker_that_froze_is_refused_by_its_epoch(floor: Floor) -> None:
     job, epoch = floor.take_over()
     floor.prove(floor.rows + 1)
-    record = floor.books.outcome(job)
+    record = floor.run_folder.records.outcome(job)
     assert record
     assert record.epoch > epoch > 1
 
 
 def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(floor: Floor) -> None:
     standing = floor.overtake()
-    assert floor.books.outcome(standing.job_id) == standing
+    assert floor.run_folder.records.outcome(standing.job_id) == standing
     floor.prove(floor.rows + 1)
 
 
@@ -113,10 +113,10 @@ def test_a_worker_that_froze_for_an_hour_commits_its_image_too(
         job, real = floor.job_of(frozen), time.time
         with monkeypatch.context() as patched:
             patched.setattr("time.time", lambda: real() + 7200)
-            report = reconcile(floor.books, floor.spec, leased, read_images=False)
+            report = reconcile(floor.run_folder, floor.spec, leased, read_images=False)
         assert (report.orphans_young, report.orphans_removed) == (1, 0)
         floor.wait(lambda: not leased([job]))
-        report = reconcile(floor.books, floor.spec, leased, read_images=False, safe_age=0)
+        report = reconcile(floor.run_folder, floor.spec, leased, read_images=False, safe_age=0)
         assert report.orphans_removed == 1
         frozen.proceed()
     floor.prove(floor.rows)
@@ -147,7 +147,7 @@ def test_messages_that_come_after_their_jobs_have_ended_execute_nothing(
     with floor.dispatching():
         pass
     Queue(redis.url).publish(
-        Message("run", floor.spec.edition, 1, job.id, job.priority) for job in floor.jobs
+        Message("run", floor.spec.fingerprint, 1, job.id, job.priority) for job in floor.jobs
     )
     floor.wait(lambda: not redis.messages())
     floor.prove(floor.rows)

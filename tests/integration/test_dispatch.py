@@ -16,8 +16,8 @@ from flows.dispatch import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
 from flows.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Status
-from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
+from pipeline.storing.run_folder import RunFolder
 from workers.queue import Message, Note, Queue
 
 
@@ -42,27 +42,27 @@ def queue(redis_url: str) -> Queue:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> RunBooks:
-    return RunBooks(FolderStore(tmp_path), tmp_path.name.lower())
+def run_folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(FolderStore(tmp_path), tmp_path.name.lower())
 
 
-def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, books: RunBooks) -> None:
-    queue.announce(outcome(books.run, 0))
-    mark = queue.latest_note(books.run)
-    queue.announce(outcome(books.run, 1))
-    queue.announce(outcome(books.run, 2, Status.BELOW_GATE))
-    notes = queue.notes(books.run, mark, wait=0.1)
+def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, run_folder: RunFolder) -> None:
+    queue.announce(outcome(run_folder.run, 0))
+    mark = queue.latest_note(run_folder.run)
+    queue.announce(outcome(run_folder.run, 1))
+    queue.announce(outcome(run_folder.run, 2, Status.BELOW_GATE))
+    notes = queue.notes(run_folder.run, mark, wait=0.1)
     assert [note.job_id for note in notes] == ["j001", "j002"]
     assert (notes[1].status, notes[1].device_seconds) == (Status.BELOW_GATE, 1.0)
-    assert queue.notes(books.run, notes[-1].id, wait=0.01) == []
+    assert queue.notes(run_folder.run, notes[-1].id, wait=0.01) == []
 
 
-def test_an_announcement_gives_the_lease_back(queue: Queue, books: RunBooks) -> None:
-    lease = queue.leases().acquire(books.run, "edition", "j000")
+def test_an_announcement_gives_the_lease_back(queue: Queue, run_folder: RunFolder) -> None:
+    lease = queue.leases().acquire(run_folder.run, "fingerprint", "j000")
     assert lease
-    queue.announce(outcome(books.run, 0), lease)
-    assert [note.job_id for note in queue.notes(books.run, "0", wait=0.1)] == ["j000"]
-    assert not queue.leased(books.run, ["j000"])
+    queue.announce(outcome(run_folder.run, 0), lease)
+    assert [note.job_id for note in queue.notes(run_folder.run, "0", wait=0.1)] == ["j000"]
+    assert not queue.leased(run_folder.run, ["j000"])
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Except
     ],
 )
 def test_a_note_that_cannot_be_read_tells_nothing(
-    queue: Queue, books: RunBooks, fields: dict[Any, Any]
+    queue: Queue, run_folder: RunFolder, fields: dict[Any, Any]
 ) -> None:
-    queue._redis.xadd(f"pressrun:{books.run}:notes", fields)
-    (note,) = queue.notes(books.run, "0", wait=0.1)
+    queue._redis.xadd(f"pressrun:{run_folder.run}:notes", fields)
+    (note,) = queue.notes(run_folder.run, "0", wait=0.1)
     assert note == Note(note.id)
 
 
@@ -131,12 +131,12 @@ def answer_all(queue: Recorder, run: str, most_flying: list[int], total: int) ->
 
 
 def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
-    redis_url: str, books: RunBooks
+    redis_url: str, run_folder: RunFolder
 ) -> None:
     queue, flying, told = Recorder(redis_url), list[int](), Told()
-    worker = threading.Thread(target=answer_all, args=(queue, books.run, flying, 50))
+    worker = threading.Thread(target=answer_all, args=(queue, run_folder.run, flying, 50))
     worker.start()
-    Dispatcher(queue, books, "e", 8, told).work(1, map(job, range(50)))
+    Dispatcher(queue, run_folder, "e", 8, told).work(1, map(job, range(50)))
     worker.join()
     assert told.statuses == [Status.ACCEPTED] * 50
     assert 2 <= max(flying) <= 8
@@ -145,49 +145,49 @@ def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
 
 
 def test_more_jobs_are_in_flight_once_more_workers_are_there(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.window.LOOK", 0.05)
     monkeypatch.setattr("flows.window.LEAST", 8)
     queue, places = Recorder(redis_url), [1]
     with Window(lambda: places[0], shard=50) as window:
-        dispatcher = Dispatcher(queue, books, "e", window.of_shard, Told())
+        dispatcher = Dispatcher(queue, run_folder, "e", window.of_shard, Told())
         working = threading.Thread(target=dispatcher.work, args=(1, map(job, range(50))))
         working.start()
         time.sleep(0.5)
         assert len(queue.sent) == 4, "half of eight: two shards are in work"
         places[0] = 100
-        answer_all(queue, books.run, flying := list[int](), 50)
+        answer_all(queue, run_folder.run, flying := list[int](), 50)
         working.join()
     assert 25 < max(flying) <= 50
 
 
 def test_a_run_waits_for_its_first_worker_and_fills_the_queue_with_no_copies(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.1)
     monkeypatch.setattr("flows.flights.SILENCE", 0.1)
     monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.2)
     queue = Recorder(redis_url)
-    dispatcher = Dispatcher(queue, books, "e", 8, Told(), wait=60)
+    dispatcher = Dispatcher(queue, run_folder, "e", 8, Told(), wait=60)
     working = threading.Thread(target=dispatcher.work, args=(1, [job(0)]))
     working.start()
     time.sleep(3)
     assert working.is_alive()
     assert queue.sent == ["j000"]
-    queue.announce(outcome(books.run, 0))
+    queue.announce(outcome(run_folder.run, 0))
     working.join(30)
     assert not working.is_alive()
 
 
 @pytest.mark.parametrize("seconds", [0.5, 10.0, 25.0])
 def test_a_budget_leaves_the_jobs_that_do_not_fit(
-    redis_url: str, books: RunBooks, seconds: float
+    redis_url: str, run_folder: RunFolder, seconds: float
 ) -> None:
     queue, told, over = Recorder(redis_url), Told(), threading.Event()
-    worker = threading.Thread(target=answer_until, args=(queue, books.run, over))
+    worker = threading.Thread(target=answer_until, args=(queue, run_folder.run, over))
     worker.start()
-    dispatcher = Dispatcher(queue, books, "e", 16, told, Budget(seconds))
+    dispatcher = Dispatcher(queue, run_folder, "e", 16, told, Budget(seconds))
     with pytest.raises(OutOfBudget, match=f"{seconds:g} device seconds"):
         dispatcher.work(1, map(job, range(50)))
     over.set()
@@ -206,70 +206,70 @@ def answer_until(queue: Recorder, run: str, over: threading.Event) -> None:
 
 
 def test_a_complaint_counts_once_however_many_shards_hear_it(
-    redis_url: str, books: RunBooks
+    redis_url: str, run_folder: RunFolder
 ) -> None:
     queue = Recorder(redis_url)
-    dispatcher = Dispatcher(queue, books, "e", 8, Told())
+    dispatcher = Dispatcher(queue, run_folder, "e", 8, Told())
     with ThreadPoolExecutor(COMPLAINTS) as pool:
         shards = [pool.submit(dispatcher.work, part, [job(part)]) for part in range(COMPLAINTS)]
         while len(queue.sent) < COMPLAINTS:
             time.sleep(0.01)
-        queue.complain(books.run, "the model is broken", worker="w", fatal=False)
+        queue.complain(run_folder.run, "the model is broken", worker="w", fatal=False)
         time.sleep(0.5)  # all have heard it before anything else
         for part in range(COMPLAINTS):
-            queue.announce(outcome(books.run, part))
+            queue.announce(outcome(run_folder.run, part))
         for shard in shards:
             shard.result(30)
 
 
 @pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, COMPLAINTS)])
 def test_complaints_stop_the_run(
-    redis_url: str, books: RunBooks, fatal: bool, complaints: int
+    redis_url: str, run_folder: RunFolder, fatal: bool, complaints: int
 ) -> None:
     queue = Queue.connect(redis_url)
     complain = partial(queue.complain, worker="w", fatal=fatal)
     for n in range(complaints):
-        threading.Timer(0.3 + n / 10, complain, (books.run, "the model is broken")).start()
+        threading.Timer(0.3 + n / 10, complain, (run_folder.run, "the model is broken")).start()
     with pytest.raises(RunError, match="the model is broken"):
-        Dispatcher(queue, books, "e", 8, Told()).work(1, [job(0)])
+        Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
 
 
-def test_stopping_ends_the_dispatcher(redis_url: str, books: RunBooks) -> None:
-    dispatcher = Dispatcher(Queue.connect(redis_url), books, "e", 8, Told())
+def test_stopping_ends_the_dispatcher(redis_url: str, run_folder: RunFolder) -> None:
+    dispatcher = Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told())
     threading.Timer(0.3, dispatcher.stop).start()
     with pytest.raises(Stopped):
         dispatcher.work(1, [job(0)])
 
 
 def test_a_cancellation_in_the_store_ends_the_dispatcher(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.dispatch.CANCEL_LOOK", 0.2)
-    threading.Timer(0.3, books.request_cancel).start()
+    threading.Timer(0.3, run_folder.request_cancel).start()
     with pytest.raises(Stopped):
-        Dispatcher(Queue.connect(redis_url), books, "e", 8, Told()).work(1, [job(0)])
+        Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told()).work(1, [job(0)])
 
 
 def test_a_lost_note_is_looked_up_in_the_store(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
-    books.commit(outcome(books.run, 0), None)
+    run_folder.records.commit(outcome(run_folder.run, 0), None)
     told = Told()
-    dispatcher = Dispatcher(Queue.connect(redis_url), books, "e", 8, told)
+    dispatcher = Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, told)
     dispatcher.work(1, [job(0)])
     assert (told.statuses, dispatcher.budget.spent) == ([Status.ACCEPTED], 1.0)
 
 
 def test_a_lost_message_is_sent_again(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
     monkeypatch.setattr("flows.flights.SILENCE", 0.1)
     queue, told = Recorder(redis_url), Told()
-    worker = threading.Thread(target=answer_second_delivery, args=(queue, books.run))
+    worker = threading.Thread(target=answer_second_delivery, args=(queue, run_folder.run))
     worker.start()
-    Dispatcher(queue, books, "e", 8, told).work(1, [job(0)])
+    Dispatcher(queue, run_folder, "e", 8, told).work(1, [job(0)])
     worker.join()
     assert queue.sent == ["j000", "j000"]
 
@@ -281,36 +281,36 @@ def answer_second_delivery(queue: Recorder, run: str) -> None:
 
 
 def test_a_leased_job_is_not_sent_again(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
     monkeypatch.setattr("flows.flights.SILENCE", 0.1)
     queue = Recorder(redis_url)
-    lease = queue.leases().acquire(books.run, "e", "j000")
+    lease = queue.leases().acquire(run_folder.run, "e", "j000")
     assert lease
-    threading.Timer(1.0, queue.announce, (outcome(books.run, 0),)).start()
-    Dispatcher(queue, books, "e", 8, Told()).work(1, [job(0)])
+    threading.Timer(1.0, queue.announce, (outcome(run_folder.run, 0),)).start()
+    Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
     assert queue.sent == ["j000"]
 
 
-def test_a_job_that_went_back_is_sent_again(redis_url: str, books: RunBooks) -> None:
+def test_a_job_that_went_back_is_sent_again(redis_url: str, run_folder: RunFolder) -> None:
     queue, told = Recorder(redis_url), Told()
-    worker = threading.Thread(target=answer_second_delivery, args=(queue, books.run))
-    threading.Timer(0.2, queue.send_back, (books.run, "j000", "no memory")).start()
+    worker = threading.Thread(target=answer_second_delivery, args=(queue, run_folder.run))
+    threading.Timer(0.2, queue.send_back, (run_folder.run, "j000", "no memory")).start()
     worker.start()
-    dispatcher = Dispatcher(queue, books, "e", 8, told)
+    dispatcher = Dispatcher(queue, run_folder, "e", 8, told)
     dispatcher.work(1, [job(0)])
     worker.join()
     assert (queue.sent, dispatcher.sent_again) == (["j000", "j000"], 1)
 
 
 def test_without_a_worker_the_dispatcher_says_so(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
     monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.5)
     with pytest.raises(RunError, match="No worker answers"):
-        Dispatcher(Queue.connect(redis_url), books, "e", 8, Told()).work(1, [job(0)])
+        Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told()).work(1, [job(0)])
 
 
 class Away(Recorder):
@@ -326,26 +326,28 @@ class Away(Recorder):
 
 
 def test_a_redis_that_is_away_when_workers_are_looked_for_is_waited_for(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
     monkeypatch.setattr("flows.flights.SILENCE", 0.1)
     monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.1)
     queue = Away(redis_url)
-    worker = threading.Thread(target=answer_second_delivery, args=(queue, books.run), daemon=True)
+    worker = threading.Thread(
+        target=answer_second_delivery, args=(queue, run_folder.run), daemon=True
+    )
     worker.start()
-    Dispatcher(queue, books, "e", 8, Told()).work(1, [job(0)])
+    Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
     worker.join(10)
     assert queue.asked > 1
 
 
 def test_an_open_breaker_leaves_room_for_no_job(
-    redis_url: str, books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.breaker.FIRST_PAUSE", 60.0)
     queue, told = Recorder(redis_url), Told()
-    dispatcher = Dispatcher(queue, books, "e", 2 * LEAST, told)
-    threading.Thread(target=send_some_back, args=(queue, books.run), daemon=True).start()
+    dispatcher = Dispatcher(queue, run_folder, "e", 2 * LEAST, told)
+    threading.Thread(target=send_some_back, args=(queue, run_folder.run), daemon=True).start()
     threading.Timer(3.0, dispatcher.stop).start()
     with pytest.raises(Stopped):
         dispatcher.work(1, map(job, range(50)))

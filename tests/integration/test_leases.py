@@ -156,7 +156,7 @@ def test_a_lease_that_redis_lost_is_taken_again(redis: Redis, worker: MakeLeases
     assert leased(redis, "r", ["j"]) == {"j"}
 
 
-def test_a_cancelled_edition_has_no_leases(redis: Redis, worker: MakeLeases) -> None:
+def test_a_cancelled_fingerprint_has_no_leases(redis: Redis, worker: MakeLeases) -> None:
     redis.set(cancel_key("r", "e"), "1")
     leases = worker()
     assert leases.acquire("r", "e", "j") is None

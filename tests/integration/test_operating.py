@@ -32,7 +32,7 @@ from flows.proving import reconcile_runs
 from flows.reconcile import reconcile_run
 from flows.retention import remove_runs
 from flows.webhook import SIGNATURE, signature
-from pipeline.assemble import open_books, open_store
+from pipeline.assemble import open_run_folder, open_store
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides
 from pipeline.settings import Settings, load_settings
@@ -303,8 +303,8 @@ def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) ->
     with pytest.raises(RunError, match="spring do not balance"):
         reconcile_runs(read_images=True)
     write_jobs(server.desk.folder / "spruce.csv", 3)
-    books = open_books(settings, "spruce", committing=True)
-    open_run(server.desk.folder / "spruce.csv", Overrides(), settings, books)
+    run_folder = open_run_folder(settings, "spruce", committing=True)
+    open_run(server.desk.folder / "spruce.csv", Overrides(), settings, run_folder)
 
     def what(**asked: Any) -> dict[str, str]:
         return {each["run"]: each["what"] for each in remove_runs("spr*", days=30, **asked)}
@@ -315,11 +315,11 @@ def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) ->
     is_open = "kept: it is open; cancel it first"
     assert what() == {"spring": "would be removed", "spruce": is_open}
     assert what(dry_run=False) == {"spring": "removed", "spruce": is_open}
-    assert not list(books.store.keys("runs/spring/"))
-    assert books.spec()
-    books.request_cancel()
+    assert not list(run_folder.store.keys("runs/spring/"))
+    assert run_folder.spec()
+    run_folder.request_cancel()
     aged(settings, "spruce", 31)
-    os.utime(books.address("cancelled.json"), (0, 0))
+    os.utime(run_folder.address("cancelled.json"), (0, 0))
     assert what(dry_run=False) == {"spruce": "removed"}
 
 

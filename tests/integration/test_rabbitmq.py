@@ -66,7 +66,7 @@ def test_a_lost_workers_jobs_go_to_another_one(
         queue = Queue.connect(redis_url, broker_url)
         victim = floor.hire()
         with floor.dispatching(queue):
-            floor.wait(lambda: list(floor.books.recorded()))
+            floor.wait(lambda: list(floor.run_folder.records.ids()))
             victim.kill()
             floor.hire()
         floor.prove(most_executions=floor.rows + IN_HAND)

@@ -16,8 +16,8 @@ from pipeline.errors import Unavailable
 from pipeline.job import ImageArray, Job, Outcome, RenderRequest, RunSpec, Status
 from pipeline.ports import Ports, Pruner
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
+from pipeline.storing.run_folder import RunFolder
 from pipeline.withdrawal import result_of
 from workers.leases import TRIES, lease_key
 from workers.queue import Message, Queue
@@ -36,12 +36,12 @@ class Worker(StandIns):
         self.meanwhile: Outcome | None = None
         self.on_render: Callable[[], None] = lambda: None
         self.spec = RunSpec(
-            run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, parts=PARTS,
+            run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, shards=PARTS,
             profile={"renderer": {}}, models={}, created_at="", version="",
         )  # fmt: skip
         for part in range(1, PARTS + 1):
-            self.books(run).write_part(self.spec.edition, part, [job(part)])
-        self.books(run).write_spec(self.spec)
+            self.run_folder(run).shards.write(self.spec.fingerprint, part, [job(part)])
+        self.run_folder(run).write_spec(self.spec)
         self.runtime = Runtime(settings, self.complaints.append, self)
 
     def ports(self, spec: RunSpec) -> Ports:
@@ -52,7 +52,7 @@ class Worker(StandIns):
         """An image for each seed, once no error is left."""
         self.rendered += 1
         if self.meanwhile:
-            self.books(self.spec.run).commit(self.meanwhile, None)
+            self.run_folder(self.spec.run).records.commit(self.meanwhile, None)
         self.on_render()
         if self.errors:
             raise self.errors.pop(0)
@@ -63,8 +63,8 @@ class Worker(StandIns):
     def execute(self, part: int = 1) -> Outcome | None:
         """What stands in the books once the message of a part's job was worked on."""
         job_id = job(part).id
-        self.runtime.execute(Message(self.spec.run, self.spec.edition, part, job_id))
-        return self.books(self.spec.run).outcome(job_id)
+        self.runtime.execute(Message(self.spec.run, self.spec.fingerprint, part, job_id))
+        return self.run_folder(self.spec.run).records.outcome(job_id)
 
     def counted(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
@@ -118,7 +118,7 @@ def test_a_job_that_took_its_workers_along_is_not_begun_again(
 ) -> None:
     leases, run = Queue.connect(redis_url).leases(), worker.spec.run
     for _ in range(lost):
-        assert leases.acquire(run, worker.spec.edition, "j1")
+        assert leases.acquire(run, worker.spec.fingerprint, "j1")
         redis.delete(lease_key(run, "j1"))
     outcome = worker.execute()
     assert outcome
@@ -168,27 +168,27 @@ def test_an_outcome_of_another_is_not_counted(worker: Worker) -> None:
     assert worker.counted("pressrun_jobs_total") == 1
 
 
-def test_a_message_of_an_edition_that_was_superseded_is_left_alone(
+def test_a_message_of_a_fingerprint_that_was_superseded_is_left_alone(
     worker: Worker, redis_url: str
 ) -> None:
     """Its part is still there, as until the run is opened."""
     run = worker.spec.run
-    worker.books(run).write_part("earlier", 1, [job(1)])
+    worker.run_folder(run).shards.write("earlier", 1, [job(1)])
     worker.runtime.execute(Message(run, "earlier", 1, "j1"))
     queue = Queue.connect(redis_url)
-    assert (worker.rendered, worker.books(run).outcome("j1")) == (0, None)
+    assert (worker.rendered, worker.run_folder(run).records.outcome("j1")) == (0, None)
     assert (queue.notes(run, "0", wait=0.01), queue.leased(run, ["j1"])) == ([], set())
 
 
 def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow keeps memory for each thread that ever read a table."""
-    readers, read = set[threading.Thread](), RunBooks.documents
+    readers, read = set[threading.Thread](), RunFolder.documents
 
-    def documents(books: RunBooks, edition: str, number: int) -> object:
+    def documents(run_folder: RunFolder, fingerprint: str, number: int) -> object:
         readers.add(threading.current_thread())
-        return read(books, edition, number)
+        return read(run_folder, fingerprint, number)
 
-    monkeypatch.setattr(RunBooks, "documents", documents)
+    monkeypatch.setattr(RunFolder, "documents", documents)
     parts = range(1, PARTS + 1)
     threads = [threading.Thread(target=worker.execute, args=(number,)) for number in parts]
     for thread in threads:
@@ -202,15 +202,15 @@ def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPa
 def test_a_worker_with_another_store_leaves_before_a_job_is_lost(
     worker: Worker, redis_url: str
 ) -> None:
-    run, edition = worker.spec.run, worker.spec.edition
-    worker.runtime.execute(Message(run, edition, 1, "j1", store="another"))
+    run, fingerprint = worker.spec.run, worker.spec.fingerprint
+    worker.runtime.execute(Message(run, fingerprint, 1, "j1", store="another"))
     assert worker.rendered == 0
     (complaint,) = worker.complaints
     assert "give both the same PRESSRUN_STORE" in complaint
     told, back = Queue.connect(redis_url).notes(run, "0", wait=0.01)
     assert (told.problem, told.fatal, back.retry) == (complaint, False, complaint)
-    store = worker.books(run).store_id
-    worker.runtime.execute(Message(run, edition, 1, "j1", store=store))
+    store = worker.run_folder(run).store_id
+    worker.runtime.execute(Message(run, fingerprint, 1, "j1", store=store))
     assert worker.rendered == 1
 
 
@@ -218,8 +218,8 @@ def test_a_worker_with_another_store_leaves_before_a_job_is_lost(
 def test_a_message_of_a_part_that_never_was_ends_no_run(
     worker: Worker, redis_url: str, part: int
 ) -> None:
-    run, edition = worker.spec.run, worker.spec.edition
-    worker.runtime.execute(Message(run, edition, part, "j1"))
+    run, fingerprint = worker.spec.run, worker.spec.fingerprint
+    worker.runtime.execute(Message(run, fingerprint, part, "j1"))
     assert worker.complaints == []
     assert Queue.connect(redis_url).notes(run, "0", wait=0.01) == []
     assert worker.execute()
@@ -232,7 +232,7 @@ def test_a_second_delivery_after_the_commit_renders_nothing(worker: Worker) -> N
     assert worker.rendered == 1
 
 
-def test_a_job_of_another_edition_is_left_alone(worker: Worker, redis_url: str) -> None:
+def test_a_job_of_another_fingerprint_is_left_alone(worker: Worker, redis_url: str) -> None:
     worker.runtime.execute(Message(worker.spec.run, "another", 1, "j1"))
     assert (worker.rendered, worker.complaints) == (0, [])
     assert Queue.connect(redis_url).notes(worker.spec.run, "0", wait=0.01) == []
@@ -258,7 +258,7 @@ def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
 ) -> None:
     queue, run = Queue.connect(redis_url), worker.spec.run
     worker.stuck = True
-    threading.Timer(0.5, queue.cancel, (run, worker.spec.edition)).start()
+    threading.Timer(0.5, queue.cancel, (run, worker.spec.fingerprint)).start()
     begun = time.monotonic()
     assert worker.execute() is None
     assert time.monotonic() - begun < 5
@@ -266,7 +266,7 @@ def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
     assert queue.notes(run, "0", wait=0.01) == []
     worker.stuck = False
     assert worker.execute() is None, "a cancelled run is left alone"
-    queue.reopen(run, worker.spec.edition)
+    queue.reopen(run, worker.spec.fingerprint)
     outcome = worker.execute()
     assert outcome
     assert outcome.status is Status.ACCEPTED

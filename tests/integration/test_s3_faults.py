@@ -10,8 +10,8 @@ from tenacity import wait_none
 
 from pipeline.errors import StoreError
 from pipeline.job import Outcome, Status
-from pipeline.storing.books import RunBooks
 from pipeline.storing.probe import honours_conditions
+from pipeline.storing.run_folder import RunFolder
 from pipeline.storing.s3 import S3Store
 from pipeline.storing.s3_upload import PART_BYTES
 from tests.conftest import Noted
@@ -117,9 +117,9 @@ def test_a_record_whose_answer_is_lost_is_known_by_its_attempt(
 ) -> None:
     mine = outcome("job", "a" * 32)
     with faulty_s3(server.endpoint, first("PUT", Fault.LOST)) as proxy:
-        books = RunBooks(S3Store(BUCKET, prefix, proxy.endpoint), "demo")
-        assert books.commit(mine, None) == mine
-    late = RunBooks(store, "demo").commit(outcome("job", "b" * 32), None)
+        run_folder = RunFolder(S3Store(BUCKET, prefix, proxy.endpoint), "demo")
+        assert run_folder.records.commit(mine, None) == mine
+    late = RunFolder(store, "demo").records.commit(outcome("job", "b" * 32), None)
     assert late.attempt == mine.attempt
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.opening import open_run
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.intake.reader import Overrides
 from pipeline.settings import load_settings
 
@@ -51,7 +51,7 @@ def test_runs_are_looked_at_without_what_makes_them(
 ) -> None:
     store = tmp_path / "out"
     monkeypatch.setenv("PRESSRUN_STORE", str(store))
-    open_run(JOBS, Overrides(), load_settings(), open_books(load_settings(), "r"))
+    open_run(JOBS, Overrides(), load_settings(), open_run_folder(load_settings(), "r"))
     assert not loaded_after([command]) & {"torch", "diffusers", "transformers", "prefect"}
 
 

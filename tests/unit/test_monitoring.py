@@ -28,7 +28,7 @@ def registries(tmp_path: Path) -> list[CollectorRegistry]:
     settings = load_settings(store=str(tmp_path))
     worker, run = WorkerMetrics(settings, list), RunMetrics(Silent(), 1)
     queue = Queue("redis://127.0.0.1:1")
-    run.show(Dispatcher(queue, StandIns(settings).books("r"), "e", 2, run))
+    run.show(Dispatcher(queue, StandIns(settings).run_folder("r"), "e", 2, run))
     for registry in (worker.registry, run.registry):
         registry.register(Backlog(Redis(), broker=True))
     return [worker.registry, run.registry]

@@ -7,12 +7,12 @@ import pytest
 from flows.batch import resume_run, run_batch
 from flows.opening import open_run
 from flows.publish import publish
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.errors import ConfigError, ModelError
 from pipeline.intake.reader import Overrides
 from pipeline.job import Job, Outcome, Status
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -28,18 +28,18 @@ def jobs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def books(jobs: Path, settings: Settings) -> RunBooks:
+def run_folder(jobs: Path, settings: Settings) -> RunFolder:
     """Those of a run whose every row has its outcome."""
-    books = open_books(settings, "r")
-    spec = open_run(jobs, Overrides(), settings, books)
-    for row in books.part(spec.edition, 1):
+    run_folder = open_run_folder(settings, "r")
+    spec = open_run(jobs, Overrides(), settings, run_folder)
+    for row in run_folder.shards.read(spec.fingerprint, 1):
         if isinstance(row, Job):
             blocked = Outcome(
                 run="r", job_id=row.id, status=Status.BLOCKED, job=row, row=row.row,
                 keywords=row.keywords,
             )  # fmt: skip
-            books.commit(blocked, None)
-    return books
+            run_folder.records.commit(blocked, None)
+    return run_folder
 
 
 @pytest.mark.parametrize("published", [True, False])
@@ -47,13 +47,13 @@ def books(jobs: Path, settings: Settings) -> RunBooks:
 def test_where_nothing_is_left_that_is_said_and_nothing_is_started(
     jobs: Path,
     settings: Settings,
-    books: RunBooks,
+    run_folder: RunFolder,
     capsys: pytest.CaptureFixture[str],
     published: bool,
     again: str,
 ) -> None:
     if published:
-        publish(books, books.spec(), 1.0)
+        publish(run_folder, run_folder.spec(), 1.0)
     if again == "run":
         summary = run_batch(jobs, None, Overrides(), (Status.FAILED,), settings, None, pytest.fail)
     else:
@@ -66,7 +66,7 @@ def test_where_nothing_is_left_that_is_said_and_nothing_is_started(
 
 
 def test_what_a_resumed_run_needs_is_looked_for_before_anything_is_started(
-    settings: Settings, books: RunBooks, tmp_path: Path
+    settings: Settings, run_folder: RunFolder, tmp_path: Path
 ) -> None:
     retry = (Status.BLOCKED,)
     with pytest.raises(ConfigError, match=r"PRESSRUN_DEVICE .*'mps' is Apple's"):

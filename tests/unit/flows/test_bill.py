@@ -8,11 +8,11 @@ import pytest
 from flows.bill import COLLECTIONS_SHOWN, OTHERS, Bill, Price
 from flows.opening import open_run
 from flows.publish import publish, status_of
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.intake.reader import Overrides
 from pipeline.job import CandidateRecord, Job, Outcome, Score, Status
 from pipeline.settings import load_settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 COLUMNS = "keywords,collection,steps\n"
 ROWS = "red circle,brands,2\nblue star,,2\nred circle,brands,2\ngreen ring,brands,x\n"
@@ -71,11 +71,11 @@ def jobs(tmp_path: Path) -> Path:
     return path
 
 
-def commit(books: RunBooks, job: Job) -> None:
+def commit(run_folder: RunFolder, job: Job) -> None:
     """An outcome that cost a second and a half."""
-    books.commit(
+    run_folder.records.commit(
         Outcome(
-            run=books.run,
+            run=run_folder.run,
             job_id=job.id,
             status=Status.ACCEPTED,
             job=job,
@@ -91,12 +91,12 @@ def commit(books: RunBooks, job: Job) -> None:
 
 def test_summary_and_status_bill_equal_rows_once(tmp_path: Path, jobs: Path) -> None:
     settings = load_settings(store=str(tmp_path / "out"), gpu_hour_price=3600.0, currency="EUR")
-    books = open_books(settings, "r")
-    spec = open_run(jobs, Overrides(), settings, books)
-    for row in books.part(spec.edition, 1):
+    run_folder = open_run_folder(settings, "r")
+    spec = open_run(jobs, Overrides(), settings, run_folder)
+    for row in run_folder.shards.read(spec.fingerprint, 1):
         if isinstance(row, Job) and row.row != 4:
-            commit(books, row)
-    summary = publish(books, spec, 1.0, price=Price.of(settings))
+            commit(run_folder, row)
+    summary = publish(run_folder, spec, 1.0, price=Price.of(settings))
     assert (summary["accepted"], summary["invalid"]) == (3, 1)
     assert (summary["device_seconds"], summary["cost"], summary["currency"]) == (3.0, 3.0, "EUR")
     each = {line["collection"]: line["device_seconds"] for line in summary["by_collection"]}

@@ -15,7 +15,7 @@ from flows.exporting import folders
 from flows.exporting.export import Form, export_run
 from flows.exporting.target import ExportError
 from flows.opening import open_run
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides
 from pipeline.job import (
@@ -30,7 +30,7 @@ from pipeline.job import (
     Status,
 )
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 FORMS: tuple[Form, ...] = ("jsonl", "parquet", "webdataset", "imagefolder")
 JOBS = """id,keywords,steps,meta.product
@@ -50,20 +50,20 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def books(settings: Settings, tmp_path: Path) -> RunBooks:
+def run_folder(settings: Settings, tmp_path: Path) -> RunFolder:
     """Two accepted jobs, one below its gate, a blocked one, a bad row, an equal and an open one."""
     (tmp_path / "jobs.csv").write_text(JOBS, encoding="utf-8")
-    books = open_books(settings, "r")
-    spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, books)
+    run_folder = open_run_folder(settings, "r")
+    spec = open_run(tmp_path / "jobs.csv", Overrides(), settings, run_folder)
     ends = {"b": Status.BELOW_GATE, "e": Status.BLOCKED}
-    for part in range(1, spec.parts + 1):
-        for row in books.part(spec.edition, part):
+    for shard in range(1, spec.shards + 1):
+        for row in run_folder.shards.read(spec.fingerprint, shard):
             if isinstance(row, Job) and row.name != "f":
-                commit(books, row, ends.get(row.name, Status.ACCEPTED))
-    return books
+                commit(run_folder, row, ends.get(row.name, Status.ACCEPTED))
+    return run_folder
 
 
-def commit(books: RunBooks, job: Job, status: Status) -> Outcome:
+def commit(run_folder: RunFolder, job: Job, status: Status) -> Outcome:
     passage = Passage(id="p", text="t", title="T", source="s.md", license="CC0-1.0", score=0.5)
     image = Reference(
         id="q",
@@ -76,7 +76,7 @@ def commit(books: RunBooks, job: Job, status: Status) -> Outcome:
     kept = status is not Status.BLOCKED
     seen = (CandidateRecord(index=0, seed=job.seed, score=Score(raw=0.3, calibrated=0.9)),)
     outcome = Outcome(
-        run=books.run, job_id=job.id, status=status, job=job, row=job.row,
+        run=run_folder.run, job_id=job.id, status=status, job=job, row=job.row,
         keywords=job.keywords, context=Context(passages=(passage,), references=(image,)),
         brief=Brief(text=f"Text of {job.name}.", prompt="a prompt", negative="blur"),
         candidates=seen if kept else (), winner=0 if kept else None, models={"judge": "12ab"},
@@ -84,10 +84,12 @@ def commit(books: RunBooks, job: Job, status: Status) -> Outcome:
         created_at="2026-01-01T00:00:00+00:00", notices=("the prompt was cut",),
     )  # fmt: skip
     colour = np.full((16, 16, 3), job.row / 9, np.float32)
-    return books.commit(outcome, colour if kept else None)
+    return run_folder.records.commit(outcome, colour if kept else None)
 
 
-def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_path: Path) -> None:
+def test_tables_hold_every_job_once(
+    run_folder: RunFolder, settings: Settings, tmp_path: Path
+) -> None:
     report = export_run("r", "jsonl", settings, tmp_path / "r.jsonl")
     assert (report["jobs"], report["unfinished"]) == (5, 1)
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text("utf-8").splitlines()]
@@ -114,7 +116,7 @@ def test_tables_hold_every_job_once(books: RunBooks, settings: Settings, tmp_pat
 
 
 def test_parquet_says_the_same_as_jsonl(
-    books: RunBooks, settings: Settings, tmp_path: Path
+    run_folder: RunFolder, settings: Settings, tmp_path: Path
 ) -> None:
     export_run("r", "jsonl", settings, tmp_path / "r.jsonl", [Status.ACCEPTED])
     export_run("r", "parquet", settings, tmp_path / "r.parquet", [Status.ACCEPTED])
@@ -127,7 +129,7 @@ def test_parquet_says_the_same_as_jsonl(
 
 
 def test_webdataset_reads_its_samples(
-    books: RunBooks, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_folder: RunFolder, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "SAMPLES", 2)
     statuses = [Status.ACCEPTED, Status.BELOW_GATE, Status.BLOCKED]
@@ -143,7 +145,7 @@ def test_webdataset_reads_its_samples(
 
 
 def test_a_shard_ends_when_it_is_large(
-    books: RunBooks, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_folder: RunFolder, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "BYTES", 1)
     assert export_run("r", "webdataset", settings, tmp_path / "w")["shards"] == 2
@@ -151,7 +153,9 @@ def test_a_shard_ends_when_it_is_large(
         assert len(tar.getnames()) == 3
 
 
-def test_equal_books_give_equal_shards(books: RunBooks, settings: Settings, tmp_path: Path) -> None:
+def test_equal_books_give_equal_shards(
+    run_folder: RunFolder, settings: Settings, tmp_path: Path
+) -> None:
     for name in ("one", "two"):
         export_run("r", "webdataset", settings, tmp_path / name)
     one, two = ((tmp_path / name / "000000.tar").read_bytes() for name in ("one", "two"))
@@ -159,7 +163,7 @@ def test_equal_books_give_equal_shards(books: RunBooks, settings: Settings, tmp_
 
 
 def test_hugging_face_reads_the_image_folder(
-    books: RunBooks, settings: Settings, tmp_path: Path
+    run_folder: RunFolder, settings: Settings, tmp_path: Path
 ) -> None:
     export_run("r", "imagefolder", settings, tmp_path / "images")
     found: Any = load_dataset(
@@ -174,7 +178,7 @@ def test_hugging_face_reads_the_image_folder(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_export_replaces_its_own_and_nothing_else(
-    books: RunBooks, settings: Settings, tmp_path: Path, form: Form
+    run_folder: RunFolder, settings: Settings, tmp_path: Path, form: Form
 ) -> None:
     out = tmp_path / "exported"
     export_run("r", form, settings, out, [Status.BELOW_GATE])
@@ -192,25 +196,25 @@ def test_an_export_replaces_its_own_and_nothing_else(
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_interrupted_leaves_all_as_it_was(
-    books: RunBooks, settings: Settings, tmp_path: Path, form: Form
+    run_folder: RunFolder, settings: Settings, tmp_path: Path, form: Form
 ) -> None:
     out = tmp_path / "here" / "exported"
     export_run("r", form, settings, out)
     before = {p: p.read_bytes() for p in out.parent.rglob("*") if p.is_file()}
-    for outcome in books.outcomes(books.recorded()):
+    for outcome in run_folder.records.outcomes(run_folder.records.ids()):
         if outcome.status is Status.ACCEPTED:
             last = outcome
-    books.write(f"records/{last.job_id}.json", b"{}", "application/json")
+    run_folder.write(f"records/{last.job_id}.json", b"{}", "application/json")
     with pytest.raises(RunError, match="damaged"):
         export_run("r", form, settings, out)
     assert {p: p.read_bytes() for p in out.parent.rglob("*") if p.is_file()} == before
 
 
 def test_an_image_that_is_another_one_is_not_exported(
-    books: RunBooks, settings: Settings, tmp_path: Path
+    run_folder: RunFolder, settings: Settings, tmp_path: Path
 ) -> None:
-    image = next(o.image for o in books.outcomes(books.recorded()) if o.image)
-    books.write(image.path, b"another one", "image/png")
+    image = next(o.image for o in run_folder.records.outcomes(run_folder.records.ids()) if o.image)
+    run_folder.write(image.path, b"another one", "image/png")
     with pytest.raises(RunError, match="not the image"):
         export_run("r", "webdataset", settings, tmp_path / "w", list(Status))
     assert not (tmp_path / "w").exists()

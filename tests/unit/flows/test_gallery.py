@@ -24,16 +24,16 @@ from pipeline.job import (
     Score,
     Status,
 )
-from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
 from pipeline.storing.manifest import build_manifest, read_manifest
+from pipeline.storing.run_folder import RunFolder
 
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028 &amp; logo"
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> RunBooks:
-    return RunBooks(FolderStore(tmp_path), "demo")
+def run_folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(FolderStore(tmp_path), "demo")
 
 
 def job(row: int, **fields: Any) -> Job:
@@ -67,14 +67,14 @@ def outcome(one: Job, status: Status = Status.ACCEPTED, **fields: Any) -> Outcom
     return base.model_copy(update=fields)
 
 
-def fill(books: RunBooks, rows: list[Job | BadRow], ended: list[Outcome]) -> RunSpec:
+def fill(run_folder: RunFolder, rows: list[Job | BadRow], ended: list[Outcome]) -> RunSpec:
     """Books of a run that ended so."""
     spec = RunSpec(
         run="demo",
         job_file="jobs.csv",
         job_file_digest="0" * 24,
         rows=len(rows),
-        parts=1,
+        shards=1,
         profile={
             "name": "shapes",
             "renderer": {"model": "diffusion"},
@@ -84,20 +84,20 @@ def fill(books: RunBooks, rows: list[Job | BadRow], ended: list[Outcome]) -> Run
         created_at="2026-01-01T09:30:00+00:00",
         version="0.1.0",
     )
-    books.write_spec(spec)
-    books.write_part(spec.edition, 1, rows)
+    run_folder.write_spec(spec)
+    run_folder.shards.write(spec.fingerprint, 1, rows)
     image = np.full((16, 16, 3), 0.5, dtype=np.float32)
     for one in ended:
-        books.commit(one, None if one.winner is None else image)
+        run_folder.records.commit(one, None if one.winner is None else image)
     for row in rows:
         if isinstance(row, BadRow):
-            books.reject(row)
-    build_manifest(books, spec)
+            run_folder.records.reject(row)
+    build_manifest(run_folder, spec)
     return spec
 
 
-def page_of(books: RunBooks, spec: RunSpec) -> str:
-    address = build_gallery(books, spec, read_manifest(books))
+def page_of(run_folder: RunFolder, spec: RunSpec) -> str:
+    address = build_gallery(run_folder, spec, read_manifest(run_folder))
     return Path(address).read_text(encoding="utf-8")
 
 
@@ -112,14 +112,16 @@ def cards_of(page: str) -> list[dict[str, Any]]:
     return [card for chunk in facts_of(page)["chunks"] for card in chunk["cards"]]
 
 
-def many(books: RunBooks, count: int) -> RunSpec:
+def many(run_folder: RunFolder, count: int) -> RunSpec:
     jobs = [job(row) for row in range(1, count + 1)]
-    return fill(books, list(jobs), [outcome(one) for one in jobs])
+    return fill(run_folder, list(jobs), [outcome(one) for one in jobs])
 
 
-def test_a_card_tells_how_the_image_came_to_be(books: RunBooks, tmp_path: Path) -> None:
+def test_a_card_tells_how_the_image_came_to_be(run_folder: RunFolder, tmp_path: Path) -> None:
     one = job(2, name="first", style="small", meta={"product": "mug"})
-    page = page_of(books, fill(books, [one], [outcome(one, notices=("the prompt was cut",))]))
+    page = page_of(
+        run_folder, fill(run_folder, [one], [outcome(one, notices=("the prompt was cut",))])
+    )
     (card,) = cards_of(page)
     image = card.pop("image")
     assert image.startswith("../images/job2-")
@@ -136,12 +138,12 @@ def test_a_card_tells_how_the_image_came_to_be(books: RunBooks, tmp_path: Path) 
     assert passages == [["The mark", "b.md", "A <b>fact</b>."]]
 
 
-def test_rows_without_an_image_have_a_card_with_the_reason(books: RunBooks) -> None:
+def test_rows_without_an_image_have_a_card_with_the_reason(run_folder: RunFolder) -> None:
     blocked = outcome(
         job(2), Status.BLOCKED, reason="the term 'x'", brief=None, candidates=(), winner=None
     )
     bad = BadRow(id="bad", row=3, column="steps", reason="not a number", keywords="circle 3")
-    cards = cards_of(page_of(books, fill(books, [job(2), bad], [blocked])))
+    cards = cards_of(page_of(run_folder, fill(run_folder, [job(2), bad], [blocked])))
     assert [(card["outcome"], card["reason"]) for card in cards] == [
         ("blocked", "the term 'x'"),
         ("invalid", "column 'steps': not a number"),
@@ -149,18 +151,18 @@ def test_rows_without_an_image_have_a_card_with_the_reason(books: RunBooks) -> N
     assert not any("image" in card or "score" in card for card in cards)
 
 
-def test_why_a_candidate_is_invalid_is_told(books: RunBooks) -> None:
+def test_why_a_candidate_is_invalid_is_told(run_folder: RunFolder) -> None:
     blank = Score(raw=0, calibrated=0, valid=False, reason="blank")
     ended = outcome(job(2))
     records = (ended.candidates[1], CandidateRecord(index=2, seed=9, score=blank))
-    spec = fill(books, [job(2)], [ended.model_copy(update={"candidates": records})])
-    assert cards_of(page_of(books, spec))[0]["candidates"][1] == [2, 9, 0, 0, "blank"]
+    spec = fill(run_folder, [job(2)], [ended.model_copy(update={"candidates": records})])
+    assert cards_of(page_of(run_folder, spec))[0]["candidates"][1] == [2, 9, 0, 0, "blank"]
 
 
-def test_the_head_counts_and_names_what_was_used(books: RunBooks) -> None:
+def test_the_head_counts_and_names_what_was_used(run_folder: RunFolder) -> None:
     jobs = [job(2), job(3), job(4)]
     ended = [outcome(jobs[0]), outcome(jobs[1]), outcome(jobs[2], Status.BELOW_GATE)]
-    page = page_of(books, fill(books, list(jobs), ended))
+    page = page_of(run_folder, fill(run_folder, list(jobs), ended))
     assert "<title>demo · Pressrun</title>" in page
     assert re.search(r'data-outcome="accepted" aria-pressed="true"><i></i>accepted <b>2</b>', page)
     assert re.search(r'data-outcome="below_gate"[^>]*><i></i>below gate <b>1</b>', page)
@@ -169,16 +171,16 @@ def test_the_head_counts_and_names_what_was_used(books: RunBooks) -> None:
     assert "<td>diffusion</td><td><code>0123456789abcdef</code></td>" in page
 
 
-def test_the_histogram_counts_winners_by_score(books: RunBooks) -> None:
+def test_the_histogram_counts_winners_by_score(run_folder: RunFolder) -> None:
     jobs = [job(2), job(3)]
-    fill(books, list(jobs), [outcome(jobs[0]), outcome(jobs[1], Status.BELOW_GATE)])
-    bars = {bar.left: (bar.passed, bar.below) for bar in histogram(read_manifest(books))}
+    fill(run_folder, list(jobs), [outcome(jobs[0]), outcome(jobs[1], Status.BELOW_GATE)])
+    bars = {bar.left: (bar.passed, bar.below) for bar in histogram(read_manifest(run_folder))}
     assert bars.pop(0.85) == (1, 0)
     assert bars.pop(0.25) == (0, 1)
     assert set(bars.values()) == {(0, 0)}
 
 
-def test_outside_text_never_becomes_markup(books: RunBooks) -> None:
+def test_outside_text_never_becomes_markup(run_folder: RunFolder) -> None:
     one = job(2, keywords=HOSTILE, style=HOSTILE, meta={"x": HOSTILE})
     passage = Passage(id="p", text=HOSTILE, title=HOSTILE, source=HOSTILE, score=1.0)
     hostile = outcome(
@@ -187,9 +189,9 @@ def test_outside_text_never_becomes_markup(books: RunBooks) -> None:
         brief=Brief(text=HOSTILE, prompt=HOSTILE),
         context=Context(passages=(passage,)),
     )
-    spec = fill(books, [one], [hostile])
+    spec = fill(run_folder, [one], [hostile])
     spec = spec.model_copy(update={"job_file": HOSTILE, "profile": {"name": HOSTILE}})
-    page = page_of(books, spec)
+    page = page_of(run_folder, spec)
     assert "alert(1)" in page
     assert "<script>alert" not in page
     assert page.count("<script") == page.count("</script>") == 2
@@ -204,8 +206,8 @@ def test_embedded_json_says_the_same_without_markup(value: Any) -> None:
     assert not set(text) & set("<>&\u2028\u2029")
 
 
-def test_the_page_lets_nothing_run_but_its_own_script(books: RunBooks) -> None:
-    page = page_of(books, many(books, 1))
+def test_the_page_lets_nothing_run_but_its_own_script(run_folder: RunFolder) -> None:
+    page = page_of(run_folder, many(run_folder, 1))
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
     assert policy
     rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
@@ -220,42 +222,42 @@ def test_the_page_lets_nothing_run_but_its_own_script(books: RunBooks) -> None:
 
 
 def test_cards_of_a_large_run_lie_in_files_beside_the_page(
-    books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gallery, "LARGEST_INLINE", 4)
     monkeypatch.setattr(gallery, "CHUNK", 2)
-    facts = facts_of(page_of(books, many(books, 5)))
+    facts = facts_of(page_of(run_folder, many(run_folder, 5)))
     assert facts["chunks"] == []
     assert (facts["outcomes"], facts["scores"], facts["chunk"]) == ("00000", [0.875] * 5, 2)
-    keys = list(books.store.keys("runs/demo/gallery/"))
+    keys = list(run_folder.store.keys("runs/demo/gallery/"))
     assert [key.rpartition("/")[2] for key in keys] == [
         "data-0.js", "data-1.js", "data-2.js", "index.html",
     ]  # fmt: skip
-    script = books.blob("gallery/data-1.js").decode()
+    script = run_folder.blob("gallery/data-1.js").decode()
     call = re.fullmatch(r"gallery\.take\(1,(.*)\);\n", script)
     assert call
     assert [card["row"] for card in json.loads(call[1])["cards"]] == [3, 4]
 
 
 def test_files_of_an_earlier_and_larger_gallery_go(
-    books: RunBooks, monkeypatch: pytest.MonkeyPatch
+    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = many(books, 5)
+    spec = many(run_folder, 5)
     with monkeypatch.context() as patch:
         patch.setattr(gallery, "LARGEST_INLINE", 4)
-        page_of(books, spec)
-    assert len(cards_of(page_of(books, spec))) == 5
-    assert list(books.store.keys("runs/demo/gallery/")) == ["runs/demo/gallery/index.html"]
+        page_of(run_folder, spec)
+    assert len(cards_of(page_of(run_folder, spec))) == 5
+    assert list(run_folder.store.keys("runs/demo/gallery/")) == ["runs/demo/gallery/index.html"]
 
 
-def test_a_record_that_vanished_leaves_the_manifest_s_line(books: RunBooks) -> None:
-    spec = many(books, 2)
-    manifest = read_manifest(books)
-    books.remove_record("job1")
-    page = Path(build_gallery(books, spec, manifest)).read_text(encoding="utf-8")
+def test_a_record_that_vanished_leaves_the_manifest_s_line(run_folder: RunFolder) -> None:
+    spec = many(run_folder, 2)
+    manifest = read_manifest(run_folder)
+    run_folder.records.remove("job1")
+    page = Path(build_gallery(run_folder, spec, manifest)).read_text(encoding="utf-8")
     assert [card["keywords"] for card in cards_of(page)] == ["circle 1", "circle 2"]
     assert "image" not in cards_of(page)[0]
 
 
-def test_a_run_without_rows_still_has_a_page(books: RunBooks) -> None:
-    assert cards_of(page_of(books, fill(books, [], []))) == []
+def test_a_run_without_rows_still_has_a_page(run_folder: RunFolder) -> None:
+    assert cards_of(page_of(run_folder, fill(run_folder, [], []))) == []

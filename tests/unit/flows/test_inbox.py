@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 from flows import inbox as inboxes
 from flows.inbox import Tray
 from flows.opening import open_run
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.intake.reader import Overrides
 from pipeline.settings import Settings, load_settings
 from tests.servers import moto_s3
@@ -131,20 +131,20 @@ def test_no_profile_leads_around_the_allowed_collections(
 def test_a_run_made_elsewhere_is_not_touched(settings: Settings, tmp_path: Path) -> None:
     jobs = tmp_path / "theirs.csv"
     jobs.write_bytes(JOBS)
-    books = open_books(settings, "theirs", committing=True)
-    spec = open_run(jobs, Overrides(), settings, books)
+    run_folder = open_run_folder(settings, "theirs", committing=True)
+    spec = open_run(jobs, Overrides(), settings, run_folder)
     found = look(settings, {b"a.csv": JOBS, b"a.toml": b'run = "theirs"', b"theirs.csv": JOBS})
     assert set(found) == {"a.csv", "theirs.csv"}
     assert all("not made by the inbox" in reason for reason in found.values())
-    assert books.spec() == spec
+    assert run_folder.spec() == spec
 
 
 def test_an_edited_file_opens_the_inboxs_own_run_again(settings: Settings, tmp_path: Path) -> None:
     assert look(settings) == {}
     jobs = tmp_path / "good.csv"
     jobs.write_bytes(JOBS)
-    books = open_books(settings, "good", committing=True)
-    open_run(jobs, Overrides(), settings, books)
+    run_folder = open_run_folder(settings, "good", committing=True)
+    open_run(jobs, Overrides(), settings, run_folder)
     tray: Any = Tray(settings)
     tray._own("good")
 

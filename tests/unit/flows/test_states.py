@@ -12,11 +12,11 @@ from flows.opening import forget, open_run
 from flows.publish import latest_run, publish, status_of
 from flows.states import SHOWN, list_runs
 from flows.tally import Tally
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.intake.reader import Overrides
 from pipeline.job import Job, Outcome, RunSpec, Status
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.books import RunBooks
+from pipeline.storing.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -24,24 +24,24 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings(store=str(tmp_path / "out"))
 
 
-def opened(settings: Settings, name: str, *, rows: int = 3, done: int = 0) -> RunBooks:
+def opened(settings: Settings, name: str, *, rows: int = 3, done: int = 0) -> RunFolder:
     """The books of a run whose first `done` jobs failed."""
     file = Path(settings.store).parent / f"{name}.csv"
     lines = "".join(f"red circle {number}\n" for number in range(rows))
     file.write_text(f"keywords\n{lines}", encoding="utf-8")
-    books = open_books(settings, name)
-    fail(books, open_run(file, Overrides(), settings, books), done)
-    return books
+    run_folder = open_run_folder(settings, name)
+    fail(run_folder, open_run(file, Overrides(), settings, run_folder), done)
+    return run_folder
 
 
-def fail(books: RunBooks, spec: RunSpec, count: int) -> None:
-    for row in books.part(spec.edition, 1)[:count]:
+def fail(run_folder: RunFolder, spec: RunSpec, count: int) -> None:
+    for row in run_folder.shards.read(spec.fingerprint, 1)[:count]:
         assert isinstance(row, Job)
         failed = Outcome(
-            run=books.run, job_id=row.id, status=Status.FAILED, job=row, row=row.row,
+            run=run_folder.run, job_id=row.id, status=Status.FAILED, job=row, row=row.row,
             keywords=row.keywords,
         )  # fmt: skip
-        books.commit(failed, None)
+        run_folder.records.commit(failed, None)
 
 
 def test_a_run_is_done_open_cancelled_stopped_or_damaged(settings: Settings) -> None:
@@ -84,7 +84,7 @@ def test_a_run_that_somebody_works_on_says_how_it_goes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "EVERY", 0.02)
-    books = opened(settings, "r", rows=10, done=4)
+    run_folder = opened(settings, "r", rows=10, done=4)
     now = 0.0
     tally = Tally("r", lambda: now)
     tally.enter("working", 10)
@@ -92,8 +92,8 @@ def test_a_run_that_somebody_works_on_says_how_it_goes(
     now = 30.0
     for _ in range(4):
         tally.count(Status.FAILED)
-    with Heartbeat(books, tally.standing):
-        while not (progress := books.progress(STALE)) or not progress.done:
+    with Heartbeat(run_folder, tally.standing):
+        while not (progress := run_folder.progress(STALE)) or not progress.done:
             time.sleep(0.01)
         status = status_of(settings, "r")
         assert (status["state"], status["left"]) == ("running", 6)
@@ -103,18 +103,18 @@ def test_a_run_that_somebody_works_on_says_how_it_goes(
 
 
 def test_what_a_killed_process_said_last_is_not_believed_for_long(settings: Settings) -> None:
-    books = opened(settings, "r")
-    books.write_progress(heartbeat.progress_of(Tally("r").standing()))
+    run_folder = opened(settings, "r")
+    run_folder.write_progress(heartbeat.progress_of(Tally("r").standing()))
     assert status_of(settings, "r")["state"] == "running"
-    said = Path(books.address("progress.json"))
+    said = Path(run_folder.address("progress.json"))
     os.utime(said, (time.time() - STALE - 5,) * 2)
     assert status_of(settings, "r")["state"] == "interrupted"
 
 
 def test_a_run_that_is_taken_apart_to_do_rows_again_is_not_done(settings: Settings) -> None:
-    books = opened(settings, "r", done=3)
-    spec = books.spec()
-    publish(books, spec, 1.0)
-    forget(books, spec, {Status.FAILED})
+    run_folder = opened(settings, "r", done=3)
+    spec = run_folder.spec()
+    publish(run_folder, spec, 1.0)
+    forget(run_folder, spec, {Status.FAILED})
     (line,) = list_runs(settings, everything=False)["runs"]
     assert (line["state"], line["done"]) == ("interrupted", 0)

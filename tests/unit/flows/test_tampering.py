@@ -12,12 +12,12 @@ import pytest
 from flows import proving
 from flows.opening import forget, open_run
 from flows.reconcile import reconcile
-from pipeline.assemble import open_books
+from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
 from pipeline.intake.reader import Overrides
 from pipeline.job import CandidateRecord, Job, Outcome, RunSpec, Score, Status
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.books import RunBooks, run_names
+from pipeline.storing.run_folder import RunFolder, run_names
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -41,74 +41,76 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def books(settings: Settings) -> RunBooks:
-    return open_books(settings, "r")
+def run_folder(settings: Settings) -> RunFolder:
+    return open_run_folder(settings, "r")
 
 
 @pytest.fixture
-def spec(settings: Settings, books: RunBooks, tmp_path: Path) -> RunSpec:
+def spec(settings: Settings, run_folder: RunFolder, tmp_path: Path) -> RunSpec:
     """A run of one job, which was accepted."""
     file = tmp_path / "jobs.csv"
     file.write_text("keywords\nred circle\n", encoding="utf-8")
-    spec = open_run(file, Overrides(), settings, books)
-    (job,) = books.part(spec.edition, 1)
+    spec = open_run(file, Overrides(), settings, run_folder)
+    (job,) = run_folder.shards.read(spec.fingerprint, 1)
     assert isinstance(job, Job)
     seen = CandidateRecord(index=0, seed=job.seed, score=Score(raw=1, calibrated=1))
     outcome = Outcome(
         run="r", job_id=job.id, status=Status.ACCEPTED, job=job, row=job.row, winner=0,
         keywords=job.keywords, candidates=(seen,),
     )  # fmt: skip
-    books.commit(outcome, np.zeros((16, 16, 3), np.float32))
+    run_folder.records.commit(outcome, np.zeros((16, 16, 3), np.float32))
     return spec
 
 
-def tamper(books: RunBooks, name: str, change: Change) -> None:
-    document = json.loads(books.blob(name))
+def tamper(run_folder: RunFolder, name: str, change: Change) -> None:
+    document = json.loads(run_folder.blob(name))
     change(document)
-    books.write(name, json.dumps(document).encode(), "application/json")
+    run_folder.write(name, json.dumps(document).encode(), "application/json")
 
 
 @pytest.mark.parametrize("change", RECORDS.values(), ids=RECORDS)
 def test_a_record_of_something_else_is_an_alarm_and_removes_nothing(
-    books: RunBooks, spec: RunSpec, change: Change
+    run_folder: RunFolder, spec: RunSpec, change: Change
 ) -> None:
-    (job_id,) = books.recorded()
-    tamper(books, f"records/{job_id}.json", change)
-    before = list(books.store.keys("runs/"))
-    report = reconcile(books, spec, read_images=True, safe_age=0)
+    (job_id,) = run_folder.records.ids()
+    tamper(run_folder, f"records/{job_id}.json", change)
+    before = list(run_folder.store.keys("runs/"))
+    report = reconcile(run_folder, spec, read_images=True, safe_age=0)
     assert (report.unexpected, report.lost) == (1, 0), report
     with pytest.raises(RunError):
-        forget(books, spec, {Status.ACCEPTED})
-    assert list(books.store.keys("runs/")) == before
+        forget(run_folder, spec, {Status.ACCEPTED})
+    assert list(run_folder.store.keys("runs/")) == before
 
 
-def test_a_spec_of_another_run_is_refused(books: RunBooks, spec: RunSpec) -> None:
-    tamper(books, "run.json", lambda document: document.update(run="other"))
+def test_a_spec_of_another_run_is_refused(run_folder: RunFolder, spec: RunSpec) -> None:
+    tamper(run_folder, "run.json", lambda document: document.update(run="other"))
     with pytest.raises(RunError, match="of run 'other'"):
-        books.spec()
+        run_folder.spec()
 
 
-def test_a_name_that_is_no_jobs_is_an_alarm(books: RunBooks, spec: RunSpec) -> None:
+def test_a_name_that_is_no_jobs_is_an_alarm(run_folder: RunFolder, spec: RunSpec) -> None:
     for folder in ("records", "images"):
-        Path(books.address(folder), "a b.json").write_text("{}", encoding="utf-8")
-    report = reconcile(books, spec, read_images=True, safe_age=0)
+        Path(run_folder.address(folder), "a b.json").write_text("{}", encoding="utf-8")
+    report = reconcile(run_folder, spec, read_images=True, safe_age=0)
     assert (report.unexpected, report.orphans_removed) == (2, 0)
 
 
-def test_a_folder_that_is_no_run_is_passed_over(books: RunBooks, spec: RunSpec) -> None:
-    odd = Path(books.store.address("runs"), "Not a run")
+def test_a_folder_that_is_no_run_is_passed_over(run_folder: RunFolder, spec: RunSpec) -> None:
+    odd = Path(run_folder.store.address("runs"), "Not a run")
     odd.mkdir()
     (odd / "run.json").write_text("{}", encoding="utf-8")
-    assert list(run_names(books.store)) == ["r"]
+    assert list(run_names(run_folder.store)) == ["r"]
 
 
 def test_the_scheduled_proof_goes_on_with_the_other_runs(
-    books: RunBooks, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+    run_folder: RunFolder, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("run.json", *(part.key[7:] for part in books.listing("jobs/"))):
-        RunBooks(books.store, "s").write(name, books.blob(name), "application/octet-stream")
-    tamper(RunBooks(books.store, "s"), "run.json", lambda document: document.update(run="s"))
-    tamper(books, "run.json", lambda document: document.update(run="s"))
+    for name in ("run.json", *(part.key[7:] for part in run_folder.listing("jobs/"))):
+        RunFolder(run_folder.store, "s").write(
+            name, run_folder.blob(name), "application/octet-stream"
+        )
+    tamper(RunFolder(run_folder.store, "s"), "run.json", lambda document: document.update(run="s"))
+    tamper(run_folder, "run.json", lambda document: document.update(run="s"))
     told: list[list[dict[str, Any]]] = []
     monkeypatch.setattr(proving, "runs_in_work", lambda: {"No run"})
     monkeypatch.setattr(proving, "get_run_logger", logging.getLogger)

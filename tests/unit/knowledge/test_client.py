@@ -12,10 +12,10 @@ from qdrant_client import QdrantClient
 from flows.knowledge import require_collection
 from pipeline.errors import ConfigError, InUse, Unavailable
 from pipeline.knowledge.client import LOOK_AGAIN, calling, open_client
-from pipeline.knowledge.editions import names
 from pipeline.knowledge.embedding import Embedders
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.schema import create
+from pipeline.knowledge.versions import names
 from pipeline.settings import load_settings
 from tests.conftest import Noted
 

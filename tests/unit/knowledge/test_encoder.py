@@ -149,7 +149,7 @@ def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriev
         job_file="jobs.csv",
         job_file_digest="",
         rows=1,
-        parts=1,
+        shards=1,
         profile=profile.model_dump(mode="json"),
         models={},
         created_at="",

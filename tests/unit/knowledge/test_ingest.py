@@ -10,9 +10,9 @@ from qdrant_client import QdrantClient
 from qdrant_client.models import Distance, VectorParams
 
 from pipeline.errors import KnowledgeError
-from pipeline.knowledge.editions import names
 from pipeline.knowledge.hashing import HashedEmbedder
 from pipeline.knowledge.ingest import IngestReport, ingest
+from pipeline.knowledge.versions import names
 from tests.libraries import library
 
 
@@ -158,7 +158,7 @@ def test_an_interrupted_first_ingest(tmp_path: Path) -> None:
         assert whole(client) == whole(undisturbed)
 
 
-def test_a_new_edition_takes_the_place_of_the_old_at_once(client, tmp_path: Path) -> None:
+def test_a_new_version_takes_the_place_of_the_old_at_once(client, tmp_path: Path) -> None:
     path, beside = tmp_path / "facts.jsonl", tmp_path / "beside.jsonl"
     put(client, path, "a", "b")
     put(client, beside, "c")
@@ -176,7 +176,7 @@ def test_a_new_edition_takes_the_place_of_the_old_at_once(client, tmp_path: Path
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_an_interrupted_new_edition_leaves_the_old_one_until_it_is_whole(
+def test_an_interrupted_new_version_leaves_the_old_one_until_it_is_whole(
     tmp_path: Path, after: bool
 ) -> None:
     path, beside = tmp_path / "facts.jsonl", tmp_path / "beside.jsonl"

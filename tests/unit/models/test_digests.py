@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.reproduce import reproduce_record
-from pipeline.assemble import Assembly, model_digests, open_books
+from pipeline.assemble import Assembly, model_digests, open_run_folder
 from pipeline.errors import ModelError
 from pipeline.job import Brief, CandidateRecord, ImageArray, Job, Outcome, RunSpec, Score, Status
 from pipeline.models import digest
@@ -106,13 +106,13 @@ def spec(settings: Settings, tmp_path: Path) -> RunSpec:
         update={"writer": WriterProfile(kind="template"), "renderer": RendererProfile(kind="a1111")}
     )
     spec = RunSpec(
-        run=tmp_path.name.lower(), job_file="jobs.csv", job_file_digest="", rows=1, parts=1,
+        run=tmp_path.name.lower(), job_file="jobs.csv", job_file_digest="", rows=1, shards=1,
         profile=profile.model_dump(mode="json"), models=model_digests(settings, profile),
         created_at="", version="",
     )  # fmt: skip
-    books = open_books(settings, spec.run)
-    books.write_part(spec.edition, 1, [JOB])
-    books.write_spec(spec)
+    run_folder = open_run_folder(settings, spec.run)
+    run_folder.shards.write(spec.fingerprint, 1, [JOB])
+    run_folder.write_spec(spec)
     return spec
 
 
@@ -121,15 +121,15 @@ def test_a_worker_with_other_weights_hands_the_job_back(settings: Settings, spec
     flip(settings.models / "open_clip" / "open_clip_model.safetensors")
     ill, queue = list[str](), Queue.connect(settings.redis_url)
     runtime = Runtime(settings, ill.append, Assembly(settings))
-    runtime.execute(Message(spec.run, spec.edition, 1, "j1"))
+    runtime.execute(Message(spec.run, spec.fingerprint, 1, "j1"))
     runtime.flush()
-    assert open_books(settings, spec.run).outcome("j1") is None
+    assert open_run_folder(settings, spec.run).records.outcome("j1") is None
     (reason,) = ill
     found = digest(settings.models / "open_clip", "judge")
     for words in ("judge", found[:12], spec.models["judge"][:12], "submit the job file again"):
         assert words in reason
     leases = queue.leases()
-    lease = leases.acquire(spec.run, spec.edition, "j1")
+    lease = leases.acquire(spec.run, spec.fingerprint, "j1")
     assert lease
     leases.end(lease)
     leases.flush(1)
@@ -152,14 +152,14 @@ def test_an_image_is_not_made_again_with_other_weights(
 ) -> None:
     small_models.save("sd", settings.models / "diffusion")
     profile = RendererProfile(kind="diffusers", model="diffusion").model_dump(mode="json")
-    books = open_books(settings, spec.run)
-    books.write_spec(spec.model_copy(update={"profile": spec.profile | {"renderer": profile}}))
+    run_folder = open_run_folder(settings, spec.run)
+    run_folder.write_spec(spec.model_copy(update={"profile": spec.profile | {"renderer": profile}}))
     kept = CandidateRecord(index=0, seed=1, score=Score(raw=1, calibrated=1))
     outcome = Outcome(
         run=spec.run, job_id="j1", status=Status.ACCEPTED, job=JOB, row=2, keywords="red circle",
         brief=Brief(text="a", prompt="a"), candidates=(kept,), winner=0,
         models={"renderer": "0" * 64, "writer": "not asked for"},
     )  # fmt: skip
-    books.commit(outcome, image)
+    run_folder.records.commit(outcome, image)
     with pytest.raises(ModelError, match=r"The renderer 'diffusion' here is .* of 000000000000"):
         reproduce_record(f"{spec.run}/j1", settings, None)

@@ -17,8 +17,8 @@ from pipeline.job import (
     Score,
     Status,
 )
-from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
+from pipeline.storing.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def spec() -> RunSpec:
         job_file="jobs.csv",
         job_file_digest="0" * 24,
         rows=0,
-        parts=0,
+        shards=0,
         profile={"renderer": {"model": "diffusion", "scheduler": "EulerDiscreteScheduler"}},
         models={"renderer": "0123456789abcdef"},
         created_at="2026-01-01T00:00:00+00:00",
@@ -42,10 +42,10 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 @pytest.fixture
-def books(store: FolderStore, spec: RunSpec) -> RunBooks:
-    books = RunBooks(store, "demo")
-    books.write_spec(spec)
-    return books
+def run_folder(store: FolderStore, spec: RunSpec) -> RunFolder:
+    run_folder = RunFolder(store, "demo")
+    run_folder.write_spec(spec)
+    return run_folder
 
 
 @pytest.fixture

@@ -13,94 +13,94 @@ from pydantic import ValidationError
 from pipeline.errors import RunError, StoreError, Unavailable
 from pipeline.images import decode
 from pipeline.job import BadRow, ImageArray, Job, Outcome, Score, Status
-from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
+from pipeline.storing.run_folder import RunFolder
 
 JobMaker = Callable[..., Job]
 OutcomeMaker = Callable[..., Outcome]
 
 
-def image_files(books: RunBooks) -> list[str]:
-    return [key.removeprefix("runs/demo/") for key in books.store.keys("runs/demo/images/")]
+def image_files(run_folder: RunFolder) -> list[str]:
+    return [key.removeprefix("runs/demo/") for key in run_folder.store.keys("runs/demo/images/")]
 
 
 def test_an_execution_that_may_not_write_leaves_no_record(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
     def refuse() -> None:
         raise RunError("fenced")
 
     outcome = make_outcome(make_job())
     with pytest.raises(RunError, match="fenced"):
-        books.commit(outcome, image, refuse)
-    assert books.outcome(outcome.job_id) is None
+        run_folder.records.commit(outcome, image, refuse)
+    assert run_folder.records.outcome(outcome.job_id) is None
 
 
 def test_commit_keeps_image_and_record(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
     outcome = make_outcome(make_job())
-    kept = books.commit(outcome, image)
+    kept = run_folder.records.commit(outcome, image)
     assert kept.image is not None
-    data = books.blob(kept.image.path)
+    data = run_folder.blob(kept.image.path)
     assert kept.image.sha256 == sha256(data).hexdigest()
     assert kept.image.path == f"images/job-{kept.image.sha256[:12]}.png"
     assert (kept.image.width, kept.image.height) == (64, 64)
     assert np.abs(decode(data) - image).max() < 0.5 / 255 + 1e-6
     assert kept == outcome.model_copy(update={"image": kept.image})
-    assert books.outcome("job") == kept
-    assert list(books.recorded()) == ["job"]
+    assert run_folder.records.outcome("job") == kept
+    assert list(run_folder.records.ids()) == ["job"]
 
 
 @pytest.mark.parametrize(("fmt", "extension"), [("png", "png"), ("webp", "webp"), ("jpeg", "jpg")])
 def test_the_formats_have_their_extensions(
-    books: RunBooks, fmt: str, extension: str, make_job: JobMaker, make_outcome: OutcomeMaker
+    run_folder: RunFolder, fmt: str, extension: str, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    books = RunBooks(books.store, "demo", fmt)
-    kept = books.commit(make_outcome(make_job()), np.zeros((8, 16, 3), np.float32))
+    run_folder = RunFolder(run_folder.store, "demo", fmt)
+    kept = run_folder.records.commit(make_outcome(make_job()), np.zeros((8, 16, 3), np.float32))
     assert kept.image is not None
     assert kept.image.path.endswith(f".{extension}")
     assert (kept.image.width, kept.image.height) == (16, 8)
 
 
 def test_a_failed_job_keeps_no_image(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     failed = make_outcome(make_job(), status=Status.FAILED, winner=None)
-    assert books.commit(failed, None) == failed
-    assert image_files(books) == []
+    assert run_folder.records.commit(failed, None) == failed
+    assert image_files(run_folder) == []
 
 
 def test_the_first_record_stands_and_the_losers_image_goes(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    first = books.commit(make_outcome(make_job()), image)
-    second = books.commit(make_outcome(make_job(), attempt="second"), 1 - image)
-    assert second == first == books.outcome("job")
+    first = run_folder.records.commit(make_outcome(make_job()), image)
+    second = run_folder.records.commit(make_outcome(make_job(), attempt="second"), 1 - image)
+    assert second == first == run_folder.records.outcome("job")
     assert first.image is not None
-    assert image_files(books) == [first.image.path]
+    assert image_files(run_folder) == [first.image.path]
 
 
 def test_the_same_image_made_twice_stays(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    first = books.commit(make_outcome(make_job()), image)
-    second = books.commit(make_outcome(make_job(), attempt="second"), image)
+    first = run_folder.records.commit(make_outcome(make_job()), image)
+    second = run_folder.records.commit(make_outcome(make_job(), attempt="second"), image)
     assert second == first
     assert first.image is not None
-    assert image_files(books) == [first.image.path]
+    assert image_files(run_folder) == [first.image.path]
 
 
 def test_an_image_for_a_record_without_one_goes(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    books.commit(make_outcome(make_job(), status=Status.FAILED, winner=None), None)
-    assert books.commit(make_outcome(make_job()), image).status == Status.FAILED
-    assert image_files(books) == []
+    run_folder.records.commit(make_outcome(make_job(), status=Status.FAILED, winner=None), None)
+    assert run_folder.records.commit(make_outcome(make_job()), image).status == Status.FAILED
+    assert image_files(run_folder) == []
 
 
 def test_of_many_executions_one_is_kept(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     images = np.random.default_rng(0).random((16, 8, 8, 3), dtype=np.float32)
     start = threading.Barrier(len(images))
@@ -108,13 +108,13 @@ def test_of_many_executions_one_is_kept(
     def execute(number: int) -> Outcome:
         start.wait()
         outcome = make_outcome(make_job(), attempt=str(number))
-        return books.commit(outcome, images[number])
+        return run_folder.records.commit(outcome, images[number])
 
     with ThreadPoolExecutor(len(images)) as pool:
         kept = list(pool.map(execute, range(len(images))))
     assert {outcome.attempt for outcome in kept} == {kept[0].attempt}
     assert kept[0].image is not None
-    assert image_files(books) == [kept[0].image.path]
+    assert image_files(run_folder) == [kept[0].image.path]
 
 
 class AnswerLost(FolderStore):
@@ -126,13 +126,13 @@ class AnswerLost(FolderStore):
 
 
 def test_our_own_record_after_a_lost_answer_keeps_its_image(
-    books: RunBooks, store: FolderStore, make_job: JobMaker, make_outcome: OutcomeMaker
+    run_folder: RunFolder, store: FolderStore, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    books = RunBooks(AnswerLost(Path(store.address(""))), "demo")
-    kept = books.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
+    run_folder = RunFolder(AnswerLost(Path(store.address(""))), "demo")
+    kept = run_folder.records.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
     assert kept.attempt == "first"
     assert kept.image is not None
-    assert image_files(books) == [kept.image.path]
+    assert image_files(run_folder) == [kept.image.path]
 
 
 class RecordsVanish(FolderStore):
@@ -143,12 +143,12 @@ class RecordsVanish(FolderStore):
 
 
 def test_a_record_that_vanishes_is_no_outcome(
-    store: FolderStore, books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
+    store: FolderStore, run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    vanishing = RunBooks(RecordsVanish(Path(store.address(""))), "demo")
+    vanishing = RunFolder(RecordsVanish(Path(store.address(""))), "demo")
     with pytest.raises(Unavailable, match="vanished"):
-        vanishing.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
-    assert books.outcome("job") is None
+        vanishing.records.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
+    assert run_folder.records.outcome("job") is None
 
 
 class RecordsFail(FolderStore):
@@ -161,32 +161,32 @@ class RecordsFail(FolderStore):
 
 
 def test_the_image_comes_before_the_record(
-    store: FolderStore, books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker
+    store: FolderStore, run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
-    broken = RunBooks(RecordsFail(Path(store.address(""))), "demo")
+    broken = RunFolder(RecordsFail(Path(store.address(""))), "demo")
     with pytest.raises(StoreError):
-        broken.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
-    assert books.outcome("job") is None
-    assert len(image_files(books)) == 1
+        broken.records.commit(make_outcome(make_job()), np.zeros((8, 8, 3), np.float32))
+    assert run_folder.records.outcome("job") is None
+    assert len(image_files(run_folder)) == 1
 
 
 def test_the_image_carries_what_it_was_made_from(
-    books: RunBooks, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
+    run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker, image: ImageArray
 ) -> None:
-    kept = books.commit(make_outcome(make_job()), image)
+    kept = run_folder.records.commit(make_outcome(make_job()), image)
     assert kept.image is not None
-    data = books.blob(kept.image.path)
+    data = run_folder.blob(kept.image.path)
     assert b"a red circle\nNegative prompt: blur\nSteps: 20, Sampler: Euler, " in data
     assert b"Seed: 8, Size: 64x64, Model hash: 0123456789, Model: diffusion" in data
 
 
-def test_a_bad_row_becomes_an_invalid_outcome(books: RunBooks) -> None:
+def test_a_bad_row_becomes_an_invalid_outcome(run_folder: RunFolder) -> None:
     bad = BadRow(id="bad", row=9, column="width", reason="'x' is no number", keywords="red")
-    outcome = books.reject(bad)
-    assert books.outcome("bad") == outcome
+    outcome = run_folder.records.reject(bad)
+    assert run_folder.records.outcome("bad") == outcome
     assert (outcome.status, outcome.row, outcome.keywords) == (Status.INVALID, 9, "red")
     assert outcome.reason == "column 'width': 'x' is no number"
-    assert books.reject(bad) == outcome
+    assert run_folder.records.reject(bad) == outcome
 
 
 def test_a_score_that_json_cannot_hold_is_refused_before_it_is_recorded() -> None:

@@ -7,13 +7,13 @@ import pytest
 
 from pipeline.errors import RunError
 from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec, Status
-from pipeline.storing.books import RunBooks
 from pipeline.storing.manifest import SCHEMA, build_manifest, counts, read_manifest
+from pipeline.storing.run_folder import RunFolder
 
 
 @pytest.fixture
 def filled(
-    books: RunBooks,
+    run_folder: RunFolder,
     spec: RunSpec,
     make_job: Callable[..., Job],
     make_outcome: Callable[..., Outcome],
@@ -24,19 +24,19 @@ def filled(
     failed, unfinished = make_job("failed", 4), make_job("unfinished", 5)
     bad = BadRow(id="bad", row=3, column="width", reason="'x' is no number", keywords="red")
     again = accepted.model_copy(update={"row": 6})
-    books.write_part(spec.edition, 1, [failed, bad, accepted])
-    books.write_part(spec.edition, 2, [unfinished, again])
-    books.commit(make_outcome(accepted), image)
-    books.commit(
+    run_folder.shards.write(spec.fingerprint, 1, [failed, bad, accepted])
+    run_folder.shards.write(spec.fingerprint, 2, [unfinished, again])
+    run_folder.records.commit(make_outcome(accepted), image)
+    run_folder.records.commit(
         make_outcome(failed, status=Status.FAILED, winner=None, brief=None, reason="no"), None
     )
-    books.reject(bad)
-    return spec.model_copy(update={"rows": 5, "parts": 2})
+    run_folder.records.reject(bad)
+    return spec.model_copy(update={"rows": 5, "shards": 2})
 
 
-def test_has_a_line_for_each_row_with_an_outcome(books: RunBooks, filled: RunSpec) -> None:
-    build_manifest(books, filled)
-    manifest = read_manifest(books)
+def test_has_a_line_for_each_row_with_an_outcome(run_folder: RunFolder, filled: RunSpec) -> None:
+    build_manifest(run_folder, filled)
+    manifest = read_manifest(run_folder)
     first, bad, failed, again = manifest.lines(*SCHEMA.names)
     assert [line["row"] for line in (first, bad, failed, again)] == [2, 3, 4, 6]
     assert list(manifest.lines("row")) == [{"row": row} for row in (2, 3, 4, 6)]
@@ -60,42 +60,44 @@ def test_has_a_line_for_each_row_with_an_outcome(books: RunBooks, filled: RunSpe
         "device_seconds": 0.25,
         "meta": '{"a": "ü", "b": "2"}',
     }
-    assert books.blob(first["image"])[:4] == b"\x89PNG"
+    assert run_folder.blob(first["image"])[:4] == b"\x89PNG"
     assert (bad["outcome"], bad["reason"]) == ("invalid", "column 'width': 'x' is no number")
     assert (failed["outcome"], failed["image"], failed["score"]) == ("failed", None, None)
 
 
-def test_counts_name_every_verdict(books: RunBooks, filled: RunSpec) -> None:
-    build_manifest(books, filled)
+def test_counts_name_every_verdict(run_folder: RunFolder, filled: RunSpec) -> None:
+    build_manifest(run_folder, filled)
     expected = {"accepted": 2, "below_gate": 0, "invalid": 1, "blocked": 0, "failed": 1}
-    assert counts(read_manifest(books)) == expected
+    assert counts(read_manifest(run_folder)) == expected
 
 
-def test_built_again_it_is_the_same_file(books: RunBooks, filled: RunSpec) -> None:
-    first = build_manifest(books, filled)
-    books.store.delete(books.key("manifest.parquet"))
-    assert build_manifest(books, filled) == first == books.blob("manifest.parquet")
+def test_built_again_it_is_the_same_file(run_folder: RunFolder, filled: RunSpec) -> None:
+    first = build_manifest(run_folder, filled)
+    run_folder.store.delete(run_folder.key("manifest.parquet"))
+    assert build_manifest(run_folder, filled) == first == run_folder.blob("manifest.parquet")
 
 
 def test_a_change_in_a_record_shows(
-    books: RunBooks,
+    run_folder: RunFolder,
     filled: RunSpec,
     make_job: Callable[..., Job],
     make_outcome: Callable[..., Outcome],
 ) -> None:
-    before = build_manifest(books, filled)
-    books.commit(make_outcome(make_job("unfinished", 5)), np.zeros((8, 8, 3), np.float32))
-    assert build_manifest(books, filled) != before
-    assert len(read_manifest(books)) == 5
+    before = build_manifest(run_folder, filled)
+    run_folder.records.commit(
+        make_outcome(make_job("unfinished", 5)), np.zeros((8, 8, 3), np.float32)
+    )
+    assert build_manifest(run_folder, filled) != before
+    assert len(read_manifest(run_folder)) == 5
 
 
-def test_a_run_without_outcomes_has_an_empty_manifest(books: RunBooks, spec: RunSpec) -> None:
-    build_manifest(books, spec)
-    manifest = read_manifest(books)
+def test_a_run_without_outcomes_has_an_empty_manifest(run_folder: RunFolder, spec: RunSpec) -> None:
+    build_manifest(run_folder, spec)
+    manifest = read_manifest(run_folder)
     assert list(manifest.lines("row")) == []
     assert set(counts(manifest).values()) == {0}
 
 
-def test_before_it_is_built_it_is_missing(books: RunBooks) -> None:
+def test_before_it_is_built_it_is_missing(run_folder: RunFolder) -> None:
     with pytest.raises(RunError, match=r"manifest\.parquet is missing"):
-        read_manifest(books)
+        read_manifest(run_folder)

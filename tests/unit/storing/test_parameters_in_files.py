@@ -17,9 +17,9 @@ from sd_parsers.data import Generators
 
 from pipeline.images import ImageFormat
 from pipeline.job import Brief, Job, Outcome
-from pipeline.storing.books import RunBooks
 from pipeline.storing.folder import FolderStore
 from pipeline.storing.parameters import parameters
+from pipeline.storing.run_folder import RunFolder
 
 PROMPT = "a rødt circle, 赤い丸 – 🎈"
 
@@ -32,11 +32,13 @@ def outcome(make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]) 
 
 
 @pytest.fixture
-def committed(books: RunBooks, outcome: Outcome, fmt: ImageFormat) -> bytes:
+def committed(run_folder: RunFolder, outcome: Outcome, fmt: ImageFormat) -> bytes:
     """The file of an image that a run kept."""
-    kept = RunBooks(books.store, "demo", fmt).commit(outcome, np.zeros((64, 64, 3), np.float32))
+    kept = RunFolder(run_folder.store, "demo", fmt).records.commit(
+        outcome, np.zeros((64, 64, 3), np.float32)
+    )
     assert kept.image
-    return books.blob(kept.image.path)
+    return run_folder.blob(kept.image.path)
 
 
 @every_format
@@ -52,10 +54,12 @@ def test_a_parser_of_a1111s_texts(committed: bytes) -> None:
 
 
 @pytest.mark.parametrize("fmt", ["webp", "jpeg"])
-def test_piexif_as_a1111_calls_it(committed: bytes, outcome: Outcome, books: RunBooks) -> None:
+def test_piexif_as_a1111_calls_it(
+    committed: bytes, outcome: Outcome, run_folder: RunFolder
+) -> None:
     block = Image.open(BytesIO(committed)).info["exif"]
     comment = piexif.load(block)["Exif"][piexif.ExifIFD.UserComment]
-    renderer = books.spec().profile["renderer"]
+    renderer = run_folder.spec().profile["renderer"]
     assert piexif.helper.UserComment.load(comment) == parameters(outcome, renderer)
 
 

@@ -20,7 +20,7 @@ from pipeline.job import (
     Score,
     Status,
 )
-from pipeline.storing import manifest, parts
+from pipeline.storing import manifest, shards
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "record.md").read_text(encoding="utf-8")
 HEADINGS: dict[type[FrozenModel], str] = {
@@ -54,7 +54,7 @@ def test_every_verdict_is_described() -> None:
 
 def test_every_column_is_described() -> None:
     assert set(manifest.SCHEMA.names) <= named_under("## Manifest")
-    assert set(parts.SCHEMA.names) <= named_under("## Job parts")
+    assert set(shards.SCHEMA.names) <= named_under("## Shards")
 
 
 def test_the_schemas_number_is_described() -> None:

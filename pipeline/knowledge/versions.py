@@ -1,6 +1,6 @@
-"""A collection's name stands for one of its editions: a new one takes the place of the old at once.
+"""A collection's name stands for one of its versions: a new one takes the place of the old at once.
 
-In Qdrant an edition is a collection, `NAME@1` and so on, and the name an alias of it.
+In Qdrant a version is a collection, `NAME@1` and so on, and the name an alias of it.
 """
 
 from qdrant_client import QdrantClient
@@ -30,8 +30,8 @@ def names(client: QdrantClient) -> list[str]:
         return sorted(plain | _aliases(client).keys())
 
 
-def open_edition(client: QdrantClient, name: str, embedders: Embedders, *, anew: bool) -> str:
-    """What an ingest is to write into: the edition that the name stands for, made where there is
+def open_version(client: QdrantClient, name: str, embedders: Embedders, *, anew: bool) -> str:
+    """What an ingest is to write into: the version that the name stands for, made where there is
     none; `anew` one beside it, which may be what an interrupted ingest left.
 
     Raises KnowledgeError for a collection that another tool made.
@@ -45,29 +45,29 @@ def open_edition(client: QdrantClient, name: str, embedders: Embedders, *, anew:
         return name
     if standing and not anew:
         return standing
-    begun = [each for each in _editions(client, name) if each != standing]
-    for edition in begun:
-        if not schema.mismatch(client, edition, embedders):
+    begun = [each for each in _versions(client, name) if each != standing]
+    for version in begun:
+        if not schema.mismatch(client, version, embedders):
             break
-        client.delete_collection(edition)
+        client.delete_collection(version)
     else:
-        edition = f"{name}{MARK}{_number(standing) + 1}"
-        schema.create(client, edition, embedders)
+        version = f"{name}{MARK}{_number(standing) + 1}"
+        schema.create(client, version, embedders)
     if not standing and not anew:
-        stand_for(client, name, edition)
-    return edition
+        stand_for(client, name, version)
+    return version
 
 
-def stand_for(client: QdrantClient, name: str, edition: str) -> None:
-    """Have the name stand for an edition from now on, and remove every other one."""
+def stand_for(client: QdrantClient, name: str, version: str) -> None:
+    """Have the name stand for a version from now on, and remove every other one."""
     standing = _aliases(client).get(name)
-    if standing != edition:
+    if standing != version:
         gone = DeleteAliasOperation(delete_alias=DeleteAlias(alias_name=name))
-        new = CreateAlias(collection_name=edition, alias_name=name)
+        new = CreateAlias(collection_name=version, alias_name=name)
         operations = [gone] if standing else []
         client.update_collection_aliases([*operations, CreateAliasOperation(create_alias=new)])
-    for other in _editions(client, name):
-        if other != edition:
+    for other in _versions(client, name):
+        if other != version:
             client.delete_collection(other)
 
 
@@ -79,10 +79,10 @@ def _aliases(client: QdrantClient) -> dict[str, str]:
     return {each.alias_name: each.collection_name for each in client.get_aliases().aliases}
 
 
-def _editions(client: QdrantClient, name: str) -> list[str]:
+def _versions(client: QdrantClient, name: str) -> list[str]:
     return sorted(each for each in _collections(client) if each.startswith(f"{name}{MARK}"))
 
 
-def _number(edition: str) -> int:
-    number = edition.rpartition(MARK)[2]
+def _number(version: str) -> int:
+    number = version.rpartition(MARK)[2]
     return int(number) if number.isdecimal() else 0
