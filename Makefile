@@ -50,7 +50,7 @@ bench: $(READY) ## The figures in README and model card
 	$(BIN)/python -m benchmarks.knowledge --facts 10000
 
 docs: $(READY) ## The documents as a site in .build/site, the commands' page made anew
-	$(BIN)/typer flows.cli utils docs --name pressrun --title "Commands" --output docs/cli.md
+	$(BIN)/typer flows.cli.main utils docs --name pressrun --title "Commands" --output docs/cli.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lock: $(READY) ## Resolve the dependencies anew

@@ -11,10 +11,10 @@ from typing import Any
 
 from redis import Redis
 
-from benchmarks.fleet import Desk, await_workers, redis, running
 from pipeline.settings import load_settings
-from workers.app import PRIORITIES, QUEUE, TASK, UNACKNOWLEDGED, list_of, make_app
-from workers.queue import Message, Queue
+from tests.harness.connected import Workdir, await_workers, redis, running
+from workers.queue.celery_app import PRIORITIES, QUEUE, TASK, UNACKNOWLEDGED, list_of, make_app
+from workers.queue.messages import Message, Queue
 
 LOOK = 0.05
 
@@ -39,20 +39,20 @@ def main() -> None:
     ).start()
 
 
-def messages_per_second(desk: Desk, count: int, processes: int) -> float:
+def messages_per_second(workdir: Workdir, count: int, processes: int) -> float:
     """Publish so many messages over one connection to so many workers; how fast it all goes."""
     with ExitStack() as stack:
-        stack.enter_context(redis(desk))
+        stack.enter_context(redis(workdir))
         for _ in range(processes):
-            worker = desk.start(sys.executable, "-m", "benchmarks.bare")
+            worker = workdir.start(sys.executable, "-m", "benchmarks.bare")
             stack.enter_context(running(worker))
-        await_workers(desk, processes, worker)
+        await_workers(workdir, processes, worker)
         begun = time.monotonic()
-        Queue.connect(desk.url).publish(
+        Queue.connect(workdir.url).publish(
             Message("bare", "0" * 24, 1 + number // 250, f"{number:024x}")
             for number in range(count)
         )
-        _await_nothing(Redis.from_url(desk.url))
+        _await_nothing(Redis.from_url(workdir.url))
         return count / (time.monotonic() - begun)
 
 

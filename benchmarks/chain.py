@@ -15,12 +15,12 @@ from rich.progress import Progress, track
 from benchmarks.common import EXAMPLE
 from examples.shapes import umpire
 from examples.shapes.world import Scene
-from flows.opening import asked_for
+from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_library, open_run_folder
-from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import ImageArray, Job, Outcome, Status
-from pipeline.knowledge.ingest import Library, ingest
+from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.ports import Ports, Retriever
+from pipeline.retrieval.ingest import Library, ingest
 from pipeline.run import run_job
 from pipeline.settings import Profile, Settings
 
@@ -62,11 +62,11 @@ class Chain:
     That serves one client at a time: all is ingested before the first job runs.
     """
 
-    def __init__(self, desk: Path, profile: str = "shapes") -> None:
-        self._jobs, self.sources = desk / "jobs.jsonl", desk / "sources"
+    def __init__(self, workdir: Path, profile: str = "shapes") -> None:
+        self._jobs, self.sources = workdir / "jobs.jsonl", workdir / "sources"
         self.sources.mkdir()
         self._settings = Settings(
-            profile=profile, home=desk / "home", store=str(desk / "out"), qdrant_url=""
+            profile=profile, home=workdir / "home", store=str(workdir / "out"), qdrant_url=""
         )
         self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
 

@@ -19,14 +19,14 @@ from typing import Any
 
 import psutil
 
-from benchmarks import fleet
 from benchmarks.common import arguments, show
-from benchmarks.fleet import Desk, Process
-from benchmarks.orchestration import write_jobs
-from flows.commands.answers import FAILED_ROWS
-from flows.reconcile import reconcile_run
+from flows.cli.output import FAILED_ROWS
+from flows.runs.reconcile import reconcile_run
 from pipeline.job import Status
 from pipeline.settings import load_settings
+from tests.harness import connected
+from tests.harness.connected import Process, Workdir
+from tests.harness.jobs import write_jobs
 
 WORKERS = 4
 RUN = "chaos"
@@ -56,11 +56,11 @@ def main() -> None:
 def measure(jobs: int, folder: Path, chance: random.Random) -> dict[str, Any]:
     """Run so many jobs under fire; answers the counters and how the jobs ended."""
     tally = folder / "tally"
-    desk = Desk(folder, SETTINGS | {"STAND_IN_TALLY": str(tally)})
+    workdir = Workdir(folder, SETTINGS | {"STAND_IN_TALLY": str(tally)})
     write_jobs(folder / "jobs.csv", jobs)
-    with fleet.redis(desk), fleet.workers(desk, WORKERS) as supervisor:
+    with connected.redis(workdir), connected.workers(workdir, WORKERS) as supervisor:
         begun = time.monotonic()
-        kills, summary = _run(desk, supervisor, chance)
+        kills, summary = _run(workdir, supervisor, chance)
         seconds = time.monotonic() - begun
     executions = Counter(tally.read_text(encoding="utf-8").split())
     report = reconcile_run(RUN, load_settings(store=str(folder / "out")), safe_age=0)
@@ -78,17 +78,19 @@ def measure(jobs: int, folder: Path, chance: random.Random) -> dict[str, Any]:
     }
 
 
-def _run(desk: Desk, supervisor: Process, chance: random.Random) -> tuple[int, dict[str, Any]]:
+def _run(
+    workdir: Workdir, supervisor: Process, chance: random.Random
+) -> tuple[int, dict[str, Any]]:
     """The whole run, and how many workers were killed meanwhile."""
-    answer, kills = desk.folder / "answer", 0
+    answer, kills = workdir.folder / "answer", 0
     words = ["-m", "flows.cli", "run", "jobs.csv", "--run", RUN, "--json"]
-    with fleet.running(desk.start(sys.executable, *words, output=answer)) as process:
+    with connected.running(workdir.start(sys.executable, *words, output=answer)) as process:
         while process.poll() is None:
             time.sleep(EVERY)
-            if (desk.folder / "tally").exists():
+            if (workdir.folder / "tally").exists():
                 kills += _kill_half(supervisor, chance)
     if process.returncode not in (0, FAILED_ROWS):
-        raise RuntimeError(f"the run ended with {process.returncode}:\n{desk.complaints()}")
+        raise RuntimeError(f"the run ended with {process.returncode}:\n{workdir.complaints()}")
     summary: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8").splitlines()[-1])
     return kills, summary
 

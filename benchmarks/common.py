@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.commands.answers import FAILED_ROWS
+from flows.cli.output import FAILED_ROWS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "shapes"
@@ -24,12 +24,12 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def pressrun(*words: str, desk: Path) -> dict[str, Any]:
+def pressrun(*words: str, workdir: Path) -> dict[str, Any]:
     """Run a pressrun command in the folder `desk`; answers its JSON. Progress goes to stderr."""
     command = [sys.executable, "-m", "flows.cli", *words, "--json"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=desk, env=env, stdout=subprocess.PIPE, text=True, check=False
+        command, cwd=workdir, env=env, stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode not in (0, FAILED_ROWS):
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")

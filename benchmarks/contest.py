@@ -35,10 +35,10 @@ from rich.table import Table
 
 from benchmarks.common import EXAMPLE, arguments, show
 from examples.shapes import umpire, world
-from flows.opening import asked_for
+from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_run_folder
-from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Brief, Candidate, ContestMode, Context, ImageArray, Job, Score
+from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.judging import contest
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.local import EngineRenderer
@@ -110,11 +110,13 @@ class Held:
 class Bench:
     """The example's models, wired as in a worker, with the denoiser's input rows counted."""
 
-    def __init__(self, desk: Path, overrides: Overrides) -> None:
-        self._file = desk / "jobs.csv"
-        profile = desk / "profile.toml"
+    def __init__(self, workdir: Path, overrides: Overrides) -> None:
+        self._file = workdir / "jobs.csv"
+        profile = workdir / "profile.toml"
         profile.write_text(PROFILE)
-        self._settings = Settings(profile=str(profile), home=desk / "home", store=str(desk / "out"))
+        self._settings = Settings(
+            profile=str(profile), home=workdir / "home", store=str(workdir / "out")
+        )
         self._overrides = overrides
         self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
         self._samples = 0

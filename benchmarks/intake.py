@@ -35,12 +35,12 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def measure(rows: int, desk: Path) -> dict[str, Any]:
+def measure(rows: int, workdir: Path) -> dict[str, Any]:
     """Check so many rows once; answers counts, rows per second, and memory."""
-    jobs = desk / "jobs.csv"
+    jobs = workdir / "jobs.csv"
     write_jobs(jobs, rows)
     command = [sys.executable, "-m", "flows.cli", "check", str(jobs), "--json"]
-    with (desk / "answer").open("w+", encoding="utf-8") as answer:
+    with (workdir / "answer").open("w+", encoding="utf-8") as answer:
         with subprocess.Popen(command, cwd=ROOT, stdout=answer) as process:
             memory = watch(process, jobs)
         if process.returncode:

@@ -23,11 +23,11 @@ from benchmarks.common import arguments, show
 from examples.shapes import world
 from examples.shapes.training.writer_words import SUFFIXES, pick, word
 from pipeline.assemble import open_library
-from pipeline.intake.making import Maker, Overrides
-from pipeline.intake.rows import RawRow
 from pipeline.job import Job
-from pipeline.knowledge.ingest import IngestReport, Library, ingest
-from pipeline.knowledge.retriever import QdrantRetriever
+from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.rows import RawRow
+from pipeline.retrieval.ingest import IngestReport, Library, ingest
+from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.settings import Settings, load_settings
 
 # texts alone: vectors of images would only take memory
@@ -49,12 +49,14 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def measure(facts: int, queries: int, desk: Path, seed: int) -> dict[str, Any]:
+def measure(facts: int, queries: int, workdir: Path, seed: int) -> dict[str, Any]:
     """Ingest so many facts twice and ask; answers rates, and milliseconds of an answer."""
     rng = np.random.default_rng(seed)
-    profile, file, collection = desk / "profile.toml", desk / "facts.jsonl", uuid.uuid4().hex
+    profile, file, collection = workdir / "profile.toml", workdir / "facts.jsonl", uuid.uuid4().hex
     profile.write_text(PROFILE)
-    settings = load_settings(profile=str(profile), home=desk / "home", store=str(desk / "out"))
+    settings = load_settings(
+        profile=str(profile), home=workdir / "home", store=str(workdir / "out")
+    )
     names = write_facts(file, facts, rng)
     with opened(settings, collection) as library:
         first, rate = timed_ingest(library, file, collection, facts, "ingest")

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import psutil
 
-from benchmarks import fleet
 from benchmarks.common import arguments, show
-from benchmarks.fleet import Desk, Process
 from examples.shapes import world
+from tests.harness import connected
+from tests.harness.connected import Process, Workdir
 
 RUN = "memory"
 SEED = 90_001
@@ -41,12 +41,15 @@ def main() -> None:
 
 def measure(jobs: int, folder: Path) -> dict[str, Any]:
     """Run so many jobs; answers megabytes by quarter, and the growth."""
-    desk = Desk(folder, {})
+    workdir = Workdir(folder, {})
     write_jobs(folder / "jobs.csv", jobs)
     words = ["-m", "flows.cli", "worker", "--devices", "cpu"]
-    with fleet.redis(desk), fleet.running(desk.start(sys.executable, *words)) as supervisor:
-        fleet.await_workers(desk, 1, supervisor)
-        readings = run(desk, supervisor)
+    with (
+        connected.redis(workdir),
+        connected.running(workdir.start(sys.executable, *words)) as supervisor,
+    ):
+        connected.await_workers(workdir, 1, supervisor)
+        readings = run(workdir, supervisor)
     quarters = [median(part) / 2**20 for part in by_quarter(readings, jobs)]
     return {
         "jobs": jobs,
@@ -65,18 +68,18 @@ def write_jobs(path: Path, jobs: int) -> None:
             print(f'"{prompt}, number {number}",2,4,{(64, 48)[number % 2]},64,0', file=file)
 
 
-def run(desk: Desk, supervisor: Process) -> Sequence[tuple[int, int]]:
+def run(workdir: Workdir, supervisor: Process) -> Sequence[tuple[int, int]]:
     """Run the jobs; answers how many had ended, and the worker's bytes then, again and again."""
     words = ["-m", "flows.cli", "run", "jobs.csv", "--run", RUN, "--json"]
-    records, readings = desk.folder / "out" / "runs" / RUN / "records", list[tuple[int, int]]()
-    with fleet.running(desk.start(sys.executable, *words)) as flow:
+    records, readings = workdir.folder / "out" / "runs" / RUN / "records", list[tuple[int, int]]()
+    with connected.running(workdir.start(sys.executable, *words)) as flow:
         while flow.poll() is None:
             if records.exists():
                 (worker,) = psutil.Process(supervisor.pid).children()
                 readings.append((len(list(records.iterdir())), worker.memory_info().rss))
             time.sleep(PAUSE)
     if flow.returncode:
-        raise RuntimeError(f"the run ended with {flow.returncode}:\n{desk.complaints()}")
+        raise RuntimeError(f"the run ended with {flow.returncode}:\n{workdir.complaints()}")
     return readings
 
 

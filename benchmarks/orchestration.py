@@ -26,10 +26,12 @@ from typing import Any
 import psutil
 from redis import Redis
 
-from benchmarks import bare, fleet
+from benchmarks import bare
 from benchmarks.common import arguments, show
-from benchmarks.fleet import Desk, Process
 from benchmarks.intake import Memory
+from tests.harness import connected
+from tests.harness.connected import Process, Workdir
+from tests.harness.jobs import write_jobs
 
 WORKERS = 4
 RUN = "orchestration"
@@ -54,13 +56,15 @@ def main() -> None:
 
 def measure(rows: int, folder: Path) -> dict[str, Any]:
     """Run so many jobs, and a bare task as often; answers rates, memory and times."""
-    before, desk, after = (Desk(folder / name, SETTINGS) for name in ("before", "run", "after"))
-    for one in (before, desk, after):
+    before, workdir, after = (
+        Workdir(folder / name, SETTINGS) for name in ("before", "run", "after")
+    )
+    for one in (before, workdir, after):
         one.folder.mkdir()
-    write_jobs(desk.folder / "jobs.csv", rows)
+    write_jobs(workdir.folder / "jobs.csv", rows)
     rates = [bare.messages_per_second(before, rows // 2, WORKERS)]
-    with fleet.redis(desk), fleet.workers(desk, WORKERS) as supervisor:
-        figures = _run(desk, rows, supervisor)
+    with connected.redis(workdir), connected.workers(workdir, WORKERS) as supervisor:
+        figures = _run(workdir, rows, supervisor)
     rates.append(bare.messages_per_second(after, rows // 2, WORKERS))
     return {
         **figures,
@@ -69,23 +73,13 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def write_jobs(path: Path, rows: int, first: int = 0) -> None:
-    """A job file of so many different rows, numbered from `first`, each one small candidate that
-    passes its gate.
-    """
-    with path.open("w", encoding="utf-8") as file:
-        print("id,keywords,candidates,threshold,width,height,k,seed", file=file)
-        for number in range(first, first + rows):
-            print(f'row-{number},"red circle, number {number}",1,0,16,16,0,{number}', file=file)
-
-
-def _run(desk: Desk, rows: int, supervisor: Process) -> dict[str, Any]:
-    first = _submit(desk, supervisor)
-    with closing(Redis.from_url(desk.url)) as client:
+def _run(workdir: Workdir, rows: int, supervisor: Process) -> dict[str, Any]:
+    first = _submit(workdir, supervisor)
+    with closing(Redis.from_url(workdir.url)) as client:
         redis_peak: int = client.info("memory")["used_memory_peak"]
-    again = _submit(desk, supervisor)
+    again = _submit(workdir, supervisor)
     assert first.summary["accepted"] == again.summary["accepted"] == rows, first.summary
-    work = _work(desk)
+    work = _work(workdir)
     return {
         "rows": rows,
         "jobs_per_s": rows / work.seconds,
@@ -100,7 +94,7 @@ def _run(desk: Desk, rows: int, supervisor: Process) -> dict[str, Any]:
         "run_seconds": first.seconds,
         "resubmit_seconds": again.seconds,
         "resubmit_ratio": again.seconds / first.seconds,
-        "task_runs": task_runs(desk),
+        "task_runs": task_runs(workdir),
     }
 
 
@@ -117,8 +111,8 @@ class Work:
         return self.ended - self.begun
 
 
-def _work(desk: Desk) -> Work:
-    with os.scandir(desk.folder / RECORDS) as records:
+def _work(workdir: Workdir) -> Work:
+    with os.scandir(workdir.folder / RECORDS) as records:
         times = [record.stat().st_mtime for record in records]
     return Work(min(times), max(times))
 
@@ -134,21 +128,21 @@ class Submission:
     workers: dict[int, Memory]
 
 
-def _submit(desk: Desk, supervisor: Process) -> Submission:
+def _submit(workdir: Workdir, supervisor: Process) -> Submission:
     words = ["-m", "flows.cli", "run", "jobs.csv", "--run", RUN, "--json"]
-    answer = desk.folder / "answer"
+    answer = workdir.folder / "answer"
     answer.unlink(missing_ok=True)
     begun, flow, workers = time.time(), Memory(), defaultdict[int, Memory](Memory)
-    with fleet.running(desk.start(sys.executable, *words, output=answer)) as process:
+    with connected.running(workdir.start(sys.executable, *words, output=answer)) as process:
         while process.poll() is None:
-            if (desk.folder / RECORDS).exists():
+            if (workdir.folder / RECORDS).exists():
                 read_memory(psutil.Process(process.pid), flow)
                 for worker in psutil.Process(supervisor.pid).children():
                     read_memory(worker, workers[worker.pid])
             time.sleep(PAUSE)
         seconds = time.time() - begun
     if process.returncode:
-        raise RuntimeError(f"the run ended with {process.returncode}:\n{desk.complaints()}")
+        raise RuntimeError(f"the run ended with {process.returncode}:\n{workdir.complaints()}")
     summary = json.loads(answer.read_text().splitlines()[-1])
     return Submission(begun, seconds, summary, flow, workers)
 
@@ -160,9 +154,9 @@ def read_memory(process: psutil.Process, memory: Memory) -> None:
         memory.peak = max(memory.readings)
 
 
-def task_runs(desk: Desk) -> int:
+def task_runs(workdir: Workdir) -> int:
     """How many task runs Prefect's own server has kept."""
-    database = desk.folder / ".pressrun" / "prefect" / "prefect.db"
+    database = workdir.folder / ".pressrun" / "prefect" / "prefect.db"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         count: int = connection.execute("SELECT count(*) FROM task_run").fetchone()[0]
     return count

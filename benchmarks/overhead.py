@@ -28,13 +28,13 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def measure(rows: int, desk: Path) -> dict[str, Any]:
+def measure(rows: int, workdir: Path) -> dict[str, Any]:
     """Run so many rows once; answers seconds, shares and the ratio."""
     with (EXAMPLE / "jobs-large.csv").open(encoding="utf-8") as file:
-        (desk / "jobs.csv").write_text("".join(islice(file, rows + 1)), encoding="utf-8")
+        (workdir / "jobs.csv").write_text("".join(islice(file, rows + 1)), encoding="utf-8")
     knowledge = str(EXAMPLE / "knowledge" / "brands.jsonl")
-    pressrun("ingest", knowledge, "--collection", "brands", desk=desk)
-    summary = pressrun("run", "jobs.csv", "--collection", "brands", desk=desk)
+    pressrun("ingest", knowledge, "--collection", "brands", workdir=workdir)
+    summary = pressrun("run", "jobs.csv", "--collection", "brands", workdir=workdir)
     records = [
         json.loads(path.read_text()) for path in Path(summary["folder"], "records").iterdir()
     ]

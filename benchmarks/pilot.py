@@ -28,16 +28,16 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def measure(rows: int, pilot: int, candidates: int, desk: Path) -> dict[str, Any]:
+def measure(rows: int, pilot: int, candidates: int, workdir: Path) -> dict[str, Any]:
     """Check so many rows with a pilot, and run them; answers both figures."""
     with (EXAMPLE / "jobs-large.csv").open(encoding="utf-8") as file:
-        (desk / "jobs.csv").write_text("".join(islice(file, rows + 1)), encoding="utf-8")
+        (workdir / "jobs.csv").write_text("".join(islice(file, rows + 1)), encoding="utf-8")
     knowledge = str(EXAMPLE / "knowledge" / "brands.jsonl")
-    pressrun("ingest", knowledge, "--collection", "brands", desk=desk)
+    pressrun("ingest", knowledge, "--collection", "brands", workdir=workdir)
     words = ("jobs.csv", "--collection", "brands", "--candidates", str(candidates))
-    told = pressrun("check", *words, "--pilot", str(pilot), desk=desk)
-    summary = pressrun("run", *words, desk=desk)
-    again = pressrun("check", *words, "--pilot", str(pilot), desk=desk)
+    told = pressrun("check", *words, "--pilot", str(pilot), workdir=workdir)
+    summary = pressrun("run", *words, workdir=workdir)
+    again = pressrun("check", *words, "--pilot", str(pilot), workdir=workdir)
     before, after = (_estimates(report) for report in (told, again))
     device, accepted = before["device_seconds"], before["accepted"]
     spent: float = summary["device_seconds"]

@@ -42,15 +42,17 @@ def chain() -> dict[str, Any]:
     """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        desk = Path(folder)
+        workdir = Path(folder)
         knowledge = str(EXAMPLE / "knowledge" / "brands.jsonl")
-        pressrun("ingest", knowledge, "--collection", "brands", desk=desk)
+        pressrun("ingest", knowledge, "--collection", "brands", workdir=workdir)
         for name, words in {
             "with_retrieval": ["--collection", "brands"],
             "without_retrieval": ["--no-retrieval"],
         }.items():
             jobs = str(EXAMPLE / "jobs.csv")
-            summary = pressrun("run", jobs, "--run", name.replace("_", "-"), *words, desk=desk)
+            summary = pressrun(
+                "run", jobs, "--run", name.replace("_", "-"), *words, workdir=workdir
+            )
             figures |= {f"{name}_{what}": n for what, n in _brand_rows(summary).items()}
             valid = summary["rows"] - summary["invalid"]
             figures[f"{name}_accepted_of_valid"] = summary["accepted"] / valid

@@ -23,14 +23,14 @@ from rich.progress import track
 from benchmarks.brandbook import FORMS, Book, Brand, book, copies
 from benchmarks.chain import Chain, fill, write_rows
 from examples.shapes.training.writer_passages import plain_taste
-from pipeline.intake.making import Maker, Overrides
-from pipeline.intake.rows import RawRow
 from pipeline.job import Job
-from pipeline.knowledge import schema
-from pipeline.knowledge.client import calling
-from pipeline.knowledge.ingest import Library
-from pipeline.knowledge.retriever import DEPTH, QdrantRetriever
-from pipeline.knowledge.sparse import query_vector
+from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.rows import RawRow
+from pipeline.retrieval import schema
+from pipeline.retrieval.bm25 import query_vector
+from pipeline.retrieval.client import calling
+from pipeline.retrieval.ingest import Library
+from pipeline.retrieval.retriever import DEPTH, QdrantRetriever
 from pipeline.settings import RetrievalProfile
 
 CROWDED, PLANTED = "crowded", "planted"

@@ -46,9 +46,9 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def measure(part: str, desk: Path, rows: int, facts: int, seed: int) -> dict[str, Any]:
+def measure(part: str, workdir: Path, rows: int, facts: int, seed: int) -> dict[str, Any]:
     """The figures of one part, in a folder of its own."""
-    chain = Chain(desk, "shapes-draft" if part == "second" else "shapes")
+    chain = Chain(workdir, "shapes-draft" if part == "second" else "shapes")
     match part:
         case "looks":
             return Looks(chain, rows, seed).measure()

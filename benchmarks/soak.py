@@ -45,20 +45,20 @@ from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import fleet
 from benchmarks.common import arguments, show
-from benchmarks.fleet import Desk, Process
-from benchmarks.orchestration import write_jobs
-from flows.commands.answers import FAILED_ROWS
-from flows.reconcile import reconcile_run
+from flows.cli.output import FAILED_ROWS
+from flows.runs.reconcile import reconcile_run
 from pipeline.assemble import open_run_folder
 from pipeline.job import Job
 from pipeline.settings import Settings, load_settings
-from tests.faults.faulty_redis import FaultyRedis, faulty_redis
-from tests.faulty_s3 import Fault, FaultyS3, faulty_s3
-from tests.servers import moto_s3
-from workers.leases import LEASE_SECONDS, lease_key
-from workers.queue import Message, Queue
+from tests.harness import connected
+from tests.harness.connected import Process, Workdir
+from tests.harness.faulty_redis import FaultyRedis, faulty_redis
+from tests.harness.faulty_s3 import Fault, FaultyS3, faulty_s3
+from tests.harness.jobs import write_jobs
+from tests.harness.servers import moto_s3
+from workers.queue.leases import LEASE_SECONDS, lease_key
+from workers.queue.messages import Message, Queue
 
 WORKERS, CONCURRENCY, SECONDS = 4, 4, 1.0
 CALM = 300
@@ -74,7 +74,7 @@ FAST_CLOCK = """
 import sys, time
 real = time.time
 time.time = lambda: real() + 7200
-from flows.cli import main
+from flows.cli.main import main
 sys.argv = ["pressrun", "reconcile", sys.argv[1], "--quick", "--json"]
 main()
 """
@@ -107,7 +107,7 @@ def main() -> None:
 class Stage:
     """All that faults can strike, and what is seen meanwhile."""
 
-    desk: Desk
+    workdir: Workdir
     chance: random.Random
     redis_proxy: FaultyRedis
     store_proxy: FaultyS3
@@ -137,7 +137,9 @@ class Stage:
     def settings(self) -> Settings:
         """Where the store is."""
         return load_settings(
-            store=f"s3://{BUCKET}", s3_endpoint_url=self.store_proxy.endpoint, home=self.desk.folder
+            store=f"s3://{BUCKET}",
+            s3_endpoint_url=self.store_proxy.endpoint,
+            home=self.workdir.folder,
         )
 
     @property
@@ -147,7 +149,7 @@ class Stage:
 
     def in_hand(self) -> frozenset[str]:
         """The jobs of the run that a worker has in hand."""
-        with Redis.from_url(self.desk.url, decode_responses=True) as client:
+        with Redis.from_url(self.workdir.url, decode_responses=True) as client:
             keys = list(client.scan_iter(lease_key(self.run, "*"), count=1000))
         return frozenset(f"{self.run}/{key.rpartition(':')[2]}" for key in keys)
 
@@ -159,7 +161,7 @@ class Stage:
     def submit(self, rows: int) -> None:
         """Begin a run of so many jobs that no run before had."""
         self.run = f"soak-{len(self.runs) + 1}"
-        write_jobs(self.desk.folder / "jobs.csv", rows, first=sum(self.runs.values()))
+        write_jobs(self.workdir.folder / "jobs.csv", rows, first=sum(self.runs.values()))
         self.runs[self.run] = rows
         self._begin("run", "jobs.csv", "--run", self.run)
 
@@ -174,7 +176,7 @@ class Stage:
             return False
         if code in (0, FAILED_ROWS):
             return True
-        self.gave_up.append(f"{self.run} ended with {code}: {self.desk.complaints()[-3000:]}")
+        self.gave_up.append(f"{self.run} ended with {code}: {self.workdir.complaints()[-3000:]}")
         if len(self.gave_up) > GIVEN_UP:
             raise RuntimeError("\n\n".join(self.gave_up))
         self._begin(*self.words)
@@ -184,7 +186,7 @@ class Stage:
         """Whether the flow asks for news of its jobs; one that still starts and finds a service
         away says so and ends, as it should.
         """
-        with Redis.from_url(self.desk.url, decode_responses=True) as client:
+        with Redis.from_url(self.workdir.url, decode_responses=True) as client:
             return any(
                 one["cmd"].startswith("xread") and int(one["idle"]) < NOTES_WITHIN
                 for one in client.client_list()
@@ -197,7 +199,7 @@ class Stage:
     def _begin(self, *words: str) -> None:
         self.words = words
         command = [sys.executable, "-m", "flows.cli", *words, "--json", "--retry", "none"]
-        self.flow = self.desk.start(*command, output=self.desk.folder / "answers")
+        self.flow = self.workdir.start(*command, output=self.workdir.folder / "answers")
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ def set_up(folder: Path, chance: random.Random, stack: ExitStack) -> Stage:
     # a socket's path may be no longer than 107 bytes
     proxy = stack.enter_context(faulty_redis(folder / "redis.sock"))
     store = stack.enter_context(faulty_s3(server.endpoint, in_peace))
-    desk = Desk(
+    workdir = Workdir(
         folder,
         {
             "PRESSRUN_REDIS_URL": proxy.url,
@@ -240,12 +242,12 @@ def set_up(folder: Path, chance: random.Random, stack: ExitStack) -> Stage:
         },
     )
     (folder / "prefect").mkdir()
-    redis, prefect = fleet.start_redis(desk), _start_prefect(desk, port)
-    workers = desk.start(sys.executable, "-m", "benchmarks.fleet", str(WORKERS))
-    stage = Stage(desk, chance, proxy, store, str(port), redis, workers, prefect)
+    redis, prefect = connected.start_redis(workdir), _start_prefect(workdir, port)
+    workers = workdir.start(sys.executable, "-m", "tests.harness.connected", str(WORKERS))
+    stage = Stage(workdir, chance, proxy, store, str(port), redis, workers, prefect)
     store.answered = stage.answered
     stack.callback(_tear_down, stage)
-    fleet.await_workers(desk, WORKERS, workers)
+    connected.await_workers(workdir, WORKERS, workers)
     return stage
 
 
@@ -289,7 +291,7 @@ def balance(stage: Stage, strikes: Sequence[Strike]) -> dict[str, Any]:
             print("alarm:", alarm, file=sys.stderr)
     for why in stage.gave_up:
         print("gave up:", why, file=sys.stderr)
-    executions = Counter((stage.desk.folder / "tally").read_text(encoding="utf-8").split())
+    executions = Counter((stage.workdir.folder / "tally").read_text(encoding="utf-8").split())
     by_kind = defaultdict[str, list[float]](list)
     for strike in strikes:
         by_kind[strike.kind].append(recovery(stage.ended, strike))
@@ -375,18 +377,18 @@ def kill_redis(stage: Stage) -> None:
     stage.redis.kill()
     stage.redis.wait()
     time.sleep(2)
-    stage.redis = fleet.start_redis(stage.desk)
+    stage.redis = connected.start_redis(stage.workdir)
 
 
 def empty_redis(stage: Stage) -> None:
     """Everything in it is gone."""
-    with Redis.from_url(stage.desk.url) as client:
+    with Redis.from_url(stage.workdir.url) as client:
         client.flushall()
 
 
 def fill_redis(stage: Stage) -> None:
     """It takes no more writes for four seconds."""
-    with Redis.from_url(stage.desk.url) as client:
+    with Redis.from_url(stage.workdir.url) as client:
         client.config_set("maxmemory", 1)
         time.sleep(4)
         client.config_set("maxmemory", 0)
@@ -414,7 +416,7 @@ def double_messages(stage: Stage) -> None:
     shard = stage.chance.randint(1, spec.shards)
     jobs = [row for row in run_folder.shards.read(spec.fingerprint, shard) if isinstance(row, Job)]
     chosen = stage.chance.sample(jobs, min(MESSAGES, len(jobs)))
-    queue = Queue.connect(stage.desk.url)
+    queue = Queue.connect(stage.workdir.url)
     queue.publish(
         Message(stage.run, spec.fingerprint, shard, job.id, job.priority) for job in chosen
     )
@@ -442,7 +444,7 @@ def slow_the_store_down(stage: Stage) -> None:
 
 def reconcile_on_a_fast_clock(stage: Stage) -> None:
     """`pressrun reconcile` beside the run, where the clock is two hours ahead."""
-    process = stage.desk.start(sys.executable, "-c", FAST_CLOCK, stage.run)
+    process = stage.workdir.start(sys.executable, "-c", FAST_CLOCK, stage.run)
     process.wait(120)
 
 
@@ -458,7 +460,7 @@ def kill_prefect(stage: Stage) -> None:
     """Prefect's server is killed, and another one started."""
     stage.prefect.kill()
     stage.prefect.wait()
-    stage.prefect = _start_prefect(stage.desk, int(stage.api))
+    stage.prefect = _start_prefect(stage.workdir, int(stage.api))
 
 
 FAULTS: dict[str, Callable[[Stage], None]] = {
@@ -519,16 +521,16 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def _start_prefect(desk: Desk, port: int) -> Process:
+def _start_prefect(workdir: Workdir, port: int) -> Process:
     words = ["-m", "prefect", "server", "start", "--port", str(port)]
-    process = desk.start(sys.executable, *words)
+    process = workdir.start(sys.executable, *words)
 
     def answers() -> bool:
         with suppress(httpx.HTTPError):
             return httpx.get(f"http://127.0.0.1:{port}/api/health", timeout=2).is_success
         return False
 
-    fleet.await_ready(answers, process, desk)
+    connected.await_ready(answers, process, workdir)
     return process
 
 

@@ -10,36 +10,27 @@ flow run has ended; `lost` and `executed_twice` are counted when the resumed run
 """
 
 import json
-import socket
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-from redis import Redis
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
-
-from benchmarks import fleet
 from benchmarks.common import arguments, show
-from benchmarks.fleet import Desk
-from benchmarks.orchestration import write_jobs
-from flows.reconcile import reconcile_run
+from flows.runs.reconcile import reconcile_run
 from pipeline.settings import load_settings
-from workers.leases import lease_key
+from tests.harness import connected
+from tests.harness.connected import Workdir
+from tests.harness.jobs import write_jobs
+from tests.harness.prefect_server import ENDED, LIMIT, Server, free_port, prefect
 
 WORKERS = 2
 RUN = "ui"
-GLANCE = 0.1
+POLL_SECONDS = 0.1
 RECORDED = 15.0
 """Seconds in which the server writes down what it has been told."""
-LIMIT = 1800.0
-ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 SETTINGS = {
     "PRESSRUN_WINDOW": "256",
     "PRESSRUN_CONCURRENCY": "4",
@@ -64,9 +55,9 @@ def main() -> None:
 
 def measure(rows: int, seconds: float, cancel: int, folder: Path) -> dict[str, Any]:
     """Run so many jobs from a deployment; cancel the run and resume it where that is asked."""
-    port = _free_port()
+    port = free_port()
     tally = folder / "tally"
-    desk = Desk(
+    workdir = Workdir(
         folder,
         SETTINGS
         | {
@@ -77,10 +68,14 @@ def measure(rows: int, seconds: float, cancel: int, folder: Path) -> dict[str, A
         },
     )
     write_jobs(folder / "jobs.csv", rows)
-    with prefect(desk, port) as server, fleet.redis(desk), fleet.workers(desk, WORKERS):
+    with (
+        prefect(workdir, port) as server,
+        connected.redis(workdir),
+        connected.workers(workdir, WORKERS),
+    ):
         server.deploy()
         before = server.database_bytes()
-        with fleet.running(desk.start(sys.executable, "-m", "flows.cli", "serve")):
+        with connected.running(workdir.start(sys.executable, "-m", "flows.cli", "serve")):
             begun = time.monotonic()
             asked = {"run": RUN, "jobs": str(folder / "jobs.csv")}
             first = _Watched(server, server.start(asked), cancel)
@@ -114,11 +109,13 @@ class _Watched:
         deadline = time.monotonic() + LIMIT
         while not self._ended:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the run does not end:\n{server.desk.complaints()}")
+                raise RuntimeError(f"the run does not end:\n{server.workdir.complaints()}")
             self._look(cancel)
-            time.sleep(GLANCE)
+            time.sleep(POLL_SECONDS)
         if self.state != ("CANCELLED" if cancel else "COMPLETED"):
-            raise RuntimeError(f"the flow run ended as {self.state}:\n{server.desk.complaints()}")
+            raise RuntimeError(
+                f"the flow run ended as {self.state}:\n{server.workdir.complaints()}"
+            )
 
     def figures(self) -> dict[str, Any]:
         """What was seen."""
@@ -130,114 +127,18 @@ class _Watched:
 
     def _look(self, cancel: int) -> None:
         self.state = self._server.state(self._flow_run)
-        if artifact := self._server.artifact(self._flow_run):
+        if artifact := self._server.artifact(RUN, self._flow_run):
             updated = datetime.fromisoformat(artifact["updated"])
             self.updates.add(artifact["updated"])
             if self.state == "RUNNING":
                 self.oldest = max(self.oldest, (datetime.now(UTC) - updated).total_seconds())
-        if cancel and not self._cancelled and self._server.records() >= cancel:
+        if cancel and not self._cancelled and self._server.records(RUN) >= cancel:
             self._cancelled = self._idle = time.monotonic()
             self._server.cancel(self._flow_run)
-        if self._cancelled and self._server.leases():
+        if self._cancelled and self._server.leases(RUN):
             self._idle = time.monotonic()
         if self.state in ENDED:
             self._ended = time.monotonic()
-
-
-class Server:
-    """A Prefect server, asked through its API."""
-
-    def __init__(self, desk: Desk, port: int) -> None:
-        self.desk = desk
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=60)
-        self._redis = Redis.from_url(desk.url)
-
-    def answers(self) -> bool:
-        """Whether it is ready."""
-        try:
-            return self._client.get("/health").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def deploy(self) -> None:
-        """`pressrun deploy`."""
-        process = self.desk.start(sys.executable, "-m", "flows.cli", "deploy")
-        if process.wait(LIMIT):
-            raise RuntimeError(self.desk.complaints())
-        # its looks would count, too
-        for name in ("reconcile/reconcile", "inbox/inbox"):
-            found = self._get(f"/deployments/name/{name}")["id"]
-            self._post(f"/deployments/{found}/pause_deployment", {})
-
-    def start(self, parameters: dict[str, Any]) -> str:
-        """Start a batch; answers the flow run's id."""
-        deployment = self._get("/deployments/name/generate/generate-batch")["id"]
-        asked = {"parameters": parameters}
-        return str(self._post(f"/deployments/{deployment}/create_flow_run", asked)["id"])
-
-    def state(self, flow_run: str) -> str:
-        """How the flow run stands."""
-        return str(self._get(f"/flow_runs/{flow_run}")["state_type"])
-
-    def cancel(self, flow_run: str) -> None:
-        """What the UI's button does."""
-        self._post(f"/flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}})
-
-    def artifact(self, flow_run: str) -> dict[str, Any] | None:
-        """The run's progress artifact."""
-        asked = {
-            "artifacts": {"key": {"any_": [f"{RUN}-progress"]}, "flow_run_id": {"any_": [flow_run]}}
-        }
-        found = self._post("/artifacts/filter", asked)
-        return found[0] if found else None
-
-    def records(self) -> int:
-        """How many rows of the run are done."""
-        folder = self.desk.folder / "out" / "runs" / RUN / "records"
-        return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
-
-    def leases(self) -> bool:
-        """Whether a worker has a job of the run in hand."""
-        return next(self._redis.scan_iter(lease_key(RUN, "*"), count=1000), None) is not None
-
-    def database_bytes(self) -> int:
-        """What the database takes on disk, with its log."""
-        return sum(
-            file.stat().st_size for file in (self.desk.folder / "prefect").glob("prefect.db*")
-        )
-
-    def _get(self, path: str) -> Any:
-        return self._ask("GET", path, None)
-
-    def _post(self, path: str, asked: dict[str, Any]) -> Any:
-        return self._ask("POST", path, asked)
-
-    # SQLite lets one write at a time, and Prefect answers 503 where that takes too long
-    @retry(
-        retry=retry_if_exception_type(httpx.HTTPStatusError),
-        wait=wait_fixed(0.5),
-        stop=stop_after_attempt(20),
-    )
-    def _ask(self, method: str, path: str, asked: dict[str, Any] | None) -> Any:
-        answer = self._client.request(method, path, json=asked)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
-
-
-@contextmanager
-def prefect(desk: Desk, port: int) -> Iterator[Server]:
-    """A Prefect server of the desk's own, with SQLite."""
-    words = ["-m", "prefect", "server", "start", "--port", str(port)]
-    server = Server(desk, port)
-    with fleet.running(desk.start(sys.executable, *words)) as process:
-        fleet.await_ready(server.answers, process, desk)
-        yield server
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

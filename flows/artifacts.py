@@ -14,8 +14,8 @@ from prefect.artifacts import (
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.bill import Price
-from flows.tally import ENDED_EARLY, Standing
+from flows.dispatch.snapshot import ENDED_EARLY, Snapshot
+from flows.runs.costs import Price
 from pipeline.job import Status
 
 NAMES = {Status.BELOW_GATE: "below gate"}
@@ -30,10 +30,10 @@ class LiveArtifact:
         made = create_progress_artifact(0.0, key=key, description=description)
         self._id = cast(UUID, made)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         """Write the artifact anew."""
         update = ArtifactUpdate(
-            data=100.0 * standing.share, description=described(standing, self._price)
+            data=100.0 * snapshot.share, description=described(snapshot, self._price)
         )
         # not `update_artifact`, which adds an event to Prefect's database each time
         self._client.request(
@@ -44,27 +44,27 @@ class LiveArtifact:
         )
 
 
-def described(standing: Standing, price: Price) -> str:
+def described(snapshot: Snapshot, price: Price) -> str:
     """A standing in Markdown, with what it has cost where there is a price."""
-    counts = {NAMES.get(v, v.value): f"{standing.counts.get(v, 0):,}" for v in Status}
+    counts = {NAMES.get(v, v.value): f"{snapshot.counts.get(v, 0):,}" for v in Status}
     cells = {
-        "done": f"{standing.done:,} of {standing.rows:,}",
-        "left": f"{standing.rows - standing.done:,}",
+        "done": f"{snapshot.done:,} of {snapshot.rows:,}",
+        "left": f"{snapshot.rows - snapshot.done:,}",
         **counts,
-        "done before": f"{standing.before:,}",
-        "images/s": f"{standing.pictures_per_second:.2f}",
-        "time left": "?" if standing.left is None else _clock(standing.left),
-        "running for": _clock(standing.seconds),
-        "device time": _clock(standing.device_seconds),
+        "done before": f"{snapshot.before:,}",
+        "images/s": f"{snapshot.pictures_per_second:.2f}",
+        "time left": "?" if snapshot.left is None else _clock(snapshot.left),
+        "running for": _clock(snapshot.seconds),
+        "device time": _clock(snapshot.device_seconds),
     }
     if price.per_hour:
-        cells["cost"] = f"{price.money(standing.device_seconds):,.2f} {price.currency}".strip()
-    early = standing.phase in ENDED_EARLY
-    state = f"paused: {standing.paused}" if standing.paused and not early else standing.phase
+        cells["cost"] = f"{price.money(snapshot.device_seconds):,.2f} {price.currency}".strip()
+    early = snapshot.phase in ENDED_EARLY
+    state = f"paused: {snapshot.paused}" if snapshot.paused and not early else snapshot.phase
     table = [f"| {name} | {value} |" for name, value in cells.items()]
-    lines = [f"Run **{standing.run}**, {state}", "", "| | |", "|---|---:|", *table]
+    lines = [f"Run **{snapshot.run}**, {state}", "", "| | |", "|---|---:|", *table]
     if early:
-        go_on, look = f"`pressrun resume {standing.run}`", f"`pressrun gallery {standing.run}`"
+        go_on, look = f"`pressrun resume {snapshot.run}`", f"`pressrun gallery {snapshot.run}`"
         lines += ["", f"{go_on} goes on with the rest, {look} shows what is done."]
     return "\n".join(lines)
 

@@ -10,10 +10,10 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
-from flows.dispatch import Dispatcher, Stopped
+from flows.dispatch.dispatcher import Dispatcher, Stopped
 from pipeline.job import RunSpec
-from pipeline.storing.run_folder import RunFolder
-from workers.queue import Queue
+from pipeline.records.run_folder import RunFolder
+from workers.queue.messages import Queue
 
 CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
 

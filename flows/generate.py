@@ -15,36 +15,36 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from structlog.contextvars import bind_contextvars
 
 from flows import artifacts
-from flows.bill import Price
-from flows.budget import Budget
 from flows.cancelling import INTERRUPT, CancelWatch, Stop
-from flows.contact_sheet import contact_sheet
-from flows.deployed import GENERATE, flow_settings, masked
-from flows.dispatch import PATIENCE, Dispatcher, Stopped, patiently
-from flows.heartbeat import Heartbeat
+from flows.context import GENERATE, flow_settings, masked
+from flows.dispatch.budget import Budget
+from flows.dispatch.dispatcher import PATIENCE, Dispatcher, Stopped, patiently
+from flows.dispatch.heartbeat import Heartbeat
+from flows.dispatch.metrics import RunMetrics
+from flows.dispatch.progress import Pauses, RunProgress, safely
+from flows.dispatch.terminal import bar_or_lines
+from flows.dispatch.window import MOST_SHARDS, Window
 from flows.job_files import at_hand
-from flows.local import services
-from flows.metrics import RunMetrics
-from flows.opening import forget, open_run
-from flows.progress import Pauses, RunProgress, safely
-from flows.publish import finished, publish
-from flows.reconcile import reconcile
+from flows.runs.costs import Price
+from flows.runs.gallery.contact_sheet import contact_sheet
+from flows.runs.open import forget, open_run
+from flows.runs.publish import finished, publish
+from flows.runs.reconcile import reconcile
 from flows.shards import Shards, work_through
-from flows.terminal import bar_or_lines
-from flows.webhook import announce
-from flows.window import MOST_SHARDS, Window
+from flows.stack.embedded import services
+from flows.webhook import notify
 from pipeline.assemble import open_run_folder
-from pipeline.intake.reader import Overrides
 from pipeline.job import RunSpec, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.manifest import NAME as MANIFEST
+from pipeline.records.manifest import read_manifest
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
-from pipeline.storing.manifest import NAME as MANIFEST
-from pipeline.storing.manifest import read_manifest
-from pipeline.storing.run_folder import RunFolder
-from workers.backlog import Backlog
-from workers.exposition import exposed
-from workers.logs import start_logs
-from workers.queue import Queue
-from workers.tracing import run_span, traced
+from workers.observability.logs import start_logs
+from workers.observability.metrics_server import exposed
+from workers.observability.tracing import run_span, traced
+from workers.queue.backlog import Backlog
+from workers.queue.messages import Queue
 
 LAST_PATIENCE = 5.0
 """Seconds that a run which ends early waits for Redis, to have its jobs dropped from the queue."""
@@ -88,17 +88,17 @@ def generate(
             )
     except Stopped as stopped:
         get_run_logger().warning("run %s: %s", run, stopped)
-        announce(settings, run, "cancelled", {"reason": str(stopped)})
+        notify(settings, run, "cancelled", {"reason": str(stopped)})
         return Cancelled(message=str(stopped))
     except Exception as error:
-        announce(settings, run, "failed", {"reason": f"{type(error).__name__}: {error}"})
+        notify(settings, run, "failed", {"reason": f"{type(error).__name__}: {error}"})
         raise
     except BaseException:
         # Ctrl-C, or Prefect ends this process, which it waits for half a minute only
         reason = "It was interrupted; `pressrun resume` goes on."
-        announce(settings, run, "cancelled", {"reason": reason}, attempts=1)
+        notify(settings, run, "cancelled", {"reason": reason}, attempts=1)
         raise
-    announce(settings, run, "finished", {"summary": summary})
+    notify(settings, run, "finished", {"summary": summary})
     return summary
 
 
@@ -131,7 +131,7 @@ def _generate(
         )
         spec = opening(run_folder, jobs, overrides, retry, settings)
         progress.enter("working", spec.rows)
-        stack.enter_context(Heartbeat(run_folder, progress.standing))
+        stack.enter_context(Heartbeat(run_folder, progress.snapshot))
         # it tells more than could be known when it started
         client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
         logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.shards)
@@ -195,7 +195,7 @@ def _work(
     progress.enter("publishing")
     report = dispatcher.patiently(reconciling)
     report.resent = dispatcher.sent_again
-    seconds = progress.standing().seconds
+    seconds = progress.snapshot().seconds
     price = Price.of(settings)
     publishing = partial(publish, run_folder, spec, seconds, report, price, shards.stopped)
     return dispatcher.patiently(publishing)

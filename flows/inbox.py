@@ -26,19 +26,19 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field, ValidationError
 
-from flows.deployed import BATCH, flow_settings, masked
-from flows.opening import run_name
+from flows.context import BATCH, flow_settings, masked
+from flows.runs.open import run_name
 from flows.strays import LONGEST_NAME, safe_name, strays, wrong_name
 from pipeline.assemble import open_run_folder, open_store_to_commit
 from pipeline.errors import ConfigError, PressrunError, StoreError, TooLarge
-from pipeline.intake.identity import file_digest
-from pipeline.intake.reader import FORMATS
-from pipeline.intake.rows import suffix_of
-from pipeline.intake.values import readable
 from pipeline.job import FrozenModel, digest_of
+from pipeline.jobfile.identity import file_digest
+from pipeline.jobfile.reader import FORMATS
+from pipeline.jobfile.rows import suffix_of
+from pipeline.jobfile.values import readable
 from pipeline.ports import DOCUMENT_LIMIT, Blob
 from pipeline.settings import PROFILES, Profile, Settings
-from pipeline.storing.keys import check_key
+from pipeline.storage.keys import check_key
 
 PAUSE = 5.0
 """Seconds in which a file's size and time stand still before it is taken."""
@@ -232,8 +232,8 @@ class Tray:
         """Note that a run is the inbox's. Raises ConfigError for one that was made elsewhere."""
         marker = f"claimed/runs/{run}.json"
         # refuses what no run can be named
-        standing = open_run_folder(self._settings, run).standing_spec()
-        if standing is None:
+        snapshot = open_run_folder(self._settings, run).standing_spec()
+        if snapshot is None:
             self._store.put(marker, b"{}", content_type=_JSON, new=True)
         elif marker not in set(self._store.keys(marker)):
             raise ConfigError(f"The run {run!r} was not made by the inbox; choose another name.")
@@ -350,8 +350,8 @@ class Tray:
         if reason := facts.get("reason"):
             facts = facts | {"reason": readable(reason, _SHOWN)}
         shown = readable(name, LONGEST_NAME)
-        note = {"file": shown, "run": run, "at": now.isoformat(timespec="seconds"), **facts}
-        data = json.dumps(note, indent=1, ensure_ascii=False).encode()
+        event = {"file": shown, "run": run, "at": now.isoformat(timespec="seconds"), **facts}
+        data = json.dumps(event, indent=1, ensure_ascii=False).encode()
         # an edited file comes again under the same name, perhaps within the second
         for again in count():
             mark = f"-{again}" if again else ""

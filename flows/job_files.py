@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pipeline.assemble import open_store, reach_store
 from pipeline.errors import JobFileError, NoJobFile
-from pipeline.intake.reader import FORMATS
-from pipeline.intake.rows import suffix_of
-from pipeline.rowfiles import BOM
+from pipeline.jobfile.reader import FORMATS
+from pipeline.jobfile.rows import suffix_of
 from pipeline.settings import Settings
+from pipeline.tabular.rows import BOM
 
 PIECE = 1024 * 1024
 SPARED = 256 * 1024 * 1024

@@ -1,218 +1,65 @@
-"""Proves a run's books: each row one record, each record its image, and nothing besides."""
+"""The Prefect flow that proves the books of runs which are in work or ended lately."""
 
-import hashlib
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from itertools import groupby
-from typing import Any, NamedTuple
+from dataclasses import asdict
+from typing import Annotated, Any
 
-from pipeline.assemble import open_run_folder
-from pipeline.errors import RunError, Unavailable
-from pipeline.job import JOB_ID, BadRow, RunSpec
-from pipeline.ports import Blob
-from pipeline.settings import Settings
-from pipeline.storing.records import READERS, in_order
-from pipeline.storing.run_folder import RunFolder
-from workers.queue import Queue
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from pydantic import Field
 
-Leased = Callable[[Iterable[str]], set[str]]
-"""Which of some jobs a worker has in hand. Raises Unavailable."""
-
-SAFE_AGE = 3600.0
-"""Seconds after which an image without a record can be no execution's that is still on its way."""
-
-ALARMS_SHOWN = 20
+from flows.context import flow_settings, masked, runs_in_work
+from flows.runs.reconcile import Leased, leases, reconcile
+from pipeline.assemble import open_store_to_commit
+from pipeline.errors import PressrunError, RunError
+from pipeline.ports import Store
+from pipeline.records.run_folder import RunFolder, run_names
 
 
-def _nobody(_: Iterable[str]) -> set[str]:
-    return set()
+@flow(name="reconcile", flow_run_name="reconcile")
+@masked()
+def reconcile_runs(
+    hours: Annotated[float, Field(gt=0)] = 0.5, read_images: bool = False
+) -> list[dict[str, Any]]:
+    """Prove that each row has one record and each record its image; remove orphans.
 
+    Ends as failed where an image is missing or another one, or a run that ended lacks a record.
 
-@dataclass
-class Report:
-    """What was found. A sound run has 0 `lost` and 0 `unexpected`.
-
-    `lost` rows have no record. `duplicated` images were made by a second execution of a job that
-    has its record. `recovered` records were missing and are there again. `unexpected` is what
-    cannot be mended: a damaged record, an image that is gone or is another one. `resent` jobs were
-    lost on their way to a worker and sent again, as the run itself counted them.
+    Args:
+        hours: Runs that were opened, cancelled or ended in so many hours are looked at, and all
+            those in work.
+        read_images: Read every image and compare its digest, too.
     """
-
-    rows: int = 0
-    lost: int = 0
-    duplicated: int = 0
-    recovered: int = 0
-    unexpected: int = 0
-    resent: int = 0
-    orphans_removed: int = 0
-    orphans_young: int = 0
-    alarms: list[str] = field(default_factory=list)
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """The four figures that say whether the books are sound."""
-        names = ("lost", "duplicated", "recovered", "unexpected")
-        return {name: getattr(self, name) for name in names}
-
-    def alarm(self, text: str) -> None:
-        """Count something that cannot be mended."""
-        self.unexpected += 1
-        if len(self.alarms) < ALARMS_SHOWN:
-            self.alarms.append(text)
+    settings, logger = flow_settings(), get_run_logger()
+    store, at_work = open_store_to_commit(settings), runs_in_work()
+    reports = []
+    for name in sorted(at_work | _lately(store, hours)):
+        try:
+            run_folder, leased = RunFolder(store, name), leases(settings, name)
+            found = _proven(run_folder, leased, name in at_work, read_images)
+        except PressrunError as error:
+            found = {"run": name, "sound": False, "alarms": [str(error)]}
+        if found:
+            reports.append(found)
+            logger.info("%s", found)
+    if reports:
+        create_table_artifact(table=reports, key="reconcile", description="Books of recent runs")
+    if bad := [report["run"] for report in reports if not report["sound"]]:
+        raise RunError(f"The books of {', '.join(bad)} do not balance.")
+    return reports
 
 
-def reconcile_run(
-    run: str, settings: Settings, *, read_images: bool = True, safe_age: float = SAFE_AGE
-) -> dict[str, Any]:
-    """Reconcile a run by its name; answers the report. Raises RunError where there is none."""
-    run_folder = open_run_folder(settings, run, committing=True)
-    report = reconcile(
-        run_folder,
-        run_folder.spec(),
-        leases(settings, run),
-        read_images=read_images,
-        safe_age=safe_age,
-    )
-    return {"run": run, **asdict(report)}
+def _proven(
+    run_folder: RunFolder, leased: Leased, at_work: bool, read_images: bool
+) -> dict[str, Any] | None:
+    """What a run's books say; None for one that was not opened to its end."""
+    spec = run_folder.standing_spec()
+    if spec is None:
+        return None
+    report = reconcile(run_folder, spec, leased, read_images=read_images)
+    ended = run_folder.summary().get("fingerprint") == spec.fingerprint and not at_work
+    sound = not report.unexpected and not (ended and report.lost)
+    return {"run": run_folder.run, "sound": sound, "ended": ended, **asdict(report)}
 
 
-def leases(settings: Settings, run: str) -> Leased:
-    """How to ask for a run's leases; nobody knows of any where no Redis is named."""
-    if not settings.redis_url:
-        return _nobody
-    return partial(Queue(settings.redis_url, settings.broker_url).leased, run)
-
-
-def reconcile(
-    run_folder: RunFolder,
-    spec: RunSpec,
-    leased: Leased = _nobody,
-    *,
-    read_images: bool,
-    safe_age: float = SAFE_AGE,
-) -> Report:
-    """Compare rows, records and images; mend what can be mended.
-
-    Without `read_images` a record is read only where the names do not tell enough. An image goes
-    as an orphan only after another look at its job's lease and record. Holds the ids of the records
-    in memory, and otherwise a few jobs or one shard at a time.
-    """
-    report = Report()
-    recorded = set[str]()
-    look = partial(_checked, run_folder, read_images=read_images)
-    with ThreadPoolExecutor(READERS) as pool:
-        # only what reads every job's record is worth the threads
-        jobs = _by_job(run_folder)
-        checked = in_order(pool, look, jobs, READERS) if read_images else map(look, jobs)
-        for found in checked:
-            for alarm in found.alarms:
-                report.alarm(alarm)
-            if found.recorded:
-                recorded.add(found.job_id)
-                report.duplicated += len(found.orphans)
-            for blob in found.orphans:
-                _remove(run_folder, found.job_id, blob, leased, safe_age, report)
-    _check_rows(run_folder, spec, recorded, report)
-    run_folder.store.sweep(f"{run_folder.folder}/", safe_age)
-    return report
-
-
-class _Job(NamedTuple):
-    """The records and the images that carry a job's id."""
-
-    id: str
-    records: list[Blob]
-    images: list[Blob]
-
-
-class _Found(NamedTuple):
-    """A job's images that no record names, and what cannot be mended."""
-
-    job_id: str
-    recorded: bool
-    orphans: Sequence[Blob] = ()
-    alarms: Sequence[str] = ()
-
-
-def _by_job(run_folder: RunFolder) -> Iterator[_Job]:
-    """The records and the images of each job: two sorted listings, read side by side."""
-    records = ((_job_of(blob), 0, blob) for blob in run_folder.listing("records/"))
-    images = ((_job_of(blob), 1, blob) for blob in run_folder.listing("images/"))
-    both = heapq.merge(records, images, key=lambda entry: entry[:2])
-    for job_id, entries in groupby(both, key=lambda entry: entry[0]):
-        found: tuple[list[Blob], list[Blob]] = ([], [])
-        for _, kind, blob in entries:
-            found[kind].append(blob)
-        yield _Job(job_id, *found)
-
-
-def _job_of(blob: Blob) -> str:
-    return blob.key.rpartition("/")[2].partition(".")[0].partition("-")[0]
-
-
-def _checked(run_folder: RunFolder, job: _Job, *, read_images: bool) -> _Found:
-    """Hold a job's record against its images."""
-    if not JOB_ID.fullmatch(job.id):
-        blobs = (*job.records, *job.images)
-        alarms = [f"{blob.key!r} is no name of a record or an image" for blob in blobs]
-        return _Found(job.id, False, alarms=alarms)
-    if not job.records:
-        return _Found(job.id, False, job.images)
-    if len(job.images) == 1 and not read_images:
-        return _Found(job.id, True)
-    try:
-        outcome = run_folder.records.outcome(job.id)
-    except RunError as error:
-        return _Found(job.id, True, alarms=[str(error)])
-    image = outcome.image if outcome else None
-    if image is None:
-        return _Found(job.id, True, job.images)
-    key, alarms = run_folder.key(image.path), list[str]()
-    if key not in {blob.key for blob in job.images}:
-        alarms.append(f"{run_folder.address(image.path)} is missing")
-    elif read_images and _sha256(run_folder, image.path) != image.sha256:
-        alarms.append(f"{run_folder.address(image.path)} is not the image of its record")
-    return _Found(job.id, True, [blob for blob in job.images if blob.key != key], alarms)
-
-
-def _sha256(run_folder: RunFolder, path: str) -> str:
-    return hashlib.sha256(run_folder.blob(path)).hexdigest()
-
-
-def _remove(
-    run_folder: RunFolder, job_id: str, blob: Blob, leased: Leased, safe_age: float, report: Report
-) -> None:
-    """Remove an orphan, unless its job may still come to name it."""
-    if blob.age < safe_age or _in_hand(leased, job_id):
-        report.orphans_young += 1
-        return
-    # after the lease, which a worker gives back when its record stands
-    outcome = run_folder.records.outcome(job_id)
-    if outcome and outcome.image and run_folder.key(outcome.image.path) == blob.key:
-        return
-    run_folder.store.delete(blob.key)
-    report.orphans_removed += 1
-
-
-def _in_hand(leased: Leased, job_id: str) -> bool:
-    try:
-        return bool(leased([job_id]))
-    except Unavailable:
-        return True
-
-
-def _check_rows(run_folder: RunFolder, spec: RunSpec, recorded: set[str], report: Report) -> None:
-    """Count the rows without a record; those of bad rows are written again."""
-    report.rows = spec.rows
-    for shard in range(1, spec.shards + 1):
-        for row in run_folder.shards.read(spec.fingerprint, shard):
-            if row.id in recorded:
-                continue
-            if isinstance(row, BadRow):
-                run_folder.records.reject(row)
-                report.recovered += 1
-            else:
-                report.lost += 1
+def _lately(store: Store, hours: float) -> set[str]:
+    return {name for name in run_names(store) if RunFolder(store, name).age() < hours * 3600}

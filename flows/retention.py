@@ -7,11 +7,11 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from flows.deployed import flow_settings, masked, runs_in_work
-from flows.publish import finished
+from flows.context import flow_settings, masked, runs_in_work
+from flows.runs.publish import finished
 from pipeline.assemble import open_store
 from pipeline.errors import RunError
-from pipeline.storing.run_folder import RunFolder, run_names
+from pipeline.records.run_folder import RunFolder, run_names
 
 DAY = 86400.0
 

@@ -13,11 +13,11 @@ from prefect.exceptions import CancelledRun
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 
-from flows.deployed import masked
-from flows.dispatch import Dispatcher, OutOfBudget, Stopped
-from flows.progress import RunProgress
+from flows.context import masked
+from flows.dispatch.dispatcher import Dispatcher, OutOfBudget, Stopped
+from flows.dispatch.progress import RunProgress
 from pipeline.job import BadRow, Job, RunSpec
-from pipeline.storing.run_folder import RunFolder
+from pipeline.records.run_folder import RunFolder
 
 LOOK = 2.0
 """Seconds after which it is seen whether more shards are to be in work."""
@@ -73,17 +73,17 @@ def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> N
 
     Raises Stopped where the run was cancelled, and what ends a shard.
     """
-    flying = deque[PrefectFuture[Any]]()
+    in_flight = deque[PrefectFuture[Any]]()
     try:
         for shard in range(1, spec.shards + 1):
-            while len(flying) >= at_once():
-                flying[0].wait(LOOK)
-                if flying[0].state.is_final():
-                    flying.popleft().result()
+            while len(in_flight) >= at_once():
+                in_flight[0].wait(LOOK)
+                if in_flight[0].state.is_final():
+                    in_flight.popleft().result()
             if shards.stopped:
                 break
-            flying.append(work_on_shard.submit(shard, shards))
-        for future in flying:
+            in_flight.append(work_on_shard.submit(shard, shards))
+        for future in in_flight:
             future.result()
     except CancelledRun:
         raise Stopped from None

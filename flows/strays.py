@@ -7,7 +7,7 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from pipeline.intake.rows import suffix_of
+from pipeline.jobfile.rows import suffix_of
 
 LONGEST_NAME = 200
 """Bytes of a file's name; what is put beside it has a longer one."""

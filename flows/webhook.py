@@ -16,7 +16,7 @@ import httpx
 import structlog
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from pipeline.exchange import BadAnswer, Exchange
+from pipeline.http import BadAnswer, Exchange
 from pipeline.masking import mask
 from pipeline.settings import Settings
 
@@ -41,7 +41,7 @@ class _Status(Exception):
 log = structlog.get_logger(__name__)
 
 
-def announce(
+def notify(
     settings: Settings, run: str, ending: Ending, facts: dict[str, Any], attempts: int = ATTEMPTS
 ) -> None:
     """Post how a run ended, where a webhook is configured. Never raises."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pipeline.errors import ConfigError, ModelError, RunError
-from pipeline.guarding.terms import TermGuard
 from pipeline.job import Context, RunSpec
-from pipeline.knowledge.embedding import open_embedders, open_image_embedder
-from pipeline.knowledge.shelf import Shelf, embedded
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
+from pipeline.records.run_folder import RunFolder
+from pipeline.retrieval.embedders import open_embedders, open_image_embedder
+from pipeline.retrieval.image_store import Shelf, embedded
+from pipeline.safety import TermGuard
 from pipeline.settings import (
     JudgeProfile,
     Profile,
@@ -23,15 +24,14 @@ from pipeline.settings import (
     Settings,
     WriterProfile,
 )
-from pipeline.storing.folder import FolderStore
-from pipeline.storing.probe import WRITERS, honours_conditions
-from pipeline.storing.run_folder import RunFolder
+from pipeline.storage.folder import FolderStore
+from pipeline.storage.probe import WRITERS, honours_conditions
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-    from pipeline.knowledge.ingest import Library
-    from pipeline.storing.s3 import S3Store
+    from pipeline.retrieval.ingest import Library
+    from pipeline.storage.s3 import S3Store
 
 PATIENCE = 5.0
 """Seconds for which a worker waits where another process has the knowledge base; a command that
@@ -117,8 +117,8 @@ class Assembly:
         )
 
     def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
-        from pipeline.knowledge.foreign import open_others
-        from pipeline.knowledge.retriever import QdrantRetriever
+        from pipeline.retrieval.external import open_others
+        from pipeline.retrieval.retriever import QdrantRetriever
 
         embedders, others = open_embedders(profile, self.models), open_others(profile, self.models)
         return QdrantRetriever(self._knowledge, embedders, profile, others)
@@ -178,14 +178,14 @@ def open_store(settings: Settings, *, conditional: bool = True) -> Store:
 def reach_store(settings: Settings) -> None:
     """Raise StoreError soon where a store's server does not answer."""
     if settings.store.startswith("s3://"):
-        from pipeline.storing.s3 import FIRST_ATTEMPTS, FIRST_SECONDS
+        from pipeline.storage.s3 import FIRST_ATTEMPTS, FIRST_SECONDS
 
         _s3_store(settings, attempts=FIRST_ATTEMPTS, read_seconds=FIRST_SECONDS).reach()
 
 
 def _s3_store(settings: Settings, **more: Any) -> "S3Store":
-    from pipeline.storing.s3 import S3Store
-    from pipeline.storing.s3_upload import encryption
+    from pipeline.storage.s3 import S3Store
+    from pipeline.storage.s3_upload import encryption
 
     bucket, _, prefix = settings.store.removeprefix("s3://").partition("/")
     if not bucket:
@@ -230,7 +230,7 @@ def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":
     """The knowledge base that the settings name, waited for so many seconds where another process
     has it. Raises ConfigError and Unavailable.
     """
-    from pipeline.knowledge.client import open_client
+    from pipeline.retrieval.client import open_client
 
     key = settings.qdrant_api_key.get_secret_value()
     return open_client(settings.qdrant_url, key, settings.home / "knowledge", patience)
@@ -238,7 +238,7 @@ def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":
 
 def open_library(settings: Settings, profile: Profile) -> "Library":
     """Where a profile's sources go. Raises ConfigError, ModelError, StoreError and Unavailable."""
-    from pipeline.knowledge.ingest import Library
+    from pipeline.retrieval.ingest import Library
 
     return Library(
         client=open_knowledge(settings),

@@ -252,6 +252,10 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+KEPT = frozenset({Status.ACCEPTED, Status.BELOW_GATE})
+"""The statuses of jobs that keep an image."""
+
+
 class CandidateRecord(FrozenModel):
     """What a record keeps of each candidate."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, zip_longest
 
+from pipeline.cancellation import check
 from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
     Brief,
@@ -26,9 +27,8 @@ from pipeline.job import (
 from pipeline.judging import contest
 from pipeline.judging.missing import missing_phrases
 from pipeline.masking import mask
-from pipeline.metering import Meter, metered, stage
 from pipeline.ports import Ports
-from pipeline.withdrawal import check
+from pipeline.telemetry import Meter, metered, stage
 
 Scoring = Callable[[Sequence[ImageArray]], Sequence[Score]]
 """Scores a job's images, in order."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.local import private_redis
+from flows.stack.embedded import private_redis
 from pipeline import masking
 from pipeline.job import ImageArray
 from pipeline.settings import SHIPPED_MODELS
-from pipeline.watching import Watcher, watch
+from pipeline.telemetry import Observer, observe
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -54,7 +54,7 @@ def image() -> ImageArray:
     return np.stack(np.broadcast_arrays(ramp[None, :], ramp[:, None], ramp[::-1, None]), axis=2)
 
 
-class Noted(Watcher):
+class Noted(Observer):
     """Keeps what the pipeline tells."""
 
     def __init__(self) -> None:
@@ -77,6 +77,6 @@ class Noted(Watcher):
 def noted() -> Iterator[Noted]:
     """Who watches this process while a test runs."""
     watcher = Noted()
-    watch(watcher)
+    observe(watcher)
     yield watcher
-    watch(Watcher())
+    observe(Observer())

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline import watching
-from pipeline.batching import Batcher
+from pipeline import telemetry
 from pipeline.job import ImageArray, Score
 from pipeline.judging.calibration import calibration
 from pipeline.judging.pieces import pieces
 from pipeline.judging.validity import problem
 from pipeline.models import Models
+from pipeline.models.batching import Batcher
 from pipeline.models.tokenizers import fits
 from pipeline.settings import JudgeProfile
 
@@ -102,7 +102,7 @@ class ClipJudge:
             if text in self._texts:
                 self._texts.move_to_end(text)
         cut = {text: pieces(text, self._fits) for text in sorted(texts - self._texts.keys())}
-        watching.texts("judge", len(texts) - len(cut), len(cut))
+        telemetry.texts("judge", len(texts) - len(cut), len(cut))
         if not cut:
             return
         every = [piece for parts in cut.values() for piece in parts]

@@ -13,8 +13,8 @@ from pipeline.models.device_lock import DeviceLock
 from pipeline.models.files import resolve
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.pulse import patient
 from pipeline.settings import Dtype, RendererProfile, WriterProfile
+from pipeline.watchdog import suspended
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -96,7 +96,7 @@ class Models:
     def _once(self, key: object, load: Callable[[], Any]) -> Any:
         with self._lock:
             if key not in self._loaded:
-                with patient():
+                with suspended():
                     self._loaded[key] = load()
             return self._loaded[key]
 

@@ -16,14 +16,14 @@ from tenacity import (
 )
 
 from pipeline.errors import JobError, Refused, Unavailable
-from pipeline.exchange import BadAnswer, Exchange
+from pipeline.http import BadAnswer, Exchange
 from pipeline.job import ImageArray, RenderRequest
-from pipeline.metering import charge, notice, rendered_by
 from pipeline.ports import Pruner
-from pipeline.pulse import patient
 from pipeline.rendering.answers import read_answer
 from pipeline.rendering.calls import unheard
 from pipeline.settings import RendererProfile
+from pipeline.telemetry import charge, notice, rendered_by
+from pipeline.watchdog import suspended
 
 ATTEMPTS = 4
 ROOM = 1 << 20
@@ -64,7 +64,7 @@ class A1111Renderer:
     def _request(self, request: RenderRequest) -> list[ImageArray]:
         return read_answer(self._post(request_body(request, self._profile), _cap(request)), request)
 
-    @patient()
+    @suspended()
     @retry(
         retry=retry_if_exception_type(_Hiccup),
         stop=stop_after_attempt(ATTEMPTS),

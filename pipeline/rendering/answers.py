@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from pipeline.errors import MALFORMED, JobError
-from pipeline.images import decode
 from pipeline.job import ImageArray, RenderRequest
+from pipeline.media.image import decode
 
 
 def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:

@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from pipeline.batching import Batcher
 from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
-from pipeline.metering import rendered_by
 from pipeline.models import Models
+from pipeline.models.batching import Batcher
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
-from pipeline.pulse import beat, patient
 from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.calls import call_arguments, guided, taken
 from pipeline.rendering.windows import Windows
 from pipeline.settings import RendererProfile
+from pipeline.telemetry import rendered_by
+from pipeline.watchdog import beat, suspended
 
 
 class Shot(NamedTuple):
@@ -110,7 +110,7 @@ class DiffusersRenderer:
         if "callback_on_step_end" in taken(self._pipe):
             output = self._pipe(callback_on_step_end=_beat, **arguments)
         else:
-            with patient():
+            with suspended():
                 output = self._pipe(**arguments)
         images = output.images if hasattr(output, "images") else output.image
         return [_checked(image, requests[0]) for image in images]

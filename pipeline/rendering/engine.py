@@ -19,14 +19,14 @@ import torch
 from cachetools import LRUCache
 from torch import Tensor
 
-from pipeline import watching
+from pipeline import telemetry
 from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
-from pipeline.pulse import beat, patient
 from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
 from pipeline.rendering.families import Conditioning, Family
 from pipeline.rendering.sample import SampleState
+from pipeline.watchdog import beat, suspended
 
 TEXTS_KEPT = 256
 SAMPLER_TABLES_KEPT = 64
@@ -166,7 +166,7 @@ class Engine:
     def _encode(self, prompts: set[str]) -> dict[str, Conditioning]:
         known = {p: self._texts[p, True] for p in prompts if (p, True) in self._texts}
         fresh = sorted(prompts - known.keys())
-        watching.texts("renderer", len(known), len(fresh))
+        telemetry.texts("renderer", len(known), len(fresh))
         if fresh:
             found = dict(zip(fresh, self._family.encode(fresh), strict=True))
             self._texts.update({(prompt, True): text for prompt, text in found.items()})
@@ -183,7 +183,7 @@ class Engine:
         sample = group.active[0].sample
         most = group.limit * (2 if sample.negative else 1)
         timestep = sample.sampler_table.rows[:1, 0].to(sample.latents.device)
-        with patient():
+        with suspended():
             for size in sizes(most):
                 x = torch.stack([sample.latents] * size)
                 texts, requests = [sample.text] * size, [sample.request] * size
@@ -218,7 +218,7 @@ class Engine:
         self.stats.steps += 1
         self.stats.used += len(samples)
         self.stats.places += places
-        watching.batch("renderer", len(samples), places)
+        telemetry.batch("renderer", len(samples), places)
 
     def _predict(
         self, samples: Sequence[SampleState], x: Tensor, timestep: Tensor, places: int

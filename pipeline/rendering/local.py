@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import structlog
 
+from pipeline.cancellation import result_of
 from pipeline.job import ImageArray, RenderRequest
-from pipeline.metering import charge, rendered_by
 from pipeline.models import Models
 from pipeline.ports import Pruner, Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
@@ -14,7 +14,7 @@ from pipeline.rendering.families import family_of
 from pipeline.rendering.sample import SampleState
 from pipeline.rendering.sampler import Unsupported
 from pipeline.settings import RendererProfile
-from pipeline.withdrawal import result_of
+from pipeline.telemetry import charge, rendered_by
 
 log = structlog.get_logger(__name__)
 

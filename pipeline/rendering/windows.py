@@ -6,8 +6,8 @@ from inspect import signature
 from typing import Any
 
 from pipeline.job import RenderRequest
-from pipeline.metering import notice
 from pipeline.rendering.calls import SCHNELL_TOKENS, distilled, hears_negative, unheard
+from pipeline.telemetry import notice
 
 
 class Windows:

@@ -16,7 +16,7 @@ from tenacity import (
 )
 
 from pipeline.errors import JobError, Unavailable
-from pipeline.exchange import Answer, BadAnswer, Exchange
+from pipeline.http import Answer, BadAnswer, Exchange
 from pipeline.writing.lines import one_line
 
 ATTEMPTS = 4

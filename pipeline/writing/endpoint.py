@@ -9,11 +9,11 @@ import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from pipeline.errors import ConfigError, JobError, Refused
-from pipeline.exchange import Answer, Exchange
+from pipeline.http import Answer, Exchange
 from pipeline.job import Brief, Context, Job
-from pipeline.metering import charge, notice
-from pipeline.pulse import patient
 from pipeline.settings import WriterProfile
+from pipeline.telemetry import charge, notice
+from pipeline.watchdog import suspended
 from pipeline.writing.calls import ask_patiently, error_message
 from pipeline.writing.lines import one_line
 from pipeline.writing.messages import messages_for
@@ -89,7 +89,7 @@ class EndpointWriter:
         """Close the connections."""
         self._client.close()
 
-    @patient()
+    @suspended()
     def _ask(self, job: Job, context: Context) -> Answer:
         """The answer to the fullest request that the server accepts."""
         dialect = known = self._dialect

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job
-from pipeline.metering import notice
+from pipeline.telemetry import notice
 from pipeline.words import says_something
 from pipeline.writing.lines import cleaned, one_line, plain_words
 from pipeline.writing.messages import TEXT_LIMIT, UNCUT, given_text

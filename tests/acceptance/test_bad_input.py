@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.commandline import answer, pressrun
+from tests.harness.commandline import answer, pressrun
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from examples.shapes import umpire, world
 from pipeline.job import Outcome
-from tests.commandline import answer, pressrun
+from tests.harness.commandline import answer, pressrun
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ a large red star on a gray background,blues,1,0.8,0,1,1,3,2
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two collections of images without a word, ingested; and the run of a job file."""
     folder, rng = tmp_path_factory.mktemp("desk"), np.random.default_rng(0)
     for colour in ("red", "blue"):
@@ -42,45 +42,47 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lines(desk: Path) -> list[dict[str, Any]]:
+def lines(workdir: Path) -> list[dict[str, Any]]:
     """The run's manifest."""
-    summary = answer(pressrun("run", "jobs.csv", "--run", "looks", "--json", cwd=desk))
+    summary = answer(pressrun("run", "jobs.csv", "--run", "looks", "--json", cwd=workdir))
     assert (summary["accepted"], summary["invalid"]) == (2, 1)
-    return list(pq.read_table(desk / summary["folder"] / "manifest.parquet").to_pylist())
+    return list(pq.read_table(workdir / summary["folder"] / "manifest.parquet").to_pylist())
 
 
-def test_the_colour_follows_the_collection(desk: Path, lines: list[dict[str, Any]]) -> None:
+def test_the_colour_follows_the_collection(workdir: Path, lines: list[dict[str, Any]]) -> None:
     sees = umpire.load(MODELS / "umpire")
-    images = [np.asarray(Image.open(desk / "out/runs/looks" / lines[n]["image"])) for n in (0, 1)]
+    images = [
+        np.asarray(Image.open(workdir / "out/runs/looks" / lines[n]["image"])) for n in (0, 1)
+    ]
     read = sees.read(np.stack(images))
     assert [scene.things[0].colour for scene in read] == ["red", "blue"]
 
 
 def test_the_receipt_names_the_images_and_makes_the_winner_again(
-    desk: Path, lines: list[dict[str, Any]]
+    workdir: Path, lines: list[dict[str, Any]]
 ) -> None:
     record = Path("out/runs/looks/records", f"{lines[0]['job_id']}.json")
-    outcome = Outcome.model_validate_json((desk / record).read_text())
+    outcome = Outcome.model_validate_json((workdir / record).read_text())
     for reference in outcome.context.references:
         assert (reference.scale, reference.source[-4:]) == (0.8, ".png")
-        assert (desk / "out" / reference.image).exists()
+        assert (workdir / "out" / reference.image).exists()
     assert len(outcome.context.references) == 2
-    assert answer(pressrun("reproduce", str(record), "--json", cwd=desk))["equal"]
-    (desk / "out" / outcome.context.references[0].image).unlink()
-    gone = pressrun("reproduce", str(record), "--json", cwd=desk)
+    assert answer(pressrun("reproduce", str(record), "--json", cwd=workdir))["equal"]
+    (workdir / "out" / outcome.context.references[0].image).unlink()
+    gone = pressrun("reproduce", str(record), "--json", cwd=workdir)
     assert gone.returncode
     assert "is gone" in gone.stderr
 
 
-def test_a_second_rounds_winner_is_made_again(desk: Path) -> None:
-    (desk / "hard.csv").write_text(HARD)
-    summary = answer(pressrun("run", "hard.csv", "--run", "hard", "--json", cwd=desk))
+def test_a_second_rounds_winner_is_made_again(workdir: Path) -> None:
+    (workdir / "hard.csv").write_text(HARD)
+    summary = answer(pressrun("run", "hard.csv", "--run", "hard", "--json", cwd=workdir))
     assert summary["below_gate"] == 1
-    (record,) = (desk / "out/runs/hard/records").glob("*.json")
+    (record,) = (workdir / "out/runs/hard/records").glob("*.json")
     outcome = Outcome.model_validate_json(record.read_text())
     assert outcome.refinement
     assert len(outcome.candidates) == 2
     (found,) = outcome.refinement.references
     assert found.id not in {each.id for each in outcome.context.references}
     assert outcome.winner == outcome.refinement.first
-    assert answer(pressrun("reproduce", str(record), "--json", cwd=desk))["equal"]
+    assert answer(pressrun("reproduce", str(record), "--json", cwd=workdir))["equal"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commandline import pressrun
+from tests.harness.commandline import pressrun
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.commandline import answer, begin, pressrun
+from tests.harness.commandline import answer, begin, pressrun
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ again,red circle on white,2,,
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a job file and an ingested knowledge base."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "jobs.csv").write_text(JOBS, encoding="utf-8")
@@ -36,19 +36,19 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def summary(desk: Path) -> dict[str, Any]:
+def summary(workdir: Path) -> dict[str, Any]:
     """What the first run of the job file answered."""
     done = pressrun(
         "run", "jobs.csv", "--run", "first", "--collection", "b", "--threshold", "0.2", "--json",
-        cwd=desk,
+        cwd=workdir,
     )  # fmt: skip
     return answer(done)
 
 
 @pytest.fixture(scope="module")
-def lines(desk: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
+def lines(workdir: Path, summary: dict[str, Any]) -> list[dict[str, Any]]:
     """The run's manifest."""
-    return list(pq.read_table(Path(desk, summary["folder"], "manifest.parquet")).to_pylist())
+    return list(pq.read_table(Path(workdir, summary["folder"], "manifest.parquet")).to_pylist())
 
 
 def test_every_row_has_one_outcome(summary: dict[str, Any], lines: list[dict[str, Any]]) -> None:
@@ -67,9 +67,9 @@ def test_a_bad_row_says_where_and_why(lines: list[dict[str, Any]]) -> None:
 
 
 def test_a_record_is_a_receipt(
-    desk: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
+    workdir: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
 ) -> None:
-    folder, brand = Path(desk, summary["folder"]), lines[1]
+    folder, brand = Path(workdir, summary["folder"]), lines[1]
     record = json.loads((folder / "records" / f"{brand['job_id']}.json").read_text())
     texts = [passage["text"] for passage in record["context"]["passages"]]
     assert any("Solano Surf" in text for text in texts)
@@ -84,34 +84,34 @@ def test_a_record_is_a_receipt(
 
 
 def test_an_image_says_how_it_was_made(
-    desk: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
+    workdir: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
 ) -> None:
     kept = next(line for line in lines if line["image"])
-    with Image.open(Path(desk, summary["folder"], kept["image"])) as image:
+    with Image.open(Path(workdir, summary["folder"], kept["image"])) as image:
         assert image.size == (64, 64)
         assert kept["prompt"] in image.info["parameters"]
         assert f"Seed: {kept['seed']}" in image.info["parameters"]
         assert "trainedAlgorithmicMedia" in str(image.info)
 
 
-def test_the_gallery_is_there(desk: Path, summary: dict[str, Any]) -> None:
-    page = Path(desk, summary["gallery"])
+def test_the_gallery_is_there(workdir: Path, summary: dict[str, Any]) -> None:
+    page = Path(workdir, summary["gallery"])
     assert "Solano Surf" in page.read_text(encoding="utf-8")
 
 
 def test_a_winner_can_be_made_again(
-    desk: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
+    workdir: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
 ) -> None:
     record = f"{summary['folder']}/records/{lines[1]['job_id']}.json"
-    report = answer(pressrun("reproduce", record, "--out", "again.png", "--json", cwd=desk))
+    report = answer(pressrun("reproduce", record, "--out", "again.png", "--json", cwd=workdir))
     assert report["equal"]
     assert report["difference"] <= 2 / 255
-    assert (desk / "again.png").is_file()
+    assert (workdir / "again.png").is_file()
 
 
-def test_status_counts_from_the_records(desk: Path, summary: dict[str, Any]) -> None:
+def test_status_counts_from_the_records(workdir: Path, summary: dict[str, Any]) -> None:
     for arguments in (("status", "first"), ("status",)):
-        report = answer(pressrun(*arguments, "--json", cwd=desk))
+        report = answer(pressrun(*arguments, "--json", cwd=workdir))
         assert {name: report.pop(name) for name in ("state", "file", "left")} == {
             "state": "done", "file": "jobs.csv", "left": 0
         }  # fmt: skip
@@ -120,59 +120,59 @@ def test_status_counts_from_the_records(desk: Path, summary: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("form", ["jsonl", "webdataset"])
-def test_a_run_is_exported(desk: Path, summary: dict[str, Any], form: str) -> None:
+def test_a_run_is_exported(workdir: Path, summary: dict[str, Any], form: str) -> None:
     words = ("export", "first", "--to", form, "--status", "accepted,below_gate", "--json")
-    report = answer(pressrun(*words, cwd=desk))
+    report = answer(pressrun(*words, cwd=workdir))
     assert report["jobs"] == summary["accepted"] + summary["below_gate"] - 1, "two rows are equal"
-    assert (desk / report["path"]).exists()
-    done = pressrun("export", "first", "--to", form, "--out", "jobs.csv", cwd=desk)
+    assert (workdir / report["path"]).exists()
+    done = pressrun("export", "first", "--to", form, "--out", "jobs.csv", cwd=workdir)
     assert (done.returncode, "jobs.csv" in done.stderr) == (1, True)
-    assert (desk / "jobs.csv").read_text(encoding="utf-8") == JOBS
+    assert (workdir / "jobs.csv").read_text(encoding="utf-8") == JOBS
 
 
-def test_an_edited_file_renders_only_what_changed(desk: Path, summary: dict[str, Any]) -> None:
-    records = Path(desk, summary["folder"], "records")
+def test_an_edited_file_renders_only_what_changed(workdir: Path, summary: dict[str, Any]) -> None:
+    records = Path(workdir, summary["folder"], "records")
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     edited = JOBS.replace("many", "1").replace("{blue|green} star", "yellow star")
-    (desk / "edited.csv").write_text(edited, encoding="utf-8")
+    (workdir / "edited.csv").write_text(edited, encoding="utf-8")
     words = ["run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2"]
-    refused = pressrun(*words, cwd=desk)
+    refused = pressrun(*words, cwd=workdir)
     assert (refused.returncode, "opened with another file, jobs.csv" in refused.stderr) == (1, True)
-    assert answer(pressrun(*words, "--yes", "--json", cwd=desk))["invalid"] == 0
+    assert answer(pressrun(*words, "--yes", "--json", cwd=workdir))["invalid"] == 0
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert {name: after[name] for name in before} == before
     assert len(after) == len(before) + 2
 
 
-def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(desk: Path) -> None:
-    (desk / "strict.csv").write_text("keywords,threshold\nred circle,1\nblue star,0\n")
-    first = answer(pressrun("run", "strict.csv", "--json", cwd=desk))
+def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(workdir: Path) -> None:
+    (workdir / "strict.csv").write_text("keywords,threshold\nred circle,1\nblue star,0\n")
+    first = answer(pressrun("run", "strict.csv", "--json", cwd=workdir))
     assert (first["below_gate"], first["accepted"], first["lost"]) == (1, 1, 0)
-    records = desk / "out" / "runs" / "strict" / "records"
+    records = workdir / "out" / "runs" / "strict" / "records"
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
-    answer(pressrun("cancel", "strict", "--json", cwd=desk))
-    again = answer(pressrun("resume", "strict", "--retry", "below_gate", "--json", cwd=desk))
+    answer(pressrun("cancel", "strict", "--json", cwd=workdir))
+    again = answer(pressrun("resume", "strict", "--retry", "below_gate", "--json", cwd=workdir))
     assert again["below_gate"] == 1
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert sum(after[name] == before[name] for name in before) == 1
-    report = answer(pressrun("reconcile", "strict", "--json", cwd=desk))
+    report = answer(pressrun("reconcile", "strict", "--json", cwd=workdir))
     assert (report["lost"], report["unexpected"]) == (0, 0)
 
 
-def test_a_pilot_runs_some_rows_and_keeps_nothing(desk: Path) -> None:
-    before = {path for path in desk.rglob("*") if ".pressrun" not in path.parts}
+def test_a_pilot_runs_some_rows_and_keeps_nothing(workdir: Path) -> None:
+    before = {path for path in workdir.rglob("*") if ".pressrun" not in path.parts}
     words = ("check", "jobs.csv", "--collection", "b", "--pilot", "2", "--json")
-    report = answer(pressrun(*words, cwd=desk, settings={"PRESSRUN_GPU_HOUR_PRICE": "2"}))
+    report = answer(pressrun(*words, cwd=workdir, settings={"PRESSRUN_GPU_HOUR_PRICE": "2"}))
     assert (report["jobs"], report["pilot_jobs"]) == (4, 2)
     estimates = {line["of"]: line for line in report["estimates"]}
     assert set(estimates) == {"device_seconds", "wall_seconds", "accepted", "cost_in_USD"}
     device = estimates["device_seconds"]
     assert 0 < report["pilot_device_seconds"] < device["expected"]
     assert device["low"] <= device["expected"] <= device["high"]
-    assert {path for path in desk.rglob("*") if ".pressrun" not in path.parts} == before
+    assert {path for path in workdir.rglob("*") if ".pressrun" not in path.parts} == before
 
 
-def test_mistakes_get_one_clear_line(desk: Path) -> None:
+def test_mistakes_get_one_clear_line(workdir: Path) -> None:
     for arguments, complaint in (
         (("run", "nothere.csv"), "nothere.csv"),
         (("run", "jobs.csv", "--collection", "nope"), "nope"),
@@ -181,18 +181,18 @@ def test_mistakes_get_one_clear_line(desk: Path) -> None:
         (("status", "nope"), "nope"),
         (("reproduce", "first/nope"), "nope"),
     ):
-        done = pressrun(*arguments, "--json", cwd=desk)
+        done = pressrun(*arguments, "--json", cwd=workdir)
         assert done.returncode in (1, 2)
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
 
 
-def test_an_interrupted_run_goes_on_where_it_was(desk: Path) -> None:
+def test_an_interrupted_run_goes_on_where_it_was(workdir: Path) -> None:
     rows = "".join(f"red circle number {n}\n" for n in range(60))
-    (desk / "many.csv").write_text("keywords\n" + rows, encoding="utf-8")
+    (workdir / "many.csv").write_text("keywords\n" + rows, encoding="utf-8")
     words = ["run", "many.csv", "--run", "many", "--candidates", "1", "--json"]
-    records = desk / "out" / "runs" / "many" / "records"
-    process = begin(*words, cwd=desk)
+    records = workdir / "out" / "runs" / "many" / "records"
+    process = begin(*words, cwd=workdir)
     while not (records.is_dir() and any(records.iterdir())):
         assert process.poll() is None
         time.sleep(0.05)
@@ -202,7 +202,7 @@ def test_an_interrupted_run_goes_on_where_it_was(desk: Path) -> None:
     assert "pressrun resume many" in complaint
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert len(before) < 60
-    summary = answer(pressrun(*words, cwd=desk))
+    summary = answer(pressrun(*words, cwd=workdir))
     assert summary["rows"] == sum(summary[kind] for kind in ("accepted", "below_gate")) == 60
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert {name: after[name] for name in before} == before

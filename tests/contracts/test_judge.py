@@ -12,7 +12,7 @@ from pipeline.job import ImageArray
 from pipeline.judging.clip import ClipJudge
 from pipeline.ports import Judge
 from pipeline.settings import Profile
-from tests import small_models
+from tests.harness import small_models
 
 TEXT = "a red circle on a white background"
 

@@ -13,17 +13,17 @@ import pytest
 from qdrant_client import QdrantClient
 
 from pipeline.errors import JobError, Unavailable
-from pipeline.intake.making import Maker, Overrides
-from pipeline.intake.rows import RawRow
 from pipeline.job import Context, Job
-from pipeline.knowledge.client import open_client
-from pipeline.knowledge.embedding import Embedders
-from pipeline.knowledge.hashing import HashedEmbedder, evenly
-from pipeline.knowledge.ingest import ingest
-from pipeline.knowledge.retriever import QdrantRetriever
+from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.rows import RawRow
+from pipeline.retrieval.client import open_client
+from pipeline.retrieval.embedders import Embedders
+from pipeline.retrieval.hashed import HashedEmbedder, evenly
+from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.settings import CollectionProfile, Profile, RetrievalProfile
-from tests.foreign import TOOLS, fill
-from tests.libraries import library
+from tests.harness.external_collections import TOOLS, fill
+from tests.harness.libraries import library
 
 FACTS = [
     "The Viora logo is a white circle on teal.",
@@ -201,7 +201,7 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
 
 def test_a_server_that_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds the connection and does not answer: the job goes back when the limit is over."""
-    monkeypatch.setattr("pipeline.knowledge.client.TIMEOUT", 1)
+    monkeypatch.setattr("pipeline.retrieval.client.TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         client = QdrantClient(url=url, timeout=1, check_compatibility=False)

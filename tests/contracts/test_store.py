@@ -10,11 +10,11 @@ import pytest
 
 from pipeline.errors import StoreError, TooLarge
 from pipeline.ports import Store
-from pipeline.storing.folder import FolderStore
-from pipeline.storing.probe import honours_conditions
-from pipeline.storing.s3 import S3Store
-from pipeline.storing.s3_upload import PART_BYTES
-from tests.servers import S3Server, ServerMissing, moto_s3, rclone_s3
+from pipeline.storage.folder import FolderStore
+from pipeline.storage.probe import honours_conditions
+from pipeline.storage.s3 import S3Store
+from pipeline.storage.s3_upload import PART_BYTES
+from tests.harness.servers import S3Server, ServerMissing, moto_s3, rclone_s3
 
 WRITERS = 32
 BUCKET = "bucket"

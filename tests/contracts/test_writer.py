@@ -14,15 +14,15 @@ from pydantic import SecretStr
 
 from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job, Passage
-from pipeline.metering import metered
 from pipeline.models import Models
 from pipeline.ports import Writer
 from pipeline.settings import WriterProfile
+from pipeline.telemetry import metered
 from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.local import LocalWriter
 from pipeline.writing.reply import PROMPT_LIMIT, parse_reply
 from pipeline.writing.template import TemplateWriter
-from tests.chat_server import Call, Reply, chat_server, completion
+from tests.harness.chat_server import Call, Reply, chat_server, completion
 
 LOCAL = WriterProfile(kind="local", model="writer", max_tokens=96, batch=4)
 FACTS = ("The Viora logo is a white circle on teal.", "Nexo Labs was founded in 1987.")

@@ -1,12 +1,12 @@
-"""A shop floor for each test, with patience to match."""
+"""A cluster for each test, with patience to match."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.floor import Floor
-from tests.faults.redis_server import RedisServer
+from tests.harness.cluster import Cluster
+from tests.harness.redis_server import RedisServer
 
 
 @pytest.fixture(autouse=True)
@@ -16,17 +16,17 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
         "FIRST_LOOK": 0.5, "LONGEST_LOOK": 2.0, "OVERTAKEN": 0.5, "SILENCE": 2.0,
         "LONGEST_WAIT": 1.0,
     }.items():  # fmt: skip
-        monkeypatch.setattr(f"flows.flights.{name}", seconds)
-    monkeypatch.setattr("flows.dispatch.POLL", 0.2)
-    monkeypatch.setattr("flows.breaker.FIRST_PAUSE", 1.0)
+        monkeypatch.setattr(f"flows.dispatch.pending.{name}", seconds)
+    monkeypatch.setattr("flows.dispatch.dispatcher.POLL", 0.2)
+    monkeypatch.setattr("flows.dispatch.breaker.FIRST_PAUSE", 1.0)
 
 
 @pytest.fixture(autouse=True)
 def _nobody_stays() -> Iterator[None]:
     """Every worker of a test's floors ends with it, also where it is red."""
     yield
-    while Floor.opened:
-        Floor.opened.pop().close()
+    while Cluster.opened:
+        Cluster.opened.pop().close()
 
 
 @pytest.fixture
@@ -37,6 +37,6 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def floor(tmp_path: Path, redis: RedisServer) -> Floor:
+def cluster(tmp_path: Path, redis: RedisServer) -> Cluster:
     """An open run without a worker yet."""
-    return Floor(tmp_path, redis.url)
+    return Cluster(tmp_path, redis.url)

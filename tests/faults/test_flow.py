@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.commandline import answer, begin, pressrun
-from tests.faults.floor import Floor
+from tests.harness.cluster import Cluster
+from tests.harness.commandline import answer, begin, pressrun
 
 pytestmark = pytest.mark.slow
 
@@ -35,47 +35,47 @@ def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
 def test_the_minder_ends_what_a_killed_process_has_started() -> None:
     started = f"""
 import os, subprocess, sys, time
-subprocess.Popen([sys.executable, "-m", "flows.minder", str(os.getpid())])
+subprocess.Popen([sys.executable, "-m", "flows.stack.reaper", str(os.getpid())])
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep({2 * LEAVE_SECONDS})"])
 time.sleep({2 * LEAVE_SECONDS})
 """
     with subprocess.Popen([sys.executable, "-c", started], text=True) as flow:
         time.sleep(3)
-        assert not left_of(flow, "flows.minder")
+        assert not left_of(flow, "flows.stack.reaper")
 
 
-def test_workers_go_on_and_nothing_is_done_twice(floor: Floor) -> None:
-    floor.hire()
-    floor.hire()
-    floor.env["PRESSRUN_WINDOW"] = "8"
+def test_workers_go_on_and_nothing_is_done_twice(cluster: Cluster) -> None:
+    cluster.start_worker()
+    cluster.start_worker()
+    cluster.env["PRESSRUN_WINDOW"] = "8"
     words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
-    flow = begin("run", *words, cwd=floor.desk, settings=floor.env)
-    floor.wait(lambda: len(floor.records()) > 2)
+    flow = begin("run", *words, cwd=cluster.workdir, settings=cluster.env)
+    cluster.wait(lambda: len(cluster.records()) > 2)
     assert not left_of(flow, "prefect")
-    assert len(floor.records()) < floor.rows, "there is more to do"
-    done = pressrun("resume", "run", "--json", cwd=floor.desk, settings=floor.env)
-    assert answer(done)["accepted"] == floor.rows
-    floor.prove(floor.rows)
+    assert len(cluster.records()) < cluster.rows, "there is more to do"
+    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=cluster.env)
+    assert answer(done)["accepted"] == cluster.rows
+    cluster.prove(cluster.rows)
 
 
-def test_without_prefect_the_jobs_end_and_so_does_the_command(floor: Floor) -> None:
-    floor.hire()
-    floor.env["PREFECT_CLIENT_MAX_RETRIES"] = "1"
+def test_without_prefect_the_jobs_end_and_so_does_the_command(cluster: Cluster) -> None:
+    cluster.start_worker()
+    cluster.env["PREFECT_CLIENT_MAX_RETRIES"] = "1"
     words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
-    flow = begin("run", *words, cwd=floor.desk, settings=floor.env)
-    floor.wait(lambda: len(floor.records()) > 2)
+    flow = begin("run", *words, cwd=cluster.workdir, settings=cluster.env)
+    cluster.wait(lambda: len(cluster.records()) > 2)
     for child in psutil.Process(flow.pid).children(recursive=True):
         if "prefect.server.api.server:create_app" in child.cmdline():
             child.kill()
-    assert len(floor.records()) < floor.rows, "there is more to do"
+    assert len(cluster.records()) < cluster.rows, "there is more to do"
     _, said = flow.communicate(timeout=LEAVE_SECONDS)
     assert flow.returncode == 1, said
     assert "Prefect's server went away" in said.splitlines()[-1]
     assert "`pressrun resume run`" in said
-    assert len(floor.records()) == floor.rows
-    done = pressrun("resume", "run", "--json", cwd=floor.desk, settings=floor.env)
-    assert answer(done)["accepted"] == floor.rows
-    floor.prove(floor.rows)
+    assert len(cluster.records()) == cluster.rows
+    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=cluster.env)
+    assert answer(done)["accepted"] == cluster.rows
+    cluster.prove(cluster.rows)
 
 
 def test_its_own_services_go_with_it_and_leave_sound_books(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_its_own_services_go_with_it_and_leave_sound_books(tmp_path: Path) -> No
     while not any(records.glob("*.json")):
         assert flow.poll() is None, flow.communicate()
         time.sleep(0.05)
-    assert not left_of(flow, "redis-server", "workers.worker", "prefect")
+    assert not left_of(flow, "redis-server", "workers.worker.main", "prefect")
     report = answer(pressrun("reconcile", "r", "--json", cwd=tmp_path), code=1)
     assert (report["duplicated"], report["recovered"], report["unexpected"]) == (0, 0, 0)
     assert report["rows"] - report["lost"] == len(list(records.glob("*.json"))) < 200

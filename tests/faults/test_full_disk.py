@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import hub_server
+from tests.harness.hub_server import hub_server
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from flows.opening import open_run
-from flows.reconcile import reconcile
+from flows.runs.open import open_run
+from flows.runs.reconcile import reconcile
 from pipeline.assemble import Assembly
-from pipeline.intake.reader import Overrides
 from pipeline.job import Job, Status
+from pipeline.jobfile.reader import Overrides
 from pipeline.models import Models
 from pipeline.run import run_job
 from pipeline.settings import Profile, Settings, load_settings
@@ -25,9 +25,9 @@ a small blue star,{contest},3,4,0,keywords
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, models_root: Path) -> Settings:
-    desk = tmp_path_factory.mktemp("desk")
+    workdir = tmp_path_factory.mktemp("desk")
     return load_settings(
-        store=str(desk / "out"), home=desk / "home", models=models_root, device="cpu"
+        store=str(workdir / "out"), home=workdir / "home", models=models_root, device="cpu"
     )
 
 

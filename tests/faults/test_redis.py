@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import pytest
 
 from pipeline.errors import Unavailable
-from tests.commandline import begin
-from tests.faults.faulty_redis import faulty_redis
-from tests.faults.floor import IN_HAND, LIMIT, Floor
-from tests.faults.redis_server import RedisServer
-from workers.leases import Leases, leased
-from workers.queue import Queue
+from tests.harness.cluster import IN_HAND, LIMIT, Cluster
+from tests.harness.commandline import begin
+from tests.harness.faulty_redis import faulty_redis
+from tests.harness.redis_server import RedisServer
+from workers.queue.leases import Leases, leased
+from workers.queue.messages import Queue
 
 pytestmark = pytest.mark.slow
 
@@ -24,24 +24,24 @@ DOWN = 0.5
 
 
 @contextmanager
-def in_full_swing(floor: Floor) -> Iterator[None]:
+def in_full_swing(cluster: Cluster) -> Iterator[None]:
     """The run in the middle of its work, by two workers; it has to end well."""
-    floor.hire()
-    floor.hire()
-    with floor.dispatching():
-        floor.wait(lambda: len(floor.records()) > 2)
-        assert len(floor.records()) < floor.rows - IN_HAND, "there is more to do"
+    cluster.start_worker()
+    cluster.start_worker()
+    with cluster.dispatching():
+        cluster.wait(lambda: len(cluster.records()) > 2)
+        assert len(cluster.records()) < cluster.rows - IN_HAND, "there is more to do"
         yield
 
 
-def test_redis_is_killed_and_comes_back_with_its_file(floor: Floor, redis: RedisServer) -> None:
-    with in_full_swing(floor):
+def test_redis_is_killed_and_comes_back_with_its_file(cluster: Cluster, redis: RedisServer) -> None:
+    with in_full_swing(cluster):
         redis.kill()
         time.sleep(DOWN)
         redis.start()
         assert redis.client().dbsize() > 0
-        floor.recover()
-    floor.prove(floor.rows + 2 * IN_HAND)
+        cluster.recover()
+    cluster.prove(cluster.rows + 2 * IN_HAND)
 
 
 def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
@@ -63,68 +63,68 @@ def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
     leases.end(lease)
 
 
-def test_redis_loses_everything(floor: Floor, redis: RedisServer) -> None:
-    with in_full_swing(floor):
+def test_redis_loses_everything(cluster: Cluster, redis: RedisServer) -> None:
+    with in_full_swing(cluster):
         redis.client().flushall()
-        floor.recover()
-    floor.prove(floor.rows + 2 * IN_HAND)
+        cluster.recover()
+    cluster.prove(cluster.rows + 2 * IN_HAND)
 
 
-def test_messages_are_lost_on_their_way_to_a_worker(floor: Floor, redis: RedisServer) -> None:
+def test_messages_are_lost_on_their_way_to_a_worker(cluster: Cluster, redis: RedisServer) -> None:
     with faulty_redis(redis.socket, LOSSES) as proxy:
-        floor.hire(PRESSRUN_REDIS_URL=proxy.url)
-        with floor.dispatching():
-            floor.wait(lambda: proxy.lost == LOSSES)
-        floor.prove(floor.rows)
+        cluster.start_worker(PRESSRUN_REDIS_URL=proxy.url)
+        with cluster.dispatching():
+            cluster.wait(lambda: proxy.lost == LOSSES)
+        cluster.prove(cluster.rows)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_connection_breaks(floor: Floor, redis: RedisServer, seed: int) -> None:
+def test_every_connection_breaks(cluster: Cluster, redis: RedisServer, seed: int) -> None:
     chance, cuts = random.Random(seed), 3
     with faulty_redis(redis.socket) as proxy:
-        floor.hire(PRESSRUN_REDIS_URL=proxy.url)
-        floor.hire(PRESSRUN_REDIS_URL=proxy.url)
-        with floor.dispatching(Queue(proxy.url)):
-            floor.wait(floor.executions)
+        cluster.start_worker(PRESSRUN_REDIS_URL=proxy.url)
+        cluster.start_worker(PRESSRUN_REDIS_URL=proxy.url)
+        with cluster.dispatching(Queue(proxy.url)):
+            cluster.wait(cluster.executions)
             for _ in range(cuts):
                 time.sleep(chance.uniform(0.05, 0.3))
                 proxy.cut()
-            floor.recover()
-        floor.prove(floor.rows + 2 * IN_HAND)
+            cluster.recover()
+        cluster.prove(cluster.rows + 2 * IN_HAND)
 
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_worker_whose_connections_are_half_open_hears_again(
-    floor: Floor, redis: RedisServer, busy: bool
+    cluster: Cluster, redis: RedisServer, busy: bool
 ) -> None:
     with faulty_redis(redis.socket) as proxy:
-        worker = floor.hire(PRESSRUN_REDIS_URL=proxy.url)
+        worker = cluster.start_worker(PRESSRUN_REDIS_URL=proxy.url)
         time.sleep(1)
         if not busy:
             proxy.freeze()
-        with floor.dispatching():
+        with cluster.dispatching():
             if busy:
-                floor.wait(lambda: floor.executions() == IN_HAND)
+                cluster.wait(lambda: cluster.executions() == IN_HAND)
                 proxy.freeze()
         assert not worker.has_ended()
-        floor.prove(floor.rows + IN_HAND)
+        cluster.prove(cluster.rows + IN_HAND)
 
 
 def test_redis_is_away_while_a_run_is_opened_and_when_it_is_interrupted(
-    floor: Floor, redis: RedisServer
+    cluster: Cluster, redis: RedisServer
 ) -> None:
-    floor.hire()
-    (floor.desk / "many.csv").write_text("keywords\n" + "".join(f"{n}\n" for n in range(300)))
-    floor.env |= {"PRESSRUN_SHARD": "2", "PRESSRUN_WINDOW": "4"}
-    runs = floor.desk / "out" / "runs" / "many"
+    cluster.start_worker()
+    (cluster.workdir / "many.csv").write_text("keywords\n" + "".join(f"{n}\n" for n in range(300)))
+    cluster.env |= {"PRESSRUN_SHARD": "2", "PRESSRUN_WINDOW": "4"}
+    runs = cluster.workdir / "out" / "runs" / "many"
     words = ("many.csv", "--run", "many", "--candidates", "1")
-    flow = begin("run", *words, cwd=floor.desk, settings=floor.env)
-    floor.wait(lambda: any((runs / "jobs").rglob("*.parquet")))
+    flow = begin("run", *words, cwd=cluster.workdir, settings=cluster.env)
+    cluster.wait(lambda: any((runs / "jobs").rglob("*.parquet")))
     redis.kill()
-    floor.wait(lambda: (runs / "run.json").exists())
+    cluster.wait(lambda: (runs / "run.json").exists())
     time.sleep(2)
     redis.start()
-    floor.wait(lambda: any((runs / "records").glob("*.json")) or flow.poll() is not None)
+    cluster.wait(lambda: any((runs / "records").glob("*.json")) or flow.poll() is not None)
     redis.kill()
     flow.send_signal(signal.SIGINT)
     time.sleep(1)

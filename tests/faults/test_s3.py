@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.dispatch import CANCEL_LOOK
-from tests.commandline import answer, pressrun
-from tests.faults.floor import IN_HAND, Floor
-from tests.faults.redis_server import RedisServer
-from tests.faulty_s3 import Fault, faulty_s3, one_in
-from tests.servers import S3Server, moto_s3, rclone_s3
-from workers.leases import TRIES
+from flows.dispatch.dispatcher import CANCEL_LOOK
+from tests.harness.cluster import IN_HAND, Cluster
+from tests.harness.commandline import answer, pressrun
+from tests.harness.faulty_s3 import Fault, faulty_s3, one_in
+from tests.harness.redis_server import RedisServer
+from tests.harness.servers import S3Server, moto_s3, rclone_s3
+from workers.queue.leases import TRIES
 
 pytestmark = pytest.mark.slow
 
@@ -32,15 +32,15 @@ def sign(monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
     return sign
 
 
-def floor_on(
-    server: S3Server, endpoint: str, desk: Path, redis: RedisServer, rows: int = 12
-) -> Floor:
+def cluster_on(
+    server: S3Server, endpoint: str, workdir: Path, redis: RedisServer, rows: int = 12
+) -> Cluster:
     """A floor whose store is a corner of a bucket, for flow and workers alike."""
     store = {
-        "PRESSRUN_STORE": f"s3://{BUCKET}/{desk.name}",
+        "PRESSRUN_STORE": f"s3://{BUCKET}/{workdir.name}",
         "PRESSRUN_S3_ENDPOINT_URL": endpoint,
     }
-    return Floor(desk, redis.url, rows, env=store | server.environment())
+    return Cluster(workdir, redis.url, rows, env=store | server.environment())
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_every_fifth_request_fails(
     """A 500 or 503 in its place, or a 500, nothing or a late answer after the work was done."""
     with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, one_in(5, *faults)) as proxy:
         sign(server)
-        floor = floor_on(server, proxy.endpoint, tmp_path, redis, rows=6)
-        floor.hire()
-        with floor.dispatching():
+        cluster = cluster_on(server, proxy.endpoint, tmp_path, redis, rows=6)
+        cluster.start_worker()
+        with cluster.dispatching():
             pass
-        floor.prove(floor.rows)
+        cluster.prove(cluster.rows)
     assert 5 * sum(fault in faults for fault in proxy.faults) > len(proxy.faults) - 5
 
 
@@ -70,9 +70,9 @@ def test_a_server_that_ignores_conditions_loses_no_winner(
     (tmp_path / "data" / BUCKET).mkdir(parents=True)
     with rclone_s3(tmp_path / "data") as server:
         sign(server)
-        floor = floor_on(server, server.endpoint, tmp_path, redis)
-        floor.overtake()
-        floor.prove(floor.rows + 1)
+        cluster = cluster_on(server, server.endpoint, tmp_path, redis)
+        cluster.overtake()
+        cluster.prove(cluster.rows + 1)
 
 
 def test_where_conditions_are_ignored_the_lease_is_confirmed_before_the_record(
@@ -81,9 +81,9 @@ def test_where_conditions_are_ignored_the_lease_is_confirmed_before_the_record(
     (tmp_path / "data" / BUCKET).mkdir(parents=True)
     with rclone_s3(tmp_path / "data") as server:
         sign(server)
-        floor = floor_on(server, server.endpoint, tmp_path, redis, rows=2)
-        floor.take_over()
-        floor.prove(floor.rows + 1)
+        cluster = cluster_on(server, server.endpoint, tmp_path, redis, rows=2)
+        cluster.take_over()
+        cluster.prove(cluster.rows + 1)
 
 
 def test_a_store_that_refuses_for_a_while_costs_no_job_a_try(
@@ -97,20 +97,20 @@ def test_a_store_that_refuses_for_a_while_costs_no_job_a_try(
 
     with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, plan) as proxy:
         sign(server)
-        floor = floor_on(server, proxy.endpoint, tmp_path, redis, rows=4)
+        cluster = cluster_on(server, proxy.endpoint, tmp_path, redis, rows=4)
 
         def most_often() -> int:
-            rendered = (note["rendered"] for note in floor.log() if "rendered" in note)
+            rendered = (event["rendered"] for event in cluster.log() if "rendered" in event)
             return max(Counter(rendered).values(), default=0)
 
-        floor.hire()
-        with floor.dispatching():
-            floor.wait(floor.executions)
+        cluster.start_worker()
+        with cluster.dispatching():
+            cluster.wait(cluster.executions)
             refusing.set()
-            floor.wait(lambda: most_often() > TRIES)
+            cluster.wait(lambda: most_often() > TRIES)
             refusing.clear()
-            floor.recover()
-        floor.prove((TRIES + 1) * floor.rows + IN_HAND)
+            cluster.recover()
+        cluster.prove((TRIES + 1) * cluster.rows + IN_HAND)
 
 
 def test_a_store_that_denies_everything_is_waited_for(
@@ -129,10 +129,10 @@ def test_a_store_that_denies_everything_is_waited_for(
 
     with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, plan) as proxy:
         sign(server)
-        floor = floor_on(server, proxy.endpoint, tmp_path, redis, rows=4)
-        floor.hire()
+        cluster = cluster_on(server, proxy.endpoint, tmp_path, redis, rows=4)
+        cluster.start_worker()
         words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
-        done = pressrun("run", *words, cwd=floor.desk, settings=floor.env)
-        assert answer(done)["accepted"] == floor.rows, done.stderr
+        done = pressrun("run", *words, cwd=cluster.workdir, settings=cluster.env)
+        assert answer(done)["accepted"] == cluster.rows, done.stderr
         assert "the run waits" in done.stderr
     assert began == ["/records/", "/manifest"]

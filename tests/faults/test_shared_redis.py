@@ -4,10 +4,10 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from tests.faults.floor import Floor
-from tests.faults.redis_server import RedisServer
-from workers.app import PREFIX
-from workers.queue import Queue
+from tests.harness.cluster import Cluster
+from tests.harness.redis_server import RedisServer
+from workers.queue.celery_app import PREFIX
+from workers.queue.messages import Queue
 
 pytestmark = pytest.mark.slow
 
@@ -18,31 +18,33 @@ def of_others(redis: "Redis") -> dict[str, object]:
     return {key: redis.dump(key) for key in keys}
 
 
-def test_what_others_keep_in_the_database_stays_as_it_is(floor: Floor, redis: RedisServer) -> None:
+def test_what_others_keep_in_the_database_stays_as_it_is(
+    cluster: Cluster, redis: RedisServer
+) -> None:
     """Another Celery application has a task in work for longer than ours would wait."""
     client = redis.client()
     shop = Celery("shop", broker=redis.url.replace("unix://", "redis+socket://"))
-    floor.hire()
+    cluster.start_worker()
     assert shop.control.ping(timeout=0.5) == [], "our worker answers others"
     shop.send_task("shop.sell")
     client.hset("unacked", "tag", f'[{client.rpop("celery")}, "", "celery"]')
     client.zadd("unacked_index", {"tag": 1.0})
     before = of_others(client)
     assert len(Queue.connect(redis.url).workers()) == 1
-    with floor.dispatching():
+    with cluster.dispatching():
         pass
     assert of_others(client) == before
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
-def test_a_user_with_our_keys_alone_will_do(floor: Floor, redis: RedisServer) -> None:
+def test_a_user_with_our_keys_alone_will_do(cluster: Cluster, redis: RedisServer) -> None:
     rights = "~pressrun:* &* +@all -@admin -@dangerous +info +role"
     redis.client().execute_command("ACL", "SETUSER", "ours", "on", ">word", *rights.split())
     url = redis.url.replace("unix://", "unix://ours:word@")
-    worker = floor.hire(PRESSRUN_REDIS_URL=url)
+    worker = cluster.start_worker(PRESSRUN_REDIS_URL=url)
     queue = Queue.connect(url)
     assert len(queue.workers()) == 1
-    with floor.dispatching(queue):
+    with cluster.dispatching(queue):
         pass
     assert not worker.has_ended()
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)

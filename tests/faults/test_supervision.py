@@ -11,21 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faulty_redis import faulty_redis
-from tests.faults.floor import IN_HAND, ROOT, WORKER, Floor
-from tests.faults.redis_server import RedisServer
+from tests.harness.cluster import IN_HAND, ROOT, WORKER, Cluster
+from tests.harness.faulty_redis import faulty_redis
+from tests.harness.redis_server import RedisServer
 
 pytestmark = pytest.mark.slow
 
 SUPERVISE = """
 import os, sys
 from pipeline.settings import load_settings
-from workers import limits
+from workers.processes import limits
 limits.DEAF = float(os.environ.get("BREAKABLE_DEAF", limits.DEAF))
-from workers.supervisor import supervise
+from workers.processes.supervisor import supervise
 raise SystemExit(supervise(load_settings(), ["cpu"], command=sys.argv[1:]))
 """
-SICK_WORKER = (sys.executable, "-m", "tests.faults.sick_worker")
+SICK_WORKER = (sys.executable, "-m", "tests.harness.sick_worker")
 PLAIN = {"NO_COLOR": "1", "PRESSRUN_LOG_FORMAT": "console"}
 SOON = 30.0
 """Seconds for what takes a few on a machine that is not busy."""
@@ -34,13 +34,13 @@ SOON = 30.0
 class Supervised:
     """A supervisor with one breakable worker, and its log."""
 
-    def __init__(self, floor: Floor, worker: Sequence[str] = WORKER, **env: str) -> None:
-        self._log = floor.desk / f"supervisor-{time.monotonic_ns()}.log"
-        self._floor = floor
+    def __init__(self, cluster: Cluster, worker: Sequence[str] = WORKER, **env: str) -> None:
+        self._log = cluster.workdir / f"supervisor-{time.monotonic_ns()}.log"
+        self._floor = cluster
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SUPERVISE, *worker],
-                cwd=ROOT, env=os.environ | floor.env | PLAIN | env,
+                cwd=ROOT, env=os.environ | cluster.env | PLAIN | env,
                 stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
@@ -67,7 +67,7 @@ class Supervised:
 
 
 @pytest.fixture
-def crew(floor: Floor) -> Iterator[list[Supervised]]:
+def crew(cluster: Cluster) -> Iterator[list[Supervised]]:
     """Supervisors to end with the test."""
     crew = list[Supervised]()
     yield crew
@@ -82,133 +82,135 @@ def is_gone(pid: int) -> bool:
 
 
 def test_a_frozen_worker_is_killed_and_another_does_its_jobs(
-    floor: Floor, crew: list[Supervised]
+    cluster: Cluster, crew: list[Supervised]
 ) -> None:
-    floor.hang("render", signal.SIGSTOP)
-    with floor.dispatching():
-        crew.append(Supervised(floor, PRESSRUN_HANG_SECONDS="8"))
+    cluster.hang("render", signal.SIGSTOP)
+    with cluster.dispatching():
+        crew.append(Supervised(cluster, PRESSRUN_HANG_SECONDS="8"))
         assert "no sign of life for" in crew[0].wait_for_line("worker killed")[0]
         crew[0].wait_for_line("worker started", 2)
     assert crew[0].stop() == 0
-    floor.prove(floor.rows + IN_HAND)
+    cluster.prove(cluster.rows + IN_HAND)
 
 
-def test_a_step_that_never_ends_is_a_hang(floor: Floor, crew: list[Supervised]) -> None:
-    with floor.dispatching():
+def test_a_step_that_never_ends_is_a_hang(cluster: Cluster, crew: list[Supervised]) -> None:
+    with cluster.dispatching():
         stuck = {"PRESSRUN_HANG_SECONDS": "8", "STAND_IN_SECONDS": "600"}
-        crew.append(Supervised(floor, **stuck))
+        crew.append(Supervised(cluster, **stuck))
         killed = crew[0].wait_for_line("worker killed")[0]
         assert re.search(r"no step for \d+ s, jobs in flight: [12]", killed)
         crew[0].stop()
-        crew.append(Supervised(floor))
+        crew.append(Supervised(cluster))
     assert crew[1].stop() == 0
-    floor.prove(floor.rows + 2 * IN_HAND)
+    cluster.prove(cluster.rows + 2 * IN_HAND)
 
 
 def test_a_worker_that_stays_deaf_is_killed_and_another_does_the_jobs(
-    floor: Floor, crew: list[Supervised], redis: RedisServer
+    cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
     with faulty_redis(redis.socket) as proxy:
-        crew.append(Supervised(floor, PRESSRUN_REDIS_URL=proxy.url, BREAKABLE_DEAF="4"))
-        floor.wait(lambda: any("ready" in line for line in floor.log()))
+        crew.append(Supervised(cluster, PRESSRUN_REDIS_URL=proxy.url, BREAKABLE_DEAF="4"))
+        cluster.wait(lambda: any("ready" in line for line in cluster.log()))
         time.sleep(1)
         proxy.freeze()
-        with floor.dispatching():
+        with cluster.dispatching():
             assert "no answer of its broker" in crew[0].wait_for_line("worker killed")[0]
         assert crew[0].stop() == 0
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
 def test_a_worker_outlives_a_redis_that_is_away_for_long(
-    floor: Floor, crew: list[Supervised], redis: RedisServer
+    cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
-    crew.append(Supervised(floor, BREAKABLE_DEAF="4"))
-    floor.wait(lambda: any("ready" in line for line in floor.log()))
+    crew.append(Supervised(cluster, BREAKABLE_DEAF="4"))
+    cluster.wait(lambda: any("ready" in line for line in cluster.log()))
     redis.kill()
     time.sleep(7)
     redis.start()
-    with floor.dispatching():
+    with cluster.dispatching():
         pass
     assert crew[0].stop() == 0
     assert len(crew[0].wait_for_line("worker started")) == 1
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_a_worker_finishes_what_it_has_begun(
-    floor: Floor, crew: list[Supervised], number: signal.Signals
+    cluster: Cluster, crew: list[Supervised], number: signal.Signals
 ) -> None:
-    with floor.dispatching():
+    with cluster.dispatching():
         slow = {"PRESSRUN_GRACE_SECONDS": "30", "STAND_IN_SECONDS": "2"}
-        crew.append(Supervised(floor, **slow))
-        floor.wait(floor.executions)
+        crew.append(Supervised(cluster, **slow))
+        cluster.wait(cluster.executions)
         assert crew[0].stop(number) == 0
-        assert len(floor.records()) == floor.executions() <= IN_HAND
+        assert len(cluster.records()) == cluster.executions() <= IN_HAND
         assert crew[0].wait_for_line("it was told to stop")
-        crew.append(Supervised(floor))
+        crew.append(Supervised(cluster))
     crew[1].stop()
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
 def test_what_cannot_be_finished_in_time_is_handed_back_at_once(
-    floor: Floor, crew: list[Supervised], redis: RedisServer
+    cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
-    with floor.dispatching():
+    with cluster.dispatching():
         slow = {"PRESSRUN_GRACE_SECONDS": "0.5", "STAND_IN_SECONDS": "60"}
-        crew.append(Supervised(floor, **slow))
-        floor.wait(floor.executions)
+        crew.append(Supervised(cluster, **slow))
+        cluster.wait(cluster.executions)
         assert redis.client().keys("pressrun:run:lease:*")
         assert crew[0].stop() == 0
         assert not redis.client().keys("pressrun:run:lease:*")
         assert crew[0].wait_for_line("handed back")
-        assert not floor.records()
-        crew.append(Supervised(floor))
+        assert not cluster.records()
+        crew.append(Supervised(cluster))
     crew[1].stop()
-    floor.prove(floor.rows + IN_HAND)
+    cluster.prove(cluster.rows + IN_HAND)
 
 
 def test_a_worker_whose_supervisor_is_killed_finishes_its_jobs_and_goes(
-    floor: Floor, crew: list[Supervised]
+    cluster: Cluster, crew: list[Supervised]
 ) -> None:
-    with floor.dispatching():
-        crew.append(Supervised(floor, PRESSRUN_GRACE_SECONDS="30", STAND_IN_SECONDS="2"))
-        floor.wait(floor.executions)
+    with cluster.dispatching():
+        crew.append(Supervised(cluster, PRESSRUN_GRACE_SECONDS="30", STAND_IN_SECONDS="2"))
+        cluster.wait(cluster.executions)
         worker = crew[0].worker()
         crew[0].stop(signal.SIGKILL)
         start = time.monotonic()
-        floor.wait(lambda: is_gone(worker))
+        cluster.wait(lambda: is_gone(worker))
         assert time.monotonic() - start < SOON
-        assert len(floor.records()) == floor.executions() <= IN_HAND
-        crew.append(Supervised(floor))
+        assert len(cluster.records()) == cluster.executions() <= IN_HAND
+        crew.append(Supervised(cluster))
     crew[1].stop()
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
 def test_a_worker_that_grows_finishes_its_jobs_and_is_replaced(
-    floor: Floor, crew: list[Supervised]
+    cluster: Cluster, crew: list[Supervised]
 ) -> None:
-    with floor.dispatching():
-        crew.append(Supervised(floor, PRESSRUN_WORKER_MEMORY_MB="20", PRESSRUN_GRACE_SECONDS="30"))
+    with cluster.dispatching():
+        crew.append(
+            Supervised(cluster, PRESSRUN_WORKER_MEMORY_MB="20", PRESSRUN_GRACE_SECONDS="30")
+        )
         crew[0].wait_for_line("its memory has grown to")
         crew[0].wait_for_line("worker started", 2)
         crew[0].stop()
-        crew.append(Supervised(floor))
+        crew.append(Supervised(cluster))
     crew[1].stop()
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
 def test_workers_whose_broker_takes_no_writes_are_replaced(
-    floor: Floor, crew: list[Supervised], redis: RedisServer
+    cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
-    crew.append(Supervised(floor))
-    with floor.dispatching():
-        floor.wait(lambda: len(floor.records()) > 2)
+    crew.append(Supervised(cluster))
+    with cluster.dispatching():
+        cluster.wait(lambda: len(cluster.records()) > 2)
         redis.client().config_set("maxmemory", 1)
         crew[0].wait_for_line("worker ended")
         redis.client().config_set("maxmemory", 0)
-        floor.recover()
+        cluster.recover()
     assert crew[0].stop() == 0
-    floor.prove(floor.rows + 2 * IN_HAND)
+    cluster.prove(cluster.rows + 2 * IN_HAND)
 
 
 @pytest.mark.parametrize(
@@ -220,14 +222,14 @@ def test_workers_whose_broker_takes_no_writes_are_replaced(
     ],
 )
 def test_an_unhealthy_worker_is_replaced_and_fails_no_job(
-    floor: Floor, crew: list[Supervised], illness: str, reason: str
+    cluster: Cluster, crew: list[Supervised], illness: str, reason: str
 ) -> None:
-    (floor.desk / f"{illness}.sick").touch()
-    with floor.dispatching():
-        floor.hire(STAND_IN_SECONDS="4")  # a run whose only worker is unhealthy ends
-        crew.append(Supervised(floor, SICK_WORKER))
+    (cluster.workdir / f"{illness}.sick").touch()
+    with cluster.dispatching():
+        cluster.start_worker(STAND_IN_SECONDS="4")  # a run whose only worker is unhealthy ends
+        crew.append(Supervised(cluster, SICK_WORKER))
         ended = crew[0].wait_for_line("worker ended")[0]
         assert "it is unhealthy" in ended
         assert reason in ended
     assert crew[0].stop() == 0
-    floor.prove(floor.rows + IN_HAND)
+    cluster.prove(cluster.rows + IN_HAND)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.orchestration import write_jobs
-from flows.processes import program
-from flows.redis_server import redis_binary
-from tests.two_hosts import NoNamespaces, Pair, two_hosts
+from flows.stack.processes import program
+from flows.stack.redis_server import redis_binary
+from tests.harness.jobs import write_jobs
+from tests.harness.two_hosts import NoNamespaces, Pair, two_hosts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -23,7 +23,7 @@ PASSWORD, KEY = "of-two-hosts", "two-hosts"
 LIMIT = 240.0
 READY = """
 import os, sys
-from workers.queue import Queue
+from workers.queue.messages import Queue
 sys.exit(len(Queue.connect(os.environ["PRESSRUN_REDIS_URL"]).workers()) < int(sys.argv[1]))
 """
 
@@ -52,9 +52,9 @@ def run_through(pair: Pair, rows: int, cut: float) -> tuple[dict[str, Any], int]
     """A run of so many rows, cut for so many seconds; the reconciler's report and how many
     executions there were.
     """
-    desk = pair.here.desk
-    write_jobs(desk / "jobs.csv", rows)
-    tally = desk / "tally"
+    workdir = pair.here.workdir
+    write_jobs(workdir / "jobs.csv", rows)
+    tally = workdir / "tally"
     words = ("-m", "flows.cli", "run", "jobs.csv", "--run", "r", "--json")
     pair.here.start(sys.executable, *words, log="answer")
     flow = pair.here.processes[-1]
@@ -65,19 +65,19 @@ def run_through(pair: Pair, rows: int, cut: float) -> tuple[dict[str, Any], int]
     assert done < rows, "there is more to do"
     pair.mend()
     flow.wait(LIMIT)
-    assert flow.returncode == 0, (desk / "answer").read_text(encoding="utf-8")[-2000:]
+    assert flow.returncode == 0, (workdir / "answer").read_text(encoding="utf-8")[-2000:]
     asked = pair.here.run("-m", "flows.cli", "reconcile", "r", "--json")
     counted = Counter(tally.read_text(encoding="utf-8").split())
     return json.loads(asked.stdout.splitlines()[-1]), counted.total()
 
 
 def _furnish(pair: Pair) -> None:
-    here, there, desk = pair.here, pair.there, pair.here.desk
-    (desk / "redis").mkdir()
-    (desk / "s3" / "images").mkdir(parents=True)
+    here, there, workdir = pair.here, pair.there, pair.here.workdir
+    (workdir / "redis").mkdir()
+    (workdir / "s3" / "images").mkdir(parents=True)
     redis = ["--bind", here.address, "--requirepass", PASSWORD, "--appendonly", "yes"]
-    here.start(redis_binary(), *redis, "--dir", str(desk / "redis"), log="redis.log")
-    rclone = ["serve", "s3", str(desk / "s3"), "--config", "", "--vfs-cache-mode", "off"]
+    here.start(redis_binary(), *redis, "--dir", str(workdir / "redis"), log="redis.log")
+    rclone = ["serve", "s3", str(workdir / "s3"), "--config", "", "--vfs-cache-mode", "off"]
     rclone += ["--addr", f"{here.address}:9090", "--auth-key", f"{KEY},{PASSWORD}"]
     here.start(program("rclone"), *rclone, log="s3.log")
     settings = {
@@ -86,12 +86,12 @@ def _furnish(pair: Pair) -> None:
         "PRESSRUN_S3_ENDPOINT_URL": f"http://{here.address}:9090",
         "PRESSRUN_CONCURRENCY": str(IN_HAND),
         "STAND_IN_SECONDS": "0.5",
-        "STAND_IN_TALLY": str(desk / "tally"),
+        "STAND_IN_TALLY": str(workdir / "tally"),
         "AWS_ACCESS_KEY_ID": KEY,
         "AWS_SECRET_ACCESS_KEY": PASSWORD,
     }
-    here.env, there.env = settings, settings | {"PRESSRUN_HOME": str(desk / "there")}
-    there.start(sys.executable, "-m", "benchmarks.fleet", str(WORKERS), log="workers.log")
+    here.env, there.env = settings, settings | {"PRESSRUN_HOME": str(workdir / "there")}
+    there.start(sys.executable, "-m", "tests.harness.connected", str(WORKERS), log="workers.log")
     _await(lambda: here.run("-c", READY, str(WORKERS)).returncode == 0)
 
 

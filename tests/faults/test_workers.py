@@ -10,116 +10,116 @@ from pathlib import Path
 
 import pytest
 
-from flows.reconcile import reconcile
-from tests.faults.floor import IN_HAND, Floor
-from tests.faults.redis_server import RedisServer
-from workers.queue import Message, Queue
+from flows.runs.reconcile import reconcile
+from tests.harness.cluster import IN_HAND, Cluster
+from tests.harness.redis_server import RedisServer
+from workers.queue.messages import Message, Queue
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("point", ["render", "after_image", "before_record", "after_record"])
-def test_a_worker_is_killed(floor: Floor, point: str) -> None:
-    floor.hang(point, signal.SIGKILL)
-    floor.hire()
-    floor.hire()
-    with floor.dispatching():
-        floor.fallen(point)
-        floor.recover()
+def test_a_worker_is_killed(cluster: Cluster, point: str) -> None:
+    cluster.hang(point, signal.SIGKILL)
+    cluster.start_worker()
+    cluster.start_worker()
+    with cluster.dispatching():
+        cluster.worker_killed_at(point)
+        cluster.recover()
     # what has its record is not rendered again
-    report = floor.prove(floor.rows + IN_HAND - (point == "after_record"))
+    report = cluster.prove(cluster.rows + IN_HAND - (point == "after_record"))
     if point in ("after_image", "before_record"):
         assert report.duplicated >= 1, "the image without a record"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_workers_are_killed_at_any_moment(floor: Floor, seed: int) -> None:
+def test_workers_are_killed_at_any_moment(cluster: Cluster, seed: int) -> None:
     chance, kills = random.Random(seed), 3
-    floor.hire()
-    floor.hire()
-    with floor.dispatching():
-        floor.wait(floor.executions)
+    cluster.start_worker()
+    cluster.start_worker()
+    with cluster.dispatching():
+        cluster.wait(cluster.executions)
         for _ in range(kills):
             time.sleep(chance.uniform(0.05, 0.3))
-            floor.workers.pop(chance.randrange(2)).kill()
-            floor.hire()
-        floor.recover()
-    floor.prove(floor.rows + kills * IN_HAND)
+            cluster.workers.pop(chance.randrange(2)).kill()
+            cluster.start_worker()
+        cluster.recover()
+    cluster.prove(cluster.rows + kills * IN_HAND)
 
 
 @pytest.mark.parametrize("wakes", [False, True])
-def test_a_worker_froze_while_it_had_nothing_to_do(floor: Floor, wakes: bool) -> None:
+def test_a_worker_froze_while_it_had_nothing_to_do(cluster: Cluster, wakes: bool) -> None:
     """The message that it was handed is lost, or comes when another one has done the job."""
-    idle = floor.hire()
+    idle = cluster.start_worker()
     time.sleep(1)  # it asks the broker for a message by then
     os.kill(idle.pid, signal.SIGSTOP)
-    with floor.dispatching():
-        floor.hire()
-        floor.wait(lambda: len(floor.records()) > floor.rows // 2)
+    with cluster.dispatching():
+        cluster.start_worker()
+        cluster.wait(lambda: len(cluster.records()) > cluster.rows // 2)
         if wakes:
             idle.proceed()
         else:
-            floor.workers.remove(idle)
+            cluster.workers.remove(idle)
             idle.kill()
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
 def test_a_job_that_takes_longer_than_the_broker_waits_is_executed_once(
     tmp_path: Path, redis: RedisServer
 ) -> None:
     slow = {"BREAKABLE_VISIBILITY": "1", "STAND_IN_SECONDS": "3"}
-    floor = Floor(tmp_path, redis.url, rows=4, env=slow)
-    floor.hire()
-    floor.hire()
-    with floor.dispatching():
+    cluster = Cluster(tmp_path, redis.url, rows=4, env=slow)
+    cluster.start_worker()
+    cluster.start_worker()
+    with cluster.dispatching():
         pass
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
-def test_workers_whose_clocks_are_hours_apart(floor: Floor) -> None:
+def test_workers_whose_clocks_are_hours_apart(cluster: Cluster) -> None:
     for hours in (-2, 0, 2):
-        floor.hire(BREAKABLE_CLOCK=str(3600 * hours), PRESSRUN_CONCURRENCY="1")
-    with floor.dispatching():
+        cluster.start_worker(BREAKABLE_CLOCK=str(3600 * hours), PRESSRUN_CONCURRENCY="1")
+    with cluster.dispatching():
         pass
-    worked = [line for line in floor.log() if "recorded" in line]
+    worked = [line for line in cluster.log() if "recorded" in line]
     seen = {round((line["at"] - time.time()) / 3600) for line in worked}
     assert seen == {-2, 0, 2}, "each did some"
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
-def test_a_worker_that_froze_is_refused_by_its_epoch(floor: Floor) -> None:
-    job, epoch = floor.take_over()
-    floor.prove(floor.rows + 1)
-    record = floor.run_folder.records.outcome(job)
+def test_a_worker_that_froze_is_refused_by_its_epoch(cluster: Cluster) -> None:
+    job, epoch = cluster.take_over()
+    cluster.prove(cluster.rows + 1)
+    record = cluster.run_folder.records.outcome(job)
     assert record
     assert record.epoch > epoch > 1
 
 
-def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(floor: Floor) -> None:
-    standing = floor.overtake()
-    assert floor.run_folder.records.outcome(standing.job_id) == standing
-    floor.prove(floor.rows + 1)
+def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(cluster: Cluster) -> None:
+    snapshot = cluster.overtake()
+    assert cluster.run_folder.records.outcome(snapshot.job_id) == snapshot
+    cluster.prove(cluster.rows + 1)
 
 
 def test_a_worker_that_froze_for_an_hour_commits_its_image_too(
-    floor: Floor, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile its books are proven where the clock is fast, then when its time is really over."""
-    floor.hang("after_image", signal.SIGSTOP)
-    floor.hire(PRESSRUN_CONCURRENCY="1")
+    cluster.hang("after_image", signal.SIGSTOP)
+    cluster.start_worker(PRESSRUN_CONCURRENCY="1")
     leased = partial(Queue(redis.url).leased, "run")
-    with floor.dispatching():
-        frozen = floor.fallen("after_image")
-        job, real = floor.job_of(frozen), time.time
+    with cluster.dispatching():
+        frozen = cluster.worker_killed_at("after_image")
+        job, real = cluster.job_of(frozen), time.time
         with monkeypatch.context() as patched:
             patched.setattr("time.time", lambda: real() + 7200)
-            report = reconcile(floor.run_folder, floor.spec, leased, read_images=False)
+            report = reconcile(cluster.run_folder, cluster.spec, leased, read_images=False)
         assert (report.orphans_young, report.orphans_removed) == (1, 0)
-        floor.wait(lambda: not leased([job]))
-        report = reconcile(floor.run_folder, floor.spec, leased, read_images=False, safe_age=0)
+        cluster.wait(lambda: not leased([job]))
+        report = reconcile(cluster.run_folder, cluster.spec, leased, read_images=False, safe_age=0)
         assert report.orphans_removed == 1
         frozen.proceed()
-    floor.prove(floor.rows)
+    cluster.prove(cluster.rows)
 
 
 class Thrice(Queue):
@@ -130,38 +130,40 @@ class Thrice(Queue):
         super().publish(message for message in messages for _ in range(3))
 
 
-def test_messages_that_come_three_times_are_executed_once(floor: Floor, redis: RedisServer) -> None:
-    floor.hire()
-    floor.hire()
-    with floor.dispatching(Thrice(redis.url)):
+def test_messages_that_come_three_times_are_executed_once(
+    cluster: Cluster, redis: RedisServer
+) -> None:
+    cluster.start_worker()
+    cluster.start_worker()
+    with cluster.dispatching(Thrice(redis.url)):
         pass
-    floor.wait(lambda: not redis.messages())
-    floor.prove(floor.rows)
+    cluster.wait(lambda: not redis.messages())
+    cluster.prove(cluster.rows)
 
 
 def test_messages_that_come_after_their_jobs_have_ended_execute_nothing(
-    floor: Floor, redis: RedisServer
+    cluster: Cluster, redis: RedisServer
 ) -> None:
-    floor.hire()
-    floor.hire()
-    with floor.dispatching():
+    cluster.start_worker()
+    cluster.start_worker()
+    with cluster.dispatching():
         pass
     Queue(redis.url).publish(
-        Message("run", floor.spec.fingerprint, 1, job.id, job.priority) for job in floor.jobs
+        Message("run", cluster.spec.fingerprint, 1, job.id, job.priority) for job in cluster.jobs
     )
-    floor.wait(lambda: not redis.messages())
-    floor.prove(floor.rows)
+    cluster.wait(lambda: not redis.messages())
+    cluster.prove(cluster.rows)
 
 
 def test_a_job_that_takes_its_worker_along_fails_in_the_end(
     tmp_path: Path, redis: RedisServer
 ) -> None:
     """The others are done."""
-    floor = Floor(tmp_path, redis.url, rows=6, poison=1, env={"PRESSRUN_CONCURRENCY": "1"})
-    with floor.dispatching():
+    cluster = Cluster(tmp_path, redis.url, rows=6, poison=1, env={"PRESSRUN_CONCURRENCY": "1"})
+    with cluster.dispatching():
         for _ in range(3):
-            floor.wait(floor.hire().has_ended)
-        floor.hire()
-    (failed,) = [record for record in floor.records() if record.status == "failed"]
+            cluster.wait(cluster.start_worker().has_ended)
+        cluster.start_worker()
+    (failed,) = [record for record in cluster.records() if record.status == "failed"]
     assert failed.reason == "3 executions of it ended with their worker"
-    floor.prove(floor.rows + 3)
+    cluster.prove(cluster.rows + 3)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.redis_server import redis_binary
+from flows.stack.redis_server import redis_binary
 
 START = 120.0
 
@@ -74,6 +74,6 @@ def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.fixture(scope="session")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to work in."""
     return tmp_path_factory.mktemp("desk")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows.budget import FIRST
-from flows.commands.answers import OUT_OF_BUDGET
-from tests.commandline import answer, pressrun
+from flows.cli.output import OUT_OF_BUDGET
+from flows.dispatch.budget import FIRST
+from tests.harness.commandline import answer, pressrun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # three starts of everything
 
@@ -23,7 +23,7 @@ def test_the_overshoot_is_below_one_batch_and_the_rest_is_resumed(
         "PRESSRUN_WINDOW": str(WINDOW),
     }
     rows = "".join(f"red circle number {n},0,keywords,4\n" for n in range(ROWS))
-    (tmp_path / "many.csv").write_text("keywords,k,mode,steps\n" + rows, encoding="utf-8")
+    (tmp_path / "many.csv").write_text("keywords,passages,mode,steps\n" + rows, encoding="utf-8")
 
     def go(*words: str, code: int) -> dict[str, Any]:
         return answer(pressrun(*words, "--json", cwd=tmp_path, settings=settings), code)

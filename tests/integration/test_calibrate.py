@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.calibrate import calibrate_race
+from flows.runs.calibrate import calibrate_race
 from pipeline.errors import RunError
-from pipeline.intake.reader import Overrides
+from pipeline.jobfile.reader import Overrides
 from pipeline.settings import load_settings
-from tests import small_models
+from tests.harness import small_models
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.processes import program
-from tests.containers import Engine, engine
-from tests.two_hosts import NoNamespaces
+from flows.stack.processes import program
+from tests.harness.containers import Engine, engine
+from tests.harness.two_hosts import NoNamespaces
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -37,7 +37,7 @@ def services() -> Iterator[Engine]:
             tempfile.TemporaryDirectory(prefix="pressrun-") as folder,
             engine(Path(folder)) as found,
         ):
-            found.desk.chmod(0o755)
+            found.workdir.chmod(0o755)
             for name in ("redis", "s3"):
                 found.start(name)
             _postgres(found)
@@ -54,17 +54,17 @@ def services() -> Iterator[Engine]:
 
 
 def test_a_run_goes_through_the_services(services: Engine) -> None:
-    (services.desk / "volumes" / "flows" / "jobs.csv").write_text("keywords\nred circle\n")
+    (services.workdir / "volumes" / "flows" / "jobs.csv").write_text("keywords\nred circle\n")
     words = ("run", "/state/jobs.csv", "--run", "r", "--candidates", "1", "--json")
     said = services.run("cli", *words, env=WITHOUT_QDRANT)
     summary = json.loads(said.splitlines()[-1])
     assert summary["accepted"] + summary["below_gate"] == 1
-    records = services.desk / "volumes" / "store" / "pressrun" / "runs" / "r" / "records"
+    records = services.workdir / "volumes" / "store" / "pressrun" / "runs" / "r" / "records"
     assert len(list(records.iterdir())) == 1
 
 
 def test_redis_keeps_its_data_and_asks_for_the_password(services: Engine) -> None:
-    assert any((services.desk / "volumes" / "redis").rglob("*.aof"))
+    assert any((services.workdir / "volumes" / "redis").rglob("*.aof"))
     asked = ["redis-cli", "-h", "redis", "ping"]
     plain = services._finish(services._inside("cli", asked, None))
     assert "NOAUTH" in plain
@@ -77,20 +77,20 @@ def test_prefect_asks_for_its_password_and_answers_no_foreign_page(services: Eng
     shut = services._finish(services._inside("cli", [*asked, address], None))
     assert " 401 " in shut.splitlines()[0]
     assert "access-control" not in shut.lower()
-    password = (services.desk / "secrets" / "prefect_api_auth_string").read_text().strip()
+    password = (services.workdir / "secrets" / "prefect_api_auth_string").read_text().strip()
     open_ = services._finish(services._inside("cli", [*asked, "-u", password, address], None))
     assert " 200 " in open_.splitlines()[0]
     assert "generate-batch" in open_
 
 
 def test_no_secret_is_in_a_command_line_or_a_log(services: Engine) -> None:
-    secrets = (services.desk / "secrets").iterdir()
+    secrets = (services.workdir / "secrets").iterdir()
     words = {line.split()[-1] for path in secrets for line in path.read_text().splitlines()}
     hidden = {word for word in words if len(word) > 30}
     assert len(hidden) == 7
     pids = subprocess.check_output(["ip", "netns", "pids", services.host.name], text=True).split()
     said = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
-    said += "".join(log.read_text(errors="replace") for log in services.desk.glob("*.log"))
+    said += "".join(log.read_text(errors="replace") for log in services.workdir.glob("*.log"))
     assert not [word for word in hidden if word in said]
 
 
@@ -103,11 +103,11 @@ def test_a_worker_stops_in_the_time_that_it_has(services: Engine) -> None:
 
 def _postgres(found: Engine) -> None:
     """PostgreSQL as the image's own script sets it up, with the service's health check."""
-    data, binaries = found.desk / "postgres", POSTGRES[-1]
+    data, binaries = found.workdir / "postgres", POSTGRES[-1]
     data.mkdir()
     shutil.chown(data, "postgres")
-    secret = found.desk / "secrets" / "postgres_password"
-    (found.desk / "secrets").chmod(0o755)
+    secret = found.workdir / "secrets" / "postgres_password"
+    (found.workdir / "secrets").chmod(0o755)
     service = found.services["postgres"]["environment"]
     assert service["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres_password"
     user, database = service["POSTGRES_USER"], service["POSTGRES_DB"]

@@ -8,8 +8,8 @@ import boto3
 import httpx
 import pytest
 
-from tests.commandline import answer, pressrun
-from tests.servers import rclone_s3
+from tests.harness.commandline import answer, pressrun
+from tests.harness.servers import rclone_s3
 
 pytestmark = pytest.mark.slow
 
@@ -18,11 +18,11 @@ SHARD, ROWS = 2, 5
 
 @pytest.fixture(scope="module")
 def connected(
-    desk: Path, redis_server: str, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
+    workdir: Path, redis_server: str, prefect_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     """A finished run against real servers: its summary, an S3 client, and Prefect's address."""
     jobs = "".join(f"{{red|blue|green}} circle on white number {n}\n" for n in range(ROWS))
-    (desk / "jobs.csv").write_text("keywords\n" + jobs, encoding="utf-8")
+    (workdir / "jobs.csv").write_text("keywords\n" + jobs, encoding="utf-8")
     with rclone_s3(tmp_path_factory.mktemp("bucket-root")) as server:
         s3 = boto3.client(
             "s3",
@@ -32,7 +32,7 @@ def connected(
         )
         s3.create_bucket(Bucket="images")
         done = pressrun(
-            "run", "jobs.csv", "--run", "connected", "--candidates", "1", "--json", cwd=desk,
+            "run", "jobs.csv", "--run", "connected", "--candidates", "1", "--json", cwd=workdir,
             settings={
                 "PRESSRUN_REDIS_URL": redis_server,
                 "PRESSRUN_STORE": "s3://images/team",
@@ -43,7 +43,7 @@ def connected(
             },
         )  # fmt: skip
         yield answer(done), s3, prefect_server
-        log = (desk / ".pressrun" / "worker.log").read_text(encoding="utf-8")
+        log = (workdir / ".pressrun" / "worker.log").read_text(encoding="utf-8")
         assert server.secret_key not in done.stderr + log
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from flows.breaker import LEAST
-from flows.budget import FIRST, Budget
-from flows.dispatch import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
-from flows.window import Window
+from flows.dispatch.breaker import LEAST
+from flows.dispatch.budget import FIRST, Budget
+from flows.dispatch.dispatcher import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
+from flows.dispatch.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Status
-from pipeline.storing.folder import FolderStore
-from pipeline.storing.run_folder import RunFolder
-from workers.queue import Message, Note, Queue
+from pipeline.records.run_folder import RunFolder
+from pipeline.storage.folder import FolderStore
+from workers.queue.messages import Event, Message, Queue
 
 
 def job(number: int) -> Job:
@@ -47,21 +47,21 @@ def run_folder(tmp_path: Path) -> RunFolder:
 
 
 def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, run_folder: RunFolder) -> None:
-    queue.announce(outcome(run_folder.run, 0))
-    mark = queue.latest_note(run_folder.run)
-    queue.announce(outcome(run_folder.run, 1))
-    queue.announce(outcome(run_folder.run, 2, Status.BELOW_GATE))
-    notes = queue.notes(run_folder.run, mark, wait=0.1)
-    assert [note.job_id for note in notes] == ["j001", "j002"]
-    assert (notes[1].status, notes[1].device_seconds) == (Status.BELOW_GATE, 1.0)
-    assert queue.notes(run_folder.run, notes[-1].id, wait=0.01) == []
+    queue.publish_result(outcome(run_folder.run, 0))
+    mark = queue.latest_event(run_folder.run)
+    queue.publish_result(outcome(run_folder.run, 1))
+    queue.publish_result(outcome(run_folder.run, 2, Status.BELOW_GATE))
+    events = queue.events(run_folder.run, mark, wait=0.1)
+    assert [event.job_id for event in events] == ["j001", "j002"]
+    assert (events[1].status, events[1].device_seconds) == (Status.BELOW_GATE, 1.0)
+    assert queue.events(run_folder.run, events[-1].id, wait=0.01) == []
 
 
 def test_an_announcement_gives_the_lease_back(queue: Queue, run_folder: RunFolder) -> None:
     lease = queue.leases().acquire(run_folder.run, "fingerprint", "j000")
     assert lease
-    queue.announce(outcome(run_folder.run, 0), lease)
-    assert [note.job_id for note in queue.notes(run_folder.run, "0", wait=0.1)] == ["j000"]
+    queue.publish_result(outcome(run_folder.run, 0), lease)
+    assert [event.job_id for event in queue.events(run_folder.run, "0", wait=0.1)] == ["j000"]
     assert not queue.leased(run_folder.run, ["j000"])
 
 
@@ -88,9 +88,9 @@ def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Except
 def test_a_note_that_cannot_be_read_tells_nothing(
     queue: Queue, run_folder: RunFolder, fields: dict[Any, Any]
 ) -> None:
-    queue._redis.xadd(f"pressrun:{run_folder.run}:notes", fields)
-    (note,) = queue.notes(run_folder.run, "0", wait=0.1)
-    assert note == Note(note.id)
+    queue._redis.xadd(f"pressrun:{run_folder.run}:events", fields)
+    (event,) = queue.events(run_folder.run, "0", wait=0.1)
+    assert event == Event(event.id)
 
 
 class Told:
@@ -125,7 +125,7 @@ def answer_all(queue: Recorder, run: str, most_flying: list[int], total: int) ->
     while done < total:
         most_flying.append(len(queue.sent) - done)
         if done < len(queue.sent):
-            queue.announce(outcome(run, int(queue.sent[done][1:])))
+            queue.publish_result(outcome(run, int(queue.sent[done][1:])))
             done += 1
         time.sleep(0.002)
 
@@ -133,13 +133,13 @@ def answer_all(queue: Recorder, run: str, most_flying: list[int], total: int) ->
 def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
     redis_url: str, run_folder: RunFolder
 ) -> None:
-    queue, flying, told = Recorder(redis_url), list[int](), Told()
-    worker = threading.Thread(target=answer_all, args=(queue, run_folder.run, flying, 50))
+    queue, in_flight, told = Recorder(redis_url), list[int](), Told()
+    worker = threading.Thread(target=answer_all, args=(queue, run_folder.run, in_flight, 50))
     worker.start()
     Dispatcher(queue, run_folder, "e", 8, told).work(1, map(job, range(50)))
     worker.join()
     assert told.statuses == [Status.ACCEPTED] * 50
-    assert 2 <= max(flying) <= 8
+    assert 2 <= max(in_flight) <= 8
     first = [int(name[1:]) % 3 for name in queue.sent]
     assert first == sorted(first), "priority 0 goes first"
 
@@ -147,8 +147,8 @@ def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
 def test_more_jobs_are_in_flight_once_more_workers_are_there(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.window.LOOK", 0.05)
-    monkeypatch.setattr("flows.window.LEAST", 8)
+    monkeypatch.setattr("flows.dispatch.window.LOOK", 0.05)
+    monkeypatch.setattr("flows.dispatch.window.LEAST", 8)
     queue, places = Recorder(redis_url), [1]
     with Window(lambda: places[0], shard=50) as window:
         dispatcher = Dispatcher(queue, run_folder, "e", window.of_shard, Told())
@@ -157,17 +157,17 @@ def test_more_jobs_are_in_flight_once_more_workers_are_there(
         time.sleep(0.5)
         assert len(queue.sent) == 4, "half of eight: two shards are in work"
         places[0] = 100
-        answer_all(queue, run_folder.run, flying := list[int](), 50)
+        answer_all(queue, run_folder.run, in_flight := list[int](), 50)
         working.join()
-    assert 25 < max(flying) <= 50
+    assert 25 < max(in_flight) <= 50
 
 
 def test_a_run_waits_for_its_first_worker_and_fills_the_queue_with_no_copies(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.1)
-    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
-    monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.2)
+    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.1)
+    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
+    monkeypatch.setattr("flows.dispatch.dispatcher.NO_WORKER", 0.2)
     queue = Recorder(redis_url)
     dispatcher = Dispatcher(queue, run_folder, "e", 8, Told(), wait=60)
     working = threading.Thread(target=dispatcher.work, args=(1, [job(0)]))
@@ -175,7 +175,7 @@ def test_a_run_waits_for_its_first_worker_and_fills_the_queue_with_no_copies(
     time.sleep(3)
     assert working.is_alive()
     assert queue.sent == ["j000"]
-    queue.announce(outcome(run_folder.run, 0))
+    queue.publish_result(outcome(run_folder.run, 0))
     working.join(30)
     assert not working.is_alive()
 
@@ -201,7 +201,7 @@ def answer_until(queue: Recorder, run: str, over: threading.Event) -> None:
     done = 0
     while not over.wait(0.002):
         if done < len(queue.sent):
-            queue.announce(outcome(run, int(queue.sent[done][1:])))
+            queue.publish_result(outcome(run, int(queue.sent[done][1:])))
             done += 1
 
 
@@ -214,10 +214,10 @@ def test_a_complaint_counts_once_however_many_shards_hear_it(
         shards = [pool.submit(dispatcher.work, part, [job(part)]) for part in range(COMPLAINTS)]
         while len(queue.sent) < COMPLAINTS:
             time.sleep(0.01)
-        queue.complain(run_folder.run, "the model is broken", worker="w", fatal=False)
+        queue.report_error(run_folder.run, "the model is broken", worker="w", fatal=False)
         time.sleep(0.5)  # all have heard it before anything else
         for part in range(COMPLAINTS):
-            queue.announce(outcome(run_folder.run, part))
+            queue.publish_result(outcome(run_folder.run, part))
         for shard in shards:
             shard.result(30)
 
@@ -227,9 +227,9 @@ def test_complaints_stop_the_run(
     redis_url: str, run_folder: RunFolder, fatal: bool, complaints: int
 ) -> None:
     queue = Queue.connect(redis_url)
-    complain = partial(queue.complain, worker="w", fatal=fatal)
+    report_error = partial(queue.report_error, worker="w", fatal=fatal)
     for n in range(complaints):
-        threading.Timer(0.3 + n / 10, complain, (run_folder.run, "the model is broken")).start()
+        threading.Timer(0.3 + n / 10, report_error, (run_folder.run, "the model is broken")).start()
     with pytest.raises(RunError, match="the model is broken"):
         Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
 
@@ -244,7 +244,7 @@ def test_stopping_ends_the_dispatcher(redis_url: str, run_folder: RunFolder) -> 
 def test_a_cancellation_in_the_store_ends_the_dispatcher(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.dispatch.CANCEL_LOOK", 0.2)
+    monkeypatch.setattr("flows.dispatch.dispatcher.CANCEL_LOOK", 0.2)
     threading.Timer(0.3, run_folder.request_cancel).start()
     with pytest.raises(Stopped):
         Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told()).work(1, [job(0)])
@@ -253,7 +253,7 @@ def test_a_cancellation_in_the_store_ends_the_dispatcher(
 def test_a_lost_note_is_looked_up_in_the_store(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
     run_folder.records.commit(outcome(run_folder.run, 0), None)
     told = Told()
     dispatcher = Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, told)
@@ -264,8 +264,8 @@ def test_a_lost_note_is_looked_up_in_the_store(
 def test_a_lost_message_is_sent_again(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
+    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
     queue, told = Recorder(redis_url), Told()
     worker = threading.Thread(target=answer_second_delivery, args=(queue, run_folder.run))
     worker.start()
@@ -277,18 +277,18 @@ def test_a_lost_message_is_sent_again(
 def answer_second_delivery(queue: Recorder, run: str) -> None:
     while len(queue.sent) < 2:
         time.sleep(0.01)
-    queue.announce(outcome(run, 0))
+    queue.publish_result(outcome(run, 0))
 
 
 def test_a_leased_job_is_not_sent_again(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
+    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
     queue = Recorder(redis_url)
     lease = queue.leases().acquire(run_folder.run, "e", "j000")
     assert lease
-    threading.Timer(1.0, queue.announce, (outcome(run_folder.run, 0),)).start()
+    threading.Timer(1.0, queue.publish_result, (outcome(run_folder.run, 0),)).start()
     Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
     assert queue.sent == ["j000"]
 
@@ -296,7 +296,7 @@ def test_a_leased_job_is_not_sent_again(
 def test_a_job_that_went_back_is_sent_again(redis_url: str, run_folder: RunFolder) -> None:
     queue, told = Recorder(redis_url), Told()
     worker = threading.Thread(target=answer_second_delivery, args=(queue, run_folder.run))
-    threading.Timer(0.2, queue.send_back, (run_folder.run, "j000", "no memory")).start()
+    threading.Timer(0.2, queue.requeue, (run_folder.run, "j000", "no memory")).start()
     worker.start()
     dispatcher = Dispatcher(queue, run_folder, "e", 8, told)
     dispatcher.work(1, [job(0)])
@@ -307,8 +307,8 @@ def test_a_job_that_went_back_is_sent_again(redis_url: str, run_folder: RunFolde
 def test_without_a_worker_the_dispatcher_says_so(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.5)
+    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.dispatch.dispatcher.NO_WORKER", 0.5)
     with pytest.raises(RunError, match="No worker answers"):
         Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told()).work(1, [job(0)])
 
@@ -328,9 +328,9 @@ class Away(Recorder):
 def test_a_redis_that_is_away_when_workers_are_looked_for_is_waited_for(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.flights.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.flights.SILENCE", 0.1)
-    monkeypatch.setattr("flows.dispatch.NO_WORKER", 0.1)
+    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
+    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
+    monkeypatch.setattr("flows.dispatch.dispatcher.NO_WORKER", 0.1)
     queue = Away(redis_url)
     worker = threading.Thread(
         target=answer_second_delivery, args=(queue, run_folder.run), daemon=True
@@ -344,7 +344,7 @@ def test_a_redis_that_is_away_when_workers_are_looked_for_is_waited_for(
 def test_an_open_breaker_leaves_room_for_no_job(
     redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.breaker.FIRST_PAUSE", 60.0)
+    monkeypatch.setattr("flows.dispatch.breaker.FIRST_PAUSE", 60.0)
     queue, told = Recorder(redis_url), Told()
     dispatcher = Dispatcher(queue, run_folder, "e", 2 * LEAST, told)
     threading.Thread(target=send_some_back, args=(queue, run_folder.run), daemon=True).start()
@@ -358,4 +358,4 @@ def send_some_back(queue: Recorder, run: str) -> None:
     while len(queue.sent) < 2 * LEAST:
         time.sleep(0.01)
     for job_id in queue.sent[:LEAST]:
-        queue.send_back(run, job_id, "S3 is down")
+        queue.requeue(run, job_id, "S3 is down")

@@ -18,7 +18,7 @@ RESUME = "pressrun resume jobs"
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "jobs.csv").write_text(f"keywords\n{ROWS}", encoding="utf-8")
     return folder
@@ -46,10 +46,10 @@ def end_group(run: pexpect.spawn) -> None:
     ids=["ctrl-c", "sigterm", "ctrl-c-while-redis-hangs"],
 )
 def test_a_signal_to_the_group_ends_a_run_in_seconds_with_one_line(
-    desk: Path, end: Callable[[pexpect.spawn], None], code: int
+    workdir: Path, end: Callable[[pexpect.spawn], None], code: int
 ) -> None:
     words = ["-m", "flows.cli", "run", "jobs.csv", "--candidates", "1"]
-    run = pexpect.spawn(sys.executable, words, cwd=desk, encoding="utf-8", dimensions=(24, 200))
+    run = pexpect.spawn(sys.executable, words, cwd=workdir, encoding="utf-8", dimensions=(24, 200))
     run.expect("accepted [1-9]", timeout=200)
     end(run)
     begun = time.monotonic()

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from workers.leases import (
+from workers.queue.leases import (
     LEASE_SECONDS,
     TRIES,
     Entry,
@@ -109,7 +109,7 @@ def test_a_lease_is_fresh_for_half_of_its_time(
     assert lease
     assert lease.fresh
     now = time.monotonic() + 31
-    monkeypatch.setattr("workers.leases.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("workers.queue.leases.time", SimpleNamespace(monotonic=lambda: now))
     assert not lease.fresh
     lease.confirm()
     assert lease.fresh

@@ -9,15 +9,15 @@ from prometheus_client import CollectorRegistry
 from redis import Redis
 from structlog.testing import capture_logs
 
-from flows.metrics import RunMetrics
+from flows.dispatch.metrics import RunMetrics
 from pipeline.job import Status
 from pipeline.settings import load_settings
-from tests.faults.floor import Silent
+from tests.harness.cluster import Silent
+from tests.harness.monitored import Figures, scrape
 from tests.integration.conftest import free_port
-from tests.monitored import Figures, scrape
-from workers.backlog import Backlog
-from workers.exposition import exposed
-from workers.queue import Message, Queue
+from workers.observability.metrics_server import exposed
+from workers.queue.backlog import Backlog
+from workers.queue.messages import Message, Queue
 
 
 @pytest.fixture

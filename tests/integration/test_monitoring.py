@@ -9,9 +9,9 @@ import promql_parser
 import pytest
 import yaml
 
+from tests.harness.monitored import Monitored, monitor
+from tests.harness.otlp_server import Collector, otlp_server
 from tests.integration.conftest import free_port
-from tests.monitored import Monitored, monitor
-from tests.otlp_server import Collector, otlp_server
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +24,13 @@ PROMETHEUS_OWN = {"up"}
 
 
 @pytest.fixture(scope="module")
-def monitored(desk: Path, redis_server: str) -> Monitored:
+def monitored(workdir: Path, redis_server: str) -> Monitored:
     """A finished run of a few jobs on the small models."""
     rows = [f"{{red|blue|green}} circle on white {n},{CANDIDATES}" for n in range(ROWS)]
-    (desk / "jobs.csv").write_text("\n".join(["keywords,candidates", *rows]), encoding="utf-8")
+    (workdir / "jobs.csv").write_text("\n".join(["keywords,candidates", *rows]), encoding="utf-8")
     settings = {
         "PRESSRUN_REDIS_URL": redis_server,
-        "PRESSRUN_HOME": str(desk / "home"),
+        "PRESSRUN_HOME": str(workdir / "home"),
         "PRESSRUN_LOG_LEVEL": "debug",
         "PRESSRUN_TRACES": "1",
         "PRESSRUN_WRITER_API_KEY": CANARY,
@@ -39,7 +39,7 @@ def monitored(desk: Path, redis_server: str) -> Monitored:
     }
     with otlp_server() as collector:
         settings["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.endpoint
-        monitored = monitor(desk, settings, free_port(), free_port())
+        monitored = monitor(workdir, settings, free_port(), free_port())
         monitored.spans = collector.spans
     return monitored
 

@@ -19,28 +19,28 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from benchmarks import fleet
-from benchmarks.fleet import Desk
-from benchmarks.orchestration import write_jobs
-from benchmarks.ui import ENDED, Server, prefect
 from flows import inbox as inboxes
 from flows.inbox import inbox
-from flows.ingesting import ingest
-from flows.local import anchored, environment
-from flows.opening import open_run
-from flows.proving import reconcile_runs
-from flows.reconcile import reconcile_run
+from flows.ingest import ingest
+from flows.reconcile import reconcile_runs
 from flows.retention import remove_runs
+from flows.runs.open import open_run
+from flows.runs.reconcile import reconcile_run
+from flows.stack.embedded import anchored, environment
 from flows.webhook import SIGNATURE, signature
 from pipeline.assemble import open_run_folder, open_store
 from pipeline.errors import RunError
-from pipeline.intake.reader import Overrides
+from pipeline.jobfile.reader import Overrides
 from pipeline.settings import Settings, load_settings
-from tests.commandline import begin
+from tests.harness import connected
+from tests.harness.commandline import begin
+from tests.harness.connected import Workdir
+from tests.harness.jobs import write_jobs
+from tests.harness.prefect_server import ENDED, Server, prefect
+from tests.harness.servers import moto_s3
+from tests.harness.web_server import listening
 from tests.integration.conftest import free_port
-from tests.servers import moto_s3
-from tests.web_server import listening
-from workers.queue import Queue
+from workers.queue.messages import Queue
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def server(hook: tuple[str, list[Any]]) -> Iterator[Server]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pressrun-"))
         url, _ = hook
         port, s3 = free_port(), stack.enter_context(moto_s3(BUCKET))
-        desk = Desk(
+        workdir = Workdir(
             Path(folder),
             {
                 "PREFECT_HOME": f"{folder}/prefect",
@@ -79,9 +79,9 @@ def server(hook: tuple[str, list[Any]]) -> Iterator[Server]:
                 **s3.environment(),
             },
         )
-        server = stack.enter_context(prefect(desk, port))
-        stack.enter_context(fleet.redis(desk))
-        stack.enter_context(fleet.workers(desk, 1))
+        server = stack.enter_context(prefect(workdir, port))
+        stack.enter_context(connected.redis(workdir))
+        stack.enter_context(connected.workers(workdir, 1))
         server.deploy()
         yield server
 
@@ -89,21 +89,21 @@ def server(hook: tuple[str, list[Any]]) -> Iterator[Server]:
 @pytest.fixture
 def settings(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """What a flow that runs in this process is told."""
-    desk = server.desk.folder
-    (desk / "inbox").mkdir(exist_ok=True)
-    monkeypatch.setenv("PRESSRUN_INBOX", str(desk / "inbox"))
-    monkeypatch.setenv("PRESSRUN_STORE", str(desk / "out"))
-    monkeypatch.setenv("PRESSRUN_REDIS_URL", server.desk.url)
+    workdir = server.workdir.folder
+    (workdir / "inbox").mkdir(exist_ok=True)
+    monkeypatch.setenv("PRESSRUN_INBOX", str(workdir / "inbox"))
+    monkeypatch.setenv("PRESSRUN_STORE", str(workdir / "out"))
+    monkeypatch.setenv("PRESSRUN_REDIS_URL", server.workdir.url)
     for name in ("PRESSRUN_S3_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, server.desk.settings[name])
-    with temporary_settings({PREFECT_API_URL: server.desk.settings["PREFECT_API_URL"]}):
+        monkeypatch.setenv(name, server.workdir.settings[name])
+    with temporary_settings({PREFECT_API_URL: server.workdir.settings["PREFECT_API_URL"]}):
         yield load_settings()
 
 
 @pytest.fixture(scope="module")
 def served(server: Server) -> Iterator[None]:
     """A Prefect worker runs what is started."""
-    with fleet.running(server.desk.start(sys.executable, "-m", "flows.cli", "serve")):
+    with connected.running(server.workdir.start(sys.executable, "-m", "flows.cli", "serve")):
         yield
 
 
@@ -111,7 +111,7 @@ def wait(look: Callable[[], Any], server: Server) -> Any:
     """What `look` finds, once it finds something."""
     deadline = time.monotonic() + LIMIT
     while not (found := look()):
-        assert time.monotonic() < deadline, server.desk.complaints()
+        assert time.monotonic() < deadline, server.workdir.complaints()
         time.sleep(0.1)
     return found
 
@@ -124,7 +124,7 @@ def ended(server: Server, flow_run: str) -> str:
 
 def found_at(server: Server, what: str) -> list[dict[str, Any]]:
     """All that the server knows of some kind."""
-    url = server.desk.settings["PREFECT_API_URL"]
+    url = server.workdir.settings["PREFECT_API_URL"]
     answer: list[dict[str, Any]] = httpx.post(f"{url}/{what}/filter", json={}, timeout=30).json()
     return answer
 
@@ -134,7 +134,7 @@ def flow_runs(server: Server, run: str) -> list[dict[str, Any]]:
 
 
 def test_a_flow_learns_how_many_jobs_its_workers_execute_at_a_time(server: Server) -> None:
-    wait(lambda: Queue.connect(server.desk.url).places() == 2, server)
+    wait(lambda: Queue.connect(server.workdir.url).places() == 2, server)
 
 
 def test_every_deployment_has_a_form_and_a_limit(server: Server) -> None:
@@ -157,8 +157,8 @@ def test_every_deployment_has_a_form_and_a_limit(server: Server) -> None:
 def test_a_run_cancelled_in_prefect_stops_and_goes_on(
     server: Server, settings: Settings, hook: tuple[str, list[Any]]
 ) -> None:
-    write_jobs(server.desk.folder / "jobs.csv", ROWS)
-    asked = {"run": "stopped", "jobs": str(server.desk.folder / "jobs.csv")}
+    write_jobs(server.workdir.folder / "jobs.csv", ROWS)
+    asked = {"run": "stopped", "jobs": str(server.workdir.folder / "jobs.csv")}
     flow_run = server.start(asked)
     records = Path(settings.store, "runs/stopped/records")
     wait(lambda: records.exists() and len(list(records.iterdir())) > 10, server)
@@ -191,10 +191,10 @@ def test_a_run_of_the_command_line_is_cancelled_in_prefect_too(
     server: Server, settings: Settings
 ) -> None:
     """Nobody but the flow itself looks at its state there."""
-    desk = server.desk
-    write_jobs(desk.folder / "held.csv", ROWS)
-    env = {"PRESSRUN_REDIS_URL": desk.url, **desk.settings}
-    process = begin("run", "held.csv", cwd=desk.folder, settings=env)
+    workdir = server.workdir
+    write_jobs(workdir.folder / "held.csv", ROWS)
+    env = {"PRESSRUN_REDIS_URL": workdir.url, **workdir.settings}
+    process = begin("run", "held.csv", cwd=workdir.folder, settings=env)
     records = Path(settings.store, "runs/held/records")
     wait(lambda: records.exists() and len(list(records.iterdir())) > 10, server)
     (flow_run,) = flow_runs(server, "held")
@@ -224,8 +224,8 @@ def test_files_in_the_inbox_become_runs_once(
     assert all(look.exception() is None for look in looks)
     assert not list(box.glob("*.*"))
     wait(lambda: not inbox() and not any((box / "working").glob("*/*")), server)
-    (note,) = (box / "done").glob("*-Spring 1.csv.summary.json")
-    told = json.loads(note.read_text(encoding="utf-8"))
+    (event,) = (box / "done").glob("*-Spring 1.csv.summary.json")
+    told = json.loads(event.read_text(encoding="utf-8"))
     assert (told["run"], told["summary"]["accepted"]) == ("spring", 5)
     assert list((box / "done").glob("*-Spring 1.toml"))
     reasons = {
@@ -264,12 +264,12 @@ def test_an_inbox_in_a_bucket(
     monkeypatch.setattr(inboxes, "PAUSE", 1.0)
     monkeypatch.setenv("PRESSRUN_INBOX", f"s3://{BUCKET}/inbox")
     store = open_store(settings.model_copy(update={"store": f"s3://{BUCKET}/inbox"}))
-    write_jobs(server.desk.folder / "bucket.csv", 3)
-    store.put("bucket.csv", (server.desk.folder / "bucket.csv").read_bytes(), content_type="")
+    write_jobs(server.workdir.folder / "bucket.csv", 3)
+    store.put("bucket.csv", (server.workdir.folder / "bucket.csv").read_bytes(), content_type="")
     wait(lambda: inbox() and not list(store.keys("working/")), server)
-    file, note = store.keys("done/")
+    file, event = store.keys("done/")
     assert file.endswith("-bucket.csv")
-    assert json.loads(store.get(note))["summary"]["accepted"] == 3
+    assert json.loads(store.get(event))["summary"]["accepted"] == 3
     assert not list(store.keys("bucket.csv"))
 
 
@@ -302,9 +302,9 @@ def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) ->
     image.write_bytes(b"another one")
     with pytest.raises(RunError, match="spring do not balance"):
         reconcile_runs(read_images=True)
-    write_jobs(server.desk.folder / "spruce.csv", 3)
+    write_jobs(server.workdir.folder / "spruce.csv", 3)
     run_folder = open_run_folder(settings, "spruce", committing=True)
-    open_run(server.desk.folder / "spruce.csv", Overrides(), settings, run_folder)
+    open_run(server.workdir.folder / "spruce.csv", Overrides(), settings, run_folder)
 
     def what(**asked: Any) -> dict[str, str]:
         return {each["run"]: each["what"] for each in remove_runs("spr*", days=30, **asked)}

@@ -13,9 +13,9 @@ import pytest
 from amqp.exceptions import PreconditionFailed
 from kombu import Connection
 
-from tests.faults.floor import IN_HAND, Floor
-from workers.app import QUEUE
-from workers.queue import Message, Queue
+from tests.harness.cluster import IN_HAND, Cluster
+from workers.queue.celery_app import QUEUE
+from workers.queue.messages import Message, Queue
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START = 90.0
@@ -61,17 +61,17 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_lost_workers_jobs_go_to_another_one(
     tmp_path: Path, redis_url: str, broker_url: str
 ) -> None:
-    floor = Floor(tmp_path, redis_url, env={"PRESSRUN_BROKER_URL": broker_url})
+    cluster = Cluster(tmp_path, redis_url, env={"PRESSRUN_BROKER_URL": broker_url})
     try:
         queue = Queue.connect(redis_url, broker_url)
-        victim = floor.hire()
-        with floor.dispatching(queue):
-            floor.wait(lambda: list(floor.run_folder.records.ids()))
+        victim = cluster.start_worker()
+        with cluster.dispatching(queue):
+            cluster.wait(lambda: list(cluster.run_folder.records.ids()))
             victim.kill()
-            floor.hire()
-        floor.prove(most_executions=floor.rows + IN_HAND)
+            cluster.start_worker()
+        cluster.prove(most_executions=cluster.rows + IN_HAND)
     finally:
-        floor.close()
+        cluster.close()
 
 
 def test_the_queue_is_a_quorum_queue(redis_url: str, broker_url: str) -> None:

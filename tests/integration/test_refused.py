@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat_server import chat_server, refusal
-from tests.commandline import pressrun
+from tests.harness.chat_server import chat_server, refusal
+from tests.harness.commandline import pressrun
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

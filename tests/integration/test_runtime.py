@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from benchmarks.stand_in import StandIns
+from pipeline.cancellation import result_of
 from pipeline.errors import Unavailable
 from pipeline.job import ImageArray, Job, Outcome, RenderRequest, RunSpec, Status
 from pipeline.ports import Ports, Pruner
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.folder import FolderStore
-from pipeline.storing.run_folder import RunFolder
-from pipeline.withdrawal import result_of
-from workers.leases import TRIES, lease_key
-from workers.queue import Message, Queue
-from workers.runtime import Runtime
+from pipeline.storage.folder import FolderStore
+from tests.harness.stand_in import StandIns
+from workers.queue.leases import TRIES, lease_key
+from workers.queue.messages import Message, Queue
+from workers.worker.executor import Executor
 
 PARTS = 4
 
@@ -42,7 +42,7 @@ class Worker(StandIns):
         for part in range(1, PARTS + 1):
             self.run_folder(run).shards.write(self.spec.fingerprint, part, [job(part)])
         self.run_folder(run).write_spec(self.spec)
-        self.runtime = Runtime(settings, self.complaints.append, self)
+        self.executor = Executor(settings, self.complaints.append, self)
 
     def ports(self, spec: RunSpec) -> Ports:
         """The stages of any run."""
@@ -63,14 +63,14 @@ class Worker(StandIns):
     def execute(self, part: int = 1) -> Outcome | None:
         """What stands in the books once the message of a part's job was worked on."""
         job_id = job(part).id
-        self.runtime.execute(Message(self.spec.run, self.spec.fingerprint, part, job_id))
+        self.executor.execute(Message(self.spec.run, self.spec.fingerprint, part, job_id))
         return self.run_folder(self.spec.run).records.outcome(job_id)
 
     def counted(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples with these labels."""
         return sum(
             sample.value
-            for family in self.runtime.metrics.registry.collect()
+            for family in self.executor.metrics.registry.collect()
             for sample in family.samples
             if sample.name == name and labels.items() <= sample.labels.items()
         )
@@ -150,7 +150,7 @@ def test_a_lost_device_fails_no_job_with_its_last_try(worker: Worker) -> None:
 def test_an_outcome_is_counted_once_by_whom_made_it(worker: Worker) -> None:
     for _ in range(2):
         assert worker.execute()
-        worker.runtime.flush()  # its lease ends a little later
+        worker.executor.flush()  # its lease ends a little later
     assert worker.rendered == 1, "what has its outcome is not executed again"
     assert worker.counted("pressrun_jobs_total") == 1
     assert worker.counted("pressrun_stage_seconds_count", stage="commit") == 1
@@ -174,10 +174,10 @@ def test_a_message_of_a_fingerprint_that_was_superseded_is_left_alone(
     """Its part is still there, as until the run is opened."""
     run = worker.spec.run
     worker.run_folder(run).shards.write("earlier", 1, [job(1)])
-    worker.runtime.execute(Message(run, "earlier", 1, "j1"))
+    worker.executor.execute(Message(run, "earlier", 1, "j1"))
     queue = Queue.connect(redis_url)
     assert (worker.rendered, worker.run_folder(run).records.outcome("j1")) == (0, None)
-    assert (queue.notes(run, "0", wait=0.01), queue.leased(run, ["j1"])) == ([], set())
+    assert (queue.events(run, "0", wait=0.01), queue.leased(run, ["j1"])) == ([], set())
 
 
 def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,14 +203,14 @@ def test_a_worker_with_another_store_leaves_before_a_job_is_lost(
     worker: Worker, redis_url: str
 ) -> None:
     run, fingerprint = worker.spec.run, worker.spec.fingerprint
-    worker.runtime.execute(Message(run, fingerprint, 1, "j1", store="another"))
+    worker.executor.execute(Message(run, fingerprint, 1, "j1", store="another"))
     assert worker.rendered == 0
     (complaint,) = worker.complaints
     assert "give both the same PRESSRUN_STORE" in complaint
-    told, back = Queue.connect(redis_url).notes(run, "0", wait=0.01)
+    told, back = Queue.connect(redis_url).events(run, "0", wait=0.01)
     assert (told.problem, told.fatal, back.retry) == (complaint, False, complaint)
     store = worker.run_folder(run).store_id
-    worker.runtime.execute(Message(run, fingerprint, 1, "j1", store=store))
+    worker.executor.execute(Message(run, fingerprint, 1, "j1", store=store))
     assert worker.rendered == 1
 
 
@@ -219,23 +219,23 @@ def test_a_message_of_a_part_that_never_was_ends_no_run(
     worker: Worker, redis_url: str, part: int
 ) -> None:
     run, fingerprint = worker.spec.run, worker.spec.fingerprint
-    worker.runtime.execute(Message(run, fingerprint, part, "j1"))
+    worker.executor.execute(Message(run, fingerprint, part, "j1"))
     assert worker.complaints == []
-    assert Queue.connect(redis_url).notes(run, "0", wait=0.01) == []
+    assert Queue.connect(redis_url).events(run, "0", wait=0.01) == []
     assert worker.execute()
 
 
 def test_a_second_delivery_after_the_commit_renders_nothing(worker: Worker) -> None:
     first = worker.execute()
-    worker.runtime.flush()  # the lease has gone back
+    worker.executor.flush()  # the lease has gone back
     assert worker.execute() == first
     assert worker.rendered == 1
 
 
 def test_a_job_of_another_fingerprint_is_left_alone(worker: Worker, redis_url: str) -> None:
-    worker.runtime.execute(Message(worker.spec.run, "another", 1, "j1"))
+    worker.executor.execute(Message(worker.spec.run, "another", 1, "j1"))
     assert (worker.rendered, worker.complaints) == (0, [])
-    assert Queue.connect(redis_url).notes(worker.spec.run, "0", wait=0.01) == []
+    assert Queue.connect(redis_url).events(worker.spec.run, "0", wait=0.01) == []
 
 
 def test_a_lease_is_confirmed_before_each_record_where_the_store_has_no_conditions(
@@ -263,7 +263,7 @@ def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
     assert worker.execute() is None
     assert time.monotonic() - begun < 5
     assert not queue.leased(run, ["j1"])
-    assert queue.notes(run, "0", wait=0.01) == []
+    assert queue.events(run, "0", wait=0.01) == []
     worker.stuck = False
     assert worker.execute() is None, "a cancelled run is left alone"
     queue.reopen(run, worker.spec.fingerprint)

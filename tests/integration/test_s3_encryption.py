@@ -5,8 +5,8 @@ import pytest
 from pipeline.assemble import open_store
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
-from pipeline.storing.s3_upload import PART_BYTES
-from tests.servers import moto_s3
+from pipeline.storage.s3_upload import PART_BYTES
+from tests.harness.servers import moto_s3
 
 pytestmark = pytest.mark.slow
 

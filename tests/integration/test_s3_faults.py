@@ -10,13 +10,13 @@ from tenacity import wait_none
 
 from pipeline.errors import StoreError
 from pipeline.job import Outcome, Status
-from pipeline.storing.probe import honours_conditions
-from pipeline.storing.run_folder import RunFolder
-from pipeline.storing.s3 import S3Store
-from pipeline.storing.s3_upload import PART_BYTES
+from pipeline.records.run_folder import RunFolder
+from pipeline.storage.probe import honours_conditions
+from pipeline.storage.s3 import S3Store
+from pipeline.storage.s3_upload import PART_BYTES
 from tests.conftest import Noted
-from tests.faulty_s3 import Fault, faulty_s3, first, one_in
-from tests.servers import S3Server, moto_s3, rclone_s3
+from tests.harness.faulty_s3 import Fault, faulty_s3, first, one_in
+from tests.harness.servers import S3Server, moto_s3, rclone_s3
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.canaries import KEYS, OTHERS, SIGNS, canary, told
-from tests.commandline import LIMIT, begin
-from tests.echo_server import refusing_web
+from tests.harness.canaries import KEYS, OTHERS, SIGNS, canary, told
+from tests.harness.commandline import LIMIT, begin
+from tests.harness.echo_server import refusing_web
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

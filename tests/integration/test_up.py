@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.commandline import answer, begin, pressrun
-from tests.servers import S3Server
+from tests.harness.commandline import answer, begin, pressrun
+from tests.harness.servers import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,12 +27,12 @@ RUN = ("run", "jobs.csv", "--run", "r", "--candidates", "1", "--json")
 class Stack:
     """A stack that is up."""
 
-    def __init__(self, process: "subprocess.Popen[str]", desk: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", workdir: Path) -> None:
         assert process.stdout
         said = process.stdout.readline()
         assert said, process.communicate()
         self.report = json.loads(said)
-        self.process, self.desk = process, desk
+        self.process, self.workdir = process, workdir
         self.parts = psutil.Process(process.pid).children(recursive=True)
         self.commands = [" ".join(part.cmdline()) for part in self.parts]
         self.file = Path(self.report["environment"])
@@ -56,12 +56,12 @@ class Stack:
 
 
 @contextmanager
-def stack(desk: Path, *words: str, env: dict[str, str] | None = None) -> Iterator[Stack]:
+def stack(workdir: Path, *words: str, env: dict[str, str] | None = None) -> Iterator[Stack]:
     """`pressrun up` in a folder, killed in the end where it is still there."""
-    (desk / "jobs.csv").write_text(JOBS, encoding="utf-8")
-    process = begin("up", "--json", "--devices", "cpu", *words, cwd=desk, settings=env)
+    (workdir / "jobs.csv").write_text(JOBS, encoding="utf-8")
+    process = begin("up", "--json", "--devices", "cpu", *words, cwd=workdir, settings=env)
     try:
-        yield Stack(process, desk)
+        yield Stack(process, workdir)
     finally:
         process.kill()
         process.communicate()
@@ -111,7 +111,13 @@ def test_a_killed_stack_leaves_nothing_and_comes_back_with_its_data(tmp_path: Pa
         listed = keys.client().list_objects_v2(Bucket="pressrun", Prefix="runs/r/records/")
         assert len(listed["Contents"]) == 2
         _keeps_its_secrets(up)
-        for needed in ("redis-server", "server start", "rclone", "workers.worker", "worker start"):
+        for needed in (
+            "redis-server",
+            "server start",
+            "rclone",
+            "workers.worker.main",
+            "worker start",
+        ):
             assert any(needed in command for command in up.commands), needed
         up.process.kill()
         up.process.wait()
@@ -150,16 +156,16 @@ def _prefect_is_closed(up: Stack) -> None:
 def _takes_what_is_dropped_and_what_is_scheduled(up: Stack) -> None:
     """A file in the inbox and a cron schedule each become a run."""
     prefect = up.prefect()
-    inbox = up.desk / "inbox"
+    inbox = up.workdir / "inbox"
     (inbox / "dropped.csv").write_text(JOBS, encoding="utf-8")
     batch = prefect.get("/deployments/name/generate/generate-batch").json()["id"]
     nightly = {
         "schedule": {"cron": "* * * * *", "timezone": "Europe/Berlin"},
         "active": True,
-        "parameters": {"run": "nightly", "jobs": str(up.desk / "jobs.csv")},
+        "parameters": {"run": "nightly", "jobs": str(up.workdir / "jobs.csv")},
     }
     prefect.post(f"/deployments/{batch}/schedules", json=[nightly]).raise_for_status()
-    runs = [up.desk / "out" / "runs" / run for run in ("dropped", "nightly")]
+    runs = [up.workdir / "out" / "runs" / run for run in ("dropped", "nightly")]
     _until(lambda: all((run / "summary.json").exists() for run in runs), "the runs to end")
     _until(lambda: list(inbox.glob("done/*dropped*")), "the inbox to be tidied")
     for run in runs:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.intake.reader import Overrides, read_jobs
 from pipeline.job import Job
-from pipeline.knowledge.reading.reader import read_texts
-from pipeline.knowledge.reading.texts import Text
+from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.retrieval.sources.reader import read_texts
+from pipeline.retrieval.sources.texts import Text
 from pipeline.settings import Profile
 
 hurried = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))

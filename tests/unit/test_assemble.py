@@ -8,9 +8,9 @@ from pipeline import assemble
 from pipeline.assemble import Assembly
 from pipeline.errors import InUse
 from pipeline.job import Context
-from pipeline.knowledge.client import open_client
+from pipeline.retrieval.client import open_client
 from pipeline.settings import RetrievalProfile, load_settings
-from tests.jobs import job
+from tests.harness.jobs import job
 
 
 def test_the_knowledge_base_is_opened_by_the_first_job_that_asks(

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.batching import Batcher
-from pipeline.metering import metered
+from pipeline.models.batching import Batcher
+from pipeline.telemetry import metered
 
 
 def test_concurrent_calls_share_a_batch_and_get_their_own_results() -> None:
@@ -48,12 +48,12 @@ def test_the_oldest_key_goes_first() -> None:
     request: list[str] = []
     gate = threading.Event()
 
-    def note(items: Sequence[str]) -> Sequence[str]:
+    def event(items: Sequence[str]) -> Sequence[str]:
         gate.wait(5)
         request.append(items[0][0])
         return items
 
-    batcher = Batcher("test", note, limit=8, key=lambda word: word[0])
+    batcher = Batcher("test", event, limit=8, key=lambda word: word[0])
     with ThreadPoolExecutor(8) as threads:
         for word in ("a1", "b1", "c1", "b2"):
             threads.submit(batcher, word)

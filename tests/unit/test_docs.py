@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from flows.cli import app
+from flows.cli.main import app
 from pipeline.settings import Settings
 
 DOCS = Path("docs")

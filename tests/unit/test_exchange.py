@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 import httpx
 import pytest
 
-from pipeline.exchange import BadAnswer, Exchange
+from pipeline.http import BadAnswer, Exchange
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 

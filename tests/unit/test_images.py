@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from pipeline import images
 from pipeline.errors import JobError
-from pipeline.images import ImageFormat, decode, encode
 from pipeline.job import ImageArray
+from pipeline.media import image as images
+from pipeline.media.image import ImageFormat, decode, encode
 
 HALF_STEP = 0.5 / 255 + 1e-6
 ORIGIN = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -213,7 +213,7 @@ def test_a_large_image_is_shrunk_before_it_is_numbers() -> None:
 import resource, zlib
 from io import BytesIO
 from PIL import ExifTags, Image
-from pipeline.images import decode
+from pipeline.media.image import decode
 file = BytesIO()
 Image.new("RGB", (8000, 8000), "red").save(file, "PNG", compress_level=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -9,20 +9,20 @@ import pytest
 from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
-from pipeline.guarding.terms import TermGuard
 from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Status, digest_of
-from pipeline.knowledge.embedding import Embedders
-from pipeline.knowledge.hashing import HashedEmbedder
-from pipeline.knowledge.ingest import ingest
-from pipeline.knowledge.retriever import QdrantRetriever
 from pipeline.ports import Ports, Pruner, Writer
+from pipeline.retrieval.embedders import Embedders
+from pipeline.retrieval.hashed import HashedEmbedder
+from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.run import run_job
+from pipeline.safety import TermGuard
 from pipeline.settings import RetrievalProfile, WriterProfile
 from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.template import TemplateWriter
-from tests.chat_server import Call, Reply, chat_server, completion
-from tests.injections import GRAMMAR, Injection, each_injection, injections
-from tests.libraries import library
+from tests.harness.chat_server import Call, Reply, chat_server, completion
+from tests.harness.injections import GRAMMAR, Injection, each_injection, injections
+from tests.harness.libraries import library
 
 JOB = Job(
     id="j1", row=2, keywords="Viora", negative="blur", candidates=3, threshold=0.5, width=64,

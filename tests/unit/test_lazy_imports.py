@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.opening import open_run
+from flows.runs.open import open_run
 from pipeline.assemble import open_run_folder
-from pipeline.intake.reader import Overrides
+from pipeline.jobfile.reader import Overrides
 from pipeline.settings import load_settings
 
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "prefect", "celery", "qdrant_client")
@@ -19,7 +19,7 @@ JOBS = Path("examples/shapes/jobs.csv")
 def loaded_after(arguments: list[str]) -> set[str]:
     """The heavy modules that the command line has imported at its end."""
     code = (
-        "import sys\nsys.argv = ['pressrun', *sys.argv[1:]]\nfrom flows.cli import main\n"
+        "import sys\nsys.argv = ['pressrun', *sys.argv[1:]]\nfrom flows.cli.main import main\n"
         "try:\n    main()\n"
         f"finally:\n    print('LOADED', *(m for m in {HEAVY + PARSERS} if m in sys.modules))"
     )
@@ -65,7 +65,7 @@ def test_texts_are_ingested_without_torch(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_files_are_parsed_by_what_is_imported_then() -> None:
     code = (
-        "import sys, pipeline.knowledge.reading.reader\n"
+        "import sys, pipeline.retrieval.sources.reader\n"
         f"print(*(m for m in {PARSERS} if m in sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []

@@ -10,17 +10,17 @@ import httpx
 import pytest
 import structlog
 
-from flows.doctor import examine
+from flows.stack.doctor import examine
 from pipeline.assemble import open_knowledge
 from pipeline.errors import ConfigError, JobError, PressrunError
 from pipeline.job import Context, Job
 from pipeline.masking import mask
 from pipeline.settings import Settings, load_settings
 from pipeline.writing.endpoint import EndpointWriter
-from tests.canaries import KEYS, OTHERS, SIGNS, URLS, canary, told
-from tests.echo_server import refusing_redis, refusing_web
-from workers.logs import start_logs
-from workers.queue import Message, Queue
+from tests.harness.canaries import KEYS, OTHERS, SIGNS, URLS, canary, told
+from tests.harness.echo_server import refusing_redis, refusing_web
+from workers.observability.logs import start_logs
+from workers.queue.messages import Message, Queue
 
 SCHEMES = {"redis_url": "redis", "broker_url": "amqp"}
 each_shape = pytest.mark.parametrize("shape", SIGNS)
@@ -162,7 +162,7 @@ def publish(settings: Settings) -> None:
 
 def look(settings: Settings) -> None:
     """Ask a Redis that refuses."""
-    Queue(settings.redis_url).notes("r", "0", 0.1)
+    Queue(settings.redis_url).events("r", "0", 0.1)
 
 
 def write(settings: Settings) -> None:

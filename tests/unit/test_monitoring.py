@@ -9,15 +9,15 @@ import yaml
 from prometheus_client import CollectorRegistry
 from redis import Redis
 
-from benchmarks.stand_in import StandIns
-from flows.dispatch import Dispatcher
-from flows.metrics import RunMetrics
+from flows.dispatch.dispatcher import Dispatcher
+from flows.dispatch.metrics import RunMetrics
 from pipeline.settings import load_settings
-from tests.faults.floor import Silent
-from tests.monitored import full_name
-from workers.backlog import Backlog
-from workers.metrics import WorkerMetrics
-from workers.queue import Queue
+from tests.harness.cluster import Silent
+from tests.harness.monitored import full_name
+from tests.harness.stand_in import StandIns
+from workers.queue.backlog import Backlog
+from workers.queue.messages import Queue
+from workers.worker.metrics import WorkerMetrics
 
 TABLE = re.compile(r"^\| `(pressrun_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", re.MULTILINE)
 DEPLOY = Path("deploy")

@@ -10,11 +10,11 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.errors import JobFileError
-from pipeline.intake.reader import Overrides, read_jobs
-from pipeline.knowledge.reading.reader import read_texts
-from pipeline.knowledge.reading.texts import BadText
-from pipeline.parquetfiles import PAGE_LIMIT, parquet_batches
+from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.retrieval.sources.reader import read_texts
+from pipeline.retrieval.sources.texts import BadText
 from pipeline.settings import Profile
+from pipeline.tabular.parquet import PAGE_LIMIT, parquet_batches
 
 MB = 1024 * 1024
 HUGE = "x" * (PAGE_LIMIT + MB)

@@ -241,7 +241,7 @@ FOUND = list(found_patterns())
 
 
 def test_the_patterns_are_found() -> None:
-    assert {"pipeline/intake/values.py", "pipeline/masking.py"} <= {
+    assert {"pipeline/jobfile/values.py", "pipeline/masking.py"} <= {
         each.where.partition(":")[0] for each in FOUND
     }
 

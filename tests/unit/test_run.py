@@ -20,9 +20,9 @@ from pipeline.job import (
     Score,
     Status,
 )
-from pipeline.metering import notice, rendered_by
 from pipeline.ports import Ports, Pruner
 from pipeline.run import run_job
+from pipeline.telemetry import notice, rendered_by
 
 JOB = Job(
     id="j1", row=2, keywords="red circle", candidates=4, threshold=0.5, width=16, height=16,

@@ -22,8 +22,8 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
-from pipeline.knowledge.hashing import HashedEmbedder, evenly
-from pipeline.knowledge.sparse import document_vector
+from pipeline.retrieval.bm25 import document_vector
+from pipeline.retrieval.hashed import HashedEmbedder, evenly
 
 HERE = Path(__file__).parent
 DIGITS = 6

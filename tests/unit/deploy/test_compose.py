@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.settings import Settings
-from tests.deployed import ROOT, compose, is_command, settings_named
+from tests.harness.deployed import ROOT, compose, is_command, settings_named
 
 FILE = compose()
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]

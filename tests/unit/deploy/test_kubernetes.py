@@ -11,10 +11,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from flows.window import window_for
-from tests.deployed import ROOT, is_command, settings_named
-from workers.app import PRIORITIES, UNACKNOWLEDGED, list_of
-from workers.child import KILL_AFTER
+from flows.dispatch.window import window_for
+from tests.harness.deployed import ROOT, is_command, settings_named
+from workers.processes.child import KILL_AFTER
+from workers.queue.celery_app import PRIORITIES, UNACKNOWLEDGED, list_of
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.deploying import DEPLOYMENTS
+from flows.deploy import DEPLOYMENTS
 from pipeline.settings import PROFILES
 
 PACKAGES = ("flows", "pipeline", "workers")

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.cli import app
-from flows.commands.answers import UNSOUND, exit_code
+from flows.cli.main import app
+from flows.cli.output import UNSOUND, exit_code
 from pipeline.job import Status
 
 STUCK = """
 import time
-from flows.commands.answers import interruptible
+from flows.cli.output import interruptible
 with interruptible("It goes on with: this"):
     try:
         print("here", flush=True)

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.batch import resume_run, run_batch
-from flows.opening import open_run
-from flows.publish import publish
+from flows.cli.batch import resume_run, run_batch
+from flows.runs.open import open_run
+from flows.runs.publish import publish
 from pipeline.assemble import open_run_folder
 from pipeline.errors import ConfigError, ModelError
-from pipeline.intake.reader import Overrides
 from pipeline.job import Job, Outcome, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -5,24 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.bill import COLLECTIONS_SHOWN, OTHERS, Bill, Price
-from flows.opening import open_run
-from flows.publish import publish, status_of
+from flows.runs.costs import COLLECTIONS_SHOWN, OTHERS, Costs, Price
+from flows.runs.open import open_run
+from flows.runs.publish import publish, status_of
 from pipeline.assemble import open_run_folder
-from pipeline.intake.reader import Overrides
 from pipeline.job import CandidateRecord, Job, Outcome, Score, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import load_settings
-from pipeline.storing.run_folder import RunFolder
 
 COLUMNS = "keywords,collection,steps\n"
 ROWS = "red circle,brands,2\nblue star,,2\nred circle,brands,2\ngreen ring,brands,x\n"
 
 
 def test_seconds_are_told_for_each_image_kept_and_each_accepted() -> None:
-    bill = Bill()
+    costs = Costs()
     for status in (Status.ACCEPTED, Status.BELOW_GATE, Status.FAILED):
-        bill.add(status, 2.0)
-    figures = bill.figures()
+        costs.add(status, 2.0)
+    figures = costs.figures()
     assert figures["device_seconds"] == 6.0
     assert figures["device_seconds_per_kept"] == 3.0
     assert figures["device_seconds_per_accepted"] == 6.0
@@ -30,35 +30,35 @@ def test_seconds_are_told_for_each_image_kept_and_each_accepted() -> None:
 
 
 def test_nothing_kept_is_no_division() -> None:
-    bill = Bill(Price(1.0, "EUR"))
-    bill.add(Status.BLOCKED, 0.0)
-    figures = bill.figures()
+    costs = Costs(Price(1.0, "EUR"))
+    costs.add(Status.BLOCKED, 0.0)
+    figures = costs.figures()
     assert (figures["device_seconds_per_kept"], figures["cost_per_kept"]) == (None, None)
-    assert bill.sentence() == ""
+    assert costs.sentence() == ""
 
 
 def test_a_price_turns_seconds_into_money() -> None:
-    bill = Bill(Price(3.6, "EUR"))
-    bill.add(Status.ACCEPTED, 500.0)
-    bill.add(Status.ACCEPTED, 500.0)
-    figures = bill.figures()
+    costs = Costs(Price(3.6, "EUR"))
+    costs.add(Status.ACCEPTED, 500.0)
+    costs.add(Status.ACCEPTED, 500.0)
+    figures = costs.figures()
     assert (figures["cost"], figures["cost_per_kept"], figures["currency"]) == (1.0, 0.5, "EUR")
-    assert bill.sentence() == "1,000.0 device seconds, 500 for each image kept, 1.00 EUR"
+    assert costs.sentence() == "1,000.0 device seconds, 500 for each image kept, 1.00 EUR"
 
 
 def test_one_collection_needs_no_table() -> None:
-    bill = Bill()
-    bill.add(Status.ACCEPTED, 1.0, "brands")
-    bill.add(Status.INVALID, 0.0)
-    assert "by_collection" not in bill.summary()
+    costs = Costs()
+    costs.add(Status.ACCEPTED, 1.0, "brands")
+    costs.add(Status.INVALID, 0.0)
+    assert "by_collection" not in costs.summary()
 
 
 def test_collections_are_told_apart_up_to_a_bound() -> None:
-    bill = Bill()
+    costs = Costs()
     for number in range(COLLECTIONS_SHOWN + 50):
-        bill.add(Status.ACCEPTED, 1.0, f"c{number:03}")
-        bill.add(Status.ACCEPTED, 1.0, "c000")
-    table = {line["collection"]: line for line in bill.summary()["by_collection"]}
+        costs.add(Status.ACCEPTED, 1.0, f"c{number:03}")
+        costs.add(Status.ACCEPTED, 1.0, "c000")
+    table = {line["collection"]: line for line in costs.summary()["by_collection"]}
     assert len(table) == COLLECTIONS_SHOWN + 1
     assert table["c000"]["kept"] == COLLECTIONS_SHOWN + 51
     assert table[OTHERS]["device_seconds"] == 50.0
@@ -101,7 +101,7 @@ def test_summary_and_status_bill_equal_rows_once(tmp_path: Path, jobs: Path) -> 
     assert (summary["device_seconds"], summary["cost"], summary["currency"]) == (3.0, 3.0, "EUR")
     each = {line["collection"]: line["device_seconds"] for line in summary["by_collection"]}
     assert each == {"": 1.5, "brands": 1.5}
-    standing = status_of(settings, "r")
-    assert all(standing[name] == summary[name] for name in standing.keys() & summary.keys())
+    snapshot = status_of(settings, "r")
+    assert all(snapshot[name] == summary[name] for name in snapshot.keys() & summary.keys())
     page = Path(summary["gallery"]).read_text(encoding="utf-8")
     assert "3.0 device seconds, 1.5 for each image kept, 3.00 EUR" in page

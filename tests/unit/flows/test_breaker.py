@@ -1,6 +1,6 @@
 """When a run pauses, and when it goes on."""
 
-from flows.breaker import FIRST_PAUSE, LEAST, LONGEST_PAUSE, RECENT, Breaker
+from flows.dispatch.breaker import FIRST_PAUSE, LEAST, LONGEST_PAUSE, RECENT, Breaker
 
 
 class Clock:
@@ -14,7 +14,7 @@ class Clock:
 def opened(clock: Clock) -> Breaker:
     breaker = Breaker(clock)
     for _ in range(LEAST):
-        breaker.went_back("S3 is down")
+        breaker.requeued("S3 is down")
     return breaker
 
 
@@ -23,7 +23,7 @@ def test_one_job_in_ten_may_go_back() -> None:
     for _ in range(20):
         for _ in range(9):
             breaker.ended()
-        breaker.went_back("now and then")
+        breaker.requeued("now and then")
     assert not breaker.is_open
     assert breaker.room(64) == 64
 
@@ -31,7 +31,7 @@ def test_one_job_in_ten_may_go_back() -> None:
 def test_a_few_failures_at_the_start_do_not_open_it() -> None:
     breaker = Breaker()
     for _ in range(LEAST - 1):
-        breaker.went_back("starting")
+        breaker.requeued("starting")
     assert not breaker.is_open
 
 
@@ -49,10 +49,10 @@ def test_only_the_latest_jobs_count() -> None:
     for _ in range(10 * RECENT):
         assert not breaker.ended()
     for _ in range(RECENT // 10):
-        breaker.went_back("S3 is down")
+        breaker.requeued("S3 is down")
     assert not breaker.is_open
     assert breaker.open_for == 0
-    breaker.went_back("S3 is down")
+    breaker.requeued("S3 is down")
     assert breaker.is_open
 
 
@@ -70,7 +70,7 @@ def test_what_was_in_flight_and_goes_back_too_makes_the_pause_no_longer() -> Non
     clock = Clock()
     breaker = opened(clock)
     for _ in range(3):
-        breaker.went_back("S3 is down")
+        breaker.requeued("S3 is down")
     clock.now += FIRST_PAUSE
     assert breaker.room(64) == 1
 
@@ -79,12 +79,12 @@ def test_once_closed_it_forgets_what_went_back_and_how_long_it_paused() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += FIRST_PAUSE
-    breaker.went_back("still down")
+    breaker.requeued("still down")
     breaker.ended()
-    breaker.went_back("now and then")
+    breaker.requeued("now and then")
     assert not breaker.is_open
     for _ in range(LEAST):
-        breaker.went_back("down again")
+        breaker.requeued("down again")
     clock.now += FIRST_PAUSE
     assert breaker.room(64) == 1
 
@@ -97,7 +97,7 @@ def test_each_failed_trial_doubles_the_pause() -> None:
         assert breaker.room(64) == 0
         clock.now += 1
         assert breaker.room(64) == 1
-        breaker.went_back("still down")
+        breaker.requeued("still down")
         assert breaker.room(64) == 0
         pause = min(LONGEST_PAUSE, 2 * pause)
     clock.now += LONGEST_PAUSE

@@ -5,19 +5,19 @@ from collections import deque
 
 import pytest
 
-from flows.budget import FIRST, Budget
+from flows.dispatch.budget import FIRST, Budget
 from pipeline.job import Job
-from tests.jobs import job
+from tests.harness.jobs import job
 
 
 def spend(budget: Budget, jobs: list[Job], window: int, each: float, spread: float) -> int:
     """Run jobs whose candidates cost about `each`, with so many in flight; how many were done."""
-    rng, waiting, flying, done = random.Random(7), deque(jobs), deque[Job](), 0
-    while not budget.used_up and (waiting or flying):
-        while waiting and len(flying) < window and budget.admit(waiting[0]):
-            flying.append(waiting.popleft())
-        if flying:
-            ended = flying.popleft()
+    rng, waiting, in_flight, done = random.Random(7), deque(jobs), deque[Job](), 0
+    while not budget.used_up and (waiting or in_flight):
+        while waiting and len(in_flight) < window and budget.admit(waiting[0]):
+            in_flight.append(waiting.popleft())
+        if in_flight:
+            ended = in_flight.popleft()
             cost = each * ended.candidates * rng.uniform(1 - spread, 1 + spread)
             budget.ended(ended.id, cost)
             done += 1
@@ -68,7 +68,7 @@ def test_a_job_that_went_back_makes_room() -> None:
         assert budget.admit(job(number))
     budget.ended("j000", 1.0)
     assert not budget.admit(job(2)), "1 known, and 5 times 2 at most"
-    budget.went_back("j001")
+    budget.requeued("j001")
     assert budget.admit(job(2))
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows.checking import PROBLEMS_SHOWN, check_jobs
+from flows.runs.check import PROBLEMS_SHOWN, check_jobs
 from pipeline.errors import JobFileError
-from pipeline.intake.reader import Overrides
+from pipeline.jobfile.reader import Overrides
 from pipeline.settings import load_settings
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from flows.contact_sheet import COLUMNS, IMAGES, LARGEST, SIDE, best, sheet
-from pipeline.storing.manifest import SCHEMA, Manifest
+from flows.runs.gallery.contact_sheet import COLUMNS, IMAGES, LARGEST, SIDE, best, sheet
+from pipeline.records.manifest import SCHEMA, Manifest
 
 
 def png(width: int, height: int, seed: int) -> bytes:

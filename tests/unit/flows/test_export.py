@@ -11,13 +11,12 @@ import pytest
 import webdataset
 from datasets import Image, load_dataset
 
-from flows.exporting import folders
-from flows.exporting.export import Form, export_run
-from flows.exporting.target import ExportError
-from flows.opening import open_run
+from flows.runs.export import folders
+from flows.runs.export.export import Form, export_run
+from flows.runs.export.target import ExportError
+from flows.runs.open import open_run
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
-from pipeline.intake.reader import Overrides
 from pipeline.job import (
     Brief,
     CandidateRecord,
@@ -29,8 +28,9 @@ from pipeline.job import (
     Score,
     Status,
 )
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.run_folder import RunFolder
 
 FORMS: tuple[Form, ...] = ("jsonl", "parquet", "webdataset", "imagefolder")
 JOBS = """id,keywords,steps,meta.product

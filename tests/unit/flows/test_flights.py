@@ -4,7 +4,14 @@ import itertools
 
 import pytest
 
-from flows.flights import FIRST_LOOK, LONGEST_LOOK, LONGEST_WAIT, OVERTAKEN, SILENCE, Flights
+from flows.dispatch.pending import (
+    FIRST_LOOK,
+    LONGEST_LOOK,
+    LONGEST_WAIT,
+    OVERTAKEN,
+    SILENCE,
+    PendingJobs,
+)
 from pipeline.job import Job
 
 
@@ -21,17 +28,17 @@ def ids(jobs: list[Job]) -> list[str]:
 
 
 def test_a_window_is_filled_half_by_half() -> None:
-    flights = Flights(map(job, range(10)), 0)
-    assert ids(flights.take(4, 0)) == ["j0", "j1", "j2", "j3"]
-    flights.ended("j0", 0)
-    assert flights.take(4, 0) == []
-    flights.ended("j1", 0)
-    assert ids(flights.take(4, 0)) == ["j4", "j5"]
+    pending = PendingJobs(map(job, range(10)), 0)
+    assert ids(pending.take(4, 0)) == ["j0", "j1", "j2", "j3"]
+    pending.ended("j0", 0)
+    assert pending.take(4, 0) == []
+    pending.ended("j1", 0)
+    assert ids(pending.take(4, 0)) == ["j4", "j5"]
 
 
 def test_urgent_jobs_go_first_and_jobs_of_one_shape_together() -> None:
     jobs = [job(0, width=64), job(1, width=32), job(2, width=64), job(3, 0)]
-    assert ids(Flights(jobs, 0).take(9, 0)) == ["j3", "j1", "j0", "j2"]
+    assert ids(PendingJobs(jobs, 0).take(9, 0)) == ["j3", "j1", "j0", "j2"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
         job(number).model_copy(update={"references": 1, "reference_scale": 0.5} | {setting: value})
         for number, value in values
     ]
-    assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
+    assert ids(PendingJobs(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
 
 
 def test_without_images_their_strength_keeps_no_jobs_apart() -> None:
@@ -53,28 +60,28 @@ def test_without_images_their_strength_keeps_no_jobs_apart() -> None:
         )
         for number, (strength, steps) in enumerate([(0.1, 9), (0.9, 3), (0.5, 9)])
     ]
-    assert ids(Flights(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
+    assert ids(PendingJobs(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
 
 
 def test_an_outcome_counts_once() -> None:
-    flights = Flights([job(0)], 0)
-    assert flights
-    assert not flights.ended("j0", 0), "it was never sent"
-    flights.take(2, 0)
-    assert flights
-    assert flights.flying == ("j0",)
-    assert flights.ended("j0", 1)
-    assert not flights.ended("j0", 1)
-    assert not flights
+    pending = PendingJobs([job(0)], 0)
+    assert pending
+    assert not pending.ended("j0", 0), "it was never sent"
+    pending.take(2, 0)
+    assert pending
+    assert pending.in_flight == ("j0",)
+    assert pending.ended("j0", 1)
+    assert not pending.ended("j0", 1)
+    assert not pending
 
 
 def test_a_job_that_went_back_waits_and_is_sent_again() -> None:
-    flights = Flights([job(0)], 0)
-    flights.take(2, 0)
-    assert flights.went_back("j0", 0)
-    assert flights
-    assert flights.take(2, 0.05) == []
-    assert ids(flights.take(2, 2)) == ["j0"]
+    pending = PendingJobs([job(0)], 0)
+    pending.take(2, 0)
+    assert pending.requeued("j0", 0)
+    assert pending
+    assert pending.take(2, 0.05) == []
+    assert ids(pending.take(2, 2)) == ["j0"]
 
 
 def test_each_time_it_goes_back_a_job_may_wait_twice_as_long(
@@ -86,38 +93,38 @@ def test_each_time_it_goes_back_a_job_may_wait_twice_as_long(
         longest.append(high)
         return low
 
-    monkeypatch.setattr("flows.flights.random.uniform", draw)
-    flights = Flights([job(0)], 0)
+    monkeypatch.setattr("flows.dispatch.pending.random.uniform", draw)
+    pending = PendingJobs([job(0)], 0)
     for now in range(8):
-        assert flights.take(2, now)
-        flights.went_back("j0", now)
-        assert flights.take(2, now) == []
+        assert pending.take(2, now)
+        pending.requeued("j0", now)
+        assert pending.take(2, now) == []
     assert longest == [2, 4, 8, 16, 32, LONGEST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
 
 
 def test_jobs_that_went_back_count_in_the_window() -> None:
     """It shrinks to one, or none, while the breaker is open."""
-    flights = Flights(map(job, range(5)), 0)
-    for job_id in ids(flights.take(4, 0)):
-        flights.went_back(job_id, 0)
-    assert ids(flights.take(1, 2)) == ["j0"]
-    assert flights.take(0, 2) == []
-    flights.ended("j0", 2)
-    assert ids(flights.take(3, 2)) == ["j1", "j2", "j3"]
+    pending = PendingJobs(map(job, range(5)), 0)
+    for job_id in ids(pending.take(4, 0)):
+        pending.requeued(job_id, 0)
+    assert ids(pending.take(1, 2)) == ["j0"]
+    assert pending.take(0, 2) == []
+    pending.ended("j0", 2)
+    assert ids(pending.take(3, 2)) == ["j1", "j2", "j3"]
 
 
 def test_a_job_that_goes_back_breaks_the_silence() -> None:
-    flights = Flights(map(job, range(2)), 0)
-    flights.take(2, 0)
-    flights.went_back("j0", SILENCE)
-    assert flights.silence(SILENCE + 1) == 1
-    assert flights.lost(["j1"], [], SILENCE + 1) == []
+    pending = PendingJobs(map(job, range(2)), 0)
+    pending.take(2, 0)
+    pending.requeued("j0", SILENCE)
+    assert pending.silence(SILENCE + 1) == 1
+    assert pending.lost(["j1"], [], SILENCE + 1) == []
 
 
 def test_looks_grow_rarer() -> None:
-    flights = Flights([job(0)], 0)
-    flights.take(2, 0)
-    looks = [now for now in range(200) if flights.due(now)]
+    pending = PendingJobs([job(0)], 0)
+    pending.take(2, 0)
+    looks = [now for now in range(200) if pending.due(now)]
     gaps = [b - a for a, b in itertools.pairwise(looks)]
     assert looks[0] == FIRST_LOOK
     assert gaps == sorted(gaps)
@@ -125,42 +132,42 @@ def test_looks_grow_rarer() -> None:
 
 
 def test_a_job_that_a_later_one_overtook_was_lost() -> None:
-    flights = Flights(map(job, range(3)), 0)
-    flights.take(2, 0)
-    flights.ended("j0", 1)
-    flights.take(2, 1 + OVERTAKEN)
+    pending = PendingJobs(map(job, range(3)), 0)
+    pending.take(2, 0)
+    pending.ended("j0", 1)
+    pending.take(2, 1 + OVERTAKEN)
     now = 2 + OVERTAKEN
-    assert flights.lost(["j1"], [], now) == []
-    flights.ended("j2", now)
-    assert ids(flights.lost(["j1"], [], now)) == ["j1"]
-    assert flights.lost(["j1"], [], now) == [], "it has just been sent again"
+    assert pending.lost(["j1"], [], now) == []
+    pending.ended("j2", now)
+    assert ids(pending.lost(["j1"], [], now)) == ["j1"]
+    assert pending.lost(["j1"], [], now) == [], "it has just been sent again"
 
 
 def test_a_job_sent_a_little_later_overtakes_nobody() -> None:
-    flights = Flights(map(job, range(3)), 0)
-    flights.take(2, 0)
-    flights.ended("j0", OVERTAKEN)
-    flights.take(2, OVERTAKEN)
-    flights.ended("j2", OVERTAKEN)
-    assert flights.lost(["j1"], [], OVERTAKEN) == []
+    pending = PendingJobs(map(job, range(3)), 0)
+    pending.take(2, 0)
+    pending.ended("j0", OVERTAKEN)
+    pending.take(2, OVERTAKEN)
+    pending.ended("j2", OVERTAKEN)
+    assert pending.lost(["j1"], [], OVERTAKEN) == []
 
 
 def test_of_the_overtaken_those_were_lost_that_neither_ended_nor_have_a_lease() -> None:
-    flights = Flights(map(job, range(7)), 0)
-    flights.take(6, 0)
+    pending = PendingJobs(map(job, range(7)), 0)
+    pending.take(6, 0)
     for ended in ("j0", "j1", "j2"):
-        flights.ended(ended, 1)
+        pending.ended(ended, 1)
     now = 2 * OVERTAKEN
-    assert ids(flights.take(6, now)) == ["j6"]
-    flights.ended("j6", now)
-    flights.ended("j3", now)
+    assert ids(pending.take(6, now)) == ["j6"]
+    pending.ended("j6", now)
+    pending.ended("j3", now)
     asked, leased = ["j3", "j4", "j5"], ["j4", "another shard's"]
-    assert ids(flights.lost(asked, leased, now)) == ["j5"]
+    assert ids(pending.lost(asked, leased, now)) == ["j5"]
 
 
 @pytest.mark.parametrize("leased", [[], ["j0"]])
 def test_in_silence_what_nobody_has_was_lost(leased: list[str]) -> None:
-    flights = Flights(map(job, range(2)), 0)
-    flights.take(2, 0)
-    lost = flights.lost(["j0", "j1"], leased, SILENCE + 1)
+    pending = PendingJobs(map(job, range(2)), 0)
+    pending.take(2, 0)
+    lost = pending.lost(["j0", "j1"], leased, SILENCE + 1)
     assert ids(lost) == ([] if leased else ["j0", "j1"]), "a lease means that somebody works"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import gallery
-from flows.gallery import build_gallery, embedded, histogram
+from flows.runs.gallery import page as gallery
+from flows.runs.gallery.page import build_gallery, embedded, histogram
 from pipeline.job import (
     BadRow,
     Brief,
@@ -24,9 +24,9 @@ from pipeline.job import (
     Score,
     Status,
 )
-from pipeline.storing.folder import FolderStore
-from pipeline.storing.manifest import build_manifest, read_manifest
-from pipeline.storing.run_folder import RunFolder
+from pipeline.records.manifest import build_manifest, read_manifest
+from pipeline.records.run_folder import RunFolder
+from pipeline.storage.folder import FolderStore
 
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028 &amp; logo"
 

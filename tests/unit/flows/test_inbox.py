@@ -13,11 +13,11 @@ from prefect.states import Completed, Failed
 
 from flows import inbox as inboxes
 from flows.inbox import Tray
-from flows.opening import open_run
+from flows.runs.open import open_run
 from pipeline.assemble import open_run_folder
-from pipeline.intake.reader import Overrides
+from pipeline.jobfile.reader import Overrides
 from pipeline.settings import Settings, load_settings
-from tests.servers import moto_s3
+from tests.harness.servers import moto_s3
 
 JOBS = b"keywords\nred circle\n"
 
@@ -42,11 +42,11 @@ def look(settings: Settings, files: dict[bytes, bytes] | None = None) -> dict[st
     Tray(settings).take()
     assert [path.name for path in box.glob("working/*/good.csv")] == ["good.csv"]
     assert not [path for path in box.iterdir() if path.suffix in (".csv", ".json", ".toml")]
-    notes = [json.loads(path.read_text()) for path in box.glob("failed/*.summary.json")]
+    events = [json.loads(path.read_text()) for path in box.glob("failed/*.summary.json")]
     for path in box.glob("failed/*"):
         assert len(os.fsencode(path.name)) < 240
         assert path.name.isprintable()
-    return {note["file"]: note["reason"] for note in notes}
+    return {event["file"]: event["reason"] for event in events}
 
 
 @pytest.mark.parametrize(

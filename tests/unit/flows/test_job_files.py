@@ -13,10 +13,10 @@ import pytest
 from flows import job_files
 from flows.job_files import at_hand
 from pipeline.errors import JobFileError, NoJobFile
-from pipeline.intake.identity import file_digest
-from pipeline.intake.reader import Overrides, read_jobs
+from pipeline.jobfile.identity import file_digest
+from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.settings import Profile, Settings, load_settings
-from tests.servers import moto_s3
+from tests.harness.servers import moto_s3
 
 CSV = b"keywords\nred circle\n"
 JSONL = b'\xef\xbb\xbf\n{"keywords": "red circle"}\n'

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from flows.local import PREFECT_PASSWORD, SERVER_PASSWORD, quiet_prefect
+from flows.stack.embedded import PREFECT_PASSWORD, SERVER_PASSWORD, quiet_prefect
 from pipeline.settings import Settings, load_settings
 
 

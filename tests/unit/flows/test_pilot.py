@@ -8,15 +8,15 @@ from typing import cast
 import numpy as np
 import pytest
 
-from flows import pilot
-from flows.bill import Price
-from flows.estimating import by_work, share, total
-from flows.pilot import Flight, report
-from flows.sampling import Spread
+from flows.runs import pilot
+from flows.runs.costs import Price
+from flows.runs.estimate import by_work, share, total
+from flows.runs.pilot import SentJob, report
+from flows.runs.sampling import Spread
 from pipeline.errors import Unavailable
 from pipeline.job import Job, Outcome, Status
 from pipeline.ports import Ports
-from tests.jobs import job
+from tests.harness.jobs import job
 
 ports = cast("Ports", None)
 """Nobody asks them: `run` stands for what they do."""
@@ -99,7 +99,7 @@ def test_a_share_of_nothing_may_still_be_some() -> None:
     assert 50 < found.high < 200
 
 
-def flight(statuses: list[Status], seconds: float) -> Flight:
+def flight(statuses: list[Status], seconds: float) -> SentJob:
     jobs = [job(number) for number in range(len(statuses))]
     outcomes = [
         Outcome(
@@ -108,7 +108,7 @@ def flight(statuses: list[Status], seconds: float) -> Flight:
         )
         for one, status in zip(jobs, statuses, strict=True)
     ]  # fmt: skip
-    return Flight(jobs, outcomes, 9.0, seconds, 2 * 2.0 * len(jobs))
+    return SentJob(jobs, outcomes, 9.0, seconds, 2 * 2.0 * len(jobs))
 
 
 def test_a_report_says_seconds_images_and_money() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import redis_server
-from flows.doctor import examine
-from flows.redis_server import described, is_mended, private_server, redis_binary
+from flows.stack import redis_server
+from flows.stack.doctor import examine
+from flows.stack.redis_server import described, is_mended, private_server, redis_binary
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import terminal
-from flows.reports import show
-from flows.surroundings import reach_loopback_directly
-from flows.tally import Standing
+from flows.cli.reports import show
+from flows.dispatch import terminal
+from flows.dispatch.snapshot import Snapshot
+from flows.stack.environment import reach_loopback_directly
 from pipeline.job import Status
 
 DEEP = "/srv/" + "a-long-folder/" * 20 + "100% of it/index.html"
@@ -36,7 +36,7 @@ def test_without_a_terminal_a_line_is_written_each_minute_and_at_the_end(
         for done in range(90):
             now += 1.0
             counts = {Status.ACCEPTED: done}
-            lines.show(Standing("spring", "working", 90, done, counts, left=120.0))
+            lines.show(Snapshot("spring", "working", 90, done, counts, left=120.0))
     said = capsys.readouterr().err.splitlines()
     assert [line.split(", ")[1] for line in said] == ["0/90", "60/90", "89/90"]
     assert said[1] == "spring: working, 60/90, accepted 60, about 2 min left"

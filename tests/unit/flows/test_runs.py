@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.commands.answers import agree
-from flows.opening import asked_for, forget, open_run, run_name, taken_over
-from flows.publish import finished, publish
-from flows.reconcile import Report, reconcile
+from flows.cli.output import agree
+from flows.runs.open import asked_for, forget, open_run, run_name, taken_over
+from flows.runs.publish import finished, publish
+from flows.runs.reconcile import Report, reconcile
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError, Unavailable
-from pipeline.intake.reader import Overrides
 from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.run_folder import RunFolder
 
 HOURS = 7200.0
 

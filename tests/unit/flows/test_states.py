@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from flows import heartbeat
-from flows.heartbeat import STALE, Heartbeat
-from flows.opening import forget, open_run
-from flows.publish import latest_run, publish, status_of
-from flows.states import SHOWN, list_runs
-from flows.tally import Tally
+from flows.dispatch import heartbeat
+from flows.dispatch.heartbeat import STALE, Heartbeat
+from flows.dispatch.snapshot import ProgressCounter
+from flows.runs.open import forget, open_run
+from flows.runs.publish import latest_run, publish, status_of
+from flows.runs.states import SHOWN, list_runs
 from pipeline.assemble import open_run_folder
-from pipeline.intake.reader import Overrides
 from pipeline.job import Job, Outcome, RunSpec, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -86,13 +86,13 @@ def test_a_run_that_somebody_works_on_says_how_it_goes(
     monkeypatch.setattr(heartbeat, "EVERY", 0.02)
     run_folder = opened(settings, "r", rows=10, done=4)
     now = 0.0
-    tally = Tally("r", lambda: now)
+    tally = ProgressCounter("r", lambda: now)
     tally.enter("working", 10)
-    tally.standing()
+    tally.snapshot()
     now = 30.0
     for _ in range(4):
         tally.count(Status.FAILED)
-    with Heartbeat(run_folder, tally.standing):
+    with Heartbeat(run_folder, tally.snapshot):
         while not (progress := run_folder.progress(STALE)) or not progress.done:
             time.sleep(0.01)
         status = status_of(settings, "r")
@@ -104,7 +104,7 @@ def test_a_run_that_somebody_works_on_says_how_it_goes(
 
 def test_what_a_killed_process_said_last_is_not_believed_for_long(settings: Settings) -> None:
     run_folder = opened(settings, "r")
-    run_folder.write_progress(heartbeat.progress_of(Tally("r").standing()))
+    run_folder.write_progress(heartbeat.progress_of(ProgressCounter("r").snapshot()))
     assert status_of(settings, "r")["state"] == "running"
     said = Path(run_folder.address("progress.json"))
     os.utime(said, (time.time() - STALE - 5,) * 2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.surroundings import unknown_settings
+from flows.stack.environment import unknown_settings
 from pipeline.settings import load_settings
 
 

@@ -5,12 +5,12 @@ from logging import getLogger
 
 import pytest
 
-from flows import progress
 from flows.artifacts import described
-from flows.bill import FREE, Price
-from flows.dispatch import Stopped
-from flows.progress import Pauses, RunProgress
-from flows.tally import MINUTE, Standing, Tally
+from flows.dispatch import progress
+from flows.dispatch.dispatcher import Stopped
+from flows.dispatch.progress import Pauses, RunProgress
+from flows.dispatch.snapshot import MINUTE, ProgressCounter, Snapshot
+from flows.runs.costs import FREE, Price
 from pipeline.job import Status
 
 
@@ -26,41 +26,41 @@ class Clock:
 
 def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> None:
     clock = Clock()
-    tally = Tally("r", clock)
+    tally = ProgressCounter("r", clock)
     tally.enter("working", 1000)
-    assert tally.standing().left is None, "nobody can tell yet"
+    assert tally.snapshot().left is None, "nobody can tell yet"
     tally.skip(100, invalid=10)
     for _ in range(2 * int(MINUTE)):  # a slow beginning that is forgotten
         clock.now += 1
-        tally.standing()
+        tally.snapshot()
     for _ in range(int(MINUTE)):
         clock.now += 1
         tally.count(Status.ACCEPTED, 0.5)
         tally.count(Status.BELOW_GATE, 0.25)
         tally.count(Status.FAILED)
-        standing = tally.standing()
-    assert standing.done == 100 + 3 * MINUTE
-    assert standing.pictures_per_second == pytest.approx(2, rel=0.05)
-    assert standing.left == pytest.approx((1000 - standing.done) / 3, rel=0.05)
-    assert standing.device_seconds == 0.75 * MINUTE
-    assert standing.counts[Status.FAILED] == MINUTE
-    assert (standing.counts[Status.INVALID], standing.before) == (10, 90)
+        snapshot = tally.snapshot()
+    assert snapshot.done == 100 + 3 * MINUTE
+    assert snapshot.pictures_per_second == pytest.approx(2, rel=0.05)
+    assert snapshot.left == pytest.approx((1000 - snapshot.done) / 3, rel=0.05)
+    assert snapshot.device_seconds == 0.75 * MINUTE
+    assert snapshot.counts[Status.FAILED] == MINUTE
+    assert (snapshot.counts[Status.INVALID], snapshot.before) == (10, 90)
 
 
 def test_what_a_tally_holds_does_not_grow() -> None:
     clock = Clock()
-    tally = Tally("r", clock)
+    tally = ProgressCounter("r", clock)
     for _ in range(10_000):
         clock.now += 1
         tally.count(Status.ACCEPTED)
-        tally.standing()
+        tally.snapshot()
     assert len(tally._looks) <= MINUTE + 1
 
 
 def test_a_standing_in_words() -> None:
     counts = {Status.ACCEPTED: 1200, Status.BELOW_GATE: 34}
     text = described(
-        Standing(
+        Snapshot(
             "spring", "working", 12_000, 1234, counts, 2.5, left=3725.0, seconds=61.0,
             device_seconds=7200.0,
         ),
@@ -77,7 +77,7 @@ def test_a_standing_in_words() -> None:
         "3.00 EUR",
     ):
         assert part in text
-    paused = described(Standing("spring", "working", paused="no store"), FREE)
+    paused = described(Snapshot("spring", "working", paused="no store"), FREE)
     assert "paused: no store" in paused
     assert "cost" not in paused
 
@@ -86,17 +86,17 @@ class Listening:
     """Remembers what it is shown."""
 
     def __init__(self) -> None:
-        self.shown = list[Standing]()
+        self.shown = list[Snapshot]()
 
-    def show(self, standing: Standing) -> None:
-        self.shown.append(standing)
+    def show(self, snapshot: Snapshot) -> None:
+        self.shown.append(snapshot)
 
 
 def test_a_pause_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     pauses = Pauses(getLogger("pauses"))
     with caplog.at_level("INFO"):
         for reason in ("", "no store", "no store", ""):
-            pauses.show(Standing("spring", paused=reason))
+            pauses.show(Snapshot("spring", paused=reason))
     assert [record.getMessage() for record in caplog.records] == [
         "run spring pauses: no store", "run spring goes on",
     ]  # fmt: skip
@@ -125,7 +125,7 @@ def test_the_last_that_is_shown_of_a_run_that_ended_early_says_so(
 class Deaf:
     """Cannot show anything."""
 
-    def show(self, standing: Standing) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         raise ConnectionError("the server is away")
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import proving
-from flows.opening import forget, open_run
-from flows.reconcile import reconcile
+from flows import reconcile as proving
+from flows.runs.open import forget, open_run
+from flows.runs.reconcile import reconcile
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
-from pipeline.intake.reader import Overrides
 from pipeline.job import CandidateRecord, Job, Outcome, RunSpec, Score, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder, run_names
 from pipeline.settings import Settings, load_settings
-from pipeline.storing.run_folder import RunFolder, run_names
 
 Change = Callable[[dict[str, Any]], Any]
 

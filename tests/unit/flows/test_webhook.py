@@ -7,8 +7,8 @@ import pytest
 from flows import webhook
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
-from tests.chat_server import Reply, chat_server
-from tests.web_server import listening
+from tests.harness.chat_server import Reply, chat_server
+from tests.harness.web_server import listening
 
 SECRET = "a-secret-of-the-tests"
 
@@ -21,7 +21,7 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_told_what_happened_and_can_check_who_says_so() -> None:
     with listening(204) as (url, heard):
         settings = load_settings(webhook=url, webhook_secret=SECRET)
-        webhook.announce(settings, "spring", "finished", {"summary": {"accepted": 3}})
+        webhook.notify(settings, "spring", "finished", {"summary": {"accepted": 3}})
     ((headers, body),) = heard
     told = json.loads(body)
     assert (told["event"], told["run"], told["summary"]["accepted"]) == ("finished", "spring", 3)
@@ -35,20 +35,20 @@ def test_it_is_told_what_happened_and_can_check_who_says_so() -> None:
 )
 def test_it_is_told_again_where_that_may_help(statuses: tuple[int, ...], requests: int) -> None:
     with listening(*statuses) as (url, heard):
-        webhook.announce(load_settings(webhook=url), "r", "failed", {"reason": "why"})
+        webhook.notify(load_settings(webhook=url), "r", "failed", {"reason": "why"})
     assert len(heard) == requests
     assert len({json.loads(body)["id"] for _, body in heard}) == 1, "it can tell them apart"
 
 
 def test_one_that_is_away_harms_nobody_and_stays_secret(capsys: pytest.CaptureFixture[str]) -> None:
-    webhook.announce(load_settings(webhook="http://127.0.0.1:1/hook-token"), "r", "cancelled", {})
+    webhook.notify(load_settings(webhook="http://127.0.0.1:1/hook-token"), "r", "cancelled", {})
     said = capsys.readouterr()
     assert "the webhook was not told" in said.out + said.err
     assert "hook-token" not in said.out + said.err
 
 
 def test_without_an_address_nobody_is_told_and_another_kind_is_refused() -> None:
-    webhook.announce(load_settings(), "r", "finished", {})
+    webhook.notify(load_settings(), "r", "finished", {})
     with pytest.raises(ConfigError, match="webhook"):
         load_settings(webhook="ftp://somewhere")
 
@@ -60,7 +60,7 @@ def test_an_answer_that_nobody_reads_is_one(
     reply: Reply, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with chat_server(lambda _: reply) as server:
-        webhook.announce(load_settings(webhook=server.url), "r", "finished", {})
+        webhook.notify(load_settings(webhook=server.url), "r", "finished", {})
     said = capsys.readouterr()
     assert len(server.calls) == 1
     assert "not told" not in said.out + said.err

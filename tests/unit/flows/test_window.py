@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flows.window import FROM_NOBODY, LEAST, LOOKS, MOST_SHARDS, Window, shards_for, window_for
+from flows.dispatch.window import (
+    FROM_NOBODY,
+    LEAST,
+    LOOKS,
+    MOST_SHARDS,
+    Window,
+    shards_for,
+    window_for,
+)
 from pipeline.errors import Unavailable
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import Blocked, ConfigError
-from pipeline.guarding.terms import TermGuard
+from pipeline.safety import TermGuard
 
 
 @pytest.mark.parametrize(

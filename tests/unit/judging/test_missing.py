@@ -8,7 +8,7 @@ from examples.shapes import world
 from pipeline.judging.clip import ClipJudge
 from pipeline.judging.missing import PARTS, missing_phrases, parts
 from pipeline.settings import Profile
-from tests import small_models
+from tests.harness import small_models
 
 
 @pytest.mark.parametrize(

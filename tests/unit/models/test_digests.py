@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from flows.reproduce import reproduce_record
+from flows.runs.reproduce import reproduce_record
 from pipeline.assemble import Assembly, model_digests, open_run_folder
 from pipeline.errors import ModelError
 from pipeline.job import Brief, CandidateRecord, ImageArray, Job, Outcome, RunSpec, Score, Status
 from pipeline.models import digest
 from pipeline.settings import Profile, RendererProfile, Settings, WriterProfile, load_settings
-from tests import small_models
-from workers.queue import Message, Queue
-from workers.runtime import Runtime
+from tests.harness import small_models
+from workers.queue.messages import Message, Queue
+from workers.worker.executor import Executor
 
 JOB = Job(
     id="j1", row=2, keywords="red circle", candidates=1, threshold=0.5, width=16, height=16,
@@ -120,9 +120,9 @@ def test_a_worker_with_other_weights_hands_the_job_back(settings: Settings, spec
     assert Assembly(settings).ports(spec).models == spec.models
     flip(settings.models / "open_clip" / "open_clip_model.safetensors")
     ill, queue = list[str](), Queue.connect(settings.redis_url)
-    runtime = Runtime(settings, ill.append, Assembly(settings))
-    runtime.execute(Message(spec.run, spec.fingerprint, 1, "j1"))
-    runtime.flush()
+    executor = Executor(settings, ill.append, Assembly(settings))
+    executor.execute(Message(spec.run, spec.fingerprint, 1, "j1"))
+    executor.flush()
     assert open_run_folder(settings, spec.run).records.outcome("j1") is None
     (reason,) = ill
     found = digest(settings.models / "open_clip", "judge")

@@ -10,7 +10,7 @@ import torch
 from pipeline.errors import ModelError
 from pipeline.models import Models, digest
 from pipeline.settings import Profile, RendererProfile
-from tests import small_models
+from tests.harness import small_models
 
 
 @pytest.fixture(scope="module")

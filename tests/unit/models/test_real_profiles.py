@@ -8,7 +8,7 @@ import pytest
 from pipeline.judging.clip import ClipJudge
 from pipeline.models import Models, verify
 from pipeline.settings import Profile
-from tests import small_models
+from tests.harness import small_models
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd35"])

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import ModelError
 from pipeline.models import Models, contents, verify
 from pipeline.settings import Profile, RendererProfile
-from tests import small_models
+from tests.harness import small_models
 
 LOADS: dict[str, Callable[[Models, str], object]] = {
     "writer": lambda models, _: models.language_model(Profile.load("shapes").writer),

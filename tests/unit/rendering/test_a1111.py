@@ -11,11 +11,11 @@ import pytest
 
 from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.job import ImageArray, RenderRequest
-from pipeline.metering import metered
 from pipeline.ports import Pruner
 from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
 from pipeline.settings import RendererProfile
-from tests.a1111_server import Server, encode, serve
+from pipeline.telemetry import metered
+from tests.harness.a1111_server import Server, encode, serve
 
 
 class Noise:

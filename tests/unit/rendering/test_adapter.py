@@ -18,7 +18,7 @@ from pipeline.ports import Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
 from pipeline.rendering.local import EngineRenderer
 from pipeline.settings import RendererProfile
-from tests import small_models
+from tests.harness import small_models
 
 WIDTH, TOKENS = 12, 4
 Renderers = tuple[Renderer, Renderer]

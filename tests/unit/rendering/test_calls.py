@@ -13,14 +13,14 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
-from pipeline import pulse
+from pipeline import watchdog
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.models import Models
 from pipeline.rendering.calls import call_arguments, hears_negative, taken
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.settings import RendererProfile
-from tests import small_models
+from tests.harness import small_models
 
 OTHERS = (
     "BriaPipeline",
@@ -156,7 +156,7 @@ class Silent(torch.nn.Module):
         **kwargs: object,
     ) -> SimpleNamespace:
         assert not kwargs
-        assert pulse._process._patience == 1
+        assert watchdog._process._suspended == 1
         return SimpleNamespace(image=np.zeros((len(prompt), height, width, 3)))
 
 
@@ -167,4 +167,4 @@ def test_a_pipeline_that_reports_no_steps_is_no_hang(
     monkeypatch.setattr(models, "diffusion", lambda profile: Silent())
     renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model="m"))
     assert len(renderer.render(a_request(seeds=(1, 2)))) == 2
-    assert pulse._process._patience == 0
+    assert watchdog._process._suspended == 0

@@ -13,7 +13,7 @@ from pipeline.job import ImageArray, RenderRequest
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.engine import IDLE_GROUPS_KEPT, Engine
 from pipeline.rendering.families import family_of
-from tests import small_models
+from tests.harness import small_models
 
 CLOSE = 2 / 255
 STEPS = 7

@@ -9,7 +9,7 @@ from pipeline.models import Models
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.settings import Profile
-from tests import small_models
+from tests.harness import small_models
 
 FAMILIES = {"sd15": "sd", "sdxl": "sdxl", "sdxl-turbo": "sdxl", "sd35": "sd3", "flux": "flux"}
 

@@ -11,14 +11,14 @@ import torch
 from diffusers import AutoencoderTiny, FluxPipeline
 from torch._dynamo.utils import counters
 
+from pipeline.cancellation import Cancelled, cancellable
 from pipeline.job import RenderRequest
-from pipeline.metering import metered
 from pipeline.models import Models
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
 from pipeline.settings import RendererProfile
-from pipeline.withdrawal import Withdrawn, withdrawable
-from tests import small_models
+from pipeline.telemetry import metered
+from tests.harness import small_models
 
 
 def a_request(**changes: object) -> RenderRequest:
@@ -116,10 +116,10 @@ def test_an_order_that_nobody_wants_any_more_leaves_the_batch(tmp_path: Path) ->
     models = Models(tmp_path, "cpu")
     renderer = local_renderer(models, RendererProfile(kind="diffusers", model="model"))
     renderer.render(a_request())
-    asked_back = threading.Event()
-    threading.Timer(0.5, asked_back.set).start()
+    cancelled = threading.Event()
+    threading.Timer(0.5, cancelled.set).start()
     begun = time.monotonic()
-    with withdrawable(asked_back), pytest.raises(Withdrawn):
+    with cancellable(cancelled), pytest.raises(Cancelled):
         renderer.render(a_request(steps=500, seeds=tuple(range(8))))
     seconds = time.monotonic() - begun
     assert isinstance(renderer, EngineRenderer)

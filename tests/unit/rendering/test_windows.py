@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.job import RenderRequest
-from pipeline.metering import metered
 from pipeline.ports import Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer
 from pipeline.rendering.windows import Windows
 from pipeline.settings import Profile
-from tests import small_models
+from pipeline.telemetry import metered
+from tests.harness import small_models
 
 
 def a_request(prompt: str, negative: str = "", guidance: float = 3.0) -> RenderRequest:

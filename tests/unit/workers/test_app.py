@@ -6,7 +6,7 @@ from pathlib import Path
 from kombu import Connection, Producer, Queue
 from kombu.exceptions import ContentDisallowed
 
-from workers.app import make_app
+from workers.queue.celery_app import make_app
 
 
 class Trap:

@@ -5,8 +5,8 @@ from kombu import Connection
 from redis import Redis
 
 from pipeline.errors import ConfigError
-from workers.app import make_app
-from workers.connection import Address
+from workers.queue.celery_app import make_app
+from workers.queue.connection import Address
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from pipeline.errors import ConfigError
-from workers import devices
-from workers.devices import choose_devices, require_device, require_devices
+from workers.worker import devices
+from workers.worker.devices import choose_devices, require_device, require_devices
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,21 @@ import subprocess
 import sys
 import time
 
-from workers.exits import Exit
-from workers.pulse import Pulse
+from workers.processes.exit_codes import Exit
+from workers.processes.pipe import Heartbeat
 
 PREAMBLE = """
 import os, signal, sys, time
 from pipeline.settings import load_settings
-from workers.lifeline import Lifeline
+from workers.worker.shutdown import Lifeline
 
-class Runtime:
+class Executor:
     in_flight = 2
-    def hand_back(self):
+    def requeue_all(self):
         print("handed back", flush=True)
 
 line = Lifeline(load_settings(grace_seconds=float(sys.argv[2])), int(sys.argv[1]))
-line.runtime = Runtime()
+line.executor = Executor()
 line.start()
 
 def work():
@@ -57,13 +57,13 @@ class Ended:
             pass_fds=[writer], stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         os.close(writer)
-        self.first = Pulse.read(os.read(reader, 512).splitlines()[0])
+        self.first = Heartbeat.read(os.read(reader, 512).splitlines()[0])
         start = time.monotonic()
         lines = [] if orphan else self._rest(reader)
         os.close(reader)
         self.said, _ = process.communicate(timeout=30)
         self.seconds = time.monotonic() - start
-        self.code, self.last = process.returncode, Pulse.read(lines[-1]) if lines else None
+        self.code, self.last = process.returncode, Heartbeat.read(lines[-1]) if lines else None
 
     def _rest(self, reader: int) -> list[bytes]:
         with os.fdopen(os.dup(reader), "rb") as pulse:

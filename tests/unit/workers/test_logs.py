@@ -11,7 +11,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from pipeline.settings import Settings, load_settings
-from workers.logs import start_logs
+from workers.observability.logs import start_logs
 
 SECRETS = {
     "qdrant_api_key": "canary-of-qdrant",

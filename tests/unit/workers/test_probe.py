@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from pipeline.settings import load_settings
-from tests.commandline import answer, pressrun
-from workers import probe
-from workers.heartbeat import Heartbeat
+from tests.harness.commandline import answer, pressrun
+from workers.processes.heartbeat import Heartbeat
+from workers.worker import probe
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
 SUPERVISE = """
 import sys
 from pipeline.settings import load_settings
-from workers.supervisor import supervise
+from workers.processes.supervisor import supervise
 sys.exit(supervise(load_settings(), ["cpu"], command=sys.argv[1:]))
 """
 PATIENT = 30.0
@@ -32,7 +32,7 @@ class Machine:
 
     def __init__(self, home: Path, redis_url: str) -> None:
         self.env = {"PRESSRUN_HOME": str(home), "PRESSRUN_REDIS_URL": redis_url}
-        self._desk = home
+        self._workdir = home
         command = [sys.executable, "-c", SUPERVISE, sys.executable, str(STAND_IN), "works"]
         self.supervisor = subprocess.Popen(command, env=os.environ | self.env)
         self.beat()
@@ -40,7 +40,7 @@ class Machine:
     def beat(self) -> dict[str, Any]:
         """What the supervisor says, once it does."""
         deadline = time.monotonic() + PATIENT
-        while not (beat := Heartbeat(self._desk).read()).get("alive"):
+        while not (beat := Heartbeat(self._workdir).read()).get("alive"):
             assert time.monotonic() < deadline, "no heartbeat"
             time.sleep(0.05)
         return beat
@@ -48,7 +48,7 @@ class Machine:
     def asked(self, question: str, code: int, **settings: str) -> dict[str, Any]:
         """The probe's report, with the exit code that it has to have."""
         words = ("doctor", "--probe", question, "--json")
-        return answer(pressrun(*words, cwd=self._desk, settings=self.env | settings), code)
+        return answer(pressrun(*words, cwd=self._workdir, settings=self.env | settings), code)
 
 
 @pytest.fixture

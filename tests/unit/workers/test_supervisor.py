@@ -15,11 +15,11 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from workers import child, supervisor
-from workers.exits import Exit, describe
-from workers.limits import DEAF, LONGEST_WAIT, STEADY, Backoff, Limits
-from workers.pulse import Pulse
-from workers.supervisor import Supervisor
+from workers.processes import child, supervisor
+from workers.processes.exit_codes import Exit, describe
+from workers.processes.limits import DEAF, LONGEST_WAIT, STEADY, Backoff, Limits
+from workers.processes.pipe import Heartbeat
+from workers.processes.supervisor import Supervisor
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
 PATIENT = 20.0
@@ -71,8 +71,8 @@ class Watched:
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
     """Starts supervisors with short waits; what is still at work in the end is killed."""
     monkeypatch.setattr(child, "KILL_AFTER", 0.5)
-    monkeypatch.setattr(supervisor, "GLANCE", 0.02)
-    monkeypatch.setattr("workers.limits.FIRST_WAIT", 0.1)
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr("workers.processes.limits.FIRST_WAIT", 0.1)
     made = list[Watched]()
     with capture_logs() as said:
 
@@ -169,7 +169,7 @@ def test_a_second_signal_ends_the_worker_at_once(watch: Callable[..., Watched]) 
 
 ALONE = f"""
 import os, sys
-from workers.supervisor import Limits, Supervisor
+from workers.processes.supervisor import Limits, Supervisor
 limits = Limits(hang=60.0, memory=0, grace=60.0)
 parent = os.getppid() if "--parent" in sys.argv else None
 command = [sys.executable, {str(STAND_IN)!r}, "works"]
@@ -199,7 +199,7 @@ def test_when_the_process_above_is_killed_the_worker_leaves(code: str) -> None:
 
 
 def test_the_supervisor_is_light() -> None:
-    code = "import sys, workers.supervisor, workers.devices; print(*sys.modules)"
+    code = "import sys, workers.processes.supervisor, workers.worker.devices; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "celery", "redis", "pyarrow"} & set(done.stdout.split())
 
@@ -213,12 +213,12 @@ def test_waits_double_to_a_minute_and_start_anew_after_a_long_life() -> None:
 
 def test_only_work_in_flight_can_hang() -> None:
     limits = Limits(hang=10, memory=0, grace=1)
-    assert not limits.hang_of(Pulse(0, 100), silence=9)
-    assert not limits.hang_of(Pulse(1, 9), silence=9)
-    assert limits.hang_of(Pulse(1, 11), silence=0)
-    assert limits.hang_of(Pulse(0, 0), silence=11)
-    assert not limits.hang_of(Pulse(0, 0, DEAF - 1), silence=0)
-    assert "broker" in limits.hang_of(Pulse(0, 0, DEAF + 1), silence=0)
+    assert not limits.hang_of(Heartbeat(0, 100), silence=9)
+    assert not limits.hang_of(Heartbeat(1, 9), silence=9)
+    assert limits.hang_of(Heartbeat(1, 11), silence=0)
+    assert limits.hang_of(Heartbeat(0, 0), silence=11)
+    assert not limits.hang_of(Heartbeat(0, 0, DEAF - 1), silence=0)
+    assert "broker" in limits.hang_of(Heartbeat(0, 0, DEAF + 1), silence=0)
 
 
 def test_memory_is_bounded_only_where_a_bound_is_set() -> None:

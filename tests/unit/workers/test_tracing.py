@@ -9,9 +9,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pipeline.errors import ConfigError
-from pipeline.metering import stage
 from pipeline.settings import load_settings
-from workers.tracing import carried, job_span, traced
+from pipeline.telemetry import stage
+from workers.observability.tracing import carried, job_span, traced
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADERS = {"sent": 1.5, "lang": "py", "traceparent": f"00-{TRACE}-{PARENT}-01"}

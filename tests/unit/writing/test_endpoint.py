@@ -13,12 +13,12 @@ from tenacity import Retrying
 
 from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.job import Brief, Context, Job
-from pipeline.metering import metered
 from pipeline.settings import WriterProfile
+from pipeline.telemetry import metered
 from pipeline.writing import calls
 from pipeline.writing.calls import ATTEMPTS, LONGEST_WAIT
 from pipeline.writing.endpoint import EndpointWriter
-from tests.chat_server import Call, ChatServer, Reply, chat_server, completion, refusal
+from tests.harness.chat_server import Call, ChatServer, Reply, chat_server, completion, refusal
 
 MakeJob = Callable[..., Job]
 

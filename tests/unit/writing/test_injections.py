@@ -11,17 +11,17 @@ from pydantic import SecretStr
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
-from pipeline.knowledge.reading.reader import read_texts
-from pipeline.knowledge.reading.texts import Text
 from pipeline.models import Models
+from pipeline.retrieval.sources.reader import read_texts
+from pipeline.retrieval.sources.texts import Text
 from pipeline.settings import WriterProfile
 from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.local import LocalWriter
 from pipeline.writing.messages import PASSAGE_LIMIT, TEXT_LIMIT, messages_for
 from pipeline.writing.reply import PROMPT_LIMIT
 from pipeline.writing.template import TemplateWriter
-from tests.chat_server import ChatServer, chat_server, completion
-from tests.injections import (
+from tests.harness.chat_server import ChatServer, chat_server, completion
+from tests.harness.injections import (
     GRAMMAR,
     Injection,
     each_injection,

@@ -12,9 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pipeline.errors import JobError, ModelError
 from pipeline.job import Context, Job
-from pipeline.metering import metered
 from pipeline.models import Models
 from pipeline.settings import WriterProfile
+from pipeline.telemetry import metered
 from pipeline.writing.local import LocalWriter, _SeededDraws
 
 MakeJob = Callable[..., Job]

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import JobError
-from pipeline.intake.values import FIELD_LIMIT
 from pipeline.job import Context, Job
-from pipeline.knowledge.reading.pieces import LONGEST
-from pipeline.metering import metered
+from pipeline.jobfile.values import FIELD_LIMIT
+from pipeline.retrieval.sources.chunks import LONGEST
+from pipeline.telemetry import metered
 from pipeline.writing.lines import cleaned
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT
 from pipeline.writing.reply import PROMPT_LIMIT, Draft, brief_from, parse_reply

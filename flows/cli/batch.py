@@ -1,0 +1,178 @@
+"""Runs a batch from the command line: starts what is missing, then the flow."""
+
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from contextvars import copy_context
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from flows.dispatch.dispatcher import Stopped
+from flows.dispatch.terminal import say
+from flows.runs.costs import Price
+from flows.runs.knowledge import require_collection
+from flows.runs.open import asked_for, run_name, taken_over
+from flows.runs.publish import finished, publish, status_of
+from flows.runs.reconcile import leases, reconcile
+from flows.stack.embedded import (
+    environment,
+    private_prefect,
+    quiet_prefect,
+    require_prefect,
+    services,
+)
+from pipeline.assemble import check_models, open_run_folder, reach_store
+from pipeline.errors import Unavailable
+from pipeline.job import RunSpec, Status
+from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.records.run_folder import RunFolder
+from pipeline.settings import Profile, Settings
+from workers.queue.messages import Queue
+from workers.worker.devices import require_device
+
+HAND_IN = 2.0
+"""Seconds for each of Prefect's services to hand in what it holds."""
+
+
+def run_batch(
+    jobs: Path,
+    run: str | None,
+    overrides: Overrides,
+    retry: Collection[Status],
+    settings: Settings,
+    budget: float | None,
+    agree: Callable[[str], None],
+) -> dict[str, Any]:
+    """Take a job file to a published run, or as far as the budget of device seconds goes; answers
+    its summary. `agree` is told what becomes of a run of another file or profile, and raises where
+    that is not wanted. Raises PressrunError.
+    """
+    run = run or run_name(jobs)
+    _check(jobs, overrides, settings)
+    run_folder = open_run_folder(settings, run)
+    spec = asked_for(jobs, overrides, settings, run_folder)
+    if summary := _settled(run_folder, spec, retry, settings):
+        return summary
+    if change := taken_over(jobs, overrides, spec, run_folder):
+        agree(change)
+    asked = {"jobs": str(jobs.resolve()), "overrides": overrides}
+    return _work({"run": run, **asked, "retry": retry, "budget_gpu_seconds": budget}, settings)
+
+
+def resume_run(
+    run: str, retry: Collection[Status], settings: Settings, budget: float | None = None
+) -> dict[str, Any]:
+    """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
+    reach_store(settings)
+    run_folder = open_run_folder(settings, run)
+    spec = run_folder.spec()
+    if summary := _settled(run_folder, spec, retry, settings):
+        return summary
+    if not settings.redis_url:
+        require_device(settings.device)
+        check_models(settings, Profile.model_validate(spec.profile))
+    require_prefect()
+    return _work({"run": run, "retry": retry, "budget_gpu_seconds": budget}, settings)
+
+
+def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
+    """Ask whoever works on the run to stop, wherever that is; answers how the run stands."""
+    run_folder = open_run_folder(settings, run)
+    spec = run_folder.spec()
+    run_folder.request_cancel()
+    if settings.redis_url:
+        Queue.connect(settings.redis_url, settings.broker_url).cancel(run, spec.fingerprint)
+    return status_of(settings, run)
+
+
+def _settled(
+    run_folder: RunFolder, spec: RunSpec, retry: Collection[Status], settings: Settings
+) -> dict[str, Any] | None:
+    """The summary of a run in which nothing is left to do, or to do again; else None. Where the one
+    who did the last rows was killed before its summary, that is made now.
+    """
+    summary = finished(run_folder, spec, ())
+    if summary is None and spec.rows and not run_folder.left(spec):
+        report = reconcile(run_folder, spec, leases(settings, spec.run), read_images=False)
+        seconds = run_folder.summary().get("seconds", 0.0)
+        publish(run_folder, spec, seconds, report, Price.of(settings))
+        summary = finished(run_folder, spec, ())
+    if summary is None or any(summary[status] for status in retry):
+        return None
+    kinds = [kind.value for kind in Status if summary[kind] and kind is not Status.INVALID]
+    hint = f"; --retry {','.join(kinds)} makes them again" if kinds else ""
+    say(f"Nothing to do: {spec.rows:,} rows have their outcome{hint}.")
+    return summary
+
+
+def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    own = [] if settings.redis_url else ["Redis", "a worker"]
+    own += [] if os.environ.get("PREFECT_API_URL") else ["Prefect"]
+    say(f"Starting {', '.join(own) or 'the flow'}…")
+    quiet_prefect(settings)
+    with ExitStack() as stack:
+        settings = stack.enter_context(services(settings, log=settings.home / "worker.log"))
+        if not os.environ.get("PREFECT_API_URL"):
+            stack.enter_context(private_prefect(settings))
+        stack.callback(_hand_in)
+        # the flow reads its settings where a deployed one finds them
+        os.environ.update(environment(settings))
+        return _flow(asked)
+
+
+def _flow(asked: dict[str, Any]) -> dict[str, Any]:
+    """Run the flow in a thread of its own, where Prefect leaves signals to us and no Ctrl-C breaks
+    into its engine: one that comes meanwhile has the flow end in order.
+    """
+    from httpx import TransportError
+    from prefect.exceptions import CancelledRun
+
+    from flows.cancelling import INTERRUPT, Interrupt
+    from flows.generate import generate
+
+    interrupt = Interrupt()
+    INTERRUPT.set(interrupt)
+    with ThreadPoolExecutor(1, "flow") as pool:
+        flow = pool.submit(copy_context().run, partial(generate, **asked))
+        try:
+            return cast("dict[str, Any]", flow.result())
+        except CancelledRun:
+            raise Stopped from None
+        except TransportError as error:
+            raise Unavailable(
+                f"Prefect's server went away ({type(error).__name__}). What is done is kept; once "
+                f"there is a server, `pressrun resume {asked['run']}` goes on."
+            ) from error
+        except KeyboardInterrupt:
+            interrupt()
+            raise
+
+
+def _check(jobs: Path, overrides: Overrides, settings: Settings) -> None:
+    """What can be told at once is told before anything starts."""
+    next(read_jobs(jobs, settings.chosen_profile, overrides, lambda _: None), None)  # the header
+    if not settings.redis_url:
+        require_device(settings.device)
+    require_prefect()
+    check_models(settings, settings.chosen_profile)
+    reach_store(settings)
+    if overrides.collection and overrides.retrieval:
+        require_collection(overrides.collection, settings)
+
+
+def _hand_in() -> None:
+    """Have Prefect's client tell what it has in hand, before its server or this process goes. What
+    cannot be told in time is dropped: the client would wait for its server as long as it lives.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    both: list[Any] = [APILogWorker, EventsWorker]
+    for service in both:
+        telling = [(each._loop, each._task) for each in service._instances.values()]
+        service.drain_all(timeout=HAND_IN)
+        for loop, task in telling:
+            if loop and task:
+                loop.call_soon_threadsafe(task.cancel)

@@ -1,0 +1,65 @@
+"""The command line. Heavy imports are inside the commands: `--help` and `check` import no torch."""
+
+import sys
+import traceback
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from flows.cli import runs, services
+from flows.cli.output import INTERRUPTED, console, stop
+from flows.stack.environment import settle, unknown_settings
+from pipeline.errors import PressrunError
+from pipeline.masking import mask
+
+app = typer.Typer(
+    name="pressrun",
+    help="Bulk image generation: one outcome per row, one receipt per image.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"pressrun {version('pressrun')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Bulk image generation: one outcome per row, one receipt per image."""
+
+
+app.add_typer(runs.app)
+app.add_typer(services.app)
+
+
+def main() -> None:
+    """The `pressrun` command: errors of ours are one clear line, not a traceback."""
+    settle()
+    for warning in unknown_settings():
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    try:
+        app()
+    except PressrunError as error:
+        stop(str(error), 1)
+    except Exception:  # noqa: BLE001 - a fault of ours, told as Python does but without secrets
+        sys.stderr.write(mask(traceback.format_exc()))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        stop(
+            "Interrupted. What is done is kept; the same command goes on with the rest.",
+            INTERRUPTED,
+        )
+
+
+if __name__ == "__main__":
+    main()

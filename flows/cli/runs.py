@@ -1,0 +1,244 @@
+"""The commands about runs: their jobs, their books and what is made of them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows.cli.options import (
+    BudgetSeconds,
+    Candidates,
+    Collection,
+    FailOn,
+    JobFile,
+    Json,
+    NoRetrieval,
+    ProfileName,
+    Retry,
+    RunName,
+    Store,
+    Threshold,
+    overrides_of,
+    statuses_of,
+)
+from flows.cli.output import agree, answer, end, interruptible, next_steps, resumable
+
+app = typer.Typer()
+calibrate = typer.Typer(help="Measure on this model what a setting may be.", no_args_is_help=True)
+app.add_typer(calibrate, name="calibrate")
+
+
+@app.command()
+def run(
+    jobs: JobFile,
+    run: Annotated[str | None, typer.Option("--run", help="Name; default: the file's.")] = None,
+    collection: Collection = None,
+    candidates: Candidates = None,
+    threshold: Threshold = None,
+    no_retrieval: NoRetrieval = False,
+    store: Store = None,
+    retry: Retry = "failed",
+    fail_on: FailOn = "none",
+    budget: BudgetSeconds = None,
+    profile: ProfileName = None,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Go on with a run of another file or profile unasked."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a job file into judged images. The same file again does only what is left."""
+    from flows.cli.batch import run_batch
+    from flows.job_files import at_hand
+    from flows.runs.open import run_name
+    from pipeline.settings import load_settings
+
+    overrides = overrides_of(candidates, threshold, collection, no_retrieval)
+    retried, refused = statuses_of(retry), statuses_of(fail_on, "--fail-on")
+    settings = load_settings(store=store, profile=profile)
+    with at_hand(jobs, settings) as path, interruptible(resumable(run or run_name(path), store)):
+        ask = (lambda _: None) if yes else agree
+        end(run_batch(path, run, overrides, retried, settings, budget, ask), as_json, refused)
+
+
+@app.command()
+def resume(
+    run: RunName,
+    retry: Retry = "failed",
+    fail_on: FailOn = "none",
+    budget: BudgetSeconds = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run that was interrupted, cancelled or killed, without its job file."""
+    from flows.cli.batch import resume_run
+    from pipeline.settings import load_settings
+
+    retried, refused = statuses_of(retry), statuses_of(fail_on, "--fail-on")
+    settings = load_settings(store=store)
+    with interruptible(resumable(run, store)):
+        end(resume_run(run, retried, settings, budget), as_json, refused)
+
+
+@app.command()
+def cancel(run: RunName, store: Store = None, as_json: Json = False) -> None:
+    """Stop a run from any terminal: the rest is left for `resume`."""
+    from flows.cli.batch import cancel_run
+    from pipeline.settings import load_settings
+
+    answer(cancel_run(run, load_settings(store=store)), as_json)
+
+
+@app.command()
+def reconcile(
+    run: RunName,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not read the images.")] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Prove a run's books: each row one record, each record its image, and no orphans."""
+    from flows.runs.reconcile import reconcile_run
+    from pipeline.settings import load_settings
+
+    report = reconcile_run(run, load_settings(store=store), read_images=not quick)
+    answer(report, as_json)
+    if report["lost"] or report["unexpected"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    jobs: JobFile,
+    collection: Collection = None,
+    candidates: Candidates = None,
+    threshold: Threshold = None,
+    no_retrieval: NoRetrieval = False,
+    pilot: Annotated[
+        int | None,
+        typer.Option(help="Really run so many rows, and estimate what all will cost.", min=2),
+    ] = None,
+    fail_on: FailOn = "none",
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Look a job file over without rendering: its bad rows, its models, and how much work it is."""
+    from flows.job_files import at_hand
+    from flows.runs.check import check_jobs
+    from pipeline.settings import load_settings
+
+    overrides = overrides_of(candidates, threshold, collection, no_retrieval)
+    refused = statuses_of(fail_on, "--fail-on")
+    settings = load_settings(profile=profile)
+    with at_hand(jobs, settings) as path:
+        end(check_jobs(path, overrides, settings, pilot), as_json, refused)
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(help="Default: the latest run.")] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """How a run stands, counted from its records, and what to do next."""
+    from flows.runs.publish import status_of
+    from flows.runs.states import OPEN
+    from pipeline.settings import load_settings
+
+    report = status_of(load_settings(store=store), run)
+    if report["state"] in OPEN:
+        report["next"] = list(next_steps(report["run"], store))
+    answer(report, as_json)
+
+
+@app.command("list")
+def list_runs(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Not only the 20 that were opened last.")
+    ] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """The runs of the store, the latest first, and how they stand."""
+    from flows.runs.states import list_runs as runs_of
+    from pipeline.settings import load_settings
+
+    answer(runs_of(load_settings(store=store), everything), as_json)
+
+
+@app.command()
+def export(
+    run: RunName,
+    to: Annotated[
+        Literal["parquet", "jsonl", "webdataset", "imagefolder"],
+        typer.Option(help="A table, or a folder of images."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File or folder; default: by the run.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Which jobs, with commas between, or all. Images: the accepted."),
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Take a run's jobs, or its images with their texts, to a format that others read."""
+    from flows.runs.export.export import export_run
+    from pipeline.job import Status
+    from pipeline.settings import load_settings
+
+    chosen = list(Status) if status == "all" else status and statuses_of(status, "--status")
+    with interruptible("Interrupted. Nothing was written."):
+        answer(export_run(run, to, load_settings(store=store), out, chosen or None), as_json)
+
+
+@app.command()
+def gallery(
+    run: RunName,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Make a run's manifest and gallery again from its records."""
+    from flows.runs.publish import republish
+    from pipeline.settings import load_settings
+
+    answer(republish(load_settings(store=store), run), as_json)
+
+
+@app.command()
+def reproduce(
+    record: Annotated[str, typer.Argument(help="A record's path or s3:// address, or RUN/JOB.")],
+    out: Annotated[Path | None, typer.Option(help="Write the new image here (PNG).")] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Render a record's winner again and compare it with the stored image."""
+    from flows.runs.reproduce import reproduce_record
+    from pipeline.settings import load_settings
+
+    report = reproduce_record(record, load_settings(store=store), out)
+    answer(report, as_json)
+    if not report["equal"]:
+        raise typer.Exit(1)
+
+
+@calibrate.command("race")
+def calibrate_race(
+    jobs: JobFile,
+    count: Annotated[int, typer.Option("--jobs", help="Jobs to render in full.", min=1)] = 32,
+    candidates: Candidates = 8,
+    regret: Annotated[
+        float, typer.Option(help="Part of the best score that may be missed.", min=0, max=1)
+    ] = 0.02,
+    collection: Collection = None,
+    no_retrieval: NoRetrieval = False,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how early previews tell the winner, and propose rungs for a race."""
+    from flows.job_files import at_hand
+    from flows.runs.calibrate import calibrate_race as measure
+    from pipeline.settings import load_settings
+
+    overrides = overrides_of(candidates, None, collection, no_retrieval)
+    settings = load_settings(profile=profile)
+    with at_hand(jobs, settings) as path:
+        answer(measure(path, overrides, count, regret, settings), as_json)

@@ -1,0 +1,101 @@
+"""Puts the deployments of prefect.yaml on a Prefect server, and runs what they start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flows.stack.embedded import anchored, environment, quiet_prefect, require_prefect
+from flows.stack.services import POOL
+from pipeline.errors import ConfigError, Unavailable
+from pipeline.settings import Settings
+
+DEPLOYMENTS = Path(__file__).with_name("prefect.yaml")
+LIMIT = 300.0
+
+
+def deploy(settings: Settings) -> dict[str, Any]:
+    """Make the Prefect server hold our work pool and the deployments of prefect.yaml; answers
+    their names. Doing it again changes nothing.
+
+    Raises ConfigError without a server's address or with a wrong password, Unavailable where it
+    does not answer or refuses.
+    """
+    address = _server(settings)
+    _make_pool()
+    words = ["--no-prompt", "deploy", "--all", "--prefect-file", DEPLOYMENTS.name]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "prefect", *words],
+        cwd=DEPLOYMENTS.parent,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    if done.returncode:
+        raise Unavailable(f"Prefect at {address}: {(done.stderr or done.stdout).strip()[-2000:]}")
+    return {"server": address, "pool": POOL, "deployments": _deployed(settings)}
+
+
+def serve(settings: Settings) -> NoReturn:
+    """Become a Prefect worker that runs flows in processes beside itself, until stopped.
+
+    They find their settings in its environment, where folders are absolute: each of them has a
+    temporary folder of its own to work in. Raises as `deploy`.
+    """
+    # there is no command whose answer its log could disturb
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
+    _server(settings)
+    words = ["worker", "start", "--pool", POOL, "--type", "process"]
+    command = [sys.executable, "-m", "prefect", *words]
+    os.execve(sys.executable, command, environment(anchored(settings)))
+
+
+def _server(settings: Settings) -> str:
+    quiet_prefect(settings)
+    if address := require_prefect():
+        return address
+    from prefect.settings import get_current_settings
+
+    if named := get_current_settings().api.url:
+        os.environ["PREFECT_API_URL"] = named  # where a profile of Prefect's names it
+        return require_prefect()
+    raise ConfigError(
+        "PREFECT_API_URL is not set: deployments live on a Prefect server. Start one with "
+        "`prefect server start` and name it, such as http://127.0.0.1:4200/api."
+    )
+
+
+def _make_pool() -> None:
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template)
+    try:
+        with get_client(sync_client=True) as client:
+            client.create_work_pool(pool)
+    except ObjectAlreadyExists:
+        pass
+    except (HTTPError, RuntimeError) as error:
+        raise Unavailable(f"Prefect: {error}") from error
+
+
+def _deployed(settings: Settings) -> list[str]:
+    """The names of our deployments. An inbox that is nowhere is not looked into."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
+
+    ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    with get_client(sync_client=True) as client:
+        found = client.read_deployments(work_pool_filter=ours)
+        if not settings.inbox:
+            for inbox in (each for each in found if each.name == "inbox"):
+                for schedule in inbox.schedules:
+                    client.update_deployment_schedule(inbox.id, schedule.id, active=False)
+    return sorted(deployment.name for deployment in found)

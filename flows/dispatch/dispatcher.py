@@ -1,0 +1,227 @@
+"""Sends the jobs of a run to the workers through a bounded window and learns how they ended."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Protocol, TypeVar
+
+import structlog
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from flows.dispatch.breaker import Breaker
+from flows.dispatch.budget import Budget
+from flows.dispatch.pending import PendingJobs
+from pipeline.errors import RunError, StoreError, Unavailable
+from pipeline.job import Job, Status
+from pipeline.records.run_folder import RunFolder
+from workers.queue.messages import Event, Message, Queue
+
+POLL = 1.0
+GATHER = 0.05
+"""Notes that come within so many seconds are heard together."""
+CANCEL_LOOK = 3.0
+COMPLAINTS = 3
+NO_WORKER = 60.0
+PATIENCE = 900.0
+JOBS_SHOWN = 10
+
+log = structlog.get_logger(__name__)
+
+Answer = TypeVar("Answer")
+
+
+class Progress(Protocol):
+    """Who is told how the run goes, from any thread."""
+
+    def count(self, status: Status, device_seconds: float = 0.0) -> None:
+        """One more job has its outcome, and took so much of a device."""
+        ...
+
+    def pause(self, reason: str) -> None:
+        """The run has paused for a reason; an empty one: it goes on."""
+        ...
+
+
+class Stopped(RunError):
+    """The run was stopped; what is done is kept, and `pressrun resume` goes on."""
+
+
+class OutOfBudget(Stopped):
+    """The budget is used up; what is done is kept, and `pressrun resume` goes on with the rest."""
+
+
+class Dispatcher:
+    """Works through shards of one fingerprint of a run, each in a thread of its own.
+
+    At most `window` jobs of a shard are in flight, a number or what tells it now. An outcome is
+    learned from the run's notes, or from the store, which alone is the truth, where a note does not
+    come. A job that was lost is sent again; a second delivery of a job that has its outcome costs
+    one look at the store. While Redis does not answer, the store refuses or the breaker is open,
+    the run waits, up to PATIENCE seconds.
+    What may be sent is also bounded by the `budget`, which all shards share. A run that no worker
+    answers goes on for NO_WORKER seconds, or for `wait` where that is longer.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        run_folder: RunFolder,
+        fingerprint: str,
+        window: int | Callable[[], int],
+        progress: Progress,
+        budget: Budget | None = None,
+        wait: float = 0.0,
+    ) -> None:
+        self._queue, self._run_folder, self._progress = queue, run_folder, progress
+        self._fingerprint, self._wait = fingerprint, wait
+        self._window = window if callable(window) else lambda: window
+        self._stopped, self._looked = threading.Event(), 0.0
+        self._complaints, self._complaint = 0, ""
+        self._complained_of, self._lock = deque[str](maxlen=100), threading.Lock()
+        self._pending = dict[int, PendingJobs]()
+        self.breaker, self.budget = Breaker(), budget or Budget()
+        self.sent_again = 0
+
+    def stop(self) -> None:
+        """Have every shard in work end at its next look, with Stopped."""
+        self._stopped.set()
+
+    def patiently(self, call: Callable[[], Answer]) -> Answer:
+        """What the call answers, once Redis and the store do. Raises as `work` does."""
+        return patiently(call, PATIENCE, self._check)
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that were sent and have no outcome yet."""
+        return sum(len(pending.in_flight) for pending in list(self._pending.values()))
+
+    def work(self, shard: int, jobs: Iterable[Job]) -> None:
+        """Take every job to its outcome; returns when all have one.
+
+        Raises OutOfBudget when those in flight have ended and no other one may be begun, Stopped,
+        and RunError or Unavailable when nobody can go on with the run.
+        """
+        last = self.patiently(lambda: self._queue.latest_event(self._run_folder.run))
+        pending = self._pending[shard] = PendingJobs(jobs, monotonic())
+        while pending:
+            self._check()
+            room = self.breaker.room(max(2, self._window()))
+            self._send(shard, pending.take(room, monotonic(), self.budget.admit))
+            if self.budget.used_up and not pending.in_flight:
+                raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
+            news = partial(self._queue.events, self._run_folder.run, last, POLL)
+            for event in self.patiently(news):
+                last = event.id
+                self._hear(event, pending)
+            self._stopped.wait(GATHER)
+            if due := pending.due(monotonic()):
+                self._look_up(shard, due, pending)
+        del self._pending[shard]
+
+    def _check(self) -> None:
+        """Raises Stopped when the run was stopped here or cancelled anywhere, RunError when it has
+        paused for too long.
+        """
+        now = monotonic()
+        if now - self._looked > CANCEL_LOOK:
+            self._looked = now
+            with suppress(StoreError):  # it is asked again
+                if self._run_folder.is_cancelled():
+                    self.stop()
+        if self._stopped.is_set():
+            raise Stopped
+        if self.breaker.open_for > PATIENCE:
+            raise RunError(f"It paused for {PATIENCE / 60:.0f} minutes: {self.breaker.reason}")
+
+    def _send(self, shard: int, jobs: Sequence[Job]) -> None:
+        if not jobs:
+            return
+        run, fingerprint = self._run_folder.run, self._fingerprint
+        store = self.patiently(lambda: self._run_folder.store_id)
+        messages = [Message(run, fingerprint, shard, job.id, job.priority, store) for job in jobs]
+        self.patiently(lambda: self._queue.publish(messages))
+
+    def _hear(self, event: Event, pending: PendingJobs) -> None:
+        if event.problem:
+            self._worker_failed(event)
+        elif event.status:
+            self._end(event.job_id, event.status, event.device_seconds, pending)
+        elif pending.requeued(event.job_id, monotonic()):
+            self.budget.requeued(event.job_id)
+            self.sent_again += 1
+            self.breaker.requeued(event.retry)
+            self._progress.pause(self.breaker.reason)
+
+    def _end(
+        self, job_id: str, status: Status, device_seconds: float, pending: PendingJobs
+    ) -> None:
+        if pending.ended(job_id, monotonic()):
+            self.budget.ended(job_id, device_seconds)
+            self._complaints = 0
+            if self.breaker.ended():
+                self._progress.pause("")
+            self._progress.count(status, device_seconds)
+
+    def _look_up(self, shard: int, due: Sequence[str], pending: PendingJobs) -> None:
+        """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
+        run = self._run_folder.run
+        leased = self.patiently(lambda: self._queue.leased(run, pending.in_flight))
+        asked = [job_id for job_id in due if job_id not in leased]
+        for outcome in self.patiently(lambda: list(self._run_folder.records.outcomes(asked))):
+            cost = outcome.device_time
+            self._end(outcome.job_id, outcome.status, cost, pending)
+        silence = min(each.silence(monotonic()) for each in list(self._pending.values()))
+        absent = silence > NO_WORKER and not self.patiently(self._queue.workers)
+        if absent and silence > self._wait:
+            why = self._complaint or "see the worker's log"
+            raise RunError(f"No worker answers: {why}. Then resume the run.")
+        lost = pending.lost(asked, leased, monotonic(), silence)
+        # without a worker nobody has lost them, and each further copy only fills the queue
+        if lost and not absent:
+            first = [job.id for job in lost[:JOBS_SHOWN]]
+            log.warning("jobs are sent again", run=run, count=len(lost), jobs=first)
+            self.sent_again += len(lost)
+            self._send(shard, lost)
+
+    def _worker_failed(self, event: Event) -> None:
+        """Raises RunError where no other worker could do better, or the next ones complain too."""
+        with self._lock:  # each shard in work hears each note
+            if event.id not in self._complained_of:
+                self._complained_of.append(event.id)
+                self._complaints += 1
+        self._complaint = event.problem
+        log.warning("a worker cannot work", run=self._run_folder.run, reason=event.problem)
+        if event.fatal or self._complaints >= COMPLAINTS:
+            raise RunError(f"A worker cannot work on it: {event.problem}")
+
+
+def patiently(
+    call: Callable[[], Answer], seconds: float, check: Callable[[], None] = lambda: None
+) -> Answer:
+    """What the call answers, once Redis and the store do; meanwhile `check` may raise.
+
+    Raises Unavailable or StoreError after so many seconds.
+    """
+
+    def before_sleep(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome:
+            log.warning("the run waits", reason=str(state.outcome.exception()))
+        check()
+
+    retrying = Retrying(
+        retry=retry_if_exception_type((Unavailable, StoreError)),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        stop=stop_after_delay(seconds),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
+    return retrying(call)

@@ -1,0 +1,76 @@
+"""The figures of a flow that works on a run, for Prometheus; docs/monitoring.md tells the meaning.
+
+No label names the run: each run would leave series behind, for as long as Prometheus keeps any.
+"""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from flows.dispatch.dispatcher import Dispatcher, Progress
+from pipeline.job import Status
+
+
+class RunMetrics:
+    """Counts what the dispatcher tells of a run's progress, and passes it on."""
+
+    def __init__(self, progress: Progress, rows: int) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._progress, self._paused = progress, False
+        self._jobs = Counter(
+            "pressrun_flow_jobs", "Outcomes that the flow has learned of.", ["status"],
+            registry=self.registry,
+        )  # fmt: skip
+        for status in Status:
+            if status is not Status.INVALID:  # such a row is never sent
+                self._jobs.labels(status)
+        self._pauses = Counter(
+            "pressrun_flow_pauses", "Times that the breaker paused the run.", registry=self.registry
+        )
+        self._gauge("rows", "Rows of the run, done or not.", lambda: rows)
+
+    def show(self, dispatcher: Dispatcher) -> None:
+        """Tell the figures of this dispatcher too."""
+        breaker = dispatcher.breaker
+        self._gauge(
+            "jobs_in_flight", "Jobs sent that have no outcome.", lambda: dispatcher.in_flight
+        )
+        self._gauge(
+            "breaker_open_seconds", "Time since the breaker paused the run; 0: it has not.",
+            lambda: breaker.open_for,
+        )  # fmt: skip
+        self.registry.register(_SentAgain(dispatcher))
+
+    def count(self, status: Status, device_seconds: float = 0.0) -> None:
+        """One more job has its outcome, and took so much of a device."""
+        self._jobs.labels(status).inc()
+        self._progress.count(status, device_seconds)
+
+    def pause(self, reason: str) -> None:
+        """The run has paused for a reason; an empty one: it goes on."""
+        if reason and not self._paused:
+            self._pauses.inc()
+        self._paused = bool(reason)
+        self._progress.pause(reason)
+
+    def _gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
+        gauge = Gauge(f"pressrun_flow_{name}", meaning, registry=self.registry)
+        gauge.set_function(value)
+
+
+class _SentAgain(Collector):
+    """What the dispatcher counts itself."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One family."""
+        yield CounterMetricFamily(
+            "pressrun_flow_jobs_sent_again",
+            "Jobs that were lost or handed back, and go into the queue once more.",
+            value=self._dispatcher.sent_again,
+        )

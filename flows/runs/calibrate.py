@@ -1,0 +1,90 @@
+"""Measures on a few jobs how early previews tell who will win, and proposes a race."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from flows.runs.open import asked_for
+from pipeline.assemble import Assembly, open_run_folder
+from pipeline.errors import RunError
+from pipeline.job import ImageArray, Job, Score
+from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
+from pipeline.ports import Ports
+from pipeline.run import Scoring, render_request, scoring_of
+from pipeline.settings import Settings
+
+AT_ONCE = 8
+
+
+def calibrate_race(
+    path: Path, overrides: Overrides, count: int, regret: float, settings: Settings
+) -> dict[str, Any]:
+    """Render the file's first `count` jobs with all their candidates; answers how well previews
+    agree with the ends at each tenth of the steps (Spearman's rank correlation), what the profile's
+    own race costs and misses, and the cheapest race whose regret is at most `regret`.
+
+    Cost is the part of all steps that a race runs; regret the part of the best candidate's score
+    that its winner misses. Raises PressrunError, RunError where the renderer shows no previews.
+    """
+    rows = read_jobs(path, settings.chosen_profile, overrides)
+    jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
+    if not jobs:
+        raise RunError(f"{path} holds no jobs.")
+    if any(job.candidates < 2 for job in jobs):
+        raise RunError("A race needs rivals: ask for at least two candidates.")
+    own = settings.chosen_profile.defaults.rungs
+    points = sorted({*TENTHS, *(rung.at for rung in own)})
+    spec = asked_for(path, overrides, settings, open_run_folder(settings, "calibration"))
+    ports = Assembly(settings).ports(spec)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        held = pool.map(lambda job: _finished(job, ports, points), jobs)
+        shown = track(held, "calibrate", len(jobs), console=Console(file=sys.stderr))
+        contests = list(shown)
+    return {
+        "jobs": len(contests),
+        "candidates": jobs[0].candidates,
+        "spearman": {str(point): round(agreement(point, contests), 3) for point in points},
+        "profile": _told(trial(own, contests)),
+        "proposal": _told(propose(contests, regret)),
+    }
+
+
+class Watcher:
+    """A Pruner that has everybody judged at each point, and drops nobody."""
+
+    def __init__(self, points: Sequence[float], scoring: Scoring) -> None:
+        self.points, self.seen = points, list[Sequence[Score]]()
+        self._scoring = scoring
+
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
+        """All."""
+        self.seen.append(self._scoring(previews))
+        return range(len(previews))
+
+
+def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
+    context = ports.retriever.retrieve(job)
+    brief = ports.writer.write(job, context)
+    scoring = scoring_of(job, brief, ports)
+    watcher = Watcher(points, scoring)
+    seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
+    images = ports.renderer.render(render_request(job, context, brief, seeds), watcher)
+    if not watcher.seen:
+        raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
+    finals = scoring([image for image in images if image is not None])
+    return Finished(dict(zip(points, watcher.seen, strict=True)), finals)
+
+
+def _told(found: Trial) -> dict[str, Any]:
+    return {
+        "rungs": [rung.model_dump() for rung in found.rungs],
+        "cost": round(found.cost, 3),
+        "regret": round(found.regret, 4),
+    }

@@ -1,0 +1,118 @@
+"""Publishes a run: manifest, summary and gallery, all derived from its records."""
+
+from collections import Counter
+from collections.abc import Collection
+from typing import Any
+
+from flows.dispatch.heartbeat import STALE
+from flows.runs.costs import FREE, Costs, Price
+from flows.runs.dedupe import SeenIds
+from flows.runs.gallery.page import INDEX, build_gallery
+from flows.runs.reconcile import Report
+from flows.runs.states import newest, state_of
+from pipeline.assemble import open_run_folder, open_store, reach_store
+from pipeline.errors import RunError
+from pipeline.job import RunSpec, Status
+from pipeline.records.manifest import Manifest, build_manifest
+from pipeline.records.run_folder import RunFolder
+from pipeline.settings import Settings
+
+
+def publish(
+    run_folder: RunFolder,
+    spec: RunSpec,
+    seconds: float,
+    report: Report | None = None,
+    price: Price = FREE,
+    stopped: str = "",
+) -> dict[str, Any]:
+    """Derive everything from the records; answers the summary, with the reconciler's counters.
+
+    Where the run was `stopped` in order, rows without a record are not lost but left.
+    """
+    manifest, costs = Manifest(build_manifest(run_folder, spec)), Costs(price)
+    summary = summarise(run_folder, spec, manifest, costs) | {"seconds": round(seconds, 2)}
+    summary["gallery"] = build_gallery(run_folder, spec, manifest, costs.sentence())
+    if report:
+        summary |= report.counters | {"resent": report.resent}
+    if stopped:
+        summary |= {"lost": 0, "left": summary.get("lost", 0), "stopped": stopped}
+    records = sum(1 for _ in run_folder.records.ids())
+    run_folder.write_summary(summary | {"fingerprint": spec.fingerprint, "records": records})
+    return summary
+
+
+def finished(
+    run_folder: RunFolder, spec: RunSpec, retry: Collection[Status]
+) -> dict[str, Any] | None:
+    """The summary of a run of which nothing is left to do, or to do again; else None."""
+    summary = run_folder.summary()
+    if summary.pop("fingerprint", None) != spec.fingerprint or any(summary[v.value] for v in retry):
+        return None
+    ended = sum(summary[status.value] for status in Status)
+    whole = ended == spec.rows and sum(1 for _ in run_folder.records.ids()) >= summary.pop(
+        "records"
+    )
+    return summary if whole else None
+
+
+def summarise(
+    run_folder: RunFolder, spec: RunSpec, manifest: Manifest, costs: Costs
+) -> dict[str, Any]:
+    """How many rows there are, how they ended, how the kept images scored and what the jobs cost,
+    in one pass over the manifest. Equal rows are one job, which the `bill` counts once.
+    """
+    ended, seen, scores, kept = Counter[str](), SeenIds(), 0.0, 0
+    for line in manifest.lines("job_id", "outcome", "score", "device_seconds", "collection"):
+        ended[line["outcome"]] += 1
+        if line["score"] is not None:
+            scores, kept = scores + line["score"], kept + 1
+        if seen.add(line["job_id"]):
+            costs.add(Status(line["outcome"]), line["device_seconds"], line["collection"])
+    return {
+        "run": spec.run,
+        "folder": run_folder.address(),
+        "rows": spec.rows,
+        **{status.value: ended[status.value] for status in Status},
+        "mean_score": round(scores / kept, 3) if kept else None,
+        **costs.summary(),
+    }
+
+
+def republish(settings: Settings, run: str) -> dict[str, Any]:
+    """Make manifest and gallery of a run again, with nothing but its records."""
+    run_folder = open_run_folder(settings, run)
+    earlier = run_folder.summary()
+    seconds = earlier.get("seconds", 0.0)
+    return publish(run_folder, run_folder.spec(), seconds, price=Price.of(settings))
+
+
+def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
+    """How a run stands now, by its records. Raises RunError when there is no such run."""
+    reach_store(settings)
+    run_folder = open_run_folder(settings, run or latest_run(settings))
+    spec, progress = run_folder.spec(), run_folder.progress(STALE)
+    manifest = Manifest(build_manifest(run_folder, spec))
+    left = spec.rows - len(manifest)
+    status: dict[str, Any] = {
+        "run": run_folder.run,
+        "state": state_of(run_folder, spec, progress, left).value,
+    }
+    status |= {"file": spec.job_file, "opened": spec.created_at}
+    status |= summarise(run_folder, spec, manifest, Costs(Price.of(settings)))
+    status |= {"seconds": run_folder.summary().get("seconds", 0.0), "left": left}
+    if progress:
+        status["jobs_per_minute"] = round(progress.jobs_per_minute, 1)
+        status["seconds_left"] = None if progress.left is None else round(progress.left)
+        status |= {"paused": progress.paused} if progress.paused else {}
+    if run_folder.has(INDEX):
+        status["gallery"] = run_folder.address(INDEX)
+    return status
+
+
+def latest_run(settings: Settings) -> str:
+    """The run that was opened last. Raises RunError where there is none."""
+    store = open_store(settings)
+    for name in newest(store):
+        return name
+    raise RunError(f"There is no run in {store.address('')}.")

@@ -1,0 +1,72 @@
+"""Makes a recorded image again."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.assemble import Assembly, open_run_folder
+from pipeline.errors import RunError
+from pipeline.job import Outcome
+from pipeline.media.image import decode, encode
+from pipeline.records.run_folder import RunFolder
+from pipeline.run import render_request
+from pipeline.settings import Settings
+
+TOLERANCE = 2 / 255
+RENDERING = {"renderer", "unet", "image_adapter", "image_encoder"}
+"""The roles whose models make an image once the prompt is written."""
+RECORD = re.compile(r"(?P<store>.*?)/?runs/(?P<run>[^/]+)/records/(?P<job>[^/]+)\.json$")
+
+
+def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[str, Any]:
+    """Render the winner of a record again; answers how far it is from the stored image.
+
+    `difference` is the largest absolute difference of any value, in 0..1; `equal` is whether it
+    is within 2/255. A lossy stored image is compared as it is. Raises RunError, and ModelError
+    where a model is not the record's.
+    """
+    settings, run, job_id = _locate(record, settings)
+    run_folder = open_run_folder(settings, run)
+    outcome = run_folder.records.outcome(job_id)
+    if outcome is None:
+        raise RunError(f"Run {run} has no record of job {job_id}.")
+    stored = _stored_image(run_folder, outcome)
+    again = _render(outcome, settings, run_folder)
+    if out:
+        out.write_bytes(encode(again, "png", ""))
+    difference = float(np.abs(stored - np.round(again * 255) / 255).max())
+    return {
+        "run": run,
+        "job_id": job_id,
+        "seed": outcome.seed,
+        "difference": round(difference, 5),
+        "equal": difference <= TOLERANCE,
+    }
+
+
+def _locate(record: str, settings: Settings) -> tuple[Settings, str, str]:
+    if found := RECORD.match(record):
+        store = found["store"] or ("/" if record.startswith("/") else ".")
+        return settings.model_copy(update={"store": store}), found["run"], found["job"]
+    run, _, job_id = record.partition("/")
+    if not job_id:
+        raise RunError(f"{record!r} is neither a record's address nor RUN/JOB.")
+    return settings, run, job_id
+
+
+def _stored_image(run_folder: RunFolder, outcome: Outcome) -> Any:
+    if not outcome.image:
+        raise RunError(f"Job {outcome.job_id} ended as {outcome.status} and kept no image.")
+    return decode(run_folder.blob(outcome.image.path))
+
+
+def _render(outcome: Outcome, settings: Settings, run_folder: RunFolder) -> Any:
+    if not (outcome.job and outcome.brief and outcome.seed is not None):
+        raise RunError(f"The record of job {outcome.job_id} does not say how it was rendered.")
+    spec, assembly = run_folder.spec(), Assembly(settings)
+    assembly.compare(spec, {k: v for k, v in outcome.models.items() if k in RENDERING})
+    context = assembly.embedded(spec, outcome.winners_context)
+    request = render_request(outcome.job, context, outcome.brief, (outcome.seed,))
+    return assembly.renderer(spec).render(request)[0]

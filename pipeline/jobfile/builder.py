@@ -1,0 +1,172 @@
+"""One row to one job: values read, defaults filled in, templates expanded, identity given."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pipeline.job import BadRow, FrozenModel, Job, digest_of
+from pipeline.jobfile import identity
+from pipeline.jobfile.remarks import Remarks
+from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
+from pipeline.jobfile.templates import expand, foreign
+from pipeline.jobfile.unused import unused
+from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
+from pipeline.settings import Profile
+from pipeline.words import says_something
+
+_KEYWORDS_SHOWN = 120
+_NO_ADAPTER = (
+    "the profile's renderer has no image adapter (renderer.image_adapter); with reference_scale 0 "
+    "the images' texts alone are used"
+)
+_NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
+_NO_IMAGES = (
+    "a second round retrieves images: it needs a collection, references of 1 or more, and a "
+    "reference_scale above 0"
+)
+_MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
+_NAN = "NaN was read as empty"
+_NO_SEED = "seed -1 was read as no seed: the row decides it"
+_TEMPLATED = ("keywords", "style", "negative")
+
+
+class Overrides(FrozenModel):
+    """What the command line says in place of a profile's defaults; None: it says nothing.
+
+    A row's own value comes before both. Without `retrieval` no row retrieves anything.
+    """
+
+    candidates: int | None = Field(
+        default=None, ge=1, le=64, description="the most candidates of a job"
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="the score that a winner must reach"
+    )
+    collection: str | None = Field(default=None, description="the knowledge collection to ask")
+    retrieval: bool = Field(default=True, description="without it nothing is retrieved")
+
+
+class _Refused(Exception):
+    """A row cannot become a job because of a column."""
+
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(reason)
+        self.column, self.reason = column, reason
+
+
+class Maker:
+    """Makes jobs under one profile and one set of overrides."""
+
+    def __init__(
+        self, profile: Profile, overrides: Overrides, remarks: Remarks | None = None
+    ) -> None:
+        self._whole, self._retrieval = profile, overrides.retrieval
+        self._note = (remarks or Remarks()).event
+        said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
+        self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
+        self._seed = profile.defaults.seed
+        self._forced = (
+            {} if overrides.retrieval else {"passages": 0, "references": 0, "collection": ""}
+        )
+        self._adapted = bool(profile.renderer.image_adapter)
+        self._profile = identity.profile_digest(profile)
+
+    def make(self, row: RawRow) -> Job | BadRow:
+        """The row's job, or the first reason why there is none. Never raises."""
+        try:
+            return self._job(row)
+        except _Refused as refused:
+            return BadRow(
+                id=digest_of([row.line, {k: _plain(v) for k, v in row.values.items()}]),
+                row=row.line,
+                column=readable(refused.column, 80),
+                reason=refused.reason,
+                keywords=readable(str(row.values.get("keywords", "")), _KEYWORDS_SHOWN),
+            )
+
+    def _job(self, row: RawRow) -> Job:
+        if row.problem:
+            raise _Refused(row.column, row.problem)
+        given, meta = self._read(row)
+        if not given.get("keywords"):
+            raise _Refused("keywords", "keywords is empty")
+        for column in _TEMPLATED:
+            for reason in foreign(given.get(column, "")):
+                self._note(row.line, column, reason)
+        digest = identity.row_digest(given | {"meta": meta})
+        fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
+        fields |= {"name": fields.pop("id", ""), "meta": meta, "row": row.line}
+        fields.setdefault("seed", int(digest[:8], 16) if self._seed is None else self._seed)
+        if (asked := fields["collection"]) and not self._whole.retrieval.allows(asked):
+            raise _Refused("collection", f"{shown(asked)} {_NOT_ALLOWED}")
+        if fields["references"] and fields["reference_scale"] and not self._adapted:
+            raise _Refused("references", _NO_ADAPTER)
+        fields["id"] = identity.job_id(fields, self._profile)
+        try:
+            job = Job.model_validate(fields)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            raise _Refused(*_explain(problem)) from error
+        if given.get("rounds", 1) > 1 and not (
+            job.collection and job.references and job.reference_scale
+        ):
+            raise _Refused("rounds", _NO_IMAGES)
+        for column, reason in unused(job, given if self._retrieval else (), self._whole):
+            self._note(row.line, column, reason)
+        return job
+
+    def _read(self, row: RawRow) -> tuple[dict[str, Any], dict[str, str]]:
+        """The values that a row gives, each in its own type, and its meta columns."""
+        given, meta = dict[str, Any](), dict[str, str]()
+        for column, value in row.values.items():
+            if isinstance(value, str):
+                if not value.isprintable() and value != (value := without_marks(value)):
+                    self._note(row.line, column, _MARKS)
+                if not value.strip():
+                    continue
+            elif value != value:
+                self._note(row.line, column, _NAN)
+                continue
+            try:
+                if column in READERS:
+                    given[column] = READERS[column](value)
+                else:
+                    meta[column.removeprefix("meta.")] = text(value, ROW_LIMIT)
+            except ValueError as error:
+                raise _Refused(column, str(error)) from error
+        if given.get("seed") == -1:
+            del given["seed"]
+            self._note(row.line, "seed", _NO_SEED)
+        if sum(map(len, meta.values())) > ROW_LIMIT:
+            raise _Refused("meta", f"the row is longer than {ROW_LIMIT // 1024} KB")
+        return given, meta
+
+
+def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) -> dict[str, str]:
+    expanded = dict[str, str]()
+    for column in _TEMPLATED:
+        if column in given:
+            try:
+                whole = expand(given[column], meta, f"{digest}/{column}")
+                expanded[column] = whole if whole is given[column] else text(whole)
+            except ValueError as error:
+                raise _Refused(column, str(error)) from error
+    if not expanded["keywords"]:
+        raise _Refused("keywords", "keywords is empty after its choices")
+    if not says_something(expanded["keywords"]):
+        raise _Refused("keywords", "keywords hold no word, no number and no emoji")
+    return expanded
+
+
+def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
+    column = str(problem["loc"][0])
+    if problem["type"] == "multiple_of" and (size := int(problem["input"])) > 8:
+        lower = size // 8 * 8
+        return column, f"'{size}' should be a multiple of 8: {lower} or {lower + 8}"
+    reason = problem["msg"].removeprefix("Input ")
+    return column, f"{shown(problem['input'])} {reason}"
+
+
+def _plain(value: Value) -> str:
+    return str(value).encode("utf-8", errors="backslashreplace").decode()

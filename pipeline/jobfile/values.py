@@ -1,0 +1,155 @@
+"""Reading single values. Every problem is a ValueError whose message is the reason."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from pipeline.jobfile.rows import Value
+
+FIELD_LIMIT = 2048
+"""Bytes of UTF-8 that one field may take."""
+NUMBER_LIMIT = 40
+"""Letters of a number."""
+
+_MARKS = re.compile("[\u061c\u200e\u200f\ufeff]")
+_BREAKS = re.compile("[\x0b\x0c\u2028\u2029]")
+_SPACES = re.compile(r"\s+")
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks, which can hide text
+    "\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"  # separators, byte order marks, half characters
+)
+_WHOLE = re.compile(r"[+-]?\d{1,20}(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_GROUPED = re.compile(r"[+-]?\d(?=[\d.]*[,'’\s])[\d.,'’\s]*\d")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
+
+
+def text(value: Value, limit: int = FIELD_LIMIT) -> str:
+    """Composed (NFC) text in one line, without control characters, of bounded length."""
+    if not isinstance(value, str):
+        value = repr(value)
+    if len(value) > limit:
+        raise ValueError(_too_long(limit))
+    if value.isascii() and value.isprintable():
+        return " ".join(value.split())
+    if found := _UNSAFE.search(value):
+        raise ValueError(_unsafe_reason(found[0]))
+    clean = _SPACES.sub(" ", unicodedata.normalize("NFC", value)).strip()
+    if not clean.isascii() and len(clean.encode()) > limit:
+        raise ValueError(_too_long(limit))
+    return clean
+
+
+def whole(value: Value) -> int:
+    """A whole number; `4.0`, as spreadsheets write it, is 4."""
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError(f"{value!r} is not a whole number")
+        return int(value)
+    digits = value.strip()
+    if len(digits) > NUMBER_LIMIT or not _WHOLE.fullmatch(digits):
+        raise ValueError(f"{shown(value)} is not a whole number{_separator_hint(digits)}")
+    return int(digits.partition(".")[0])
+
+
+def number(value: Value) -> float:
+    """A finite number with a decimal point."""
+    if isinstance(value, str):
+        digits = value.strip()
+        if len(digits) > NUMBER_LIMIT or not _NUMBER.fullmatch(digits):
+            raise ValueError(f"{shown(value)} is not a number{_separator_hint(digits)}")
+        value = digits
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{str(value)[:20]}… is too large") from None
+
+
+def plain_name(value: Value) -> str:
+    """The name of something kept elsewhere: never a path or an address."""
+    name = text(value)
+    if name and not _PLAIN.fullmatch(name):
+        allowed = "begins with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -"
+        raise ValueError(f"{shown(name)} is no plain name, which {allowed}; no path and no address")
+    return name
+
+
+def names(value: Value) -> tuple[str, ...]:
+    """Names separated by `|`, each once."""
+    given = map(str.strip, text(value).split("|"))
+    return tuple(dict.fromkeys(filter(None, given)))
+
+
+def truth(value: Value) -> bool:
+    """Yes or no, in the words of people and spreadsheets."""
+    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    said = text(value).lower()
+    if said not in known:
+        raise ValueError(f"{shown(said)} is neither true nor false")
+    return known[said]
+
+
+READERS: dict[str, Callable[[Value], str | int | float | tuple[str, ...]]] = {
+    "keywords": text,
+    "id": text,
+    "style": text,
+    "negative": text,
+    "candidates": whole,
+    "threshold": number,
+    "width": whole,
+    "height": whole,
+    "steps": whole,
+    "guidance": number,
+    "seed": whole,
+    "collection": plain_name,
+    "passages": whole,
+    "references": whole,
+    "reference_scale": number,
+    "tags": names,
+    "licenses": names,
+    "needs_context": truth,
+    "mode": text,
+    "contest": text,
+    "wave": whole,
+    "rounds": whole,
+    "priority": whole,
+}
+"""Every column but `meta.*`, with what reads its values."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value as a reason may quote it: short, on one line, harmless."""
+    return f"'{readable(str(value), limit)}'"
+
+
+def readable(value: str, limit: int) -> str:
+    """Text made harmless and cut to a length."""
+    cut = value[: limit + 1]
+    clean = _SPACES.sub(" ", _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", cut)).strip()
+    return clean if len(cut) <= limit else f"{clean[: limit - 1]}…"
+
+
+def without_marks(value: str) -> str:
+    """Text without the marks that come along unseen when it is pasted: signs of direction that
+    hide nothing, byte order marks; other tools' line breaks become spaces.
+    """
+    return _BREAKS.sub(" ", _MARKS.sub("", value))
+
+
+def _too_long(limit: int) -> str:
+    return f"the field is longer than {limit} bytes"
+
+
+def _unsafe_reason(character: str) -> str:
+    if "\ud800" <= character <= "\udfff":
+        return "the text is not valid UTF-8"
+    return f"the character U+{ord(character):04X} is not allowed"
+
+
+def _separator_hint(value: str) -> str:
+    if len(value) <= NUMBER_LIMIT and _GROUPED.fullmatch(value):
+        return "; write a decimal point and no thousands separators"
+    return ""

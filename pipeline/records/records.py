@@ -1,0 +1,198 @@
+"""The records of a run: how each job ended, and the images that were kept."""
+
+import hashlib
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipeline.errors import RunError, Unavailable
+from pipeline.job import (
+    BadRow,
+    ImageArray,
+    ImageRecord,
+    Job,
+    Outcome,
+    Status,
+    timestamp,
+    version,
+)
+from pipeline.media.image import EXTENSIONS, ImageFormat, encode
+from pipeline.records.documents import JSON, document
+from pipeline.records.parameters import parameters
+
+if TYPE_CHECKING:
+    from pipeline.records.run_folder import RunFolder
+
+READERS = 32
+IMAGES_AHEAD = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class RunRecords:
+    """The Records port over a run's folder: create-once records, each written after its image."""
+
+    def __init__(self, folder: "RunFolder", image_format: ImageFormat) -> None:
+        self._folder = folder
+        self._format: ImageFormat = image_format
+
+    def ids(self) -> Iterator[str]:
+        """The id of every job that has a record, sorted."""
+        folder = self._folder.key("records/")
+        for key in self._folder.store.keys(folder):
+            yield key.removeprefix(folder).removesuffix(".json")
+
+    def outcome(self, job_id: str) -> Outcome | None:
+        """A job's record; None while there is none.
+
+        Raises RunError for one that cannot be read or is another job's.
+        """
+        try:
+            outcome = self._folder.parse(_record(job_id), Outcome.model_validate_json)
+        except KeyError:
+            return None
+        if not _is_of(outcome, self._folder.run, job_id):
+            whose = f"job {outcome.job_id} of run {outcome.run!r}"
+            raise RunError(
+                f"{self._folder.address(_record(job_id))} is not its own job's but of {whose}"
+            )
+        return outcome
+
+    def outcomes(self, job_ids: Iterable[str]) -> Iterator[Outcome]:
+        """The records of these jobs in this order, without those that have none.
+
+        Many are read at once; few are held at a time.
+        """
+        with ThreadPoolExecutor(READERS) as pool:
+            for outcome in in_order(pool, self.outcome, job_ids, READERS):
+                if outcome:
+                    yield outcome
+
+    def ended(self, fingerprint: str, number: int) -> Iterator[tuple[Job | BadRow, Outcome | None]]:
+        """A shard's rows by their lines, each with its job's record, if that has one."""
+        rows = self._folder.shards.read(fingerprint, number)
+        outcomes = {
+            found.job_id: found for found in self.outcomes(dict.fromkeys(row.id for row in rows))
+        }
+        for row in sorted(rows, key=lambda row: row.row):
+            yield row, outcomes.get(row.id)
+
+    def images(self, images: Iterable[ImageRecord]) -> Iterator[bytes]:
+        """The files of these images, in this order. A few are read at once, and held.
+
+        Raises RunError for one that is missing or is not the one of its record.
+        """
+        with ThreadPoolExecutor(IMAGES_AHEAD) as pool:
+            yield from in_order(pool, self._image, images, IMAGES_AHEAD)
+
+    def commit(
+        self, outcome: Outcome, image: ImageArray | None, confirm: Callable[[], None] | None = None
+    ) -> Outcome:
+        """Store the image, then the record, which says where the image is.
+
+        A record that already stands is another execution's: it is returned, and this image goes
+        unless it is the very same file. Our own record, found after a lost answer, names our own
+        image. `confirm` is called between image and record, and raises where this execution
+        may not write any more. An image that was taken for an orphan and removed meanwhile is put
+        again: once a record names it, it stays.
+        """
+        kept, file = (None, b"") if image is None else self._keep(outcome, image)
+        if confirm:
+            confirm()
+        mine = outcome.model_copy(update={"image": kept})
+        key = self._folder.key(_record(outcome.job_id))
+        data = document(mine)
+        first = self._folder.store.put(key, data, content_type=JSON, new=True)
+        standing = mine if first else self.outcome(outcome.job_id)
+        if standing is None:
+            raise Unavailable(f"{self._folder.store.address(key)} vanished while it was read.")
+        if kept and (standing.image is None or standing.image.path != kept.path):
+            self._folder.store.delete(self._folder.key(kept.path))
+        elif kept and not self._folder.has(kept.path):
+            self._put_image(kept.path, file)
+        return standing
+
+    def reject_all(self, bad: Iterable[BadRow]) -> None:
+        """Commit the outcomes of rows that could not become jobs, many at once."""
+        with ThreadPoolExecutor(READERS) as pool:
+            for _ in in_order(pool, self.reject, bad, READERS):
+                pass
+
+    def reject(self, bad: BadRow) -> Outcome:
+        """Commit the outcome of a row that could not become a job."""
+        outcome = Outcome(
+            run=self._folder.run,
+            job_id=bad.id,
+            status=Status.INVALID,
+            reason=f"column {bad.column!r}: {bad.reason}" if bad.column else bad.reason,
+            row=bad.row,
+            keywords=bad.keywords,
+            attempt=uuid.uuid4().hex,
+            created_at=timestamp(),
+            version=version(),
+        )
+        return self.commit(outcome, None)
+
+    def remove(self, job_id: str) -> None:
+        """Forget how a job ended, so that it can be tried again; its image goes too."""
+        outcome = self.outcome(job_id)
+        # the record first: a record whose image is gone would be a lie
+        self._folder.store.delete(self._folder.key(_record(job_id)))
+        if outcome and outcome.image:
+            self._folder.store.delete(self._folder.key(outcome.image.path))
+
+    def _image(self, image: ImageRecord) -> bytes:
+        data = self._folder.blob(image.path)
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise RunError(f"{self._folder.address(image.path)} is not the image of its record")
+        return data
+
+    def _keep(self, outcome: Outcome, image: ImageArray) -> tuple[ImageRecord, bytes]:
+        """Store an image; answers what its record says of it, and its file."""
+        data = encode(image, self._format, parameters(outcome, self._renderer))
+        digest = hashlib.sha256(data).hexdigest()
+        path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
+        self._put_image(path, data)
+        height, width, _ = image.shape
+        return ImageRecord(path=path, sha256=digest, width=width, height=height), data
+
+    def _put_image(self, path: str, data: bytes) -> None:
+        self._folder.write(path, data, f"image/{self._format}")
+
+    def forget_profile(self) -> None:
+        """Read the run's profile again: its spec was replaced."""
+        self.__dict__.pop("_renderer", None)
+
+    @cached_property
+    def _renderer(self) -> dict[str, Any]:
+        renderer: dict[str, Any] = self._folder.spec().profile.get("renderer", {})
+        return renderer
+
+
+def _is_of(outcome: Outcome, run: str, job_id: str) -> bool:
+    """A record names its run and its job, and no image but the job's."""
+    ids = {outcome.job_id, outcome.job.id if outcome.job else job_id}
+    images = f"images/{job_id}-"
+    mine = outcome.image is None or outcome.image.path.startswith(images)
+    return outcome.run == run and ids == {job_id} and mine
+
+
+def _record(job_id: str) -> str:
+    return f"records/{job_id}.json"
+
+
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """`function` of each item, in order, with at most `ahead` of them begun and not yet taken."""
+    begun = deque[Future[Result]]()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) == ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

@@ -1,0 +1,206 @@
+"""The folder of one run in the store; docs/record.md describes its files."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
+from typing import Any, TypeVar
+
+from pipeline.errors import ConfigError, RunError, TooLarge
+from pipeline.job import Progress, RunSpec, Status
+from pipeline.media.image import ImageFormat
+from pipeline.ports import BLOB_LIMIT, DOCUMENT_LIMIT, Blob, Store
+from pipeline.records.documents import JSON, document
+from pipeline.records.records import READERS, RunRecords, in_order
+from pipeline.records.shards import ShardFiles
+from pipeline.storage.identity import identity
+
+NAMES_SHOWN = 20
+
+_RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
+_CANCELLED = "cancelled.json"
+_PROGRESS = "progress.json"
+_MILESTONES = ("summary.json", _CANCELLED, "run.json")
+_GOING = "removed.json"
+
+Result = TypeVar("Result")
+
+
+def run_names(store: Store) -> Iterator[str]:
+    """Every run in the store, sorted. A folder whose name no run can have is none."""
+    return filter(_RUN_NAME.fullmatch, store.folders("runs/"))
+
+
+class RunFolder:
+    """What was asked of a run and how it stands, with its `shards` and `records`.
+
+    Raises ConfigError for a run name that cannot name a folder.
+    """
+
+    def __init__(self, store: Store, run: str, image_format: ImageFormat = "png") -> None:
+        if not _RUN_NAME.fullmatch(run):
+            raise ConfigError(
+                f"run name {run!r}: up to 64 of a-z, 0-9, '-', '_' and '.', the first one of"
+                " a-z, 0-9 and '_'"
+            )
+        self.store, self.run = store, run
+        self.folder = f"runs/{run}"
+        self.shards, self.records = ShardFiles(self), RunRecords(self, image_format)
+
+    def address(self, name: str = "") -> str:
+        """Where a person finds the run's folder, or a file in it."""
+        return self.store.address(self.key(name) if name else self.folder)
+
+    def key(self, name: str) -> str:
+        """The store's key for a path relative to the run's folder."""
+        return f"{self.folder}/{name}"
+
+    def blob(self, name: str) -> bytes:
+        """A file of the run's folder. Raises RunError when it is not there."""
+        return self.read(name, bytes)
+
+    def read(self, name: str, parse: Callable[[bytes], Result]) -> Result:
+        """What `parse` makes of a file. Raises RunError when it is missing or damaged."""
+        try:
+            return self.parse(name, parse)
+        except KeyError:
+            raise RunError(f"{self.address(name)} is missing") from None
+
+    def has(self, name: str) -> bool:
+        """Whether the run's folder has such a file."""
+        return self.store.has(self.key(name))
+
+    def write(self, name: str, data: bytes, content_type: str) -> None:
+        """Put a file into the run's folder."""
+        self.store.put(self.key(name), data, content_type=content_type)
+
+    def write_spec(self, spec: RunSpec) -> None:
+        """Keep what the run was asked to do."""
+        self.write("run.json", document(spec), JSON)
+        self.records.forget_profile()
+
+    def spec(self) -> RunSpec:
+        """What the run was asked to do. Raises RunError, with the runs there are."""
+        if spec := self.standing_spec():
+            return spec
+        raise RunError(f"there is no run {self.run!r}; {self._other_runs()}")
+
+    def standing_spec(self) -> RunSpec | None:
+        """What the run was asked to do; None before it was opened.
+
+        Raises RunError for another run's.
+        """
+        try:
+            spec = self.parse("run.json", RunSpec.model_validate_json)
+        except KeyError:
+            return None
+        if spec.run != self.run:
+            raise RunError(f"{self.address('run.json')} is of run {spec.run!r}")
+        return spec
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Keep the figures of the run's latest end."""
+        self.write("summary.json", document(summary), JSON)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run's latest end; empty before the first."""
+        try:
+            return self.parse("summary.json", _summary)
+        except KeyError:
+            return {}
+
+    def write_progress(self, progress: Progress) -> None:
+        """Say how the run goes, while somebody works on it."""
+        self.write(_PROGRESS, document(progress), JSON)
+
+    def drop_progress(self) -> None:
+        """Nobody works on the run any more."""
+        self.store.delete(self.key(_PROGRESS))
+
+    def progress(self, within: float) -> Progress | None:
+        """How the run goes, as was said in the last `within` seconds; None where nobody did."""
+        ages = [blob.age for blob in self.listing(_PROGRESS)]
+        if not ages or min(ages) > within:
+            return None
+        try:
+            return self.parse(_PROGRESS, Progress.model_validate_json)
+        except KeyError:
+            return None
+
+    def left(self, spec: RunSpec) -> int:
+        """The number of rows without a record."""
+        recorded, count = set(self.records.ids()), 0
+        for number in range(1, spec.shards + 1):
+            ids = self.shards.ids(spec.fingerprint, number)
+            count += sum(job_id not in recorded for job_id in ids)
+        return count
+
+    def request_cancel(self) -> None:
+        """Ask whoever works on the run to stop. Holds until the run is taken up again."""
+        self.write(_CANCELLED, b"{}\n", JSON)
+
+    def withdraw_cancel(self) -> None:
+        """The run is taken up again, even where it was to be cancelled or removed."""
+        self.store.delete(self.key(_CANCELLED))
+        self.store.delete(self.key(_GOING))
+
+    def is_cancelled(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.has(_CANCELLED)
+
+    def is_going(self) -> bool:
+        """Whether it is being removed, or was when that was interrupted."""
+        return self.has(_GOING)
+
+    def age(self) -> float:
+        """Seconds since the run was last opened, cancelled or ended."""
+        found = [blob.age for name in _MILESTONES for blob in self.listing(name)]
+        return min(found, default=0.0)
+
+    def remove(self) -> None:
+        """Remove the run with all that it holds; who works on it is asked to stop."""
+        self.write(_GOING, b"{}\n", JSON)
+        self.request_cancel()
+        last = [self.key(name) for name in (*_MILESTONES, _GOING)]
+        with ThreadPoolExecutor(READERS) as pool:
+            keys = (key for key in self.store.keys(f"{self.folder}/") if key not in last)
+            for _ in in_order(pool, self.store.delete, keys, READERS):
+                pass
+        for key in last:
+            self.store.delete(key)
+
+    def listing(self, prefix: str) -> Iterator[Blob]:
+        """The files of the run's folder whose path begins so, with their age, sorted."""
+        return self.store.listing(self.key(prefix))
+
+    @cached_property
+    def store_id(self) -> str:
+        """Which store the books are in. Raises StoreError."""
+        return identity(self.store)
+
+    def parse(self, name: str, parse: Callable[[bytes], Result]) -> Result:
+        most = DOCUMENT_LIMIT if name.endswith(".json") else BLOB_LIMIT
+        try:
+            return parse(self.store.get(self.key(name), most))
+        except TooLarge as error:
+            raise RunError(error.detail) from error
+        # OSError is pyarrow's, for a damaged file
+        except (ValueError, OSError, RecursionError) as error:
+            what = "is damaged or of another version of Pressrun"
+            raise RunError(f"{self.address(name)} {what}: {error}") from error
+
+    def _other_runs(self) -> str:
+        names = list(islice(run_names(self.store), NAMES_SHOWN + 1))
+        shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
+        return f"there are {shown}" if names else f"there is none in {self.store.address('')}"
+
+
+def _summary(data: bytes) -> dict[str, Any]:
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise ValueError("no object")  # noqa: TRY004 - as for everything else that is damaged
+    if not all(isinstance(found.get(status.value, 0), int) for status in Status):
+        raise ValueError("what should be counts are none")
+    return found

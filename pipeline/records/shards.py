@@ -1,0 +1,100 @@
+"""Shard files: the rows of a run, a few thousand to a Parquet file."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.job import BadRow, Job
+from pipeline.records.tables import read_table
+
+if TYPE_CHECKING:
+    from pipeline.records.run_folder import RunFolder
+
+FOLDER = "jobs/"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("job_id", pa.string(), nullable=False),
+        pa.field("keywords", pa.string(), nullable=False),
+        pa.field("job", pa.string()),
+        pa.field("problem_column", pa.string()),
+        pa.field("problem_reason", pa.string()),
+    ]
+)
+
+
+class ShardFiles:
+    """The shard files in a run's folder, counted from 1, below the run's fingerprint."""
+
+    def __init__(self, folder: "RunFolder") -> None:
+        self._folder = folder
+
+    def write(self, fingerprint: str, number: int, rows: Sequence[Job | BadRow]) -> None:
+        """Write a shard's rows, in order. Equal rows give equal files."""
+        table = pa.Table.from_pylist([_line(row) for row in rows], schema=SCHEMA)
+        file = BytesIO()
+        pq.write_table(table, file, compression="zstd")
+        name = _name(fingerprint, number)
+        self._folder.write(name, file.getvalue(), "application/vnd.apache.parquet")
+
+    def read(self, fingerprint: str, number: int) -> list[Job | BadRow]:
+        """A shard's rows. Raises RunError when there is no such shard."""
+        return self._folder.read(
+            _name(fingerprint, number),
+            lambda data: [_row(line) for line in read_table(data, SCHEMA).to_pylist()],
+        )
+
+    def ids(self, fingerprint: str, number: int) -> list[str]:
+        """The job ids of a shard's rows, in order. Raises RunError when there is no such shard."""
+        ids: list[str] = self._folder.read(
+            _name(fingerprint, number),
+            lambda data: read_table(data, SCHEMA)["job_id"].to_pylist(),
+        )
+        return ids
+
+    def documents(self, fingerprint: str, number: int) -> dict[str, str]:
+        """A shard's jobs by id, as unparsed JSON. Raises RunError when there is no such shard."""
+        return self._folder.read(_name(fingerprint, number), _documents)
+
+    def drop_others(self, fingerprint: str) -> None:
+        """Remove the shards of every other fingerprint."""
+        kept = self._folder.key(f"{FOLDER}{fingerprint}/")
+        for key in list(self._folder.store.keys(self._folder.key(FOLDER))):
+            if not key.startswith(kept):
+                self._folder.store.delete(key)
+
+
+def _name(fingerprint: str, number: int) -> str:
+    return f"{FOLDER}{fingerprint}/shard-{number:05d}.parquet"
+
+
+def _documents(data: bytes) -> dict[str, str]:
+    table = read_table(data, SCHEMA)
+    lines = zip(table["job_id"].to_pylist(), table["job"].to_pylist(), strict=True)
+    return {job_id: document for job_id, document in lines if document is not None}
+
+
+def _line(row: Job | BadRow) -> dict[str, Any]:
+    line: dict[str, Any] = {"row": row.row, "job_id": row.id, "keywords": row.keywords}
+    if isinstance(row, Job):
+        return line | {"job": row.model_dump_json()}
+    return line | {"problem_column": row.column, "problem_reason": row.reason}
+
+
+def _row(line: Mapping[str, Any]) -> Job | BadRow:
+    if line["job"] is not None:
+        job = Job.model_validate_json(line["job"])
+        if job.id != line["job_id"]:
+            raise ValueError(f"a row is of job {line['job_id']} and of job {job.id}")
+        return job
+    return BadRow(
+        id=line["job_id"],
+        row=line["row"],
+        column=line["problem_column"],
+        reason=line["problem_reason"],
+        keywords=line["keywords"],
+    )

@@ -1,0 +1,59 @@
+"""Where a knowledge base keeps its images: in the store beside the runs, each once."""
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+
+from pipeline.job import Context, ImageArray
+from pipeline.media.image import decode, to_image
+from pipeline.ports import Store
+from pipeline.retrieval.embedders import ImageEmbedder, embedding
+
+LONGEST_FILE = 64 * 1024 * 1024
+"""Bytes of an image's file."""
+LONGEST_SIDE = 1024
+"""Pixels; a larger image is made smaller. Encoders look at a few hundred."""
+FOLDER = "knowledge/images/"
+
+
+class Shelf:
+    """The images of all collections, by content. None is ever removed: records refer to them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, image: ImageArray) -> str:
+        """Keep an image's pixels and nothing else of its file; answers its key."""
+        file = BytesIO()
+        to_image(image).save(file, format="PNG")
+        data = file.getvalue()
+        key = f"{FOLDER}{hashlib.sha256(data).hexdigest()}.png"
+        self._store.put(key, data, content_type="image/png", new=True)
+        return key
+
+    def get(self, key: str) -> ImageArray:
+        """The image of a key. Raises KeyError where there is none."""
+        return decode(self._store.get(key))
+
+
+def embedded(context: Context, encoder: ImageEmbedder, shelf: Shelf, norm: float) -> Context:
+    """The context with its images' embeddings, of length `norm` or, with 0, of their own.
+
+    Raises KeyError for an image that is not on the shelf.
+    """
+    images = (shelf.get(reference.image) for reference in context.references)
+    vectors = encoder.embed_images(images)
+    references = tuple(
+        reference.model_copy(update={"embedding": embedding(vector, norm)})
+        for reference, vector in zip(context.references, vectors, strict=True)
+    )
+    return context.model_copy(update={"references": references})
+
+
+def read_image(path: Path) -> ImageArray:
+    """The image in a file that anybody may have made, no larger than LONGEST_SIDE, in 8 bits.
+
+    Raises JobError for what is no image or too large a one, OSError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        return decode(file.read(LONGEST_FILE), LONGEST_SIDE)

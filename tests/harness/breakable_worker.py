@@ -1,0 +1,159 @@
+"""A stand-in worker that keeps a log and falls at tripwires.
+
+A fork server starts it in no time; `python -m tests.harness.breakable_worker FD` is for a
+supervisor. The folder BREAKABLE_DESK holds the log `done.jsonl`, a line for each execution and for
+each record that was written, and the tripwires: a file `POINT.SIGNAL` sends the first process that
+comes to the point that signal, and is gone with it.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+import kombu.transport.redis  # noqa: F401 - before its clock is set
+import numpy as np
+from celery.signals import worker_ready
+
+import workers.queue.celery_app
+from pipeline.job import ImageArray, RenderRequest, RunSpec
+from pipeline.ports import Ports, Pruner, Store
+from pipeline.settings import Settings
+from pipeline.watchdog import beat
+from tests.harness.stand_in import StandIns
+from workers.queue import leases
+from workers.worker.main import main
+
+LEASE_SECONDS = 2.0
+POISON = "poison"
+"""A job with these keywords takes its worker along whenever it is rendered."""
+IMPATIENT = {"socket_timeout": 3.0, "health_check_interval": 2}
+"""Celery notices sooner what is half-open; with BREAKABLE_DEAF it never does."""
+
+
+def work(pipe: Connection, env: Mapping[str, str]) -> None:
+    """Be a worker in this environment; the pulse goes to the pipe."""
+    os.environ.update(env)
+    serve(pipe.fileno())
+
+
+def serve(pipe: int) -> NoReturn:
+    """Be a worker whose leases do not outlive it for long.
+
+    BREAKABLE_CLOCK is by how many seconds its clock is wrong, BREAKABLE_VISIBILITY for how long the
+    broker lets it keep a message.
+    """
+    leases.LEASE_SECONDS = LEASE_SECONDS
+    options = workers.queue.celery_app._TRANSPORT
+    options["visibility_timeout"] = float(
+        os.environ.get("BREAKABLE_VISIBILITY", options["visibility_timeout"])
+    )
+    _set_clock(float(os.environ.get("BREAKABLE_CLOCK", 0)))
+    options.update(IMPATIENT)
+    if "BREAKABLE_DEAF" in os.environ:
+        options.update(socket_timeout=None, health_check_interval=0)
+    worker_ready.connect(_greet, weak=False)
+    main(pipe, Breakable)
+
+
+def _set_clock(off: float) -> None:
+    """Have every module that tells the time be wrong."""
+    right = time.time
+
+    def wrong() -> float:
+        return right() + off
+
+    for module in list(sys.modules.values()) if off else ():
+        for name in [name for name, value in vars(module).items() if value is right]:
+            setattr(module, name, wrong)
+
+
+def _greet(**_: object) -> None:
+    event(ready=True)
+
+
+def workdir() -> Path:
+    """Where the log and the tripwires are."""
+    return Path(os.environ["BREAKABLE_DESK"])
+
+
+def event(**fields: Any) -> None:
+    """Append a line to the log; short ones are written whole, whoever else writes."""
+    line = json.dumps(fields | {"pid": os.getpid(), "at": time.time()}) + "\n"
+    log = os.open(workdir() / "done.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(log, line.encode())
+    os.close(log)
+
+
+def pass_by(point: str) -> None:
+    """Fall here if a tripwire hangs."""
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        try:
+            (workdir() / f"{point}.{number.name}").unlink()
+        except FileNotFoundError:
+            continue
+        event(fell=point)
+        # sent to the process it could reach another thread first, and this one would go on
+        signal.pthread_kill(threading.get_ident(), number)
+
+
+class Shaded:
+    """The Renderer port: a flat colour, a little different in each process, as devices are."""
+
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """An image for each seed; half of the wait is before the tripwire, half after it."""
+        seconds = float(os.environ["STAND_IN_SECONDS"])
+        event(rendered=request.prompt)
+        time.sleep(seconds / 2)
+        pass_by("render")
+        if request.prompt == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(seconds / 2)
+        beat()
+        shape = (request.height, request.width, 3)
+        shade = os.getpid() % 200 / 255
+        return [np.full(shape, shade, np.float32) for _ in request.seeds]
+
+
+class Wired:
+    """A store with tripwires after each image, before each record and after it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
+        """As the store behind it."""
+        if "/records/" in key:
+            pass_by("before_record")
+        written = self._store.put(key, data, content_type=content_type, new=new)
+        if "/records/" in key and written:
+            event(recorded=Path(key).stem, sha256=hashlib.sha256(data).hexdigest())
+        pass_by("after_record" if "/records/" in key else "after_image")
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class Breakable(StandIns):
+    """Real books behind tripwires, and stages that cost nothing but time."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._store = Wired(self._store)
+
+    def ports(self, spec: RunSpec) -> Ports:
+        """The stages of any run."""
+        return replace(super().ports(spec), renderer=Shaded())
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

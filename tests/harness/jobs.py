@@ -1,0 +1,24 @@
+"""Jobs for tests in which nothing is rendered."""
+
+from pathlib import Path
+
+from pipeline.job import Job
+
+
+def job(number: int, candidates: int = 1) -> Job:
+    """The job of a row by its place, counted from 0."""
+    return Job(
+        id=f"j{number:03}", row=number + 2, keywords="red circle", candidates=candidates,
+        threshold=0.5, width=64, height=64, steps=2, guidance=1.0, seed=number, passages=0,
+        mode="keywords", contest="best_of", wave=1,
+    )  # fmt: skip
+
+
+def write_jobs(path: Path, rows: int, first: int = 0) -> None:
+    """A job file of so many different rows, numbered from `first`, each one small candidate that
+    passes its gate.
+    """
+    with path.open("w", encoding="utf-8") as file:
+        print("id,keywords,candidates,threshold,width,height,passages,seed", file=file)
+        for number in range(first, first + rows):
+            print(f'row-{number},"red circle, number {number}",1,0,16,16,0,{number}', file=file)

@@ -1,0 +1,24 @@
+"""Libraries for tests: collections of a client, their images in a folder."""
+
+from pathlib import Path
+
+from qdrant_client import QdrantClient
+
+from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
+from pipeline.retrieval.hashed import HashedEmbedder
+from pipeline.retrieval.image_store import Shelf
+from pipeline.retrieval.ingest import Library
+from pipeline.safety import TermGuard
+from pipeline.storage.folder import FolderStore
+
+
+def library(
+    client: QdrantClient,
+    folder: Path,
+    texts: Embedder | None = None,
+    images: ImageEmbedder | None = None,
+    blocked: tuple[str, ...] = (),
+) -> Library:
+    """A library of hashed words, without images unless something embeds them."""
+    embedders = Embedders(texts or HashedEmbedder(), images)
+    return Library(client, embedders, Shelf(FolderStore(folder)), TermGuard(blocked))

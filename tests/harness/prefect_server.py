@@ -1,0 +1,115 @@
+"""A Prefect server with SQLite, asked through its API."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+from redis import Redis
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+
+from tests.harness import connected
+from tests.harness.connected import Workdir
+from workers.queue.leases import lease_key
+
+LIMIT = 1800.0
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+class Server:
+    """A Prefect server, asked through its API."""
+
+    def __init__(self, workdir: Workdir, port: int) -> None:
+        self.workdir = workdir
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=60)
+        self._redis = Redis.from_url(workdir.url)
+
+    def answers(self) -> bool:
+        """Whether it is ready."""
+        try:
+            return self._client.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def deploy(self) -> None:
+        """`pressrun deploy`."""
+        process = self.workdir.start(sys.executable, "-m", "flows.cli", "deploy")
+        if process.wait(LIMIT):
+            raise RuntimeError(self.workdir.complaints())
+        # its looks would count, too
+        for name in ("reconcile/reconcile", "inbox/inbox"):
+            found = self._get(f"/deployments/name/{name}")["id"]
+            self._post(f"/deployments/{found}/pause_deployment", {})
+
+    def start(self, parameters: dict[str, Any]) -> str:
+        """Start a batch; answers the flow run's id."""
+        deployment = self._get("/deployments/name/generate/generate-batch")["id"]
+        asked = {"parameters": parameters}
+        return str(self._post(f"/deployments/{deployment}/create_flow_run", asked)["id"])
+
+    def state(self, flow_run: str) -> str:
+        """How the flow run stands."""
+        return str(self._get(f"/flow_runs/{flow_run}")["state_type"])
+
+    def cancel(self, flow_run: str) -> None:
+        """What the UI's button does."""
+        self._post(f"/flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}})
+
+    def artifact(self, run: str, flow_run: str) -> dict[str, Any] | None:
+        """The run's progress artifact."""
+        asked = {
+            "artifacts": {"key": {"any_": [f"{run}-progress"]}, "flow_run_id": {"any_": [flow_run]}}
+        }
+        found = self._post("/artifacts/filter", asked)
+        return found[0] if found else None
+
+    def records(self, run: str) -> int:
+        """How many rows of the run are done."""
+        folder = self.workdir.folder / "out" / "runs" / run / "records"
+        return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
+
+    def leases(self, run: str) -> bool:
+        """Whether a worker has a job of the run in hand."""
+        return next(self._redis.scan_iter(lease_key(run, "*"), count=1000), None) is not None
+
+    def database_bytes(self) -> int:
+        """What the database takes on disk, with its log."""
+        return sum(
+            file.stat().st_size for file in (self.workdir.folder / "prefect").glob("prefect.db*")
+        )
+
+    def _get(self, path: str) -> Any:
+        return self._ask("GET", path, None)
+
+    def _post(self, path: str, asked: dict[str, Any]) -> Any:
+        return self._ask("POST", path, asked)
+
+    # SQLite lets one write at a time, and Prefect answers 503 where that takes too long
+    @retry(
+        retry=retry_if_exception_type(httpx.HTTPStatusError),
+        wait=wait_fixed(0.5),
+        stop=stop_after_attempt(20),
+    )
+    def _ask(self, method: str, path: str, asked: dict[str, Any] | None) -> Any:
+        answer = self._client.request(method, path, json=asked)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+@contextmanager
+def prefect(workdir: Workdir, port: int) -> Iterator[Server]:
+    """A Prefect server of the desk's own, with SQLite."""
+    words = ["-m", "prefect", "server", "start", "--port", str(port)]
+    server = Server(workdir, port)
+    with connected.running(workdir.start(sys.executable, *words)) as process:
+        connected.await_ready(server.answers, process, workdir)
+        yield server
+
+
+def free_port() -> int:
+    """A free TCP port of the loopback address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,93 @@
+"""A worker whose models cost nothing, to measure and to break the machinery around them.
+
+`python -m tests.harness.stand_in FD` is what a supervisor starts in place of the real worker.
+Queue, leases, books and store are the real ones; an image is one flat colour, made after
+STAND_IN_SECONDS, which is 0 unless set. Where STAND_IN_TALLY names a file, each execution adds a
+line with its job's seed.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.assemble import Assembly
+from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
+from pipeline.ports import Ports, Pruner
+from pipeline.safety import TermGuard
+from pipeline.settings import Profile, WriterProfile
+from pipeline.watchdog import beat
+from pipeline.writing.template import TemplateWriter
+from workers.worker.main import main
+
+SECONDS = float(os.environ.get("STAND_IN_SECONDS", "0"))
+TALLY = os.environ.get("STAND_IN_TALLY", "")
+COMMAND = (sys.executable, "-m", "tests.harness.stand_in")
+
+
+class Nothing:
+    """The Retriever port without a knowledge base."""
+
+    def retrieve(self, job: Job) -> Context:
+        """No passages."""
+        return Context()
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The Renderer port: a flat colour that the seed decides."""
+
+    seconds: float
+
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        """An image for each seed, after the wait."""
+        if TALLY:
+            _count(request.seeds[0])
+        if self.seconds:
+            time.sleep(self.seconds)
+        beat()
+        shape = (request.height, request.width, 3)
+        return [np.full(shape, seed % 256 / 255, np.float32) for seed in request.seeds]
+
+
+def _count(seed: int) -> None:
+    # unbuffered and appended: a line is whole, whoever is killed when
+    with Path(TALLY).open("ab", buffering=0) as file:
+        file.write(b"%d\n" % seed)
+
+
+class Fair:
+    """The Judge port: every image is good."""
+
+    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
+        """Full marks."""
+        return [Score(raw=1.0, calibrated=1.0) for _ in images]
+
+
+class StandIns(Assembly):
+    """Real books, and stages that cost nothing."""
+
+    def load(self, profile: Profile) -> None:
+        """There is nothing to load."""
+
+    def ports(self, spec: RunSpec) -> Ports:
+        """The stages of any run."""
+        return Ports(
+            guard=TermGuard(()),
+            retriever=Nothing(),
+            writer=TemplateWriter(WriterProfile(kind="template")),
+            renderer=Flat(SECONDS),
+            judge=Fair(),
+            records=self.run_folder(spec.run).records,
+            run=spec.run,
+            judge_against="prompt",
+            models=spec.models,
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), StandIns)

@@ -1,0 +1,219 @@
+import pytest
+
+from pipeline.job import BadRow, Job
+from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.identity import profile_digest
+from pipeline.jobfile.rows import RawRow
+from pipeline.settings import CollectionProfile, Profile
+
+
+def test_defaults_of_the_profile(read_one, profile) -> None:
+    job = read_one({"keywords": "red circle"})
+    assert isinstance(job, Job)
+    wanted = profile.defaults.model_dump(exclude={"seed"})
+    assert job.model_dump(include=set(wanted)) == wanted
+    assert (job.priority, job.name, job.meta) == (5, "", {})
+
+
+def test_row_before_override_before_profile(read_one, profile) -> None:
+    overrides = {"candidates": 6, "threshold": 0.9, "collection": "theirs"}
+    plain = read_one({"keywords": "a"}, **overrides)
+    assert (plain.candidates, plain.threshold, plain.collection) == (6, 0.9, "theirs")
+    own = read_one({"keywords": "a", "candidates": 1, "collection": "mine"}, **overrides)
+    assert (own.candidates, own.threshold, own.collection) == (1, 0.9, "mine")
+    assert plain.passages == profile.defaults.passages
+
+
+def test_without_retrieval_no_row_retrieves(read_one) -> None:
+    row = {"keywords": "a", "collection": "mine", "passages": 4, "references": 2}
+    without, with_ = read_one(row, retrieval=False), read_one(row)
+    assert (without.passages, without.references, without.collection) == (0, 0, "")
+    assert (with_.passages, with_.references, with_.collection) == (4, 2, "mine")
+    assert without.seed == with_.seed
+    assert without.id != with_.id
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("candidates", "many", "'many' is not a whole number"),
+        ("candidates", "0", "'0' should be greater than or equal to 1"),
+        ("candidates", "65", "'65' should be less than or equal to 64"),
+        ("candidates", "2.5", "'2.5' is not a whole number"),
+        ("steps", "1,000", "no thousands separators"),
+        ("steps", "1.000,5", "no thousands separators"),
+        ("guidance", "7,5", "write a decimal point"),
+        ("guidance", "nan", "'nan' is not a number"),
+        ("guidance", "1e999", "should be"),
+        ("guidance", "0x10", "is not a number"),
+        ("guidance", "٣", "is not a number"),
+        ("guidance", 10**400, "too large"),
+        ("threshold", "80%", "is not a number"),
+        ("threshold", 1.5, "'1.5' should be less than or equal to 1"),
+        ("width", "65", "multiple of 8"),
+        ("seed", "-2", "greater than or equal to 0"),
+        ("seed", 2**64, "less than 18446744073709551616"),
+        ("mode", "magic", "should be 'generated', 'retrieved' or 'keywords'"),
+        ("contest", "Best_of", "should be 'best_of', 'first_above', 'race' or 'race_above'"),
+        ("priority", 10, "less than or equal to 9"),
+        ("references", 9, "less than or equal to 8"),
+        ("rounds", "3", "less than or equal to 2"),
+        (
+            "rounds",
+            "2",
+            "it needs a collection, references of 1 or more, and a reference_scale above 0",
+        ),
+        ("reference_scale", "1.1", "less than or equal to 1"),
+        ("needs_context", "maybe", "'maybe' is neither true nor false"),
+        ("collection", "../../etc/passwd", "no path and no address"),
+        ("collection", "/etc/passwd", "no path and no address"),
+        ("collection", "..", "no path and no address"),
+        ("collection", "https://example.com/x", "no path and no address"),
+        ("collection", "C:\\brands", "no path and no address"),
+        ("collection", "brands/../x", "no path and no address"),
+        ("collection", "b" * 101, "at most 100"),
+        ("collection", "two words", "no plain name"),
+        ("style", "a\x00b", "U+0000 is not allowed"),
+        ("style", "a\u202eb", "U+202E is not allowed"),
+        ("style", "x" * 2049, "longer than 2048 bytes"),
+        ("style", "é" * 1025, "longer than 2048 bytes"),
+        ("meta.x", "\x1b[31m", "U+001B is not allowed"),
+        ("keywords", " \t ", "keywords is empty"),
+        ("keywords", "{|}", "keywords is empty after its choices"),
+        ("keywords", "{red", "never closed"),
+        ("keywords", "${meta.x}", "this row has no meta.x"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_reason(read_one, column, value, reason) -> None:
+    bad = read_one({"keywords": "red circle", column: value})
+    assert isinstance(bad, BadRow)
+    assert bad.column == column
+    assert reason in bad.reason
+    assert bad.reason.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "wanted"),
+    [
+        ("candidates", "4.0", 4),
+        ("candidates", " 3 ", 3),
+        ("seed", "+12", 12),
+        ("seed", 4294967295, 4294967295),
+        ("guidance", ".5", 0.5),
+        ("guidance", "1e1", 10.0),
+        ("guidance", 3, 3.0),
+        ("style", "  two\t words\n", "two words"),
+        ("style", "Cafe\u0301", "Café"),
+        ("negative", 12, "12"),
+        ("mode", "keywords", "keywords"),
+        ("collection", " brands_2.old-1 ", "brands_2.old-1"),
+        ("collection", " ", ""),
+        ("contest", "first_above", "first_above"),
+        ("priority", "0", 0),
+        ("references", "2", 2),
+        ("reference_scale", ".25", 0.25),
+        ("tags", " brand | new|brand||", ("brand", "new")),
+        ("licenses", "CC0", ("CC0",)),
+        ("needs_context", "No", False),
+    ],
+)
+def test_a_good_value_is_read(read_one, column, value, wanted) -> None:
+    job = read_one({"keywords": "red circle", column: value})
+    assert isinstance(job, Job)
+    assert getattr(job, column) == wanted
+
+
+def test_the_rows_own_id_is_its_name(read_one) -> None:
+    assert read_one({"keywords": "a", "id": "row-7"}).name == "row-7"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"style": "b"}, {"seed": 3}, {"steps": 9}, {"id": "x"}, {"meta.a": "b"}, {"passages": 1}],
+)
+def test_other_work_has_another_id(read_one, other) -> None:
+    assert read_one({"keywords": "a"}).id != read_one({"keywords": "a"} | other).id
+
+
+def test_place_and_priority_are_no_part_of_the_id(read) -> None:
+    one, two = read("keywords,priority\n{red|blue|green} ring,\n{red|blue|green} ring,0\n")
+    assert (one.id, one.seed, one.keywords) == (two.id, two.seed, two.keywords)
+
+
+def test_equal_bad_rows_have_different_ids(read) -> None:
+    one, two = read("keywords,steps\nring,x\nring,x\n")
+    assert one.id != two.id
+    assert one.keywords == "ring"
+
+
+def test_other_settings_keep_the_seed_and_change_the_id(profile) -> None:
+    def changed(**update: object) -> Profile:
+        return profile.model_copy(update=update)
+
+    def job(profile: Profile) -> Job:
+        made = Maker(profile, Overrides()).make(RawRow(1, {"keywords": "red circle"}))
+        assert isinstance(made, Job)
+        return made
+
+    slower = changed(renderer=profile.renderer.model_copy(update={"batch": 1, "timeout": 9.0}))
+    renamed = changed(name="other")
+    other = changed(renderer=profile.renderer.model_copy(update={"unet": "draft-unet"}))
+    assert job(profile).id == job(slower).id == job(renamed).id
+    assert job(profile).id != job(other).id
+    assert job(profile).seed == job(other).seed
+    assert profile_digest(profile) != profile_digest(other)
+
+
+def test_a_collection_counts_whatever_its_name(profile) -> None:
+    def digest(name: str, tool: str) -> str:
+        named = {name: CollectionProfile(written_by=tool)}
+        retrieval = profile.retrieval.model_copy(update={"collections": named})
+        return profile_digest(profile.model_copy(update={"retrieval": retrieval}))
+
+    for name in ("brands", "defaults"):
+        assert digest(name, "haystack") != digest(name, "langchain") != profile_digest(profile)
+
+
+@pytest.mark.parametrize(
+    ("row", "overrides", "fits"),
+    [
+        ({}, {}, True),
+        ({"collection": "ours"}, {}, True),
+        ({"collection": "theirs"}, {}, False),
+        ({"collection": "OURS"}, {}, False),
+        ({"collection": "theirs", "passages": 0}, {}, False),
+        ({}, {"collection": "theirs"}, False),
+        ({"collection": "ours"}, {"collection": "theirs"}, True),
+        ({"collection": "theirs"}, {"retrieval": False}, True),
+    ],
+)
+def test_only_allowed_collections_are_asked(profile, row, overrides, fits) -> None:
+    retrieval = profile.retrieval.model_copy(update={"allowed": ("ours",)})
+    held = profile.model_copy(update={"retrieval": retrieval})
+    made, free = (
+        Maker(each, Overrides(**overrides)).make(RawRow(7, {"keywords": "a"} | row))
+        for each in (held, profile)
+    )
+    if fits:
+        assert made == free  # with the id that it has without a list
+        return
+    assert isinstance(made, BadRow)
+    assert (made.row, made.column) == (7, "collection")
+    assert "retrieval.allowed" in made.reason
+
+
+def test_a_profiles_seed_is_every_rows_seed(profile) -> None:
+    defaults = profile.defaults.model_copy(update={"seed": 11})
+    maker = Maker(profile.model_copy(update={"defaults": defaults}), Overrides())
+    assert maker.make(RawRow(1, {"keywords": "a"})).seed == 11
+    assert maker.make(RawRow(1, {"keywords": "b", "seed": 3})).seed == 3
+
+
+def test_images_that_could_not_steer_are_refused(profile) -> None:
+    renderer = profile.renderer.model_copy(update={"image_adapter": ""})
+    maker = Maker(profile.model_copy(update={"renderer": renderer}), Overrides())
+    bad = maker.make(RawRow(1, {"keywords": "a", "references": 1}))
+    assert isinstance(bad, BadRow)
+    assert (bad.column, "image adapter" in bad.reason) == ("references", True)
+    for harmless in ({"references": 1, "reference_scale": 0}, {"references": 0}):
+        assert isinstance(maker.make(RawRow(1, {"keywords": "a"} | harmless)), Job)

@@ -1,0 +1,45 @@
+"""Settings that change nothing are told, once for all their rows."""
+
+import pytest
+
+from pipeline.job import BadRow, Job
+from pipeline.jobfile.remarks import Notice
+
+NEGATIVE = "the negative prompt has no effect at guidance 1 or less"
+
+
+def test_negative_words_without_guidance_are_told_with_their_rows(read, told) -> None:
+    read("keywords,negative,guidance\na,,1\nb,blur,2.5\nc,blur,1\nd,noise,0\ne,blur,x\n")
+    assert told == [Notice(4, "negative", f"{NEGATIVE} (2 rows)")]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"wave": 2}, ["wave"]),
+        ({"wave": 2, "contest": "first_above"}, []),
+        ({"passages": 3, "tags": "a", "licenses": "CC0"}, ["passages", "tags", "licenses"]),
+        ({"passages": 3, "tags": "a", "collection": "brands"}, []),
+        ({"passages": 0, "references": 0}, []),
+        ({"reference_scale": 0.5, "collection": "brands"}, ["reference_scale"]),
+        ({"reference_scale": 0.5, "references": 1, "collection": "brands"}, []),
+        ({"style": "bold"}, []),
+        ({"keywords": "🔴 ⬛"}, []),
+    ],
+)
+def test_what_has_no_effect(read_one, told, row, columns) -> None:
+    assert isinstance(read_one({"keywords": "a"} | row), Job)
+    assert [notice.column for notice in told] == columns
+    assert all(notice.reason.endswith("(1 row)") for notice in told)
+
+
+def test_who_wants_no_retrieval_is_not_told_of_it(read_one, told) -> None:
+    read_one({"keywords": "a", "passages": 3, "collection": "brands"}, retrieval=False)
+    assert told == []
+
+
+@pytest.mark.parametrize("keywords", ["!?", "…", "- - -", "{!|?}"])
+def test_keywords_without_a_word_are_refused(read_one, keywords) -> None:
+    bad = read_one({"keywords": keywords})
+    assert isinstance(bad, BadRow)
+    assert (bad.column, bad.reason) == ("keywords", "keywords hold no word, no number and no emoji")

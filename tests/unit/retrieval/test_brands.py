@@ -1,0 +1,45 @@
+"""How well the example's brand facts are found."""
+
+import json
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+from qdrant_client import QdrantClient
+
+from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.rows import RawRow
+from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.retriever import QdrantRetriever
+from pipeline.settings import Profile
+from tests.harness.libraries import library
+
+KNOWLEDGE = Path(__file__).parents[3] / "examples" / "shapes" / "knowledge"
+BRANDS = json.loads((KNOWLEDGE / "truth.json").read_text(encoding="utf-8"))
+ASKED: list[Callable[[str], str]] = [
+    lambda brand: f"{brand} logo",
+    lambda brand: f"THE {brand.upper()} SYMBOL",
+    lambda brand: f"a poster icon for {brand.lower()}",
+]
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory) -> QdrantRetriever:
+    brands = library(QdrantClient(":memory:"), tmp_path_factory.mktemp("shelf"))
+    report = ingest(brands, KNOWLEDGE / "brands.jsonl", "brands")
+    assert report.added >= 200
+    assert not report.bad
+    return QdrantRetriever(
+        lambda: brands.client, brands.embedders, Profile.load("shapes").retrieval
+    )
+
+
+def test_a_brands_look_is_among_four(retriever: QdrantRetriever) -> None:
+    maker = Maker(Profile.load("shapes"), Overrides(collection="brands"))
+    found = list[bool]()
+    for brand, ask in product(BRANDS, ASKED):
+        job = maker.make(RawRow(1, {"keywords": ask(brand), "passages": 4}))
+        passages = retriever.retrieve(job).passages
+        found.append(any(passage.title == f"{brand}: the mark" for passage in passages))
+    assert sum(found) / len(found) >= 0.99

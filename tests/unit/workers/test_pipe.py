@@ -1,0 +1,110 @@
+"""The pulse: steps counted inside a worker, told through a pipe, heard by its supervisor."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from pipeline import watchdog as process
+from pipeline.watchdog import Watchdog as Steps
+from workers.processes import pipe as pulse
+from workers.processes.pipe import BEGINNING, Heartbeat, Listener, send
+
+
+def test_the_time_since_the_last_step_grows_until_the_next() -> None:
+    steps = Steps()
+    time.sleep(0.05)
+    assert steps.seconds_since_beat() >= 0.05
+    steps.beat()
+    assert steps.seconds_since_beat() < 0.05
+
+
+def test_what_may_take_its_time_is_no_standstill() -> None:
+    steps = Steps()
+    with steps.suspended():
+        with steps.suspended():
+            time.sleep(0.05)
+        assert steps.seconds_since_beat() == 0
+    assert steps.seconds_since_beat() < 0.05, "the end of it is a step"
+    time.sleep(0.05)
+    assert steps.seconds_since_beat() >= 0.05
+
+
+def test_every_batched_call_is_a_step() -> None:
+    from pipeline.models.batching import Batcher
+
+    batcher = Batcher[int, int]("test", lambda items: list(items), limit=1)
+    time.sleep(0.05)
+    assert process.seconds_since_beat() >= 0.05
+    batcher(1)
+    assert process.seconds_since_beat() < 0.05
+    batcher.close()
+
+
+@pytest.mark.parametrize(
+    "said", [Heartbeat(), Heartbeat(3, 1.25), Heartbeat(0, 0.5, 12.5, "CUDA error: it broke")]
+)
+def test_a_line_says_what_the_pulse_was(said: Heartbeat) -> None:
+    assert Heartbeat.read(said.line().removesuffix(b"\n")) == said
+
+
+def test_a_complaint_is_one_line_that_is_written_whole() -> None:
+    line = Heartbeat(complaint="it broke\nbadly " + "é" * 1000).line()
+    assert line.count(b"\n") == 1
+    assert line.startswith(b"0 0.00 0.00 it broke badly ")
+    assert len(line) < 512
+    assert Heartbeat.read(line[:-1]).in_flight == 0
+
+
+def test_the_listener_hears_the_latest_line_and_measures_silence() -> None:
+    reader, writer = os.pipe()
+    listener = Listener(reader)
+    assert -BEGINNING <= listener.listen() < -BEGINNING / 2
+    os.write(writer, Heartbeat(1).line() + b"no pulse at all\n" + Heartbeat(2, 7).line()[:3])
+    assert 0 <= listener.listen() < 0.05
+    assert listener.latest == Heartbeat(1)
+    time.sleep(0.05)
+    assert listener.listen() >= 0.05
+    os.write(writer, Heartbeat(2, 7).line()[3:])
+    listener.listen()
+    assert listener.latest == Heartbeat(2, 7)
+    os.close(writer)
+    listener.listen()
+    listener.close()
+
+
+def test_a_sender_notices_that_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "INTERVAL", 0.01)
+    reader, writer = os.pipe()
+    orphaned = threading.Event()
+    threading.Thread(target=send, args=(writer, Heartbeat, orphaned.set), daemon=True).start()
+    assert os.read(reader, 100).startswith(b"0 0.00")
+    assert not orphaned.is_set()
+    os.close(reader)
+    assert orphaned.wait(5)
+    os.close(writer)
+
+
+STUCK = """
+import ctypes, os, sys, time
+from pipeline.settings import load_settings
+from workers.worker.shutdown import Lifeline
+Lifeline(load_settings(hang_seconds=0.5, grace_seconds=0.5), int(sys.argv[1])).start()
+time.sleep(0.5)
+ctypes.PyDLL(None).sleep(60)  # unlike CDLL, holds the interpreter's lock
+"""
+
+
+def test_an_orphan_stuck_in_one_call_ends_by_itself_and_shows_where() -> None:
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, str(writer)], pass_fds=[writer], stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    _, complaint = process.communicate(timeout=30)
+    os.close(reader)
+    assert process.returncode == 1
+    assert b'File "<string>", line 7' in complaint

@@ -1,0 +1,254 @@
+"""What one worker process holds: the implementations, the runs it has met, the jobs in hand."""
+
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import structlog
+
+from pipeline.assemble import Assembly
+from pipeline.cancellation import Cancelled
+from pipeline.errors import (
+    ModelError,
+    OtherStore,
+    PressrunError,
+    RunError,
+    StoreError,
+    StoreFull,
+    Unavailable,
+)
+from pipeline.job import ImageArray, Job, Outcome, RunSpec
+from pipeline.ports import Ports
+from pipeline.records.run_folder import RunFolder
+from pipeline.run import failed, run_job
+from pipeline.settings import Profile, Settings
+from pipeline.storage.identity import known_identity
+from pipeline.telemetry import stage
+from workers.observability import tracing
+from workers.queue.leases import TRIES, Fenced, Lease
+from workers.queue.messages import Message, Queue
+from workers.worker.cancellation import Cancellations
+from workers.worker.metrics import WorkerMetrics
+
+FLUSH_SECONDS = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class Superseded(RunError):
+    """The run was submitted again with another file or other settings."""
+
+
+@dataclass(frozen=True)
+class FencedRecords:
+    """The Books port for one execution: it commits only while its lease is its own."""
+
+    run_folder: RunFolder
+    lease: Lease
+    metrics: WorkerMetrics
+
+    def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
+        """As RunBooks.commit. Raises Fenced when another worker has taken the job over."""
+        mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
+        with self.metrics.committing(), stage("commit"):
+            standing = self.run_folder.records.commit(
+                outcome.model_copy(update=mine), image, self._confirm
+            )
+        tracing.tell(status=standing.status.value)
+        if standing.attempt == self.lease.attempt:
+            self.metrics.ended(standing)
+        return standing
+
+    def _confirm(self) -> None:
+        if not self.run_folder.store.conditional:
+            self.lease.confirm()
+        elif not self.lease.fresh:
+            # where the store refuses a second record, a finished image need not wait for Redis
+            with suppress(Unavailable):
+                self.lease.confirm()
+
+
+class Executor:
+    """Executes jobs in this process; called from every thread of the pool.
+
+    `on_unhealthy` is told why this process cannot go on at all: a model is broken, the disk is
+    full, the device is lost. Its job has been handed back by then.
+    """
+
+    def __init__(
+        self, settings: Settings, on_unhealthy: Callable[[str], None], assembly: Assembly
+    ) -> None:
+        self.traced = settings.traces
+        self.name = f"pressrun-{uuid.uuid4().hex[:8]}@{socket.gethostname()}"
+        self._on_unhealthy = on_unhealthy
+        self._assembly = assembly
+        self._queue = Queue.connect(settings.redis_url, settings.broker_url)
+        self._leases = self._queue.leases()
+        self._cancellations = Cancellations(self._queue)
+        self.metrics = WorkerMetrics(settings, self._leases.ages)
+        self._loading = threading.Lock()
+        self._store_id = ""
+        # one thread reads tables: Arrow keeps 10 MB for each one that ever did
+        self._reader = ThreadPoolExecutor(1, "shards")
+        # by run and fingerprint, as all that is read from them
+        self._run_folder = lru_cache(maxsize=8)(self._open_books)
+        self._spec = lru_cache(maxsize=8)(self._read_spec)
+        self._ports = lru_cache(maxsize=8)(self._read_ports)
+        self._shard = lru_cache(maxsize=8)(self._read_shard)
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs being executed now."""
+        return len(self._leases.held)
+
+    def warm_up(self, profile: Profile) -> None:
+        """Load a profile's models, so that the first job need not wait for them.
+
+        What goes wrong here is only logged: a run that needs the models will say it again.
+        """
+        try:
+            with self._loading:
+                self._assembly.load(profile)
+        except PressrunError as error:
+            log.warning("the profile's models cannot be loaded", reason=str(error))
+
+    def execute(self, message: Message) -> None:
+        """Take one job to its outcome and announce it, unless another worker has it in hand.
+
+        Never raises what a job can cause: a job without an outcome is handed back, for the flow to
+        send it again.
+        """
+        lease = self._leases.acquire(message.run, message.fingerprint, message.job)
+        if lease is None:
+            return
+        try:
+            with self._cancellations.watched(message.run, message.fingerprint):
+                outcome = self._outcome(message, lease)
+            self._queue.publish_result(outcome, lease)
+        except Cancelled:
+            # nobody waits for it; a run that is taken up again sends it again
+            log.info("a job is given up with its run", run=message.run, job=message.job)
+            self._leases.end(lease)
+        except (Superseded, Fenced) as error:
+            log.info("the job is not ours any more", job=message.job, reason=str(error))
+            self._leases.end(lease)
+        except (StoreFull, ModelError, OtherStore) as error:
+            self._report_unhealthy(lease, str(error))
+        except (Unavailable, StoreError) as error:
+            why = "store" if isinstance(error, StoreError) else "unavailable"
+            self._requeue(lease, str(error), why)
+        except PressrunError as error:
+            log.warning("nobody can work on the run", run=message.run, reason=str(error))
+            self._leases.end(lease)
+            self._queue.report_error(message.run, str(error), worker=self.name, fatal=True)
+        except Exception as error:
+            log.exception("a job ended in an error", run=message.run, job=message.job)
+            reason = f"{type(error).__name__}: {error}"
+            if _device_lost(error):
+                self._report_unhealthy(lease, reason)
+            else:
+                self._requeue(lease, reason, "error", charged=True)
+
+    def requeue_all(self) -> None:
+        """Give every job in hand back, uncharged, so that other workers can take it at once."""
+        for lease in self._leases.held:
+            self._requeue(lease, "its worker stops", "stopping")
+        self.flush()
+
+    def flush(self) -> None:
+        """Wait for the announcements that are under way, while Redis answers."""
+        self._leases.flush(FLUSH_SECONDS)
+
+    def _outcome(self, message: Message, lease: Lease) -> Outcome:
+        """The job's outcome: the one that stands, or of an execution now."""
+        job, ports = self._find(message)
+        run_folder = self._run_folder(message.run, message.fingerprint)
+        if standing := run_folder.records.outcome(job.id):
+            return standing
+        ports = replace(ports, records=FencedRecords(run_folder, lease, self.metrics))
+        if lease.tries > TRIES:
+            return failed(job, ports, f"{TRIES} executions of it ended with their worker")
+        try:
+            return run_job(job, ports)
+        except PressrunError:
+            raise
+        except Exception as error:
+            if lease.tries < TRIES or _device_lost(error):
+                raise
+            log.exception("a job failed", run=message.run, job=job.id)
+            return failed(job, ports, f"{TRIES} tries: {type(error).__name__}: {error}")
+
+    def _requeue(self, lease: Lease, reason: str, why: str, *, charged: bool = False) -> None:
+        log.warning("a job goes back", run=lease.run, job=lease.job, reason=reason)
+        self.metrics.requeued(why)
+        self._leases.end(lease, charged=charged)
+        self._queue.requeue(lease.run, lease.job, reason)
+
+    def _report_unhealthy(self, lease: Lease, reason: str) -> None:
+        self.metrics.requeued("unhealthy")
+        self._leases.end(lease)
+        self._queue.report_error(lease.run, reason, worker=self.name, fatal=False)
+        self._queue.requeue(lease.run, lease.job, reason)
+        self._on_unhealthy(reason)
+
+    def _find(self, message: Message) -> tuple[Job, Ports]:
+        with self._loading:
+            self._check_store(message)
+            shards = self._spec(message.run, message.fingerprint).shards
+            if not 1 <= message.shard <= shards:
+                raise Superseded(f"{message.run} has {shards} shards, not {message.shard}")
+            ports = self._ports(message.run, message.fingerprint)
+            documents = self._shard(message.run, message.fingerprint, message.shard)
+        if message.job not in documents:
+            raise Superseded(message.run)
+        return _read_job(documents[message.job], message), ports
+
+    def _check_store(self, message: Message) -> None:
+        if not message.store or message.store == self._store_id:
+            return
+        store = self._assembly.run_folder(message.run).store
+        # a flow may have begun to use it meanwhile
+        self._store_id = known_identity(store)
+        if message.store != self._store_id:
+            raise OtherStore(f"Here it is {store.address('')}.")
+
+    def _open_books(self, run: str, fingerprint: str) -> RunFolder:
+        return self._assembly.run_folder(run)
+
+    def _read_ports(self, run: str, fingerprint: str) -> Ports:
+        return self._assembly.ports(self._spec(run, fingerprint))
+
+    def _read_spec(self, run: str, fingerprint: str) -> RunSpec:
+        spec = self._assembly.run_folder(run).spec()
+        if spec.fingerprint != fingerprint:
+            raise Superseded(run)
+        return spec
+
+    def _read_shard(self, run: str, fingerprint: str, shard: int) -> dict[str, str]:
+        # as documents: of a part's jobs this worker executes only some
+        return self._reader.submit(
+            self._run_folder(run, fingerprint).shards.documents, fingerprint, shard
+        ).result()
+
+
+def _read_job(document: str, message: Message) -> Job:
+    where = f"job {message.job} in shard {message.shard} of run {message.run}"
+    try:
+        job = Job.model_validate_json(document)
+    except ValueError as error:
+        raise RunError(f"{where} is damaged or of another version of Pressrun: {error}") from error
+    if job.id != message.job:
+        raise RunError(f"{where} is another job's: {job.id}")
+    return job
+
+
+def _device_lost(error: Exception) -> bool:
+    # torch comes with it, which a process that never met an error need not load
+    from pipeline.models.faults import device_lost
+
+    return device_lost(error)
