@@ -20,9 +20,10 @@ from pipeline.assemble import Assembly, open_library, open_run_folder
 from pipeline.job import ImageArray, Job, Outcome, Status
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.ports import Ports, Retriever
+from pipeline.profile import Profile
 from pipeline.retrieval.ingest import Library, ingest
 from pipeline.run import run_job
-from pipeline.settings import Profile, Settings
+from pipeline.settings import Settings
 
 Rows = Iterable[Mapping[str, Any]]
 

@@ -26,12 +26,12 @@ from examples.shapes.training.writer_passages import plain_taste
 from pipeline.job import Job
 from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.rows import RawRow
+from pipeline.profile import RetrievalProfile
 from pipeline.retrieval import schema
 from pipeline.retrieval.bm25 import query_vector
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.ingest import Library
 from pipeline.retrieval.retriever import DEPTH, QdrantRetriever
-from pipeline.settings import RetrievalProfile
 
 CROWDED, PLANTED = "crowded", "planted"
 FIRST, PASSAGES = 3, 4

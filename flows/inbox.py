@@ -37,7 +37,8 @@ from pipeline.jobfile.reader import FORMATS
 from pipeline.jobfile.rows import suffix_of
 from pipeline.jobfile.values import readable
 from pipeline.ports import DOCUMENT_LIMIT, Blob
-from pipeline.settings import PROFILES, Profile, Settings
+from pipeline.profile import PROFILES, Profile
+from pipeline.settings import Settings
 from pipeline.storage.keys import check_key
 
 PAUSE = 5.0

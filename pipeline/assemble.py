@@ -12,18 +12,18 @@ from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import Context, RunSpec
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
-from pipeline.records.run_folder import RunFolder
-from pipeline.retrieval.embedders import open_embedders, open_image_embedder
-from pipeline.retrieval.image_store import Shelf, embedded
-from pipeline.safety import TermGuard
-from pipeline.settings import (
+from pipeline.profile import (
     JudgeProfile,
     Profile,
     RendererProfile,
     RetrievalProfile,
-    Settings,
     WriterProfile,
 )
+from pipeline.records.run_folder import RunFolder
+from pipeline.retrieval.embedders import open_embedders, open_image_embedder
+from pipeline.retrieval.image_store import Shelf, embedded
+from pipeline.safety import TermGuard
+from pipeline.settings import Settings
 from pipeline.storage.folder import FolderStore
 from pipeline.storage.probe import WRITERS, honours_conditions
 

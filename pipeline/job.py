@@ -121,7 +121,7 @@ class RunSpec(FrozenModel):
     job_file_digest: str
     rows: int
     shards: int = Field(description="number of shard files")
-    profile: dict[str, Any] = Field(description="the whole profile; settings.Profile reads it")
+    profile: dict[str, Any] = Field(description="the whole profile; profile.Profile reads it")
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="what the command line said in place of the defaults"
     )

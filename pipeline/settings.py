@@ -1,12 +1,10 @@
-"""One Settings, read once from the environment; one Profile, read from TOML.
+"""Settings: where services, stores and models are, read once from the environment.
 
-Settings say where things are and may differ from machine to machine. A profile says what decides
-the result, travels in the run's spec, and is part of every job's identity.
+They may differ from machine to machine; everything that decides a result is in the profile.
 """
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -26,185 +24,28 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline import masking
 from pipeline.errors import ConfigError
-from pipeline.job import SEED_SPACE, ContestMode, FrozenModel, Rung, TextMode, digest_of
+from pipeline.profile import Profile, first_problem
 
-PROFILES = Path(__file__).parent / "profiles"
 SECRETS = Path("/run/secrets")
-"""Where container engines put secrets; a file is named as its variable, in lower case."""
+"""The folder of container secrets: one file for each variable, named in lower case."""
 SHIPPED_MODELS = Path(__file__).parents[1] / "examples" / "shapes" / "models"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-Dtype = Literal["float32", "bfloat16", "float16"]
-Tool = Literal["langchain", "llamaindex", "haystack"]
-
-
-class CollectionProfile(FrozenModel):
-    """A collection that another tool wrote, and how it is searched."""
-
-    written_by: Tool
-    embedding: str = Field(
-        default="", description="what made its vectors, as in `retrieval`; empty: the profile's"
-    )
-    vector: str = Field(default="", description="name of the dense vector; empty: the tool's own")
-
-
-class RetrievalProfile(FrozenModel):
-    """How texts and images are found."""
-
-    embedding: str = Field(
-        default="hashed", description="dense embedding: `hashed` (no model) or a model reference"
-    )
-    dense: float = Field(
-        default=0.6, ge=0, le=1, description="the share of dense vectors; the rest is BM25's"
-    )
-    floor: float = Field(default=0.0, ge=0, le=1, description="passages below are dropped")
-    image_encoder: str = Field(
-        default="", description="model reference of the OpenCLIP that embeds images; empty: none"
-    )
-    image_norm: float = Field(
-        default=0.0, ge=0, description="length that embeddings of images are given; 0: their own"
-    )
-    alike: float = Field(
-        default=0.9, gt=0, le=1, description="sources that are more alike are taken once"
-    )
-    allowed: tuple[str, ...] = Field(
-        default=(), description="the collections that jobs may ask; empty: any"
-    )
-    collections: dict[str, CollectionProfile] = Field(
-        default={}, description="those that other tools wrote, by name"
-    )
-
-    def allows(self, collection: str) -> bool:
-        """Whether jobs may ask it."""
-        return not self.allowed or collection in self.allowed
-
-    def __hash__(self) -> int:
-        # a dict has none, and retrievers are cached by their profile
-        return hash(digest_of(self.model_dump(mode="json")))
-
-
-class WriterProfile(FrozenModel):
-    """Who writes the text and the prompt."""
-
-    kind: Literal["local", "endpoint", "template"]
-    model: str = Field(default="", description="model reference, or the endpoint's model name")
-    dtype: Dtype = "float32"
-    batch: int = Field(default=16, ge=1, description="jobs in one call")
-    max_tokens: int = Field(default=256, ge=8)
-    temperature: float = Field(default=0.0, ge=0, le=2)
-    timeout: float = Field(default=60.0, gt=0, description="seconds for one endpoint call")
-    text_template: str = "{keywords}. {passages}"
-    prompt_template: str = "{keywords} {style}"
-
-
-class RendererProfile(FrozenModel):
-    """Who renders, and how."""
-
-    kind: Literal["diffusers", "a1111"]
-    model: str = Field(default="", description="model reference; for a1111 a checkpoint's name")
-    unet: str = Field(default="", description="model reference of a UNet to use instead")
-    previews: str = Field(
-        default="", description="model reference of a small decoder (TAESD) for previews, if any"
-    )
-    image_adapter: str = Field(
-        default="", description="model reference of an IP-Adapter: a folder with one file"
-    )
-    variant: str = Field(default="", description="file variant of the weights, such as fp16")
-    scheduler: str = Field(
-        default="", description="a diffusers scheduler class; empty: the model's"
-    )
-    dtype: Dtype = "float32"
-    batch: int = Field(default=8, ge=1, description="images in one batch")
-    channels_last: bool = Field(
-        default=False, description="memory layout that GPUs convolve faster"
-    )
-    compile: bool = Field(default=False, description="the denoiser's repeated blocks")
-    guided_until: float = Field(
-        default=1.0, ge=0, le=1, description="the part of the steps that is guided, from the first"
-    )
-    timeout: float = Field(default=300.0, gt=0, description="seconds for one endpoint call")
-
-
-class JudgeProfile(FrozenModel):
-    """Who judges, against what, and how a cosine becomes a chance."""
-
-    model: str = Field(description="model reference: an OpenCLIP folder or hub id")
-    against: Literal["prompt", "text", "keywords"] = "prompt"
-    dtype: Dtype = "float32"
-    batch: int = Field(default=32, ge=1, description="images in one call")
-    slope: float | None = Field(default=None, description="None: the model's calibration.json")
-    offset: float | None = None
-
-
-class GuardProfile(FrozenModel):
-    """What must not be made."""
-
-    blocked_terms: tuple[str, ...] = ()
-
-
-class JobDefaults(FrozenModel):
-    """What a row gets where it says nothing."""
-
-    candidates: int = 4
-    threshold: float = 0.5
-    width: int
-    height: int
-    steps: int
-    guidance: float
-    seed: int | None = Field(default=None, ge=0, lt=SEED_SPACE, description="None: from the row")
-    collection: str = ""
-    negative: str = Field(default="", max_length=2048, description="as long as a row's own may be")
-    passages: int = 4
-    references: int = 0
-    reference_scale: float = 0.6
-    mode: TextMode = "generated"
-    contest: ContestMode = "best_of"
-    wave: int = 2
-    rounds: int = 1
-    rungs: tuple[Rung, ...] = (
-        Rung(at=0.4, keep=0.5),
-        Rung(at=0.6, keep=0.5),
-        Rung(at=0.8, keep=0.5),
-    )
-
-
-class Profile(FrozenModel):
-    """Everything that decides a result besides the row itself."""
-
-    name: str
-    retrieval: RetrievalProfile = RetrievalProfile()
-    writer: WriterProfile
-    renderer: RendererProfile
-    judge: JudgeProfile
-    guard: GuardProfile = GuardProfile()
-    defaults: JobDefaults
-
-    @classmethod
-    def load(cls, name: str) -> Self:
-        """Read a shipped profile by name, or any TOML file by path.
-
-        `extends = "NAME"` begins from another profile. Raises ConfigError.
-        """
-        try:
-            return cls.model_validate(_read_profile(name) | {"name": Path(name).stem})
-        except ValidationError as error:
-            raise ConfigError(f"profile {name!r}: {_first_problem(error)}") from error
-
 
 def _usual_name(name: object) -> object:
-    """In lower case, and with the name that we have for it."""
+    """The name in lower case, with `jpg` as `jpeg`."""
     lower = name.lower() if isinstance(name, str) else name
     return "jpeg" if lower == "jpg" else lower
 
 
 def _below_home(place: str) -> str:
-    """The place with `~` as the home; as it is written where nobody knows of one."""
+    """The path with `~` expanded; unchanged where the home directory is unknown."""
     return os.path.expanduser(place)  # noqa: PTH111 - pathlib's raises where there is no home
 
 
 class Settings(BaseSettings):
-    """Where things are. Each is an environment variable PRESSRUN_<NAME>."""
+    """Addresses, folders and limits; each is an environment variable PRESSRUN_<NAME>."""
 
     model_config = SettingsConfigDict(
         env_prefix="PRESSRUN_",
@@ -338,11 +179,11 @@ class Settings(BaseSettings):
 
     @cached_property
     def chosen_profile(self) -> Profile:
-        """The profile that `profile` names."""
+        """The profile that `profile` names. Raises ConfigError."""
         return Profile.load(self.profile)
 
     def secrets(self) -> Iterator[str]:
-        """Everything in them that nobody may read."""
+        """The secrets among the values, passwords in URLs included."""
         for name in type(self).model_fields:
             value = getattr(self, name)
             if isinstance(value, SecretStr):
@@ -357,8 +198,8 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment and, where it is silent, from files in `SECRETS`; with what is
-    not None in `overrides` on top. No message or log has their secrets from now on.
+    """Read the settings from `overrides` that are not None, else from the environment, else from
+    files in `SECRETS`. From now on messages and logs mask their secrets.
 
     Raises ConfigError with the setting's name.
     """
@@ -370,7 +211,7 @@ def load_settings(**overrides: Any) -> Settings:
         )
     except ValidationError as error:
         name = ".".join(map(str, error.errors()[0]["loc"]))
-        problem = _first_problem(error).replace(name, f"PRESSRUN_{name.upper()}" if name else "", 1)
+        problem = first_problem(error).replace(name, f"PRESSRUN_{name.upper()}" if name else "", 1)
         raise ConfigError(problem) from error
     except OSError as error:
         raise ConfigError(f"A secret cannot be read: {error}") from error
@@ -379,9 +220,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def secret_file(variable: str) -> str:
-    """The secret in the file that is named as a variable of another program's; empty without one.
+    """The secret in the file named like another program's variable; empty without a file.
 
-    Raises ConfigError where there is one that cannot be read.
+    Raises ConfigError where the file cannot be read.
     """
     file = SECRETS / variable.lower()
     try:
@@ -390,30 +231,9 @@ def secret_file(variable: str) -> str:
         raise ConfigError(f"{variable}: {file} cannot be read: {error}") from error
 
 
-def _read_profile(name: str) -> dict[str, Any]:
-    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise ConfigError(f"no profile {name!r}; there are {known}, or give a .toml file's path")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"profile {path}: {error}") from error
-    base = tables.pop("extends", None)
-    return _merge(_read_profile(base), tables) if base else tables
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(base.get(key), dict)
-        merged[key] = _merge(base[key], value) if both else value
-    return merged
-
-
 def _is_address(value: str) -> bool:
-    """Whether a URL has a host and, where one is given, a port; an "@" outside its user's part is
-    the end of a password that was not encoded.
+    """True for a URL with a host and no invalid port. An "@" after the host is taken for the end
+    of a password that was not percent-encoded.
     """
     try:
         parts = urlsplit(value)
@@ -422,9 +242,3 @@ def _is_address(value: str) -> bool:
         return False
     rest = f"{parts.path}{parts.query}{parts.fragment}"
     return "unix" in parts.scheme or (bool(parts.hostname) and "@" not in rest)
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what

@@ -27,8 +27,9 @@ from pipeline.assemble import check_models, open_run_folder, reach_store
 from pipeline.errors import Unavailable
 from pipeline.job import RunSpec, Status
 from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.profile import Profile
 from pipeline.records.run_folder import RunFolder
-from pipeline.settings import Profile, Settings
+from pipeline.settings import Settings
 from workers.queue.messages import Queue
 from workers.worker.devices import require_device
 

@@ -15,7 +15,8 @@ from pipeline.errors import JobError, JobFileError
 from pipeline.job import BadRow, Context, Job
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
 from pipeline.jobfile.remarks import Remarks
-from pipeline.settings import Profile, Settings
+from pipeline.profile import Profile
+from pipeline.settings import Settings
 from pipeline.telemetry import metered
 from pipeline.writing.template import TemplateWriter
 

@@ -11,8 +11,9 @@ from pipeline.errors import RunError
 from pipeline.job import BadRow, Job, RunSpec, Status, digest_of, timestamp, version
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.profile import Profile
 from pipeline.records.run_folder import RunFolder
-from pipeline.settings import Profile, Settings
+from pipeline.settings import Settings
 
 
 def asked_for(

@@ -12,7 +12,7 @@ from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
 from pipeline.jobfile.templates import expand, foreign
 from pipeline.jobfile.unused import unused
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 from pipeline.words import says_something
 
 _KEYWORDS_SHOWN = 120

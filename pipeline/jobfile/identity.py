@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import JobFileError
 from pipeline.job import digest_of
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 
 _ASIDE = frozenset({"id", "row", "priority"})
 _NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout", "allowed"})

@@ -11,7 +11,7 @@ from pipeline.jobfile import csv, jsonl, parquet
 from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import RawRow, suffix_of
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 from pipeline.tabular.rows import BOM
 
 __all__ = ["FORMATS", "Notice", "Overrides", "Warn", "read_jobs", "warn_on_stderr"]

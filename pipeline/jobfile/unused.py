@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 
 from pipeline.job import Job
-from pipeline.settings import Profile, RendererProfile
+from pipeline.profile import Profile, RendererProfile
 
 _RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
 _WAVES = ("first_above", "race_above")

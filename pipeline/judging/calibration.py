@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigError
-from pipeline.settings import JudgeProfile
+from pipeline.profile import JudgeProfile
 
 FILE = "calibration.json"
 

@@ -21,7 +21,7 @@ from pipeline.judging.validity import problem
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
 from pipeline.models.tokenizers import fits
-from pipeline.settings import JudgeProfile
+from pipeline.profile import JudgeProfile
 
 TEXTS_KEPT = 1024
 

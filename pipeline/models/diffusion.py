@@ -13,7 +13,7 @@ from pipeline.errors import ModelError
 from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.settings import RendererProfile
+from pipeline.profile import RendererProfile
 
 COMPILED_SHAPES = 1024
 LOCAL: dict[str, Any] = {

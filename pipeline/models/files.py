@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pipeline.errors import ModelError
 from pipeline.models.hub import fetch
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")

@@ -13,7 +13,7 @@ from pipeline.models.device_lock import DeviceLock
 from pipeline.models.files import resolve
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.settings import Dtype, RendererProfile, WriterProfile
+from pipeline.profile import Dtype, RendererProfile, WriterProfile
 from pipeline.watchdog import suspended
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}

@@ -19,9 +19,9 @@ from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.http import BadAnswer, Exchange
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Pruner
+from pipeline.profile import RendererProfile
 from pipeline.rendering.answers import read_answer
 from pipeline.rendering.calls import unheard
-from pipeline.settings import RendererProfile
 from pipeline.telemetry import charge, notice, rendered_by
 from pipeline.watchdog import suspended
 

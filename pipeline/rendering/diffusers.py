@@ -12,10 +12,10 @@ from pipeline.models import Models
 from pipeline.models.batching import Batcher
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
+from pipeline.profile import RendererProfile
 from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.calls import call_arguments, guided, taken
 from pipeline.rendering.windows import Windows
-from pipeline.settings import RendererProfile
 from pipeline.telemetry import rendered_by
 from pipeline.watchdog import beat, suspended
 

@@ -8,12 +8,12 @@ from pipeline.cancellation import result_of
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Pruner, Renderer
+from pipeline.profile import RendererProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import family_of
 from pipeline.rendering.sample import SampleState
 from pipeline.rendering.sampler import Unsupported
-from pipeline.settings import RendererProfile
 from pipeline.telemetry import charge, rendered_by
 
 log = structlog.get_logger(__name__)

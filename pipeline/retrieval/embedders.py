@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.job import Embedding, ImageArray
 from pipeline.models import Models
-from pipeline.settings import RetrievalProfile
+from pipeline.profile import RetrievalProfile
 
 Vectors = NDArray[np.float32]
 

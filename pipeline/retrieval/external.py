@@ -18,12 +18,12 @@ from qdrant_client.models import Distance, QueryRequest, ScoredPoint, VectorPara
 from pipeline.errors import JobError
 from pipeline.job import Passage
 from pipeline.models import Models
+from pipeline.profile import CollectionProfile, RetrievalProfile, Tool
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedder, Vectors, open_embedder
 from pipeline.retrieval.sources.chunks import LONGEST, pieces
 from pipeline.retrieval.sources.cleaning import cleaned, well_formed
 from pipeline.retrieval.sources.texts import LABEL, TAGS, Text
-from pipeline.settings import CollectionProfile, RetrievalProfile, Tool
 
 READ = 20 * LONGEST
 """Letters of a text that are cleaned, of which a passage may be left."""

@@ -20,6 +20,7 @@ from qdrant_client.models import (
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
+from pipeline.profile import CollectionProfile, RetrievalProfile
 from pipeline.retrieval import schema, versions
 from pipeline.retrieval.bm25 import query_vector
 from pipeline.retrieval.client import calling
@@ -27,7 +28,6 @@ from pipeline.retrieval.embedders import Embedder, Embedders, Vectors, normalise
 from pipeline.retrieval.external import Foreign, open_foreign
 from pipeline.retrieval.hashed import HashedEmbedder, evenly
 from pipeline.retrieval.ranking import different, fused
-from pipeline.settings import CollectionProfile, RetrievalProfile
 from pipeline.telemetry import notice
 
 DEPTH = 4

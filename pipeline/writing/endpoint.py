@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pipeline.errors import ConfigError, JobError, Refused
 from pipeline.http import Answer, Exchange
 from pipeline.job import Brief, Context, Job
-from pipeline.settings import WriterProfile
+from pipeline.profile import WriterProfile
 from pipeline.telemetry import charge, notice
 from pipeline.watchdog import suspended
 from pipeline.writing.calls import ask_patiently, error_message

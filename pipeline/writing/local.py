@@ -21,7 +21,7 @@ from pipeline.errors import JobError, ModelError
 from pipeline.job import Brief, Context, Job
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
-from pipeline.settings import WriterProfile
+from pipeline.profile import WriterProfile
 from pipeline.telemetry import notice
 from pipeline.writing.messages import Message, messages_for
 from pipeline.writing.reply import CUT_OFF, brief_from, parse_reply

@@ -4,7 +4,7 @@ import re
 
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Brief, Context, Job
-from pipeline.settings import WriterProfile
+from pipeline.profile import WriterProfile
 from pipeline.writing.lines import one_line, plain_words
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text
 from pipeline.writing.reply import Draft, brief_from

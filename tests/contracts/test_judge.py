@@ -11,7 +11,7 @@ import pytest
 from pipeline.job import ImageArray
 from pipeline.judging.clip import ClipJudge
 from pipeline.ports import Judge
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 from tests.harness import small_models
 
 TEXT = "a red circle on a white background"

@@ -10,10 +10,10 @@ import pytest
 from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Renderer
+from pipeline.profile import Profile, RendererProfile
 from pipeline.rendering.a1111 import A1111Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer
-from pipeline.settings import Profile, RendererProfile
 from pipeline.telemetry import metered
 from tests.harness import a1111_server, small_models
 

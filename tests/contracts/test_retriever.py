@@ -16,12 +16,12 @@ from pipeline.errors import JobError, Unavailable
 from pipeline.job import Context, Job
 from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.rows import RawRow
+from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
 from pipeline.retrieval.client import open_client
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.hashed import HashedEmbedder, evenly
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.retriever import QdrantRetriever
-from pipeline.settings import CollectionProfile, Profile, RetrievalProfile
 from tests.harness.external_collections import TOOLS, fill
 from tests.harness.libraries import library
 

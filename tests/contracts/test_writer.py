@@ -16,7 +16,7 @@ from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job, Passage
 from pipeline.models import Models
 from pipeline.ports import Writer
-from pipeline.settings import WriterProfile
+from pipeline.profile import WriterProfile
 from pipeline.telemetry import metered
 from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.local import LocalWriter

@@ -13,8 +13,9 @@ from pipeline.assemble import Assembly
 from pipeline.job import Job, Status
 from pipeline.jobfile.reader import Overrides
 from pipeline.models import Models
+from pipeline.profile import Profile
 from pipeline.run import run_job
-from pipeline.settings import Profile, Settings, load_settings
+from pipeline.settings import Settings, load_settings
 
 ROWS = 2
 JOBS = """keywords,contest,candidates,steps,threshold,mode

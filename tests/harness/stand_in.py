@@ -18,8 +18,8 @@ import numpy as np
 from pipeline.assemble import Assembly
 from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
 from pipeline.ports import Ports, Pruner
+from pipeline.profile import Profile, WriterProfile
 from pipeline.safety import TermGuard
-from pipeline.settings import Profile, WriterProfile
 from pipeline.watchdog import beat
 from pipeline.writing.template import TemplateWriter
 from workers.worker.main import main

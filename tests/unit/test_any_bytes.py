@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.profile import Profile
 from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import Text
-from pipeline.settings import Profile
 
 hurried = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 SIGNS = st.sampled_from([b'"', b"\r", b"\n", b",", b";", b"\0", b"{", b"[", b"\xff", b"1", b"\\"])

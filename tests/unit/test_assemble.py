@@ -8,8 +8,9 @@ from pipeline import assemble
 from pipeline.assemble import Assembly
 from pipeline.errors import InUse
 from pipeline.job import Context
+from pipeline.profile import RetrievalProfile
 from pipeline.retrieval.client import open_client
-from pipeline.settings import RetrievalProfile, load_settings
+from pipeline.settings import load_settings
 from tests.harness.jobs import job
 
 

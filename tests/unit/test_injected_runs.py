@@ -11,13 +11,13 @@ from qdrant_client import QdrantClient
 
 from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Status, digest_of
 from pipeline.ports import Ports, Pruner, Writer
+from pipeline.profile import RetrievalProfile, WriterProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.run import run_job
 from pipeline.safety import TermGuard
-from pipeline.settings import RetrievalProfile, WriterProfile
 from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.template import TemplateWriter
 from tests.harness.chat_server import Call, Reply, chat_server, completion

@@ -11,9 +11,9 @@ from pyarrow import parquet
 
 from pipeline.errors import JobFileError
 from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.profile import Profile
 from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import BadText
-from pipeline.settings import Profile
 from pipeline.tabular.parquet import PAGE_LIMIT, parquet_batches
 
 MB = 1024 * 1024

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pipeline.settings import PROFILES, CollectionProfile, Profile
+from pipeline.profile import PROFILES, CollectionProfile, Profile
 
 DOCUMENT = Path("docs/profiles.md").read_text(encoding="utf-8")
 NAMES = sorted(path.stem for path in PROFILES.glob("*.toml"))

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.settings import PROFILES, Profile, load_settings
+from pipeline.profile import PROFILES, Profile
+from pipeline.settings import load_settings
 from workers.queue.messages import Queue
 
 

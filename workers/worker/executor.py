@@ -24,9 +24,10 @@ from pipeline.errors import (
 )
 from pipeline.job import ImageArray, Job, Outcome, RunSpec
 from pipeline.ports import Ports
+from pipeline.profile import Profile
 from pipeline.records.run_folder import RunFolder
 from pipeline.run import failed, run_job
-from pipeline.settings import Profile, Settings
+from pipeline.settings import Settings
 from pipeline.storage.identity import known_identity
 from pipeline.telemetry import stage
 from workers.observability import tracing

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.deploy import DEPLOYMENTS
-from pipeline.settings import PROFILES
+from pipeline.profile import PROFILES
 
 PACKAGES = ("flows", "pipeline", "workers")
 

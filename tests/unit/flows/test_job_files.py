@@ -15,7 +15,8 @@ from flows.job_files import at_hand
 from pipeline.errors import JobFileError, NoJobFile
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
-from pipeline.settings import Profile, Settings, load_settings
+from pipeline.profile import Profile
+from pipeline.settings import Settings, load_settings
 from tests.harness.servers import moto_s3
 
 CSV = b"keywords\nred circle\n"

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 
 Rows = list[Job | BadRow]
 Read = Callable[..., Rows]

@@ -13,7 +13,7 @@ from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.reader import read_jobs
 from pipeline.jobfile.rows import RawRow
 from pipeline.jobfile.values import READERS
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 
 # a busy machine is no finding
 hurried = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])

@@ -10,7 +10,7 @@ import pytest
 from pipeline.job import Job
 from pipeline.jobfile.columns import MOST_TOLD
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 
 TABLE = {"keywords": ["a", "b"], "stlye": ["x", "y"], "steps": [3, 4], "colour": ["z", ""]}
 ROWS = [dict(zip(TABLE, values, strict=True)) for values in zip(*TABLE.values(), strict=True)]

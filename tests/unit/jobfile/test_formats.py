@@ -12,7 +12,7 @@ from pipeline.job import BadRow, Job
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.jobfile.rows import ROW_LIMIT
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 
 ROWS: list[dict[str, Any]] = [
     {"keywords": "red circle", "candidates": 2, "guidance": 3.5, "meta.product": "mug"},

@@ -4,7 +4,7 @@ from pipeline.job import BadRow, Job
 from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
-from pipeline.settings import CollectionProfile, Profile
+from pipeline.profile import CollectionProfile, Profile
 
 
 def test_defaults_of_the_profile(read_one, profile) -> None:

@@ -9,7 +9,7 @@ import torch
 from pipeline.judging import clip
 from pipeline.judging.clip import ClipJudge
 from pipeline.judging.pieces import pieces
-from pipeline.settings import JudgeProfile, Profile
+from pipeline.profile import JudgeProfile, Profile
 from tests.harness import small_models
 
 ONE, OTHER = "a red circle on a white background.", "a blue star on a black background."

@@ -21,7 +21,7 @@ from pipeline.errors import ModelError
 from pipeline.models import Models, loading, verify
 from pipeline.models.code import refuse_code
 from pipeline.models.contents import OPEN_CLIP, open_clip_weights
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 
 ROLES = {
     "judge": "open_clip",

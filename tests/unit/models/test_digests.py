@@ -11,7 +11,8 @@ from pipeline.assemble import Assembly, model_digests, open_run_folder
 from pipeline.errors import ModelError
 from pipeline.job import Brief, CandidateRecord, ImageArray, Job, Outcome, RunSpec, Score, Status
 from pipeline.models import digest
-from pipeline.settings import Profile, RendererProfile, Settings, WriterProfile, load_settings
+from pipeline.profile import Profile, RendererProfile, WriterProfile
+from pipeline.settings import Settings, load_settings
 from tests.harness import small_models
 from workers.queue.messages import Message, Queue
 from workers.worker.executor import Executor

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from pipeline.assemble import check_models
 from pipeline.errors import ModelError
 from pipeline.models import digest, resolve, role_folders, verify
-from pipeline.settings import CollectionProfile, Profile, RetrievalProfile, load_settings
+from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
+from pipeline.settings import load_settings
 
 
 def write_weights(path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.models import Models, digest
-from pipeline.settings import Profile, RendererProfile
+from pipeline.profile import Profile, RendererProfile
 from tests.harness import small_models
 
 

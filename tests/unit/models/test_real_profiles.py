@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.judging.clip import ClipJudge
 from pipeline.models import Models, verify
-from pipeline.settings import Profile
+from pipeline.profile import Profile
 from tests.harness import small_models
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.models import Models, contents, verify
-from pipeline.settings import Profile, RendererProfile
+from pipeline.profile import Profile, RendererProfile
 from tests.harness import small_models
 
 LOADS: dict[str, Callable[[Models, str], object]] = {

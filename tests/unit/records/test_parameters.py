@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pipeline.job import Brief, Job, Outcome
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.media.image import EXIF_CHARACTERS
+from pipeline.profile import JobDefaults
 from pipeline.records.parameters import parameters
-from pipeline.settings import JobDefaults
 from pipeline.writing.reply import PROMPT_LIMIT
 
 # parse_generation_parameters in AUTOMATIC1111's modules/infotext_utils.py

@@ -12,8 +12,8 @@ import pytest
 from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Pruner
+from pipeline.profile import RendererProfile
 from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
-from pipeline.settings import RendererProfile
 from pipeline.telemetry import metered
 from tests.harness.a1111_server import Server, encode, serve
 

@@ -15,9 +15,9 @@ from pipeline.errors import JobError, ModelError
 from pipeline.job import RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Renderer
+from pipeline.profile import RendererProfile
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
 from pipeline.rendering.local import EngineRenderer
-from pipeline.settings import RendererProfile
 from tests.harness import small_models
 
 WIDTH, TOKENS = 12, 4

@@ -17,9 +17,9 @@ from pipeline import watchdog
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.models import Models
+from pipeline.profile import RendererProfile
 from pipeline.rendering.calls import call_arguments, hears_negative, taken
 from pipeline.rendering.diffusers import DiffusersRenderer
-from pipeline.settings import RendererProfile
 from tests.harness import small_models
 
 OTHERS = (

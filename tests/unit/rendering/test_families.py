@@ -6,9 +6,9 @@ import pytest
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.models import Models
+from pipeline.profile import Profile
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer
-from pipeline.settings import Profile
 from tests.harness import small_models
 
 FAMILIES = {"sd15": "sd", "sdxl": "sdxl", "sdxl-turbo": "sdxl", "sd35": "sd3", "flux": "flux"}

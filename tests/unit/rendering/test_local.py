@@ -14,9 +14,9 @@ from torch._dynamo.utils import counters
 from pipeline.cancellation import Cancelled, cancellable
 from pipeline.job import RenderRequest
 from pipeline.models import Models
+from pipeline.profile import RendererProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
-from pipeline.settings import RendererProfile
 from pipeline.telemetry import metered
 from tests.harness import small_models
 

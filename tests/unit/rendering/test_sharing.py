@@ -17,8 +17,8 @@ import torch
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
+from pipeline.profile import RendererProfile
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
-from pipeline.settings import RendererProfile
 
 
 class Pipe:

@@ -6,10 +6,10 @@ import pytest
 
 from pipeline.job import RenderRequest
 from pipeline.ports import Renderer
+from pipeline.profile import Profile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer
 from pipeline.rendering.windows import Windows
-from pipeline.settings import Profile
 from pipeline.telemetry import metered
 from tests.harness import small_models
 

@@ -10,9 +10,9 @@ from qdrant_client import QdrantClient
 
 from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.rows import RawRow
+from pipeline.profile import Profile
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.retriever import QdrantRetriever
-from pipeline.settings import Profile
 from tests.harness.libraries import library
 
 KNOWLEDGE = Path(__file__).parents[3] / "examples" / "shapes" / "knowledge"

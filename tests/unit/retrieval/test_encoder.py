@@ -19,19 +19,19 @@ from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
 from pipeline.ports import Retriever
-from pipeline.retrieval.client import open_client
-from pipeline.retrieval.embedders import Embedders, open_embedder
-from pipeline.retrieval.hashed import HashedEmbedder
-from pipeline.retrieval.ingest import ingest
-from pipeline.retrieval.retriever import QdrantRetriever
-from pipeline.settings import (
+from pipeline.profile import (
     CollectionProfile,
     Profile,
     RendererProfile,
     RetrievalProfile,
     WriterProfile,
-    load_settings,
 )
+from pipeline.retrieval.client import open_client
+from pipeline.retrieval.embedders import Embedders, open_embedder
+from pipeline.retrieval.hashed import HashedEmbedder
+from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.retriever import QdrantRetriever
+from pipeline.settings import load_settings
 from pipeline.telemetry import metered
 from tests.harness.libraries import library
 

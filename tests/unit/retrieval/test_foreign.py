@@ -23,6 +23,7 @@ from pipeline.job import Job
 from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
+from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.external import LAYOUTS, NODE, Foreign, open_others
 from pipeline.retrieval.hashed import HashedEmbedder, evenly
@@ -30,7 +31,6 @@ from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.retrieval.sources.chunks import LONGEST
 from pipeline.retrieval.sources.texts import LABEL, TAGS
-from pipeline.settings import CollectionProfile, Profile, RetrievalProfile
 from tests.harness.external_collections import DOCUMENTS, TOOLS, fill
 from tests.harness.libraries import library
 

@@ -14,13 +14,13 @@ from pipeline.job import Context, Job
 from pipeline.jobfile.builder import Maker, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
+from pipeline.profile import Profile, RetrievalProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.image_encoder import ClipEmbedder
 from pipeline.retrieval.image_store import Shelf, embedded
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
 from pipeline.retrieval.retriever import QdrantRetriever
-from pipeline.settings import Profile, RetrievalProfile
 from pipeline.storage.folder import FolderStore
 from pipeline.telemetry import metered
 from tests.harness.libraries import library

@@ -13,7 +13,7 @@ from tenacity import Retrying
 
 from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.job import Brief, Context, Job
-from pipeline.settings import WriterProfile
+from pipeline.profile import WriterProfile
 from pipeline.telemetry import metered
 from pipeline.writing import calls
 from pipeline.writing.calls import ATTEMPTS, LONGEST_WAIT

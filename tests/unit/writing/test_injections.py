@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
 from pipeline.models import Models
+from pipeline.profile import WriterProfile
 from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import Text
-from pipeline.settings import WriterProfile
 from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.local import LocalWriter
 from pipeline.writing.messages import PASSAGE_LIMIT, TEXT_LIMIT, messages_for

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pipeline.errors import JobError, ModelError
 from pipeline.job import Context, Job
 from pipeline.models import Models
-from pipeline.settings import WriterProfile
+from pipeline.profile import WriterProfile
 from pipeline.telemetry import metered
 from pipeline.writing.local import LocalWriter, _SeededDraws
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Context, Job
-from pipeline.settings import WriterProfile
+from pipeline.profile import WriterProfile
 from pipeline.writing.template import TemplateWriter
 
 MakeJob = Callable[..., Job]
