@@ -24,7 +24,7 @@ from examples.shapes import world
 from examples.shapes.training.writer_words import SUFFIXES, pick, word
 from pipeline.assemble import open_library
 from pipeline.job import Job
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
 from pipeline.retrieval.retriever import QdrantRetriever
@@ -113,9 +113,10 @@ def timed_ingest(
 
 def questions(settings: Settings, collection: str, names: list[str]) -> list[Job]:
     """A job for each name."""
-    maker = Maker(settings.chosen_profile, Overrides(collection=collection))
+    builder = JobBuilder(settings.chosen_profile, Overrides(collection=collection))
     made = [
-        maker.make(RawRow(1, {"keywords": f"{name} logo", "passages": PASSAGES})) for name in names
+        builder.build(RawRow(1, {"keywords": f"{name} logo", "passages": PASSAGES}))
+        for name in names
     ]
     return [job for job in made if isinstance(job, Job)]
 

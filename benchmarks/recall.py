@@ -24,7 +24,7 @@ from benchmarks.brandbook import FORMS, Book, Brand, book, copies
 from benchmarks.chain import Chain, fill, write_rows
 from examples.shapes.training.writer_passages import plain_taste
 from pipeline.job import Job
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.profile import RetrievalProfile
 from pipeline.retrieval import schema
@@ -54,7 +54,7 @@ class Recall:
 
     def __init__(self, chain: Chain, facts: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self._maker = Maker(chain.profile, Overrides())
+        self._builder = JobBuilder(chain.profile, Overrides())
         self._profile = chain.profile.retrieval
         self._library = chain.library()
         crowded, planted = (
@@ -105,7 +105,7 @@ class Recall:
             for form in forms:
                 keywords = FORMS[form](brand.name, rng)
                 row = RawRow(1, {"keywords": keywords, "collection": collection, "passages": k})
-                job = self._maker.make(row)
+                job = self._builder.build(row)
                 assert isinstance(job, Job)
                 found.append(Question(job, brand, form))
         return found

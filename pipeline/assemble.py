@@ -20,8 +20,8 @@ from pipeline.profile import (
     WriterProfile,
 )
 from pipeline.records.run_folder import RunFolder
-from pipeline.retrieval.embedders import open_embedders, open_image_embedder
-from pipeline.retrieval.image_store import Shelf, embedded
+from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
+from pipeline.retrieval.image_store import ImageStore, embedded
 from pipeline.safety import TermGuard
 from pipeline.settings import Settings
 from pipeline.storage.folder import FolderStore
@@ -93,7 +93,7 @@ class Assembly:
         if encoder is None or not any(reference.scale for reference in context.references):
             return context
         try:
-            return embedded(context, encoder, Shelf(self._store), profile.image_norm)
+            return embedded(context, encoder, ImageStore(self._store), profile.image_norm)
         except KeyError as error:
             raise RunError(f"The image {error} of the knowledge base is gone.") from error
 
@@ -117,11 +117,11 @@ class Assembly:
         )
 
     def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
-        from pipeline.retrieval.external import open_others
         from pipeline.retrieval.retriever import QdrantRetriever
 
-        embedders, others = open_embedders(profile, self.models), open_others(profile, self.models)
-        return QdrantRetriever(self._knowledge, embedders, profile, others)
+        embedders = open_embedders(profile, self.models)
+        external = open_external_embedders(profile, self.models)
+        return QdrantRetriever(self._knowledge, embedders, profile, external)
 
     def _knowledge(self) -> "QdrantClient":
         """The knowledge base, opened once: profiles share it."""
@@ -236,6 +236,41 @@ def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":
     return open_client(settings.qdrant_url, key, settings.home / "knowledge", patience)
 
 
+def open_embedders(profile: RetrievalProfile, models: Models) -> Embedders:
+    """The embedders of a profile's own collections. Raises ModelError."""
+    texts = open_embedder(profile.embedding, models)
+    return Embedders(texts, open_image_embedder(profile.image_encoder, models))
+
+
+def open_external_embedders(profile: RetrievalProfile, models: Models) -> dict[str, Embedder]:
+    """By reference, the embedders of external collections, without the profile's own embedder.
+
+    Raises ModelError.
+    """
+    references = {each.embedding for each in profile.collections.values()}
+    return {each: open_embedder(each, models) for each in references - {"", profile.embedding}}
+
+
+def open_embedder(reference: str, models: Models) -> Embedder:
+    """`hashed`, or a text encoder by model reference. Raises ModelError."""
+    if reference == "hashed":
+        from pipeline.retrieval.hashed import HashedEmbedder
+
+        return HashedEmbedder()
+    from pipeline.retrieval.text_encoder import TextEncoder
+
+    return TextEncoder(reference, models)
+
+
+def open_image_embedder(reference: str, models: Models) -> ImageEmbedder | None:
+    """An OpenCLIP by model reference; None without one. Raises ModelError."""
+    if not reference:
+        return None
+    from pipeline.retrieval.image_encoder import ClipEmbedder
+
+    return ClipEmbedder(reference, models)
+
+
 def open_library(settings: Settings, profile: Profile) -> "Library":
     """Where a profile's sources go. Raises ConfigError, ModelError, StoreError and Unavailable."""
     from pipeline.retrieval.ingest import Library
@@ -243,7 +278,7 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
     return Library(
         client=open_knowledge(settings),
         embedders=open_embedders(profile.retrieval, Models(settings.models, settings.device)),
-        shelf=Shelf(open_store(settings)),
+        image_store=ImageStore(open_store(settings)),
         guard=TermGuard(profile.guard.blocked_terms),
     )
 

@@ -9,7 +9,7 @@ from pipeline.job import BadRow, FrozenModel, Job, digest_of
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
-from pipeline.jobfile.templates import expand, foreign
+from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.unused import unused
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.profile import Profile
@@ -55,7 +55,7 @@ class _Refused(Exception):
         self.column, self.reason = column, reason
 
 
-class Maker:
+class JobBuilder:
     """Makes jobs under one profile and one set of overrides."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Maker:
         self._adapted = bool(profile.renderer.image_adapter)
         self._profile = identity.profile_digest(profile)
 
-    def make(self, row: RawRow) -> Job | BadRow:
+    def build(self, row: RawRow) -> Job | BadRow:
         """The row's job, or the first reason why there is none. Never raises."""
         try:
             return self._job(row)
@@ -92,7 +92,7 @@ class Maker:
         if not given.get("keywords"):
             raise _Refused("keywords", "keywords is empty")
         for column in _TEMPLATED:
-            for reason in foreign(given.get(column, "")):
+            for reason in unsupported_syntax(given.get(column, "")):
                 self._note(row.line, column, reason)
         digest = identity.row_digest(given | {"meta": meta})
         fields = self._defaults | given | _expanded(given, meta, digest) | self._forced

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.errors import JobFileError, NoJobFile
 from pipeline.job import BadRow, Job
 from pipeline.jobfile import csv, jsonl, parquet
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import RawRow, suffix_of
 from pipeline.profile import Profile
@@ -25,7 +25,7 @@ FORMATS: dict[str, Reader] = {
     ".ndjson": jsonl.read,
     ".parquet": parquet.read,
 }
-_FOREIGN = {
+_SIGNATURES = {
     b"PK\x03\x04": "a spreadsheet or a ZIP archive",
     b"PAR1": "Parquet: name it .parquet",
     b"\x1f\x8b": "gzip: unpack it",
@@ -70,13 +70,13 @@ def read_jobs(
     if reader is None:
         hint = _HINTS.get(suffix_of(path), "")
         raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
-    return _made(path, reader, Maker(profile, overrides, remarks := Remarks()), remarks, warn)
+    return _made(path, reader, JobBuilder(profile, overrides, remarks := Remarks()), remarks, warn)
 
 
 def _made(
-    path: Path, reader: Reader, maker: Maker, remarks: Remarks, warn: Warn
+    path: Path, reader: Reader, builder: JobBuilder, remarks: Remarks, warn: Warn
 ) -> Iterator[Job | BadRow]:
-    yield from map(maker.make, _guarded(path, reader, warn))
+    yield from map(builder.build, _guarded(path, reader, warn))
     remarks.tell(warn)
 
 
@@ -97,7 +97,7 @@ def _check_start(path: Path) -> None:
     suffix = suffix_of(path)
     if suffix == ".parquet":
         return
-    kind = next((kind for sign, kind in _FOREIGN.items() if start.startswith(sign)), "")
+    kind = next((kind for sign, kind in _SIGNATURES.items() if start.startswith(sign)), "")
     if kind or b"\0" in start[:4]:
         looks = f" It looks like {kind}." if kind else ""
         raise JobFileError(f"{path} is not UTF-8 text; save it as {suffix} in UTF-8.{looks}")

@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"\\\$\{[^{}]*\}|\\[\\{}|$]|\$\{[^{}]*\}?|[{}|]|[^\\{}|$]+|.
 _SPECIAL = frozenset("\\{}$")
 
 
-_FOREIGN = (
+_UNSUPPORTED = (
     ("::", re.compile(r"\{\s*[\d.]+::"), "weights as in {2::red|1::blue} are"),
     ("$$", re.compile(r"\{\s*\d+(-\d+)?\$\$"), "counts as in {2$$red|blue|green} are"),
     ("__", re.compile(r"__[A-Za-z0-9/*-][A-Za-z0-9_/*-]*__"), "wildcards as in __color__ are"),
@@ -27,9 +27,9 @@ _FOREIGN = (
 )
 
 
-def foreign(template: str) -> Iterator[str]:
+def unsupported_syntax(template: str) -> Iterator[str]:
     """What is said of templates that other tools understand and we take as plain words."""
-    for sign, pattern, kind in _FOREIGN:
+    for sign, pattern, kind in _UNSUPPORTED:
         if sign in template and pattern.search(template):
             yield f"{kind} not known here and taken as plain words"
 

@@ -8,12 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.job import Embedding, ImageArray
-from pipeline.models import Models
-from pipeline.profile import RetrievalProfile
 
 Vectors = NDArray[np.float32]
-
-HASHED = "hashed"
 
 
 class Embedder(Protocol):
@@ -72,35 +68,6 @@ class Embedders:
 
     texts: Embedder
     images: ImageEmbedder | None = None
-
-
-def open_embedders(profile: RetrievalProfile, models: Models) -> Embedders:
-    """Those of a profile. Raises ModelError."""
-    texts = open_embedder(profile.embedding, models)
-    return Embedders(texts, open_image_embedder(profile.image_encoder, models))
-
-
-def open_image_embedder(reference: str, models: Models) -> ImageEmbedder | None:
-    """An OpenCLIP by model reference; None without one. Raises ModelError."""
-    if not reference:
-        return None
-    from pipeline.retrieval.image_encoder import ClipEmbedder
-
-    return ClipEmbedder(reference, models)
-
-
-def open_embedder(reference: str, models: Models, batch: int = 32) -> Embedder:
-    """The embedder of a profile: `hashed`, or a text encoder by model reference.
-
-    Raises ModelError.
-    """
-    if reference == HASHED:
-        from pipeline.retrieval.hashed import HashedEmbedder
-
-        return HashedEmbedder()
-    from pipeline.retrieval.text_encoder import TextEncoder
-
-    return TextEncoder(reference, models, batch)
 
 
 def embedding(image: Vectors, norm: float) -> Embedding:

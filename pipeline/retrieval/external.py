@@ -17,10 +17,9 @@ from qdrant_client.models import Distance, QueryRequest, ScoredPoint, VectorPara
 
 from pipeline.errors import JobError
 from pipeline.job import Passage
-from pipeline.models import Models
-from pipeline.profile import CollectionProfile, RetrievalProfile, Tool
+from pipeline.profile import CollectionProfile, Tool
 from pipeline.retrieval.client import calling
-from pipeline.retrieval.embedders import Embedder, Vectors, open_embedder
+from pipeline.retrieval.embedders import Embedder, Vectors
 from pipeline.retrieval.sources.chunks import LONGEST, pieces
 from pipeline.retrieval.sources.cleaning import cleaned, well_formed
 from pipeline.retrieval.sources.texts import LABEL, TAGS, Text
@@ -80,7 +79,7 @@ LAYOUTS: dict[Tool, Layout] = {
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ExternalCollection:
     """A collection of another tool, seen to fit: how to ask it and how to read what it answers."""
 
     layout: Layout
@@ -116,18 +115,9 @@ class Foreign:
         return Passage(**kept, id=str(found.id), score=found.score)
 
 
-def open_others(profile: RetrievalProfile, models: Models) -> dict[str, Embedder]:
-    """By reference, what embedded other tools' collections, apart from the profile's own embedder.
-
-    Raises ModelError.
-    """
-    references = {each.embedding for each in profile.collections.values()}
-    return {each: open_embedder(each, models) for each in references - {"", profile.embedding}}
-
-
-def open_foreign(
+def open_external(
     client: QdrantClient, collection: str, written: CollectionProfile, embedder: Embedder
-) -> Foreign:
+) -> ExternalCollection:
     """See that a collection is what the profile says of it.
 
     Raises JobError where it is not, Unavailable and ConfigError.
@@ -150,7 +140,7 @@ def open_foreign(
             f"{embedder.name} gives {embedder.size}; name the embedding that made it in "
             f"retrieval.collections.{collection}.embedding."
         )
-    return Foreign(layout, embedder, name, params.distance)
+    return ExternalCollection(layout, embedder, name, params.distance)
 
 
 def _vectors(

@@ -16,7 +16,7 @@ LONGEST_SIDE = 1024
 FOLDER = "knowledge/images/"
 
 
-class Shelf:
+class ImageStore:
     """The images of all collections, by content. None is ever removed: records refer to them."""
 
     def __init__(self, store: Store) -> None:
@@ -36,13 +36,12 @@ class Shelf:
         return decode(self._store.get(key))
 
 
-def embedded(context: Context, encoder: ImageEmbedder, shelf: Shelf, norm: float) -> Context:
+def embedded(context: Context, encoder: ImageEmbedder, images: ImageStore, norm: float) -> Context:
     """The context with its images' embeddings, of length `norm` or, with 0, of their own.
 
-    Raises KeyError for an image that is not on the shelf.
+    Raises KeyError for an image that is not in the store.
     """
-    images = (shelf.get(reference.image) for reference in context.references)
-    vectors = encoder.embed_images(images)
+    vectors = encoder.embed_images(images.get(reference.image) for reference in context.references)
     references = tuple(
         reference.model_copy(update={"embedding": embedding(vector, norm)})
         for reference, vector in zip(context.references, vectors, strict=True)

@@ -17,7 +17,7 @@ from pipeline.ports import Guard
 from pipeline.retrieval import schema, versions
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.image_store import Shelf, read_image
+from pipeline.retrieval.image_store import ImageStore, read_image
 from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import BadText, Text
 
@@ -46,7 +46,7 @@ class Library:
 
     client: QdrantClient
     embedders: Embedders
-    shelf: Shelf
+    image_store: ImageStore
     guard: Guard
 
 
@@ -165,7 +165,7 @@ class _Ingestion:
                 return _bad(
                     text, "the profile or the collection is without retrieval.image_encoder"
                 )
-            return _Source(text, self._library.shelf.put(read_image(text.image)))
+            return _Source(text, self._library.image_store.put(read_image(text.image)))
         except (Blocked, JobError) as error:
             return _bad(text, error.detail)
         except OSError as error:
@@ -200,7 +200,7 @@ class _Ingestion:
         words = [schema.indexed(source.text) for source in shown]
         texts = self._embedders.images.embed_texts(words)
         images = self._embedders.images.embed_images(
-            self._library.shelf.get(source.image) for source in shown
+            self._library.image_store.get(source.image) for source in shown
         )
         for source, word, text, image in zip(shown, words, texts, images, strict=True):
             yield source.identity, schema.image_vectors(image, text if word else None)

@@ -25,7 +25,7 @@ from pipeline.retrieval import schema, versions
 from pipeline.retrieval.bm25 import query_vector
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedder, Embedders, Vectors, normalised
-from pipeline.retrieval.external import Foreign, open_foreign
+from pipeline.retrieval.external import ExternalCollection, open_external
 from pipeline.retrieval.hashed import HashedEmbedder, evenly
 from pipeline.retrieval.ranking import different, fused
 from pipeline.telemetry import notice
@@ -61,7 +61,7 @@ class QdrantRetriever:
         self._others = {"": embedders.texts, profile.embedding: embedders.texts} | dict(others)
         self._wording = HashedEmbedder(evenly)
         self._usable = set[str]()
-        self._foreign = dict[str, Foreign]()
+        self._external = dict[str, ExternalCollection]()
 
     def retrieve(self, job: Job) -> Context:
         """At most `job.passages` passages and `job.references` images of `job.collection`, best
@@ -106,11 +106,11 @@ class QdrantRetriever:
         (found,) = self._search(job, [search], wanted)
         return self._worded_apart(filter(None, map(theirs.passage, found)), job.passages)
 
-    def _opened(self, collection: str, written: CollectionProfile) -> Foreign:
-        if collection not in self._foreign:
+    def _opened(self, collection: str, written: CollectionProfile) -> ExternalCollection:
+        if collection not in self._external:
             embedder = self._others[written.embedding]
-            self._foreign[collection] = open_foreign(self._client, collection, written, embedder)
-        return self._foreign[collection]
+            self._external[collection] = open_external(self._client, collection, written, embedder)
+        return self._external[collection]
 
     def _texts(self, job: Job, vector: Vectors) -> tuple[Passage, ...]:
         floor = self._profile.floor

@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient
 
 from pipeline.errors import JobError, Unavailable
 from pipeline.job import Context, Job
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
 from pipeline.retrieval.client import open_client
@@ -87,7 +87,7 @@ def retriever(
 
 def job(keywords: str, collection: str, passages: int = 3) -> Job:
     row = RawRow(1, {"keywords": keywords, "collection": collection, "passages": passages})
-    made = Maker(Profile.load("shapes"), Overrides()).make(row)
+    made = JobBuilder(Profile.load("shapes"), Overrides()).build(row)
     assert isinstance(made, Job)
     return made
 

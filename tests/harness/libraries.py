@@ -6,7 +6,7 @@ from qdrant_client import QdrantClient
 
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.retrieval.hashed import HashedEmbedder
-from pipeline.retrieval.image_store import Shelf
+from pipeline.retrieval.image_store import ImageStore
 from pipeline.retrieval.ingest import Library
 from pipeline.safety import TermGuard
 from pipeline.storage.folder import FolderStore
@@ -21,4 +21,4 @@ def library(
 ) -> Library:
     """A library of hashed words, without images unless something embeds them."""
     embedders = Embedders(texts or HashedEmbedder(), images)
-    return Library(client, embedders, Shelf(FolderStore(folder)), TermGuard(blocked))
+    return Library(client, embedders, ImageStore(FolderStore(folder)), TermGuard(blocked))

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.job import BadRow, Job
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.reader import read_jobs
 from pipeline.jobfile.rows import RawRow
 from pipeline.jobfile.values import READERS
@@ -18,7 +18,7 @@ from pipeline.profile import Profile
 # a busy machine is no finding
 hurried = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 PROFILE = Profile.load("shapes")
-MAKER = Maker(PROFILE, Overrides())
+BUILDER = JobBuilder(PROFILE, Overrides())
 COLUMNS = [*READERS, "meta.a", "meta.b"]
 ANY_TEXT = st.text(st.characters(), max_size=40) | st.text("{}|$\\ metab.,0123", max_size=30)
 ANY_VALUE = ANY_TEXT | st.integers() | st.floats(allow_nan=False)
@@ -39,7 +39,7 @@ def from_file(tmp_path: Path, name: str, content: bytes) -> list[Job | BadRow]:
 @hurried
 @given(ANY_ROW, st.integers(1, 10**6))
 def test_any_values(values, line) -> None:
-    made = MAKER.make(RawRow(line, values))
+    made = BUILDER.build(RawRow(line, values))
     assert made.row == line
     again = type(made).model_validate_json(made.model_dump_json())
     assert again == made
@@ -51,7 +51,7 @@ def test_any_values(values, line) -> None:
 @given(ANY_ROW, st.integers(1, 10**6), st.integers(1, 10**6))
 def test_equal_rows_are_equal_jobs(values, here, there) -> None:
     shuffled = dict(reversed(values.items()))
-    one, two = MAKER.make(RawRow(here, values)), MAKER.make(RawRow(there, shuffled))
+    one, two = BUILDER.build(RawRow(here, values)), BUILDER.build(RawRow(there, shuffled))
     assert type(one) is type(two)
     if isinstance(one, Job):
         assert one == two.model_copy(update={"row": here})
@@ -61,7 +61,7 @@ def test_equal_rows_are_equal_jobs(values, here, there) -> None:
 @given(TEMPLATE, st.text("ab|{}$", max_size=5))
 def test_expansion_is_a_function_of_the_row(template, meta) -> None:
     values = {"keywords": f"x {template}", "meta.a": meta}
-    made = [MAKER.make(RawRow(line, dict(values))) for line in (2, 3)]
+    made = [BUILDER.build(RawRow(line, dict(values))) for line in (2, 3)]
     keywords = {(type(row), row.keywords) for row in made}
     assert len(keywords) == 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import QdrantClient
 
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.profile import Profile
 from pipeline.retrieval.ingest import ingest
@@ -26,7 +26,7 @@ ASKED: list[Callable[[str], str]] = [
 
 @pytest.fixture(scope="module")
 def retriever(tmp_path_factory) -> QdrantRetriever:
-    brands = library(QdrantClient(":memory:"), tmp_path_factory.mktemp("shelf"))
+    brands = library(QdrantClient(":memory:"), tmp_path_factory.mktemp("store"))
     report = ingest(brands, KNOWLEDGE / "brands.jsonl", "brands")
     assert report.added >= 200
     assert not report.bad
@@ -36,10 +36,10 @@ def retriever(tmp_path_factory) -> QdrantRetriever:
 
 
 def test_a_brands_look_is_among_four(retriever: QdrantRetriever) -> None:
-    maker = Maker(Profile.load("shapes"), Overrides(collection="brands"))
+    builder = JobBuilder(Profile.load("shapes"), Overrides(collection="brands"))
     found = list[bool]()
     for brand, ask in product(BRANDS, ASKED):
-        job = maker.make(RawRow(1, {"keywords": ask(brand), "passages": 4}))
+        job = builder.build(RawRow(1, {"keywords": ask(brand), "passages": 4}))
         passages = retriever.retrieve(job).passages
         found.append(any(passage.title == f"{brand}: the mark" for passage in passages))
     assert sum(found) / len(found) >= 0.99

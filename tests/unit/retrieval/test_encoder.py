@@ -12,10 +12,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from pipeline.assemble import Assembly
+from pipeline.assemble import Assembly, open_embedder
 from pipeline.errors import ModelError
 from pipeline.job import Job, RunSpec
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
 from pipeline.ports import Retriever
@@ -27,7 +27,7 @@ from pipeline.profile import (
     WriterProfile,
 )
 from pipeline.retrieval.client import open_client
-from pipeline.retrieval.embedders import Embedders, open_embedder
+from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.retriever import QdrantRetriever
@@ -99,7 +99,7 @@ def test_what_is_beyond_the_window_is_told(models: Models, tmp_path: Path) -> No
     said = "the encoder that finds texts read the beginning of the keywords alone"
     for keywords, told in ((texts[0], []), (texts[1], [said])):
         row = {"keywords": keywords, "collection": "facts"}
-        job = Maker(Profile.load("shapes"), Overrides()).make(RawRow(1, row))
+        job = JobBuilder(Profile.load("shapes"), Overrides()).build(RawRow(1, row))
         assert isinstance(job, Job)
         with metered() as meter:
             retriever.retrieve(job)
@@ -161,6 +161,6 @@ def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriev
 
 def _asked(keywords: str, collection: str) -> Job:
     row = RawRow(1, {"keywords": keywords, "collection": collection, "references": 0})
-    made = Maker(Profile.load("shapes"), Overrides()).make(row)
+    made = JobBuilder(Profile.load("shapes"), Overrides()).build(row)
     assert isinstance(made, Job)
     return made

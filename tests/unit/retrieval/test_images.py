@@ -11,14 +11,14 @@ from qdrant_client import QdrantClient
 from examples.shapes import world
 from pipeline.errors import JobError
 from pipeline.job import Context, Job
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
 from pipeline.profile import Profile, RetrievalProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.image_encoder import ClipEmbedder
-from pipeline.retrieval.image_store import Shelf, embedded
+from pipeline.retrieval.image_store import ImageStore, embedded
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.storage.folder import FolderStore
@@ -60,7 +60,7 @@ def asked(keywords: str, references: int = 1, **values: object) -> Job:
         "references": references,
         "passages": 0,
     } | values
-    made = Maker(Profile.load("shapes"), Overrides()).make(RawRow(1, row))
+    made = JobBuilder(Profile.load("shapes"), Overrides()).build(RawRow(1, row))
     assert isinstance(made, Job)
     return made
 
@@ -98,7 +98,7 @@ def test_a_pair_is_found_by_its_words(images, tmp_path: Path) -> None:
     (found,) = find(asked("Viora sign", reference_scale=0.7)).references
     assert (found.text, found.source) == ("The sign of Viora.", "brandbook")
     assert (found.license, found.tags, found.scale) == ("CC-BY-4.0", ("brand",), 0.7)
-    kept = images.shelf.get(found.image)
+    kept = images.image_store.get(found.image)
     original = np.asarray(Image.open(tmp_path / "looks" / "3.png"))
     assert (np.round(kept * 255) == original).all()
     assert found.image.startswith("knowledge/images/")
@@ -111,7 +111,7 @@ def test_what_is_recorded_gives_the_same_embedding_again(images, tmp_path: Path)
     assert all(not reference.embedding for reference in recorded.references)
     encoder = images.embedders.images
     assert encoder
-    again = embedded(recorded, encoder, images.shelf, 3.0)
+    again = embedded(recorded, encoder, images.image_store, 3.0)
     for left, right in zip(found.references, again.references, strict=True):
         assert np.linalg.norm(left.embedding) == pytest.approx(3.0)
         assert left.embedding == pytest.approx(right.embedding, abs=1e-4)
@@ -229,11 +229,11 @@ def test_a_collection_of_another_encoder(images, tmp_path: Path) -> None:
         other.retrieve(asked("a sign"))
 
 
-def test_a_shelf_keeps_pixels_alone(tmp_path: Path) -> None:
-    shelf = Shelf(FolderStore(tmp_path))
+def test_the_image_store_keeps_pixels_alone(tmp_path: Path) -> None:
+    image_store = ImageStore(FolderStore(tmp_path))
     image = np.random.default_rng(0).random((5, 7, 3), dtype=np.float32)
-    key = shelf.put(image)
-    assert shelf.put(image) == key
+    key = image_store.put(image)
+    assert image_store.put(image) == key
     with Image.open(tmp_path / key) as file:
         assert not file.info
-    assert np.abs(shelf.get(key) - image).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(image_store.get(key) - image).max() <= 0.5 / 255 + 1e-6

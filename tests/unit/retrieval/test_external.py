@@ -18,14 +18,15 @@ from qdrant_client.models import (
     VectorParams,
 )
 
+from pipeline.assemble import open_external_embedders
 from pipeline.errors import JobError, KnowledgeError
 from pipeline.job import Job
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
 from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.external import LAYOUTS, NODE, Foreign, open_others
+from pipeline.retrieval.external import LAYOUTS, NODE, ExternalCollection
 from pipeline.retrieval.hashed import HashedEmbedder, evenly
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.retriever import QdrantRetriever
@@ -72,7 +73,7 @@ def retriever(client: QdrantClient, tool: str, **settings: Any) -> QdrantRetriev
 
 def asked(keywords: str = "Viora logo", passages: int = 5, **columns: Any) -> Job:
     values = {"keywords": keywords, "collection": NAME, "passages": passages, **columns}
-    made = Maker(Profile.load("shapes"), Overrides()).make(RawRow(1, values))
+    made = JobBuilder(Profile.load("shapes"), Overrides()).build(RawRow(1, values))
     assert isinstance(made, Job)
     return made
 
@@ -248,7 +249,7 @@ LABELS = st.dictionaries(
 @given(text=JSON, metadata=JSON | LABELS)
 @pytest.mark.parametrize("name", TOOLS)
 def test_no_payload_is_too_strange(name: str, text: Any, metadata: Any) -> None:
-    theirs = Foreign(LAYOUTS[name], HASHED, "", Distance.COSINE)
+    theirs = ExternalCollection(LAYOUTS[name], HASHED, "", Distance.COSINE)
     point = ScoredPoint(id=1, version=0, score=0.5, payload=payload_of(name, text, metadata))
     passage = theirs.passage(point)
     assert passage is None or passage.text
@@ -309,7 +310,7 @@ def test_each_other_embedding_is_opened_once() -> None:
         "d": CollectionProfile(written_by="langchain", embedding="own"),
     }
     profile = RetrievalProfile(embedding="own", collections=named)
-    others = open_others(profile, Models(Path()))
+    others = open_external_embedders(profile, Models(Path()))
     assert {reference: each.name for reference, each in others.items()} == {
         "hashed": HashedEmbedder().name
     }

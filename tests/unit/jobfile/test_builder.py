@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.job import BadRow, Job
-from pipeline.jobfile.builder import Maker, Overrides
+from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
 from pipeline.profile import CollectionProfile, Profile
@@ -151,7 +151,7 @@ def test_other_settings_keep_the_seed_and_change_the_id(profile) -> None:
         return profile.model_copy(update=update)
 
     def job(profile: Profile) -> Job:
-        made = Maker(profile, Overrides()).make(RawRow(1, {"keywords": "red circle"}))
+        made = JobBuilder(profile, Overrides()).build(RawRow(1, {"keywords": "red circle"}))
         assert isinstance(made, Job)
         return made
 
@@ -191,7 +191,7 @@ def test_only_allowed_collections_are_asked(profile, row, overrides, fits) -> No
     retrieval = profile.retrieval.model_copy(update={"allowed": ("ours",)})
     held = profile.model_copy(update={"retrieval": retrieval})
     made, free = (
-        Maker(each, Overrides(**overrides)).make(RawRow(7, {"keywords": "a"} | row))
+        JobBuilder(each, Overrides(**overrides)).build(RawRow(7, {"keywords": "a"} | row))
         for each in (held, profile)
     )
     if fits:
@@ -204,16 +204,16 @@ def test_only_allowed_collections_are_asked(profile, row, overrides, fits) -> No
 
 def test_a_profiles_seed_is_every_rows_seed(profile) -> None:
     defaults = profile.defaults.model_copy(update={"seed": 11})
-    maker = Maker(profile.model_copy(update={"defaults": defaults}), Overrides())
-    assert maker.make(RawRow(1, {"keywords": "a"})).seed == 11
-    assert maker.make(RawRow(1, {"keywords": "b", "seed": 3})).seed == 3
+    builder = JobBuilder(profile.model_copy(update={"defaults": defaults}), Overrides())
+    assert builder.build(RawRow(1, {"keywords": "a"})).seed == 11
+    assert builder.build(RawRow(1, {"keywords": "b", "seed": 3})).seed == 3
 
 
 def test_images_that_could_not_steer_are_refused(profile) -> None:
     renderer = profile.renderer.model_copy(update={"image_adapter": ""})
-    maker = Maker(profile.model_copy(update={"renderer": renderer}), Overrides())
-    bad = maker.make(RawRow(1, {"keywords": "a", "references": 1}))
+    builder = JobBuilder(profile.model_copy(update={"renderer": renderer}), Overrides())
+    bad = builder.build(RawRow(1, {"keywords": "a", "references": 1}))
     assert isinstance(bad, BadRow)
     assert (bad.column, "image adapter" in bad.reason) == ("references", True)
     for harmless in ({"references": 1, "reference_scale": 0}, {"references": 0}):
-        assert isinstance(maker.make(RawRow(1, {"keywords": "a"} | harmless)), Job)
+        assert isinstance(builder.build(RawRow(1, {"keywords": "a"} | harmless)), Job)
