@@ -23,7 +23,7 @@ from flows.dispatch.pending import PendingJobs
 from pipeline.errors import RunError, StoreError, Unavailable
 from pipeline.job import Job, Status
 from pipeline.records.run_folder import RunFolder
-from workers.queue.messages import Event, Message, Queue
+from workers.queue.messages import JobDone, JobRequeued, Message, Queue, WorkerFailed
 
 POLL = 1.0
 GATHER = 0.05
@@ -119,9 +119,14 @@ class Dispatcher:
             if self.budget.used_up and not pending.in_flight:
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
             news = partial(self._queue.events, self._run_folder.run, last, POLL)
-            for event in self.patiently(news):
-                last = event.id
-                self._hear(event, pending)
+            for last, event in self.patiently(news):
+                match event:
+                    case JobDone():
+                        self._end(event, pending)
+                    case JobRequeued():
+                        self._requeued(event, pending)
+                    case WorkerFailed():
+                        self._worker_failed(last, event)
             self._stopped.wait(GATHER)
             if due := pending.due(monotonic()):
                 self._look_up(shard, due, pending)
@@ -150,26 +155,20 @@ class Dispatcher:
         messages = [Message(run, fingerprint, shard, job.id, job.priority, store) for job in jobs]
         self.patiently(lambda: self._queue.publish(messages))
 
-    def _hear(self, event: Event, pending: PendingJobs) -> None:
-        if event.problem:
-            self._worker_failed(event)
-        elif event.status:
-            self._end(event.job_id, event.status, event.device_seconds, pending)
-        elif pending.requeued(event.job_id, monotonic()):
-            self.budget.requeued(event.job_id)
-            self.sent_again += 1
-            self.breaker.requeued(event.retry)
-            self._progress.pause(self.breaker.reason)
-
-    def _end(
-        self, job_id: str, status: Status, device_seconds: float, pending: PendingJobs
-    ) -> None:
-        if pending.ended(job_id, monotonic()):
-            self.budget.ended(job_id, device_seconds)
+    def _end(self, done: JobDone, pending: PendingJobs) -> None:
+        if pending.ended(done.job_id, monotonic()):
+            self.budget.ended(done.job_id, done.device_seconds)
             self._complaints = 0
             if self.breaker.ended():
                 self._progress.pause("")
-            self._progress.count(status, device_seconds)
+            self._progress.count(done.status, done.device_seconds)
+
+    def _requeued(self, event: JobRequeued, pending: PendingJobs) -> None:
+        if pending.requeued(event.job_id, monotonic()):
+            self.budget.requeued(event.job_id)
+            self.sent_again += 1
+            self.breaker.requeued(event.reason)
+            self._progress.pause(self.breaker.reason)
 
     def _look_up(self, shard: int, due: Sequence[str], pending: PendingJobs) -> None:
         """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
@@ -177,8 +176,7 @@ class Dispatcher:
         leased = self.patiently(lambda: self._queue.leased(run, pending.in_flight))
         asked = [job_id for job_id in due if job_id not in leased]
         for outcome in self.patiently(lambda: list(self._run_folder.records.outcomes(asked))):
-            cost = outcome.device_time
-            self._end(outcome.job_id, outcome.status, cost, pending)
+            self._end(JobDone(outcome.job_id, outcome.status, outcome.device_time), pending)
         silence = min(each.silence(monotonic()) for each in list(self._pending.values()))
         absent = silence > NO_WORKER and not self.patiently(self._queue.workers)
         if absent and silence > self._wait:
@@ -192,16 +190,16 @@ class Dispatcher:
             self.sent_again += len(lost)
             self._send(shard, lost)
 
-    def _worker_failed(self, event: Event) -> None:
-        """Raises RunError where no other worker could do better, or the next ones complain too."""
-        with self._lock:  # each shard in work hears each note
-            if event.id not in self._complained_of:
-                self._complained_of.append(event.id)
+    def _worker_failed(self, event_id: str, event: WorkerFailed) -> None:
+        """Raise RunError if no other worker could do better, or if the next ones fail too."""
+        with self._lock:  # each shard in work reads each event
+            if event_id not in self._complained_of:
+                self._complained_of.append(event_id)
                 self._complaints += 1
-        self._complaint = event.problem
-        log.warning("a worker cannot work", run=self._run_folder.run, reason=event.problem)
+        self._complaint = event.reason
+        log.warning("a worker cannot work", run=self._run_folder.run, reason=event.reason)
         if event.fatal or self._complaints >= COMPLAINTS:
-            raise RunError(f"A worker cannot work on it: {event.problem}")
+            raise RunError(f"A worker cannot work on it: {event.reason}")
 
 
 def patiently(

@@ -18,7 +18,16 @@ from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore
-from workers.queue.messages import Event, Message, Queue
+from workers.queue.messages import (
+    Event,
+    JobDone,
+    JobRequeued,
+    Message,
+    Queue,
+    WorkerFailed,
+    decode,
+    encode,
+)
 
 
 def job(number: int) -> Job:
@@ -46,22 +55,29 @@ def run_folder(tmp_path: Path) -> RunFolder:
     return RunFolder(FolderStore(tmp_path), tmp_path.name.lower())
 
 
-def test_notes_come_in_order_and_only_after_the_mark(queue: Queue, run_folder: RunFolder) -> None:
+def test_events_come_in_order_and_only_after_the_given_id(
+    queue: Queue, run_folder: RunFolder
+) -> None:
     queue.publish_result(outcome(run_folder.run, 0))
     mark = queue.latest_event(run_folder.run)
     queue.publish_result(outcome(run_folder.run, 1))
-    queue.publish_result(outcome(run_folder.run, 2, Status.BELOW_GATE))
+    queue.requeue(run_folder.run, "j002", "no memory")
+    queue.report_error(run_folder.run, "the model is broken", worker="w", fatal=True)
     events = queue.events(run_folder.run, mark, wait=0.1)
-    assert [event.job_id for event in events] == ["j001", "j002"]
-    assert (events[1].status, events[1].device_seconds) == (Status.BELOW_GATE, 1.0)
-    assert queue.events(run_folder.run, events[-1].id, wait=0.01) == []
+    assert [event for _, event in events] == [
+        JobDone("j001", Status.ACCEPTED, 1.0),
+        JobRequeued("j002", "no memory"),
+        WorkerFailed("the model is broken", "w", fatal=True),
+    ]
+    assert queue.events(run_folder.run, events[-1][0], wait=0.01) == []
 
 
-def test_an_announcement_gives_the_lease_back(queue: Queue, run_folder: RunFolder) -> None:
+def test_publishing_a_result_gives_the_lease_back(queue: Queue, run_folder: RunFolder) -> None:
     lease = queue.leases().acquire(run_folder.run, "fingerprint", "j000")
     assert lease
     queue.publish_result(outcome(run_folder.run, 0), lease)
-    assert [event.job_id for event in queue.events(run_folder.run, "0", wait=0.1)] == ["j000"]
+    events = queue.events(run_folder.run, "0", wait=0.1)
+    assert [event for _, event in events] == [JobDone("j000", Status.ACCEPTED, 1.0)]
     assert not queue.leased(run_folder.run, ["j000"])
 
 
@@ -70,7 +86,7 @@ def test_an_announcement_gives_the_lease_back(queue: Queue, run_folder: RunFolde
     [("redis://127.0.0.1:1/0", Unavailable), ("unix:///nowhere.sock", Unavailable),
      ("http://x", ConfigError)],
 )  # fmt: skip
-def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Exception]) -> None:
+def test_an_unreachable_redis_is_a_clear_error(url: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"Redis|REDIS"):
         Queue.connect(url)
 
@@ -85,12 +101,25 @@ def test_a_redis_that_is_not_there_is_a_clear_error(url: str, error: type[Except
         {"what": "ever"},
     ],
 )
-def test_a_note_that_cannot_be_read_tells_nothing(
+def test_an_entry_that_cannot_be_read_is_passed_over(
     queue: Queue, run_folder: RunFolder, fields: dict[Any, Any]
 ) -> None:
     queue._redis.xadd(f"pressrun:{run_folder.run}:events", fields)
-    (event,) = queue.events(run_folder.run, "0", wait=0.1)
-    assert event == Event(event.id)
+    ((event_id, event),) = queue.events(run_folder.run, "0", wait=0.1)
+    assert event is None
+    assert queue.events(run_folder.run, event_id, wait=0.01) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        JobDone("j000", Status.BELOW_GATE, 0.125),
+        JobRequeued("j000", "no memory"),
+        WorkerFailed("the disk is full", "pressrun-1@host", fatal=False),
+    ],
+)
+def test_an_event_is_decoded_as_it_was_encoded(event: Event) -> None:
+    assert decode(encode(event)) == event
 
 
 class Told:

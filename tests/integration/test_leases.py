@@ -12,7 +12,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from workers.queue.leases import (
     LEASE_SECONDS,
     TRIES,
-    Entry,
     Fenced,
     Leases,
     cancel_key,
@@ -188,7 +187,7 @@ def test_notes_are_written_whoever_has_the_lease_and_the_oldest_go(
     redis.delete(lease_key("r", "j"))
     assert awake.acquire("r", "e", "j")
     for number in range(400):
-        frozen.end_soon(stale, Entry("notes", 10, {"number": str(number)}))
+        frozen.end_soon(stale, "notes", 10, {"number": str(number)})
     frozen.flush(10)
     assert 10 <= redis.xlen("notes") < 400
     assert redis.xrevrange("notes", count=1)[0][1] == {"number": "399"}
@@ -202,7 +201,7 @@ def test_what_ends_soon_is_no_longer_held_and_ends_with_its_note(
     for job in jobs:
         lease = leases.acquire("r", "e", job)
         assert lease
-        leases.end_soon(lease, Entry("notes", 100, {"job": job}))
+        leases.end_soon(lease, "notes", 100, {"job": job})
     assert leases.held == ()
     leases.flush(10)
     assert leased(redis, "r", jobs) == set()
@@ -223,9 +222,9 @@ def test_ends_that_find_no_redis_are_given_up(
 
     with monkeypatch.context() as outage:
         outage.setattr(redis, "pipeline", down)
-        leases.end_soon(first, Entry("notes", 100, {"job": "first"}))
+        leases.end_soon(first, "notes", 100, {"job": "first"})
         leases.flush(10)
-    leases.end_soon(second, Entry("notes", 100, {"job": "second"}))
+    leases.end_soon(second, "notes", 100, {"job": "second"})
     leases.flush(10)
     assert [fields["job"] for _, fields in redis.xrange("notes")] == ["second"]
     assert leased(redis, "r", ["first", "second"]) == {"first"}

@@ -15,12 +15,12 @@ from pipeline.cancellation import result_of
 from pipeline.errors import Unavailable
 from pipeline.job import ImageArray, Job, Outcome, RenderRequest, RunSpec, Status
 from pipeline.ports import Ports, Pruner
-from pipeline.records.run_folder import RunFolder
+from pipeline.records.shards import ShardFiles
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.folder import FolderStore
 from tests.harness.stand_in import StandIns
 from workers.queue.leases import TRIES, lease_key
-from workers.queue.messages import Message, Queue
+from workers.queue.messages import JobRequeued, Message, Queue, WorkerFailed
 from workers.worker.executor import Executor
 
 PARTS = 4
@@ -180,17 +180,17 @@ def test_a_message_of_a_fingerprint_that_was_superseded_is_left_alone(
     assert (queue.events(run, "0", wait=0.01), queue.leased(run, ["j1"])) == ([], set())
 
 
-def test_one_thread_reads_the_parts(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_shards_are_read_in_one_thread(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrow keeps memory for each thread that ever read a table."""
-    readers, read = set[threading.Thread](), RunFolder.documents
+    readers, read = set[threading.Thread](), ShardFiles.documents
 
-    def documents(run_folder: RunFolder, fingerprint: str, number: int) -> object:
+    def documents(shards: ShardFiles, fingerprint: str, number: int) -> dict[str, str]:
         readers.add(threading.current_thread())
-        return read(run_folder, fingerprint, number)
+        return read(shards, fingerprint, number)
 
-    monkeypatch.setattr(RunFolder, "documents", documents)
-    parts = range(1, PARTS + 1)
-    threads = [threading.Thread(target=worker.execute, args=(number,)) for number in parts]
+    monkeypatch.setattr(ShardFiles, "documents", documents)
+    numbers = range(1, PARTS + 1)
+    threads = [threading.Thread(target=worker.execute, args=(number,)) for number in numbers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -207,8 +207,9 @@ def test_a_worker_with_another_store_leaves_before_a_job_is_lost(
     assert worker.rendered == 0
     (complaint,) = worker.complaints
     assert "give both the same PRESSRUN_STORE" in complaint
-    told, back = Queue.connect(redis_url).events(run, "0", wait=0.01)
-    assert (told.problem, told.fatal, back.retry) == (complaint, False, complaint)
+    events = [event for _, event in Queue.connect(redis_url).events(run, "0", wait=0.01)]
+    failed = WorkerFailed(complaint, worker.executor.name, fatal=False)
+    assert events == [failed, JobRequeued("j1", complaint)]
     store = worker.run_folder(run).store_id
     worker.executor.execute(Message(run, fingerprint, 1, "j1", store=store))
     assert worker.rendered == 1

@@ -9,7 +9,7 @@ whose write counts: that is the epoch's part.
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, cast
@@ -52,15 +52,6 @@ if KEYS[3] then redis.call('XADD', KEYS[3], 'MAXLEN', '~', unpack(ARGV, 4)) end
 
 class Fenced(RunError):
     """Another worker took this job over, and its outcome counts."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What is to be added to a stream of which about `kept` entries are kept."""
-
-    stream: str
-    kept: int
-    fields: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -155,14 +146,13 @@ class Leases:
         call = self._drop(lease, charged)
         self._call(self._end, call.keys, call.arguments)
 
-    def end_soon(self, lease: Lease, event: Entry) -> None:
-        """Give a lease back and write a note, in one step, a little later.
-
-        Where Redis does not answer then, the lease is left to run out, and there is no note.
+    def end_soon(self, lease: Lease, stream: str, kept: int, event: Mapping[str, str]) -> None:
+        """Give a lease back and add an event to a stream of about `kept` entries: in one step, a
+        little later. If Redis does not answer then, the lease runs out and the event is lost.
         """
         call = self._drop(lease, charged=False)
-        fields = chain.from_iterable(event.fields.items())
-        keys, arguments = [*call.keys, event.stream], [*call.arguments, event.kept, "*", *fields]
+        fields = chain.from_iterable(event.items())
+        keys, arguments = [*call.keys, stream], [*call.arguments, kept, "*", *fields]
         self._buffer.post(Script(_END, keys, arguments))
 
     def flush(self, seconds: float) -> None:

@@ -1,13 +1,14 @@
-"""What flows and workers say to each other: job messages one way, outcome notes the other.
+"""Messages between flow and workers: jobs one way, events the other.
 
-All of it is a hint. What counts is in the store; a lost message or note costs time only.
+Both are hints: the store is the truth, and a lost message or event costs time only.
 """
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, Self, cast
 
 import structlog
@@ -32,22 +33,33 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Event:
-    """One entry of a run's stream.
+class JobDone:
+    """A job's outcome is in the store; its model calls took `device_seconds`."""
 
-    A job's `status` and the `device_seconds` that it cost; or why it went back, as `retry`; or why
-    a worker stops working on the run, as `problem`, which is `fatal` where no other one could do
-    better.
-    """
-
-    id: str
-    job_id: str = ""
-    status: Status | None = None
+    job_id: str
+    status: Status
     device_seconds: float = 0.0
-    retry: str = ""
-    problem: str = ""
-    worker: str = ""
-    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class JobRequeued:
+    """A worker gave a job back without an outcome; it has to be sent again."""
+
+    job_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class WorkerFailed:
+    """A worker stopped working on the run; `fatal` if no other worker could do better."""
+
+    reason: str
+    worker: str
+    fatal: bool
+
+
+Event = JobDone | JobRequeued | WorkerFailed
+"""An entry of a run's stream: worker to flow."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,33 @@ class Message:
     job: str
     priority: int = 5
     store: str = ""
+
+
+def encode(event: Event) -> dict[str, str]:
+    """The fields of an event's entry in the stream."""
+    match event:
+        case JobDone(job_id, status, seconds):
+            return {"job": job_id, "status": status.value, "device_seconds": f"{seconds:.6g}"}
+        case JobRequeued(job_id, reason):
+            return {"job": job_id, "retry": reason}
+        case WorkerFailed(reason, worker, fatal):
+            return {"problem": reason, "worker": worker, "fatal": str(int(fatal))}
+
+
+def decode(fields: Mapping[str, str]) -> Event:
+    """The event of an entry's fields, as `encode` gave them. Raises ValueError for any others."""
+    match fields:
+        case {"problem": reason}:
+            return WorkerFailed(reason, fields.get("worker", ""), fields.get("fatal") == "1")
+        case {"job": job_id, "status": status}:
+            seconds = float(fields.get("device_seconds", "0"))
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{seconds} is not a duration")
+            return JobDone(job_id, Status(status), seconds)
+        case {"job": job_id, "retry": reason}:
+            return JobRequeued(job_id, reason)
+        case _:
+            raise ValueError(f"no kind of event has the fields {sorted(fields)}")
 
 
 class Queue:
@@ -96,27 +135,25 @@ class Queue:
                 )
 
     def publish_result(self, outcome: Outcome, lease: leases.Lease | None = None) -> None:
-        """Tell the flow that an outcome stands in the books; with the `lease` of its job, which
-        ends in the same step, it is told a little later.
+        """Report that an outcome is stored. With the `lease` of its job, the lease ends in the same
+        step, and both happen a little later, together with others'.
         """
-        cost = outcome.device_time
-        event = {
-            "job": outcome.job_id,
-            "status": outcome.status.value,
-            "device_seconds": f"{cost:.6g}",
-        }
+        event = JobDone(outcome.job_id, outcome.status, outcome.device_time)
         if lease:
-            lease.leases.end_soon(lease, leases.Entry(_events(outcome.run), EVENTS_KEPT, event))
+            lease.leases.end_soon(lease, _events(outcome.run), EVENTS_KEPT, encode(event))
         else:
-            self._note(outcome.run, event)
+            self._report(outcome.run, event)
 
     def requeue(self, run: str, job: str, reason: str) -> None:
-        """Tell the flow that a job is free again, to be sent once more."""
-        self._note(run, {"job": job, "retry": reason})
+        """Report that a job is free again and has to be sent once more. Raises Unavailable."""
+        self._report(run, JobRequeued(job, reason))
 
     def report_error(self, run: str, problem: str, *, worker: str, fatal: bool) -> None:
-        """Tell the flow that this worker, or with `fatal` any worker, cannot work on the run."""
-        self._note(run, {"problem": problem, "worker": worker, "fatal": str(int(fatal))})
+        """Report that this worker, or with `fatal` any worker, cannot work on the run.
+
+        Raises Unavailable.
+        """
+        self._report(run, WorkerFailed(problem, worker, fatal))
 
     def latest_event(self, run: str) -> str:
         """The id after which everything still to come will stand. Raises Unavailable."""
@@ -125,15 +162,21 @@ class Queue:
         entries = cast("list[tuple[str, dict[str, str]]]", answer)
         return entries[0][0] if entries else "0"
 
-    def events(self, run: str, after: str, wait: float) -> list[Event]:
-        """Notes after the id `after`; waits up to `wait` seconds for the first one.
-
-        Raises Unavailable.
+    def events(self, run: str, after: str, wait: float) -> list[tuple[str, Event | None]]:
+        """Events after the id `after`, each with its id, oldest first; None for an entry that
+        cannot be read. Waits up to `wait` seconds for the first one. Raises Unavailable.
         """
         with _reported():
             answer = self._redis.xread({_events(run): after}, block=max(1, int(wait * 1000)))
         streams = cast("list[tuple[str, list[tuple[str, dict[str, str]]]]]", answer)
-        return [_read_note(*entry) for _, entries in streams for entry in entries]
+        found = list[tuple[str, Event | None]]()
+        for event_id, fields in chain.from_iterable(entries for _, entries in streams):
+            try:
+                found.append((event_id, decode(fields)))
+            except ValueError as error:  # the flow finds the outcome in the store, later
+                log.warning("an event cannot be read", entry=event_id, reason=str(error))
+                found.append((event_id, None))
+        return found
 
     def leases(self) -> leases.Leases:
         """The leases of a worker that begins now."""
@@ -184,10 +227,10 @@ class Queue:
             answers = self._app.control.inspect(timeout=1.0).stats() or {}
         return sum(int(stats["pool"]["max-concurrency"]) for stats in answers.values())
 
-    def _note(self, run: str, fields: dict[Any, Any]) -> None:
-        told: dict[Any, Any] = {name: mask(value) for name, value in fields.items()}
+    def _report(self, run: str, event: Event) -> None:
+        fields: dict[Any, Any] = {name: mask(text) for name, text in encode(event).items()}
         with _reported():
-            self._redis.xadd(_events(run), told, maxlen=EVENTS_KEPT, approximate=True)
+            self._redis.xadd(_events(run), fields, maxlen=EVENTS_KEPT, approximate=True)
 
 
 @contextmanager
@@ -197,32 +240,6 @@ def _reported() -> Iterator[None]:
         yield
     except (RedisError, OperationalError, BatchPublishError) as error:
         raise Unavailable(f"the queue: {error}") from error
-
-
-def _read_note(note_id: str, fields: dict[str, str]) -> Event:
-    """A note; one that cannot be read tells nothing, and the store is asked in time."""
-    try:
-        status = fields.get("status")
-        return Event(
-            id=note_id,
-            job_id=fields.get("job", ""),
-            status=Status(status) if status else None,
-            device_seconds=_seconds(fields.get("device_seconds", "0")),
-            retry=fields.get("retry", ""),
-            problem=fields.get("problem", ""),
-            worker=fields.get("worker", ""),
-            fatal=fields.get("fatal") == "1",
-        )
-    except ValueError as error:
-        log.warning("a note cannot be read", event=note_id, reason=str(error))
-        return Event(note_id)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"{text} is no time")
-    return seconds
 
 
 def _events(run: str) -> str:
