@@ -14,7 +14,7 @@ from prefect.artifacts import (
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from flows.dispatch.snapshot import ENDED_EARLY, Snapshot
+from flows.dispatch.progress import ENDED_EARLY, Snapshot
 from flows.runs.costs import Price
 from pipeline.job import Status
 
@@ -52,7 +52,7 @@ def described(snapshot: Snapshot, price: Price) -> str:
         "left": f"{snapshot.rows - snapshot.done:,}",
         **counts,
         "done before": f"{snapshot.before:,}",
-        "images/s": f"{snapshot.pictures_per_second:.2f}",
+        "images/s": f"{snapshot.images_per_second:.2f}",
         "time left": "?" if snapshot.left is None else _clock(snapshot.left),
         "running for": _clock(snapshot.seconds),
         "device time": _clock(snapshot.device_seconds),

@@ -1,4 +1,4 @@
-"""Decides when a run pauses: a circuit breaker over how jobs end."""
+"""A circuit breaker that pauses a run when too many jobs are requeued."""
 
 import threading
 from collections import deque
@@ -12,11 +12,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 60.0
 
 
 class Breaker:
-    """Opens when more than a tenth of the latest jobs went back instead of ending.
+    """A breaker that opens when more than a tenth of the latest jobs were requeued.
 
-    While it is open, nothing is sent until a pause is over; then single jobs try whether it is
-    worth going on. An outcome closes it; another job that goes back makes the pause twice as long.
-    Called from many threads.
+    While it is open, nothing is sent until a pause is over; then single jobs probe the workers. An
+    outcome closes it; another requeued job doubles the pause. Thread-safe.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -27,7 +26,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the run is paused, or tries single jobs."""
+        """True while the run is paused or probes with single jobs."""
         return bool(self.reason)
 
     @property
@@ -36,13 +35,13 @@ class Breaker:
         return self._clock() - self._since if self.reason else 0.0
 
     def room(self, window: int) -> int:
-        """How many jobs may be in flight now, of `window` at most."""
+        """The number of jobs that may be in flight now, at most `window`."""
         if not self.reason:
             return window
         return 0 if self._clock() < self._until else 1
 
     def ended(self) -> bool:
-        """A job has its outcome; whether that closed the breaker."""
+        """Count an outcome; True if it closed the breaker."""
         with self._lock:
             closes = self.is_open
             if closes:
@@ -52,14 +51,14 @@ class Breaker:
             return closes
 
     def requeued(self, reason: str) -> None:
-        """A job went back, to be sent again."""
+        """Count a requeued job, which may open the breaker for this reason."""
         with self._lock:
             self._recent.append(True)
-            back = sum(self._recent)
+            requeued = sum(self._recent)
             if self.reason:
                 if self._clock() >= self._until:
                     self._wait()
-            elif back >= LEAST and back > SHARE * len(self._recent):
+            elif requeued >= LEAST and requeued > SHARE * len(self._recent):
                 self.reason, self._since = reason, self._clock()
                 self._wait()
 

@@ -1,57 +1,57 @@
-"""Decides how many jobs may still be begun with the device seconds that are left."""
+"""Admission of jobs under a limit of device seconds."""
 
 import threading
 
 from pipeline.job import Job
 
 FIRST = 4
-"""Jobs that are begun while nobody knows what one costs."""
+"""Jobs that start before the cost of any is known."""
 
 
 def work_of(job: Job) -> int:
-    """What is known of a job's cost before it is done: pixels times denoising steps, at most."""
+    """A job's cost as known in advance: pixels times denoising steps, at most."""
     return job.candidates * job.rounds * job.steps * job.width * job.height
 
 
 class Budget:
-    """Device seconds that may be used, or with None as many as it takes. Called from many threads.
+    """A limit of device seconds; None is no limit. Thread-safe.
 
-    A job is admitted where it still fits beside those in flight, each taken to cost as much for
-    its work as those that have ended, and more while those are few. So what is used exceeds the
-    budget by no more than the last jobs' costs differ from that.
+    A job starts only if its expected cost fits in what is left after the jobs in flight. The
+    expected cost is the mean per unit of work so far, inflated while few jobs have ended. The
+    limit is exceeded by the error of that estimate for the last jobs, and no more.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
         self.seconds, self.spent = seconds, 0.0
         self.used_up = False
         self._jobs, self._done = 0, 0
-        self._flying = dict[str, int]()
+        self._in_flight = dict[str, int]()
         self._lock = threading.Lock()
 
     def admit(self, job: Job) -> bool:
-        """Whether a job may be begun now; then it is in flight. Where one does not fit and none is
-        in flight, the budget is used up, and stays so.
+        """Put a job in flight if it fits; False if it does not. The budget is used up, for good,
+        when a job does not fit and none is in flight.
         """
         with self._lock:
             work = work_of(job)
             fits = not self.used_up and self._fits(work)
             if fits:
-                self._flying[job.id] = work
-            elif not self._flying:
+                self._in_flight[job.id] = work
+            elif not self._in_flight:
                 self.used_up = True
             return fits
 
     def ended(self, job_id: str, device_seconds: float) -> None:
-        """A job in flight has its outcome, and cost so much."""
+        """Charge a job that was in flight."""
         with self._lock:
             self._jobs += 1
-            self._done += self._flying.pop(job_id, 0)
+            self._done += self._in_flight.pop(job_id, 0)
             self.spent += device_seconds
 
     def requeued(self, job_id: str) -> None:
-        """A job in flight is to be begun again."""
+        """Take a job out of flight without a charge."""
         with self._lock:
-            self._flying.pop(job_id, None)
+            self._in_flight.pop(job_id, None)
 
     def _fits(self, work: int) -> bool:
         if self.seconds is None:
@@ -59,7 +59,7 @@ class Budget:
         if self.spent >= self.seconds:
             return False
         if not self.spent:
-            return len(self._flying) < FIRST
-        expected = self.spent / self._done * (sum(self._flying.values()) + work)
+            return len(self._in_flight) < FIRST
+        expected = self.spent / self._done * (sum(self._in_flight.values()) + work)
         doubt = 1 + FIRST / self._jobs
         return self.spent + doubt * expected <= self.seconds

@@ -27,9 +27,9 @@ from workers.queue.messages import JobDone, JobRequeued, Message, Queue, WorkerF
 
 POLL = 1.0
 GATHER = 0.05
-"""Notes that come within so many seconds are heard together."""
+"""Seconds to let events accumulate, so that one call reads many."""
 CANCEL_LOOK = 3.0
-COMPLAINTS = 3
+WORKER_FAILURES = 3
 NO_WORKER = 60.0
 PATIENCE = 900.0
 JOBS_SHOWN = 10
@@ -40,14 +40,14 @@ Answer = TypeVar("Answer")
 
 
 class Progress(Protocol):
-    """Who is told how the run goes, from any thread."""
+    """A receiver of the run's progress; its methods are called from any thread."""
 
     def count(self, status: Status, device_seconds: float = 0.0) -> None:
-        """One more job has its outcome, and took so much of a device."""
+        """Count an outcome and its device seconds."""
         ...
 
     def pause(self, reason: str) -> None:
-        """The run has paused for a reason; an empty one: it goes on."""
+        """Report that the run pauses for this reason, or with an empty one that it resumes."""
         ...
 
 
@@ -60,15 +60,14 @@ class OutOfBudget(Stopped):
 
 
 class Dispatcher:
-    """Works through shards of one fingerprint of a run, each in a thread of its own.
+    """The dispatcher of one fingerprint of a run; each shard is worked on in its own thread.
 
-    At most `window` jobs of a shard are in flight, a number or what tells it now. An outcome is
-    learned from the run's notes, or from the store, which alone is the truth, where a note does not
-    come. A job that was lost is sent again; a second delivery of a job that has its outcome costs
-    one look at the store. While Redis does not answer, the store refuses or the breaker is open,
-    the run waits, up to PATIENCE seconds.
-    What may be sent is also bounded by the `budget`, which all shards share. A run that no worker
-    answers goes on for NO_WORKER seconds, or for `wait` where that is longer.
+    At most `window` jobs of a shard are in flight; a callable is read each time. Outcomes come from
+    the run's events or, if an event is missing, from the store, which is the truth. Lost jobs are
+    sent again; a second delivery of a job that has its outcome costs one read of the store. The run
+    waits up to PATIENCE seconds while Redis does not answer, the store refuses or the breaker is
+    open. The shards share the `budget`. Without any worker the run fails after NO_WORKER seconds,
+    or after `wait` if that is longer.
     """
 
     def __init__(
@@ -85,30 +84,30 @@ class Dispatcher:
         self._fingerprint, self._wait = fingerprint, wait
         self._window = window if callable(window) else lambda: window
         self._stopped, self._looked = threading.Event(), 0.0
-        self._complaints, self._complaint = 0, ""
-        self._complained_of, self._lock = deque[str](maxlen=100), threading.Lock()
+        self._failures, self._failure = 0, ""
+        self._failed_ids, self._lock = deque[str](maxlen=100), threading.Lock()
         self._pending = dict[int, PendingJobs]()
         self.breaker, self.budget = Breaker(), budget or Budget()
         self.sent_again = 0
 
     def stop(self) -> None:
-        """Have every shard in work end at its next look, with Stopped."""
+        """Make each running shard raise Stopped at its next check."""
         self._stopped.set()
 
     def patiently(self, call: Callable[[], Answer]) -> Answer:
-        """What the call answers, once Redis and the store do. Raises as `work` does."""
+        """Retry the call while Redis or the store fails. Raises as `work` does."""
         return patiently(call, PATIENCE, self._check)
 
     @property
     def in_flight(self) -> int:
-        """Jobs that were sent and have no outcome yet."""
+        """The number of jobs sent that have no outcome yet."""
         return sum(len(pending.in_flight) for pending in list(self._pending.values()))
 
     def work(self, shard: int, jobs: Iterable[Job]) -> None:
-        """Take every job to its outcome; returns when all have one.
+        """Bring every job to its outcome; returns when all have one.
 
-        Raises OutOfBudget when those in flight have ended and no other one may be begun, Stopped,
-        and RunError or Unavailable when nobody can go on with the run.
+        Raises OutOfBudget when the jobs in flight have ended and no other one may start, Stopped,
+        and RunError or Unavailable when the run cannot go on.
         """
         last = self.patiently(lambda: self._queue.latest_event(self._run_folder.run))
         pending = self._pending[shard] = PendingJobs(jobs, monotonic())
@@ -118,8 +117,8 @@ class Dispatcher:
             self._send(shard, pending.take(room, monotonic(), self.budget.admit))
             if self.budget.used_up and not pending.in_flight:
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
-            news = partial(self._queue.events, self._run_folder.run, last, POLL)
-            for last, event in self.patiently(news):
+            latest = partial(self._queue.events, self._run_folder.run, last, POLL)
+            for last, event in self.patiently(latest):
                 match event:
                     case JobDone():
                         self._end(event, pending)
@@ -133,13 +132,13 @@ class Dispatcher:
         del self._pending[shard]
 
     def _check(self) -> None:
-        """Raises Stopped when the run was stopped here or cancelled anywhere, RunError when it has
+        """Raise Stopped if the run was stopped here or cancelled anywhere, RunError if it has been
         paused for too long.
         """
         now = monotonic()
         if now - self._looked > CANCEL_LOOK:
             self._looked = now
-            with suppress(StoreError):  # it is asked again
+            with suppress(StoreError):  # the next check reads it again
                 if self._run_folder.is_cancelled():
                     self.stop()
         if self._stopped.is_set():
@@ -158,7 +157,7 @@ class Dispatcher:
     def _end(self, done: JobDone, pending: PendingJobs) -> None:
         if pending.ended(done.job_id, monotonic()):
             self.budget.ended(done.job_id, done.device_seconds)
-            self._complaints = 0
+            self._failures = 0
             if self.breaker.ended():
                 self._progress.pause("")
             self._progress.count(done.status, done.device_seconds)
@@ -171,7 +170,7 @@ class Dispatcher:
             self._progress.pause(self.breaker.reason)
 
     def _look_up(self, shard: int, due: Sequence[str], pending: PendingJobs) -> None:
-        """Ask Redis who works, and the store about the jobs that are due and in nobody's hands."""
+        """Read from the store the outcomes of due jobs without a lease; resend the lost ones."""
         run = self._run_folder.run
         leased = self.patiently(lambda: self._queue.leased(run, pending.in_flight))
         asked = [job_id for job_id in due if job_id not in leased]
@@ -180,10 +179,10 @@ class Dispatcher:
         silence = min(each.silence(monotonic()) for each in list(self._pending.values()))
         absent = silence > NO_WORKER and not self.patiently(self._queue.workers)
         if absent and silence > self._wait:
-            why = self._complaint or "see the worker's log"
+            why = self._failure or "see the worker's log"
             raise RunError(f"No worker answers: {why}. Then resume the run.")
         lost = pending.lost(asked, leased, monotonic(), silence)
-        # without a worker nobody has lost them, and each further copy only fills the queue
+        # without a worker they are still in the queue; more copies would only fill it
         if lost and not absent:
             first = [job.id for job in lost[:JOBS_SHOWN]]
             log.warning("jobs are sent again", run=run, count=len(lost), jobs=first)
@@ -193,21 +192,22 @@ class Dispatcher:
     def _worker_failed(self, event_id: str, event: WorkerFailed) -> None:
         """Raise RunError if no other worker could do better, or if the next ones fail too."""
         with self._lock:  # each shard in work reads each event
-            if event_id not in self._complained_of:
-                self._complained_of.append(event_id)
-                self._complaints += 1
-        self._complaint = event.reason
+            if event_id not in self._failed_ids:
+                self._failed_ids.append(event_id)
+                self._failures += 1
+        self._failure = event.reason
         log.warning("a worker cannot work", run=self._run_folder.run, reason=event.reason)
-        if event.fatal or self._complaints >= COMPLAINTS:
+        if event.fatal or self._failures >= WORKER_FAILURES:
             raise RunError(f"A worker cannot work on it: {event.reason}")
 
 
 def patiently(
     call: Callable[[], Answer], seconds: float, check: Callable[[], None] = lambda: None
 ) -> Answer:
-    """What the call answers, once Redis and the store do; meanwhile `check` may raise.
+    """Retry the call while Redis or the store fails, running `check`, which may raise, before each
+    wait.
 
-    Raises Unavailable or StoreError after so many seconds.
+    Raises Unavailable or StoreError after `seconds`.
     """
 
     def before_sleep(state: RetryCallState) -> None:

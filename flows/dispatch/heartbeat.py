@@ -1,30 +1,30 @@
-"""How a run shows in its books that somebody works on it."""
+"""The progress file of a run, which shows that the run is being worked on."""
 
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from flows.dispatch.snapshot import Snapshot
+from flows.dispatch.progress import Snapshot
 from pipeline.errors import PressrunError
 from pipeline.job import Progress
 from pipeline.records.run_folder import RunFolder
 
 EVERY = 10.0
 STALE = 60.0
-"""Seconds after which who said so last must have died."""
+"""Seconds after which the writer of a progress file must have died."""
 LAST = 5.0
-"""Seconds that a store may take at the end."""
+"""Seconds to wait for the store at the end."""
 
 
 class Heartbeat:
-    """Keeps the run's progress in its books while the block runs.
+    """Writes the run's progress to its folder while the block runs.
 
-    From a thread of its own: a store that is slow holds up neither the bar nor a cancellation.
+    It has its own thread, so that a slow store delays neither the progress bar nor a cancellation.
     """
 
     def __init__(self, run_folder: RunFolder, snapshot: Callable[[], Snapshot]) -> None:
-        self._run_folder, self._standing = run_folder, snapshot
+        self._run_folder, self._snapshot = run_folder, snapshot
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -37,17 +37,17 @@ class Heartbeat:
         self._thread.join(LAST)
 
     def _beat(self) -> None:
-        # what a store refuses the run's own work meets as well
+        # errors of the store are left to the run itself, which meets them too
         while not self._ended.is_set():
             with suppress(PressrunError):
-                self._run_folder.write_progress(progress_of(self._standing()))
+                self._run_folder.write_progress(progress_of(self._snapshot()))
             self._ended.wait(EVERY)
         with suppress(PressrunError):
             self._run_folder.drop_progress()
 
 
 def progress_of(snapshot: Snapshot) -> Progress:
-    """A standing, as the books keep it."""
+    """The part of a snapshot that is stored."""
     return Progress(
         phase=snapshot.phase,
         done=snapshot.done,

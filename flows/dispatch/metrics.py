@@ -1,6 +1,6 @@
-"""The figures of a flow that works on a run, for Prometheus; docs/monitoring.md tells the meaning.
+"""The figures of a flow that works on a run, for Prometheus; docs/monitoring.md explains them.
 
-No label names the run: each run would leave series behind, for as long as Prometheus keeps any.
+No label names the run, or each run would add series to Prometheus.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from pipeline.job import Status
 
 
 class RunMetrics:
-    """Counts what the dispatcher tells of a run's progress, and passes it on."""
+    """A Progress that counts for Prometheus and forwards to another Progress."""
 
     def __init__(self, progress: Progress, rows: int) -> None:
         self.registry = CollectorRegistry()
@@ -33,7 +33,7 @@ class RunMetrics:
         self._gauge("rows", "Rows of the run, done or not.", lambda: rows)
 
     def show(self, dispatcher: Dispatcher) -> None:
-        """Tell the figures of this dispatcher too."""
+        """Export this dispatcher's figures too."""
         breaker = dispatcher.breaker
         self._gauge(
             "jobs_in_flight", "Jobs sent that have no outcome.", lambda: dispatcher.in_flight
@@ -45,12 +45,12 @@ class RunMetrics:
         self.registry.register(_SentAgain(dispatcher))
 
     def count(self, status: Status, device_seconds: float = 0.0) -> None:
-        """One more job has its outcome, and took so much of a device."""
+        """Count an outcome and its device seconds."""
         self._jobs.labels(status).inc()
         self._progress.count(status, device_seconds)
 
     def pause(self, reason: str) -> None:
-        """The run has paused for a reason; an empty one: it goes on."""
+        """Report that the run pauses for this reason, or with an empty one that it resumes."""
         if reason and not self._paused:
             self._pauses.inc()
         self._paused = bool(reason)
@@ -62,13 +62,13 @@ class RunMetrics:
 
 
 class _SentAgain(Collector):
-    """What the dispatcher counts itself."""
+    """A counter read from the dispatcher, which counts resent jobs itself."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """One family."""
+        """The family of resent jobs."""
         yield CounterMetricFamily(
             "pressrun_flow_jobs_sent_again",
             "Jobs that were lost or handed back, and go into the queue once more.",

@@ -1,4 +1,4 @@
-"""Which jobs of a shard wait, which are in flight, and which of those must have been lost."""
+"""The jobs of a shard without an outcome: waiting, in flight, requeued or lost."""
 
 import random
 from collections import deque
@@ -10,13 +10,14 @@ from pipeline.job import BatchKey, Job
 FIRST_LOOK, LONGEST_LOOK = 5.0, 60.0
 OVERTAKEN = 5.0
 SILENCE, LONG_SILENCE = 15.0, 150.0
-"""Seconds without a sign of any job: of the whole run, and of one shard of it."""
+"""Seconds without any event after which jobs count as lost: in the whole run, in one shard."""
 LONGEST_WAIT = 60.0
 
 
 @dataclass
 class SentJob:
-    """A job that was sent; `look` is when to ask the store about it, unless its outcome is known.
+    """A job in flight; `look` is the time of its next look-up in the store, `wait` the interval
+    before it.
 
     Times are in seconds of a monotonic clock.
     """
@@ -28,7 +29,7 @@ class SentJob:
 
 
 class PendingJobs:
-    """The jobs of one shard that have no outcome yet. False once there are none."""
+    """The jobs of one shard that have no outcome yet; falsy once there are none."""
 
     def __init__(self, jobs: Iterable[Job], now: float) -> None:
         self._waiting = deque(sorted(jobs, key=_neighbours))
@@ -48,9 +49,9 @@ class PendingJobs:
     def take(
         self, window: int, now: float, admit: Callable[[Job], bool] = lambda _: True
     ) -> list[Job]:
-        """The jobs to send now, for at most `window` to be in flight, as far as `admit` lets them.
+        """The jobs to send now: at most `window` are in flight, and `admit` accepts each.
 
-        New ones half a window at a time, so that messages travel together.
+        New ones go half a window at a time, so that one request carries many messages.
         """
         room = window - len(self._in_flight)
         ready = [job for due, job in self._requeued if due <= now][: max(0, room)]
@@ -66,30 +67,30 @@ class PendingJobs:
         return jobs
 
     def ended(self, job_id: str, now: float) -> bool:
-        """A job has its outcome; False where it was none of ours, or known to have ended."""
-        flight = self._in_flight.pop(job_id, None)
-        if flight is None:
+        """Drop a job that has its outcome; False if it is not in flight here."""
+        sent = self._in_flight.pop(job_id, None)
+        if sent is None:
             return False
-        self._hear(flight, now)
+        self._hear(sent, now)
         return True
 
     def requeued(self, job_id: str, now: float) -> bool:
-        """A job was handed back: it waits, longer each time and with full jitter."""
-        flight = self._in_flight.pop(job_id, None)
-        if flight is None:
+        """Schedule a requeued job after a growing wait with full jitter; False as in `ended`."""
+        sent = self._in_flight.pop(job_id, None)
+        if sent is None:
             return False
-        self._hear(flight, now)
-        backs = self._times_requeued[job_id] = self._times_requeued.get(job_id, 0) + 1
-        longest = min(LONGEST_WAIT, 2.0**backs)
-        self._requeued.append((now + random.uniform(0.1, longest), flight.job))
+        self._hear(sent, now)
+        times = self._times_requeued[job_id] = self._times_requeued.get(job_id, 0) + 1
+        longest = min(LONGEST_WAIT, 2.0**times)
+        self._requeued.append((now + random.uniform(0.1, longest), sent.job))
         return True
 
     def due(self, now: float) -> list[str]:
-        """The jobs that the store is to be asked about now; each is asked about ever less often."""
-        due = [job_id for job_id, flight in self._in_flight.items() if flight.look <= now]
-        for flight in map(self._in_flight.__getitem__, due):
-            flight.wait = min(LONGEST_LOOK, 2 * flight.wait)
-            flight.look = now + flight.wait
+        """The jobs to look up in the store now, each at doubling intervals."""
+        due = [job_id for job_id, sent in self._in_flight.items() if sent.look <= now]
+        for sent in map(self._in_flight.__getitem__, due):
+            sent.wait = min(LONGEST_LOOK, 2 * sent.wait)
+            sent.look = now + sent.wait
         return due
 
     def lost(
@@ -99,11 +100,11 @@ class PendingJobs:
         now: float,
         silence: float | None = None,
     ) -> list[Job]:
-        """The jobs to send again, of those that were `asked` about and have no outcome.
+        """The jobs to send again, out of the `asked` ones, which have no outcome in the store.
 
-        `leased` are all that a worker has in hand. The queue is first in, first out: a job that
-        nobody has was lost when one that was sent well after it was begun, or when nothing stirs;
-        `silence` is how long in no shard of the run, where it has others.
+        `leased` are all jobs held by workers. The queue is first in, first out: a job without a
+        lease is lost when one sent well after it has started, or when no event arrives. `silence`
+        is the time without events in all shards of the run, if there are others.
         """
         for job_id in leased:
             if job_id in self._in_flight:
@@ -111,24 +112,22 @@ class PendingJobs:
         own = self.silence(now)
         silent = own > LONG_SILENCE or min(own, own if silence is None else silence) > SILENCE
         lost = []
-        for flight in [
-            self._in_flight[i] for i in asked if i in self._in_flight and i not in leased
-        ]:
-            if silent or flight.sent + OVERTAKEN < self._begun:
-                flight.sent = now
-                lost.append(flight.job)
+        for sent in [self._in_flight[i] for i in asked if i in self._in_flight and i not in leased]:
+            if silent or sent.sent + OVERTAKEN < self._begun:
+                sent.sent = now
+                lost.append(sent.job)
         return lost
 
     def silence(self, now: float) -> float:
-        """Seconds since anything was heard of the jobs."""
+        """Seconds since the last event or lease of the jobs."""
         return now - self._heard
 
-    def _hear(self, flight: SentJob, now: float) -> None:
-        self._heard, self._begun = now, max(self._begun, flight.sent)
+    def _hear(self, sent: SentJob, now: float) -> None:
+        self._heard, self._begun = now, max(self._begun, sent.sent)
 
 
 def _neighbours(job: Job) -> tuple[int, BatchKey, int, float]:
-    """Jobs that may share a batch are neighbours in the queue; among them those of equal steps and
-    guidance, as the reference renderer's calls have one of each.
+    """The sort key that puts jobs which may share a batch next to each other; among them those of
+    equal steps and guidance, because a call of the reference renderer has one of each.
     """
     return job.priority, job.batch_key, job.steps, job.guidance

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from flows.dispatch.snapshot import Snapshot
+from flows.dispatch.progress import Snapshot
 
 EVERY = 60.0
 """Seconds between two lines where there is no terminal."""
@@ -19,7 +19,7 @@ def bar_or_lines(run: str) -> "Bar | Lines":
 
 
 def say(line: str) -> None:
-    """A line on standard error, at once."""
+    """Print a line on standard error and flush it."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -37,7 +37,7 @@ class Lines:
             say(self._last)
 
     def show(self, snapshot: Snapshot) -> None:
-        """Write a line where one is due, or where a run pauses or goes on."""
+        """Print a line when one is due or the run pauses."""
         line = describe(snapshot)
         if monotonic() >= self._due or snapshot.paused not in ("", self._paused):
             say(line)
@@ -46,7 +46,7 @@ class Lines:
 
 
 def describe(snapshot: Snapshot) -> str:
-    """A standing in one line."""
+    """A snapshot in one line."""
     counts = [f"{kind.value} {n}" for kind, n in sorted(snapshot.counts.items())]
     words = [snapshot.phase, f"{snapshot.done}/{snapshot.rows}" if snapshot.rows else "", *counts]
     if snapshot.left is not None:
@@ -79,7 +79,7 @@ class Bar:
         self._bar.stop()
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draw it anew; why a run pauses is said once, above the bar."""
+        """Redraw the bar; the reason of a pause is printed once, above it."""
         self._bar.update(
             self._task,
             description=f"{snapshot.run}: paused" if snapshot.paused else snapshot.run,

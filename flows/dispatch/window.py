@@ -1,4 +1,4 @@
-"""How many jobs of a run are in the queue at a time, and in how many shards."""
+"""The number of a run's jobs in the queue at a time, and of shards in work."""
 
 import threading
 from collections import deque
@@ -11,23 +11,23 @@ from pipeline.errors import Unavailable
 
 LEAST = 64
 PER_PLACE = 3
-"""Jobs for each that workers execute at a time: one in work and two that wait, by which a scaler
-sees that twice as many workers would have work.
+"""Jobs for each one that workers execute at a time: one running and two waiting, so that a scaler
+sees work for twice as many workers.
 """
 FROM_NOBODY = 1024
-"""Jobs while no worker answers: as many as let a scaler call for a fleet at once."""
+"""Jobs while no worker answers: enough for a scaler to start a fleet at once."""
 FEWEST_SHARDS, MOST_SHARDS = 2, 16
-"""In work at a time: one more than fill the window, which drain."""
+"""Bounds on the shards in work: one more than fill the window, because the first ones drain."""
 LOOK = 10.0
 LOOKS = 3
-"""Looks of which the best one counts: a busy worker may miss one."""
+"""Looks of which the maximum counts, because a busy worker may miss one."""
 
 log = structlog.get_logger(__name__)
 
 
 def window_for(places: int | None, asked: int = 0) -> int:
-    """Jobs in the queue at a time, for workers that execute `places` at a time together; None: not
-    known yet. What was `asked` for stands, 0 is nothing.
+    """Jobs in the queue at a time. `places` is the number that all workers together execute at a
+    time, None if unknown; a nonzero `asked` overrides it.
     """
     if asked:
         return asked
@@ -37,12 +37,12 @@ def window_for(places: int | None, asked: int = 0) -> int:
 
 
 def shards_for(window: int, shard: int) -> int:
-    """Shards of `shard` jobs that are to be in work at a time."""
+    """The number of shards, each of `shard` jobs, to have in work at a time."""
     return min(MOST_SHARDS, max(FEWEST_SHARDS, -(-window // shard) + 1))
 
 
 class Window:
-    """The window of a run, which follows the workers while the block runs."""
+    """The window of a run; it follows the number of workers while the block runs."""
 
     def __init__(self, places: Callable[[], int], shard: int, asked: int = 0) -> None:
         self._places, self._shard, self._asked = places, max(1, shard), asked
@@ -60,7 +60,7 @@ class Window:
 
     @property
     def size(self) -> int:
-        """Jobs in flight, of all shards together."""
+        """Jobs in flight in all shards together."""
         return window_for(max(self._seen, default=None), self._asked)
 
     @property
@@ -69,16 +69,16 @@ class Window:
         return shards_for(self.size, self._shard)
 
     def of_shard(self) -> int:
-        """Jobs in flight of each shard in work."""
+        """Jobs in flight in each shard in work."""
         return self.size // self.shards
 
     def look(self) -> None:
-        """See how many jobs the workers execute at a time."""
+        """Read the number of jobs that the workers execute at a time."""
         before = self.size
         try:
             self._seen.append(self._places())
         except Unavailable:
-            return  # what was seen last may still be so
+            return  # the last known number stays
         if self.size != before:
             log.info("the window follows the workers", jobs=self.size, shards=self.shards)
 

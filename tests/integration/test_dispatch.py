@@ -12,7 +12,7 @@ import pytest
 
 from flows.dispatch.breaker import LEAST
 from flows.dispatch.budget import FIRST, Budget
-from flows.dispatch.dispatcher import COMPLAINTS, Dispatcher, OutOfBudget, Stopped
+from flows.dispatch.dispatcher import WORKER_FAILURES, Dispatcher, OutOfBudget, Stopped
 from flows.dispatch.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Status
@@ -239,19 +239,21 @@ def test_a_complaint_counts_once_however_many_shards_hear_it(
 ) -> None:
     queue = Recorder(redis_url)
     dispatcher = Dispatcher(queue, run_folder, "e", 8, Told())
-    with ThreadPoolExecutor(COMPLAINTS) as pool:
-        shards = [pool.submit(dispatcher.work, part, [job(part)]) for part in range(COMPLAINTS)]
-        while len(queue.sent) < COMPLAINTS:
+    with ThreadPoolExecutor(WORKER_FAILURES) as pool:
+        shards = [
+            pool.submit(dispatcher.work, part, [job(part)]) for part in range(WORKER_FAILURES)
+        ]
+        while len(queue.sent) < WORKER_FAILURES:
             time.sleep(0.01)
         queue.report_error(run_folder.run, "the model is broken", worker="w", fatal=False)
         time.sleep(0.5)  # all have heard it before anything else
-        for part in range(COMPLAINTS):
+        for part in range(WORKER_FAILURES):
             queue.publish_result(outcome(run_folder.run, part))
         for shard in shards:
             shard.result(30)
 
 
-@pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, COMPLAINTS)])
+@pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, WORKER_FAILURES)])
 def test_complaints_stop_the_run(
     redis_url: str, run_folder: RunFolder, fatal: bool, complaints: int
 ) -> None:

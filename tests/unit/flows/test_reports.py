@@ -7,7 +7,7 @@ import pytest
 
 from flows.cli.reports import show
 from flows.dispatch import terminal
-from flows.dispatch.snapshot import Snapshot
+from flows.dispatch.progress import Snapshot
 from flows.stack.environment import reach_loopback_directly
 from pipeline.job import Status
 

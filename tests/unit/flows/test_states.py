@@ -8,7 +8,7 @@ import pytest
 
 from flows.dispatch import heartbeat
 from flows.dispatch.heartbeat import STALE, Heartbeat
-from flows.dispatch.snapshot import ProgressCounter
+from flows.dispatch.progress import ProgressCounter
 from flows.runs.open import forget, open_run
 from flows.runs.publish import latest_run, publish, status_of
 from flows.runs.states import SHOWN, list_runs

@@ -8,8 +8,7 @@ import pytest
 from flows.artifacts import described
 from flows.dispatch import progress
 from flows.dispatch.dispatcher import Stopped
-from flows.dispatch.progress import Pauses, RunProgress
-from flows.dispatch.snapshot import MINUTE, ProgressCounter, Snapshot
+from flows.dispatch.progress import MINUTE, Pauses, ProgressCounter, RunProgress, Snapshot
 from flows.runs.costs import FREE, Price
 from pipeline.job import Status
 
@@ -40,7 +39,7 @@ def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> 
         tally.count(Status.FAILED)
         snapshot = tally.snapshot()
     assert snapshot.done == 100 + 3 * MINUTE
-    assert snapshot.pictures_per_second == pytest.approx(2, rel=0.05)
+    assert snapshot.images_per_second == pytest.approx(2, rel=0.05)
     assert snapshot.left == pytest.approx((1000 - snapshot.done) / 3, rel=0.05)
     assert snapshot.device_seconds == 0.75 * MINUTE
     assert snapshot.counts[Status.FAILED] == MINUTE
