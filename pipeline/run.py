@@ -1,7 +1,8 @@
-"""The whole flow of one job. Called from many threads; the ports merge what can be merged."""
+"""The whole flow of one job. Called from many threads; the ports batch their model calls."""
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, zip_longest
 
@@ -15,7 +16,6 @@ from pipeline.job import (
     ImageArray,
     Job,
     Outcome,
-    Reference,
     Refinement,
     RenderRequest,
     Rung,
@@ -31,48 +31,138 @@ from pipeline.ports import Ports
 from pipeline.telemetry import Meter, metered, stage
 
 Scoring = Callable[[Sequence[ImageArray]], Sequence[Score]]
-"""Scores a job's images, in order."""
+"""The judge bound to a job's text: one score per image, in order."""
 
 
 def run_job(job: Job, ports: Ports) -> Outcome:
     """Take one job from keywords to a committed outcome.
 
-    What is the job's own fault ends as `blocked` or `failed`; Unavailable and everything
-    unforeseen is raised, for the caller to try the job again.
+    A fault of the job's own ends as `blocked` or `failed`. Unavailable and unforeseen errors are
+    raised, for the caller to try the job again.
     """
-    context, brief, candidates = Context(), None, list[Candidate]()
-    refinement, status, reason = None, Status.FAILED, ""
-    with metered() as meter:
+    execution = Execution(job, ports)
+    with metered() as execution.meter:
         try:
             ports.guard.check_text(job.keywords)
             with stage("retrieve"):
-                context = _retrieve(job, ports)
+                execution.context = _retrieve(job, ports)
             with stage("write"):
-                brief = ports.writer.write(job, context)
+                execution.brief = brief = ports.writer.write(job, execution.context)
             ports.guard.check_text(brief.prompt)
-            candidates = hold_contest(job, context, brief, ports)
-            if contest.another_round(job, [c.score for c in candidates]):
-                refinement = refine(job, context, brief, candidates, ports)
-            status, reason = _status(job, candidates)
+            execution.candidates = hold_contest(job, execution.context, brief, ports)
+            if contest.another_round(job, execution.scores):
+                execution.refine(brief)
+            status, reason = execution.status()
         except Blocked as error:
             status, reason = Status.BLOCKED, error.detail
         except JobError as error:
             status, reason = Status.FAILED, error.detail
-    outcome = _receipt(job, ports, status, reason, context, brief, refinement, candidates, meter)
-    return ports.records.commit(outcome, _kept(outcome, candidates))
+    return execution.commit(status, reason)
 
 
 def failed(job: Job, ports: Ports, reason: str) -> Outcome:
-    """Commit that a job failed, where running it ended in something unforeseen."""
-    outcome = _receipt(job, ports, Status.FAILED, reason, Context(), None, None, [], Meter())
-    return ports.records.commit(outcome, None)
+    """Commit that a job failed, after an unforeseen error."""
+    return Execution(job, ports).commit(Status.FAILED, reason)
+
+
+@dataclass
+class Execution:
+    """One execution of a job: everything that its record will hold, as far as it has come."""
+
+    job: Job
+    ports: Ports
+    context: Context = field(default_factory=Context)
+    brief: Brief | None = None
+    refinement: Refinement | None = None
+    candidates: list[Candidate] = field(default_factory=list)
+    meter: Meter = field(default_factory=Meter)
+
+    @property
+    def scores(self) -> list[Score | None]:
+        """The candidates' scores, in order."""
+        return [candidate.score for candidate in self.candidates]
+
+    def refine(self, brief: Brief) -> None:
+        """Find images of the phrases that the best candidate does not show, and add a contest of
+        candidates that these images steer too; nothing where no candidate is valid.
+
+        Shalev-Arkushin et al., "ImageRAG" (2025, arXiv:2502.09411): there a vision-language model
+        names the missing concepts, here the judge does.
+        """
+        job, ports, best = self.job, self.ports, contest.winner(self.scores)
+        image = None if best is None else self.candidates[best].image
+        if image is None:
+            return
+
+        def passes(text: str) -> bool:
+            return contest.passes(job, _judge(ports, text, [image])[0])
+
+        missing = missing_phrases(judged_text(job, brief, ports), passes)
+        known = {each.id for each in self.context.references}
+        limits = {"passages": 0, "references": job.references + len(known)}
+        with stage("retrieve"):
+            answers = [
+                _retrieve(job.model_copy(update={"keywords": text, **limits}), ports).references
+                for text in missing
+            ]
+        # the best image of every phrase comes before the second best of any
+        found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
+        new = [each for key, each in found.items() if key not in known]
+        references, first = tuple(new[: job.references]), len(self.candidates)
+        if references:
+            context = self.context.joined(references)
+            self.candidates += hold_contest(job, context, brief, ports, first)
+        self.refinement = Refinement(missing=missing, references=references, first=first)
+
+    def status(self) -> tuple[Status, str]:
+        """The status of a contest that is decided, and the reason where it is not ACCEPTED."""
+        scores = [score for score in self.scores if score]
+        best = contest.winner(scores)
+        if best is None:
+            return Status.FAILED, f"no candidate is a valid image: {scores[0].reason}"
+        score, threshold = scores[best], self.job.threshold
+        if contest.passes(self.job, score):
+            return Status.ACCEPTED, ""
+        return Status.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {threshold:.3f}"
+
+    def commit(self, status: Status, reason: str) -> Outcome:
+        """Commit the outcome with the winner's image, if there is a winner."""
+        job, ports, meter, winner = self.job, self.ports, self.meter, contest.winner(self.scores)
+        outcome = Outcome(
+            run=ports.run,
+            job_id=job.id,
+            status=status,
+            reason=mask(reason),
+            job=job,
+            row=job.row,
+            keywords=job.keywords,
+            context=self.context,
+            brief=self.brief,
+            refinement=self.refinement,
+            candidates=tuple(
+                CandidateRecord(index=c.index, seed=c.seed, score=c.score, previews=c.previews)
+                for c in self.candidates
+            ),
+            winner=winner,
+            models=ports.models,
+            renderer=meter.renderer,
+            seconds=meter.wall,
+            device_seconds=meter.device,
+            attempt=uuid.uuid4().hex,
+            created_at=timestamp(),
+            version=version(),
+            notices=tuple(meter.notices),
+        )
+        return ports.records.commit(
+            outcome, None if winner is None else self.candidates[winner].image
+        )
 
 
 def hold_contest(
     job: Job, context: Context, brief: Brief, ports: Ports, begin: int = 0
 ) -> list[Candidate]:
-    """Render and judge candidates, wave by wave, until the contest is decided. The first of them
-    has the index `begin`.
+    """Render and judge candidates, wave by wave, until the contest is decided; they are numbered
+    from `begin`.
     """
     scoring, candidates = scoring_of(job, brief, ports), list[Candidate]()
     while count := contest.next_wave(job, [c.score for c in candidates]):
@@ -90,32 +180,8 @@ def hold_contest(
     return candidates
 
 
-def refine(
-    job: Job, context: Context, brief: Brief, candidates: list[Candidate], ports: Ports
-) -> Refinement | None:
-    """Find images of what the best candidate lacks, and add a contest of candidates that they
-    steer too; None where no candidate is valid.
-
-    Shalev-Arkushin et al., "ImageRAG" (2025, arXiv:2502.09411): there a vision-language model names
-    the missing concepts, here the judge does.
-    """
-    best = contest.winner([c.score for c in candidates])
-    image = None if best is None else candidates[best].image
-    if image is None:
-        return None
-
-    def passes(text: str) -> bool:
-        return contest.passes(job, _judge(ports, text, [image])[0])
-
-    missing, first = missing_phrases(judged_text(job, brief, ports), passes), len(candidates)
-    references = _more_references(job, context, missing, ports)
-    if references:
-        candidates += hold_contest(job, context.joined(references), brief, ports, first)
-    return Refinement(missing=missing, references=references, first=first)
-
-
 class Race:
-    """The Pruner of one wave: it has previews judged, and lets the contest decide."""
+    """The Pruner of one wave: the judge scores the previews, the contest picks the survivors."""
 
     def __init__(self, rungs: Sequence[Rung], scoring: Scoring, count: int) -> None:
         self.points = [rung.at for rung in rungs]
@@ -124,7 +190,7 @@ class Race:
         self._left = list(range(count))
 
     def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
-        """The best of those that are left."""
+        """The indices of the best previews, as the next rung says."""
         scores = self._judge(previews)
         for index, score in zip(self._left, scores, strict=True):
             self.previews[index].append(score)
@@ -136,8 +202,8 @@ class Race:
 def render_request(
     job: Job, context: Context, brief: Brief, seeds: tuple[int, ...]
 ) -> RenderRequest:
-    """What the renderer is asked for: the brief's prompt, and the images that were found, at the
-    job's settings.
+    """The request for candidates with these seeds: the brief's prompt and the retrieved images, at
+    the job's settings.
     """
     embeddings = tuple(r.embedding for r in context.references if r.scale)
     return RenderRequest(
@@ -159,7 +225,7 @@ def scoring_of(job: Job, brief: Brief, ports: Ports) -> Scoring:
 
 
 def judged_text(job: Job, brief: Brief, ports: Ports) -> str:
-    """What a job's images are to show."""
+    """The text that the profile has a job's images judged against."""
     texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
     return texts[ports.judge_against]
 
@@ -176,71 +242,3 @@ def _retrieve(job: Job, ports: Ports) -> Context:
         if job.needs_context:
             raise
         return Context(unavailable=str(error))
-
-
-def _more_references(
-    job: Job, context: Context, missing: Sequence[str], ports: Ports
-) -> tuple[Reference, ...]:
-    """At most `job.references` images that the job does not have yet, the best for each text."""
-    known = {each.id for each in context.references}
-    asked = {"passages": 0, "references": job.references + len(known)}
-    with stage("retrieve"):
-        answers = [
-            _retrieve(job.model_copy(update={"keywords": text, **asked}), ports).references
-            for text in missing
-        ]
-    found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
-    return tuple(each for key, each in found.items() if key not in known)[: job.references]
-
-
-def _status(job: Job, candidates: list[Candidate]) -> tuple[Status, str]:
-    scores = [c.score for c in candidates if c.score]
-    best = contest.winner(scores)
-    if best is None:
-        return Status.FAILED, f"no candidate is a valid image: {scores[0].reason}"
-    score = scores[best]
-    if contest.passes(job, score):
-        return Status.ACCEPTED, ""
-    return Status.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {job.threshold:.3f}"
-
-
-def _kept(outcome: Outcome, candidates: list[Candidate]) -> ImageArray | None:
-    return None if outcome.winner is None else candidates[outcome.winner].image
-
-
-def _receipt(
-    job: Job,
-    ports: Ports,
-    status: Status,
-    reason: str,
-    context: Context,
-    brief: Brief | None,
-    refinement: Refinement | None,
-    candidates: list[Candidate],
-    meter: Meter,
-) -> Outcome:
-    return Outcome(
-        run=ports.run,
-        job_id=job.id,
-        status=status,
-        reason=mask(reason),
-        job=job,
-        row=job.row,
-        keywords=job.keywords,
-        context=context,
-        brief=brief,
-        refinement=refinement,
-        candidates=tuple(
-            CandidateRecord(index=c.index, seed=c.seed, score=c.score, previews=c.previews)
-            for c in candidates
-        ),
-        winner=contest.winner([c.score for c in candidates]),
-        models=ports.models,
-        renderer=meter.renderer,
-        seconds=meter.wall,
-        device_seconds=meter.device,
-        attempt=uuid.uuid4().hex,
-        created_at=timestamp(),
-        version=version(),
-        notices=tuple(meter.notices),
-    )
