@@ -1,4 +1,4 @@
-"""The only place that picks implementations. What imports slowly is imported where it is made."""
+"""The composition root: the only place that picks implementations, with late heavy imports."""
 
 import threading
 from collections.abc import Mapping
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from pipeline.storage.s3 import S3Store
 
 PATIENCE = 5.0
-"""Seconds for which a worker waits where another process has the knowledge base; a command that
-only looks is done by then.
+"""Seconds for which a worker waits for a knowledge base that another process holds; a command that
+only reads it is done by then.
 """
 
 log = structlog.get_logger(__name__)
 
 
 class Assembly:
-    """The implementations of one process, each made once and shared by every run it meets."""
+    """The implementations of one process, each made once and shared by all runs."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -56,21 +56,21 @@ class Assembly:
         self._judge = cache(self._make_judge)
 
     def run_folder(self, run: str) -> RunFolder:
-        """The books of one run."""
+        """The folder of one run in the store."""
         return RunFolder(self._store, run, self._settings.image_format)
 
     def load(self, profile: Profile) -> None:
-        """Make what holds a profile's models before a run asks for it. Raises ModelError."""
+        """Load a profile's models ahead of its first job. Raises ModelError."""
         self._writer(profile.writer)
         self._renderer(profile.renderer)
         self._judge(profile.judge)
 
     def renderer(self, spec: RunSpec) -> Renderer:
-        """A run's renderer alone, without the rest of its models. Raises ModelError."""
+        """A run's renderer, without loading its other models. Raises ModelError."""
         return self._renderer(Profile.model_validate(spec.profile).renderer)
 
     def compare(self, spec: RunSpec, digests: Mapping[str, str]) -> None:
-        """Raise ModelError where this process has another model in a role than `digests` say."""
+        """Raise ModelError where the model of a role differs from its entry in `digests`."""
         profile = Profile.model_validate(spec.profile)
         for role, reference in references(profile).items():
             if (wanted := digests.get(role)) is None:
@@ -84,7 +84,7 @@ class Assembly:
                 )
 
     def embedded(self, spec: RunSpec, context: Context) -> Context:
-        """A record's context with its images' embeddings, made from the images again.
+        """A record's context with its images' embeddings, computed from the stored images.
 
         Raises ModelError, StoreError, and RunError where an image is gone.
         """
@@ -98,9 +98,9 @@ class Assembly:
             raise RunError(f"The image {error} of the knowledge base is gone.") from error
 
     def ports(self, spec: RunSpec) -> Ports:
-        """The stages of a run, by the profile and with the models that its spec holds.
+        """The ports of a run, as its spec's profile names them.
 
-        Raises ModelError, also where a model here is another one.
+        Raises ModelError, also where a model here differs from the spec's.
         """
         self.compare(spec, spec.models)
         profile = Profile.model_validate(spec.profile)
@@ -124,7 +124,7 @@ class Assembly:
         return QdrantRetriever(self._knowledge, embedders, profile, external)
 
     def _knowledge(self) -> "QdrantClient":
-        """The knowledge base, opened once: profiles share it."""
+        """The knowledge base, opened once and shared by all profiles."""
         with self._opening:
             return self._client()
 
@@ -167,8 +167,8 @@ class Assembly:
 def open_store(settings: Settings, *, conditional: bool = True) -> Store:
     """The store that the settings name. Raises ConfigError and StoreError.
 
-    `conditional` is False for a store that does not honour conditions: `put` with `new` then looks
-    before it writes.
+    `conditional` is False for a store that does not honour conditions: `put` with `new` is then a
+    check followed by a write.
     """
     if not settings.store.startswith("s3://"):
         return FolderStore(Path(settings.store), conditional=conditional)
@@ -176,7 +176,7 @@ def open_store(settings: Settings, *, conditional: bool = True) -> Store:
 
 
 def reach_store(settings: Settings) -> None:
-    """Raise StoreError soon where a store's server does not answer."""
+    """Raise StoreError, within seconds, where the store's server does not answer."""
     if settings.store.startswith("s3://"):
         from pipeline.storage.s3 import FIRST_ATTEMPTS, FIRST_SECONDS
 
@@ -202,11 +202,10 @@ def _s3_store(settings: Settings, **more: Any) -> "S3Store":
 
 
 def open_store_to_commit(settings: Settings) -> Store:
-    """The store for a process that commits outcomes: a server or a file system is tried before it
-    is trusted.
+    """The store for a process that commits outcomes, after a test of its conditional writes.
 
-    One that does not honour conditions is used without them: `Lease.confirm` right before each
-    record is then what keeps a second execution away. Raises ConfigError and StoreError.
+    A store that fails the test is used without them: `Lease.confirm` right before each record then
+    keeps a second execution away. Raises ConfigError and StoreError.
     """
     store = open_store(settings)
     writers = 2 if isinstance(store, FolderStore) else WRITERS
@@ -221,14 +220,14 @@ def open_store_to_commit(settings: Settings) -> Store:
 
 
 def open_run_folder(settings: Settings, run: str, *, committing: bool = False) -> RunFolder:
-    """The books of one run; to commit outcomes the store is tried first."""
+    """The folder of one run; with `committing`, its store is tested first."""
     store = open_store_to_commit(settings) if committing else open_store(settings)
     return RunFolder(store, run, settings.image_format)
 
 
 def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":
-    """The knowledge base that the settings name, waited for so many seconds where another process
-    has it. Raises ConfigError and Unavailable.
+    """The knowledge base that the settings name; `patience` is in seconds, for one that another
+    process holds. Raises ConfigError and Unavailable.
     """
     from pipeline.retrieval.client import open_client
 
@@ -272,7 +271,10 @@ def open_image_embedder(reference: str, models: Models) -> ImageEmbedder | None:
 
 
 def open_library(settings: Settings, profile: Profile) -> "Library":
-    """Where a profile's sources go. Raises ConfigError, ModelError, StoreError and Unavailable."""
+    """The library that a profile's sources are ingested into.
+
+    Raises ConfigError, ModelError, StoreError and Unavailable.
+    """
     from pipeline.retrieval.ingest import Library
 
     return Library(
@@ -284,7 +286,7 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
-    """See that every model the profile needs can be used, without loading any; role to folder.
+    """Check every model that the profile needs, without loading it; returns role to folder.
 
     Raises ModelError for a model that is missing, pickled or truncated.
     """

@@ -1,4 +1,4 @@
-"""Every error Pressrun raises on purpose. The docstring is the message: it says what to do.
+"""Every error Pressrun raises on purpose. A class's docstring is its message, with the remedy.
 
 No message holds a secret.
 """
@@ -92,4 +92,4 @@ class RunError(PressrunError):
 
 
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
-"""Raised in reading JSON that is not as it should be, whoever made it."""
+"""Errors that reading malformed JSON can raise."""

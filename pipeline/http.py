@@ -1,10 +1,9 @@
-"""HTTP with servers that are not trusted: one time limit and one size limit for a whole answer."""
+"""HTTP with untrusted servers: one time limit and one size limit for a whole answer."""
 
 import math
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ class Answer:
 
 
 class BadAnswer(Exception):
-    """An answer is too large or packed; the message is the reason."""
+    """An answer is too large or compressed; the message is the reason."""
 
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
@@ -33,7 +32,7 @@ class BadAnswer(Exception):
 
 
 class Exchange:
-    """A client that asks for plain answers and follows no redirects."""
+    """A client that requests uncompressed answers and follows no redirects."""
 
     def __init__(self, **settings: Any) -> None:
         self._client = httpx.Client(
@@ -46,17 +45,19 @@ class Exchange:
                 transport._pool._network_backend = _Backend()
 
     def post(self, url: str | httpx.URL, *, seconds: float, largest: int, **content: Any) -> Answer:
-        """The answer to a POST. Raises TimeoutError `seconds` after the start, BadAnswer for one
-        that is packed or has more than `largest` bytes, else httpx.TransportError.
+        """The answer to a POST. Raises TimeoutError `seconds` after the start, BadAnswer for an
+        answer that is compressed or has more than `largest` bytes, else httpx.TransportError.
         """
-        with _until(time.monotonic() + seconds):
-            try:
-                with self._client.stream("POST", url, **content) as response:
-                    body = _plain(response, largest)
-            except httpx.TimeoutException as error:
-                if time.monotonic() >= _deadline.at:
-                    raise TimeoutError from error
-                raise
+        _deadline.at = time.monotonic() + seconds
+        try:
+            with self._client.stream("POST", url, **content) as response:
+                body = _plain(response, largest)
+        except httpx.TimeoutException as error:
+            if time.monotonic() >= _deadline.at:
+                raise TimeoutError from error
+            raise
+        finally:
+            _deadline.at = math.inf
         return Answer(response.status_code, body, response.headers)
 
     def close(self) -> None:
@@ -85,17 +86,8 @@ class _Deadline(threading.local):
 _deadline = _Deadline()
 
 
-@contextmanager
-def _until(at: float) -> Any:
-    _deadline.at = at
-    try:
-        yield
-    finally:
-        _deadline.at = math.inf
-
-
 def _left(timeout: float | None, kind: type[Exception]) -> float | None:
-    """The seconds that one step may take."""
+    """The seconds left for one network operation. Raises `kind` after the deadline."""
     left = min(math.inf if timeout is None else timeout, _deadline.at - time.monotonic())
     if left <= 0:
         raise kind("the time is up")
@@ -103,7 +95,7 @@ def _left(timeout: float | None, kind: type[Exception]) -> float | None:
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection whose every step ends at the thread's deadline."""
+    """A connection that ends each read and write at the thread's deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The nouns. Frozen values; to change one, make a copy. Imports nothing of ours."""
+"""The nouns: frozen values, copied to be changed. Imports nothing of ours."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 ImageArray = NDArray[np.float32]
-"""[height, width, 3], RGB in 0..1. May hold NaN until the judge has called it valid."""
+"""[height, width, 3], RGB in 0..1. It may hold NaN until the judge has called it valid."""
 
 Embedding = tuple[float, ...]
-"""Of an image, as the image adapter wants it."""
+"""An image's embedding, in the image adapter's width."""
 
 BatchKey = tuple[int, int, int, float]
 """Width, height, number of references and their scale."""
@@ -29,7 +29,7 @@ RECORD_SCHEMA = 2
 _ID = r"^[0-9A-Za-z_]{1,64}$"
 JOB_ID = re.compile(_ID)
 Id = Annotated[str, Field(pattern=_ID)]
-"""Of a job, and so the name of its record's file."""
+"""A job's id, which also names its record's file."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 TextMode = Literal["generated", "retrieved", "keywords"]
@@ -43,17 +43,19 @@ class FrozenModel(BaseModel):
 
 
 class Rung(FrozenModel):
-    """A point of a race: after the part `at` of the steps the part `keep` of the rivals goes on."""
+    """A point of a race: after the fraction `at` of the steps, the fraction `keep` of the rivals
+    goes on.
+    """
 
     at: float = Field(gt=0, lt=1)
     keep: float = Field(gt=0, lt=1, description="rounded up; at least one goes on")
 
 
 class Job(FrozenModel):
-    """A validated row: what is wanted, with every default filled in.
+    """A validated row, with every default filled in.
 
-    `id` is a hash of everything here but `row` and `priority`, and of the profile, so that equal
-    work has an equal id in whatever file and at whatever line it stands.
+    `id` is a hash of all fields but `row` and `priority`, and of the profile: equal work has an
+    equal id in any file and at any line.
     """
 
     id: Id
@@ -93,17 +95,17 @@ class Job(FrozenModel):
     meta: dict[str, str] = Field(default_factory=dict)
 
     def candidate_seed(self, index: int) -> int:
-        """The seed of candidate `index`: the job's seed plus the index, as A1111 counts them."""
+        """The seed of candidate `index`: the job's seed plus the index, as in A1111."""
         return (self.seed + index) % SEED_SPACE
 
     @property
     def batch_key(self) -> BatchKey:
-        """That of the job's orders, as far as it is known before retrieval."""
+        """The batch key of the job's render requests, as far as it is known before retrieval."""
         return _batch_key(self.width, self.height, self.references, self.reference_scale)
 
 
 class BadRow(FrozenModel):
-    """A row that cannot become a job, and why. `id` is a hash of the raw row and its line."""
+    """A row that cannot become a job. `id` is a hash of the raw row and its line."""
 
     id: Id
     row: int
@@ -113,7 +115,7 @@ class BadRow(FrozenModel):
 
 
 class RunSpec(FrozenModel):
-    """What a run was asked to do; stored as `run.json` before its first job starts."""
+    """The specification of a run; stored as `run.json` before its first job starts."""
 
     run: str
     job_file: str = Field(description="the file's name, without its folders")
@@ -131,13 +133,13 @@ class RunSpec(FrozenModel):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what was asked for: equal for the same file under the same settings."""
-        asked = {"job_file_digest", "profile", "overrides", "models"}
-        return digest_of(self.model_dump(include=asked))
+        """Digest of the job file, the settings and the models: equal for equal work."""
+        parts = {"job_file_digest", "profile", "overrides", "models"}
+        return digest_of(self.model_dump(include=parts))
 
 
 class Passage(FrozenModel):
-    """A retrieved text. `score` says how well it was found: comparable within one search."""
+    """A retrieved text. `score` is its relevance, comparable within one search."""
 
     id: str
     text: str
@@ -149,9 +151,9 @@ class Passage(FrozenModel):
 
 
 class Reference(Passage):
-    """A retrieved image; its `text` is what the knowledge base says of it, and may be empty.
+    """A retrieved image; its `text` is the knowledge base's description of it, and may be empty.
 
-    The record says which image it was; its embedding is made from that again.
+    A record keeps `image`, from which the embedding can be computed again.
     """
 
     image: str = Field(
@@ -163,7 +165,7 @@ class Reference(Passage):
 
 
 class Context(FrozenModel):
-    """What was retrieved for a job, best first."""
+    """The passages and images retrieved for a job, best first."""
 
     passages: tuple[Passage, ...] = ()
     references: tuple[Reference, ...] = ()
@@ -171,19 +173,19 @@ class Context(FrozenModel):
 
     @property
     def texts(self) -> tuple[Passage, ...]:
-        """What there is to read: the passages, and what is said of the images, each once."""
+        """The passages and the descriptions of the images, each once."""
         said = {each.id: each for each in (*self.references, *self.passages) if each.text}
         order = dict.fromkeys(each.id for each in (*self.passages, *self.references))
         return tuple(said[key] for key in order if key in said)
 
     def joined(self, references: tuple[Reference, ...]) -> "Context":
-        """With more images behind its own."""
+        """A copy with more images behind its own."""
         return self.model_copy(update={"references": (*self.references, *references)})
 
 
 class Refinement(FrozenModel):
-    """What was done when no candidate of the first round passed: images of what the best one
-    lacked were found, and steer the candidates from `first` on beside those of the context.
+    """The second round of a job in which no candidate passed: images retrieved for the phrases that
+    the best one did not show. They steer the candidates from `first` on, beside the context's.
     """
 
     missing: tuple[str, ...] = Field(description="parts of the judged text, asked for in turn")
@@ -192,7 +194,7 @@ class Refinement(FrozenModel):
 
 
 class Brief(FrozenModel):
-    """What is to be rendered: the text, and the image prompt written from it."""
+    """The text to illustrate, and the image prompt written from it."""
 
     text: str
     prompt: str
@@ -200,7 +202,7 @@ class Brief(FrozenModel):
 
 
 class Score(FrozenModel):
-    """A judge's opinion of one image. An invalid image has `raw` and `calibrated` 0."""
+    """A judge's score of one image. An invalid image has `raw` and `calibrated` 0."""
 
     raw: float = Field(description="cosine of image and text, -1..1")
     calibrated: float = Field(ge=0, le=1, description="chance that the image shows the text")
@@ -209,8 +211,9 @@ class Score(FrozenModel):
 
 
 class RenderRequest(FrozenModel):
-    """One call of a renderer: the same prompt once for each seed. Images whose embeddings are
-    `references` count as much as `reference_scale` says.
+    """One call of a renderer: the same prompt once for each seed.
+
+    `references` are embeddings of images that steer the render, weighted by `reference_scale`.
     """
 
     prompt: str
@@ -225,14 +228,14 @@ class RenderRequest(FrozenModel):
 
     @property
     def batch_key(self) -> BatchKey:
-        """Equal in all orders that may share a batch."""
+        """Equal for all requests that may share a batch."""
         return _batch_key(self.width, self.height, len(self.references), self.reference_scale)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One image of a job, rendered to its end and judged, or dropped on the way: then it has
-    neither image nor score. `previews` are the judge's opinions at the job's rungs.
+    """One image of a job with its score, or neither where it was dropped before its last step.
+    `previews` are the judge's scores at the job's rungs.
     """
 
     index: int
@@ -243,7 +246,7 @@ class Candidate:
 
 
 class Status(StrEnum):
-    """How a row ended."""
+    """The end of a row."""
 
     ACCEPTED = "accepted"
     BELOW_GATE = "below_gate"
@@ -257,7 +260,7 @@ KEPT = frozenset({Status.ACCEPTED, Status.BELOW_GATE})
 
 
 class CandidateRecord(FrozenModel):
-    """What a record keeps of each candidate."""
+    """A candidate without its image, as the record keeps it."""
 
     index: int
     seed: int
@@ -269,7 +272,7 @@ class CandidateRecord(FrozenModel):
 
 
 class ImageRecord(FrozenModel):
-    """Where the kept image lies, relative to the run's folder, and what it is."""
+    """The kept image: its path in the run's folder, its digest and its size in pixels."""
 
     path: str = Field(pattern=r"^images/[0-9A-Za-z_]{1,64}-[0-9a-f]{12}\.(png|webp|jpg)$")
     sha256: Digest
@@ -278,7 +281,7 @@ class ImageRecord(FrozenModel):
 
 
 class Outcome(FrozenModel):
-    """The end of one job, and its receipt: enough to make the image again.
+    """The record of one job: how it ended, and enough to render the image again.
 
     Stored as `records/<job_id>.json`; the fields are described in docs/record.md.
     """
@@ -315,12 +318,12 @@ class Outcome(FrozenModel):
 
     @property
     def device_time(self) -> float:
-        """Device seconds in all."""
+        """Device seconds of all roles together."""
         return sum(self.device_seconds.values())
 
     @property
     def winners_context(self) -> Context:
-        """What the winner was rendered with."""
+        """The context that the winner was rendered with."""
         if self.refinement is None or self.winner is None or self.winner < self.refinement.first:
             return self.context
         return self.context.joined(self.refinement.references)
@@ -342,7 +345,7 @@ class Outcome(FrozenModel):
 
 
 class Progress(FrozenModel):
-    """How a run goes, as whoever works on it says; times are in seconds."""
+    """A snapshot of a run's progress by the process that works on it; times are in seconds."""
 
     phase: str
     done: int = Field(description="rows that have their outcome")
@@ -358,16 +361,16 @@ def digest_of(value: Any) -> str:
 
 
 def timestamp() -> str:
-    """Now, in UTC, as records and specs have it."""
+    """The current time in UTC, ISO 8601 in milliseconds, as in records and specs."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @cache
 def version() -> str:
-    """Pressrun's own. Kept: to find it parses all that is known of the distribution."""
+    """Pressrun's version; cached, because looking it up parses the distribution's metadata."""
     return metadata.version("pressrun")
 
 
 def _batch_key(width: int, height: int, references: int, scale: float) -> BatchKey:
-    """The shapes of what goes into the model, and what an adapter has for a batch as a whole."""
+    """The shapes of the model's inputs, and the adapter's scale, which is one per batch."""
     return width, height, references, scale if references else 0.0

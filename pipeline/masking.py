@@ -1,7 +1,7 @@
-"""Strikes secrets out of whatever is read by people or kept: messages, logs, records.
+"""Masking of secrets in everything that is shown or stored: messages, logs, records.
 
-The secrets are those of the settings and of other programs' variables, in each form that libraries
-write them in. The user and the password of any URL are struck out too, known or not.
+The secrets come from the settings and from other programs' environment variables, in each form
+that libraries write them in. The user and the password of any URL are masked too, known or not.
 """
 
 import base64
@@ -17,12 +17,12 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 SHORTEST = 4
-"""Characters of a secret: to strike out shorter ones would spoil the words around them."""
+"""Least length of a secret: masking shorter ones would spoil the words around them."""
 SHORT = 8
-"""Below, a secret is struck out as a word of its own alone: `test` is also a part of paths."""
+"""Below this length, a secret is masked as a whole word only: `test` is also a part of paths."""
 SHORTEST_PIECE = 6
 LONG_WORD = 16
-"""Characters of a part of an address that is taken for a token."""
+"""Least length of a part of an address that is taken for a token."""
 LONGEST_USER = 512
 HIDDEN = "***"
 
@@ -54,27 +54,29 @@ _secrets = _NOTHING
 
 
 def mask(text: str) -> str:
-    """The text without secrets."""
+    """The text with secrets replaced by `HIDDEN`."""
     text = _USER.sub(f"{HIDDEN}@", _secrets.sub(HIDDEN, text))
     return _BASIC.sub(_credentials, _QUERY.sub(rf"\1{HIDDEN}", text))
 
 
 def remember(secrets: Iterable[str]) -> None:
-    """Strike these out too from now on, also in what libraries log and in tracebacks."""
+    """Mask these too from now on, also in libraries' logs and in tracebacks."""
     global _forms, _secrets
     known = _forms.union(*map(_written, secrets))
     if known != _forms:
         # the longest first: one may hold another
         ordered = sorted(known, key=lambda form: (-len(form), form))
         _forms = known
-        _secrets = re.compile("|".join(_alone(form, re.escape(form)) for form in ordered))
+        bounds = ("", ""), (r"(?<![\w./-])", r"(?![\w./-])")
+        patterns = (re.escape(form).join(bounds[len(form) < SHORT]) for form in ordered)
+        _secrets = re.compile("|".join(patterns))
     logging.setLogRecordFactory(_Record)
     sys.excepthook = _show
     threading.excepthook = lambda args: _show(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def forget() -> None:
-    """Know no secret any more, as at the start."""
+    """Forget all secrets."""
     global _forms, _secrets
     _forms, _secrets = frozenset(), _NOTHING
 
@@ -88,8 +90,8 @@ def secrets_in(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def secrets_of(value: str) -> Iterator[str]:
-    """A secret and what may be read of it alone: the password of `user:password`, the parts of an
-    address, the values of headers such as `key=value,key=value`.
+    """A secret and its sensitive parts: the password of `user:password`, the parts of an address,
+    the values of headers such as `key=value,key=value`.
     """
     yield value
     if "://" in value:
@@ -102,7 +104,7 @@ def secrets_of(value: str) -> Iterator[str]:
 
 
 def secrets_of_url(url: str) -> Iterator[str]:
-    """The password of a URL, the pieces of one that broke it, and what its query keeps secret."""
+    """The password of a URL, the pieces of one that is not encoded, and secret query values."""
     user, at, _ = url.partition("://")[2].rpartition("@")
     name, colon, password = user.partition(":")
     if at and colon:
@@ -116,7 +118,7 @@ def secrets_of_url(url: str) -> Iterator[str]:
 
 
 def _words(url: str) -> Iterator[str]:
-    """The parts of an address that is a secret in whole."""
+    """The long parts of an address that is a secret as a whole."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -127,20 +129,15 @@ def _words(url: str) -> Iterator[str]:
 
 
 def _credentials(word: "re.Match[str]") -> str:
-    """Nothing where the word is a coded `user:password`."""
+    """`HIDDEN` for the base64 of `user:password`; any other word unchanged."""
     try:
         return HIDDEN if b":" in base64.b64decode(word[0]) else word[0]
     except ValueError:
         return word[0]
 
 
-def _alone(form: str, pattern: str) -> str:
-    """The pattern of a form; of a short one, where it is a word of its own."""
-    return pattern if len(form) >= SHORT else rf"(?<![\w./-]){pattern}(?![\w./-])"
-
-
 def _written(secret: str) -> Iterator[str]:
-    """The forms in which a secret may be written, and those of a line that quotes one."""
+    """The encodings of a secret, each also as JSON quotes it."""
     bare = secret.strip()
     for plain in {bare, unquote(bare)}:
         data = plain.encode(errors="surrogatepass")
@@ -157,12 +154,12 @@ def _written(secret: str) -> Iterator[str]:
 def _show(
     kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> None:
-    """Print a traceback that nobody has caught."""
+    """Print the masked traceback of an uncaught exception."""
     sys.stderr.write(mask("".join(traceback.format_exception(kind, error, trace))))
 
 
 class _Record(logging.LogRecord):
-    """A log record whose message and traceback hold no secret, whatever handler writes them."""
+    """A log record with masked message and traceback, for every handler."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

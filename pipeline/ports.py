@@ -1,4 +1,4 @@
-"""What plugs into a job. Each port may be called from many threads at once."""
+"""The ports of a job. Implementations are called from many threads at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from pipeline.job import Brief, Context, ImageArray, Job, Outcome, RenderRequest
 
 
 class Retriever(Protocol):
-    """Finds what the knowledge base says about a job."""
+    """Finds passages and images in the knowledge base."""
 
     def retrieve(self, job: Job) -> Context:
         """At most `job.passages` passages and `job.references` images of `job.collection`, best
         first.
 
-        Nothing fits: an empty context. Raises JobError for a collection that does not exist or
-        cannot give what is asked, and Unavailable when the knowledge base does not answer.
+        An empty context where nothing matches. Raises JobError for a collection that does not exist
+        or does not support the search, and Unavailable when the knowledge base does not answer.
         """
         ...
 
@@ -37,13 +37,14 @@ class Pruner(Protocol):
 
     @property
     def points(self) -> Sequence[float]:
-        """The parts of the steps after which it wants to see who is left, rising, below 1."""
+        """The fractions of the steps after which `keep` is called, ascending, below 1."""
         ...
 
     def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
-        """Which go on, by their place among these previews: one for each that is left, in order.
+        """The indices of the previews to keep. There is one preview per surviving candidate, in
+        order.
 
-        It is not asked about a last one.
+        Not called when one is left.
         """
         ...
 
@@ -57,15 +58,14 @@ class Renderer(Protocol):
         """Exactly one image per seed, in order, None for one that the pruner has dropped; a
         seed decides its image, within 2/255, whatever shares the device.
 
-        The pruner is asked in the caller's thread. A renderer that cannot show previews does not
-        ask it, and renders all. Raises JobError, for images that it cannot follow too, and
-        Unavailable.
+        The pruner is called in the caller's thread. A renderer without previews ignores it and
+        renders all. Raises JobError, also for references that it does not support, and Unavailable.
         """
         ...
 
 
 class Judge(Protocol):
-    """Judges how well images show a text."""
+    """Scores how well images show a text."""
 
     def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
         """Exactly one score per image, in order; higher is better; never NaN.
@@ -76,17 +76,17 @@ class Judge(Protocol):
 
 
 class Guard(Protocol):
-    """Refuses what must not be made. Fails closed: a guard that cannot judge raises Blocked."""
+    """Refuses unsafe texts. It fails closed: a guard that cannot decide raises Blocked."""
 
     def check_text(self, text: str) -> None:
-        """Raises Blocked for keywords or a prompt that must not be rendered."""
+        """Raise Blocked for keywords or a prompt that must not be rendered."""
         ...
 
 
 @dataclass(frozen=True)
 class Blob:
-    """What a store knows of a blob without reading it. `age` is in seconds since it was written,
-    by the store's own clock where it tells the time; never below 0.
+    """A blob's metadata. `age` is in seconds since it was written, by the store's own clock where
+    it has one; never below 0.
     """
 
     key: str
@@ -95,44 +95,44 @@ class Blob:
 
 
 BLOB_LIMIT = 4 * 1024**3
-"""Bytes of a blob that is read into memory."""
+"""Largest size of a blob that is read into memory, in bytes."""
 DOCUMENT_LIMIT = 64 * 1024**2
-"""The same of JSON: a record is a few KB, and a profile's blocked terms may be a few MB."""
+"""The same for JSON: a record is a few KB, a profile's blocked terms may be a few MB."""
 
 
 class Store(Protocol):
     """Blobs by key. Keys are relative paths with '/' between their parts.
 
-    Where `conditional` is False, `put` with `new` only looks before it writes, and the caller has
-    to keep other writers away.
+    Where `conditional` is False, `put` with `new` is a check followed by a write, and the caller
+    has to keep other writers away.
     """
 
     conditional: bool
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
-        """Write a blob whole or not at all. With `new`, an existing blob is left as it is and the
-        answer is False; so it is when the answer to our own write was lost, and the blob is ours.
+        """Write a blob whole or not at all. With `new`, leave an existing blob as it is and return
+        False; also when the existing blob is our own and only the server's answer was lost.
 
         Raises StoreError, with `new` Unconditional where the store cannot refuse to overwrite.
         """
         ...
 
     def get(self, key: str, most: int = BLOB_LIMIT) -> bytes:
-        """The blob. Raises KeyError when there is none, TooLarge, unread, for one of more than
-        `most` bytes, StoreError when the store fails.
+        """The blob. Raises KeyError when there is none, TooLarge before reading more than `most`
+        bytes, StoreError when the store fails.
         """
         ...
 
     def has(self, key: str) -> bool:
-        """Whether there is such a blob. Raises StoreError when the store fails."""
+        """True where the blob exists. Raises StoreError when the store fails."""
         ...
 
     def fetch(self, key: str, path: Path) -> None:
-        """Write the blob into a file, a piece at a time. Raises as `get`."""
+        """Write the blob into a file in chunks. Raises as `get`."""
         ...
 
     def move(self, key: str, target: str) -> bool:
-        """Give the blob another key, where it replaces what stood there; False when it is gone."""
+        """Rename the blob, replacing any at `target`; False when it does not exist."""
         ...
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -140,36 +140,36 @@ class Store(Protocol):
         ...
 
     def listing(self, prefix: str) -> Iterator[Blob]:
-        """The blobs of `keys`, in the same order; one that goes away meanwhile may be left out."""
+        """The blobs of `keys`, in the same order; one removed meanwhile may be left out."""
         ...
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """What stands between `prefix`, which ends with '/', and the next '/' of the keys below it,
-        each name once, sorted, without listing those keys.
+        """The names of the folders directly below `prefix`, which ends with '/': each once, sorted,
+        without listing the keys in them.
         """
         ...
 
     def delete(self, key: str) -> None:
-        """Remove a blob; one that is not there is fine."""
+        """Remove a blob, if it exists."""
         ...
 
     def sweep(self, prefix: str, older: float) -> int:
-        """Remove what writers that died left half-written below `prefix`, which ends with '/' or is
-        empty, and what is older than `older` seconds. No blob goes. Answers how many were removed.
+        """Remove unfinished writes that are older than `older` seconds below `prefix`, which ends
+        with '/' or is empty; no blob is removed. Returns the number removed.
         """
         ...
 
     def address(self, key: str) -> str:
-        """Where a person finds the blob: a path or a URL."""
+        """The blob's path or URL, for people."""
         ...
 
 
 class Records(Protocol):
-    """Where a run's outcomes are kept."""
+    """Stores a run's outcomes."""
 
     def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
-        """Store image, then record. The first record of a job stands: what is returned is the
-        outcome that is kept, which may be another execution's.
+        """Store the image, then the record. The first record of a job wins; returns the stored
+        outcome, which may be another execution's.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Refuses texts that hold a blocked term."""
+"""The guard that refuses texts with a blocked term."""
 
 import re
 import unicodedata
@@ -9,16 +9,15 @@ from pipeline.errors import Blocked, ConfigError
 _LEET = str.maketrans("013457@$", "oieastas")
 _NO_WORD = re.compile(r"[\W_]+")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-"""Letters of scripts that write no space between words, or hang endings on them."""
+"""Letters of scripts without spaces between words, or with endings attached to them."""
 
 
 class TermGuard:
-    """A Guard: no term may stand in a text as a whole word or as whole words in a row.
+    """The Guard port over a list of terms, matched as whole words or sequences of whole words.
 
-    Case, accents, full-width letters, the usual digits for letters and what stands between the
-    words make no difference: `Café Noir` finds `c4fe-NOIR`. Other forms of a word are other terms.
-    Terms of scripts without spaces are found anywhere. Raises ConfigError for a term without
-    letters.
+    Case, accents, full-width letters, the usual digits for letters and the characters between words
+    make no difference: `Café Noir` finds `c4fe-NOIR`. Inflected forms are separate terms. Terms of
+    scripts without spaces are found anywhere. Raises ConfigError for a term without letters.
     """
 
     def __init__(self, terms: Sequence[str]) -> None:
@@ -28,7 +27,7 @@ class TermGuard:
                 raise ConfigError(f"Blocked term {term!r} holds no letter or digit.")
 
     def check_text(self, text: str) -> None:
-        """Raises Blocked with the first listed term that stands in the text."""
+        """Raise Blocked with the first listed term in the text."""
         if not self._terms:
             return
         readings = _readings(text)
@@ -43,13 +42,9 @@ def _readings(text: str) -> tuple[str, str]:
     as letters.
     """
     folded = unicodedata.normalize("NFKD", text).casefold()
-    plain = "".join(character for character in folded if not _is_mark(character))
+    # accents and invisible characters, which could split a word
+    plain = "".join(c for c in folded if unicodedata.category(c) not in ("Mn", "Cf"))
     return _spaced(plain), _spaced(plain.translate(_LEET))
-
-
-def _is_mark(character: str) -> bool:
-    """Whether it is an accent or an invisible sign, which could tear a word apart."""
-    return unicodedata.category(character) in ("Mn", "Cf")
 
 
 def _spaced(text: str) -> str:

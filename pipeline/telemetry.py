@@ -1,4 +1,4 @@
-"""What a job costs, which notices it collects, and process-wide events for metrics.
+"""Costs and notices of jobs, and process-wide events for metrics.
 
 A `Meter` belongs to the job in the current thread. An `Observer` belongs to the process; the
 pipeline itself exports nothing.
@@ -17,8 +17,8 @@ from opentelemetry import trace
 class Meter:
     """Costs of one job in seconds: `wall` by stage, `device` by model role.
 
-    `renderer` is the one that rendered last. `notices` are unique sentences on what was cut or had
-    no effect.
+    `renderer` is the one that rendered last. `notices` are unique sentences about truncated texts
+    and settings without effect.
     """
 
     wall: dict[str, float] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def rendered_by(renderer: str) -> None:
 
 
 def notice(sentence: str) -> None:
-    """Add to this job's record what was cut or had no effect."""
+    """Add a sentence to this job's record: a truncation, or a setting without effect."""
     if (meter := _meter.get()) and sentence not in meter.notices:
         meter.notices.append(sentence)
 

@@ -1,4 +1,4 @@
-"""Watchdog clock: model calls report progress, the worker asks how long ago the last one was."""
+"""Watchdog clock: model calls report progress, the worker reads the time since the last report."""
 
 import threading
 import time

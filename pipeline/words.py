@@ -1,8 +1,8 @@
-"""What can be told of words without a model."""
+"""A test of texts that needs no model."""
 
 import unicodedata
 
 
 def says_something(text: str) -> bool:
-    """Whether a text holds a letter, a digit or a sign that images something, as emoji do."""
+    """True for a text with a letter, a digit or a pictographic symbol such as an emoji."""
     return any(c.isalnum() or unicodedata.category(c) == "So" for c in text)
