@@ -1,1 +1,1 @@
-"""Files to texts and images: a module for each kind of file, brought together in `reader`."""
+"""Files to texts and images: one module for each family of formats, joined in `reader`."""

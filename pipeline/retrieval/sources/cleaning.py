@@ -1,18 +1,18 @@
-"""Takes out of texts what hides other text, or leads elsewhere."""
+"""Removes web addresses and characters that hide text."""
 
 import re
 import unicodedata
 from collections.abc import Iterator
 
 MARKS = 30
-"""Accents on one letter; the bound that Unicode gives for streams (UAX #15)."""
+"""Combining marks on one letter; the bound of Unicode's stream-safe format (UAX #15)."""
 
 _URL = re.compile(r"(?:https?://|www\.)[^\s<>()\[\]\"']+", re.IGNORECASE)
 _SPACES = re.compile(r"[^\S\n]+")
 
 
 def cleaned(text: str) -> str:
-    """Composed text without addresses, control characters and signs that hide text."""
+    """Text composed (NFC), without addresses, control and format characters; newlines stay."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", "".join(_few_marks(text)))
     safe = "".join(c for c in text if c == "\n" or not _hidden(c))
@@ -21,18 +21,18 @@ def cleaned(text: str) -> str:
 
 
 def one_line(text: str, *, addresses: bool = False) -> str:
-    """A label in one line without control characters, and without addresses if not asked for."""
+    """A label in one line without control characters; addresses stay only with `addresses`."""
     bare = text if addresses else _URL.sub("", text)
     return " ".join("".join(" " if _hidden(c) else c for c in bare).split())
 
 
 def well_formed(text: str) -> str:
-    """Halves of characters joined where both are there, and replaced where not."""
+    """Text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _few_marks(text: str) -> Iterator[str]:
-    # composing takes the square of the marks on one letter
+    # composing takes time quadratic in the marks on one letter
     marks = 0
     for character in text:
         marks = marks + 1 if unicodedata.combining(character) else 0

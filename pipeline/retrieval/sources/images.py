@@ -1,4 +1,4 @@
-"""The images of a folder that is ingested, and which of them are taken."""
+"""The image files of an ingested folder: named by rows, or on their own."""
 
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -8,16 +8,16 @@ IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 class Images:
-    """Finds the image files that rows name, and lets each be taken alone only if none did."""
+    """Finds the image files that rows name; any other image file is a source by itself."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         self._taken = set[Path]()
 
     def named(self, name: object, folder: Path) -> Path:
-        """The file that a row calls its image, by a path that starts at `folder`.
+        """The image file that a row names, by a path relative to `folder`.
 
-        Raises Unreadable where that is no image file within the folder that is ingested.
+        Raises Unreadable for anything but an image file inside the ingested folder.
         """
         if not isinstance(name, str):
             raise Unreadable("not a text")
@@ -32,9 +32,9 @@ class Images:
         return found
 
     def alone(self, path: Path) -> Path | None:
-        """An image that lies in the folder; none where a row or another name has brought it.
+        """The file of an image that no row or link has brought yet; None if one has.
 
-        Raises Unreadable where it leads out of the folder.
+        Raises Unreadable if it leads out of the ingested folder.
         """
         found = self._inside(path)
         if found in self._taken:
@@ -46,7 +46,7 @@ class Images:
         try:
             found = path.resolve()
             there = found.is_file()
-        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name too long
+        except (OSError, RuntimeError, ValueError) as error:  # a link loop, a name too long
             raise Unreadable("not a path of a file") from error
         if not found.is_relative_to(self._root):
             raise Unreadable("leads out of the folder that is ingested")

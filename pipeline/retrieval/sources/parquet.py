@@ -1,38 +1,47 @@
-"""Parquet: columns of text, and one of lists for the tags, read a batch at a time."""
+"""Parquet as a source: columns of text, and lists for the tags, read in batches."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.retrieval.sources.files import SourceFile
-from pipeline.retrieval.sources.rows import ROW_LIMIT, known_columns, reason, texts
+from pipeline.retrieval.sources.tables import ROW_LIMIT, known_columns, reason, texts
 from pipeline.retrieval.sources.texts import TAGS, BadText, Text, Unreadable
 from pipeline.tabular.parquet import TooLarge, parquet_batches
 
 BATCH = 1024
 BATCH_BYTES = 16_000_000
-"""What a batch may take; a row group of long texts is read in smaller batches."""
+"""Bytes of a batch; a row group of long texts is read in smaller batches."""
 
 
 def read(source: SourceFile) -> Iterator[Text | BadText]:
-    """The texts of each row, counted from 1. Raises Unreadable where the file cannot be read."""
+    """The texts of each row, from row 1. Raises Unreadable for a file that cannot be read."""
     for number, row in enumerate(_rows(source.path), 1):
         try:
             yield from texts({name: _value(cell) for name, cell in row.items()}, source)
         except ValueError as error:
             yield source.bad(reason(error), number)
-        except IndexError:  # pyarrow looks a text up only now
+        except IndexError:  # pyarrow looks up a dictionary entry only here
             yield source.bad("the file is damaged here", number)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Each row's cells as pyarrow holds them."""
+    """Each row's cells as pyarrow scalars. Raises Unreadable."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        names, paths = _columns(path)
-        # a text that stands in many rows is in memory once, however small the file made it
+        with parquet.ParquetFile(path) as file:
+            schema, stored = file.schema_arrow, file.schema
+        names = known_columns(schema.names)
+        for name in names:
+            kind = schema.field(name).type
+            wanted = "a list of texts" if name == "tags" else "text"
+            if not (_is_list(kind) if name == "tags" else _is_text(kind)):
+                raise Unreadable(f"column {name} is {kind}, not {wanted}")
+        paths = [stored.column(place).path for place in range(len(stored))]
+        paths = [each for each in paths if each.partition(".")[0] in names]
+        # as a dictionary, a text of many rows is in memory once, however small the file made it
         with parquet.ParquetFile(path, read_dictionary=paths) as file:
             for batch in parquet_batches(path, file, names, BATCH, BATCH_BYTES):
                 for place in range(batch.num_rows):
@@ -41,22 +50,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         raise Unreadable(str(error)) from error
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(f"not a readable Parquet file: {error}") from error
-
-
-def _columns(path: Path) -> tuple[list[str], list[str]]:
-    """The names of the columns that are read, and the paths of what they hold."""
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        schema, stored = file.schema_arrow, file.schema
-    names = known_columns(schema.names)
-    for name in names:
-        kind = schema.field(name).type
-        wanted = "a list of texts" if name == "tags" else "text"
-        if not (_is_list(kind) if name == "tags" else _is_text(kind)):
-            raise Unreadable(f"column {name} is {kind}, not {wanted}")
-    paths = (stored.column(place).path for place in range(len(stored)))
-    return names, [path for path in paths if path.partition(".")[0] in names]
 
 
 def _is_list(kind: Any) -> bool:
@@ -76,7 +69,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _value(cell: Any) -> Any:
-    """A cell as a text, a list of texts or nothing. Raises ValueError."""
+    """A cell as a text, a list of texts or None. Raises ValueError."""
     from pyarrow import types
 
     if not cell.is_valid:

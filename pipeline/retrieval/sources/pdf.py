@@ -1,4 +1,4 @@
-"""PDF: the text of each page. Images and scans hold none."""
+"""PDF: the text of each page. Images and scans have none."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ PDF_LIMIT = 256_000_000
 """Bytes of a file."""
 PAGES = 2000
 LETTERS = 8_000_000
-"""Letters of all pages together."""
+"""Characters of all pages together."""
 _BOUNDS: dict[str, Any] = {
     "zlib_maximum_output_length": 16_000_000,
     "lzw_maximum_output_length": 16_000_000,
@@ -23,11 +23,11 @@ _BOUNDS: dict[str, Any] = {
     "stream_parsing_work_maximum_count": 500_000,
     "xform_maximum_invocations_per_extraction": 200,
 }
-"""What a stream may unfold to; a page that takes more is left out."""
+"""Limits on the decompressed size of a stream; a page beyond them is skipped."""
 
 
 def read(source: SourceFile) -> Iterator[Text | BadText]:
-    """The passages of each page. Raises Unreadable where the file cannot be read."""
+    """The passages of each page. Raises Unreadable for a file that cannot be read."""
     if source.path.stat().st_size > PDF_LIMIT:
         raise Unreadable(f"the file is larger than {PDF_LIMIT // 1_000_000} MB")
     letters, left = 0, SECONDS
@@ -44,24 +44,21 @@ def read(source: SourceFile) -> Iterator[Text | BadText]:
                 yield source.bad(f"page {number}: {error}")
                 continue
             finally:
-                left -= time.monotonic() - start  # taking the passages in is not reading
+                left -= time.monotonic() - start  # storing the passages is not reading time
             letters += len(text)
             if letters > LETTERS:
                 raise Unreadable(f"page {number} and later: more than {LETTERS} letters")
-            yield from _passages(source, number, text)
+            if text:
+                label = f"{source.name}#page={number}"[:LABEL]
+                yield from pieces(Text(text=text, title=source.title, source=label))
     if count > PAGES:
         yield source.bad(f"page {PAGES + 1} and later: more than {PAGES} pages")
     if not letters:
         yield source.bad("no text was found in it")
 
 
-def _passages(source: SourceFile, number: int, text: str) -> list[Text]:
-    label = f"{source.name}#page={number}"[:LABEL]
-    return pieces(Text(text=text, title=source.title, source=label)) if text else []
-
-
 def _opened(content: BinaryIO) -> tuple[Any, int]:
-    """The document, which gives out no object after its deadline, and how many pages it has.
+    """The document, which reads no object after its deadline, and its number of pages.
 
     Raises Unreadable.
     """
@@ -74,7 +71,7 @@ def _opened(content: BinaryIO) -> tuple[Any, int]:
             in_time(self.deadline)
             return super().get_object(indirect_reference)
 
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # what it repairs on the way is no news
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it warns of each repair
     try:
         with apply_configuration(**_BOUNDS):
             reader = Document(content)
@@ -91,7 +88,7 @@ def _opened(content: BinaryIO) -> tuple[Any, int]:
 
 
 def _text(reader: Any, number: int) -> str:
-    """The text of a page, counted from 1. Raises Unreadable and TimeoutError."""
+    """The text of a page; pages count from 1. Raises Unreadable and TimeoutError."""
     from pypdf import apply_configuration
 
     try:
@@ -100,4 +97,4 @@ def _text(reader: Any, number: int) -> str:
     except Exception as error:
         raise Unreadable(str(error) or type(error).__name__) from error
     finally:
-        in_time(reader.deadline)  # pypdf goes on where a part of a page fails
+        in_time(reader.deadline)  # pypdf swallows errors in a part of a page

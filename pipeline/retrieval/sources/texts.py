@@ -1,4 +1,4 @@
-"""What reading brings: texts and images to take in, and what could not be read."""
+"""The results of reading: texts and images to ingest, and errors."""
 
 from pathlib import Path
 from typing import Self
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from pipeline.job import FrozenModel
 
 LABEL = 500
-"""Letters of a title, a source or a license."""
+"""Characters of a title, a source or a license."""
 TAGS = 50
 
 
@@ -17,7 +17,7 @@ class Unreadable(ValueError):
 
 
 class BadText(FrozenModel):
-    """A text that could not be taken in, and why. `line` is 0 for a file as a whole."""
+    """A text that could not be ingested, with the reason. `line` is 0 for a whole file."""
 
     file: str
     line: int
@@ -25,7 +25,7 @@ class BadText(FrozenModel):
 
 
 class Text(FrozenModel):
-    """A passage, an image, or an image and what is said of it, before it is stored."""
+    """A passage, an image, or an image with its caption, before it is stored."""
 
     text: str = Field(default="", description="empty only where there is an image")
     title: str = Field(default="", max_length=LABEL)

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.retrieval.sources.rows import ROW_LIMIT
+from pipeline.retrieval.sources.tables import ROW_LIMIT
 from pipeline.retrieval.sources.texts import BadText, Text
 
 

@@ -5,7 +5,7 @@ import pytest
 from pyarrow import parquet
 
 from pipeline.retrieval.sources.reader import read_texts
-from pipeline.retrieval.sources.rows import ROW_LIMIT
+from pipeline.retrieval.sources.tables import ROW_LIMIT
 from pipeline.retrieval.sources.texts import BadText, Text
 
 
