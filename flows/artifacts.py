@@ -1,4 +1,4 @@
-"""What Prefect's UI shows of a run: how it goes, how it ended, its best images and its files."""
+"""A run in Prefect's UI: progress, summary, best images, gallery and manifest as artifacts."""
 
 import json
 from typing import Any, cast
@@ -31,7 +31,7 @@ class LiveArtifact:
         self._id = cast(UUID, made)
 
     def show(self, snapshot: Snapshot) -> None:
-        """Write the artifact anew."""
+        """Update the artifact."""
         update = ArtifactUpdate(
             data=100.0 * snapshot.share, description=described(snapshot, self._price)
         )
@@ -45,7 +45,7 @@ class LiveArtifact:
 
 
 def described(snapshot: Snapshot, price: Price) -> str:
-    """A standing in Markdown, with what it has cost where there is a price."""
+    """A snapshot in Markdown, with its costs if there is a price."""
     counts = {NAMES.get(v, v.value): f"{snapshot.counts.get(v, 0):,}" for v in Status}
     cells = {
         "done": f"{snapshot.done:,} of {snapshot.rows:,}",
@@ -70,7 +70,7 @@ def described(snapshot: Snapshot, price: Price) -> str:
 
 
 def show_summary(summary: dict[str, Any], manifest: str) -> None:
-    """The summary as a table, and where gallery and manifest are."""
+    """Create a table of the summary, and links to gallery and manifest."""
     run, key = summary["run"], artifact_key(summary["run"])
     lines = [
         {"of the run": name, "is": value if isinstance(value, str) else json.dumps(value)}
@@ -82,7 +82,7 @@ def show_summary(summary: dict[str, Any], manifest: str) -> None:
 
 
 def _show_address(address: str, name: str, key: str) -> None:
-    """A link where a browser can follow it from Prefect's page, else the address to copy."""
+    """Create a link if a browser can follow it from Prefect's page, else the address to copy."""
     if address.startswith(("http://", "https://")):
         create_link_artifact(address, name, key=key)
     else:
@@ -90,7 +90,7 @@ def _show_address(address: str, name: str, key: str) -> None:
 
 
 def show_images(run: str, jpeg: str) -> None:
-    """A run's best images; `jpeg` is a data: URI."""
+    """Create an image of the run's best images; `jpeg` is a data: URI."""
     key = f"{artifact_key(run)}-images"
     create_image_artifact(jpeg, key=key, description=f"The best of {run}")
 
@@ -102,5 +102,5 @@ def _clock(seconds: float) -> str:
 
 
 def artifact_key(text: str) -> str:
-    """A name as Prefect's artifact keys have it: lower-case letters, digits and dashes."""
+    """A name as an artifact key: lower-case letters, digits and dashes."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())

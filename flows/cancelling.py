@@ -1,6 +1,4 @@
-"""Stops a run that is cancelled in Prefect: in the UI, through the API, with its command line; or
-that the terminal interrupts.
-"""
+"""Cancelling a run: from Prefect's UI, API or command line, or by Ctrl-C in the terminal."""
 
 import threading
 from collections.abc import Callable
@@ -19,21 +17,21 @@ CANCELLED = (StateType.CANCELLING, StateType.CANCELLED)
 
 
 class Interrupt:
-    """Stops the dispatcher of a flow in another thread, now or as soon as there is one."""
+    """Stops the dispatcher of a flow that runs in another thread, as soon as there is one."""
 
     def __init__(self) -> None:
         self.asked, self._lock = False, threading.Lock()
         self._dispatcher: Dispatcher | None = None
 
     def heed(self, dispatcher: Dispatcher) -> None:
-        """There is something to stop from now on."""
+        """Stop this dispatcher when called, at once if that has happened."""
         with self._lock:
             self._dispatcher = dispatcher
         if self.asked:
             dispatcher.stop()
 
     def __call__(self) -> None:
-        """Have every shard in work end at its next look."""
+        """Make every running shard end at its next check."""
         with self._lock:
             self.asked = True
         if self._dispatcher:
@@ -41,13 +39,13 @@ class Interrupt:
 
 
 INTERRUPT: ContextVar[Interrupt] = ContextVar("interrupt")
-"""Set by who runs the flow in a thread of its own."""
+"""The interrupt of the flow that runs in this context, if the command line started it."""
 
 
 class CancelWatch:
-    """Looks at the flow run's own state, and calls `stop` once when somebody cancels it.
+    """A poll of the flow run's own state, which calls `stop` once when it is cancelled.
 
-    Prefect itself ends only a process that it has started, and tells it nothing before.
+    Prefect itself only kills a process that it has started, without a notice to the flow.
     """
 
     def __init__(self, flow_run: UUID, stop: Callable[[], None], client: SyncPrefectClient) -> None:
@@ -55,7 +53,7 @@ class CancelWatch:
         self._stopped = False
 
     def look(self) -> None:
-        """Ask Prefect how the flow run stands."""
+        """Read the flow run's state from Prefect."""
         if self._stopped:
             return
         state = self._client.read_flow_run(self._flow_run).state
@@ -65,7 +63,7 @@ class CancelWatch:
 
 
 class Stop:
-    """Stops the run everywhere: here, in the workers, and for whoever else works on it."""
+    """Stops the run everywhere: here, in the workers and in any other flow that works on it."""
 
     def __init__(self, run_folder: RunFolder, queue: Queue) -> None:
         self._run_folder, self._queue = run_folder, queue
@@ -74,20 +72,20 @@ class Stop:
         self._fingerprint = ""
 
     def begin(self, spec: RunSpec, dispatcher: Dispatcher) -> None:
-        """There is something to stop from now on."""
+        """Stop this dispatcher when called, at once if that has happened."""
         with self._lock:
             self._dispatcher, self._fingerprint = dispatcher, spec.fingerprint
         if self.asked:
             self()
 
     def check(self) -> None:
-        """Raise Stopped where it was asked for, here or in the terminal."""
+        """Raise Stopped if the run was cancelled, in Prefect or in the terminal."""
         interrupt = INTERRUPT.get(None)
         if self.asked or (interrupt and interrupt.asked):
             raise Stopped
 
     def __call__(self) -> None:
-        """Stop it: jobs in the queue are dropped, those in work given up unless they end soon."""
+        """Stop the run: queued jobs are dropped, running ones are given up unless they end soon."""
         with self._lock:
             self.asked = True
             dispatcher = self._dispatcher

@@ -1,4 +1,4 @@
-"""What a flow finds around it, whether the command line or a Prefect worker runs it."""
+"""The surroundings of a flow: settings, masking of secrets, and the runs in work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ PAGE = 200
 
 @contextmanager
 def masked() -> Iterator[None]:
-    """Have errors that leave the block hold no secret: Prefect's database keeps their words."""
+    """Mask secrets in errors that leave the block, because Prefect's database keeps their text."""
     try:
         yield
     except PressrunError:
@@ -42,10 +42,10 @@ def masked() -> Iterator[None]:
 
 
 def flow_settings(**overrides: Any) -> Settings:
-    """Settings from the environment, with what is not None in `overrides` on top.
+    """Settings from the environment, overridden by the `overrides` that are not None.
 
-    Raises ConfigError, also where a deployed flow would keep its images in the temporary folder
-    that it works in.
+    Raises ConfigError, also for a relative folder in a deployed flow, which runs in a temporary
+    folder of its own.
     """
     settings = load_settings(**overrides)
     for name in ("store", "inbox"):
@@ -61,7 +61,7 @@ def flow_settings(**overrides: Any) -> Settings:
 
 
 def runs_in_work() -> set[str]:
-    """The runs that a flow run of this Prefect server works on, or is about to."""
+    """The runs that flow runs of this Prefect server work on, or are about to."""
     ours = FlowFilter(name=FlowFilterName(any_=[GENERATE]))
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=IN_WORK))
     in_work = FlowRunFilter(state=state)

@@ -1,4 +1,4 @@
-"""Puts the deployments of prefect.yaml on a Prefect server, and runs what they start."""
+"""The deployments of prefect.yaml: put on a Prefect server, and served by a Prefect worker."""
 
 import os
 import subprocess
@@ -16,11 +16,11 @@ LIMIT = 300.0
 
 
 def deploy(settings: Settings) -> dict[str, Any]:
-    """Make the Prefect server hold our work pool and the deployments of prefect.yaml; answers
-    their names. Doing it again changes nothing.
+    """Create our work pool and the deployments of prefect.yaml on the Prefect server; returns their
+    names. Running it again changes nothing.
 
-    Raises ConfigError without a server's address or with a wrong password, Unavailable where it
-    does not answer or refuses.
+    Raises ConfigError without a server's address or with a wrong password, Unavailable if the
+    server does not answer or refuses.
     """
     address = _server(settings)
     _make_pool()
@@ -40,12 +40,12 @@ def deploy(settings: Settings) -> dict[str, Any]:
 
 
 def serve(settings: Settings) -> NoReturn:
-    """Become a Prefect worker that runs flows in processes beside itself, until stopped.
+    """Become a Prefect worker that runs flows in child processes, until stopped.
 
-    They find their settings in its environment, where folders are absolute: each of them has a
-    temporary folder of its own to work in. Raises as `deploy`.
+    They get their settings from its environment. Folders in it are absolute, because each flow run
+    has a temporary working folder of its own. Raises as `deploy`.
     """
-    # there is no command whose answer its log could disturb
+    # unlike other commands it prints no result that a log could disturb
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
     _server(settings)
     words = ["worker", "start", "--pool", POOL, "--type", "process"]
@@ -87,7 +87,7 @@ def _make_pool() -> None:
 
 
 def _deployed(settings: Settings) -> list[str]:
-    """The names of our deployments. An inbox that is nowhere is not looked into."""
+    """The names of our deployments. The inbox's schedule is paused if there is no inbox."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 

@@ -23,13 +23,13 @@ def ingest(
 ) -> dict[str, Any]:
     """Put texts, tables, pages and images into the knowledge base.
 
-    Doing it again changes nothing, and mends what an interruption left half done.
+    Running it again changes nothing, and completes an interrupted ingest.
 
     Args:
         path: A file or a folder of sources, a path that the Prefect worker sees.
         collection: The collection to put them into.
         profile: The profile whose models embed them. Empty, PRESSRUN_PROFILE.
-        anew: Whether they replace the collection, at once when all is in.
+        anew: Replace the collection, in one step when all sources are in.
     """
     steps = Steps(collection)
     settings = flow_settings(profile=profile)
@@ -44,15 +44,15 @@ def ingest(
 
 
 class Steps:
-    """Says in the flow run's log how far it is."""
+    """A log of the number of sources, every EVERY seconds."""
 
     def __init__(self, collection: str) -> None:
         self.logger = get_run_logger()
-        self._collection, self._done, self._said = collection, 0, time.monotonic()
+        self._collection, self._done, self._logged = collection, 0, time.monotonic()
 
     def advance(self, sources: int) -> None:
-        """So many more sources are in."""
+        """Count sources that are in."""
         self._done += sources
-        if time.monotonic() - self._said > EVERY:
-            self._said = time.monotonic()
+        if time.monotonic() - self._logged > EVERY:
+            self._logged = time.monotonic()
             self.logger.info("%s: %d sources", self._collection, self._done)

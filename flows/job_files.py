@@ -1,4 +1,4 @@
-"""Job files that lie elsewhere or can be read only once, brought here to be read."""
+"""Local copies of job files in a bucket or from a pipe."""
 
 import shutil
 import tempfile
@@ -15,20 +15,22 @@ from pipeline.tabular.rows import BOM
 
 PIECE = 1024 * 1024
 SPARED = 256 * 1024 * 1024
-"""Bytes of the disk that a pipe without an end leaves free."""
+"""Bytes of the disk that stay free, however much a pipe brings."""
 
 
 @contextmanager
 def at_hand(address: str, settings: Settings) -> Iterator[Path]:
-    """The file at a path or an s3:// address, under its own name, while the block runs; what a pipe
-    or the standard input ("-") brings, in a file of its own.
+    """The local path of a job file while the block runs. A file at s3:// keeps its name; a pipe or
+    the standard input ("-") is copied to a file.
 
-    Raises JobFileError where there is none, StoreError where the store fails.
+    Raises JobFileError if there is none, StoreError if the store fails.
     """
     if address.startswith("s3://"):
         with tempfile.TemporaryDirectory(prefix="pressrun-jobs-") as folder:
             yield _fetched(address, Path(folder), settings)
-    elif _is_read_once(path := Path("/dev/stdin" if address == "-" else address)):
+        return
+    path = Path("/dev/stdin" if address == "-" else address)
+    if path.is_fifo() or str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/")):
         with tempfile.TemporaryDirectory(prefix="pressrun-jobs-") as folder:
             yield _spooled(path, Path(folder))
     else:
@@ -48,11 +50,6 @@ def _fetched(address: str, folder: Path, settings: Settings) -> Path:
     return folder / name
 
 
-def _is_read_once(path: Path) -> bool:
-    inputs = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
-    return str(path).startswith(inputs) or path.is_fifo()
-
-
 def _spooled(path: Path, folder: Path) -> Path:
     spool = folder / "spool"
     try:
@@ -70,7 +67,7 @@ def _spooled(path: Path, folder: Path) -> Path:
 
 
 def _suffix_for(file: Path) -> str:
-    """The suffix of what a file holds, as far as its first bytes tell."""
+    """The suffix for a file's format, guessed from its first bytes."""
     with file.open("rb") as content:
         start = content.read(64).removeprefix(BOM)
     if start.startswith(b"PAR1"):

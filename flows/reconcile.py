@@ -1,4 +1,4 @@
-"""The Prefect flow that proves the books of runs which are in work or ended lately."""
+"""The Prefect flow that reconciles the runs in work and the recent ones."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,7 +11,6 @@ from flows.context import flow_settings, masked, runs_in_work
 from flows.runs.reconcile import Leased, leases, reconcile
 from pipeline.assemble import open_store_to_commit
 from pipeline.errors import PressrunError, RunError
-from pipeline.ports import Store
 from pipeline.records.run_folder import RunFolder, run_names
 
 
@@ -20,22 +19,23 @@ from pipeline.records.run_folder import RunFolder, run_names
 def reconcile_runs(
     hours: Annotated[float, Field(gt=0)] = 0.5, read_images: bool = False
 ) -> list[dict[str, Any]]:
-    """Prove that each row has one record and each record its image; remove orphans.
+    """Check that each row has one record and each record its image; remove orphans.
 
-    Ends as failed where an image is missing or another one, or a run that ended lacks a record.
+    Fails if an image is missing or differs from its record, or if an ended run has too few records.
 
     Args:
-        hours: Runs that were opened, cancelled or ended in so many hours are looked at, and all
-            those in work.
+        hours: Runs that were opened, cancelled or ended in the last hours are checked, and all runs
+            in work.
         read_images: Read every image and compare its digest, too.
     """
     settings, logger = flow_settings(), get_run_logger()
     store, at_work = open_store_to_commit(settings), runs_in_work()
     reports = []
-    for name in sorted(at_work | _lately(store, hours)):
+    recent = {name for name in run_names(store) if RunFolder(store, name).age() < hours * 3600}
+    for name in sorted(at_work | recent):
         try:
             run_folder, leased = RunFolder(store, name), leases(settings, name)
-            found = _proven(run_folder, leased, name in at_work, read_images)
+            found = _checked(run_folder, leased, name in at_work, read_images)
         except PressrunError as error:
             found = {"run": name, "sound": False, "alarms": [str(error)]}
         if found:
@@ -48,10 +48,10 @@ def reconcile_runs(
     return reports
 
 
-def _proven(
+def _checked(
     run_folder: RunFolder, leased: Leased, at_work: bool, read_images: bool
 ) -> dict[str, Any] | None:
-    """What a run's books say; None for one that was not opened to its end."""
+    """The report on a run; None if it is still being opened."""
     spec = run_folder.standing_spec()
     if spec is None:
         return None
@@ -59,7 +59,3 @@ def _proven(
     ended = run_folder.summary().get("fingerprint") == spec.fingerprint and not at_work
     sound = not report.unexpected and not (ended and report.lost)
     return {"run": run_folder.run, "sound": sound, "ended": ended, **asdict(report)}
-
-
-def _lately(store: Store, hours: float) -> set[str]:
-    return {name for name in run_names(store) if RunFolder(store, name).age() < hours * 3600}

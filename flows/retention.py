@@ -23,13 +23,13 @@ def remove_runs(
 ) -> list[dict[str, Any]]:
     """Remove runs with all their images and records, for good.
 
-    A run that is open is never touched: one that is worked on, or has rows without an outcome and
-    was not cancelled.
+    An open run is never touched: one in work, or one with rows that have no outcome unless it was
+    cancelled.
 
     Args:
-        runs: Names of the runs, where * stands for anything, such as spring-2024-*.
-        days: Only those that were not opened, cancelled or ended for so many days.
-        dry_run: Only say what would be removed.
+        runs: Names of the runs, with * as wildcard, such as spring-2024-*.
+        days: Only runs that were not opened, cancelled or ended for this many days.
+        dry_run: Only list the runs that would be removed.
     """
     store, at_work = open_store(flow_settings()), runs_in_work()
     found = []
@@ -37,18 +37,18 @@ def remove_runs(
         if fnmatchcase(name, runs):
             run_folder = RunFolder(store, name)
             age = run_folder.age()
-            why_not = _kept(run_folder, age < days * DAY, name in at_work)
-            if not (why_not or dry_run):
+            reason = _kept(run_folder, age < days * DAY, name in at_work)
+            if not (reason or dry_run):
                 run_folder.remove()
                 get_run_logger().info("run %s is removed", name)
-            done = why_not or ("would be removed" if dry_run else "removed")
+            done = reason or ("would be removed" if dry_run else "removed")
             found.append({"run": name, "days": round(age / DAY, 1), "what": done})
     create_table_artifact(table=found, key="retention", description=f"Runs named {runs}")
     return found
 
 
 def _kept(run_folder: RunFolder, young: bool, at_work: bool) -> str:
-    """Why a run stays; empty where it may go."""
+    """The reason to keep a run; empty if it may go."""
     if at_work:
         return "kept: it is being worked on"
     if run_folder.is_going():

@@ -20,17 +20,17 @@ from pipeline.job import BadRow, Job, RunSpec
 from pipeline.records.run_folder import RunFolder
 
 LOOK = 2.0
-"""Seconds after which it is seen whether more shards are to be in work."""
+"""Seconds between two looks at the number of shards to have in work."""
 
 
 class Shards:
-    """The shards of a run, and which jobs need no more work; `stopped` says why some are left."""
+    """The shards of a run and its settled jobs; `stopped` is the reason if some shards are left."""
 
     def __init__(
         self, run_folder: RunFolder, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
     ) -> None:
         self.run, self._run_folder, self._fingerprint = spec.run, run_folder, spec.fingerprint
-        # every part but the last holds as many
+        # every shard but the last has this size
         self._size, self._rows = len(run_folder.shards.read(spec.fingerprint, 1)), spec.rows
         self._dispatcher, self._progress = dispatcher, progress
         self._settled = set(run_folder.records.ids())
@@ -38,16 +38,21 @@ class Shards:
         self._lock = threading.Lock()
 
     def span(self, shard: int) -> str:
-        """Which rows of the file a shard holds, counted from 1."""
+        """The rows of the file in a shard, counted from 1."""
         first = (shard - 1) * self._size + 1
         return f"rows {first:,} to {min(shard * self._size, self._rows):,}"
 
     def work(self, shard: int) -> int:
-        """Take a shard's rows to their outcomes; answers how many jobs there were to do."""
+        """Bring a shard's rows to their outcomes; returns the number of jobs that had none."""
         rows = self._dispatcher.patiently(
             partial(self._run_folder.shards.read, self._fingerprint, shard)
         )
-        jobs = self._claim(rows)
+        jobs = []
+        with self._lock:  # equal rows, in this shard or another one, are one job
+            for row in rows:
+                if isinstance(row, Job) and row.id not in self._settled:
+                    self._settled.add(row.id)
+                    jobs.append(row)
         invalid = sum(isinstance(row, BadRow) for row in rows)
         self._progress.skip(len(rows) - len(jobs), invalid)
         try:
@@ -56,22 +61,12 @@ class Shards:
             self.stopped = str(stop)
         return len(jobs)
 
-    def _claim(self, rows: list[Job | BadRow]) -> list[Job]:
-        """The jobs that nobody has done or claimed; equal rows are one job."""
-        jobs = []
-        with self._lock:
-            for row in rows:
-                if isinstance(row, Job) and row.id not in self._settled:
-                    self._settled.add(row.id)
-                    jobs.append(row)
-        return jobs
-
 
 def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> None:
     """Work through the run's shards, `at_once()` at a time, until all are done or a budget is used
     up.
 
-    Raises Stopped where the run was cancelled, and what ends a shard.
+    Raises Stopped if the run was cancelled, and any error of a shard.
     """
     in_flight = deque[PrefectFuture[Any]]()
     try:
@@ -90,15 +85,15 @@ def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> N
 
 
 def _shard_name() -> str:
-    asked = runtime.task_run.parameters
-    shard, shards = asked["shard"], asked["shards"]
+    parameters = runtime.task_run.parameters
+    shard, shards = parameters["shard"], parameters["shards"]
     return f"{shards.run} shard {shard} ({shards.span(shard)})"
 
 
 @task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
 @masked()
 def work_on_shard(shard: int, shards: Shards) -> int | State[Any]:
-    """One shard as one task run; answers how many jobs were sent, or that the run was stopped."""
+    """Work on one shard; returns its number of jobs, or the state Cancelled."""
     try:
         return shards.work(shard)
     except Stopped as stopped:

@@ -1,6 +1,6 @@
-"""Tells a web address how a run ended.
+"""The webhook that is called when a run ends.
 
-Prefect's own automations can post to an address too, but sign nothing and know none of our counts.
+Prefect's own automations can post too, but do not sign and know none of our counts.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ ATTEMPTS = 5
 LONGEST_PAUSE = 10.0
 SECONDS = 10.0
 LARGEST_ANSWER = 1 << 20
-"""Bytes; nobody reads it."""
+"""Bytes of the answer, which is not used."""
 
 Ending = Literal["finished", "cancelled", "failed"]
 
@@ -44,12 +44,12 @@ log = structlog.get_logger(__name__)
 def notify(
     settings: Settings, run: str, ending: Ending, facts: dict[str, Any], attempts: int = ATTEMPTS
 ) -> None:
-    """Post how a run ended, where a webhook is configured. Never raises."""
+    """Post the end of a run if a webhook is configured. Never raises."""
     url = settings.webhook.get_secret_value()
     if not url:
         return
-    told = {"id": uuid.uuid4().hex, "sent_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    body = mask(json.dumps({"event": ending, "run": run, **told, **facts})).encode()
+    sent = {"id": uuid.uuid4().hex, "sent_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    body = mask(json.dumps({"event": ending, "run": run, **sent, **facts})).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "pressrun"}
     if secret := settings.webhook_secret.get_secret_value():
         headers[SIGNATURE] = signature(secret, body)
@@ -61,7 +61,7 @@ def notify(
 
 
 def signature(secret: str, body: bytes) -> str:
-    """What the signature's header holds: the body's HMAC-SHA256, in hexadecimal digits."""
+    """The signature header: the body's HMAC-SHA256 in hexadecimal digits."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 

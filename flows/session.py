@@ -1,0 +1,210 @@
+"""A run while a flow works on it: what opens, reports, dispatches, publishes and stops it."""
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from prefect import get_run_logger, runtime, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+
+from flows import artifacts
+from flows.cancelling import INTERRUPT, CancelWatch, Stop
+from flows.context import masked
+from flows.dispatch.budget import Budget
+from flows.dispatch.dispatcher import PATIENCE, Dispatcher, Stopped, patiently
+from flows.dispatch.heartbeat import Heartbeat
+from flows.dispatch.metrics import RunMetrics
+from flows.dispatch.progress import Pauses, RunProgress, safely
+from flows.dispatch.terminal import bar_or_lines
+from flows.dispatch.window import Window
+from flows.job_files import at_hand
+from flows.runs.costs import Price
+from flows.runs.gallery.contact_sheet import contact_sheet
+from flows.runs.open import forget, open_run
+from flows.runs.publish import finished, publish
+from flows.runs.reconcile import Report, reconcile
+from flows.shards import Shards, work_through
+from pipeline.assemble import open_run_folder
+from pipeline.job import RunSpec, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.manifest import NAME as MANIFEST
+from pipeline.records.manifest import read_manifest
+from pipeline.records.run_folder import RunFolder
+from pipeline.settings import Settings
+from workers.observability.metrics_server import exposed
+from workers.observability.tracing import run_span, traced
+from workers.queue.backlog import Backlog
+from workers.queue.messages import Queue
+
+LAST_PATIENCE = 5.0
+"""Seconds to wait for Redis when a run ends early, to drop its jobs from the queue."""
+
+
+class RunSession:
+    """An opened run. Unless `finished` answers, call `reconcile`, `dispatch` and `publish`, in this
+    order; then `show`.
+
+    Every step waits while Redis or the store fails, and raises Stopped once the run is cancelled.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        run_folder: RunFolder,
+        queue: Queue,
+        progress: RunProgress,
+        stop: Stop,
+        settings: Settings,
+        budget: float | None,
+    ) -> None:
+        self._spec, self._settings = spec, settings
+        self._run_folder, self._queue = run_folder, queue
+        self._progress, self._stop = progress, stop
+        self._window = Window(queue.places, settings.shard, settings.window)
+        self._metrics = RunMetrics(progress, spec.rows)
+        self._dispatcher = Dispatcher(
+            queue,
+            run_folder,
+            spec.fingerprint,
+            self._window.of_shard,
+            self._metrics,
+            Budget(budget),
+            settings.worker_wait_seconds,
+        )
+        self._metrics.show(self._dispatcher)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of a run with nothing left to do, else None. A cancellation of an earlier
+        flow run is withdrawn first.
+        """
+        spec, check = self._spec, self._stop.check
+        patiently(partial(self._queue.reopen, spec.run, spec.fingerprint), PATIENCE, check)
+        patiently(self._run_folder.withdraw_cancel, PATIENCE, check)
+        summary = patiently(partial(finished, self._run_folder, spec, ()), PATIENCE, check)
+        if summary:
+            self._progress.skip(spec.rows)
+        return summary
+
+    def reconcile(self) -> Report:
+        """Compare rows, records and images; from now on a cancellation stops the dispatcher."""
+        self._stop.begin(self._spec, self._dispatcher)
+        if interrupt := INTERRUPT.get(None):
+            interrupt.heed(self._dispatcher)
+        return self._reconcile()
+
+    def dispatch(self) -> str:
+        """Bring every row to its outcome; the reason if a budget left some of them.
+
+        When anything ends it early, its jobs are dropped from the queue.
+        """
+        spec, dispatcher = self._spec, self._dispatcher
+        shards = dispatcher.patiently(
+            partial(Shards, self._run_folder, spec, dispatcher, self._progress)
+        )
+        try:
+            with (
+                traced(self._settings, "pressrun-flow"),
+                run_span(spec.run),
+                exposed(self._settings, self._metrics.registry, Backlog.of(self._settings)),
+                self._window,
+            ):
+                work_through(spec, shards, lambda: self._window.shards)
+        except BaseException:
+            dispatcher.stop()
+            cancel = partial(self._queue.cancel, spec.run, spec.fingerprint)
+            safely(partial(patiently, cancel, LAST_PATIENCE))
+            raise
+        return shards.stopped
+
+    def publish(self, stopped: str) -> dict[str, Any]:
+        """Reconcile again and write manifest, gallery and summary; answers the summary."""
+        self._progress.enter("publishing")
+        report = self._reconcile()
+        report.resent = self._dispatcher.sent_again
+        seconds, price = self._progress.snapshot().seconds, Price.of(self._settings)
+        return self._dispatcher.patiently(
+            partial(publish, self._run_folder, self._spec, seconds, report, price, stopped)
+        )
+
+    def show(self, summary: dict[str, Any]) -> None:
+        """Put the ended run's summary and best images on the flow run's page."""
+        safely(partial(self._show, summary))
+        self._progress.enter("stopped" if "stopped" in summary else "finished")
+
+    def _reconcile(self) -> Report:
+        leased = partial(self._queue.leased, self._spec.run)
+        return self._dispatcher.patiently(
+            partial(reconcile, self._run_folder, self._spec, leased, read_images=False)
+        )
+
+    def _show(self, summary: dict[str, Any]) -> None:
+        artifacts.show_summary(summary, self._run_folder.address(MANIFEST))
+        if jpeg := contact_sheet(self._run_folder, read_manifest(self._run_folder)):
+            artifacts.show_images(self._spec.run, jpeg)
+
+
+@contextmanager
+def open_session(
+    run: str,
+    jobs: str | None,
+    overrides: Overrides,
+    retry: Collection[Status],
+    settings: Settings,
+    budget: float | None,
+) -> Iterator[RunSession]:
+    """Open a run and report its progress while the block runs.
+
+    At the end the heartbeat stops first, then the progress with a last report, then the bar and
+    Prefect's client. Raises Stopped after the block if the run was cancelled meanwhile.
+    """
+    logger = get_run_logger()
+    run_folder = open_run_folder(settings, run, committing=True)
+    queue = Queue.connect(settings.redis_url, settings.broker_url)
+    stop = Stop(run_folder, queue)
+    with ExitStack() as stack:
+        client = stack.enter_context(get_client(sync_client=True))
+        watch = CancelWatch(runtime.flow_run.id, stop, client)
+        artifact = artifacts.LiveArtifact(run, Price.of(settings), client)
+        bar = bar_or_lines(run)
+        stack.enter_context(bar)
+        progress = stack.enter_context(
+            RunProgress(run, [bar, artifact, Pauses(logger)], [watch.look])
+        )
+        progress.enter("opening")
+        opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(
+            masked()(_open)
+        )
+        spec = opening(run_folder, jobs, overrides, retry, settings)
+        progress.enter("working", spec.rows)
+        stack.enter_context(Heartbeat(run_folder, progress.snapshot))
+        # the number of rows was not known when the flow run got its name
+        client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
+        logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.shards)
+        yield RunSession(spec, run_folder, queue, progress, stop, settings, budget)
+    if stop.asked:
+        # a flow run that Prefect is cancelling can end in no other state
+        raise Stopped("It was finished by then.")
+
+
+def _open(
+    run_folder: RunFolder,
+    jobs: str | None,
+    overrides: Overrides,
+    retry: Collection[Status],
+    settings: Settings,
+) -> RunSpec:
+    """Open the run's job file, or the run as it is, and forget the records to make again."""
+    if jobs:
+        with at_hand(jobs, settings) as path:
+            spec = open_run(path, overrides, settings, run_folder)
+    else:
+        spec = run_folder.spec()
+    ended, records = run_folder.summary(), sum(1 for _ in run_folder.records.ids())
+    if ended.get("fingerprint") != spec.fingerprint or ended.get("records") != records:
+        # the summary is not of these records: any status may be among them
+        ended = dict.fromkeys(retry, bool(records))
+    if again := {status for status in retry if ended.get(status)}:
+        forget(run_folder, spec, again)
+    return spec
