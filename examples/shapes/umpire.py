@@ -39,7 +39,7 @@ class Umpire(nn.Module):
     def __init__(self, widths: tuple[int, ...] = (24, 48, 72, 80), hidden: int = 128) -> None:
         super().__init__()
         channels = (3, *widths)
-        self.ports = nn.Sequential(*(_stage(a, b) for a, b in pairwise(channels)))
+        self.stages = nn.Sequential(*(_stage(a, b) for a, b in pairwise(channels)))
         side = world.PIXELS >> len(widths)
         self.mix = nn.Sequential(
             nn.Flatten(), nn.Linear(widths[-1] * side**2, hidden), nn.SiLU(), nn.Dropout(0.1)
@@ -48,7 +48,7 @@ class Umpire(nn.Module):
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Logits [n, values] per trait, for pixels [n, 3, 64, 64] in -1..1."""
-        features = self.mix(self.ports(pixels))
+        features = self.mix(self.stages(pixels))
         return {name: head(features) for name, head in self.heads.items()}
 
     @torch.inference_mode()
@@ -73,7 +73,10 @@ def load(path: Path) -> Umpire:
     config = json.loads((path / "umpire.json").read_text())
     umpire = Umpire(tuple(config["widths"]), config["hidden"])
     weights = {k: v.float() for k, v in load_file(path / "umpire.safetensors").items()}
-    umpire.load_state_dict(weights, strict=False)
+    absent = umpire.load_state_dict(weights, strict=False).missing_keys
+    # the file leaves out batch norm's counters, which only training reads
+    if absent := [name for name in absent if not name.endswith("num_batches_tracked")]:
+        raise ValueError(f"{path} lacks {', '.join(absent)}")
     return umpire.eval()
 
 
