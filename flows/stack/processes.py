@@ -15,8 +15,7 @@ import httpx
 import structlog
 
 from pipeline.errors import Unavailable
-from workers.processes.exit_codes import describe
-from workers.processes.limits import Backoff
+from workers.processes.lifecycle import Backoff, describe
 
 POLL_SECONDS = 0.05
 """Seconds between two looks at a process that starts."""

@@ -20,8 +20,9 @@ pytestmark = pytest.mark.slow
 SUPERVISE = """
 import os, sys
 from pipeline.settings import load_settings
-from workers.processes import limits
-limits.DEAF = float(os.environ.get("BREAKABLE_DEAF", limits.DEAF))
+from workers.processes import lifecycle
+silence = os.environ.get("BREAKABLE_BROKER_SILENCE", lifecycle.MAX_BROKER_SILENCE)
+lifecycle.MAX_BROKER_SILENCE = float(silence)
 from workers.processes.supervisor import supervise
 raise SystemExit(supervise(load_settings(), ["cpu"], command=sys.argv[1:]))
 """
@@ -109,7 +110,7 @@ def test_a_worker_that_stays_deaf_is_killed_and_another_does_the_jobs(
     cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
     with faulty_redis(redis.socket) as proxy:
-        crew.append(Supervised(cluster, PRESSRUN_REDIS_URL=proxy.url, BREAKABLE_DEAF="4"))
+        crew.append(Supervised(cluster, PRESSRUN_REDIS_URL=proxy.url, BREAKABLE_BROKER_SILENCE="4"))
         cluster.wait(lambda: any("ready" in line for line in cluster.log()))
         time.sleep(1)
         proxy.freeze()
@@ -122,7 +123,7 @@ def test_a_worker_that_stays_deaf_is_killed_and_another_does_the_jobs(
 def test_a_worker_outlives_a_redis_that_is_away_for_long(
     cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
-    crew.append(Supervised(cluster, BREAKABLE_DEAF="4"))
+    crew.append(Supervised(cluster, BREAKABLE_BROKER_SILENCE="4"))
     cluster.wait(lambda: any("ready" in line for line in cluster.log()))
     redis.kill()
     time.sleep(7)

@@ -36,7 +36,7 @@ LEASE_SECONDS = 2.0
 POISON = "poison"
 """A job with these keywords takes its worker along whenever it is rendered."""
 IMPATIENT = {"socket_timeout": 3.0, "health_check_interval": 2}
-"""Celery notices sooner what is half-open; with BREAKABLE_DEAF it never does."""
+"""Celery notices sooner what is half-open; with BREAKABLE_BROKER_SILENCE it never does."""
 
 
 def work(pipe: Connection, env: Mapping[str, str]) -> None:
@@ -58,7 +58,7 @@ def serve(pipe: int) -> NoReturn:
     )
     _set_clock(float(os.environ.get("BREAKABLE_CLOCK", 0)))
     options.update(IMPATIENT)
-    if "BREAKABLE_DEAF" in os.environ:
+    if "BREAKABLE_BROKER_SILENCE" in os.environ:
         options.update(socket_timeout=None, health_check_interval=0)
     worker_ready.connect(_greet, weak=False)
     main(pipe, Breakable)

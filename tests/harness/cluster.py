@@ -31,9 +31,7 @@ WORKER = (sys.executable, "-m", "tests.harness.breakable_worker")
 """What a supervisor starts; it appends the pulse's pipe."""
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    ["tests.harness.breakable_worker", "workers.worker.executor", "workers.worker.tasks"]
-)
+FORKS.set_forkserver_preload(["tests.harness.breakable_worker", "workers.worker.executor"])
 LIMIT = 200.0
 RECOVERY = 30.0
 """Seconds within which another job ends after any fault. It takes a few, of which two are for the

@@ -20,7 +20,7 @@ from benchmarks.common import ROOT
 from flows.stack.redis_server import redis_binary
 from pipeline.settings import load_settings
 from tests.harness import stand_in
-from workers.processes.limits import Limits
+from workers.processes.lifecycle import Limits
 from workers.processes.supervisor import Supervisor
 from workers.queue.messages import Queue
 

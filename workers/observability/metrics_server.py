@@ -1,4 +1,4 @@
-"""Where Prometheus finds the figures of this process."""
+"""The metrics endpoint of this process, for Prometheus."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +17,16 @@ log = structlog.get_logger(__name__)
 def exposed(
     settings: Settings, registry: CollectorRegistry, *collectors: Collector
 ) -> Iterator[None]:
-    """Serve the figures at /metrics of the port that the settings name, if any.
+    """Serve the metrics at /metrics of the port that the settings name, if any.
 
-    A port that is taken is no reason to leave the work undone: that is logged.
+    A port that is taken is logged; the work goes on without metrics.
     """
     if not settings.metrics_port:
         yield
         return
     for collector in collectors:
         registry.register(collector)
-    # a second series for each, which nobody reads; the library gives this function no types
+    # else each has a second series, which nobody reads; the library gives this function no types
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         server, thread = prometheus_client.start_http_server(

@@ -1,13 +1,13 @@
-"""The way of a run through its processes, for OpenTelemetry: run, shard, job, stage.
+"""OpenTelemetry spans of a run across its processes: run, shard, job, stage.
 
-Nothing is traced unless PRESSRUN_TRACES asks for it; where spans go is said by the OTEL_ variables.
-The pipeline and this module know the API alone, whose calls do nothing without the SDK.
+Off unless PRESSRUN_TRACES is set; the OTEL_ variables name the collector. The pipeline and this
+module use the API alone, whose calls do nothing without the SDK.
 """
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 from opentelemetry import context, propagate, trace
@@ -16,30 +16,36 @@ from pipeline.errors import ConfigError
 from pipeline.job import version
 from pipeline.settings import Settings
 
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
-
 _UNDRAWN = trace.NonRecordingSpan(trace.SpanContext(1, 1, is_remote=False))
-"""What stands for the span of a job that is not traced: below it nothing is, by its flags."""
+"""Parent span of a job that is not sampled: by its flags nothing below it is recorded."""
 FLUSH_MS = 5000
-"""A collector that does not answer must not keep a process from its end."""
+"""A collector that does not answer must not keep a process from exiting."""
 
 
 @contextmanager
 def traced(settings: Settings, service: str) -> Iterator[None]:
-    """Have what runs inside traced, where the settings want that; `service` is what we are called.
+    """Trace the block if the settings say so, as `service`. Raises ConfigError without the SDK.
 
-    A provider that somebody has set up already stays. Raises ConfigError without the SDK.
+    A provider that is already set up is kept.
     """
     if not settings.traces:
         yield
         return
     try:
-        provider = _provider(service)
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise ConfigError(
             "PRESSRUN_TRACES needs OpenTelemetry's SDK: pip install 'pressrun[traces]'."
         ) from error
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        named = {"service.name": os.environ.get("OTEL_SERVICE_NAME", service)}
+        provider = TracerProvider(resource=Resource.create(named | {"service.version": version()}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
     try:
         yield
     finally:
@@ -48,7 +54,7 @@ def traced(settings: Settings, service: str) -> Iterator[None]:
 
 @contextmanager
 def run_span(run: str) -> Iterator[None]:
-    """A flow's work on a run, as a span."""
+    """A span around a flow's work on a run."""
     tracer = trace.get_tracer("pressrun")
     with tracer.start_as_current_span("run", attributes={"pressrun.run": run}):
         yield
@@ -56,8 +62,9 @@ def run_span(run: str) -> Iterator[None]:
 
 @contextmanager
 def job_span(run: str, job: str, headers: Mapping[str, Any], share: float) -> Iterator[None]:
-    """The execution of a job, as a span below the one that its message's headers tell of; only for
-    this share of the jobs, and always the same ones.
+    """A span around the execution of a job, below the span in its message's headers.
+
+    Only this share of the jobs is sampled, by their ids: always the same ones.
     """
     drawn = crc32(job.encode()) < share * 2**32
     token = context.attach(propagate.extract(headers) if drawn else context.Context())
@@ -75,31 +82,15 @@ def job_span(run: str, job: str, headers: Mapping[str, Any], share: float) -> It
         context.detach(token)
 
 
-def tell(**attributes: str) -> None:
-    """Give the current span attributes."""
+def set_attributes(**attributes: str) -> None:
+    """Set attributes of the current span, with our prefix."""
     span = trace.get_current_span()
     for name, value in attributes.items():
         span.set_attribute(f"pressrun.{name}", value)
 
 
-def carried() -> dict[str, str]:
-    """The headers that tell a message's receiver of the current span."""
+def inject_context() -> dict[str, str]:
+    """Headers of a message that carry the current span to its receiver."""
     headers = dict[str, str]()
     propagate.inject(headers)
     return headers
-
-
-def _provider(service: str) -> "TracerProvider":
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    standing = trace.get_tracer_provider()
-    if isinstance(standing, TracerProvider):
-        return standing
-    named = {"service.name": os.environ.get("OTEL_SERVICE_NAME", service)}
-    provider = TracerProvider(resource=Resource.create(named | {"service.version": version()}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
-    return provider

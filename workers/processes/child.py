@@ -1,4 +1,4 @@
-"""One worker process as its supervisor sees it."""
+"""One worker process, as its supervisor sees it."""
 
 import os
 import signal
@@ -11,9 +11,8 @@ from logging import INFO, WARNING
 import psutil
 import structlog
 
-from workers.processes.exit_codes import describe
-from workers.processes.limits import HARD_OF_HEARING, Limits
-from workers.processes.pipe import Listener
+from workers.processes.heartbeat import Heartbeat, Listener
+from workers.processes.lifecycle import READY_BROKER_SILENCE, Limits, describe
 
 KILL_AFTER = 5.0
 """Seconds past the grace period."""
@@ -21,17 +20,16 @@ SPARING = {
     "MALLOC_ARENA_MAX": "2",  # else glibc keeps what was freed in up to eight heaps a core
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",  # 1,024 are .4 GB where batches have many sizes
 }
-"""What keeps a worker's memory flat, for libraries that read it as they are loaded."""
+"""Environment that keeps a worker's memory flat; libraries read it as they are loaded."""
 
 log = structlog.get_logger(__name__)
 
 
 class Child:
-    """A running process: asked to leave, or killed, when it breaks a limit.
+    """A running process that is stopped, or killed, when it breaks a limit.
 
-    It gets the number of the pipe for its pulse as its last argument, its device and the port of
-    its figures in the environment, and a session of its own: a terminal's Ctrl-C reaches the
-    supervisor alone.
+    It gets the write end of its heartbeat pipe as its last argument, its device and metrics port
+    in the environment, and its own session: a terminal's Ctrl-C reaches the supervisor alone.
     """
 
     def __init__(self, command: Sequence[str], device: str, limits: Limits, port: int = 0) -> None:
@@ -54,18 +52,19 @@ class Child:
         self._log = log.bind(device=device, pid=self._process.pid)
         self._log.info("worker started")
 
-    def look(self) -> int | None:
-        """Hold the process to its limits; its exit status once it has ended."""
+    def poll(self) -> int | None:
+        """Enforce the limits; return the exit status once the process has ended."""
         code = self._process.poll()
         silence = self._listener.listen()
         if code is not None:
             self._listener.close()
-            asked = self._overdue is not None or self._killed
-            self._log.log(INFO if asked else WARNING, "worker ended", reason=self._reason(code))
+            expected = self._overdue is not None or self._killed
+            reason = ": ".join(filter(None, (describe(code), self.heartbeat.problem)))
+            self._log.log(INFO if expected else WARNING, "worker ended", reason=reason)
         elif self._overdue is not None:
             if time.monotonic() > self._overdue:
                 self.kill("it was told to leave and has not")
-        elif hang := self._limits.hang_of(self._listener.latest, silence):
+        elif hang := self._limits.hang_of(self.heartbeat, silence):
             self.kill(hang)
         elif growth := self._limits.growth_of(self._memory()):
             self._log.warning("worker told to leave", reason=growth)
@@ -73,30 +72,31 @@ class Child:
         return code
 
     @property
-    def hears(self) -> bool:
-        """Whether its broker answers it, as far as it has told."""
-        return self._listener.latest.deaf < HARD_OF_HEARING
+    def heartbeat(self) -> Heartbeat:
+        """The latest one that the process sent; all zero before the first."""
+        return self._listener.latest
+
+    @property
+    def is_ready(self) -> bool:
+        """Readiness: the broker answers the worker, as far as its heartbeat says."""
+        return self.heartbeat.broker_silence < READY_BROKER_SILENCE
 
     def leave(self) -> None:
-        """Have it finish or hand back its jobs and end; it is killed when it takes too long."""
+        """Have it finish or hand back its jobs and end; it is killed if it takes too long."""
         if self._overdue is None:
             self._overdue = time.monotonic() + self._limits.grace + KILL_AFTER
             self._process.terminate()
 
     def kill(self, reason: str) -> None:
-        """End it at once, and what it has started."""
+        """Kill it and the processes that it has started."""
         if not self._killed:
             self._killed = True
             self._log.error("worker killed", reason=reason)
             with suppress(ProcessLookupError, PermissionError):  # macOS's answer for a zombie
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _reason(self, code: int) -> str:
-        complaint = self._listener.latest.complaint
-        return f"{describe(code)}: {complaint}" if complaint else describe(code)
-
     def _memory(self) -> int:
-        """Bytes resident, of which nothing is wanted where there is no bound."""
+        """Bytes resident; 0 if there is no limit, or no process any more."""
         if not self._limits.memory:
             return 0
         try:

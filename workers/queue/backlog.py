@@ -1,4 +1,4 @@
-"""How much waits in the queue, asked of Redis when somebody wants to know."""
+"""The queue's backlog, read from Redis at each scrape."""
 
 import json
 import time
@@ -16,9 +16,9 @@ from workers.queue.celery_app import PRIORITIES, UNACKNOWLEDGED, list_of
 from workers.queue.connection import Address
 
 SENT = "sent"
-"""Header of a message: when it was sent, in seconds of the sender's clock."""
-PATIENCE = 2.0
-"""Seconds for Redis: whoever asks for figures waits no longer than ten."""
+"""Header of a message: the time it was sent, in seconds of the sender's clock."""
+REDIS_SECONDS = 2.0
+"""Prometheus waits for no scrape longer than ten."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,21 +32,23 @@ class Waiting(NamedTuple):
 
 
 class Backlog(Collector):
-    """The figures of the queue, where Redis carries it; every process tells the same."""
+    """Metrics of the queue, if Redis is the broker; the same in every process."""
 
     def __init__(self, redis: "Redis", *, broker: bool) -> None:
         self._redis, self._broker = redis, broker
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """What the settings name; RabbitMQ tells the figures of its queues itself."""
-        return cls(Address.of(settings.redis_url).client(PATIENCE), broker=not settings.broker_url)
+        """The backlog in the settings' Redis; RabbitMQ exports its queues' metrics itself."""
+        return cls(
+            Address.of(settings.redis_url).client(REDIS_SECONDS), broker=not settings.broker_url
+        )
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Whether Redis answers, and what it then says."""
+        """The families, with Redis' state and, if it answers, its figures."""
         up, messages, age, taken = self.describe()
         try:
-            waiting = self._waiting() if self._broker else []
+            waiting = waiting_messages(self._redis) if self._broker else []
             unacknowledged = self._redis.hlen(UNACKNOWLEDGED)
         except RedisError as error:
             log.warning("Redis tells nothing of the queue", reason=str(error))
@@ -77,18 +79,16 @@ class Backlog(Collector):
             ),
         )
 
-    def _waiting(self) -> list[Waiting]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for priority in range(PRIORITIES):
-                pipe.llen(list_of(priority))
-                pipe.lindex(list_of(priority), -1)  # the oldest
-            answers: list[Any] = pipe.execute()
-        pairs = zip(answers[::2], answers[1::2], strict=True)
-        return [Waiting(n, length, _age(oldest)) for n, (length, oldest) in enumerate(pairs)]
 
-
-def _age(message: str | None) -> float:
-    if message is None:
-        return 0.0
-    sent = json.loads(message)["headers"].get(SENT)
-    return max(0.0, time.time() - sent) if sent else 0.0
+def waiting_messages(redis: "Redis") -> list[Waiting]:
+    """The messages that no worker has taken, by priority. Raises RedisError."""
+    with redis.pipeline(transaction=False) as pipe:
+        for priority in range(PRIORITIES):
+            pipe.llen(list_of(priority))
+            pipe.lindex(list_of(priority), -1)  # the oldest
+        answers: list[Any] = pipe.execute()
+    found = []
+    for priority, (length, oldest) in enumerate(zip(answers[::2], answers[1::2], strict=True)):
+        sent = json.loads(oldest)["headers"].get(SENT) if oldest else None
+        found.append(Waiting(priority, length, max(0.0, time.time() - sent) if sent else 0.0))
+    return found

@@ -1,11 +1,18 @@
-"""The Celery application: one queue, late acknowledgement, JSON only, no results kept."""
+"""Celery and kombu: the application, and our Redis transport for a worker.
 
-from typing import Any
+One queue, late acknowledgement, JSON only, no results kept.
+"""
+
+import time
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from kombu.transport.redis import Channel
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 from workers.queue.connection import ANSWER, OPENING, Address
+
+if TYPE_CHECKING:
+    from celery.apps.worker import Worker
 
 QUEUE = "pressrun"
 PREFIX = "pressrun:"
@@ -14,6 +21,8 @@ TASK = "pressrun.generate"
 PRIORITIES = 10
 SEPARATOR = ":"
 """Between the queue's name and a priority: each is a list of its own, which scalers watch."""
+UNACKNOWLEDGED = PREFIX + redis.Channel.unacked_key
+"""The Redis hash of the messages that workers have taken."""
 
 
 # A message that a dead worker held is delivered again once `visibility_timeout` has passed; kombu
@@ -47,15 +56,13 @@ def list_of(priority: int) -> str:
     return PREFIX + (f"{QUEUE}{SEPARATOR}{priority}" if priority else QUEUE)
 
 
-UNACKNOWLEDGED = PREFIX + Channel.unacked_key
-"""The Redis hash of the messages that workers have taken."""
-
-
 def make_app(redis_url: str, broker_url: str = "") -> Celery:
     """A Celery application on the broker at `broker_url` (amqp:// or amqps://), or without one on
     the Redis at `redis_url` (redis://, rediss:// or unix://). Raises ConfigError.
     """
     address = Address.of(redis_url)
+    # no retry_on_timeout: redis-py would reconnect behind the event loop's back
+    on_redis = {"broker_transport_options": {**_TRANSPORT, **address.options}}
     app = Celery("pressrun", broker=broker_url or address.for_kombu)
     app.conf.update(
         task_default_queue=QUEUE,
@@ -69,11 +76,60 @@ def make_app(redis_url: str, broker_url: str = "") -> Celery:
         worker_redirect_stdouts=False,  # tracebacks whole, not a log line for each of theirs
         worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_connection_retry_on_startup=True,
-        **(_RABBITMQ if broker_url else _redis(address)),
+        **(_RABBITMQ if broker_url else on_redis),
     )
     return app
 
 
-def _redis(address: Address) -> dict[str, Any]:
-    # no retry_on_timeout: redis-py would open a connection anew behind the event loop's back
-    return {"broker_transport_options": {**_TRANSPORT, **address.options}}
+class QoS(redis.QoS):
+    """The messages that a consumer has taken and not acknowledged."""
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Acknowledge a message. Its place is free even if Redis cannot be reached: the message is
+        then delivered again later, and finds its job's outcome.
+        """
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        finally:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+
+
+class Channel(redis.Channel):
+    """A channel with these acknowledgements."""
+
+    QoS = QoS
+
+
+class Transport(redis.Transport):
+    """kombu's Redis transport, with acknowledgements that never take up a place for good."""
+
+    Channel = Channel
+
+
+def install_transport() -> None:
+    """Have kombu use `Transport` in this process, under kombu's own names: a URL's scheme is the
+    only place for a name.
+    """
+    for name in ("redis", "rediss"):
+        TRANSPORT_ALIASES[name] = f"{__name__}:Transport"
+
+
+class BrokerWatch:
+    """Measures for how long the broker has owed a Celery worker an answer.
+
+    A consumer with room for a message asks a Redis broker for one every second.
+    """
+
+    def __init__(self, worker: "Worker", concurrency: int) -> None:
+        self._worker, self._concurrency = worker, concurrency
+
+    def silence(self, in_flight: int) -> float:
+        """Seconds since the consumer last asked. 0 if it has no room for a message, no connection
+        (Celery opens a new one) or RabbitMQ as its broker (Celery watches the heartbeats).
+        """
+        consumer = getattr(self._worker, "consumer", None)
+        if in_flight >= self._concurrency or consumer is None or consumer.connection is None:
+            return 0.0
+        channel = getattr(consumer.task_consumer, "channel", None)
+        asked = getattr(channel, "_brpop_sent_at", None)
+        return time.monotonic() - asked if asked else 0.0

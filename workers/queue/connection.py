@@ -1,4 +1,4 @@
-"""How flows and workers reach Redis: one address for every client, and no wait without an end."""
+"""Connections to Redis: one address for every client, and a limit to every wait."""
 
 import re
 from collections.abc import Mapping
@@ -12,8 +12,9 @@ from redis.connection import parse_url
 from pipeline.errors import ConfigError
 
 ANSWER = 10.0
-"""Seconds for an answer; a connection that is silent for longer is opened anew."""
+"""Seconds for an answer, after which a client reconnects."""
 OPENING = 5.0
+"""Seconds for a connection to open."""
 
 _TAKEN = frozenset({"db", "client_name", "health_check_interval"})
 _SHAPE = (
@@ -24,14 +25,14 @@ _SHAPE = (
 
 @dataclass(frozen=True)
 class Address:
-    """PRESSRUN_REDIS_URL in a spelling that redis-py and kombu both take; options apart."""
+    """PRESSRUN_REDIS_URL in a form that redis-py and kombu both take; options are separate."""
 
     url: str = field(repr=False)
     options: Mapping[str, Any]
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Read an address. Raises ConfigError, which shows none of it: a password may be in it."""
+        """Parse an address. Raises ConfigError, without the URL: a password may be in it."""
         try:
             parts = urlsplit(url)
             known: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
@@ -51,13 +52,13 @@ class Address:
 
     @property
     def for_kombu(self) -> str:
-        """The same address as Celery has it."""
+        """The same address in Celery's form."""
         if not self.url.startswith("unix://"):
             return self.url
         return self.url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=")
 
     def client(self, answer: float = ANSWER) -> "Redis":
-        """A client that waits for an answer so many seconds, and once more on a new connection."""
+        """A client that waits `answer` seconds, and as long again on a new connection."""
         return Redis.from_url(
             self.url,
             decode_responses=True,

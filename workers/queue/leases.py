@@ -1,9 +1,9 @@
-"""Who works on which job: one lease per job in Redis, with a fencing epoch and a count of tries.
+"""Leases: one per job in Redis, with a fencing epoch and a count of tries.
 
-A lease is a hint that saves work: it keeps two workers from the same job, and tells the flow that
-a job is in hands. What makes outcomes single is the store's conditional write, and where a store
-has none, `Lease.confirm` right before the write. Time decides only when a lease is given up, never
-whose write counts: that is the epoch's part.
+A lease is a hint that saves work: it keeps two workers from the same job, and shows the flow that a
+job is in execution. Outcomes are single because of the store's conditional write or, where a store
+has none, `Lease.confirm` right before the write. Time decides only when a lease expires; the epoch
+decides which worker's write counts.
 """
 
 import threading
@@ -27,12 +27,15 @@ TRIES = 3
 
 log = structlog.get_logger(__name__)
 
+# KEYS: lease, cancellation, epoch, tries. ARGV: attempt, milliseconds, job.
+# The epoch rises with each holder, so that a later one is told from an earlier one.
 _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return false end
 local epoch = redis.call('INCR', KEYS[3])
 redis.call('SET', KEYS[1], epoch .. ':' .. ARGV[1], 'PX', ARGV[2])
 return {epoch, redis.call('HINCRBY', KEYS[4], ARGV[3], 1)}
 """
+# KEYS: lease. ARGV: token, milliseconds.
 # A lease that is gone (Redis lost it, or it ran out while nobody wanted the job) is taken again.
 _KEEP = """
 local holder = redis.call('GET', KEYS[1])
@@ -40,6 +43,8 @@ if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
+# KEYS: lease, tries, and the stream if an event follows. ARGV: token, job, charged, XADD's rest.
+# A lease that has expired is its last holder's to end; one that another worker holds stays.
 _END = """
 local holder = redis.call('GET', KEYS[1])
 if not holder or holder == ARGV[1] then
@@ -68,16 +73,16 @@ class Lease:
 
     @property
     def token(self) -> str:
-        """What the lease's key holds while it is ours."""
+        """Value of the lease's key while this lease holds it."""
         return f"{self.epoch}:{self.attempt}"
 
     @property
     def fresh(self) -> bool:
-        """Whether it was renewed so lately that it cannot have run out, unless Redis lost it."""
+        """True after a recent renewal: it cannot have expired, unless Redis lost it."""
         return self.leases.is_fresh(self)
 
     def confirm(self) -> None:
-        """Raises Fenced when another worker holds the job, Unavailable without an answer."""
+        """Raise Fenced if another worker holds the job, Unavailable if Redis does not answer."""
         if not self.leases.keep(self):
             raise Fenced(f"job {self.job}, epoch {self.epoch}")
 
@@ -97,22 +102,28 @@ class Leases:
 
     @property
     def held(self) -> tuple[Lease, ...]:
-        """The leases in hand."""
+        """The leases that this process holds."""
         with self._lock:
             return tuple(self._renewed)
 
     def ages(self) -> list[float]:
-        """Seconds for which each lease in hand is held."""
+        """Seconds since each held lease was acquired."""
         now = time.monotonic()
         return [now - lease.begun for lease in self.held]
 
     def acquire(self, run: str, fingerprint: str, job: str) -> Lease | None:
-        """The job's lease; None where another worker has it or the fingerprint was cancelled.
+        """The job's lease; None if another worker has it or the fingerprint was cancelled.
 
         Raises Unavailable.
         """
+        # the time before the request: Redis counts from a later one
         attempt, asked = uuid.uuid4().hex, time.monotonic()
-        keys = [lease_key(run, job), cancel_key(run, fingerprint), _epoch_key(run), _tries_key(run)]
+        keys = [
+            lease_key(run, job),
+            cancel_key(run, fingerprint),
+            f"pressrun:{run}:epoch",
+            _tries_key(run),
+        ]
         answer = self._call(self._acquire, keys, [attempt, self._milliseconds, job])
         if not answer:
             return None
@@ -123,7 +134,7 @@ class Leases:
         return lease
 
     def keep(self, lease: Lease) -> bool:
-        """Renew a lease; False where another worker has it. Raises Unavailable."""
+        """Renew a lease; False if another worker has it. Raises Unavailable."""
         asked = time.monotonic()
         keys = [lease_key(lease.run, lease.job)]
         kept = bool(self._call(self._keep, keys, [lease.token, self._milliseconds]))
@@ -133,15 +144,15 @@ class Leases:
         return kept
 
     def is_fresh(self, lease: Lease) -> bool:
-        """Whether less than half of a held lease's time has passed since it was last renewed."""
+        """True if less than half of a held lease's time has passed since its last renewal."""
         with self._lock:
             renewed = self._renewed.get(lease)
         return renewed is not None and 2000 * (time.monotonic() - renewed) < self._milliseconds
 
     def end(self, lease: Lease, *, charged: bool = False) -> None:
-        """Give a lease back. Its tries are forgotten, but where the execution is `charged`.
+        """Give a lease back, and reset the job's tries unless this execution is `charged`.
 
-        Raises Unavailable; the lease is then left to run out.
+        Raises Unavailable; the lease then expires.
         """
         call = self._drop(lease, charged)
         self._call(self._end, call.keys, call.arguments)
@@ -156,7 +167,7 @@ class Leases:
         self._buffer.post(Script(_END, keys, arguments))
 
     def flush(self, seconds: float) -> None:
-        """Wait until the ends that were to come soon have come, or for so many seconds."""
+        """Wait until all of `end_soon` is done, `seconds` at most."""
         self._buffer.flush(seconds)
 
     def _drop(self, lease: Lease, charged: bool) -> Script:
@@ -183,7 +194,7 @@ class Leases:
 
 
 def leased(redis: "Redis", run: str, jobs: Iterable[str]) -> set[str]:
-    """Which of the jobs somebody works on. Raises Unavailable."""
+    """The jobs, of these, that a worker executes now. Raises Unavailable."""
     asked = list(jobs)
     if not asked:
         return set()
@@ -195,17 +206,13 @@ def leased(redis: "Redis", run: str, jobs: Iterable[str]) -> set[str]:
 
 
 def lease_key(run: str, job: str) -> str:
-    """Where a job's lease stands."""
+    """Key of a job's lease."""
     return f"pressrun:{run}:lease:{job}"
 
 
 def cancel_key(run: str, fingerprint: str) -> str:
-    """What stands while a fingerprint of a run is cancelled."""
+    """Key that exists while a fingerprint of a run is cancelled."""
     return f"pressrun:{run}:{fingerprint}:cancelled"
-
-
-def _epoch_key(run: str) -> str:
-    return f"pressrun:{run}:epoch"
 
 
 def _tries_key(run: str) -> str:

@@ -64,8 +64,8 @@ Event = JobDone | JobRequeued | WorkerFailed
 
 @dataclass(frozen=True)
 class Message:
-    """Where a worker finds a job: the run, its fingerprint, the shard and the job's id; and the id
-    of the store that all of it is in, where the sender knows it.
+    """A job's address: run, fingerprint, shard and job id, and the id of the store that holds them
+    if the sender knows it. Priority 0 goes first, 9 last.
     """
 
     run: str
@@ -104,7 +104,7 @@ def decode(fields: Mapping[str, str]) -> Event:
 
 
 class Queue:
-    """The Redis of a run's flow and workers, and the broker where that is another server."""
+    """The Redis of flows and workers, and the broker if that is another server."""
 
     def __init__(self, url: str, broker_url: str = "") -> None:
         self._redis = Address.of(url).client()
@@ -112,7 +112,7 @@ class Queue:
 
     @classmethod
     def connect(cls, url: str, broker_url: str = "") -> Self:
-        """Open the queue and see that Redis answers. Raises ConfigError or Unavailable."""
+        """Open the queue and ping Redis. Raises ConfigError or Unavailable."""
         queue = cls(url, broker_url)
         try:
             queue._redis.ping()
@@ -121,8 +121,8 @@ class Queue:
         return queue
 
     def publish(self, messages: Iterable[Message]) -> None:
-        """Put jobs into the queue, many in one request. Raises Unavailable; some may be in then."""
-        carried = tracing.carried()
+        """Send jobs, many in one request. Raises Unavailable, when some may have been sent."""
+        context = tracing.inject_context()
         with _reported(), self._app.producer_or_acquire() as producer, producer.batch(TOGETHER):
             for message in messages:
                 self._app.send_task(
@@ -130,7 +130,7 @@ class Queue:
                     kwargs=asdict(message),
                     queue=QUEUE,
                     priority=message.priority,
-                    headers={SENT: time.time(), **carried},
+                    headers={SENT: time.time(), **context},
                     producer=producer,
                 )
 
@@ -156,7 +156,7 @@ class Queue:
         self._report(run, WorkerFailed(problem, worker, fatal))
 
     def latest_event(self, run: str) -> str:
-        """The id after which everything still to come will stand. Raises Unavailable."""
+        """The latest event's id; pass it to `events` to read newer ones. Raises Unavailable."""
         with _reported():
             answer = self._redis.xrevrange(_events(run), count=1)
         entries = cast("list[tuple[str, dict[str, str]]]", answer)
@@ -179,11 +179,11 @@ class Queue:
         return found
 
     def leases(self) -> leases.Leases:
-        """The leases of a worker that begins now."""
+        """A worker's leases, with a heartbeat thread of their own."""
         return leases.Leases(self._redis, leases.LEASE_SECONDS)
 
     def leased(self, run: str, jobs: Iterable[str]) -> set[str]:
-        """Which of the jobs a worker has in hand. Raises Unavailable."""
+        """The jobs, of these, that a worker executes now. Raises Unavailable."""
         return leases.leased(self._redis, run, jobs)
 
     def cancel(self, run: str, fingerprint: str) -> None:
@@ -192,12 +192,12 @@ class Queue:
             self._redis.set(leases.cancel_key(run, fingerprint), "1", ex=CANCEL_SECONDS)
 
     def reopen(self, run: str, fingerprint: str) -> None:
-        """Take a cancellation back: the fingerprint is worked on again. Raises Unavailable."""
+        """Undo `cancel`: workers execute jobs of this fingerprint again. Raises Unavailable."""
         with _reported():
             self._redis.delete(leases.cancel_key(run, fingerprint))
 
     def is_cancelled(self, run: str, fingerprint: str) -> bool:
-        """Whether the fingerprint was cancelled and not taken up again. Raises Unavailable."""
+        """True between `cancel` and `reopen`. Raises Unavailable."""
         with _reported():
             return bool(self._redis.exists(leases.cancel_key(run, fingerprint)))
 
@@ -208,21 +208,18 @@ class Queue:
         return [name for answer in answers for name in answer]
 
     def server(self) -> tuple[str, tuple[int, ...]] | None:
-        """Whether Redis is `redis` or `valkey`, and its version; None where it does not tell."""
+        """`redis` or `valkey`, and its version; None if the server does not say."""
         try:
-            told = self._redis.info("server")
-        except RedisError:  # a user of few rights may not ask
+            info = self._redis.info("server")
+        except RedisError:  # a user of few rights may not call INFO
             return None
-        kind = "valkey" if "valkey_version" in told else "redis"
-        version = str(told.get(f"{kind}_version", ""))
+        kind = "valkey" if "valkey_version" in info else "redis"
+        version = str(info.get(f"{kind}_version", ""))
         numbers = tuple(int(number) for number in version.split(".") if number.isdigit())
         return (kind, numbers) if numbers else None
 
     def places(self) -> int:
-        """Jobs that the workers that answer within a second execute at a time, all together.
-
-        Raises Unavailable.
-        """
+        """Total concurrency of the workers that answer within a second. Raises Unavailable."""
         with _reported():
             answers = self._app.control.inspect(timeout=1.0).stats() or {}
         return sum(int(stats["pool"]["max-concurrency"]) for stats in answers.values())
@@ -235,7 +232,7 @@ class Queue:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Errors of Redis and of the broker as Unavailable."""
+    """Raise errors of Redis and of the broker as Unavailable."""
     try:
         yield
     except (RedisError, OperationalError, BatchPublishError) as error:

@@ -1,4 +1,4 @@
-"""What Redis may be told a little later: many scripts in one request, from their own thread."""
+"""Delayed Lua scripts for Redis: many in one request, from a thread of their own."""
 
 import threading
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 GATHER = 0.05
-"""Seconds in which what is posted gathers: a flow hears notes no more often."""
+"""Seconds in which posted scripts gather, and so the delay of an event."""
 
 log = structlog.get_logger(__name__)
 
 
 class Script(NamedTuple):
-    """A Lua script and what it is about."""
+    """A call of a Lua script."""
 
     script: str
     keys: Sequence[str]
@@ -23,8 +23,8 @@ class Script(NamedTuple):
 
 
 class ScriptBuffer:
-    """Runs scripts in the order in which they were posted. Those that cannot be run are given up:
-    only what may be lost belongs here.
+    """Runs scripts in the order in which they were posted. Scripts that Redis does not run are
+    dropped, so post only what may be lost.
     """
 
     def __init__(self, redis: "Redis") -> None:
@@ -32,17 +32,17 @@ class ScriptBuffer:
         self._posted: list[Script] = []
         self._changed = threading.Condition()
         self._sending = 0
-        threading.Thread(target=self._serve, name="outbox", daemon=True).start()
+        threading.Thread(target=self._serve, name="script-buffer", daemon=True).start()
 
     def post(self, call: Script) -> None:
-        """Have a script run soon."""
+        """Run a script soon."""
         with self._changed:
             self._posted.append(call)
             if len(self._posted) == 1:
                 self._changed.notify_all()
 
     def flush(self, seconds: float) -> None:
-        """Wait until all that was posted has gone, or for so many seconds."""
+        """Wait until all posted scripts are sent, `seconds` at most."""
         with self._changed:
             self._changed.wait_for(lambda: not self._posted and not self._sending, seconds)
 
@@ -55,18 +55,15 @@ class ScriptBuffer:
             with self._changed:
                 calls, self._posted = self._posted, []
                 self._sending = len(calls)
-            self._send(calls)
+            try:
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for script, keys, arguments in calls:
+                        pipe.eval(script, len(keys), *keys, *map(str, arguments))
+                    pipe.execute()
+            except RedisError as error:
+                log.warning(
+                    "outcomes are not announced: the flow will look for them", reason=str(error)
+                )
             with self._changed:
                 self._sending = 0
                 self._changed.notify_all()
-
-    def _send(self, calls: Sequence[Script]) -> None:
-        try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                for call in calls:
-                    pipe.eval(call.script, len(call.keys), *call.keys, *map(str, call.arguments))
-                pipe.execute()
-        except RedisError as error:
-            log.warning(
-                "outcomes are not announced: the flow will look for them", reason=str(error)
-            )

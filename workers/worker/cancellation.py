@@ -1,4 +1,4 @@
-"""Takes jobs in hand back when their run is cancelled and they do not end by themselves soon."""
+"""Cancels executions of a cancelled run that do not end by themselves within a short time."""
 
 import threading
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from pipeline.cancellation import cancellable
 from pipeline.errors import Unavailable
 from workers.queue.messages import Queue
 
-LOOK = 1.0
-PATIENCE = 2.0
-"""Seconds in which the jobs of a cancelled run may still end."""
+POLL_SECONDS = 1.0
+GRACE_SECONDS = 2.0
+"""Time in which the jobs of a cancelled run may still end."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
 class Execution:
-    """An execution of a job of this fingerprint of a run; `since` when it is known as cancelled."""
+    """One job in execution; `since` is the time at which its run was first seen as cancelled."""
 
     run: str
     fingerprint: str
@@ -30,45 +30,43 @@ class Execution:
 
 
 class Cancellations:
-    """The executions in hand; Redis is asked about their runs once a second."""
+    """The executions of this process; a thread polls Redis for their runs once a second."""
 
     def __init__(self, queue: Queue) -> None:
-        self._queue, self._hands = queue, set[Execution]()
+        self._queue, self._executions = queue, set[Execution]()
         self._lock = threading.Lock()
-        threading.Thread(target=self._watch, name="recalls", daemon=True).start()
+        threading.Thread(target=self._watch, name="cancellations", daemon=True).start()
 
     @contextmanager
     def watched(self, run: str, fingerprint: str) -> Iterator[None]:
-        """The execution inside, in this thread, may end as Withdrawn."""
+        """A block, in this thread, in which `Cancelled` may be raised."""
         execution = Execution(run, fingerprint)
         with self._lock:
-            self._hands.add(execution)
+            self._executions.add(execution)
         try:
             with cancellable(execution.cancelled):
                 yield
         finally:
             with self._lock:
-                self._hands.discard(execution)
+                self._executions.discard(execution)
 
     def _watch(self) -> None:
         pause = threading.Event()
-        while not pause.wait(LOOK):
+        while not pause.wait(POLL_SECONDS):
             with self._lock:
-                executions = list(self._hands)
+                executions = list(self._executions)
             try:
-                self._look(executions)
+                cancelled = {
+                    key: self._queue.is_cancelled(*key)
+                    for key in {(e.run, e.fingerprint) for e in executions}
+                }
             except Unavailable as error:
                 log.warning("nobody tells whether runs are cancelled", reason=str(error))
-
-    def _look(self, executions: list[Execution]) -> None:
-        cancelled = {
-            key: self._queue.is_cancelled(*key)
-            for key in {(h.run, h.fingerprint) for h in executions}
-        }
-        for execution in executions:
-            if not cancelled[execution.run, execution.fingerprint]:
-                execution.since = None
                 continue
-            execution.since = execution.since or monotonic()
-            if monotonic() - execution.since >= PATIENCE:
-                execution.cancelled.set()
+            for execution in executions:
+                if not cancelled[execution.run, execution.fingerprint]:
+                    execution.since = None
+                    continue
+                execution.since = execution.since or monotonic()
+                if monotonic() - execution.since >= GRACE_SECONDS:
+                    execution.cancelled.set()

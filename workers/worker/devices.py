@@ -1,4 +1,4 @@
-"""Which devices get a worker, found out without torch in this process."""
+"""The devices that get a worker, found without importing torch in this process."""
 
 import ctypes
 import subprocess
@@ -13,11 +13,10 @@ KINDS = ("auto", "cpu", "cuda", "mps", "xpu")
 
 
 def choose_devices(asked: str) -> list[str]:
-    """Torch's names of the devices asked for: `all`, `cpu`, or CUDA numbers such as `0,1`.
+    """Torch's names for `all`, `cpu`, or CUDA numbers such as `0,1`. Raises ConfigError.
 
     `all` is every CUDA device; without one it is `auto`, a single worker that picks its device
-    itself, Apple's Metal before the processor. Any other torch device is taken as it is named.
-    Raises ConfigError.
+    itself, Apple's Metal before the processor. Any other name of a torch device is kept.
     """
     if asked == "all":
         return [f"cuda:{number}" for number in range(_cuda_devices())] or ["auto"]
@@ -29,14 +28,14 @@ def choose_devices(asked: str) -> list[str]:
 
 
 def require_devices(asked: str) -> None:
-    """Raises ConfigError where one that is asked for, as in `choose_devices`, is not here."""
+    """Raise ConfigError if one of the devices, written as for `choose_devices`, is missing."""
     if asked != "all":
         for name in choose_devices(asked):
             require_device(name)
 
 
 def require_device(name: str) -> None:
-    """Raises ConfigError for a device that is not on this machine, as far as that is soon known."""
+    """Raise ConfigError for a device that this machine is quickly known not to have."""
     kind, _, number = name.partition(":")
     wrong = ""
     if kind not in KINDS or not (number.isdecimal() or name == kind):
@@ -52,7 +51,7 @@ def require_device(name: str) -> None:
 
 
 def _cuda_devices() -> int:
-    """How many there are: torch knows, in a process that goes away again."""
+    """Number of CUDA devices, as torch counts them in a short-lived process."""
     if not _driver_present():
         return 0
     try:
@@ -66,7 +65,7 @@ def _cuda_devices() -> int:
 
 
 def _driver_present() -> bool:
-    """Whether asking torch, which takes seconds, can find anything: NVIDIA's driver, or AMD's."""
+    """Presence of NVIDIA's or AMD's driver, without which torch, slow to load, finds nothing."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""What one worker process holds: the implementations, the runs it has met, the jobs in hand."""
+"""Executes job messages in one worker process: lease, job, outcome, event."""
 
 import socket
 import threading
@@ -47,38 +47,40 @@ class Superseded(RunError):
 
 @dataclass(frozen=True)
 class FencedRecords:
-    """The Books port for one execution: it commits only while its lease is its own."""
+    """The Records port of one execution: it commits only while it holds the job's lease."""
 
     run_folder: RunFolder
     lease: Lease
     metrics: WorkerMetrics
 
     def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
-        """As RunBooks.commit. Raises Fenced when another worker has taken the job over."""
+        """Store an outcome and return the stored one, as `Records.commit`.
+
+        Raises Fenced if another worker has taken the job over.
+        """
+
+        def confirm() -> None:
+            if not self.run_folder.store.conditional:
+                self.lease.confirm()
+            elif not self.lease.fresh:
+                # this store refuses a second record, so a finished image need not wait for Redis
+                with suppress(Unavailable):
+                    self.lease.confirm()
+
         mine = {"attempt": self.lease.attempt, "epoch": self.lease.epoch}
         with self.metrics.committing(), stage("commit"):
-            standing = self.run_folder.records.commit(
-                outcome.model_copy(update=mine), image, self._confirm
-            )
-        tracing.tell(status=standing.status.value)
-        if standing.attempt == self.lease.attempt:
-            self.metrics.ended(standing)
-        return standing
-
-    def _confirm(self) -> None:
-        if not self.run_folder.store.conditional:
-            self.lease.confirm()
-        elif not self.lease.fresh:
-            # where the store refuses a second record, a finished image need not wait for Redis
-            with suppress(Unavailable):
-                self.lease.confirm()
+            stored = self.run_folder.records.commit(outcome.model_copy(update=mine), image, confirm)
+        tracing.set_attributes(status=stored.status.value)
+        if stored.attempt == self.lease.attempt:  # else another execution came first
+            self.metrics.ended(stored)
+        return stored
 
 
 class Executor:
     """Executes jobs in this process; called from every thread of the pool.
 
-    `on_unhealthy` is told why this process cannot go on at all: a model is broken, the disk is
-    full, the device is lost. Its job has been handed back by then.
+    `on_unhealthy` receives the reason when this process cannot go on at all: a model is broken, the
+    disk is full, the device is lost. Its job has been handed back by then.
     """
 
     def __init__(
@@ -96,10 +98,10 @@ class Executor:
         self._store_id = ""
         # one thread reads tables: Arrow keeps 10 MB for each one that ever did
         self._reader = ThreadPoolExecutor(1, "shards")
-        # by run and fingerprint, as all that is read from them
-        self._run_folder = lru_cache(maxsize=8)(self._open_books)
+        # all by run and fingerprint
+        self._run_folder = lru_cache(maxsize=8)(lambda *key: assembly.run_folder(key[0]))
         self._spec = lru_cache(maxsize=8)(self._read_spec)
-        self._ports = lru_cache(maxsize=8)(self._read_ports)
+        self._ports = lru_cache(maxsize=8)(lambda *key: assembly.ports(self._spec(*key)))
         self._shard = lru_cache(maxsize=8)(self._read_shard)
 
     @property
@@ -110,7 +112,7 @@ class Executor:
     def warm_up(self, profile: Profile) -> None:
         """Load a profile's models, so that the first job need not wait for them.
 
-        What goes wrong here is only logged: a run that needs the models will say it again.
+        Errors are only logged: a run that needs the models meets them again.
         """
         try:
             with self._loading:
@@ -119,10 +121,10 @@ class Executor:
             log.warning("the profile's models cannot be loaded", reason=str(error))
 
     def execute(self, message: Message) -> None:
-        """Take one job to its outcome and announce it, unless another worker has it in hand.
+        """Take one job to its outcome and report it, unless another worker executes the job.
 
-        Never raises what a job can cause: a job without an outcome is handed back, for the flow to
-        send it again.
+        Raises nothing that a job can cause: a job without an outcome is handed back, and the flow
+        sends it again.
         """
         lease = self._leases.acquire(message.run, message.fingerprint, message.job)
         if lease is None:
@@ -132,7 +134,7 @@ class Executor:
                 outcome = self._outcome(message, lease)
             self._queue.publish_result(outcome, lease)
         except Cancelled:
-            # nobody waits for it; a run that is taken up again sends it again
+            # no event: the flow has stopped, and resuming the run sends the job again
             log.info("a job is given up with its run", run=message.run, job=message.job)
             self._leases.end(lease)
         except (Superseded, Fenced) as error:
@@ -156,21 +158,21 @@ class Executor:
                 self._requeue(lease, reason, "error", charged=True)
 
     def requeue_all(self) -> None:
-        """Give every job in hand back, uncharged, so that other workers can take it at once."""
+        """Hand every job in flight back, uncharged, so that other workers can take it at once."""
         for lease in self._leases.held:
             self._requeue(lease, "its worker stops", "stopping")
         self.flush()
 
     def flush(self) -> None:
-        """Wait for the announcements that are under way, while Redis answers."""
+        """Wait for reports that are under way, FLUSH_SECONDS at most."""
         self._leases.flush(FLUSH_SECONDS)
 
     def _outcome(self, message: Message, lease: Lease) -> Outcome:
-        """The job's outcome: the one that stands, or of an execution now."""
-        job, ports = self._find(message)
+        """The job's outcome: the stored one, or the result of executing it now."""
+        job, ports = self._read(message)
         run_folder = self._run_folder(message.run, message.fingerprint)
-        if standing := run_folder.records.outcome(job.id):
-            return standing
+        if stored := run_folder.records.outcome(job.id):
+            return stored
         ports = replace(ports, records=FencedRecords(run_folder, lease, self.metrics))
         if lease.tries > TRIES:
             return failed(job, ports, f"{TRIES} executions of it ended with their worker")
@@ -197,32 +199,36 @@ class Executor:
         self._queue.requeue(lease.run, lease.job, reason)
         self._on_unhealthy(reason)
 
-    def _find(self, message: Message) -> tuple[Job, Ports]:
+    def _read(self, message: Message) -> tuple[Job, Ports]:
+        """The message's job and the run's ports.
+
+        Raises Superseded for a job that the run no longer has, OtherStore, RunError, StoreError.
+        """
+        key = (message.run, message.fingerprint)
         with self._loading:
-            self._check_store(message)
-            shards = self._spec(message.run, message.fingerprint).shards
+            if message.store and message.store != self._store_id:
+                store = self._assembly.run_folder(message.run).store
+                # read at every mismatch: a flow may have begun to use this store meanwhile
+                self._store_id = known_identity(store)
+                if message.store != self._store_id:
+                    raise OtherStore(f"Here it is {store.address('')}.")
+            shards = self._spec(*key).shards
             if not 1 <= message.shard <= shards:
                 raise Superseded(f"{message.run} has {shards} shards, not {message.shard}")
-            ports = self._ports(message.run, message.fingerprint)
-            documents = self._shard(message.run, message.fingerprint, message.shard)
+            ports = self._ports(*key)
+            documents = self._shard(*key, message.shard)
         if message.job not in documents:
             raise Superseded(message.run)
-        return _read_job(documents[message.job], message), ports
-
-    def _check_store(self, message: Message) -> None:
-        if not message.store or message.store == self._store_id:
-            return
-        store = self._assembly.run_folder(message.run).store
-        # a flow may have begun to use it meanwhile
-        self._store_id = known_identity(store)
-        if message.store != self._store_id:
-            raise OtherStore(f"Here it is {store.address('')}.")
-
-    def _open_books(self, run: str, fingerprint: str) -> RunFolder:
-        return self._assembly.run_folder(run)
-
-    def _read_ports(self, run: str, fingerprint: str) -> Ports:
-        return self._assembly.ports(self._spec(run, fingerprint))
+        where = f"job {message.job} in shard {message.shard} of run {message.run}"
+        try:
+            job = Job.model_validate_json(documents[message.job])
+        except ValueError as error:
+            raise RunError(
+                f"{where} is damaged or of another version of Pressrun: {error}"
+            ) from error
+        if job.id != message.job:
+            raise RunError(f"{where} is another job's: {job.id}")
+        return job, ports
 
     def _read_spec(self, run: str, fingerprint: str) -> RunSpec:
         spec = self._assembly.run_folder(run).spec()
@@ -231,25 +237,14 @@ class Executor:
         return spec
 
     def _read_shard(self, run: str, fingerprint: str, shard: int) -> dict[str, str]:
-        # as documents: of a part's jobs this worker executes only some
+        # unparsed: this worker executes only some of a shard's jobs
         return self._reader.submit(
             self._run_folder(run, fingerprint).shards.documents, fingerprint, shard
         ).result()
 
 
-def _read_job(document: str, message: Message) -> Job:
-    where = f"job {message.job} in shard {message.shard} of run {message.run}"
-    try:
-        job = Job.model_validate_json(document)
-    except ValueError as error:
-        raise RunError(f"{where} is damaged or of another version of Pressrun: {error}") from error
-    if job.id != message.job:
-        raise RunError(f"{where} is another job's: {job.id}")
-    return job
-
-
 def _device_lost(error: Exception) -> bool:
-    # torch comes with it, which a process that never met an error need not load
+    # late: it imports torch, which a process that met no error may not need
     from pipeline.models.faults import device_lost
 
     return device_lost(error)

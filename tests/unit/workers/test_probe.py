@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.settings import load_settings
 from tests.harness.commandline import answer, pressrun
-from workers.processes.heartbeat import Heartbeat
+from workers.processes.heartbeat import HeartbeatFile
 from workers.worker import probe
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
@@ -40,7 +40,7 @@ class Machine:
     def beat(self) -> dict[str, Any]:
         """What the supervisor says, once it does."""
         deadline = time.monotonic() + PATIENT
-        while not (beat := Heartbeat(self._workdir).read()).get("alive"):
+        while not (beat := HeartbeatFile(self._workdir).read()).get("alive"):
             assert time.monotonic() < deadline, "no heartbeat"
             time.sleep(0.05)
         return beat
@@ -91,7 +91,7 @@ def test_a_frozen_supervisor_is_found_out(
 
 def test_a_worker_that_is_missing_makes_it_not_ready(tmp_path: Path, redis_url: str) -> None:
     settings = load_settings(home=tmp_path, redis_url=redis_url)
-    Heartbeat(tmp_path).beat(alive=1, wanted=2)
+    HeartbeatFile(tmp_path).beat(alive=1, wanted=2)
     assert probe.probe(settings, "live")["healthy"]
     assert probe.probe(settings, "ready")["workers"] == "PROBLEM: 1 of 2 alive"
 

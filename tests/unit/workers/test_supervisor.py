@@ -16,9 +16,16 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from workers.processes import child, supervisor
-from workers.processes.exit_codes import Exit, describe
-from workers.processes.limits import DEAF, LONGEST_WAIT, STEADY, Backoff, Limits
-from workers.processes.pipe import Heartbeat
+from workers.processes.heartbeat import Heartbeat
+from workers.processes.lifecycle import (
+    LONGEST_WAIT,
+    MAX_BROKER_SILENCE,
+    STEADY,
+    Backoff,
+    Exit,
+    Limits,
+    describe,
+)
 from workers.processes.supervisor import Supervisor
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
@@ -50,8 +57,8 @@ class Watched:
     def wait_for_work(self) -> None:
         """Return once the worker has said that it works."""
         deadline = time.monotonic() + PATIENT
-        worker = self.supervisor._posts[0]
-        while not (worker.child and worker.child._listener.latest.in_flight):
+        slot = self.supervisor.slots[0]
+        while not (slot.child and slot.child.heartbeat.in_flight):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -72,7 +79,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
     """Starts supervisors with short waits; what is still at work in the end is killed."""
     monkeypatch.setattr(child, "KILL_AFTER", 0.5)
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr("workers.processes.limits.FIRST_WAIT", 0.1)
+    monkeypatch.setattr("workers.processes.lifecycle.FIRST_WAIT", 0.1)
     made = list[Watched]()
     with capture_logs() as said:
 
@@ -217,8 +224,8 @@ def test_only_work_in_flight_can_hang() -> None:
     assert not limits.hang_of(Heartbeat(1, 9), silence=9)
     assert limits.hang_of(Heartbeat(1, 11), silence=0)
     assert limits.hang_of(Heartbeat(0, 0), silence=11)
-    assert not limits.hang_of(Heartbeat(0, 0, DEAF - 1), silence=0)
-    assert "broker" in limits.hang_of(Heartbeat(0, 0, DEAF + 1), silence=0)
+    assert not limits.hang_of(Heartbeat(0, 0, MAX_BROKER_SILENCE - 1), silence=0)
+    assert "broker" in limits.hang_of(Heartbeat(0, 0, MAX_BROKER_SILENCE + 1), silence=0)
 
 
 def test_memory_is_bounded_only_where_a_bound_is_set() -> None:
@@ -246,7 +253,7 @@ def test_a_worker_starts_sparing_unless_the_environment_says_otherwise(
     found = tmp_path / "environment"
     worker = child.Child([sys.executable, "-c", code, str(found)], "cpu", LIMITS)
     deadline = time.monotonic() + PATIENT
-    while worker.look() is None:
+    while worker.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     environment = json.loads(found.read_text())

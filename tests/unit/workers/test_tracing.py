@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
 from pipeline.telemetry import stage
-from workers.observability.tracing import carried, job_span, traced
+from workers.observability.tracing import inject_context, job_span, traced
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 HEADERS = {"sent": 1.5, "lang": "py", "traceparent": f"00-{TRACE}-{PARENT}-01"}
@@ -31,9 +31,9 @@ def drawn(share: float, count: int = 400) -> set[str]:
     found = set()
     for job in map(str, range(count)):
         with job_span("run", job, HEADERS, share):
-            if TRACE in carried().get("traceparent", ""):
+            if TRACE in inject_context().get("traceparent", ""):
                 found.add(job)
-    assert carried() == {}
+    assert inject_context() == {}
     return found
 
 
@@ -51,7 +51,7 @@ def test_without_the_sdk_the_error_says_what_to_install(monkeypatch: pytest.Monk
     ):
         pass
     with traced(load_settings(), "us"):
-        assert carried() == {}
+        assert inject_context() == {}
 
 
 def test_of_a_job_that_is_not_drawn_nothing_is_traced(exporter: InMemorySpanExporter) -> None:

@@ -1,26 +1,26 @@
-"""How a worker process ends, from the inside: a small process with the real lifeline."""
+"""How a worker process ends, from the inside: a small process with the real Shutdown."""
 
 import os
 import subprocess
 import sys
 import time
 
-from workers.processes.exit_codes import Exit
-from workers.processes.pipe import Heartbeat
+from workers.processes.heartbeat import Heartbeat
+from workers.processes.lifecycle import Exit
 
 PREAMBLE = """
 import os, signal, sys, time
 from pipeline.settings import load_settings
-from workers.worker.shutdown import Lifeline
+from workers.worker.shutdown import Shutdown
 
 class Executor:
     in_flight = 2
     def requeue_all(self):
         print("handed back", flush=True)
 
-line = Lifeline(load_settings(grace_seconds=float(sys.argv[2])), int(sys.argv[1]))
-line.executor = Executor()
-line.start()
+shutdown = Shutdown(load_settings(grace_seconds=float(sys.argv[2])), int(sys.argv[1]))
+shutdown.executor = Executor()
+shutdown.start_heartbeats()
 
 def work():
     # in naps, as Celery's loop: one that began as a signal came would sleep to its end
@@ -28,21 +28,21 @@ def work():
         time.sleep(0.1)
 """
 ENDS_IN_TIME = """
-signal.signal(signal.SIGTERM, lambda *_: line.end(0))
-line.fall_ill("the disk is full")
+signal.signal(signal.SIGTERM, lambda *_: shutdown.exit(0))
+shutdown.report_unhealthy("the disk is full")
 work()
 """
 TAKES_TOO_LONG = """
-signal.signal(signal.SIGTERM, lambda *_: line.start_clock())
+signal.signal(signal.SIGTERM, lambda *_: shutdown.start_grace_period())
 os.kill(os.getpid(), signal.SIGTERM)
 work()
 """
 LOST = """
 signal.signal(signal.SIGTERM, lambda *_: print("waited for"))
-line.fall_ill("AcceleratorError: CUDA error: an illegal memory access was encountered")
+shutdown.report_unhealthy("AcceleratorError: CUDA error: an illegal memory access was encountered")
 """
 ORPHANED = """
-signal.signal(signal.SIGTERM, lambda *_: line.end(0))
+signal.signal(signal.SIGTERM, lambda *_: shutdown.exit(0))
 work()
 """
 
@@ -75,7 +75,7 @@ def test_an_unhealthy_worker_says_why_and_ends_with_its_own_code() -> None:
     assert ended.first.in_flight == 2
     assert ended.code == Exit.UNHEALTHY
     assert ended.last
-    assert ended.last.complaint == "the disk is full"
+    assert ended.last.problem == "the disk is full"
     assert "handed back" not in ended.said
 
 
@@ -91,7 +91,7 @@ def test_a_lost_device_ends_the_worker_without_waiting() -> None:
     assert "handed back" in ended.said
     assert "waited for" not in ended.said
     assert ended.last
-    assert "illegal memory access" in ended.last.complaint
+    assert "illegal memory access" in ended.last.problem
 
 
 def test_an_orphan_leaves() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from pipeline import watchdog as process
 from pipeline.watchdog import Watchdog as Steps
-from workers.processes import pipe as pulse
-from workers.processes.pipe import BEGINNING, Heartbeat, Listener, send
+from workers.processes import heartbeat
+from workers.processes.heartbeat import STARTUP, Heartbeat, Listener, send
 
 
 def test_the_time_since_the_last_step_grows_until_the_next() -> None:
@@ -52,7 +52,7 @@ def test_a_line_says_what_the_pulse_was(said: Heartbeat) -> None:
 
 
 def test_a_complaint_is_one_line_that_is_written_whole() -> None:
-    line = Heartbeat(complaint="it broke\nbadly " + "é" * 1000).line()
+    line = Heartbeat(problem="it broke\nbadly " + "é" * 1000).line()
     assert line.count(b"\n") == 1
     assert line.startswith(b"0 0.00 0.00 it broke badly ")
     assert len(line) < 512
@@ -62,7 +62,7 @@ def test_a_complaint_is_one_line_that_is_written_whole() -> None:
 def test_the_listener_hears_the_latest_line_and_measures_silence() -> None:
     reader, writer = os.pipe()
     listener = Listener(reader)
-    assert -BEGINNING <= listener.listen() < -BEGINNING / 2
+    assert -STARTUP <= listener.listen() < -STARTUP / 2
     os.write(writer, Heartbeat(1).line() + b"no pulse at all\n" + Heartbeat(2, 7).line()[:3])
     assert 0 <= listener.listen() < 0.05
     assert listener.latest == Heartbeat(1)
@@ -77,7 +77,7 @@ def test_the_listener_hears_the_latest_line_and_measures_silence() -> None:
 
 
 def test_a_sender_notices_that_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse, "INTERVAL", 0.01)
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.01)
     reader, writer = os.pipe()
     orphaned = threading.Event()
     threading.Thread(target=send, args=(writer, Heartbeat, orphaned.set), daemon=True).start()
@@ -91,8 +91,8 @@ def test_a_sender_notices_that_nobody_listens_any_more(monkeypatch: pytest.Monke
 STUCK = """
 import ctypes, os, sys, time
 from pipeline.settings import load_settings
-from workers.worker.shutdown import Lifeline
-Lifeline(load_settings(hang_seconds=0.5, grace_seconds=0.5), int(sys.argv[1])).start()
+from workers.worker.shutdown import Shutdown
+Shutdown(load_settings(hang_seconds=0.5, grace_seconds=0.5), int(sys.argv[1])).start_heartbeats()
 time.sleep(0.5)
 ctypes.PyDLL(None).sleep(60)  # unlike CDLL, holds the interpreter's lock
 """
