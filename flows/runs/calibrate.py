@@ -1,4 +1,4 @@
-"""Measures on a few jobs how early previews tell who will win, and proposes a race."""
+"""Calibration of a race: how early previews predict the winner, measured on a few jobs."""
 
 import sys
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ AT_ONCE = 8
 def calibrate_race(
     path: Path, overrides: Overrides, count: int, regret: float, settings: Settings
 ) -> dict[str, Any]:
-    """Render the file's first `count` jobs with all their candidates; answers how well previews
-    agree with the ends at each tenth of the steps (Spearman's rank correlation), what the profile's
-    own race costs and misses, and the cheapest race whose regret is at most `regret`.
+    """Render the file's first `count` jobs with all their candidates. The report has Spearman's
+    rank correlation of preview and final scores at each tenth of the steps, cost and regret of the
+    profile's own race, and the cheapest race with at most `regret`.
 
-    Cost is the part of all steps that a race runs; regret the part of the best candidate's score
-    that its winner misses. Raises PressrunError, RunError where the renderer shows no previews.
+    Cost is the share of all steps that a race runs; regret the share of the best candidate's score
+    that its winner misses. Raises PressrunError, RunError if the renderer shows no previews.
     """
     rows = read_jobs(path, settings.chosen_profile, overrides)
     jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
@@ -51,20 +51,20 @@ def calibrate_race(
         "jobs": len(contests),
         "candidates": jobs[0].candidates,
         "spearman": {str(point): round(agreement(point, contests), 3) for point in points},
-        "profile": _told(trial(own, contests)),
-        "proposal": _told(propose(contests, regret)),
+        "profile": _figures(trial(own, contests)),
+        "proposal": _figures(propose(contests, regret)),
     }
 
 
 class Watcher:
-    """A Pruner that has everybody judged at each point, and drops nobody."""
+    """A Pruner that scores all candidates at each point and drops none."""
 
     def __init__(self, points: Sequence[float], scoring: Scoring) -> None:
         self.points, self.seen = points, list[Sequence[Score]]()
         self._scoring = scoring
 
     def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
-        """All."""
+        """All of them."""
         self.seen.append(self._scoring(previews))
         return range(len(previews))
 
@@ -82,7 +82,7 @@ def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
     return Finished(dict(zip(points, watcher.seen, strict=True)), finals)
 
 
-def _told(found: Trial) -> dict[str, Any]:
+def _figures(found: Trial) -> dict[str, Any]:
     return {
         "rungs": [rung.model_dump() for rung in found.rungs],
         "cost": round(found.cost, 3),

@@ -9,7 +9,7 @@ from typing import Any
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.dedupe import SeenIds
-from flows.runs.sampling import Spread
+from flows.runs.estimate import StratifiedSample
 from pipeline.assemble import check_models, open_store
 from pipeline.errors import JobError, JobFileError
 from pipeline.job import BadRow, Context, Job
@@ -29,22 +29,22 @@ _WAS_CUT = re.compile(r"was cut from \d+ to \d+ characters")
 def check_jobs(
     path: Path, overrides: Overrides, settings: Settings, pilot: int | None = None
 ) -> dict[str, Any]:
-    """Validate every row and every model; answers what a run would do. With `pilot` so many jobs
-    are really run, and what all will cost is estimated from them.
+    """Validate every row and every model; reports the work of a run. With `pilot`, that many jobs
+    are really run, and the cost of all is estimated from them.
 
-    Raises JobFileError and ModelError; a pilot raises PressrunError. Bad rows are listed up to a
-    bound, and counted in full. Memory is constant, whatever the file's size.
+    Raises JobFileError and ModelError; a pilot raises PressrunError. All bad rows are counted, the
+    first PROBLEMS_SHOWN are listed. Memory does not grow with the file.
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
     open_store(settings)
-    plan, warnings = _Plan(Spread(pilot) if pilot else None), list[Notice]()
+    plan, warnings = _Plan(StratifiedSample(pilot) if pilot else None), list[Notice]()
     filled = _Filled(profile, remarks := Remarks())
     for row in read_jobs(path, profile, overrides, warnings.append):
         plan.count(row)
         filled.see(row)
     remarks.tell(warnings.append)
-    if not plan.tally["rows"]:
+    if not plan.counts["rows"]:
         raise JobFileError(f"{path} holds no rows.")
     report = {
         "profile": profile.name,
@@ -53,21 +53,21 @@ def check_jobs(
         "problems": plan.problems,
     }
     if jobs := plan.picked():
-        from flows.runs import pilot as flown
+        from flows.runs import pilot as trial
 
-        flight = flown.fly(jobs, plan.tally["jobs"], path, overrides, settings)
+        result = trial.run_pilot(jobs, plan.counts["jobs"], path, overrides, settings)
         price = Price.of(settings)
-        report |= flown.report(flight, plan.tally["jobs"], plan.tally["work"], price)
+        report |= trial.report(result, plan.counts["jobs"], plan.counts["work"], price)
     return report
 
 
 class _Filled:
-    """What the template writer would make of the rows: remarks on cuts and failures that need no
-    model to be known.
+    """A trial of the template writer on each row, which remarks cuts and failures that can be found
+    without a model.
     """
 
     def __init__(self, profile: Profile, remarks: Remarks) -> None:
-        self._note = remarks.event
+        self._remark = remarks.event
         writer = profile.writer
         self._writer = TemplateWriter(writer) if writer.kind == "template" else None
         # retrieved texts may fill what is empty now
@@ -82,50 +82,50 @@ class _Filled:
             except JobError as error:
                 if self._alone:
                     meter.notices.append(f"the row will fail: {error.detail}")
-        for said in meter.notices:
-            self._note(row.row, "keywords", _WAS_CUT.sub("will be cut", said))
+        for notice in meter.notices:
+            self._remark(row.row, "keywords", _WAS_CUT.sub("will be cut", notice))
 
 
 class _Plan:
-    """What a run would do, counted row by row, and the jobs of a pilot."""
+    """The work of a run, counted row by row, and the sample of jobs for a pilot."""
 
-    def __init__(self, spread: Spread | None) -> None:
-        self._spread = spread
-        self.tally = Counter[str]()
+    def __init__(self, sample: StratifiedSample | None) -> None:
+        self._sample = sample
+        self.counts = Counter[str]()
         self.problems = list[dict[str, Any]]()
         self._collections = set[str]()
         self._seen = SeenIds()
 
     def count(self, row: Job | BadRow) -> None:
-        self.tally["rows"] += 1
+        self.counts["rows"] += 1
         if isinstance(row, BadRow):
-            self.tally["invalid"] += 1
+            self.counts["invalid"] += 1
             if len(self.problems) < PROBLEMS_SHOWN:
                 problem = {"line": row.row, "column": row.column, "reason": row.reason}
                 self.problems.append(problem)
         elif self._seen.add(row.id):
             self._plan(row)
         else:
-            self.tally["duplicates"] += 1
+            self.counts["duplicates"] += 1
 
     def report(self) -> dict[str, Any]:
         return {
-            **{name: self.tally[name] for name in ("rows", "jobs", "duplicates", "invalid")},
-            "candidates_at_most": self.tally["candidates"],
-            "denoising_steps_at_most": self.tally["steps"],
+            **{name: self.counts[name] for name in ("rows", "jobs", "duplicates", "invalid")},
+            "candidates_at_most": self.counts["candidates"],
+            "denoising_steps_at_most": self.counts["steps"],
             "collections": sorted(filter(None, self._collections)),
         }
 
     def picked(self) -> list[Job]:
-        return self._spread.picked() if self._spread else []
+        return self._sample.picked() if self._sample else []
 
     def _plan(self, job: Job) -> None:
-        if self._spread:
-            self._spread.add(job)
+        if self._sample:
+            self._sample.add(job)
         if len(self._collections) < COLLECTIONS_SHOWN:
             self._collections.add(job.collection)
-        self.tally["jobs"] += 1
+        self.counts["jobs"] += 1
         candidates = job.candidates * job.rounds
-        self.tally["candidates"] += candidates
-        self.tally["steps"] += candidates * job.steps
-        self.tally["work"] += work_of(job)
+        self.counts["candidates"] += candidates
+        self.counts["steps"] += candidates * job.steps
+        self.counts["work"] += work_of(job)

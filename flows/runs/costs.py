@@ -1,4 +1,4 @@
-"""What jobs have cost: device seconds in all, for each image, by collection, and in money."""
+"""The costs of jobs: device seconds in total, per image and by collection, and in money."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from pipeline.settings import Settings
 
 COLLECTIONS_SHOWN = 100
 OTHERS = "(others)"
-"""What stands for the collections beyond that number."""
+"""The entry for all collections beyond that number."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What an hour of a device costs; 0: nobody has said, and no money is shown."""
+    """The price of a device hour; with 0 no money is shown."""
 
     per_hour: float = 0.0
     currency: str = ""
 
     @classmethod
     def of(cls, settings: Settings) -> "Price":
-        """The price that the settings name."""
+        """The price in the settings."""
         return cls(settings.gpu_hour_price, settings.currency)
 
     def money(self, seconds: float | None) -> float | None:
-        """What so many device seconds cost."""
+        """The price of device seconds; None for None."""
         return None if seconds is None else round(seconds * self.per_hour / 3600, 6)
 
 
@@ -34,7 +34,7 @@ FREE = Price()
 
 @dataclass
 class Account:
-    """Device seconds, and the jobs that they were spent on."""
+    """Device seconds and the jobs that used them."""
 
     jobs: int = 0
     kept: int = 0
@@ -42,14 +42,14 @@ class Account:
     device_seconds: float = 0.0
 
     def add(self, status: Status, device_seconds: float) -> None:
-        """One more job has ended."""
+        """Add an ended job."""
         self.jobs += 1
         self.kept += status in KEPT
         self.accepted += status is Status.ACCEPTED
         self.device_seconds += device_seconds
 
     def figures(self, price: Price) -> dict[str, Any]:
-        """Device seconds in all and for each image, and what they cost where there is a price.
+        """Device seconds in total and per image, and their price if there is one.
 
         An image is kept when it was accepted or is the best below its gate.
         """
@@ -69,14 +69,14 @@ class Account:
 
 
 class Costs:
-    """The running account of a run, job by job, in constant memory. For one thread at a time."""
+    """The costs of a run, added job by job in constant memory. Not thread-safe."""
 
     def __init__(self, price: Price = FREE) -> None:
         self.price, self.total = price, Account()
         self._collections = defaultdict[str, Account](Account)
 
     def add(self, status: Status, device_seconds: float, collection: str = "") -> None:
-        """One more job has ended; equal rows share one. A row that is no job asks no collection."""
+        """Add an ended job, once for equal rows. Invalid rows count in no collection."""
         self.total.add(status, device_seconds)
         if status is Status.INVALID:
             return
@@ -85,12 +85,12 @@ class Costs:
         self._collections[collection if known else OTHERS].add(status, device_seconds)
 
     def figures(self) -> dict[str, Any]:
-        """The figures of all jobs, without the collections."""
+        """The figures of all jobs together."""
         return self.total.figures(self.price)
 
     def summary(self) -> dict[str, Any]:
-        """The figures of all jobs, and where rows ask several collections, under `by_collection`
-        those of each; that of rows which ask none has no name.
+        """The figures of all jobs and, if they use several collections, of each one under
+        `by_collection`. Jobs without a collection are under the empty name.
         """
         table = [
             {
@@ -104,7 +104,7 @@ class Costs:
         return self.figures() | ({"by_collection": table} if len(table) > 1 else {})
 
     def sentence(self) -> str:
-        """The figures in a few words; empty before anything was spent."""
+        """The figures in a few words; empty if nothing was spent."""
         figures = self.figures()
         if not figures["device_seconds"]:
             return ""

@@ -1,4 +1,4 @@
-"""Brings texts and images into the knowledge base, and checks that a collection is there."""
+"""The knowledge base as commands and flows use it: ingest sources, require a collection."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +22,10 @@ def ingest_path(
     *,
     anew: bool = False,
 ) -> dict[str, Any]:
-    """Make a collection hold what a file or folder says, `anew` nothing else; answers what changed.
+    """Put a file or folder of sources into a collection, which with `anew` replaces its content;
+    returns the report of changes.
 
-    `advance` is told how many sources each step brought.
+    `advance` is called with the number of sources of each step.
     """
     library = open_library(settings, settings.chosen_profile)
     columns = (SpinnerColumn(), TextColumn("[bold]{task.description}"), TimeElapsedColumn())
@@ -46,9 +47,9 @@ def ingest_path(
 
 
 def require_collection(name: str, settings: Settings) -> None:
-    """Raises ConfigError when the knowledge base has no such collection.
+    """Raise ConfigError if the knowledge base has no such collection.
 
-    Where a worker that is there already holds it, the worker will say.
+    If a running worker holds the local knowledge base, the check is left to that worker.
     """
     try:
         client = open_knowledge(settings)

@@ -1,8 +1,8 @@
-"""Opens a run: reads the job file, writes the spec and the job parts, rejects the bad rows."""
+"""Opening a run: read the job file, write its shards and the spec, reject the bad rows."""
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from pipeline.settings import Settings
 def asked_for(
     path: Path, overrides: Overrides, settings: Settings, run_folder: RunFolder
 ) -> RunSpec:
-    """The spec of a run with this file, as it stands in the books if that was opened before.
-
-    Otherwise its rows are still to be counted. Raises ModelError.
+    """The spec of a run with this file: the stored one if it was opened before, else a new one with
+    0 rows and shards. Raises ModelError.
     """
     profile = settings.chosen_profile
     spec = RunSpec(
@@ -37,24 +36,25 @@ def asked_for(
         created_at=timestamp(),
         version=version(),
     )
-    snapshot = run_folder.standing_spec()
-    return snapshot if snapshot and snapshot.fingerprint == spec.fingerprint else spec
+    stored = run_folder.standing_spec()
+    return stored if stored and stored.fingerprint == spec.fingerprint else spec
 
 
 def open_run(
     path: Path, overrides: Overrides, settings: Settings, run_folder: RunFolder
 ) -> RunSpec:
-    """Write what is to be done into the books; answers the spec.
+    """Write the run's shards and spec; returns the spec.
 
-    A run that exists is opened anew with this file: its outcomes stand, and its rows are now this
-    file's. The spec comes last, so that a run never names rows that are not there; a file that was
+    An existing run is opened again with this file: it keeps its records and takes this file's rows.
+    The spec is written last, so that a run never names shards that are not stored. A file that was
     opened before is not read again. Raises ModelError and JobFileError before anything is written.
     """
     spec = asked_for(path, overrides, settings, run_folder)
     if spec.rows:
         return spec
-    rows, count, profile = 0, 0, settings.chosen_profile
-    for count, shard in enumerate(_shards(read_jobs(path, profile, overrides), settings.shard), 1):
+    rows, count, source = 0, 0, read_jobs(path, settings.chosen_profile, overrides)
+    while shard := list(islice(source, settings.shard)):
+        count += 1
         run_folder.shards.write(spec.fingerprint, count, shard)
         run_folder.records.reject_all(row for row in shard if isinstance(row, BadRow))
         rows += len(shard)
@@ -67,21 +67,21 @@ def open_run(
 
 
 def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: RunFolder) -> str:
-    """A sentence on what becomes of the run where it was opened with another file or under another
-    profile; empty where it was not.
+    """A sentence on the consequences if the run was opened with another file or profile, else an
+    empty one.
     """
-    snapshot = run_folder.standing_spec()
-    if snapshot is None or snapshot.fingerprint == asked.fingerprint:
+    stored = run_folder.standing_spec()
+    if stored is None or stored.fingerprint == asked.fingerprint:
         return ""
     profile = Profile.model_validate(asked.profile)
     others = []
-    moved = snapshot.job_folder and snapshot.job_folder != asked.job_folder
-    if snapshot.job_file_digest != asked.job_file_digest and (
-        moved or snapshot.job_file != asked.job_file
+    moved = stored.job_folder and stored.job_folder != asked.job_folder
+    if stored.job_file_digest != asked.job_file_digest and (
+        moved or stored.job_file != asked.job_file
     ):
-        others.append(f"with another file, {snapshot.job_file}")
-    if snapshot.profile.get("name") != profile.name:
-        others.append(f"under another profile, {snapshot.profile.get('name')}")
+        others.append(f"with another file, {stored.job_file}")
+    if stored.profile.get("name") != profile.name:
+        others.append(f"under another profile, {stored.profile.get('name')}")
     if not others:
         return ""
     recorded = set(run_folder.records.ids())
@@ -93,10 +93,10 @@ def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: Run
 
 
 def forget(run_folder: RunFolder, spec: RunSpec, statuses: Collection[Status]) -> int:
-    """Remove the records of the run's jobs that ended so, for them to be done again; how many."""
+    """Remove the records with these statuses, so that their jobs run again; returns the number."""
     count = 0
     if summary := run_folder.summary():
-        run_folder.write_summary(summary | {"fingerprint": ""})  # it is not done until its next end
+        run_folder.write_summary(summary | {"fingerprint": ""})  # no longer finished
     for shard in range(1, spec.shards + 1):
         jobs = {
             row.id
@@ -116,11 +116,5 @@ def run_name(path: Path) -> str:
     name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-.")[:64]
     if name and (re.search("[a-z]", name) or not any(map(str.isalpha, stem))):
         return name
-    # of names in other scripts too little is left to tell them apart
+    # little is left of names in other scripts: a digest keeps them apart
     return f"{name[:50] or 'run'}-{digest_of(stem)[:8]}"
-
-
-def _shards(rows: Iterable[Job | BadRow], size: int) -> Iterator[list[Job | BadRow]]:
-    rows = iter(rows)
-    while shard := list(islice(rows, size)):
-        yield shard

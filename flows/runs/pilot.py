@@ -1,4 +1,4 @@
-"""Really runs a few jobs of a file, and estimates from them what all of them will cost."""
+"""The pilot of a check: a few jobs are really run, and the cost of all is estimated from them."""
 
 import sys
 import tempfile
@@ -18,7 +18,7 @@ from rich.progress import track
 
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
-from flows.runs.estimate import Range, by_work, share, total
+from flows.runs.estimate import by_work, share, total
 from flows.runs.knowledge import require_collection
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly
@@ -31,13 +31,13 @@ from pipeline.settings import Settings
 
 RUN = "pilot"
 FAR = 1000
-"""Between the seeds of a job and of its copies: more than it has candidates."""
+"""Distance between the seeds of a job and of its copies, above any number of candidates."""
 
 
 @dataclass(frozen=True)
-class SentJob:
-    """Jobs that were run, and how they ended. Getting ready took `loading` seconds, running them
-    `seconds`, in which models worked for `busy`, for jobs beside them too.
+class PilotResult:
+    """The jobs of a pilot and their outcomes. `loading` is the seconds until models were ready,
+    `seconds` the wall time of the jobs, `busy` the device seconds in it, of the copies too.
     """
 
     jobs: Sequence[Job]
@@ -53,87 +53,79 @@ class SentJob:
 
     @property
     def works(self) -> list[int]:
-        """What was known of each job's cost before."""
+        """The jobs' costs as known in advance."""
         return [work_of(job) for job in self.jobs]
 
     @property
     def statuses(self) -> Counter[Status]:
-        """How the jobs ended."""
+        """The number of jobs by status."""
         return Counter(outcome.status for outcome in self.outcomes)
 
 
-def fly(
+def run_pilot(
     jobs: Sequence[Job], all_jobs: int, path: Path, overrides: Overrides, settings: Settings
-) -> SentJob:
-    """Run `jobs` of the `all_jobs` in the file at `path` on this machine, as one of its workers
-    would, and keep nothing. Raises PressrunError.
+) -> PilotResult:
+    """Run `jobs`, out of `all_jobs` in the file at `path`, as a worker of this machine would, and
+    keep no results. Raises PressrunError.
 
-    Loading models, and the first calls of each, are measured apart.
+    Loading models and their first calls are measured apart.
     """
     if overrides.collection and overrides.retrieval:
         require_collection(overrides.collection, settings)
     with tempfile.TemporaryDirectory(prefix="pressrun-pilot-") as folder:
         begun = time.monotonic()
-        ports = _ports(path, overrides, settings.model_copy(update={"store": folder}))
-        _warm_up(jobs[0], ports)
+        settings = settings.model_copy(update={"store": folder})
+        assembly = Assembly(settings)
+        run_folder = assembly.run_folder(RUN)
+        spec = asked_for(path, overrides, settings, run_folder)
+        run_folder.write_spec(spec)
+        ports = assembly.ports(spec)
+        # the first calls of models take longer, once in each worker
+        with suppress(JobError):
+            context = ports.retriever.retrieve(jobs[0])
+            hold_contest(jobs[0], context, ports.writer.write(jobs[0], context), ports)
         ready = time.monotonic()
         outcomes, beside = _run(jobs, ports, min(settings.concurrency, all_jobs))
         busy = sum(outcome.device_time for outcome in (*outcomes, *beside))
-        return SentJob(jobs, outcomes, ready - begun, time.monotonic() - ready, busy)
+        return PilotResult(jobs, outcomes, ready - begun, time.monotonic() - ready, busy)
 
 
-def report(flight: SentJob, all_jobs: int, all_work: int, price: Price) -> dict[str, Any]:
-    """What the jobs of a pilot have cost, and what `all_jobs` with `all_work` will."""
-    costs, works = flight.costs, flight.works
+def report(result: PilotResult, all_jobs: int, all_work: int, price: Price) -> dict[str, Any]:
+    """The costs of a pilot's jobs, and the estimates for `all_jobs` with `all_work`."""
+    costs, works = result.costs, result.works
+    device = total(costs, works, all_jobs, all_work)
+    accepted = share(result.statuses[Status.ACCEPTED], len(costs), all_jobs)
+    estimates = {"device_seconds": device, "accepted": accepted}
+    if result.busy:
+        estimates["wall_seconds"] = device.times(result.seconds / result.busy)
+    if price.per_hour:
+        estimates[f"cost_in_{price.currency}"] = device.times(price.per_hour / 3600)
     return {
         "pilot_jobs": len(costs),
-        **{f"pilot_{status.value}": n for status, n in sorted(flight.statuses.items())},
+        **{f"pilot_{status.value}": n for status, n in sorted(result.statuses.items())},
         "pilot_device_seconds": round(sum(costs), 3),
-        "pilot_wall_seconds": round(flight.seconds, 3),
-        "loading_seconds": round(flight.loading, 3),
+        "pilot_wall_seconds": round(result.seconds, 3),
+        "loading_seconds": round(result.loading, 3),
         "in_proportion_to": "work" if by_work(costs, works) else "jobs",
         "estimates": [
             {"of": name} | {part: round(value, 3) for part, value in asdict(found).items()}
-            for name, found in _ranges(flight, all_jobs, all_work, price).items()
+            for name, found in estimates.items()
         ],
     }
 
 
-def _ranges(flight: SentJob, all_jobs: int, all_work: int, price: Price) -> dict[str, Range]:
-    device = total(flight.costs, flight.works, all_jobs, all_work)
-    accepted = share(flight.statuses[Status.ACCEPTED], len(flight.jobs), all_jobs)
-    ranges = {"device_seconds": device, "accepted": accepted}
-    if flight.busy:
-        ranges["wall_seconds"] = device.times(flight.seconds / flight.busy)
-    if price.per_hour:
-        ranges[f"cost_in_{price.currency}"] = device.times(price.per_hour / 3600)
-    return ranges
-
-
-def _ports(path: Path, overrides: Overrides, settings: Settings) -> Ports:
-    assembly = Assembly(settings)
-    run_folder = assembly.run_folder(RUN)
-    spec = asked_for(path, overrides, settings, run_folder)
-    run_folder.write_spec(spec)
-    return assembly.ports(spec)
-
-
-def _warm_up(job: Job, ports: Ports) -> None:
-    """The first calls of models take longer, once in each worker."""
-    with suppress(JobError):
-        context = ports.retriever.retrieve(job)
-        hold_contest(job, context, ports.writer.write(job, context), ports)
-
-
 def _run(jobs: Sequence[Job], ports: Ports, at_once: int) -> tuple[list[Outcome], list[Outcome]]:
-    """The outcomes of the jobs, and of those that ran beside the last ones: copies of them, with
-    which the device's batches are filled until the end, as they are in a long run.
+    """Run the jobs; returns their outcomes, and the outcomes of copies that run beside the last
+    jobs to keep the device's batches full until the end, as in a long run.
     """
     beside, over, numbers = list[Outcome](), threading.Event(), count()
 
     def fill() -> None:
         while not over.is_set():
-            beside.append(_outcome(_copy(jobs, next(numbers)), ports))
+            number = next(numbers)
+            job, seeds_off = jobs[number % len(jobs)], FAR * (number + 1)
+            changed = {"id": f"{job.id}_{number}", "seed": (job.seed + seeds_off) % SEED_SPACE}
+            beside.append(_outcome(job.model_copy(update=changed), ports))
 
     with ThreadPoolExecutor(at_once) as pool:
         ended = [pool.submit(_outcome, job, ports) for job in jobs]
@@ -146,13 +138,6 @@ def _run(jobs: Sequence[Job], ports: Ports, at_once: int) -> tuple[list[Outcome]
             over.set()
             pool.shutdown(cancel_futures=True)
     return outcomes, beside
-
-
-def _copy(jobs: Sequence[Job], number: int) -> Job:
-    """One of the jobs under another id, with other seeds."""
-    job, seeds_off = jobs[number % len(jobs)], FAR * (number + 1)
-    changed = {"id": f"{job.id}_{number}", "seed": (job.seed + seeds_off) % SEED_SPACE}
-    return job.model_copy(update=changed)
 
 
 def _outcome(job: Job, ports: Ports) -> Outcome:

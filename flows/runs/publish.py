@@ -1,4 +1,4 @@
-"""Publishes a run: manifest, summary and gallery, all derived from its records."""
+"""Publishing a run: manifest, summary and gallery, all derived from its records."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -26,9 +26,9 @@ def publish(
     price: Price = FREE,
     stopped: str = "",
 ) -> dict[str, Any]:
-    """Derive everything from the records; answers the summary, with the reconciler's counters.
+    """Write manifest, gallery and summary; returns the summary, with the reconciler's counters.
 
-    Where the run was `stopped` in order, rows without a record are not lost but left.
+    If the run was `stopped` in order, rows without a record count as left, not as lost.
     """
     manifest, costs = Manifest(build_manifest(run_folder, spec)), Costs(price)
     summary = summarise(run_folder, spec, manifest, costs) | {"seconds": round(seconds, 2)}
@@ -45,7 +45,7 @@ def publish(
 def finished(
     run_folder: RunFolder, spec: RunSpec, retry: Collection[Status]
 ) -> dict[str, Any] | None:
-    """The summary of a run of which nothing is left to do, or to do again; else None."""
+    """The summary of a run with nothing left to do and nothing to retry, else None."""
     summary = run_folder.summary()
     if summary.pop("fingerprint", None) != spec.fingerprint or any(summary[v.value] for v in retry):
         return None
@@ -59,8 +59,8 @@ def finished(
 def summarise(
     run_folder: RunFolder, spec: RunSpec, manifest: Manifest, costs: Costs
 ) -> dict[str, Any]:
-    """How many rows there are, how they ended, how the kept images scored and what the jobs cost,
-    in one pass over the manifest. Equal rows are one job, which the `bill` counts once.
+    """The counts of rows by status, the mean score and the costs, in one pass over the manifest.
+    Equal rows are one job, which `costs` counts once.
     """
     ended, seen, scores, kept = Counter[str](), SeenIds(), 0.0, 0
     for line in manifest.lines("job_id", "outcome", "score", "device_seconds", "collection"):
@@ -80,7 +80,7 @@ def summarise(
 
 
 def republish(settings: Settings, run: str) -> dict[str, Any]:
-    """Make manifest and gallery of a run again, with nothing but its records."""
+    """Write manifest, gallery and summary of a run again, from its records alone."""
     run_folder = open_run_folder(settings, run)
     earlier = run_folder.summary()
     seconds = earlier.get("seconds", 0.0)
@@ -88,7 +88,7 @@ def republish(settings: Settings, run: str) -> dict[str, Any]:
 
 
 def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
-    """How a run stands now, by its records. Raises RunError when there is no such run."""
+    """The state of a run by its records. Raises RunError if there is no such run."""
     reach_store(settings)
     run_folder = open_run_folder(settings, run or latest_run(settings))
     spec, progress = run_folder.spec(), run_folder.progress(STALE)
@@ -111,7 +111,7 @@ def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
 
 
 def latest_run(settings: Settings) -> str:
-    """The run that was opened last. Raises RunError where there is none."""
+    """The run that was opened last. Raises RunError if there is none."""
     store = open_store(settings)
     for name in newest(store):
         return name

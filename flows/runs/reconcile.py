@@ -1,4 +1,4 @@
-"""Proves a run's books: each row one record, each record its image, and nothing besides."""
+"""Reconciling a run: each row has one record, each record its image, and nothing is left over."""
 
 import hashlib
 import heapq
@@ -19,10 +19,10 @@ from pipeline.settings import Settings
 from workers.queue.messages import Queue
 
 Leased = Callable[[Iterable[str]], set[str]]
-"""Which of some jobs a worker has in hand. Raises Unavailable."""
+"""The subset of some job ids that workers hold. Raises Unavailable."""
 
 SAFE_AGE = 3600.0
-"""Seconds after which an image without a record can be no execution's that is still on its way."""
+"""Seconds after which an image without a record belongs to no running execution."""
 
 ALARMS_SHOWN = 20
 
@@ -33,12 +33,12 @@ def _nobody(_: Iterable[str]) -> set[str]:
 
 @dataclass
 class Report:
-    """What was found. A sound run has 0 `lost` and 0 `unexpected`.
+    """The result of reconciling. A sound run has 0 `lost` and 0 `unexpected`.
 
     `lost` rows have no record. `duplicated` images were made by a second execution of a job that
-    has its record. `recovered` records were missing and are there again. `unexpected` is what
-    cannot be mended: a damaged record, an image that is gone or is another one. `resent` jobs were
-    lost on their way to a worker and sent again, as the run itself counted them.
+    has its record. `recovered` records were missing and were written again. `unexpected` faults
+    cannot be mended: a damaged record, a missing or different image. `resent` jobs were lost on
+    their way to a worker and sent again, as counted by the run itself.
     """
 
     rows: int = 0
@@ -53,12 +53,12 @@ class Report:
 
     @property
     def counters(self) -> dict[str, int]:
-        """The four figures that say whether the books are sound."""
+        """The four figures that show whether the run is sound."""
         names = ("lost", "duplicated", "recovered", "unexpected")
         return {name: getattr(self, name) for name in names}
 
     def alarm(self, text: str) -> None:
-        """Count something that cannot be mended."""
+        """Count and list a fault that cannot be mended."""
         self.unexpected += 1
         if len(self.alarms) < ALARMS_SHOWN:
             self.alarms.append(text)
@@ -67,7 +67,7 @@ class Report:
 def reconcile_run(
     run: str, settings: Settings, *, read_images: bool = True, safe_age: float = SAFE_AGE
 ) -> dict[str, Any]:
-    """Reconcile a run by its name; answers the report. Raises RunError where there is none."""
+    """Reconcile a run by its name; returns the report. Raises RunError if there is none."""
     run_folder = open_run_folder(settings, run, committing=True)
     report = reconcile(
         run_folder,
@@ -80,7 +80,7 @@ def reconcile_run(
 
 
 def leases(settings: Settings, run: str) -> Leased:
-    """How to ask for a run's leases; nobody knows of any where no Redis is named."""
+    """The query for a run's leases; without a Redis there are none."""
     if not settings.redis_url:
         return _nobody
     return partial(Queue(settings.redis_url, settings.broker_url).leased, run)
@@ -96,15 +96,15 @@ def reconcile(
 ) -> Report:
     """Compare rows, records and images; mend what can be mended.
 
-    Without `read_images` a record is read only where the names do not tell enough. An image goes
-    as an orphan only after another look at its job's lease and record. Holds the ids of the records
-    in memory, and otherwise a few jobs or one shard at a time.
+    Without `read_images` a record is read only if the file names are not enough. An orphaned image
+    is removed only after a second look at its job's lease and record. Memory holds the ids of all
+    records, and otherwise a few jobs or one shard at a time.
     """
     report = Report()
     recorded = set[str]()
     look = partial(_checked, run_folder, read_images=read_images)
     with ThreadPoolExecutor(READERS) as pool:
-        # only what reads every job's record is worth the threads
+        # threads pay only if every record is read
         jobs = _by_job(run_folder)
         checked = in_order(pool, look, jobs, READERS) if read_images else map(look, jobs)
         for found in checked:
@@ -115,13 +115,22 @@ def reconcile(
                 report.duplicated += len(found.orphans)
             for blob in found.orphans:
                 _remove(run_folder, found.job_id, blob, leased, safe_age, report)
-    _check_rows(run_folder, spec, recorded, report)
+    report.rows = spec.rows
+    for shard in range(1, spec.shards + 1):
+        for row in run_folder.shards.read(spec.fingerprint, shard):
+            if row.id in recorded:
+                continue
+            if isinstance(row, BadRow):
+                run_folder.records.reject(row)
+                report.recovered += 1
+            else:
+                report.lost += 1
     run_folder.store.sweep(f"{run_folder.folder}/", safe_age)
     return report
 
 
 class _Job(NamedTuple):
-    """The records and the images that carry a job's id."""
+    """The records and images whose names carry a job's id."""
 
     id: str
     records: list[Blob]
@@ -129,7 +138,7 @@ class _Job(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A job's images that no record names, and what cannot be mended."""
+    """A job's images without a record, and its faults."""
 
     job_id: str
     recorded: bool
@@ -154,7 +163,7 @@ def _job_of(blob: Blob) -> str:
 
 
 def _checked(run_folder: RunFolder, job: _Job, *, read_images: bool) -> _Found:
-    """Hold a job's record against its images."""
+    """Compare a job's record with its images."""
     if not JOB_ID.fullmatch(job.id):
         blobs = (*job.records, *job.images)
         alarms = [f"{blob.key!r} is no name of a record or an image" for blob in blobs]
@@ -173,46 +182,25 @@ def _checked(run_folder: RunFolder, job: _Job, *, read_images: bool) -> _Found:
     key, alarms = run_folder.key(image.path), list[str]()
     if key not in {blob.key for blob in job.images}:
         alarms.append(f"{run_folder.address(image.path)} is missing")
-    elif read_images and _sha256(run_folder, image.path) != image.sha256:
+    elif read_images and hashlib.sha256(run_folder.blob(image.path)).hexdigest() != image.sha256:
         alarms.append(f"{run_folder.address(image.path)} is not the image of its record")
     return _Found(job.id, True, [blob for blob in job.images if blob.key != key], alarms)
-
-
-def _sha256(run_folder: RunFolder, path: str) -> str:
-    return hashlib.sha256(run_folder.blob(path)).hexdigest()
 
 
 def _remove(
     run_folder: RunFolder, job_id: str, blob: Blob, leased: Leased, safe_age: float, report: Report
 ) -> None:
-    """Remove an orphan, unless its job may still come to name it."""
-    if blob.age < safe_age or _in_hand(leased, job_id):
+    """Remove an orphan, unless a record may still come to name it."""
+    try:
+        young = blob.age < safe_age or bool(leased([job_id]))
+    except Unavailable:
+        young = True
+    if young:
         report.orphans_young += 1
         return
-    # after the lease, which a worker gives back when its record stands
+    # read after the lease: a worker releases its lease only once the record is written
     outcome = run_folder.records.outcome(job_id)
     if outcome and outcome.image and run_folder.key(outcome.image.path) == blob.key:
         return
     run_folder.store.delete(blob.key)
     report.orphans_removed += 1
-
-
-def _in_hand(leased: Leased, job_id: str) -> bool:
-    try:
-        return bool(leased([job_id]))
-    except Unavailable:
-        return True
-
-
-def _check_rows(run_folder: RunFolder, spec: RunSpec, recorded: set[str], report: Report) -> None:
-    """Count the rows without a record; those of bad rows are written again."""
-    report.rows = spec.rows
-    for shard in range(1, spec.shards + 1):
-        for row in run_folder.shards.read(spec.fingerprint, shard):
-            if row.id in recorded:
-                continue
-            if isinstance(row, BadRow):
-                run_folder.records.reject(row)
-                report.recovered += 1
-            else:
-                report.lost += 1

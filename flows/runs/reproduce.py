@@ -1,4 +1,4 @@
-"""Makes a recorded image again."""
+"""Rendering a recorded image again."""
 
 import re
 from pathlib import Path
@@ -16,23 +16,32 @@ from pipeline.settings import Settings
 
 TOLERANCE = 2 / 255
 RENDERING = {"renderer", "unet", "image_adapter", "image_encoder"}
-"""The roles whose models make an image once the prompt is written."""
+"""The roles of the models that make an image from a written prompt."""
 RECORD = re.compile(r"(?P<store>.*?)/?runs/(?P<run>[^/]+)/records/(?P<job>[^/]+)\.json$")
 
 
 def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[str, Any]:
-    """Render the winner of a record again; answers how far it is from the stored image.
+    """Render the winner of a record again; reports its distance from the stored image.
 
-    `difference` is the largest absolute difference of any value, in 0..1; `equal` is whether it
-    is within 2/255. A lossy stored image is compared as it is. Raises RunError, and ModelError
-    where a model is not the record's.
+    `difference` is the largest absolute difference of any value, in 0..1; `equal` is true within
+    2/255. A lossy stored image is compared as it is. Raises RunError, and ModelError if a model is
+    not the record's.
     """
-    settings, run, job_id = _locate(record, settings)
+    if found := RECORD.match(record):
+        store = found["store"] or ("/" if record.startswith("/") else ".")
+        settings = settings.model_copy(update={"store": store})
+        run, job_id = found["run"], found["job"]
+    else:
+        run, _, job_id = record.partition("/")
+    if not job_id:
+        raise RunError(f"{record!r} is neither a record's address nor RUN/JOB.")
     run_folder = open_run_folder(settings, run)
     outcome = run_folder.records.outcome(job_id)
     if outcome is None:
         raise RunError(f"Run {run} has no record of job {job_id}.")
-    stored = _stored_image(run_folder, outcome)
+    if not outcome.image:
+        raise RunError(f"Job {job_id} ended as {outcome.status} and kept no image.")
+    stored = decode(run_folder.blob(outcome.image.path))
     again = _render(outcome, settings, run_folder)
     if out:
         out.write_bytes(encode(again, "png", ""))
@@ -44,22 +53,6 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
         "difference": round(difference, 5),
         "equal": difference <= TOLERANCE,
     }
-
-
-def _locate(record: str, settings: Settings) -> tuple[Settings, str, str]:
-    if found := RECORD.match(record):
-        store = found["store"] or ("/" if record.startswith("/") else ".")
-        return settings.model_copy(update={"store": store}), found["run"], found["job"]
-    run, _, job_id = record.partition("/")
-    if not job_id:
-        raise RunError(f"{record!r} is neither a record's address nor RUN/JOB.")
-    return settings, run, job_id
-
-
-def _stored_image(run_folder: RunFolder, outcome: Outcome) -> Any:
-    if not outcome.image:
-        raise RunError(f"Job {outcome.job_id} ended as {outcome.status} and kept no image.")
-    return decode(run_folder.blob(outcome.image.path))
 
 
 def _render(outcome: Outcome, settings: Settings, run_folder: RunFolder) -> Any:

@@ -1,4 +1,4 @@
-"""Which runs there are and how each stands, told from a few of their files."""
+"""The runs of a store and the state of each, read from a few of their files."""
 
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
@@ -14,11 +14,11 @@ from pipeline.records.run_folder import RunFolder, run_names
 from pipeline.settings import Settings
 
 SHOWN = 20
-"""Runs that are listed where not all are asked for."""
+"""Runs that are listed by default."""
 
 
 class State(StrEnum):
-    """How a run stands."""
+    """The state of a run."""
 
     RUNNING = "running"
     DONE = "done"
@@ -29,11 +29,11 @@ class State(StrEnum):
 
 
 OPEN = frozenset({State.STOPPED, State.CANCELLED, State.INTERRUPTED})
-"""What can be gone on with."""
+"""States of a run that can be resumed."""
 
 
 def list_runs(settings: Settings, everything: bool) -> dict[str, Any]:
-    """The runs of the store, the latest first, and how many more there are."""
+    """The runs of the store, the latest first, and the number of runs not listed."""
     reach_store(settings)
     store = open_store(settings)
     names = newest(store)
@@ -44,7 +44,7 @@ def list_runs(settings: Settings, everything: bool) -> dict[str, Any]:
 
 
 def newest(store: Store) -> list[str]:
-    """The names of the runs, the one that was opened last first; damaged ones are behind."""
+    """The names of the runs, the one opened last first, damaged ones at the end."""
     with ThreadPoolExecutor(READERS) as pool:
         opened = pool.map(lambda name: (_opened(RunFolder(store, name)), name), run_names(store))
         found = [(when, name) for when, name in opened if when is not None]
@@ -54,8 +54,8 @@ def newest(store: Store) -> list[str]:
 def state_of(
     run_folder: RunFolder, spec: RunSpec, progress: Progress | None, left: int = 0
 ) -> State:
-    """How a run stands, which is worked on where there is `progress`. That it is done is what its
-    summary says, unless rows are known to be `left`.
+    """The state of a run: running if there is `progress`, done by its summary unless rows are known
+    to be `left`.
     """
     if progress:
         return State.RUNNING
@@ -69,7 +69,7 @@ def state_of(
 
 
 def _opened(run_folder: RunFolder) -> str | None:
-    """When; None where it is still being opened, or removed; empty where that is damaged."""
+    """The time of opening; None if the run is being opened or removed, empty if it is damaged."""
     try:
         spec = run_folder.standing_spec()
     except RunError:
@@ -82,11 +82,15 @@ def _line(run_folder: RunFolder) -> dict[str, Any]:
         spec, progress = run_folder.spec(), run_folder.progress(STALE)
         state = state_of(run_folder, spec, progress)
         ended = _outcomes(spec, run_folder.summary())
+        if progress:
+            done = progress.done
+        else:
+            done = spec.rows - (0 if state is State.DONE else run_folder.left(spec))
         return {
             "run": run_folder.run,
             "state": state.value,
             "rows": spec.rows,
-            "done": _done(run_folder, spec, state, progress),
+            "done": done,
             "outcomes": {name: count for name, count in ended.items() if count},
             "file": spec.job_file,
             "opened": f"{spec.created_at[:16]}Z",
@@ -96,14 +100,8 @@ def _line(run_folder: RunFolder) -> dict[str, Any]:
         return {"run": run_folder.run, "state": State.DAMAGED.value, **dict.fromkeys(unknown)}
 
 
-def _done(run_folder: RunFolder, spec: RunSpec, state: State, progress: Progress | None) -> int:
-    if progress:
-        return progress.done
-    return spec.rows if state is State.DONE else spec.rows - run_folder.left(spec)
-
-
 def _outcomes(spec: RunSpec, summary: dict[str, Any]) -> dict[str, int]:
-    """How the rows had ended at the latest end; empty where the run is another one since."""
+    """The counts by status in the summary; empty if the summary has another fingerprint."""
     if summary.get("fingerprint") != spec.fingerprint:
         return {}
     return {status.value: summary.get(status.value, 0) for status in Status}

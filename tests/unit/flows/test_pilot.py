@@ -10,9 +10,8 @@ import pytest
 
 from flows.runs import pilot
 from flows.runs.costs import Price
-from flows.runs.estimate import by_work, share, total
-from flows.runs.pilot import SentJob, report
-from flows.runs.sampling import Spread
+from flows.runs.estimate import StratifiedSample, by_work, share, total
+from flows.runs.pilot import PilotResult, report
 from pipeline.errors import Unavailable
 from pipeline.job import Job, Outcome, Status
 from pipeline.ports import Ports
@@ -23,7 +22,7 @@ ports = cast("Ports", None)
 
 
 def picked(count: int, of: int) -> list[int]:
-    spread = Spread(count)
+    spread = StratifiedSample(count)
     for number in range(of):
         spread.add(job(number))
     return [job.row - 2 for job in spread.picked()]
@@ -99,7 +98,7 @@ def test_a_share_of_nothing_may_still_be_some() -> None:
     assert 50 < found.high < 200
 
 
-def flight(statuses: list[Status], seconds: float) -> SentJob:
+def flight(statuses: list[Status], seconds: float) -> PilotResult:
     jobs = [job(number) for number in range(len(statuses))]
     outcomes = [
         Outcome(
@@ -108,7 +107,7 @@ def flight(statuses: list[Status], seconds: float) -> SentJob:
         )
         for one, status in zip(jobs, statuses, strict=True)
     ]  # fmt: skip
-    return SentJob(jobs, outcomes, 9.0, seconds, 2 * 2.0 * len(jobs))
+    return PilotResult(jobs, outcomes, 9.0, seconds, 2 * 2.0 * len(jobs))
 
 
 def test_a_report_says_seconds_images_and_money() -> None:
