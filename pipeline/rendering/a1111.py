@@ -1,8 +1,11 @@
-"""Renders on a server with AUTOMATIC1111's `txt2img`, such as the WebUI itself, Forge or SD.Next.
+"""The renderer that calls AUTOMATIC1111's `txt2img`: the WebUI itself, Forge or SD.Next.
 
 The interface is the WebUI's own: a request for n images from seed s uses s, s+1, …, s+n-1.
 """
 
+import base64
+import binascii
+import json
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,19 +18,19 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from pipeline.errors import JobError, Refused, Unavailable
+from pipeline.errors import MALFORMED, JobError, Refused, Unavailable
 from pipeline.http import BadAnswer, Exchange
 from pipeline.job import ImageArray, RenderRequest
+from pipeline.media.image import decode
 from pipeline.ports import Pruner
 from pipeline.profile import RendererProfile
-from pipeline.rendering.answers import read_answer
 from pipeline.rendering.calls import unheard
 from pipeline.telemetry import charge, notice, rendered_by
 from pipeline.watchdog import suspended
 
 ATTEMPTS = 4
 ROOM = 1 << 20
-"""Bytes of an answer besides its images."""
+"""Bytes of an answer beside its images."""
 
 
 class _Hiccup(Unavailable):
@@ -43,9 +46,9 @@ class A1111Renderer:
         self._profile = profile
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
-        """One image per seed, in order. Raises JobError for a request with references, and for a
-        request that the server refuses or answers with something else; Refused where it would
-        refuse every one; Unavailable when it does not answer.
+        """One image per seed, in order. Raises JobError for a request with references, and for one
+        that the server refuses or answers with something else; Refused where it would refuse every
+        request; Unavailable when it does not answer.
         """
         if request.references:
             raise JobError("an A1111 server is sent no images: set reference_scale to 0")
@@ -53,16 +56,12 @@ class A1111Renderer:
         if request.negative and request.guidance == 1:
             notice(unheard(request))
         start = time.perf_counter()
-        images = [
-            image
-            for seeds in rows_of_seeds(request.seeds, self._profile.batch)
-            for image in self._request(request.model_copy(update={"seeds": seeds}))
-        ]
+        images: list[ImageArray] = []
+        for seeds in rows_of_seeds(request.seeds, self._profile.batch):
+            part = request.model_copy(update={"seeds": seeds})
+            images += read_answer(self._post(part), part)
         charge("renderer", time.perf_counter() - start)
         return images
-
-    def _request(self, request: RenderRequest) -> list[ImageArray]:
-        return read_answer(self._post(request_body(request, self._profile), _cap(request)), request)
 
     @suspended()
     @retry(
@@ -71,10 +70,15 @@ class A1111Renderer:
         wait=wait_random_exponential(multiplier=0.25, max=8),
         reraise=True,
     )
-    def _post(self, body: dict[str, Any], cap: int) -> bytes:
+    def _post(self, request: RenderRequest) -> bytes:
+        # 4 bytes of base64 for each pixel of an uncompressed image, twice over
+        largest = ROOM + len(request.seeds) * request.width * request.height * 8
         try:
             answer = self._client.post(
-                "/sdapi/v1/txt2img", json=body, seconds=self._profile.timeout, largest=cap
+                "/sdapi/v1/txt2img",
+                json=request_body(request, self._profile),
+                seconds=self._profile.timeout,
+                largest=largest,
             )
         except BadAnswer as error:
             raise JobError(f"the A1111 server sent an answer of {error}") from error
@@ -100,7 +104,7 @@ def rows_of_seeds(seeds: Sequence[int], limit: int) -> Iterator[tuple[int, ...]]
 
 
 def request_body(request: RenderRequest, profile: RendererProfile) -> dict[str, Any]:
-    """What `txt2img` is sent for a request with consecutive seeds."""
+    """The body of a `txt2img` call for a request with consecutive seeds."""
     body: dict[str, Any] = {
         "prompt": request.prompt,
         "negative_prompt": request.negative,
@@ -123,11 +127,6 @@ def request_body(request: RenderRequest, profile: RendererProfile) -> dict[str, 
     return body
 
 
-def _cap(request: RenderRequest) -> int:
-    """Bytes that an honest answer stays below: base64 of uncompressed images, twice over."""
-    return ROOM + len(request.seeds) * request.width * request.height * 8
-
-
 def _check_status(status: int, content: bytes) -> None:
     if status == httpx.codes.OK:
         return
@@ -148,3 +147,32 @@ def _check_status(status: int, content: bytes) -> None:
     if status == 404:
         raise Refused("The A1111 server has no txt2img; start it with --api")
     raise JobError(f"the A1111 server refused the request with {status}: {said}")
+
+
+def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
+    """The images of a `txt2img` answer, one per seed of the request. Raises JobError."""
+    try:
+        answer = json.loads(content)
+        images, info = answer["images"], json.loads(answer.get("info") or "{}")
+        # some servers leave these out
+        seeds = [int(seed) for seed in info.get("all_seeds") or []]
+    except MALFORMED as error:
+        raise JobError(f"the A1111 server's answer is malformed ({error!r})") from error
+    if not isinstance(images, list) or len(images) != len(request.seeds):
+        raise JobError(f"the A1111 server did not answer with {len(request.seeds)} images")
+    if seeds and seeds != list(request.seeds):
+        raise JobError(f"the A1111 server used seeds {seeds}, not {list(request.seeds)}")
+    return [_decode(image, request) for image in images]
+
+
+def _decode(encoded: Any, request: RenderRequest) -> ImageArray:
+    """An image of the request's size, [height, width, 3] in 0..1. Raises JobError."""
+    try:
+        data = base64.b64decode(encoded.partition(",")[2] or encoded, validate=True)
+        image = decode(data)
+    except (binascii.Error, ValueError, AttributeError, JobError) as error:
+        raise JobError(f"the A1111 server's image cannot be read ({error})") from error
+    height, width, _ = image.shape
+    if (width, height) != (request.width, request.height):
+        raise JobError(f"the A1111 server answered with an image of {width}x{height}")
+    return image

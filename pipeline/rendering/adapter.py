@@ -1,8 +1,8 @@
-"""The image adapter of a pipeline: images beside the prompt, by their embeddings.
+"""The image adapter of a pipeline: embeddings of images as conditions beside the prompt.
 
-Ye et al., "IP-Adapter" (2023), https://arxiv.org/abs/2308.06721. Several images give several
-times as many tokens to attend to, as in Blattmann et al., "Retrieval-Augmented Diffusion Models"
-(2022), https://arxiv.org/abs/2204.11824, where neighbours stand in for a part of the weights.
+Ye et al., "IP-Adapter" (2023), https://arxiv.org/abs/2308.06721. Each image adds tokens to attend
+to, as the neighbours do in Blattmann et al., "Retrieval-Augmented Diffusion Models" (2022),
+https://arxiv.org/abs/2204.11824.
 """
 
 from typing import Any, Self
@@ -16,7 +16,7 @@ from pipeline.job import RenderRequest
 
 
 class Adapter:
-    """What a UNet has learned beside its text. Its scale is one for a whole batch."""
+    """A UNet's IP-Adapter. Its scale is one for a whole batch."""
 
     def __init__(self, unet: Any, projection: Any) -> None:
         self._width: int = projection.image_embeds.in_features
@@ -25,7 +25,7 @@ class Adapter:
 
     @classmethod
     def of(cls, pipe: Any) -> Self | None:
-        """That of a pipeline; None where it has none."""
+        """The adapter of a pipeline; None where it has none."""
         unet = getattr(pipe, "unet", None)
         found = getattr(unet, "encoder_hid_proj", None)
         if not isinstance(found, MultiIPAdapterImageProjection):
@@ -33,7 +33,7 @@ class Adapter:
         return cls(unet, found.image_projection_layers[0])
 
     def check(self, request: RenderRequest) -> None:
-        """Raises JobError for embeddings that another model made."""
+        """Raise JobError for embeddings of another width, which another model computed."""
         if others := {len(embedding) for embedding in request.references} - {self._width}:
             raise JobError(
                 f"the image adapter takes embeddings of {self._width} numbers, "
@@ -48,6 +48,6 @@ class Adapter:
         )
 
     def set_scale(self, scale: float) -> None:
-        """How much the images of the next call count; at 0 it is as if there were none."""
+        """Set the weight of the images in the next call; 0 ignores them."""
         for processor in self._processors:
             processor.scale = [scale]

@@ -1,4 +1,4 @@
-"""Which samples share the next batch: admission and fairness, in plain Python without torch."""
+"""Scheduling of batches: grouping, admission and fairness, in plain Python without torch."""
 
 from collections import deque
 from collections.abc import Collection
@@ -26,7 +26,7 @@ class StepTask:
 
     @property
     def reached(self) -> bool:
-        """Whether no steps are left, only the decoding."""
+        """True once only the decoding is left."""
         return self.sample.step >= self.until
 
 

@@ -1,55 +1,58 @@
-"""What differs between families of models: the arguments that their pipelines take."""
+"""Differences between diffusers pipelines: their arguments, guidance and text encoders."""
 
 import inspect
+import threading
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
+from pipeline.telemetry import notice
 
 SCHNELL_TOKENS = 256
 """The longest prompt, in T5 tokens, that FLUX's distilled model was trained on."""
 
 GUIDED_ABOVE_ZERO = ("ZImage", "Krea2")
-"""Families that add the difference to the prompt's own result: their 0 is 1 elsewhere."""
+"""Pipelines that add the difference to the prompt's own result: their 0 is 1 elsewhere."""
 
 GUIDED_BELOW_ONE = ("Ideogram4", "DreamLite", "OmniGen")
-"""Families that are guided at any strength: below 1 they would turn to the empty prompt."""
+"""Pipelines that guide at any scale: below 1 they would follow the empty prompt."""
 
 FIXED: Mapping[str, Any] = {"use_resolution_binning": False, "guidance_schedule": None}
-"""What would override the size and the guidance that were asked for."""
+"""Arguments that switch off overrides of the requested size and guidance."""
 
 
 def guided(request: RenderRequest) -> bool:
-    """Whether classifier-free guidance is on."""
+    """True where classifier-free guidance is on."""
     return request.guidance > 1
 
 
 def hears_negative(pipe: Any, request: RenderRequest) -> bool:
-    """Whether a negative prompt has an effect."""
+    """True where a negative prompt has an effect."""
     return guided(request) and not distilled(pipe)
 
 
 def unheard(request: RenderRequest) -> str:
-    """What is said of a negative prompt that changes nothing."""
+    """The notice about a negative prompt without effect."""
     return f"the negative prompt has no effect with this model at guidance {request.guidance:g}"
 
 
 def distilled(pipe: Any) -> bool:
-    """Whether it is FLUX.1's distilled model, which has no guidance of any kind."""
+    """True for FLUX.1's distilled model, which has no guidance of any kind."""
     name = type(pipe).__name__
     flux = name.startswith("Flux") and not name.startswith("Flux2")
     return flux and not pipe.transformer.config.guidance_embeds
 
 
 def taken(pipe: Any) -> set[str]:
-    """The names of a call's arguments; what would vanish in `**kwargs` is none."""
+    """The names of a call's arguments, without those that would vanish in `**kwargs`."""
     parameters = inspect.signature(type(pipe).__call__).parameters.values()
     return {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
 
 
 def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, Any]:
-    """The arguments of a pipeline's call that requests of equal settings decide, but their seeds.
+    """The arguments of one pipeline call for requests of equal settings, without their seeds.
 
     Raises JobError for a setting that the pipeline does not take.
     """
@@ -76,34 +79,30 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
 
 
 def _guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, Any]:
-    name, strength = type(pipe).__name__, request.guidance
+    name, scale = type(pipe).__name__, request.guidance
     if "true_cfg_scale" in takes:
         return _true_guidance(pipe, request, takes)
-    if "guidance_scale" in takes and not _ignores_guidance(pipe):
+    # distilled models that take a `guidance_scale` and ignore it
+    ignored = name == "DreamLiteMobilePipeline" or (
+        name == "Flux2KleinPipeline" and pipe.config["is_distilled"]
+    )
+    if "guidance_scale" in takes and not ignored:
         if name.startswith(GUIDED_ABOVE_ZERO):
-            strength = max(strength - 1, 0)
+            scale = max(scale - 1, 0)
         elif name.startswith(GUIDED_BELOW_ONE):
-            strength = max(strength, 1)
-        return {"guidance_scale": strength}
+            scale = max(scale, 1)
+        return {"guidance_scale": scale}
     if "prior_guidance_scale" in takes:
-        return {"prior_guidance_scale": strength}
+        return {"prior_guidance_scale": scale}
     if "distilled_guidance_scale" in takes and pipe.transformer.config.guidance_embeds:
-        return {"distilled_guidance_scale": strength}
+        return {"distilled_guidance_scale": scale}
     if guided(request):
         raise JobError(f"the model's {name} takes no guidance; let `guidance` be 0 or 1")
     return {}
 
 
-def _ignores_guidance(pipe: Any) -> bool:
-    """Whether a `guidance_scale` is taken and left aside, as by distilled models."""
-    name = type(pipe).__name__
-    return name == "DreamLiteMobilePipeline" or (
-        name == "Flux2KleinPipeline" and bool(pipe.config["is_distilled"])
-    )
-
-
 def _true_guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, Any]:
-    """Where guidance is built in, a negative prompt needs the real one, at twice the cost."""
+    """With built-in guidance, a negative prompt still needs the real one, at twice the cost."""
     built_in = "guidance_scale" in takes and pipe.transformer.config.guidance_embeds
     if distilled(pipe):
         return {"guidance_scale": request.guidance, "max_sequence_length": SCHNELL_TOKENS}
@@ -112,3 +111,51 @@ def _true_guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[s
     if request.negative and guided(request):
         return {"guidance_scale": 1.0, "true_cfg_scale": request.guidance}
     return {"guidance_scale": request.guidance, "true_cfg_scale": 1.0}
+
+
+class Windows:
+    """The context windows of a pipeline's text encoders, in tokens."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe, self._longest = pipe, _longest(pipe)
+        # copies: a call sets its tokenizer's truncation, and the pipeline's own must truncate
+        self._tokenizers = {
+            name.replace("tokenizer", "text encoder").replace("_", " "): deepcopy(part)
+            for name, part in pipe.components.items()
+            if name.startswith("tokenizer")
+            and part is not None
+            and getattr(pipe, name.replace("tokenizer", "text_encoder"), None) is not None
+        }
+        self._lock = threading.Lock()
+
+    def report(self, request: RenderRequest, guided_until: float = 1.0) -> None:
+        """Add notices to the job's record about truncated prompts, and about a negative prompt
+        without effect where the fraction `guided_until` of the steps is guided.
+        """
+        self._report_cut("prompt", request.prompt)
+        if not request.negative:
+            return
+        if not hears_negative(self._pipe, request):
+            notice(unheard(request))
+        elif guided_until:
+            self._report_cut("negative prompt", request.negative)
+        else:
+            notice("the negative prompt has no effect with renderer.guided_until of 0")
+
+    def _report_cut(self, name: str, text: str) -> None:
+        for encoder, tokenizer in self._tokenizers.items():
+            with self._lock:
+                found = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            own = self._longest is None or "CLIP" in type(tokenizer).__name__
+            room = tokenizer.model_max_length if own else self._longest
+            room -= tokenizer.num_special_tokens_to_add()
+            if len(found) > room:
+                notice(f"the {encoder} read {room} of {len(found)} tokens of the {name}")
+
+
+def _longest(pipe: Any) -> int | None:
+    """The pipeline's token limit for encoders other than CLIP, if it has one."""
+    if distilled(pipe):
+        return SCHNELL_TOKENS
+    limit = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
+    return int(limit.default) if limit and limit.default else None

@@ -1,6 +1,6 @@
-"""Renders with a diffusers pipeline: the reference implementation of the Renderer port."""
+"""The renderer over a diffusers pipeline: the reference that the engine is tested against."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,7 @@ from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import RendererProfile
 from pipeline.rendering.adapter import Adapter
-from pipeline.rendering.calls import call_arguments, guided, taken
-from pipeline.rendering.windows import Windows
+from pipeline.rendering.calls import Windows, call_arguments, guided, taken
 from pipeline.telemetry import rendered_by
 from pipeline.watchdog import beat, suspended
 
@@ -28,10 +27,11 @@ class Shot(NamedTuple):
 
 
 class DiffusersRenderer:
-    """Merges concurrent requests of equal settings into one call, each image from its own seed.
+    """The Renderer port over one pipeline; concurrent requests of equal settings share a call.
 
-    Noise is drawn on the processor, so that a seed means the same on every device. A call that
-    does not fit the device's memory is halved, and its size remembered.
+    Each image's noise is drawn from its own seed on the processor, so that a seed gives the same
+    image on every device. A call that does not fit the device's memory is halved, and its size
+    remembered.
     """
 
     def __init__(self, models: Models, profile: RendererProfile) -> None:
@@ -50,12 +50,13 @@ class DiffusersRenderer:
         )
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
-        """One image per seed, in order. Raises JobError; a lost device's own error is raised."""
+        """One image per seed, in order. Raises JobError, and the error of a lost device."""
         rendered_by("diffusers")
-        self.windows.tell(request)
+        self.windows.report(request)
         images: list[ImageArray] = []
-        for part in _parts(request, self._limit):
-            result = self._batcher(part)
+        for first in range(0, len(request.seeds), self._limit):
+            seeds = request.seeds[first : first + self._limit]
+            result = self._batcher(request.model_copy(update={"seeds": seeds}))
             if isinstance(result, JobError):
                 raise result
             images += result
@@ -80,43 +81,46 @@ class DiffusersRenderer:
         done: list[ImageArray] = []
         while len(done) < len(shots):
             chunk = shots[len(done) : len(done) + size]
-            images = self._call_if_it_fits(chunk)
-            if images is not None:
-                done += images
+            try:
+                done += self._call(chunk)
                 continue
+            except JobError:
+                raise
+            except Exception as error:
+                if not out_of_memory(error):
+                    if device_lost(error):
+                        raise
+                    reason = f"{type(error).__name__}: {error}"
+                    raise JobError(f"the renderer failed: {reason}") from error
+            # outside the except block, which holds the tensors
             free_memory()
             if len(chunk) == 1:
                 raise JobError("not even one image of this size fits the device's memory")
             size = self._fitting[key] = max(1, len(chunk) // 2)
         return done
 
-    def _call_if_it_fits(self, shots: list[Shot]) -> list[ImageArray] | None:
-        """The images, or None when the device's memory did not suffice."""
-        try:
-            return self._call(shots)
-        except JobError:
-            raise
-        except Exception as error:
-            if out_of_memory(error):
-                return None
-            if device_lost(error):
-                raise
-            raise JobError(f"the renderer failed: {type(error).__name__}: {error}") from error
-
     def _call(self, shots: list[Shot]) -> list[ImageArray]:
         requests = [shot.request for shot in shots]
-        arguments = call_arguments(self._pipe, requests) | self._shown(requests)
+        arguments = call_arguments(self._pipe, requests) | self._adapter_arguments(requests)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
         if "callback_on_step_end" in taken(self._pipe):
             output = self._pipe(callback_on_step_end=_beat, **arguments)
         else:
             with suspended():
                 output = self._pipe(**arguments)
-        images = output.images if hasattr(output, "images") else output.image
-        return [_checked(image, requests[0]) for image in images]
+        found = output.images if hasattr(output, "images") else output.image
+        images: list[ImageArray] = [np.asarray(image, dtype=np.float32) for image in found]
+        wanted = requests[0].width, requests[0].height
+        for height, width, _ in {image.shape for image in images}:
+            if (width, height) != wanted:
+                raise JobError(
+                    f"the model cannot render {wanted[0]}×{wanted[1]}, only {width}×{height}; "
+                    "most large models want multiples of 16"
+                )
+        return images
 
-    def _shown(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
-        """The adapter's argument of a call: for each image those that it is to follow."""
+    def _adapter_arguments(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
+        """The image adapter's argument of a call: the embeddings of each request's references."""
         if self._adapter is None:
             if requests[0].references:
                 raise JobError("this profile's renderer has no image adapter for images")
@@ -124,35 +128,19 @@ class DiffusersRenderer:
         for request in requests:
             self._adapter.check(request)
         self._adapter.set_scale(requests[0].reference_scale)
-        shown = torch.stack([self._adapter.embeddings(request) for request in requests])
+        embeds = torch.stack([self._adapter.embeddings(request) for request in requests])
         if guided(requests[0]):
-            shown = torch.cat([torch.zeros_like(shown), shown])
-        return {"ip_adapter_image_embeds": [shown.to(self._pipe.device, self._pipe.dtype)]}
+            embeds = torch.cat([torch.zeros_like(embeds), embeds])
+        return {"ip_adapter_image_embeds": [embeds.to(self._pipe.device, self._pipe.dtype)]}
 
 
 def _beat(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Says after each denoising step that this process moves on."""
+    """Report progress to the watchdog after each denoising step."""
     beat()
     return tensors
 
 
 def shared_settings(request: RenderRequest) -> Hashable:
-    """What requests must have in common to share a call."""
+    """The key that is equal for requests that can share a call."""
     negative = bool(request.negative) and guided(request)
     return (request.batch_key, request.steps, request.guidance, negative)
-
-
-def _parts(request: RenderRequest, limit: int) -> Iterator[RenderRequest]:
-    for first in range(0, len(request.seeds), limit):
-        yield request.model_copy(update={"seeds": request.seeds[first : first + limit]})
-
-
-def _checked(image: Any, request: RenderRequest) -> ImageArray:
-    height, width, _ = image.shape
-    if (width, height) != (request.width, request.height):
-        raise JobError(
-            f"the model cannot render {request.width}×{request.height}, only {width}×{height}; "
-            "most large models want multiples of 16"
-        )
-    result: ImageArray = np.asarray(image, dtype=np.float32)
-    return result

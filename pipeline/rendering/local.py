@@ -1,4 +1,4 @@
-"""Renders on this device: with the engine where it can, else with diffusers' own pipeline."""
+"""The local renderer: the engine where it supports the model, else diffusers' own pipeline."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 def local_renderer(models: Models, profile: RendererProfile) -> Renderer:
-    """The renderer for a model: the engine, unless its family or scheduler has no place in it."""
+    """The renderer of a profile: the engine, unless the model or its scheduler is unsupported."""
     reference = DiffusersRenderer(models, profile)
     try:
         return EngineRenderer(models, profile, reference)
@@ -30,9 +30,9 @@ def local_renderer(models: Models, profile: RendererProfile) -> Renderer:
 
 
 class EngineRenderer:
-    """The Renderer port over the engine; requests that it cannot run go to the `reference`.
+    """The Renderer port over the engine; requests that it does not support go to the `reference`.
 
-    Raises Unsupported for a model that it cannot run at all.
+    Raises Unsupported for a model that the engine cannot run at all.
     """
 
     def __init__(
@@ -51,37 +51,34 @@ class EngineRenderer:
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
     ) -> Sequence[ImageArray | None]:
-        """One image per seed, in order, None where the pruner dropped it. Raises JobError; a
-        lost device's own error is raised.
+        """One image per seed, in order, None where the pruner dropped it. Raises JobError, and the
+        device's own error when the device is lost.
         """
         try:
             samples = [self.engine.begin(request, seed) for seed in request.seeds]
         except Unsupported:
             return self._reference.render(request)
         rendered_by("engine")
-        self._reference.windows.tell(request, self._guided_until)
+        self._reference.windows.report(request, self._guided_until)
+        left = samples
         try:
-            left = self._race(samples, pruner) if pruner else samples
+            if pruner:
+                for point in pruner.points:
+                    if len(left) == 1:
+                        break
+                    previews = self._advance(left, round(point * request.steps))
+                    left = [left[index] for index in pruner.keep(previews)]
             ends = dict(zip(left, self._advance(left, request.steps), strict=True))
         finally:
             charge("renderer", sum(sample.seconds for sample in samples))
         return [ends.get(sample) for sample in samples]
 
-    def _race(self, samples: Sequence[SampleState], pruner: Pruner) -> Sequence[SampleState]:
-        """The candidates that the pruner leaves at its last point."""
-        for point in pruner.points:
-            if len(samples) == 1:
-                break
-            previews = self._advance(samples, round(point * samples[0].steps))
-            samples = [samples[place] for place in pruner.keep(previews)]
-        return samples
-
     def _advance(self, samples: Sequence[SampleState], step: int) -> list[ImageArray]:
-        """The candidates' images at a step, once all have arrived there."""
+        """The samples' images at a step, once all have reached it."""
         futures = [self.engine.submit(sample, max(1, step)) for sample in samples]
         try:
             return [result_of(future) for future in futures]
         finally:
-            # after an error of one, or when nobody wants them, the others need not go on
+            # after an error or a cancellation, the other samples are not needed
             for future in futures:
                 future.cancel()

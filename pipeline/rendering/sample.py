@@ -44,7 +44,7 @@ class SampleState:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
+        """True once all steps are done."""
         return self.step == self.steps
 
     @property

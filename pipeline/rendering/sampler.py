@@ -1,12 +1,13 @@
-"""A scheduler's steps as numbers, one row a step, so that each sample of a batch takes its own.
+"""Schedulers as tables of coefficients, one row per step, so that the samples of a batch can be at
+different steps.
 
-Every scheduler here is linear in what a step holds: with the model's output `out` at latents `x`,
+Every scheduler here is linear. With the model's output `out` at latents `x`,
 
     x0    = c_skip · x + c_out · out                        the estimate of the finished latents
     after = a_x · x + a_x0 · x0 + a_prev · x0_before + a_noise · noise
 
-`x0_before` is the estimate of the step before, `noise` fresh standard noise. The numbers are made
-from the timesteps and sigmas of diffusers' own scheduler.
+`x0_before` is the estimate of the step before, `noise` fresh standard noise. The coefficients are
+computed from the timesteps and sigmas of diffusers' own scheduler.
 """
 
 import copy
@@ -19,11 +20,11 @@ from torch import Tensor
 
 
 class Unsupported(Exception):
-    """The engine cannot run this; the reference renderer does."""
+    """The engine does not support this; the reference renderer does."""
 
 
 class Step(NamedTuple):
-    """The numbers of one step; `c_in` is what the model's input is multiplied by."""
+    """The coefficients of one step; the model's input is multiplied by `c_in`."""
 
     timestep: float
     c_in: float
@@ -37,8 +38,8 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class SamplerTable:
-    """A schedule. `rows` is float32 [steps, 8], a row as in Step; noise times `start` is where it
-    begins.
+    """A schedule. `rows` is float32 [steps, 8], a row as in Step; rendering begins from noise times
+    `start`.
     """
 
     rows: Tensor
@@ -51,9 +52,9 @@ class SamplerTable:
 
 
 def sampler_table(scheduler: Any, steps: int, **shift: Any) -> SamplerTable:
-    """What `scheduler` does in so many steps; `shift` goes to its `set_timesteps`.
+    """The table of a diffusers scheduler for `steps` steps; `shift` goes to its `set_timesteps`.
 
-    Raises Unsupported for a scheduler that has no such table.
+    Raises Unsupported for a scheduler without such a table.
     """
     rows_of = _TABLES.get(type(scheduler).__name__)
     if rows_of is None:
@@ -72,15 +73,27 @@ def sampler_table(scheduler: Any, steps: int, **shift: Any) -> SamplerTable:
     )
 
 
+def shift_of(scheduler: Any, tokens: int) -> float:
+    """The shift of flow matching's noise levels (`mu`) for an image of `tokens` tokens: linear
+    between the sizes that the model was trained on.
+
+    Esser et al. 2024, section 5.3.2, https://arxiv.org/abs/2403.03206.
+    """
+    config = scheduler.config
+    least, most = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return float(low + (tokens - least) * (high - low) / (most - least))
+
+
 def _refuse(scheduler: Any, **wanted: Any) -> None:
-    """Raises Unsupported where the configuration is another one than these tables are for."""
+    """Raise Unsupported for a configuration that the tables do not cover."""
     for name, value in wanted.items():
         if (found := scheduler.config.get(name, value)) != value:
             raise Unsupported(f"{type(scheduler).__name__} with {name} = {found!r}")
 
 
 def _skip_and_out(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
-    """The factors of x and of the output in x0 where x = alpha · x0 + sigma · noise."""
+    """The coefficients of x and of the output in x0, where x = alpha · x0 + sigma · noise."""
     if prediction == "epsilon":
         return 1 / alpha, -sigma / alpha
     if prediction == "v_prediction":
@@ -149,40 +162,29 @@ def _dpm(scheduler: Any) -> list[Step]:
         scheduler, algorithm_type="dpmsolver++", solver_type="midpoint", solver_order=2,
         thresholding=False, use_flow_sigmas=False,
     )  # fmt: skip
-    count = len(scheduler.timesteps)
+    config, count = scheduler.config, len(scheduler.timesteps)
     # signal, noise and log ratio of the two; a float64 infinity at the end where noise is 0
     sigmas = scheduler.sigmas.double()
     alphas = (1 + sigmas**2).rsqrt()
     noises = sigmas * alphas
     logs = alphas.log() - noises.log()
-    return [
-        _dpm_step(scheduler, index, alphas, noises, logs, _is_first_order(scheduler, index, count))
-        for index in range(count)
-    ]
-
-
-def _is_first_order(scheduler: Any, index: int, count: int) -> bool:
-    config = scheduler.config
-    ends_so = config.final_sigmas_type == "zero" or config.euler_at_final
-    return index == 0 or (
-        index == count - 1 and (ends_so or (config.lower_order_final and count < 15))
+    last_is_first_order = (
+        config.final_sigmas_type == "zero"
+        or config.euler_at_final
+        or (config.lower_order_final and count < 15)
     )
-
-
-def _dpm_step(
-    scheduler: Any, index: int, alphas: Tensor, noises: Tensor, logs: Tensor, first_order: bool
-) -> Step:
-    gap = logs[index + 1] - logs[index]
-    a_x0 = float(-alphas[index + 1] * torch.expm1(-gap))
-    factors = _skip_and_out(
-        scheduler.config.prediction_type, float(alphas[index]), float(noises[index])
-    )
-    a_x = float(noises[index + 1] / noises[index])
-    timestep = float(scheduler.timesteps[index])
-    if first_order:
-        return Step(timestep, 1.0, *factors, a_x, a_x0)
-    share = float(0.5 * gap / (logs[index] - logs[index - 1]))
-    return Step(timestep, 1.0, *factors, a_x, a_x0 * (1 + share), -a_x0 * share)
+    rows = []
+    for index, timestep in enumerate(scheduler.timesteps):
+        gap = logs[index + 1] - logs[index]
+        a_x0 = float(-alphas[index + 1] * torch.expm1(-gap))
+        factors = _skip_and_out(config.prediction_type, float(alphas[index]), float(noises[index]))
+        a_x = float(noises[index + 1] / noises[index])
+        row = Step(float(timestep), 1.0, *factors, a_x, a_x0)
+        if index > 0 and not (index == count - 1 and last_is_first_order):
+            share = float(0.5 * gap / (logs[index] - logs[index - 1]))
+            row = row._replace(a_x0=a_x0 * (1 + share), a_prev=-a_x0 * share)
+        rows.append(row)
+    return rows
 
 
 def _pair(sigmas: Tensor, index: int) -> tuple[float, float]:

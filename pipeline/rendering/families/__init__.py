@@ -1,4 +1,4 @@
-"""What the engine needs to know of a model: one small module for each family."""
+"""Model families of the engine: one module for each."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,9 +21,8 @@ _FAMILIES: Mapping[str, Callable[[Any, Any], Family]] = {
 
 
 def family_of(pipe: Any, preview_decoder: Any = None) -> Family:
-    """The family of a diffusers pipeline. Previews are decoded by the small autoencoder, else by
-    the pipeline's own. Raises Unsupported where the engine knows no such family, or not the
-    pipeline's scheduler.
+    """The family of a diffusers pipeline. Previews are decoded by `preview_decoder`, else by the
+    pipeline's own. Raises Unsupported for an unknown pipeline, and for an unknown scheduler.
     """
     make = _FAMILIES.get(type(pipe).__name__)
     if make is None:

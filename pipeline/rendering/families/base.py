@@ -11,7 +11,7 @@ from pipeline.job import RenderRequest
 from pipeline.rendering.sampler import SamplerTable, Unsupported
 
 Conditioning = dict[str, Tensor]
-"""What one text does to the model: tensors by the model's names for them, without a batch axis."""
+"""The conditions that one text gives: tensors by the model's names, without a batch axis."""
 
 
 class Family(Protocol):
@@ -20,29 +20,29 @@ class Family(Protocol):
     device: torch.device
 
     def check(self, request: RenderRequest) -> None:
-        """Raises JobError for a request whose size or settings the family cannot render, and
+        """Raise JobError for a request with a size or settings that the family cannot render, and
         Unsupported for one that only the reference renderer can.
         """
         ...
 
     def guides(self, request: RenderRequest) -> bool:
-        """Whether each step needs a second prediction, without the prompt."""
+        """True where each step needs a second, unconditional prediction."""
         ...
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """What the prompts do to the model, in order."""
+        """The prompts' conditionings, in order."""
         ...
 
     def encode_negative(self, prompt: str) -> Conditioning:
-        """What stands in for the prompt in the second prediction; `prompt` may be empty."""
+        """The conditioning of the second prediction; `prompt` may be empty."""
         ...
 
     def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        """What the request's images add to its prompt, and to what stands in for that."""
+        """The images' additions to the prompt's conditioning and to the negative one."""
         ...
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """So many steps for images of that size. Raises Unsupported."""
+        """The schedule for images of that size, in pixels. Raises Unsupported."""
         ...
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
@@ -64,7 +64,7 @@ class Family(Protocol):
         ...
 
     def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
-        """As decode, for latents that are still estimates: it may be coarser, and cheaper."""
+        """Estimates of finished latents as images, like `decode`; may be coarser, and cheaper."""
         ...
 
 
@@ -74,13 +74,13 @@ def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
 
 
 def refuse_references(request: RenderRequest) -> None:
-    """Raises Unsupported for a request with references."""
+    """Raise Unsupported for a request with references."""
     if request.references:
         raise Unsupported("images beside the prompt")
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
-    """Standard noise, drawn on the processor so that a seed means the same on every device."""
+    """Standard noise, drawn on the processor: a seed gives the same noise on every device."""
     return torch.randn((1, *shape), generator=generator)[0].to(device)
 
 
@@ -90,7 +90,7 @@ def images(decoded: Tensor) -> Tensor:
 
 
 def check_multiple(request: RenderRequest, multiple: int) -> None:
-    """Raises JobError unless both sides are a multiple of so many pixels."""
+    """Raise JobError unless both sides are a multiple of `multiple` pixels."""
     if request.width % multiple or request.height % multiple:
         raise JobError(
             f"the model cannot render {request.width}×{request.height}: "
@@ -99,5 +99,5 @@ def check_multiple(request: RenderRequest, multiple: int) -> None:
 
 
 def execution_device(pipe: Any) -> torch.device:
-    """Where a pipeline's models are."""
+    """The device that a pipeline's models run on."""
     return torch.device(pipe._execution_device)

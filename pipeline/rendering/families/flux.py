@@ -18,8 +18,7 @@ from pipeline.rendering.families.base import (
     refuse_references,
     stacked,
 )
-from pipeline.rendering.families.shifting import shift_of
-from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
+from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table, shift_of
 
 TOKENS = 512
 TRAIN_TIMESTEPS = 1000
@@ -35,18 +34,18 @@ class Flux:
         self._guidance: bool = pipe.transformer.config.guidance_embeds
 
     def check(self, request: RenderRequest) -> None:
-        """Sides are multiples of a packed token; a negative prompt is the reference renderer's."""
+        """Check the sides: multiples of a packed token. Negative prompts are Unsupported."""
         check_multiple(request, self._token)
         refuse_references(request)
         if self._guidance and request.negative and request.guidance > 1:
             raise Unsupported("a negative prompt for FLUX")
 
     def guides(self, request: RenderRequest) -> bool:
-        """Never: guidance is an input of the model."""
+        """False: guidance is an input of the model."""
         return False
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """T5's states and CLIP's pooled ones."""
+        """T5's hidden states and CLIP's pooled output."""
         states, pooled, _ = self._pipe.encode_prompt(
             list(prompts),
             None,
@@ -56,15 +55,15 @@ class Flux:
         return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
 
     def encode_negative(self, prompt: str) -> Conditioning:
-        """As for any prompt."""
+        """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 
     def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        """None."""
+        """Nothing: there is no image adapter."""
         return {}, {}
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """By the pipeline's scheduler, shifted for the image's size where it asks for that."""
+        """The table of the pipeline's scheduler, shifted for the image's size."""
         scheduler = self._pipe.scheduler
         tokens = (height // self._token) * (width // self._token)
         shift: dict[str, Any] = {"mu": shift_of(scheduler, tokens)}
@@ -73,7 +72,7 @@ class Flux:
         return sampler_table(scheduler, steps, **shift)
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
-        """Drawn in the shape of unpacked latents, as everyone does."""
+        """[tokens, 4 · channels], drawn in the shape of unpacked latents, as diffusers does."""
         channels = self._pipe.transformer.config.in_channels // PATCH**2
         rows, columns = self._rows(request), self._columns(request)
         plain = draw((channels, rows * PATCH, columns * PATCH), generator, self.device)
@@ -90,12 +89,12 @@ class Flux:
     ) -> Tensor:
         """One call of the transformer."""
         transformer = self._pipe.transformer
-        strengths = torch.tensor([request.guidance for request in requests], device=self.device)
+        scales = torch.tensor([request.guidance for request in requests], device=self.device)
         states = stacked(texts, "text")
         output: Tensor = transformer(
             hidden_states=x.to(transformer.dtype),
             timestep=timesteps.to(transformer.dtype) / TRAIN_TIMESTEPS,
-            guidance=strengths if self._guidance else None,
+            guidance=scales if self._guidance else None,
             pooled_projections=stacked(texts, "pooled"),
             encoder_hidden_states=states,
             txt_ids=states.new_zeros(states.shape[1], 3),
@@ -105,11 +104,11 @@ class Flux:
         return output.float()
 
     def decode(self, x: Tensor, request: RenderRequest) -> Tensor:
-        """Unpacked, then one call of the decoder."""
+        """Unpack, then one call of the decoder."""
         return self._decoded(self._pipe.vae, x, request)
 
     def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
-        """Unpacked, then one call of the decoder of previews."""
+        """Unpack, then one call of the preview decoder."""
         return self._decoded(self._preview_decoder, x, request)
 
     def _decoded(self, vae: Any, x: Tensor, request: RenderRequest) -> Tensor:

@@ -32,7 +32,7 @@ class StableDiffusion:
         self._adapter = Adapter.of(pipe)
 
     def check(self, request: RenderRequest) -> None:
-        """Sides are multiples of 8, whatever the decoder's factor, as for the pipeline."""
+        """Check that the sides are multiples of 8, as diffusers' pipeline does."""
         check_multiple(request, 8)
         if self._adapter is None:
             refuse_references(request)
@@ -40,27 +40,27 @@ class StableDiffusion:
             self._adapter.check(request)
 
     def guides(self, request: RenderRequest) -> bool:
-        """Above guidance 1."""
+        """True above guidance 1."""
         return request.guidance > 1
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """The text encoder's states."""
+        """The text encoder's hidden states."""
         states, _ = self._pipe.encode_prompt(list(prompts), self.device, 1, False)
         return [{"text": state} for state in states]
 
     def encode_negative(self, prompt: str) -> Conditioning:
-        """As for any prompt."""
+        """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 
     def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        """Embeddings for the adapter, and zeros in their place where nothing is to be shown."""
+        """The adapter's embeddings, and zeros for the unconditional prediction."""
         if self._adapter is None:
             return {}, {}
-        shown = self._adapter.embeddings(request).to(self.device)
-        return {"images": shown}, {"images": torch.zeros_like(shown)}
+        embeds = self._adapter.embeddings(request).to(self.device)
+        return {"images": embeds}, {"images": torch.zeros_like(embeds)}
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """By the pipeline's scheduler."""
+        """The table of the pipeline's scheduler."""
         return sampler_table(self._pipe.scheduler, steps)
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
@@ -80,8 +80,8 @@ class StableDiffusion:
         added = self._added(texts, requests)
         if self._adapter:
             self._adapter.set_scale(requests[0].reference_scale)
-            shown = stacked(texts, "images").to(self._model.dtype)
-            added = (added or {}) | {"image_embeds": [shown]}
+            embeds = stacked(texts, "images").to(self._model.dtype)
+            added = (added or {}) | {"image_embeds": [embeds]}
         output: Tensor = self._model(
             x.to(self._model.dtype),
             timesteps,
@@ -96,7 +96,7 @@ class StableDiffusion:
         return self._decoded(self._pipe.vae, x)
 
     def preview(self, x: Tensor, request: RenderRequest) -> Tensor:
-        """One call of the decoder of previews."""
+        """One call of the preview decoder."""
         return self._decoded(self._preview_decoder, x)
 
     @property

@@ -13,27 +13,26 @@ from pipeline.rendering.families.base import (
     stacked,
 )
 from pipeline.rendering.families.sd import StableDiffusion
-from pipeline.rendering.families.shifting import shift_of
-from pipeline.rendering.sampler import SamplerTable, sampler_table
+from pipeline.rendering.sampler import SamplerTable, sampler_table, shift_of
 
 
 class StableDiffusion3(StableDiffusion):
     """The Family port over a StableDiffusion3Pipeline."""
 
     def check(self, request: RenderRequest) -> None:
-        """Sides are multiples of a patch."""
+        """Check that the sides are multiples of a patch."""
         check_multiple(request, self._patch)
         refuse_references(request)
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """All encoders' states in a row, and the pooled states of the first two."""
+        """The hidden states of all encoders, joined, and the pooled output of the first two."""
         states, _, pooled, _ = self._pipe.encode_prompt(
             list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
         )
         return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """By the pipeline's scheduler, shifted for the image's size where it asks for that."""
+        """The table of the pipeline's scheduler, shifted for the image's size where configured."""
         scheduler = self._pipe.scheduler
         shift: dict[str, Any] = {}
         if scheduler.config.get("use_dynamic_shifting"):
@@ -64,7 +63,7 @@ class StableDiffusion3(StableDiffusion):
 
     @property
     def _patch(self) -> int:
-        """Pixels of a side."""
+        """Side of a patch, in pixels."""
         patch: int = self._scale * self._pipe.patch_size
         return patch
 

@@ -16,19 +16,19 @@ class StableDiffusionXL(StableDiffusion):
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         super().__init__(pipe, preview_decoder)
-        # its numbers leave the range of fp16
+        # its activations overflow fp16
         if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """Both encoders' states, and the second one's pooled state."""
+        """The hidden states of both encoders, joined, and the second one's pooled output."""
         states, _, pooled, _ = self._pipe.encode_prompt(
             list(prompts), device=self.device, do_classifier_free_guidance=False
         )
         return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
 
     def encode_negative(self, prompt: str) -> Conditioning:
-        """Zeros for an empty prompt, where the model was trained so."""
+        """The prompt's conditioning; zeros for an empty prompt where the model was trained so."""
         text = self.encode([prompt])[0]
         if not prompt and self._pipe.config.force_zeros_for_empty_prompt:
             return {name: torch.zeros_like(value) for name, value in text.items()}

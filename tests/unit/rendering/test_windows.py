@@ -7,9 +7,9 @@ import pytest
 from pipeline.job import RenderRequest
 from pipeline.ports import Renderer
 from pipeline.profile import Profile
+from pipeline.rendering.calls import Windows
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer
-from pipeline.rendering.windows import Windows
 from pipeline.telemetry import metered
 from tests.harness import small_models
 
@@ -80,7 +80,7 @@ def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
         "flux-dev": {"text encoder": clip - 2, "text encoder 2": 511},
     }.items():
         with subtests.test(family), metered() as meter:
-            Windows(small_models.made(family)).tell(a_request(long))
+            Windows(small_models.made(family)).report(a_request(long))
             told = [said.split(" of ")[0].removeprefix("the ") for said in meter.notices]
             assert told == [f"{encoder} read {room}" for encoder, room in rooms.items()]
 
@@ -88,6 +88,6 @@ def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
 @pytest.mark.parametrize(("family", "effect"), [("flux", False), ("flux-dev", True), ("sd3", True)])
 def test_a_model_that_takes_no_negative_prompt_is_told_of(family: str, effect: bool) -> None:
     with metered() as meter:
-        Windows(small_models.made(family)).tell(a_request("a", "b"))
+        Windows(small_models.made(family)).report(a_request("a", "b"))
     said = "the negative prompt has no effect with this model at guidance 3"
     assert meter.notices == ([] if effect else [said])
