@@ -28,9 +28,9 @@ from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.profile import RetrievalProfile
 from pipeline.retrieval import schema
-from pipeline.retrieval.bm25 import query_vector
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.ingest import Library
+from pipeline.retrieval.lexical import query_vector
 from pipeline.retrieval.retriever import DEPTH, QdrantRetriever
 
 CROWDED, PLANTED = "crowded", "planted"

@@ -253,10 +253,10 @@ def open_external_embedders(profile: RetrievalProfile, models: Models) -> dict[s
 def open_embedder(reference: str, models: Models) -> Embedder:
     """`hashed`, or a text encoder by model reference. Raises ModelError."""
     if reference == "hashed":
-        from pipeline.retrieval.hashed import HashedEmbedder
+        from pipeline.retrieval.lexical import HashedEmbedder
 
         return HashedEmbedder()
-    from pipeline.retrieval.text_encoder import TextEncoder
+    from pipeline.retrieval.encoders import TextEncoder
 
     return TextEncoder(reference, models)
 
@@ -265,7 +265,7 @@ def open_image_embedder(reference: str, models: Models) -> ImageEmbedder | None:
     """An OpenCLIP by model reference; None without one. Raises ModelError."""
     if not reference:
         return None
-    from pipeline.retrieval.image_encoder import ClipEmbedder
+    from pipeline.retrieval.encoders import ClipEmbedder
 
     return ClipEmbedder(reference, models)
 

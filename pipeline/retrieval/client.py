@@ -1,4 +1,4 @@
-"""Opens the knowledge base: a Qdrant server, or Qdrant's local mode in a folder."""
+"""Connects to the knowledge base: a Qdrant server, or Qdrant's local mode in a folder."""
 
 import threading
 import time
@@ -14,24 +14,24 @@ from pipeline.errors import ConfigError, InUse, Unavailable
 from pipeline.telemetry import trouble
 
 TIMEOUT = 20
-"""Seconds to wait for one answer."""
+"""Seconds to wait for one response."""
 
 LOOK_AGAIN = 0.2
-"""Seconds between two looks at a folder that another process has."""
+"""Seconds between two attempts at a folder that another process holds."""
 
 _LOCAL = threading.Lock()
 
 
 def open_client(url: str, api_key: str, folder: Path, patience: float = 0.0) -> QdrantClient:
-    """A client of the server at `url`; with no url, of the local knowledge base in `folder`.
+    """A client of the server at `url`; without a url, of the local knowledge base in `folder`.
 
-    A local folder serves one process at a time and is to be trusted: Qdrant keeps it in pickles.
-    Raises InUse where another process holds it for `patience` seconds more, Unavailable where no
-    server answers, ConfigError where one cannot be used.
+    A local folder serves one process at a time and must be trusted: Qdrant keeps it in pickles.
+    Raises InUse if another process still holds it after `patience` seconds, Unavailable if the
+    server does not answer, ConfigError if it cannot be used.
     """
     if not url:
         return _open_folder(folder, time.monotonic() + patience)
-    # the version check would only warn where nothing answers; the call below raises
+    # the version check only warns if nothing answers; the call below raises
     client = QdrantClient(
         url=url, api_key=api_key or None, timeout=TIMEOUT, check_compatibility=False
     )
@@ -49,7 +49,7 @@ def _open_folder(folder: Path, until: float) -> QdrantClient:
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # one lock around every call stands in for the check that calls stay in one thread
+            # `calling` holds a lock around every call instead of keeping them to one thread
             return QdrantClient(path=str(folder), force_disable_check_same_thread=True)
         except RuntimeError as error:
             if "already accessed" not in str(error):
@@ -65,7 +65,7 @@ def _open_folder(folder: Path, until: float) -> QdrantClient:
 
 
 def _holder(folder: Path) -> str:
-    """The process that has the lock of a local knowledge base, where the system tells."""
+    """The process that holds the lock of a local knowledge base, or `It` if that is unknown."""
     with suppress(OSError, ValueError):
         inode = str((folder / ".lock").stat().st_ino)
         for lock in Path("/proc/locks").read_text().splitlines():
@@ -77,9 +77,9 @@ def _holder(folder: Path) -> str:
 
 @contextmanager
 def calling(client: QdrantClient) -> Iterator[None]:
-    """Around each call: one at a time in local mode, which is not made for threads.
+    """The context of each call to Qdrant; in local mode, which has no locks, one at a time.
 
-    Turns a server that is away or overloaded into Unavailable, a refused key into ConfigError.
+    Raises Unavailable for a server that is away or overloaded, ConfigError for a refused key.
     """
     try:
         with _LOCAL if is_local(client) else nullcontext():
@@ -99,6 +99,6 @@ def calling(client: QdrantClient) -> Iterator[None]:
 
 
 def is_local(client: QdrantClient) -> bool:
-    """Whether the knowledge base lives in this process."""
+    """True if the knowledge base lives in this process."""
     options = client.init_options
     return bool(options["path"] or options["location"] == ":memory:")

@@ -1,4 +1,4 @@
-"""Texts to dense vectors, by hashing alone or by a text encoder; images by another encoder."""
+"""The ports that turn texts and images into dense vectors."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ Vectors = NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of length 1 whose dot product says how alike the texts are."""
+    """Turns texts into vectors of length 1; their dot product is the texts' similarity."""
 
     @property
     def name(self) -> str:
-        """Names what made a vector; vectors of different names cannot be compared."""
+        """Name and version of the embedder; only vectors of one name can be compared."""
         ...
 
     @property
@@ -30,18 +30,18 @@ class Embedder(Protocol):
         ...
 
     def reads_whole(self, text: str) -> bool:
-        """Whether all of a text counts, and none is cut where the model's window ends."""
+        """False if the model's window cuts the text."""
         ...
 
 
 class ImageEmbedder(Protocol):
-    """Turns images and texts into vectors of one space, of any length: their directions say how
-    alike they are.
+    """Turns images and texts into vectors of one space; their cosine is the similarity, and they
+    may have any length.
     """
 
     @property
     def name(self) -> str:
-        """Names what made a vector; vectors of different names cannot be compared."""
+        """Name and version of the embedder; only vectors of one name can be compared."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class ImageEmbedder(Protocol):
         ...
 
     def reads_whole(self, text: str) -> bool:
-        """Whether all of a text counts, and none is cut where the model's window ends."""
+        """False if the model's window cuts the text."""
         ...
 
     def embed_images(self, images: Iterable[ImageArray]) -> Vectors:
@@ -64,18 +64,18 @@ class ImageEmbedder(Protocol):
 
 @dataclass(frozen=True)
 class Embedders:
-    """What a profile embeds with; without `images` a collection holds texts alone."""
+    """The embedders of one profile; without `images` its collections hold texts alone."""
 
     texts: Embedder
     images: ImageEmbedder | None = None
 
 
 def embedding(image: Vectors, norm: float) -> Embedding:
-    """An image's vector as the image adapter wants it: of length `norm`, with 0 of its own."""
+    """An image's vector for the image adapter: scaled to length `norm`, or unscaled with 0."""
     return tuple((normalised(image) * norm if norm else image).tolist())
 
 
 def normalised(vector: Vectors) -> Vectors:
-    """The vector at length 1; one of zeros stays."""
+    """The vector at length 1; a zero vector stays as it is."""
     length = float(np.linalg.norm(vector))
     return vector / length if length else vector

@@ -1,11 +1,12 @@
-"""Collections that LangChain, LlamaIndex or Haystack wrote: how each lays out vectors and payload.
+"""External collections, written by LangChain, LlamaIndex or Haystack: vectors and payload of each.
 
-What is in them came from elsewhere, so that nothing is taken for granted of a point.
+Their points are untrusted input: any field may be missing or of any type.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
-from qdrant_client.models import Distance, QueryRequest, ScoredPoint, VectorParams
+from qdrant_client.models import Distance, QueryRequest, ScoredPoint
 
 from pipeline.errors import JobError
 from pipeline.job import Passage
@@ -25,9 +26,9 @@ from pipeline.retrieval.sources.cleaning import cleaned, well_formed
 from pipeline.retrieval.sources.texts import LABEL, TAGS, Text
 
 READ = 20 * LONGEST
-"""Letters of a text that are cleaned, of which a passage may be left."""
+"""Characters of a text that are cleaned before it is cut to a passage."""
 NODE = 1_000_000
-"""Letters of a node of LlamaIndex that are parsed."""
+"""Characters of a LlamaIndex node; a longer one is not parsed."""
 
 _CUT_WORD = re.compile(r"\s\S{0,40}\Z")
 
@@ -36,10 +37,10 @@ Payload = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a tool lays out a collection.
+    """A tool's layout of a collection.
 
-    `vectors` are the names that it gives its dense vector, the unnamed one first; `text` takes the
-    text out of a payload, if it is there; `prefix` is where metadata stands, empty for the top.
+    `vectors` are the names of its dense vector, the unnamed one first; `text` extracts the text
+    from a payload, if it is there; `prefix` is the path of the metadata, empty for the top level.
     """
 
     vectors: tuple[str, ...]
@@ -47,32 +48,27 @@ class Layout:
     prefix: str = ""
 
     def metadata(self, payload: Payload) -> Payload:
-        """The metadata of a payload; empty where there is none."""
+        """The metadata of a payload; empty if there is none."""
         kept = payload.get(self.prefix.removesuffix(".")) if self.prefix else payload
         return kept if isinstance(kept, dict) else {}
 
 
 def _node_text(payload: Payload) -> object:
-    """The text of a node that LlamaIndex keeps as JSON; older versions keep the text by itself."""
-    node = _parsed(payload.get("_node_content"))
+    """The text of a LlamaIndex node, which is kept as JSON; old versions keep the plain text."""
+    node, content = None, payload.get("_node_content")
+    if isinstance(content, str) and len(content) <= NODE:
+        with suppress(ValueError, RecursionError):
+            node = json.loads(content)
+    if not isinstance(node, dict):
+        return payload.get("text")
     resource = node.get("text_resource")
     inner = resource.get("text") if isinstance(resource, dict) else None
     return node.get("text") or inner or payload.get("text")
 
 
-def _parsed(content: object) -> Payload:
-    if not isinstance(content, str) or len(content) > NODE:
-        return {}
-    try:
-        node = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return node if isinstance(node, dict) else {}
-
-
 LAYOUTS: dict[Tool, Layout] = {
     "langchain": Layout(("",), lambda payload: payload.get("page_content"), "metadata."),
-    # both name their vector where a sparse one stands beside it
+    # both name their dense vector if there is a sparse one too
     "llamaindex": Layout(("", "text-dense"), _node_text),
     "haystack": Layout(("", "text-dense"), lambda payload: payload.get("content"), "meta."),
 }
@@ -80,7 +76,7 @@ LAYOUTS: dict[Tool, Layout] = {
 
 @dataclass(frozen=True)
 class ExternalCollection:
-    """A collection of another tool, seen to fit: how to ask it and how to read what it answers."""
+    """An external collection that was checked: builds its searches and reads its results."""
 
     layout: Layout
     embedder: Embedder
@@ -88,24 +84,36 @@ class ExternalCollection:
     distance: Distance
 
     def search(self, vector: Vectors, depth: int, floor: float) -> QueryRequest:
-        """The search of the dense vector. The floor counts where likeness is what is measured."""
-        measured = self.distance in (Distance.COSINE, Distance.DOT)
-        least = floor if floor and measured else None
+        """The search by dense vector. `floor` applies to similarities, not to distances."""
+        similarity = self.distance in (Distance.COSINE, Distance.DOT)
+        least = floor if floor and similarity else None
         return QueryRequest(
             query=vector.tolist(), using=self.vector, limit=depth, score_threshold=least
         )
 
     def passage(self, found: ScoredPoint) -> Passage | None:
-        """The passage that a search found, cleaned as ingested ones are; a long text is cut.
+        """The passage of a search result, cleaned as in an ingest; a long text is cut at a word.
 
         None for a point without a text.
         """
         payload = found.payload or {}
-        text = self.layout.text(payload)
+        text, metadata = self.layout.text(payload), self.layout.metadata(payload)
         if not isinstance(text, str):
             return None
+        tidy = cleaned(_shortened(text, READ))
+        if len(tidy) > LONGEST:
+            tidy = _CUT_WORD.sub("", tidy[:LONGEST])
+        file_name = PurePosixPath(_label(metadata, "file_path").replace("\\", "/")).name
+        tags = metadata.get("tags")
+        known = tags if isinstance(tags, list) else [tags]
         try:
-            whole = Text(text=_cut(text), **_labels(self.layout.metadata(payload)))
+            whole = Text(
+                text=tidy,
+                title=_label(metadata, "title", "file_name") or file_name,
+                source=_label(metadata, "source", "file_path", "url", "file_name"),
+                license=_label(metadata, "license"),
+                tags=tuple(_shortened(tag, LABEL) for tag in known[:TAGS] if isinstance(tag, str)),
+            )
         except ValidationError:
             return None
         parts = pieces(whole)
@@ -118,11 +126,19 @@ class ExternalCollection:
 def open_external(
     client: QdrantClient, collection: str, written: CollectionProfile, embedder: Embedder
 ) -> ExternalCollection:
-    """See that a collection is what the profile says of it.
+    """Check that a collection matches its description in the profile.
 
-    Raises JobError where it is not, Unavailable and ConfigError.
+    Raises JobError if it does not, Unavailable and ConfigError.
     """
-    vectors = _vectors(client, collection, written)
+    try:
+        with calling(client):
+            params = client.get_collection(collection).config.params.vectors
+    except (UnexpectedResponse, ValueError) as error:
+        raise JobError(
+            f"There is no collection {collection!r}, which the profile says {written.written_by} "
+            "wrote."
+        ) from error
+    vectors = params if isinstance(params, dict) else {"": params} if params else {}
     layout = LAYOUTS[written.written_by]
     names = (written.vector,) if written.vector else layout.vectors
     name = next((each for each in names if each in vectors), None)
@@ -131,65 +147,26 @@ def open_external(
             f"Collection {collection!r} has no dense vector {_listed(names)}; there are: "
             f"{_listed(vectors)}. Name one in retrieval.collections.{collection}.vector."
         )
-    params = vectors[name]
-    if params.multivector_config:
+    vector = vectors[name]
+    if vector.multivector_config:
         raise JobError(f"Collection {collection!r} has several vectors for each text.")
-    if params.size != embedder.size:
+    if vector.size != embedder.size:
         raise JobError(
-            f"Collection {collection!r} has vectors of {params.size} components, and "
+            f"Collection {collection!r} has vectors of {vector.size} components, and "
             f"{embedder.name} gives {embedder.size}; name the embedding that made it in "
             f"retrieval.collections.{collection}.embedding."
         )
-    return ExternalCollection(layout, embedder, name, params.distance)
-
-
-def _vectors(
-    client: QdrantClient, collection: str, written: CollectionProfile
-) -> dict[str, VectorParams]:
-    """By name, the dense vectors of a collection; the unnamed one's is empty."""
-    try:
-        with calling(client):
-            vectors = client.get_collection(collection).config.params.vectors
-    except (UnexpectedResponse, ValueError) as error:
-        raise JobError(
-            f"There is no collection {collection!r}, which the profile says {written.written_by} "
-            "wrote."
-        ) from error
-    return vectors if isinstance(vectors, dict) else {"": vectors} if vectors else {}
+    return ExternalCollection(layout, embedder, name, vector.distance)
 
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(name or "(unnamed)" for name in names) or "none"
 
 
-def _labels(metadata: Payload) -> dict[str, Any]:
-    return {
-        "title": _label(metadata, "title", "file_name") or _file_name(metadata),
-        "source": _label(metadata, "source", "file_path", "url", "file_name"),
-        "license": _label(metadata, "license"),
-        "tags": _tags(metadata.get("tags")),
-    }
-
-
 def _label(metadata: Payload, *names: str) -> str:
-    """The first of these that says something, as far as a label goes."""
+    """The first non-empty text among these fields, cut to LABEL; empty if there is none."""
     said = (metadata.get(name) for name in names)
     return next((_shortened(each, LABEL) for each in said if isinstance(each, str) and each), "")
-
-
-def _file_name(metadata: Payload) -> str:
-    return PurePosixPath(_label(metadata, "file_path").replace("\\", "/")).name
-
-
-def _tags(said: object) -> tuple[str, ...]:
-    tags = said if isinstance(said, list) else [said]
-    return tuple(_shortened(tag, LABEL) for tag in tags[:TAGS] if isinstance(tag, str))
-
-
-def _cut(text: str) -> str:
-    """What fits a passage, in whole words."""
-    tidy = cleaned(_shortened(text, READ))
-    return tidy if len(tidy) <= LONGEST else _CUT_WORD.sub("", tidy[:LONGEST])
 
 
 def _shortened(text: str, longest: int) -> str:

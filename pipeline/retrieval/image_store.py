@@ -1,4 +1,4 @@
-"""Where a knowledge base keeps its images: in the store beside the runs, each once."""
+"""The images of the knowledge base, kept in the store beside the runs."""
 
 import hashlib
 from io import BytesIO
@@ -12,18 +12,18 @@ from pipeline.retrieval.embedders import ImageEmbedder, embedding
 LONGEST_FILE = 64 * 1024 * 1024
 """Bytes of an image's file."""
 LONGEST_SIDE = 1024
-"""Pixels; a larger image is made smaller. Encoders look at a few hundred."""
+"""Pixels; a larger image is shrunk. Encoders read a few hundred."""
 FOLDER = "knowledge/images/"
 
 
 class ImageStore:
-    """The images of all collections, by content. None is ever removed: records refer to them."""
+    """The images of all collections by content, each once; never removed: records refer to them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def put(self, image: ImageArray) -> str:
-        """Keep an image's pixels and nothing else of its file; answers its key."""
+        """Store an image's pixels, and no metadata of its file; returns its key."""
         file = BytesIO()
         to_image(image).save(file, format="PNG")
         data = file.getvalue()
@@ -32,12 +32,12 @@ class ImageStore:
         return key
 
     def get(self, key: str) -> ImageArray:
-        """The image of a key. Raises KeyError where there is none."""
+        """The image of a key. Raises KeyError for an unknown one."""
         return decode(self._store.get(key))
 
 
 def embedded(context: Context, encoder: ImageEmbedder, images: ImageStore, norm: float) -> Context:
-    """The context with its images' embeddings, of length `norm` or, with 0, of their own.
+    """The context with its images' embeddings, scaled to length `norm`, or unscaled with 0.
 
     Raises KeyError for an image that is not in the store.
     """
@@ -50,9 +50,9 @@ def embedded(context: Context, encoder: ImageEmbedder, images: ImageStore, norm:
 
 
 def read_image(path: Path) -> ImageArray:
-    """The image in a file that anybody may have made, no larger than LONGEST_SIDE, in 8 bits.
+    """The image in an untrusted file, shrunk to LONGEST_SIDE, in 8 bits.
 
-    Raises JobError for what is no image or too large a one, OSError where it cannot be read.
+    Raises JobError for a file that is no image or too large, OSError if it cannot be read.
     """
     with path.open("rb") as file:
         return decode(file.read(LONGEST_FILE), LONGEST_SIDE)

@@ -1,4 +1,4 @@
-"""Brings files into a collection; doing it again changes nothing."""
+"""Ingests files into a collection; ingesting them again changes nothing."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
 class IngestReport(FrozenModel):
-    """What became of a path's sources."""
+    """Counts of a path's sources by outcome, and the errors."""
 
     added: int
     changed: int
@@ -40,8 +40,8 @@ class IngestReport(FrozenModel):
 
 @dataclass(frozen=True)
 class Library:
-    """Where sources go: the knowledge base, what embeds them, who keeps their images, and who
-    refuses what must not be in.
+    """The knowledge base to ingest into, with its embedders and image store, and the guard that
+    refuses sources.
     """
 
     client: QdrantClient
@@ -58,33 +58,42 @@ def ingest(
     *,
     anew: bool = False,
 ) -> IngestReport:
-    """Make a collection hold what the file or folder says now, beside what other paths brought.
+    """Make a collection hold the sources of a file or folder, beside those of other paths.
 
-    `anew` makes one that holds nothing else, beside the standing one, whose place it takes when all
-    is in: for another embedding, while jobs are at work.
+    `anew` builds a new version with these sources alone and switches to it at the end, so that
+    the embedding can change while jobs run.
 
-    A source that this path brought earlier and no longer holds is removed, last of all: after an
-    interruption the collection lacks or has too much, and the next time mends it. Bad sources are
-    reported and the rest goes in. `progress` is told how many sources each step brought.
+    Sources that this path brought earlier and no longer holds are removed. Removal comes last, so
+    an interrupted ingest may leave stale or missing sources; running it again fixes that. Bad
+    sources are reported and skipped. `progress` receives the number of sources of each batch.
     Raises KnowledgeError, Unavailable and ConfigError.
     """
     texts = read_texts(path)
-    with calling(library.client):
-        version = _prepare(library, collection, anew=anew)
+    client, embedders = library.client, library.embedders
+    with calling(client):
+        if not _NAME.fullmatch(collection):
+            raise KnowledgeError(f"Collection {collection!r}: use 1 to 100 of A-Z a-z 0-9 _ . -")
+        version = versions.open_version(client, collection, embedders, anew=anew)
+        if problem := schema.mismatch(client, version, embedders):
+            raise KnowledgeError(
+                f"Collection {collection!r} {problem}; choose another collection, the profile that "
+                "it was made with, or --anew to replace it."
+            )
     ingestion = _Ingestion(library, version, path)
-    for batch in _batches(ingestion.good(texts)):
+    for batch in _batches(ingestion.valid(texts)):
         ingestion.put(batch)
-        (progress or _silent)(len(batch))
+        if progress:
+            progress(len(batch))
     ingestion.remove_rest(of_all=anew)
     if anew:
-        with calling(library.client):
-            versions.stand_for(library.client, collection, version)
-    return IngestReport(**ingestion.tally, bad=tuple(ingestion.bad))
+        with calling(client):
+            versions.switch_to(client, collection, version)
+    return IngestReport(**ingestion.counts, bad=tuple(ingestion.bad))
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A source that may go in; `image` is the key of its image, empty without one."""
+    """A source to store; `image` is the key of its image, empty without one."""
 
     text: Text
     image: str = ""
@@ -106,10 +115,10 @@ class _Ingestion:
         self._takes_images = holds_images and library.embedders.images is not None
         self._seen = set[str]()
         self.bad = list[BadText]()
-        self.tally = dict.fromkeys(("added", "changed", "unchanged", "removed", "cut"), 0)
+        self.counts = dict.fromkeys(("added", "changed", "unchanged", "removed", "cut"), 0)
 
-    def good(self, texts: Iterable[Text | BadText]) -> Iterator[_Source]:
-        """The sources, each once; what is bad is set aside."""
+    def valid(self, texts: Iterable[Text | BadText]) -> Iterator[_Source]:
+        """The sources to store, each once; the others go to `bad`."""
         for text in texts:
             source = text if isinstance(text, BadText) else self._source(text)
             if isinstance(source, BadText):
@@ -119,26 +128,39 @@ class _Ingestion:
                 yield source
 
     def put(self, sources: list[_Source]) -> None:
-        """Store those that are new or have another payload than before."""
-        wanted = {source.identity: self._payload(source) for source in sources}
+        """Store the sources that are new or whose payload has changed."""
+        wanted = {
+            source.identity: schema.payload(
+                source.text, source.image, self._embedders, self._origin
+            )
+            for source in sources
+        }
         with calling(self._client):
             found = self._client.retrieve(self._collection, list(wanted), with_payload=True)
         stored = {str(record.id): record.payload for record in found}
         fresh = [s for s in sources if stored.get(s.identity) != wanted[s.identity]]
         changed = sum(source.identity in stored for source in fresh)
-        self.tally["changed"] += changed
-        self.tally["added"] += len(fresh) - changed
-        self.tally["unchanged"] += len(sources) - len(fresh)
+        self.counts["changed"] += changed
+        self.counts["added"] += len(fresh) - changed
+        self.counts["unchanged"] += len(sources) - len(fresh)
         if not fresh:
             return
-        self.tally["cut"] += sum(map(self._is_cut, fresh))
+        encoder = self._embedders.images
+        for source in fresh:
+            words = schema.indexed(source.text)
+            whole = self._embedders.texts.reads_whole(words)
+            if source.image and encoder:
+                whole = whole and encoder.reads_whole(words)
+            self.counts["cut"] += not whole
         vectors = self._vectors(fresh)
         points = [PointStruct(id=k, vector=v, payload=wanted[k]) for k, v in vectors.items()]
         with calling(self._client):
             self._client.upsert(self._collection, points, wait=True)
 
     def remove_rest(self, *, of_all: bool) -> None:
-        """Remove what this path brought earlier and no longer holds; or whatever it does not."""
+        """Remove the sources that this path brought earlier and did not bring now; with `of_all`,
+        the sources of other paths too.
+        """
         origin = FieldCondition(key="origin", match=MatchValue(value=self._origin))
         mine = None if of_all else Filter(must=[origin])
         gone, offset = list[str](), None
@@ -153,10 +175,10 @@ class _Ingestion:
         for batch in _batches(gone):
             with calling(self._client):
                 self._client.delete(self._collection, list(batch), wait=True)
-        self.tally["removed"] = len(gone)
+        self.counts["removed"] = len(gone)
 
     def _source(self, text: Text) -> _Source | BadText:
-        """What of a text may go in; its image is kept by then."""
+        """The source to store, its image already in the image store; or the reason why not."""
         try:
             self._library.guard.check_text(f"{text.title}. {text.text}")
             if text.image is None:
@@ -171,53 +193,24 @@ class _Ingestion:
         except OSError as error:
             return _bad(text, str(error.strerror))
 
-    def _payload(self, source: _Source) -> dict[str, Any]:
-        return schema.payload(source.text, source.image, self._embedders, self._origin)
-
     def _vectors(self, sources: list[_Source]) -> dict[str, dict[str, Any]]:
-        """By identity, the vectors of each; each model is called once."""
-        words = [schema.indexed(source.text) for source in sources]
-        dense = self._embedders.texts.embed(words)
+        """The vectors of each source by its identity; each model is called once."""
+        encoder = self._embedders.images
+        dense = self._embedders.texts.embed([schema.indexed(source.text) for source in sources])
         vectors = {
             source.identity: schema.text_vectors(source.text, vector)
             for source, vector in zip(sources, dense, strict=True)
         }
-        for identity, of_image in self._image_vectors(sources):
-            vectors[identity] |= of_image
-        return vectors
-
-    def _is_cut(self, source: _Source) -> bool:
-        words, images = schema.indexed(source.text), self._embedders.images
-        whole = self._embedders.texts.reads_whole(words)
-        if source.image and images:
-            whole = whole and images.reads_whole(words)
-        return not whole
-
-    def _image_vectors(self, sources: list[_Source]) -> Iterator[tuple[str, dict[str, Any]]]:
         shown = [source for source in sources if source.image]
-        if not (shown and self._embedders.images):
-            return
-        words = [schema.indexed(source.text) for source in shown]
-        texts = self._embedders.images.embed_texts(words)
-        images = self._embedders.images.embed_images(
-            self._library.image_store.get(source.image) for source in shown
-        )
-        for source, word, text, image in zip(shown, words, texts, images, strict=True):
-            yield source.identity, schema.image_vectors(image, text if word else None)
-
-
-def _prepare(library: Library, collection: str, *, anew: bool) -> str:
-    """Answers the version of the collection to write into."""
-    client, embedders = library.client, library.embedders
-    if not _NAME.fullmatch(collection):
-        raise KnowledgeError(f"Collection {collection!r}: use 1 to 100 of A-Z a-z 0-9 _ . -")
-    version = versions.open_version(client, collection, embedders, anew=anew)
-    if problem := schema.mismatch(client, version, embedders):
-        raise KnowledgeError(
-            f"Collection {collection!r} {problem}; choose another collection, the profile that it "
-            "was made with, or --anew to replace it."
-        )
-    return version
+        if shown and encoder:
+            captions = [schema.indexed(source.text) for source in shown]
+            texts = encoder.embed_texts(captions)
+            images = encoder.embed_images(
+                self._library.image_store.get(source.image) for source in shown
+            )
+            for source, caption, text, image in zip(shown, captions, texts, images, strict=True):
+                vectors[source.identity] |= schema.image_vectors(image, text if caption else None)
+        return vectors
 
 
 def _bad(text: Text, reason: str) -> BadText:
@@ -228,7 +221,3 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, BATCH)):
         yield batch
-
-
-def _silent(_: int) -> None:
-    pass

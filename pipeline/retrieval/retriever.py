@@ -1,6 +1,7 @@
-"""Finds texts and images, by words and by likeness at once."""
+"""Finds passages and images by hybrid search: words and vectors at once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -22,32 +23,31 @@ from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
 from pipeline.profile import CollectionProfile, RetrievalProfile
 from pipeline.retrieval import schema, versions
-from pipeline.retrieval.bm25 import query_vector
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedder, Embedders, Vectors, normalised
 from pipeline.retrieval.external import ExternalCollection, open_external
-from pipeline.retrieval.hashed import HashedEmbedder, evenly
+from pipeline.retrieval.lexical import HashedEmbedder, evenly, query_vector
 from pipeline.retrieval.ranking import different, fused
 from pipeline.telemetry import notice
 
 DEPTH = 4
-"""Each search looks this many times deeper than the sources asked for."""
+"""Candidates of each search, as a multiple of the requested number of sources."""
 LIKENESS = 1 / 3
-"""The share of what images show in finding them; the rest is what is said of them. Below half:
-a name on which both searches for words agree is not outvoted by an image that only looks apt.
+"""Weight of image similarity when ranking images; the rest is text search. Below 0.5, so that an
+exact match of a name beats an image that is merely similar.
 """
 
 _CUT = "the encoder that finds {} read the beginning of the keywords alone"
 
 
 class QdrantRetriever:
-    """A Retriever: dense vectors and BM25 side by side, fused; for images their likeness to the
-    keywords as well.
+    """A Retriever: fuses dense vectors and BM25, and for images their similarity to the keywords.
 
-    A job asks with its keywords alone. A source's score is from 0 to 1 and says nothing across
-    jobs (`ranking.fused`). The floor is for the dense likeness of keywords and passage, whichever
-    search found it. Of passages with nearly the same wording, and of images that look nearly the
-    same, the best is taken: two facts that differ in one word are close for a text encoder.
+    The query is a job's keywords. Scores are from 0 to 1 and cannot be compared across jobs
+    (`ranking.fused`). The floor applies to the dense similarity of keywords and passage, whichever
+    search found it. Of passages with nearly equal wording, and of images that look nearly equal,
+    the best is kept; wording is compared by hashing, because for a text encoder two facts that
+    differ in one word are nearly equal.
     """
 
     def __init__(
@@ -55,10 +55,11 @@ class QdrantRetriever:
         client: Callable[[], QdrantClient],
         embedders: Embedders,
         profile: RetrievalProfile,
-        others: Mapping[str, Embedder] = MappingProxyType({}),
+        external: Mapping[str, Embedder] = MappingProxyType({}),
     ) -> None:
         self._open, self._embedders, self._profile = client, embedders, profile
-        self._others = {"": embedders.texts, profile.embedding: embedders.texts} | dict(others)
+        own = {"": embedders.texts, profile.embedding: embedders.texts}
+        self._by_reference = own | dict(external)
         self._wording = HashedEmbedder(evenly)
         self._usable = set[str]()
         self._external = dict[str, ExternalCollection]()
@@ -67,61 +68,59 @@ class QdrantRetriever:
         """At most `job.passages` passages and `job.references` images of `job.collection`, best
         first.
 
-        Raises JobError for a collection that is not there, was made with another embedding or
-        otherwise than the profile says, or holds no images where some are asked for; Unavailable
-        when the knowledge base does not answer.
+        Raises JobError for a collection that is missing, does not match the profile, or has no
+        images although `references` is above 0; Unavailable if the knowledge base does not answer.
         """
         if not job.collection or not (job.passages or job.references):
             return Context()
         if written := self._profile.collections.get(job.collection):
-            return Context(passages=self._theirs(job, written))
+            return Context(passages=self._external_passages(job, written))
         if job.collection not in self._usable:
             self._check(job.collection)
         vector = _embedded(job, self._embedders.texts)
         images = self._images(job, vector) if job.references else []
         norm = self._profile.image_norm
         return Context(
-            passages=self._texts(job, vector) if job.passages and vector.any() else (),
+            passages=self._passages(job, vector) if job.passages and vector.any() else (),
             references=tuple(schema.reference(p, job.reference_scale, norm) for p in images),
         )
 
     @property
     def _client(self) -> QdrantClient:
-        # opened by the first job that asks: a local folder serves one process alone
+        # opened by the first job with retrieval: a local folder serves one process alone
         return self._open()
 
-    def _theirs(self, job: Job, written: CollectionProfile) -> tuple[Passage, ...]:
-        """Of a collection that another tool wrote, by its dense vector alone."""
+    def _external_passages(self, job: Job, written: CollectionProfile) -> tuple[Passage, ...]:
+        """Passages of an external collection, by its dense vector alone."""
         if job.references:
             raise JobError(
                 f"Collection {job.collection!r} was written by {written.written_by} and holds no "
                 "images; ask it with references = 0."
             )
-        theirs = self._opened(job.collection, written)
-        vector = _embedded(job, theirs.embedder)
+        if job.collection not in self._external:
+            embedder = self._by_reference[written.embedding]
+            self._external[job.collection] = open_external(
+                self._client, job.collection, written, embedder
+            )
+        external = self._external[job.collection]
+        vector = _embedded(job, external.embedder)
         if not vector.any():
             return ()
-        search = theirs.search(vector, DEPTH * job.passages, self._profile.floor)
-        wanted = _wanted(job, prefix=theirs.layout.prefix)
+        search = external.search(vector, DEPTH * job.passages, self._profile.floor)
+        wanted = _filter(job, prefix=external.layout.prefix)
         (found,) = self._search(job, [search], wanted)
-        return self._worded_apart(filter(None, map(theirs.passage, found)), job.passages)
+        return self._distinct(filter(None, map(external.passage, found)), job.passages)
 
-    def _opened(self, collection: str, written: CollectionProfile) -> ExternalCollection:
-        if collection not in self._external:
-            embedder = self._others[written.embedding]
-            self._external[collection] = open_external(self._client, collection, written, embedder)
-        return self._external[collection]
-
-    def _texts(self, job: Job, vector: Vectors) -> tuple[Passage, ...]:
+    def _passages(self, job: Job, vector: Vectors) -> tuple[Passage, ...]:
         floor = self._profile.floor
         searches = self._word_searches(vector, job.keywords, DEPTH * job.passages)
-        found = self._search(job, searches, _wanted(job), schema.DENSE if floor else None)
+        found = self._search(job, searches, _filter(job), schema.DENSE if floor else None)
         near = [
-            p
-            for p in self._fused(job, found, self._word_shares)
-            if not floor or _dense(p) @ vector >= floor
+            point
+            for point in self._fused(job, found, self._word_shares)
+            if not floor or schema.vector_of(point, schema.DENSE) @ vector >= floor
         ]
-        return self._worded_apart(map(schema.passage, near), job.passages)
+        return self._distinct(map(schema.passage, near), job.passages)
 
     def _images(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
         encoder = self._embedders.images
@@ -136,10 +135,10 @@ class QdrantRetriever:
         if vector.any():
             searches += self._word_searches(vector, job.keywords, depth)
             shares += [(1 - LIKENESS) * share for share in self._word_shares]
-        found = self._search(job, searches, _wanted(job, image=True), schema.IMAGE)
-        return different(
-            self._fused(job, found, shares), _image, self._profile.alike, job.references
-        )
+        found = self._search(job, searches, _filter(job, image=True), schema.IMAGE)
+        ranked = self._fused(job, found, shares)
+        direction = partial(schema.vector_of, name=schema.IMAGE)
+        return different(ranked, direction, self._profile.alike, job.references)
 
     def _word_searches(self, vector: Vectors, keywords: str, depth: int) -> list[QueryRequest]:
         dense = QueryRequest(
@@ -161,8 +160,8 @@ class QdrantRetriever:
         wanted: Filter | None,
         vector: str | None = None,
     ) -> list[list[ScoredPoint]]:
-        """What each search finds, in one request, with the named vector of each point."""
-        asked = {
+        """The results of each search, sent in one request; each point with the named vector."""
+        options = {
             "filter": wanted,
             "with_payload": True,
             "with_vector": [vector] if vector else None,
@@ -170,7 +169,7 @@ class QdrantRetriever:
         try:
             with calling(self._client):
                 answers = self._client.query_batch_points(
-                    job.collection, [each.model_copy(update=asked) for each in searches]
+                    job.collection, [each.model_copy(update=options) for each in searches]
                 )
         except (UnexpectedResponse, ValueError) as error:
             raise JobError(f"Collection {job.collection!r} cannot be searched: {error}") from error
@@ -179,13 +178,18 @@ class QdrantRetriever:
     def _fused(
         self, job: Job, found: Sequence[Sequence[ScoredPoint]], shares: Sequence[float]
     ) -> list[ScoredPoint]:
-        """What the searches found, as one; checked, for the name may stand for a new version."""
+        """The fused results. Checks the collection again if another embedder made one of them:
+        the name may have been switched to a new version.
+        """
         ranked = fused(found, shares)
-        if any(_embedding(point) != self._embedders.texts.name for point in ranked):
+        name = self._embedders.texts.name
+        if any((point.payload or {}).get("embedding") != name for point in ranked):
             self._check(job.collection)
         return ranked
 
-    def _worded_apart(self, ranked: Iterable[Passage], count: int) -> tuple[Passage, ...]:
+    def _distinct(self, ranked: Iterable[Passage], count: int) -> tuple[Passage, ...]:
+        """The best passages without near duplicates in wording."""
+
         def wording(passage: Passage) -> Vectors:
             (vector,) = self._wording.embed([schema.indexed(passage)])
             return np.asarray(vector)
@@ -193,7 +197,7 @@ class QdrantRetriever:
         return tuple(different(ranked, wording, self._profile.alike, count))
 
     def _check(self, collection: str) -> None:
-        """Raises JobError for a collection that this retriever cannot use."""
+        """Raise JobError for a collection that cannot be searched; remember one that can."""
         names = versions.names(self._client)
         if collection not in names:
             there = ", ".join(filter(self._profile.allows, names)) or "none"
@@ -216,20 +220,8 @@ def _embedded(job: Job, embedder: Embedder) -> Vectors:
     return np.asarray(embedder.embed([job.keywords])[0])
 
 
-def _dense(point: ScoredPoint) -> Vectors:
-    return schema.vector_of(point, schema.DENSE)
-
-
-def _embedding(point: ScoredPoint) -> object:
-    return (point.payload or {}).get("embedding")
-
-
-def _image(point: ScoredPoint) -> Vectors:
-    return schema.vector_of(point, schema.IMAGE)
-
-
-def _wanted(job: Job, *, image: bool = False, prefix: str = "") -> Filter | None:
-    """What a source has to have: every tag, one of the licences, an image."""
+def _filter(job: Job, *, image: bool = False, prefix: str = "") -> Filter | None:
+    """The filter for a job's sources: every tag, one of the licences, an image."""
     must, tags = list[Condition](), f"{prefix}tags"
     must += [FieldCondition(key=tags, match=MatchValue(value=tag)) for tag in job.tags]
     if job.licenses:

@@ -1,4 +1,4 @@
-"""How a collection looks in Qdrant: the vectors of each source, and its payload.
+"""The layout of a collection in Qdrant: the vectors of each source, and its payload.
 
 A source is a passage, an image, or a pair of both.
 """
@@ -22,28 +22,28 @@ from qdrant_client.models import (
 )
 
 from pipeline.job import Passage, Reference
-from pipeline.retrieval.bm25 import document_vector
 from pipeline.retrieval.client import is_local
 from pipeline.retrieval.embedders import Embedders, Vectors, embedding, normalised
+from pipeline.retrieval.lexical import document_vector
 from pipeline.retrieval.sources.texts import Text
 
 DENSE, SPARSE = "dense", "bm25"
 IMAGE, MIXED = "image", "mixed"
-"""An image as the encoder gave it; and normalised, with the mean of its text's."""
+"""An image's vector from the encoder; and normalised, averaged with its text's vector."""
 
 _NAMESPACE = uuid.UUID("5b4a4f6e-8d0c-5d54-9d6a-7f0a2c6b3e11")
 _INDEXED = ("origin", "tags", "license")
 
 
 def create(client: QdrantClient, collection: str, embedders: Embedders) -> None:
-    """Make an empty collection for what these embed."""
-    # vectors come with length 1, so that the dot product is the cosine; and it is defined for a
-    # text without a word, whose vector is zero
+    """Create an empty collection for the vectors of these embedders."""
+    # vectors have length 1, so that the dot product is the cosine; unlike the cosine it is defined
+    # for a text without words, whose vector is zero
     vectors = {DENSE: VectorParams(size=embedders.texts.size, distance=Distance.DOT)}
     if embedders.images:
         size = embedders.images.size
         vectors[MIXED] = VectorParams(size=size, distance=Distance.DOT)
-        # read, never searched
+        # read, never searched: without an index
         vectors[IMAGE] = VectorParams(
             size=size, distance=Distance.DOT, on_disk=True, hnsw_config=HnswConfigDiff(m=0)
         )
@@ -58,22 +58,22 @@ def create(client: QdrantClient, collection: str, embedders: Embedders) -> None:
 
 
 def identity(text: Text, image: str) -> str:
-    """The same id for the same words and the same image from the same source, so that ingesting
-    again changes nothing. `image` is the key of the source's image, empty without one.
+    """The source's id: equal for equal words and image of one origin, so that ingesting again
+    changes nothing. `image` is the key of its image, empty without one.
     """
     parts = [text.source, text.text, image] if image else [text.source, text.text]
     return str(uuid.uuid5(_NAMESPACE, "\n".join(parts)))
 
 
 def indexed(text: Text | Passage) -> str:
-    """What is searched: the title too, which says what a passage is about; nothing of an image
-    without a text, whose title is hardly more than the name of a file.
+    """The searched text, the title included; empty for an image without a text, whose title is
+    usually a file name.
     """
     return f"{text.title}. {text.text}" if text.title and text.text else text.text
 
 
 def payload(text: Text, image: str, embedders: Embedders, origin: str) -> dict[str, Any]:
-    """What is kept beside the vectors: the source, what embedded it, and where it came from."""
+    """The payload beside the vectors: the source, its embedders, and the path that brought it."""
     kept = text.model_dump(mode="json", exclude={"image"})
     kept |= {"embedding": embedders.texts.name, "origin": origin}
     if image and embedders.images:
@@ -82,13 +82,13 @@ def payload(text: Text, image: str, embedders: Embedders, origin: str) -> dict[s
 
 
 def text_vectors(text: Text, vector: Vectors) -> dict[str, Any]:
-    """The vectors by which words find a source; none where it has no words."""
+    """The vectors for searches by text; none for a source without words."""
     words = indexed(text)
     return {DENSE: vector.tolist(), SPARSE: document_vector(words)} if words else {}
 
 
 def image_vectors(image: Vectors, text: Vectors | None) -> dict[str, Any]:
-    """The vectors of an image, with its text's in the same space where it has one.
+    """The vectors of an image; `text` is its text's vector in the same space, if it has one.
 
     Yasunaga et al., "Retrieval-Augmented Multimodal Language Modeling" (2022), section 3.1.
     """
@@ -98,12 +98,12 @@ def image_vectors(image: Vectors, text: Vectors | None) -> dict[str, Any]:
 
 
 def passage(found: ScoredPoint) -> Passage:
-    """The passage that a search found."""
+    """The passage of a search result."""
     return Passage(**_source(found))
 
 
 def reference(found: ScoredPoint, scale: float, norm: float) -> Reference:
-    """The image that a search found, to count so much, its embedding of length `norm`."""
+    """The image of a search result, with its scale and its embedding of length `norm`."""
     return Reference(
         **_source(found),
         image=(found.payload or {})["image"],
@@ -113,25 +113,27 @@ def reference(found: ScoredPoint, scale: float, norm: float) -> Reference:
 
 
 def vector_of(found: ScoredPoint, name: str) -> Vectors:
-    """A vector that came with a point, `""` for the unnamed one; empty where it has none."""
+    """A named vector of a point, `""` for the unnamed one; empty if it has none."""
     vectors = found.vector if isinstance(found.vector, dict) else {"": found.vector or ()}
     return np.asarray(vectors.get(name, ()), dtype=np.float32)
 
 
 def takes_images(client: QdrantClient, collection: str) -> bool:
-    """Whether a collection was made by a profile that embeds images."""
+    """True if a collection was created with an image encoder."""
     return _has(client, collection, IMAGE)
 
 
 def mismatch(client: QdrantClient, collection: str, embedders: Embedders) -> str:
-    """How what is in a collection was embedded otherwise than by these; empty where it was not."""
+    """The reason why a collection does not match these embedders; empty if it does."""
     if not _has(client, collection, DENSE):
         return "was written by another tool, which a profile can name in retrieval.collections"
     names = {"embedding": embedders.texts.name}
     if embedders.images:
         names["images"] = embedders.images.name
     for field, name in names.items():
-        known = _embedded_with(client, collection, field)
+        with_field = Filter(must_not=[IsEmptyCondition(is_empty=PayloadField(key=field))])
+        points, _ = client.scroll(collection, with_field, limit=1, with_payload=[field])
+        known = str((points[0].payload or {})[field]) if points else ""
         if known not in ("", name):
             return f"was embedded with {known}, not with {name}"
     return ""
@@ -140,13 +142,6 @@ def mismatch(client: QdrantClient, collection: str, embedders: Embedders) -> str
 def _has(client: QdrantClient, collection: str, vector: str) -> bool:
     vectors = client.get_collection(collection).config.params.vectors
     return isinstance(vectors, dict) and vector in vectors
-
-
-def _embedded_with(client: QdrantClient, collection: str, field: str) -> str:
-    """What is said by one of the sources that say it; empty where none does."""
-    said = Filter(must_not=[IsEmptyCondition(is_empty=PayloadField(key=field))])
-    points, _ = client.scroll(collection, said, limit=1, with_payload=[field])
-    return str((points[0].payload or {})[field]) if points else ""
 
 
 def _source(found: ScoredPoint) -> dict[str, Any]:

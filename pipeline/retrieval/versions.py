@@ -1,4 +1,4 @@
-"""A collection's name stands for one of its versions: a new one takes the place of the old at once.
+"""Versions of a collection: a new one replaces the old one atomically.
 
 In Qdrant a version is a collection, `NAME@1` and so on, and the name an alias of it.
 """
@@ -17,11 +17,11 @@ from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedders
 
 MARK = "@"
-"""No collection's own name holds it."""
+"""Separates name and version number; never part of a collection's name."""
 
 
 def names(client: QdrantClient) -> list[str]:
-    """All names that can be asked, sorted: of other tools' collections their own.
+    """The names of all collections that can be searched, sorted; external ones have no versions.
 
     Raises Unavailable and ConfigError.
     """
@@ -31,40 +31,42 @@ def names(client: QdrantClient) -> list[str]:
 
 
 def open_version(client: QdrantClient, name: str, embedders: Embedders, *, anew: bool) -> str:
-    """What an ingest is to write into: the version that the name stands for, made where there is
-    none; `anew` one beside it, which may be what an interrupted ingest left.
+    """The Qdrant collection to write to: the alias's current target, created if missing; with
+    `anew` a new version beside it, where an interrupted ingest is resumed.
 
-    Raises KnowledgeError for a collection that another tool made.
+    Raises KnowledgeError for an external collection that `anew` would replace.
     """
-    standing = _aliases(client).get(name, "")
-    if not standing and name in _collections(client):
+    current = _aliases(client).get(name, "")
+    if not current and name in _collections(client):
         if anew:
             raise KnowledgeError(
                 f"Collection {name!r} was not made by `pressrun ingest`, which cannot replace it."
             )
         return name
-    if standing and not anew:
-        return standing
-    begun = [each for each in _versions(client, name) if each != standing]
-    for version in begun:
+    if current and not anew:
+        return current
+    unfinished = [each for each in _versions(client, name) if each != current]
+    for version in unfinished:
         if not schema.mismatch(client, version, embedders):
             break
         client.delete_collection(version)
     else:
-        version = f"{name}{MARK}{_number(standing) + 1}"
+        number = current.rpartition(MARK)[2]
+        version = f"{name}{MARK}{int(number) + 1 if number.isdecimal() else 1}"
         schema.create(client, version, embedders)
-    if not standing and not anew:
-        stand_for(client, name, version)
+    if not current and not anew:
+        switch_to(client, name, version)
     return version
 
 
-def stand_for(client: QdrantClient, name: str, version: str) -> None:
-    """Have the name stand for a version from now on, and remove every other one."""
-    standing = _aliases(client).get(name)
-    if standing != version:
-        gone = DeleteAliasOperation(delete_alias=DeleteAlias(alias_name=name))
+def switch_to(client: QdrantClient, name: str, version: str) -> None:
+    """Point the name's alias at a version, and delete every other version."""
+    current = _aliases(client).get(name)
+    if current != version:
+        # one request: no search finds the name without a target
+        old = DeleteAliasOperation(delete_alias=DeleteAlias(alias_name=name))
         new = CreateAlias(collection_name=version, alias_name=name)
-        operations = [gone] if standing else []
+        operations = [old] if current else []
         client.update_collection_aliases([*operations, CreateAliasOperation(create_alias=new)])
     for other in _versions(client, name):
         if other != version:
@@ -81,8 +83,3 @@ def _aliases(client: QdrantClient) -> dict[str, str]:
 
 def _versions(client: QdrantClient, name: str) -> list[str]:
     return sorted(each for each in _collections(client) if each.startswith(f"{name}{MARK}"))
-
-
-def _number(version: str) -> int:
-    number = version.rpartition(MARK)[2]
-    return int(number) if number.isdecimal() else 0

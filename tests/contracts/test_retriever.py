@@ -19,8 +19,8 @@ from pipeline.jobfile.rows import RawRow
 from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
 from pipeline.retrieval.client import open_client
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.hashed import HashedEmbedder, evenly
 from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.lexical import HashedEmbedder, evenly
 from pipeline.retrieval.retriever import QdrantRetriever
 from tests.harness.external_collections import TOOLS, fill
 from tests.harness.libraries import library

@@ -5,9 +5,9 @@ from pathlib import Path
 from qdrant_client import QdrantClient
 
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
-from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.image_store import ImageStore
 from pipeline.retrieval.ingest import Library
+from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.safety import TermGuard
 from pipeline.storage.folder import FolderStore
 

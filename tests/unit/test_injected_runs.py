@@ -13,8 +13,8 @@ from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Status,
 from pipeline.ports import Ports, Pruner, Writer
 from pipeline.profile import RetrievalProfile, WriterProfile
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.run import run_job
 from pipeline.safety import TermGuard

@@ -22,8 +22,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
-from pipeline.retrieval.bm25 import document_vector
-from pipeline.retrieval.hashed import HashedEmbedder, evenly
+from pipeline.retrieval.lexical import HashedEmbedder, document_vector, evenly
 
 HERE = Path(__file__).parent
 DIGITS = 6

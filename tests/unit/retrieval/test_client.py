@@ -13,7 +13,7 @@ from flows.runs.knowledge import require_collection
 from pipeline.errors import ConfigError, InUse, Unavailable
 from pipeline.retrieval.client import LOOK_AGAIN, calling, open_client
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.hashed import HashedEmbedder
+from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.schema import create
 from pipeline.retrieval.versions import names
 from pipeline.settings import load_settings

@@ -28,8 +28,8 @@ from pipeline.profile import (
 )
 from pipeline.retrieval.client import open_client
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.settings import load_settings
 from pipeline.telemetry import metered

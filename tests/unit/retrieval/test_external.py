@@ -27,8 +27,8 @@ from pipeline.models import Models
 from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.external import LAYOUTS, NODE, ExternalCollection
-from pipeline.retrieval.hashed import HashedEmbedder, evenly
 from pipeline.retrieval.ingest import ingest
+from pipeline.retrieval.lexical import HashedEmbedder, evenly
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.retrieval.sources.chunks import LONGEST
 from pipeline.retrieval.sources.texts import LABEL, TAGS

@@ -16,10 +16,10 @@ from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
 from pipeline.profile import Profile, RetrievalProfile
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.hashed import HashedEmbedder
-from pipeline.retrieval.image_encoder import ClipEmbedder
+from pipeline.retrieval.encoders import ClipEmbedder
 from pipeline.retrieval.image_store import ImageStore, embedded
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
+from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.storage.folder import FolderStore
 from pipeline.telemetry import metered

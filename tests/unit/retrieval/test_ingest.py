@@ -10,8 +10,8 @@ from qdrant_client import QdrantClient
 from qdrant_client.models import Distance, VectorParams
 
 from pipeline.errors import KnowledgeError
-from pipeline.retrieval.hashed import HashedEmbedder
 from pipeline.retrieval.ingest import IngestReport, ingest
+from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.versions import names
 from tests.harness.libraries import library
 

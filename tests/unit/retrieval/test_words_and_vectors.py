@@ -5,9 +5,15 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.retrieval.bm25 import K1, document_vector, query_vector
-from pipeline.retrieval.hashed import HashedEmbedder, evenly, rarity
-from pipeline.retrieval.words import words
+from pipeline.retrieval.lexical import (
+    K1,
+    HashedEmbedder,
+    document_vector,
+    evenly,
+    query_vector,
+    rarity,
+    words,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_a_name_says_more_than_what_all_texts_have() -> None:
 
 def test_vectors_are_alike_in_every_process() -> None:
     program = (
-        "from pipeline.retrieval.hashed import HashedEmbedder\n"
+        "from pipeline.retrieval.lexical import HashedEmbedder\n"
         "print(HashedEmbedder().embed(['Viora logo']).tobytes().hex())"
     )
     env = {**os.environ, "PYTHONHASHSEED": "12345"}
