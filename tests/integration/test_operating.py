@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -25,12 +26,15 @@ from flows.ingest import ingest
 from flows.reconcile import reconcile_runs
 from flows.retention import remove_runs
 from flows.runs.open import open_run
+from flows.runs.publish import publish
 from flows.runs.reconcile import reconcile_run
 from flows.stack.embedded import anchored, environment
 from flows.webhook import SIGNATURE, signature
 from pipeline.assemble import open_run_folder, open_store
 from pipeline.errors import RunError
+from pipeline.job import CandidateRecord, Outcome, RunSpec, Score, Status
 from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
 from tests.harness import connected
 from tests.harness.commandline import begin
@@ -293,34 +297,60 @@ def aged(settings: Settings, run: str, days: int) -> None:
             os.utime(file, (then, then))
 
 
-def test_books_are_proven_and_old_runs_go(server: Server, settings: Settings) -> None:
-    """After the tests above: `spring` and `stopped` are finished."""
+def opened(run: str, server: Server, settings: Settings) -> tuple[RunFolder, RunSpec]:
+    """A run of three jobs, opened."""
+    file = server.workdir.folder / f"{run}.csv"
+    write_jobs(file, 3)
+    run_folder = open_run_folder(settings, run, committing=True)
+    return run_folder, open_run(file, Overrides(), settings, run_folder)
+
+
+def finished(run: str, server: Server, settings: Settings) -> RunFolder:
+    """A run whose jobs are accepted, published."""
+    run_folder, spec = opened(run, server, settings)
+    seen = CandidateRecord(index=0, seed=0, score=Score(raw=1, calibrated=1))
+    for job in run_folder.shards.read(spec.fingerprint, 1):
+        outcome = Outcome(
+            run=run, job_id=job.id, status=Status.ACCEPTED, job=job, row=job.row, winner=0,
+            keywords=job.keywords, candidates=(seen,),
+        )  # fmt: skip
+        run_folder.records.commit(outcome, np.zeros((16, 16, 3), np.float32))
+    publish(run_folder, spec, seconds=1.0)
+    return run_folder
+
+
+def test_recent_runs_are_reconciled(server: Server, settings: Settings) -> None:
+    run_folder = finished("mint", server, settings)
     reports = {report["run"]: report for report in reconcile_runs()}
     assert all(report["sound"] for report in reports.values())
-    assert {"spring", "stopped"} <= set(reports)
-    image = next(Path(settings.store, "runs/spring/images").iterdir())
+    assert reports["mint"]["ended"]
+    image = next(Path(run_folder.address("images")).iterdir())
+    kept = image.read_bytes()
     image.write_bytes(b"another one")
-    with pytest.raises(RunError, match="spring do not balance"):
+    with pytest.raises(RunError, match="mint do not balance"):
         reconcile_runs(read_images=True)
-    write_jobs(server.workdir.folder / "spruce.csv", 3)
-    run_folder = open_run_folder(settings, "spruce", committing=True)
-    open_run(server.workdir.folder / "spruce.csv", Overrides(), settings, run_folder)
+    image.write_bytes(kept)
+
+
+def test_old_runs_are_removed_and_open_ones_are_not(server: Server, settings: Settings) -> None:
+    done = finished("sage", server, settings)
+    run_folder, _ = opened("sage-2", server, settings)
 
     def what(**asked: Any) -> dict[str, str]:
-        return {each["run"]: each["what"] for each in remove_runs("spr*", days=30, **asked)}
+        return {each["run"]: each["what"] for each in remove_runs("sage*", days=30, **asked)}
 
-    assert what() == {"spring": "kept: too young", "spruce": "kept: too young"}
-    aged(settings, "spring", 31)
-    aged(settings, "spruce", 31)
+    assert what() == {"sage": "kept: too young", "sage-2": "kept: too young"}
+    aged(settings, "sage", 31)
+    aged(settings, "sage-2", 31)
     is_open = "kept: it is open; cancel it first"
-    assert what() == {"spring": "would be removed", "spruce": is_open}
-    assert what(dry_run=False) == {"spring": "removed", "spruce": is_open}
-    assert not list(run_folder.store.keys("runs/spring/"))
+    assert what() == {"sage": "would be removed", "sage-2": is_open}
+    assert what(dry_run=False) == {"sage": "removed", "sage-2": is_open}
+    assert not list(done.store.keys("runs/sage/"))
     assert run_folder.spec()
     run_folder.request_cancel()
-    aged(settings, "spruce", 31)
+    aged(settings, "sage-2", 31)
     os.utime(run_folder.address("cancelled.json"), (0, 0))
-    assert what(dry_run=False) == {"spruce": "removed"}
+    assert what(dry_run=False) == {"sage-2": "removed"}
 
 
 def test_a_server_is_told_where_things_are_from_anywhere(settings: Settings) -> None:

@@ -301,7 +301,7 @@ def test_an_object_that_trickles_is_given_up(to_file: bool, tmp_path: Path) -> N
         store = S3Store("bucket", "", url, read_seconds=0.3)
         with pytest.raises(StoreError, match="no whole object"):
             store.fetch("key", tmp_path / "file") if to_file else store.get("key")
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 60, "it would take 500 s"
 
 
 def test_a_server_that_never_answers_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
