@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore
+from tests.harness.jobs import make_job
 from workers.queue.messages import (
     Event,
     JobDone,
@@ -31,11 +32,7 @@ from workers.queue.messages import (
 
 
 def job(number: int) -> Job:
-    return Job(
-        id=f"j{number:03}", row=number + 2, keywords="red circle", candidates=1, threshold=0.5,
-        width=64, height=64, steps=2, guidance=1.0, seed=number, passages=0, mode="keywords",
-        contest="best_of", wave=1, priority=number % 3,
-    )  # fmt: skip
+    return make_job(number, priority=number % 3)
 
 
 def outcome(run: str, number: int, status: Status = Status.ACCEPTED) -> Outcome:

@@ -18,6 +18,7 @@ from pipeline.ports import Ports, Pruner
 from pipeline.records.shards import ShardFiles
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.folder import FolderStore
+from tests.harness.jobs import make_job
 from tests.harness.stand_in import StandIns
 from workers.queue.leases import TRIES, lease_key
 from workers.queue.messages import JobRequeued, Message, Queue, WorkerFailed
@@ -77,11 +78,7 @@ class Worker(StandIns):
 
 
 def job(number: int) -> Job:
-    return Job(
-        id=f"j{number}", row=number + 1, keywords="red circle", candidates=1, threshold=0.5,
-        width=16, height=16, steps=2, guidance=1.0, seed=number, passages=0, mode="keywords",
-        contest="best_of", wave=1, priority=5,
-    )  # fmt: skip
+    return make_job(number, id=f"j{number}", row=number + 1, width=16, height=16)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pipeline.job import Context
 from pipeline.profile import RetrievalProfile
 from pipeline.retrieval.client import open_client
 from pipeline.settings import load_settings
-from tests.harness.jobs import job
+from tests.harness.jobs import make_job
 
 
 def test_the_knowledge_base_is_opened_by_the_first_job_that_asks(
@@ -21,8 +21,8 @@ def test_the_knowledge_base_is_opened_by_the_first_job_that_asks(
     held = open_client("", "", tmp_path / "knowledge")
     assembly = Assembly(load_settings(home=tmp_path, store=str(tmp_path / "out")))
     plain, other = (assembly._make_retriever(RetrievalProfile(dense=dense)) for dense in (0.6, 0.5))
-    asking = job(1).model_copy(update={"collection": "brands", "passages": 1})
-    assert plain.retrieve(job(1)) == Context()
+    asking = make_job(1, collection="brands", passages=1)
+    assert plain.retrieve(make_job(1)) == Context()
     with pytest.raises(InUse, match="PRESSRUN_QDRANT_URL"):
         plain.retrieve(asking)
     held.close()

@@ -22,12 +22,12 @@ from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.template import TemplateWriter
 from tests.harness.chat_server import Call, Reply, chat_server, completion
 from tests.harness.injections import GRAMMAR, Injection, each_injection, injections
+from tests.harness.jobs import make_job
 from tests.harness.libraries import library
 
-JOB = Job(
-    id="j1", row=2, keywords="Viora", negative="blur", candidates=3, threshold=0.5, width=64,
-    height=32, steps=7, guidance=2.5, seed=41, collection="hostile", passages=2, mode="generated",
-    contest="best_of", wave=2,
+JOB = make_job(
+    id="j1", keywords="Viora", negative="blur", candidates=3, height=32, steps=7, guidance=2.5,
+    seed=41, collection="hostile", passages=2, mode="generated", wave=2,
 )  # fmt: skip
 ORDER = RenderRequest(
     prompt="", negative="blur", width=64, height=32, steps=7, guidance=2.5, seeds=(41, 42, 43)

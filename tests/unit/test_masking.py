@@ -13,12 +13,13 @@ import structlog
 from flows.stack.doctor import examine
 from pipeline.assemble import open_knowledge
 from pipeline.errors import ConfigError, JobError, PressrunError
-from pipeline.job import Context, Job
+from pipeline.job import Context
 from pipeline.masking import mask
 from pipeline.settings import Settings, load_settings
 from pipeline.writing.endpoint import EndpointWriter
 from tests.harness.canaries import KEYS, OTHERS, SIGNS, URLS, canary, told
 from tests.harness.echo_server import refusing_redis, refusing_web
+from tests.harness.jobs import make_job
 from workers.observability.logs import start_logs
 from workers.queue.messages import Message, Queue
 
@@ -169,10 +170,7 @@ def write(settings: Settings) -> None:
     """Ask a chat server that refuses."""
     profile = settings.chosen_profile.writer.model_copy(update={"kind": "endpoint", "model": "m"})
     writer = EndpointWriter(profile, settings.writer_url, settings.writer_api_key, first_wait=0.01)
-    job = Job(
-        id="j", row=1, keywords="red", candidates=1, threshold=0.5, width=64, height=64, steps=1,
-        guidance=1, seed=1, passages=0, mode="generated", contest="best_of", wave=1,
-    )  # fmt: skip
+    job = make_job(mode="generated")
     writer.write(job, Context())
 
 

@@ -23,12 +23,11 @@ from pipeline.job import (
 from pipeline.ports import Ports, Pruner
 from pipeline.run import run_job
 from pipeline.telemetry import notice, rendered_by
+from tests.harness.jobs import make_job
 
-JOB = Job(
-    id="j1", row=2, keywords="red circle", candidates=4, threshold=0.5, width=16, height=16,
-    steps=2, guidance=1.0, seed=SEED_SPACE - 2, passages=0, mode="generated",
-    contest="best_of", wave=2,
-)  # fmt: skip
+JOB = make_job(
+    id="j1", candidates=4, width=16, height=16, seed=SEED_SPACE - 2, mode="generated", wave=2
+)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 
 from flows.dispatch.budget import FIRST, Budget
 from pipeline.job import Job
-from tests.harness.jobs import job
+from tests.harness.jobs import make_job
 
 
 def spend(budget: Budget, jobs: list[Job], window: int, each: float, spread: float) -> int:
@@ -26,7 +26,7 @@ def spend(budget: Budget, jobs: list[Job], window: int, each: float, spread: flo
 
 def test_without_a_budget_everything_is_admitted() -> None:
     budget = Budget()
-    assert spend(budget, [job(n) for n in range(200)], 64, 1.0, 0.5) == 200
+    assert spend(budget, [make_job(n) for n in range(200)], 64, 1.0, 0.5) == 200
     assert not budget.used_up
 
 
@@ -34,7 +34,7 @@ def test_without_a_budget_everything_is_admitted() -> None:
 @pytest.mark.parametrize(("spread", "off"), [(0.0, 1.0), (0.9, 16.0)])
 def test_what_is_used_comes_close_to_the_budget(seconds: float, spread: float, off: float) -> None:
     budget = Budget(seconds)
-    done = spend(budget, [job(n) for n in range(1000)], 64, 1.0, spread)
+    done = spend(budget, [make_job(n) for n in range(1000)], 64, 1.0, spread)
     assert budget.used_up
     assert done < 1000
     assert seconds - off <= budget.spent < seconds + off, "64 in flight cost 64 on average"
@@ -42,38 +42,38 @@ def test_what_is_used_comes_close_to_the_budget(seconds: float, spread: float, o
 
 def test_larger_jobs_that_come_last_are_taken_to_cost_more() -> None:
     budget = Budget(100.0)
-    jobs = [job(n, 1) for n in range(50)] + [job(n, 16) for n in range(50, 150)]
+    jobs = [make_job(n, candidates=1 if n < 50 else 16) for n in range(150)]
     spend(budget, jobs, 64, 1.0, 0.2)
     assert 80 < budget.spent < 105
 
 
 def test_while_no_cost_is_known_only_a_few_are_begun() -> None:
     budget = Budget(1000.0)
-    assert [budget.admit(job(n)) for n in range(FIRST + 2)] == [True] * FIRST + [False] * 2
+    assert [budget.admit(make_job(n)) for n in range(FIRST + 2)] == [True] * FIRST + [False] * 2
     assert not budget.used_up
     budget.ended("j000", 1.0)
-    assert all(budget.admit(job(n)) for n in range(10, 40))
+    assert all(budget.admit(make_job(n)) for n in range(10, 40))
 
 
 def test_jobs_that_cost_nothing_tell_nothing() -> None:
     budget = Budget(10.0)
-    assert budget.admit(job(0))
+    assert budget.admit(make_job(0))
     budget.ended("j000", 0.0)
-    assert sum(budget.admit(job(n)) for n in range(1, 50)) == FIRST
+    assert sum(budget.admit(make_job(n)) for n in range(1, 50)) == FIRST
 
 
 def test_a_job_that_went_back_makes_room() -> None:
     budget = Budget(9.0)
     for number in range(2):
-        assert budget.admit(job(number))
+        assert budget.admit(make_job(number))
     budget.ended("j000", 1.0)
-    assert not budget.admit(job(2)), "1 known, and 5 times 2 at most"
+    assert not budget.admit(make_job(2)), "1 known, and 5 times 2 at most"
     budget.requeued("j001")
-    assert budget.admit(job(2))
+    assert budget.admit(make_job(2))
 
 
 def test_a_budget_that_is_used_up_stays_so() -> None:
     budget = Budget(0.0)
-    assert not budget.admit(job(0))
+    assert not budget.admit(make_job(0))
     assert budget.used_up
-    assert not budget.admit(job(1))
+    assert not budget.admit(make_job(1))

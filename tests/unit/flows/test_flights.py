@@ -13,14 +13,11 @@ from flows.dispatch.pending import (
     PendingJobs,
 )
 from pipeline.job import Job
+from tests.harness.jobs import make_job
 
 
 def job(number: int, priority: int = 5, width: int = 64) -> Job:
-    return Job(
-        id=f"j{number}", row=number + 2, keywords="red circle", candidates=1, threshold=0.5,
-        width=width, height=64, steps=2, guidance=1.0, seed=number, passages=0, mode="keywords",
-        contest="best_of", wave=1, priority=priority,
-    )  # fmt: skip
+    return make_job(number, id=f"j{number}", width=width, priority=priority)
 
 
 def ids(jobs: list[Job]) -> list[str]:

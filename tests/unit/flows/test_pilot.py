@@ -15,7 +15,7 @@ from flows.runs.pilot import PilotResult, report
 from pipeline.errors import Unavailable
 from pipeline.job import Job, Outcome, Status
 from pipeline.ports import Ports
-from tests.harness.jobs import job
+from tests.harness.jobs import make_job
 
 ports = cast("Ports", None)
 """Nobody asks them: `run` stands for what they do."""
@@ -24,7 +24,7 @@ ports = cast("Ports", None)
 def picked(count: int, of: int) -> list[int]:
     spread = StratifiedSample(count)
     for number in range(of):
-        spread.add(job(number))
+        spread.add(make_job(number))
     return [job.row - 2 for job in spread.picked()]
 
 
@@ -99,7 +99,7 @@ def test_a_share_of_nothing_may_still_be_some() -> None:
 
 
 def flight(statuses: list[Status], seconds: float) -> PilotResult:
-    jobs = [job(number) for number in range(len(statuses))]
+    jobs = [make_job(number) for number in range(len(statuses))]
     outcomes = [
         Outcome(
             run="pilot", job_id=one.id, status=status, row=one.row, keywords="",
@@ -135,7 +135,7 @@ def test_copies_fill_the_device_until_the_last_job_and_are_not_counted(
         return Outcome(run="pilot", job_id=one.id, status=Status.ACCEPTED, row=one.row, keywords="")
 
     monkeypatch.setattr(pilot, "_outcome", run)
-    jobs = [job(number) for number in range(10)]
+    jobs = [make_job(number) for number in range(10)]
     outcomes, beside = pilot._run(jobs, ports, 4)
     assert [outcome.job_id for outcome in outcomes] == [one.id for one in jobs]
     assert len(beside) > 6, "three at a time, while the last job takes long"
@@ -148,4 +148,4 @@ def test_what_stops_a_run_stops_a_pilot(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(pilot, "_outcome", run)
     with pytest.raises(Unavailable):
-        pilot._run([job(number) for number in range(10)], ports, 4)
+        pilot._run([make_job(number) for number in range(10)], ports, 4)

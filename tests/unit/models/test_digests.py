@@ -9,20 +9,16 @@ import pytest
 from flows.runs.reproduce import reproduce_record
 from pipeline.assemble import Assembly, model_digests, open_run_folder
 from pipeline.errors import ModelError
-from pipeline.job import Brief, CandidateRecord, ImageArray, Job, Outcome, RunSpec, Score, Status
+from pipeline.job import Brief, CandidateRecord, ImageArray, Outcome, RunSpec, Score, Status
 from pipeline.models import digest
 from pipeline.profile import Profile, RendererProfile, WriterProfile
 from pipeline.settings import Settings, load_settings
 from tests.harness import small_models
+from tests.harness.jobs import make_job
 from workers.queue.messages import Message, Queue
 from workers.worker.executor import Executor
 
-JOB = Job(
-    id="j1", row=2, keywords="red circle", candidates=1, threshold=0.5, width=16, height=16,
-    steps=2, guidance=1.0, seed=1, passages=0, references=0, mode="keywords",
-    contest="best_of", wave=1,
-    priority=5,
-)  # fmt: skip
+JOB = make_job(1, id="j1", row=2, width=16, height=16)
 
 
 def flip(path: Path) -> None:

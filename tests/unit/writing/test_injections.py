@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.errors import JobError
-from pipeline.job import Context, Job, Passage
+from pipeline.job import Context, Passage
 from pipeline.models import Models
 from pipeline.profile import WriterProfile
 from pipeline.retrieval.sources.reader import read_texts
@@ -29,12 +29,12 @@ from tests.harness.injections import (
     of_each_kind,
     parametrised,
 )
+from tests.harness.jobs import make_job
 
 KEY = "sk-canary-5e1f"
-JOB = Job(
-    id="j1", row=2, keywords="Viora logo", style="small", negative="blur", candidates=1,
-    threshold=0.5, width=64, height=64, steps=1, guidance=1.0, seed=7, passages=4, mode="generated",
-    contest="best_of", wave=1,
+JOB = make_job(
+    id="j1", keywords="Viora logo", style="small", negative="blur", steps=1, seed=7, passages=4,
+    mode="generated",
 )  # fmt: skip
 HARMLESS = "The Viora logo is a white circle on teal."
 
