@@ -1,4 +1,4 @@
-"""Turns a cosine into a chance: logistic regression with one slope and one offset."""
+"""Calibration of cosines to probabilities: logistic regression with one slope and one offset."""
 
 import json
 import math
@@ -19,7 +19,7 @@ class Calibration:
     offset: float
 
     def chance(self, cosine: float) -> float:
-        """The chance, 0..1, that an image with this cosine shows its text."""
+        """The probability, 0..1, that an image with this cosine shows its text."""
         return 0.5 * (1 + math.tanh((self.slope * cosine + self.offset) / 2))
 
 

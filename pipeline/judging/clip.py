@@ -34,11 +34,11 @@ class Viewing(NamedTuple):
 
 
 class ClipJudge:
-    """Judges valid images by the cosine of image and text, and by the chance it stands for.
+    """The Judge port over an OpenCLIP model: the cosine of image and text, calibrated.
 
-    A text longer than the model's context is cut at the ends of sentences, else of clauses, and
-    is stood for by the normalised mean of its pieces' embeddings. Images are seen as the model
-    was trained to see them: most models look at the middle square only.
+    A text longer than the model's context is cut at the ends of sentences, else of clauses; its
+    embedding is the normalised mean of the pieces' embeddings. Images are preprocessed as for the
+    model's training: most models see the middle square only.
     """
 
     def __init__(self, models: Models, profile: JudgeProfile) -> None:
@@ -60,7 +60,7 @@ class ClipJudge:
         )
 
     def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
-        """One score per image, in order; invalid images are not shown to the model."""
+        """One score per image, in order; the model does not see invalid images."""
         problems = [problem(image) for image in images]
         valid = [p for p, reason in zip(images, problems, strict=True) if not reason]
         cosines = iter(self._batcher(Viewing(self._pixels(valid), text)) if valid else [])
@@ -72,7 +72,9 @@ class ClipJudge:
         return Score(raw=cosine, calibrated=self._calibration.chance(cosine))
 
     def _pixels(self, images: Sequence[ImageArray]) -> torch.Tensor:
-        """Runs in the calling job's thread; in 8 bits, as the winner will be stored."""
+        """Preprocessed images, in 8 bits as the winner will be stored. Runs in the job's own
+        thread.
+        """
         scaled = (Image.fromarray((p.clip(0, 1) * 255).round().astype(np.uint8)) for p in images)
         return torch.stack([self._preprocess(image) for image in scaled])
 
@@ -97,7 +99,7 @@ class ClipJudge:
         return _unit(embedded.float().cpu())
 
     def _embed_texts(self, texts: set[str]) -> None:
-        """Have a unit vector [width] for each text, newest last."""
+        """Fill the cache with a unit vector [width] for each text, newest last."""
         for text in texts:
             if text in self._texts:
                 self._texts.move_to_end(text)

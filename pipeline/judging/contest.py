@@ -1,11 +1,11 @@
-"""The contest's decisions: who starts, who is dropped, who wins. Plain Python, no device.
+"""The contest's decisions: how many start, which are dropped, which wins. Plain Python, no device.
 
 A contest goes in waves: `best_of` and `race` start all candidates at once, `first_above` and
 `race_above` start `wave` at a time and end with the wave in which one passes. In the race modes the
-rivals of a wave are halved, or cut to another part, at each of the job's rungs, by what a
-judge thinks of their previews (successive halving: Jamieson and Talwalkar 2016,
-https://arxiv.org/abs/1502.07943). A decision is taken when all rivals have arrived, so that their
-order of arrival decides nothing.
+rivals of a wave are halved, or cut to another fraction, at each of the job's rungs, by the
+judge's scores of their previews (successive halving: Jamieson and Talwalkar 2016,
+https://arxiv.org/abs/1502.07943). A rung is decided once all rivals have reached it, so the order
+of arrival has no influence.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from pipeline.job import Job, Rung, Score
 
 
 def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
-    """How many more candidates to start, given the scores so far in order, None for a dropped one;
-    0 ends the contest. Never more than `job.candidates` in all.
+    """The number of candidates to start next, given the scores so far in order, None for a dropped
+    one; 0 ends the contest. Never more than `job.candidates` in all.
     """
     left = job.candidates - len(scores)
     if job.contest in ("best_of", "race"):
@@ -27,31 +27,29 @@ def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
 
 
 def another_round(job: Job, scores: Sequence[Score | None]) -> bool:
-    """Whether to go on with images of what the best one lacks: where none passes, and there are
-    any to be had that count.
-    """
+    """True for a second round: no candidate passes, and retrieved images can steer a render."""
     steered = job.collection and job.references and job.reference_scale
     return job.rounds > 1 and bool(steered) and not any(passes(job, score) for score in scores)
 
 
 def rungs(job: Job) -> tuple[Rung, ...]:
-    """Where candidates are dropped."""
+    """The rungs at which candidates are dropped; none outside the race modes."""
     return job.rungs if job.contest in ("race", "race_above") else ()
 
 
 def survivors(rung: Rung, previews: Sequence[Score]) -> list[int]:
-    """Which rivals go on, given all their previews' scores: the best, the first of equals."""
+    """The indices of the rivals that go on, given all previews' scores: the best, ties by index."""
     count = max(1, ceil(rung.keep * len(previews)))
     ranked = sorted(range(len(previews)), key=lambda i: (not previews[i].valid, -previews[i].raw))
     return sorted(ranked[:count])
 
 
 def winner(scores: Sequence[Score | None]) -> int | None:
-    """The index of the best valid score, the first of equals; None when there is none."""
+    """The index of the best valid score, the first of equals; None without a valid one."""
     valid = {index: score for index, score in enumerate(scores) if score and score.valid}
     return max(valid, key=lambda index: valid[index].calibrated, default=None)
 
 
 def passes(job: Job, score: Score | None) -> bool:
-    """Whether a candidate reaches the job's gate."""
+    """True for a valid score at or above the job's threshold."""
     return score is not None and score.valid and score.calibrated >= job.threshold

@@ -1,14 +1,14 @@
-"""What of a text an image lacks, told by a judge who knows only how well image and text agree.
+"""The phrases of a text that an image does not show, found with an image-text score alone.
 
-A part lacks where the image would pass but for it: each is left out in turn. Small judges know
-whole captions alone, so that a part is not asked for by itself.
+A phrase is missing if the image passes without it; each is left out in turn. Phrases are not
+scored by themselves, because small judges know whole captions only.
 """
 
 import re
 from collections.abc import Callable
 
 PARTS = 12
-"""Of a longer text, the first ones are tried."""
+"""Most phrases of a text that are tried, the first ones."""
 
 _BETWEEN = re.compile(
     r"(?<=[^\s,;.])"
@@ -18,13 +18,13 @@ _JOINT = re.compile(r"^[\s,;.]+|(?<![\s,;.])[\s,;.]+$")
 
 
 def parts(text: str) -> list[str]:
-    """A caption's phrases, each with the word or comma that ties it to the one before."""
+    """A caption's phrases, each with the word or comma that joins it to the one before."""
     return _BETWEEN.split(text)
 
 
 def missing_phrases(text: str, passes: Callable[[str], bool]) -> tuple[str, ...]:
-    """The phrases that an image lacks, which does not pass with the whole text; the whole text
-    where leaving out no single phrase explains it, as it does not where the subject is wrong.
+    """The missing phrases of an image that does not pass with the whole text; the whole text where
+    no single phrase explains it, for example because the subject is wrong.
     """
     phrases = parts(text)
     tried = range(min(len(phrases), PARTS)) if len(phrases) > 1 else ()

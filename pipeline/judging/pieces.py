@@ -1,4 +1,4 @@
-"""Cuts a text into pieces that fit a judge's context, at the best places there are."""
+"""Splitting of a long text into pieces that fit a judge's context."""
 
 import re
 from collections.abc import Callable
@@ -9,11 +9,11 @@ CUTS = (
     re.compile(r"\s+"),
     re.compile(r"(?<=.)(?=.)"),
 )
-"""Where to cut, best first: sentences, clauses, words, and characters as a last resort."""
+"""Places to cut, best first: sentences, clauses, words, and characters as a last resort."""
 
 
 def pieces(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """The text in parts that each fit, cut at the best places there are; at least one.
+    """The text in pieces that each fit, cut at the best places; at least one.
 
     A single character that doesn't fit is returned as it is.
     """
@@ -30,7 +30,7 @@ def _cut(text: str, fits: Callable[[str], bool], level: int) -> list[str]:
 
 
 def _pack(parts: list[str], joint: str, fits: Callable[[str], bool]) -> list[str]:
-    """Join neighbours for as long as they fit together."""
+    """Join neighbours while they fit together."""
     packed = parts[:1]
     for part in parts[1:]:
         joined = packed[-1] + joint + part

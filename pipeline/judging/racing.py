@@ -1,4 +1,4 @@
-"""What a race would have cost and won: measured on contests in which everybody reached the end."""
+"""The cost and regret of races, computed from contests in which no candidate was dropped."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,17 @@ from pipeline.job import Rung, Score
 from pipeline.judging.contest import survivors, winner
 
 CUTS = (0.5, 0.25)
-"""Parts of the rivals that a proposed checkpoint may keep."""
+"""Fractions of the rivals that a proposed rung may keep."""
 MOST_CHECKPOINTS = 3
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
-"""Parts of the steps at which previews are compared with the ends."""
+"""Fractions of the steps at which previews are compared with the finished images."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A contest that nobody was dropped from: previews by the part of the steps, and the ends."""
+    """A contest without drops: the previews' scores by the fraction of the steps, and the final
+    ones.
+    """
 
     previews: dict[float, Sequence[Score]]
     finals: Sequence[Score]
@@ -27,8 +29,8 @@ class Finished:
 
 @dataclass(frozen=True)
 class Trial:
-    """How a race does: `cost` is the part of all candidates' steps that it runs, `regret` the part
-    of the best candidate's score that its winner misses.
+    """The result of a race: `cost` is the fraction of all candidates' steps that it runs, `regret`
+    the fraction of the best candidate's score that its winner loses.
     """
 
     rungs: tuple[Rung, ...]
@@ -37,7 +39,7 @@ class Trial:
 
 
 def trial(rungs: Sequence[Rung], contests: Sequence[Finished]) -> Trial:
-    """The mean over contests."""
+    """A race's mean result over contests."""
     runs = [_race(rungs, contest) for contest in contests]
     best = fmean(_best(contest.finals) for contest in contests)
     won = fmean(score for score, _ in runs)
@@ -45,13 +47,13 @@ def trial(rungs: Sequence[Rung], contests: Sequence[Finished]) -> Trial:
 
 
 def propose(contests: Sequence[Finished], regret: float) -> Trial:
-    """The cheapest race with at most this regret; one without rungs where none is so good."""
+    """The cheapest race with at most this regret; one without rungs where no other qualifies."""
     trials = [trial(rungs, contests) for rungs in _schedules(contests)]
     return min((t for t in trials if t.regret <= regret), key=lambda t: (t.cost, t.regret))
 
 
 def agreement(point: float, contests: Sequence[Finished]) -> float:
-    """Spearman's rank correlation of previews at `point` with the ends, the mean over contests."""
+    """Spearman's rank correlation of previews at `point` with final scores, the mean over contests."""
     return fmean(_spearman(_raw(c.previews[point]), _raw(c.finals)) for c in contests)
 
 
@@ -64,7 +66,7 @@ def _schedules(contests: Sequence[Finished]) -> Iterator[tuple[Rung, ...]]:
 
 
 def _race(rungs: Sequence[Rung], contest: Finished) -> tuple[float, float]:
-    """The winner's score, and the part of all steps that were run."""
+    """The winner's score, and the fraction of all steps that were run."""
     left, run, before = list(range(len(contest.finals))), 0.0, 0.0
     for rung in rungs:
         run += len(left) * (rung.at - before)
@@ -85,7 +87,7 @@ def _raw(scores: Sequence[Score]) -> list[float]:
 
 
 def _spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """0 where either has no order."""
+    """Spearman's rank correlation; 0 where either side is constant."""
     ranks = np.argsort(np.argsort([one, other], axis=1), axis=1)
     if min(np.ptp(one), np.ptp(other)) == 0:
         return 0.0

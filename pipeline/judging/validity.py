@@ -1,4 +1,4 @@
-"""Tells images that are no images from those worth judging. numpy only."""
+"""A check for broken images ahead of the judge. numpy only."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from pipeline.job import ImageArray
 
 BLACK = 1 / 255
 CONTRAST = 4 / 255
-"""The least difference between an image's brightest and darkest parts, by percentile: a decoder's
-speckles alone don't make an image."""
+"""Least difference between an image's brightest and darkest parts, by percentile: isolated speckles
+of the decoder do not count."""
 
 
 def problem(image: ImageArray) -> str:
-    """Why [height, width, 3] values in 0..1 are not an image; empty when they are.
+    """The reason why [height, width, 3] values in 0..1 are not an image; empty for a valid one.
 
     A judge can rank a black frame above a healthy image, so this comes first.
     """

@@ -20,10 +20,9 @@ Result = TypeVar("Result")
 class Batcher(Generic[Item, Result]):
     """Runs `function` on lists of items gathered from many threads, in one thread of its own.
 
-    Items with equal keys share a call; `size` tells how much of the `limit` an item takes. While
-    one batch runs the next one gathers by itself; `linger` only helps the first few callers of a
-    burst to meet. Calls that share a device take turns: each holds `turn` while it runs. A caller
-    gets its own result, or the exception that its batch raised.
+    Items with equal keys share a call; `size` is an item's part of the `limit`. While one batch
+    runs, the next one gathers; `linger`, in seconds, lets the first callers of a burst meet.
+    `device_lock` is held during each call. A caller gets its own result, or its batch's exception.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Batcher(Generic[Item, Result]):
         self._thread.start()
 
     def __call__(self, item: Item) -> Result:
-        """Wait for this item's result; its share of the call is charged to the calling job."""
+        """Wait for this item's result, and charge its share of the call to the calling job."""
         future: Future[tuple[Result, float]] = Future()
         with self._changed:
             if self._closed:
@@ -59,7 +58,7 @@ class Batcher(Generic[Item, Result]):
         return result
 
     def close(self) -> None:
-        """Finish what waits, then stop."""
+        """Finish the waiting items, then stop."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -69,7 +68,7 @@ class Batcher(Generic[Item, Result]):
         while batch := self._gather():
             try:
                 self._run(batch)
-            except Exception as error:  # noqa: BLE001 - it belongs to the callers, who raise it
+            except Exception as error:  # noqa: BLE001 - raised by the callers
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
@@ -87,7 +86,7 @@ class Batcher(Generic[Item, Result]):
             future.set_result((result, seconds * self._size(item) / total))
 
     def _gather(self) -> list[tuple[Item, Future[tuple[Result, float]]]]:
-        """The oldest waiting item and those that may share its call; empty once closed."""
+        """The oldest waiting item and the others that may share its call; empty once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:

@@ -1,4 +1,4 @@
-"""Refuses model folders that bring code, or that have a library fetch what is not in them."""
+"""Refusal of model folders that contain code, or that make a library fetch something else."""
 
 import json
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from pipeline.errors import ModelError
 from pipeline.models.safetensors import CONFIG_BYTES, read_json
 
 FOREIGN = ("auto_map", "trust_remote_code", "transformers_weights")
-"""Entries by which a configuration names code, lets it run, or names other weights."""
+"""Entries with which a configuration names code, lets it run, or names other weights."""
 VOCABULARIES = {"tokenizer.json", "vocab.json", "added_tokens.json"}
 """Files whose keys are tokens."""
 TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language", "reduction_mask"}
-"""What OpenCLIP's tokenizers take; the rest they hand to transformers."""
+"""Settings of OpenCLIP's own tokenizers; any others go to transformers."""
 
 
 def refuse_code(folder: Path) -> None:
-    """Raise ModelError where a file in the folder is code or a configuration asks for some."""
+    """Raise ModelError where a file in the folder is code or a configuration names some."""
     for path in sorted(folder.rglob("*")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
@@ -48,7 +48,7 @@ def _refuse_entries(path: Path) -> None:
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key in a JSON value with what stands under it, at any depth."""
+    """Every key and value of a JSON value's objects, at any depth."""
     left = [value]
     while left:
         match left.pop():

@@ -1,4 +1,4 @@
-"""The files of a model folder that are loaded: these alone are checked and hashed."""
+"""The files that are loaded from a model folder; only these are checked and hashed."""
 
 import hashlib
 import re
@@ -64,10 +64,11 @@ def digest(folder: Path, role: str, variant: str = "") -> str:
 
 
 def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
-    """The files that decide what a model in this role does; weights of a variant where it has one.
+    """The files that are loaded for a model in this role, with a variant's weights where it has
+    any.
 
-    A role may say after a colon which collection it is for. Raises ModelError for a folder that
-    brings code, and where a file is missing.
+    A role may name its collection after a colon. Raises ModelError for a folder with code, and
+    where a file is missing.
     """
     role = role.partition(":")[0]
     if not folder.is_dir():
@@ -115,7 +116,7 @@ def open_clip_weights(folder: Path) -> Path:
 
 
 def left_out(folder: Path) -> set[str]:
-    """Parts that a pipeline's index names and that can do without: not there, or pickles alone."""
+    """Optional components that a pipeline's index names but that are missing, or only pickles."""
     named = read_json(folder / "model_index.json")
     return {
         part
@@ -154,7 +155,7 @@ def _parts(folder: Path) -> Iterator[Path]:
 
 
 def _is_component(entry: object) -> bool:
-    """Whether an index's entry names a library and a class; lists of other things are settings."""
+    """True for an index's entry with a library and a class; other lists are settings."""
     match entry:
         case [str(), str()]:
             return True
@@ -190,7 +191,7 @@ def _weights(part: Path, stem: str, variant: str) -> list[Path]:
 
 
 def _no_weights(part: Path) -> str:
-    """The reason why a folder has nothing to load."""
+    """The reason why a folder has no weights to load."""
     names = [path.name for path in part.iterdir()]
     tagged = re.compile(rf"(?:{'|'.join(STEMS)})\.(?:safetensors\.index\.)?(\w+)(?:-\d+-of.*)?\.")
     for match in filter(None, map(tagged.match, sorted(names))):
@@ -247,6 +248,6 @@ def _sha256(path: Path) -> str:
 
 @lru_cache(4096)
 def _sha256_of(path: Path, _size: int, _changed: int, _inode: int) -> str:
-    """Once for each state of a file: it may be of many gigabytes."""
+    """The digest, cached for each state of a file, which may have many gigabytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

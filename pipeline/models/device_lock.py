@@ -1,13 +1,13 @@
-"""Turns at the device."""
+"""The lock of a device."""
 
 import threading
 from collections import deque
 
 
 class DeviceLock:
-    """A lock that goes to whoever has asked first.
+    """A first-come, first-served lock.
 
-    The engine asks again as soon as it has let go; of a plain lock, others would get it by luck.
+    The engine acquires it again right after each release; with a plain lock others would starve.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Loads a diffusers pipeline from a local folder."""
+"""Loading and tuning of diffusers pipelines from local folders."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +32,7 @@ REPEATED_BLOCKS = frozenset(
 
 
 def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> Any:
-    """The text-to-image pipeline in `folder`, with another UNet or scheduler where asked for."""
+    """The text-to-image pipeline in `folder`, with `unet` and the profile's scheduler, if any."""
     # truncation warnings would put prompts into logs
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
@@ -57,8 +57,8 @@ def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> 
 
 
 def load_adapter(pipe: Any, folder: Path) -> None:
-    """Give a pipeline an IP-Adapter (https://arxiv.org/abs/2308.06721); it then wants embeddings
-    of images in every call. Raises ModelError for a family whose adapters work otherwise.
+    """Load an IP-Adapter (https://arxiv.org/abs/2308.06721) into a pipeline, which then needs
+    embeddings of images in every call. Raises ModelError for an unsupported family or kind.
     """
     if not hasattr(pipe, "unet"):
         raise ModelError(f"{folder}: image adapters are for Stable Diffusion 1, 2 and XL")
@@ -79,7 +79,7 @@ def load_adapter(pipe: Any, folder: Path) -> None:
 def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
     """Make a pipeline on its device faster.
 
-    Compiled are the denoiser's repeated blocks alone, each for the shapes that it meets
+    `compiled` compiles the denoiser's repeated blocks only, once for each input shape
     (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
     """
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
@@ -101,7 +101,7 @@ def load_preview_decoder(folder: Path, profile: RendererProfile) -> Any:
 
 
 def _pipeline_class(folder: Path) -> Any:
-    """AutoPipelineForText2Image where it knows the folder's pipeline, else DiffusionPipeline."""
+    """AutoPipelineForText2Image where it supports the folder's pipeline, else DiffusionPipeline."""
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
     named = read_json(folder / "model_index.json").get("_class_name")

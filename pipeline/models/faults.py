@@ -1,4 +1,4 @@
-"""Tells a device's faults apart: what may be tried again, and what ends the process."""
+"""Classification of device errors: retryable ones, and losses that end the process."""
 
 import gc
 
@@ -14,27 +14,27 @@ REFUSED = (
     "STATUS_BAD_PARAM",
     "STATUS_INVALID_VALUE",
 )
-"""Calls that the driver did not even begin: CUDA goes on, so a job must not end the worker."""
+"""Calls that the driver refused to begin: CUDA stays usable, so the worker goes on."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller call might succeed."""
+    """True for an error after which a smaller call might succeed."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
     )
 
 
 def device_lost(error: BaseException) -> bool:
-    """Whether the device stays unusable for this process, as after an illegal access on CUDA."""
+    """True where the device stays unusable for this process, as after an illegal access on CUDA."""
     kind = type(error).__name__
     return isinstance(error, RuntimeError) and tells_of_lost_device(f"{kind}: {error}")
 
 
 def tells_of_lost_device(message: str) -> bool:
-    """Whether an error of this kind and message means that the device is lost.
+    """True for the kind and message of an error after which the device is lost.
 
-    Source: cudaError in the CUDA Runtime API, which says of illegal accesses, asserts and failed
-    launches that the process is left in an inconsistent state and has to be started again.
+    Source: cudaError in the CUDA Runtime API. Illegal accesses, asserts and failed launches leave
+    the process in an inconsistent state, and it has to be restarted.
     """
     if any(sign in message for sign in (*NO_MEMORY, *REFUSED)):
         return False
@@ -42,7 +42,7 @@ def tells_of_lost_device(message: str) -> bool:
 
 
 def free_memory() -> None:
-    """Give cached memory back. Call it outside the except block, which holds the tensors."""
+    """Release cached device memory. Call it outside the except block, which holds the tensors."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Finds the folders of models, without torch."""
+"""Model references and their folders, without torch."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ Made = TypeVar("Made")
 def resolve(reference: str, root: Path, role: str) -> Path:
     """The folder of a model: one under `root`, any existing path, or else fetched from the hub.
 
-    A hub id is `org/name` or `org/name@revision`. Raises ModelError, which says how to fetch it.
+    A hub id is `org/name` or `org/name@revision`. Raises ModelError with the command to fetch it.
     """
     for folder in (root / reference, Path(reference).expanduser()):
         if reference and folder.is_dir():
@@ -26,7 +26,7 @@ def resolve(reference: str, root: Path, role: str) -> Path:
 def references(profile: Profile) -> dict[str, str]:
     """Role to reference of each model that a profile runs in this process.
 
-    A role may say after a colon which collection it is for.
+    A role may name its collection after a colon.
     """
     named: dict[str, str] = {"judge": profile.judge.model}
     if profile.writer.kind == "local":
@@ -56,7 +56,7 @@ def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
 
 
 def for_each_role(given: Mapping[str, Given], do: Callable[[str, Given], Made]) -> dict[str, Made]:
-    """What `do` makes of each role's. Raises one ModelError for all that go wrong."""
+    """Map `do` over the roles. Raises one ModelError for all that fail."""
     made, wrong = dict[str, Made](), list[str]()
     for role, value in given.items():
         try:
@@ -69,5 +69,5 @@ def for_each_role(given: Mapping[str, Given], do: Callable[[str, Given], Made]) 
 
 
 def variant(profile: Profile, role: str) -> str:
-    """The variant of weights that a profile wants of a role's model."""
+    """The weights' variant that a profile names for a role's model."""
     return profile.renderer.variant if role == "renderer" else ""

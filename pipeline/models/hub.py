@@ -1,4 +1,4 @@
-"""Fetches models from the Hugging Face hub: safetensors and configurations, never code."""
+"""Downloads from the Hugging Face hub: safetensors and configurations, never code."""
 
 from pathlib import Path
 from shlex import quote
@@ -17,7 +17,7 @@ UNUSED = ["*.non_ema.*"]
 
 
 def fetch(reference: str, root: Path, role: str) -> Path:
-    """The local snapshot of hub model `org/name[@revision]`, fetched where it must be.
+    """The local snapshot of hub model `org/name[@revision]`, downloaded if it is not cached.
 
     Raises ModelError with the command that fetches it by hand.
     """
@@ -49,7 +49,7 @@ def fetch(reference: str, root: Path, role: str) -> Path:
 
 
 def command(reference: str, root: Path, patterns: list[str]) -> str:
-    """The command line that fetches a hub model to where a reference finds it."""
+    """The command line that downloads a hub model to the folder of its reference."""
     name, _, revision = reference.partition("@")
     pinned = f" --revision {revision}" if revision else ""
     include = " ".join(f"--include '{pattern}'" for pattern in patterns)

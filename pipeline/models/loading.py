@@ -1,4 +1,4 @@
-"""Loads each model once per process: local files, safetensors, no code from outside."""
+"""Loading of models, each once per process: local files, safetensors, no foreign code."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,13 +18,13 @@ from pipeline.watchdog import suspended
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""`trust_remote_code` has to be said: transformers asks at the terminal where it is not."""
+"""`trust_remote_code` is explicit because transformers would prompt at the terminal without it."""
 
 
 class Models:
-    """The models of this process. `turn` is held by whoever runs one on the device.
+    """The models of this process. Hold `device_lock` while running one on the device.
 
-    What is loaded is shared by all who ask for it with equal settings; loading blocks them.
+    A model is loaded once for equal settings and shared; other callers wait while it loads.
     """
 
     def __init__(self, root: Path, device: str = "auto") -> None:
@@ -35,7 +35,7 @@ class Models:
 
     @cached_property
     def device(self) -> str:
-        """The torch device asked for; `auto` is CUDA, then Apple's Metal, then the processor."""
+        """The torch device; `auto` is CUDA, then Apple's Metal, then the processor."""
         import torch
 
         if self._asked != "auto":
@@ -49,7 +49,7 @@ class Models:
         return self._once(profile, lambda: self._diffusion(profile))
 
     def preview_decoder(self, profile: RendererProfile) -> Any:
-        """The profile's small decoder, None where it names none. Raises ModelError."""
+        """The profile's preview decoder, None where it names none. Raises ModelError."""
         if not profile.previews:
             return None
         return self._once((profile, "previews"), lambda: self._preview_decoder(profile))
@@ -77,8 +77,8 @@ class Models:
         return self._found(reference, role, variant)[0]
 
     def digest(self, reference: str, role: str, variant: str = "") -> str:
-        """The digest of a model's files as they were when it was first asked for; a role may name
-        a collection. Raises ModelError.
+        """The digest of a model's files at its first use; a role may name a collection. Raises
+        ModelError.
         """
         return self._found(reference, role, variant)[1]
 
@@ -134,7 +134,7 @@ class Models:
     def _transformer(
         self, folder: Path, kind: Any, padding_side: str, **settings: Any
     ) -> tuple[Any, Any]:
-        """A model of transformers and its tokenizer."""
+        """A transformers model and its tokenizer, on the device."""
         from transformers import AutoTokenizer
 
         def load() -> tuple[Any, Any]:
@@ -170,7 +170,7 @@ class Models:
 
 
 def _hide_progress() -> None:
-    """The pipelines' and tokenizers' progress bars would break up the command line's own."""
+    """Disable the libraries' progress bars, which would break up the command line's own."""
     from transformers.utils import logging
 
     cast(Any, logging).disable_progress_bar()
@@ -181,9 +181,9 @@ _HUB = threading.Lock()
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keep the libraries away from the hub.
+    """Keep the libraries from accessing the hub.
 
-    They ask this constant before each request; the environment only decides what it begins with.
+    They read this constant before each request; the environment only sets its initial value.
     """
     from huggingface_hub import constants
 
@@ -196,7 +196,7 @@ def _offline() -> Iterator[None]:
 
 
 def _loading(folder: Path, load: Callable[[], Any]) -> Any:
-    """The result of `load`; whatever goes wrong inside the libraries is the model's fault."""
+    """The result of `load`, offline. Raises ModelError for every error of the libraries."""
     _hide_progress()
     try:
         with _offline():

@@ -15,11 +15,11 @@ HEADER_BYTES = 10_000_000
 TENSORS = 20_000
 CONFIG_BYTES = 32_000_000
 POINTER = b"version https://git-lfs.github.com/"
-"""The beginning of the file that Git leaves where it has not fetched the large one."""
+"""First bytes of a Git LFS pointer, which stands in for a file that was not fetched."""
 
 
 def check_safetensors(path: Path) -> None:
-    """Raise ModelError unless the header is sound and the file holds exactly what it lists."""
+    """Raise ModelError unless the header is valid and the file has exactly the bytes that it lists."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(len(POINTER))
@@ -36,10 +36,10 @@ def check_safetensors(path: Path) -> None:
 
 
 def shards(index: Path) -> list[Path]:
-    """The files that a sharded model's index names; empty where none of them is there.
+    """The files that a sharded model's index names; empty where none of them exists.
 
     None is fine: a model fetched in one variant keeps the indexes of the others. Raises
-    ModelError where some are missing.
+    ModelError where only some are missing.
     """
     weights = read_json(index).get("weight_map")
     if not isinstance(weights, dict) or not weights:
