@@ -1,4 +1,4 @@
-"""Images as files: pixels, what they were made from, and the mark of their origin."""
+"""Image files: pixels, generation parameters, and metadata that marks them as AI-generated."""
 
 import struct
 from collections.abc import Callable, Mapping
@@ -42,8 +42,8 @@ def encode(image: ImageArray, fmt: ImageFormat, parameters: str) -> bytes:
     """A file of the image, equal for equal arguments.
 
     `image` is [height, width, 3] in 0..1; PNG and WebP keep it within half a step of 1/255,
-    JPEG at quality 95. `parameters` is the text that A1111 and its kin read back: a `parameters`
-    chunk in PNG, EXIF's UserComment otherwise. Raises ValueError for an image that is not one.
+    JPEG at quality 95. `parameters` is the text that A1111 and similar tools read back: a
+    `parameters` chunk in PNG, EXIF's UserComment otherwise. Raises ValueError as `to_image`.
     """
     return _ENCODERS[fmt](to_image(image), parameters.replace("\0", ""))
 
@@ -54,12 +54,12 @@ def decode(data: bytes, longest_side: int | None = None) -> ImageArray:
 
 
 def read_image(data: bytes, longest_side: int | None = None) -> Image.Image:
-    """The image in a PNG, JPEG or WebP file as people see it, in 8-bit RGB: upright by its EXIF
-    orientation, over white where it is transparent, 16 bits scaled; made smaller where a side is
-    longer than `longest_side`.
+    """The image in a PNG, JPEG or WebP file as a viewer shows it, in 8-bit RGB: rotated by its EXIF
+    orientation, over white where it is transparent, 16 bits scaled; shrunk where a side is longer
+    than `longest_side`.
 
     Raises JobError for anything else, for a damaged file and for one with more pixels than
-    LARGEST_PIXELS, before they are unpacked.
+    LARGEST_PIXELS, before decoding it.
     """
     try:
         with Image.open(BytesIO(data), formats=_READABLE) as image:

@@ -1,4 +1,4 @@
-"""JSON documents, as the store keeps them."""
+"""JSON documents in the store's format."""
 
 import json
 from typing import Any

@@ -42,8 +42,8 @@ SCHEMA = pa.schema(
 def build_manifest(run_folder: RunFolder, spec: RunSpec) -> bytes:
     """Write the run's manifest and return it; equal records give equal bytes.
 
-    Goes shard by shard, so that only one is held at a time besides the file. Rows whose job
-    has no record yet are left out; rows with the same job share its record.
+    Shards are read one at a time, to bound memory. Rows without a record yet are left out; rows
+    with the same job share its record.
     """
     file = BytesIO()
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
@@ -57,7 +57,7 @@ def build_manifest(run_folder: RunFolder, spec: RunSpec) -> bytes:
 
 
 class Manifest:
-    """A manifest's lines, of which only the file and a few at a time are in memory."""
+    """A manifest in memory, with its lines decoded a few at a time."""
 
     def __init__(self, data: bytes) -> None:
         self._file = open_table(data, SCHEMA)
@@ -73,12 +73,12 @@ class Manifest:
 
 
 def read_manifest(run_folder: RunFolder) -> Manifest:
-    """Raises RunError before the manifest has been built, and for a damaged one."""
+    """The run's manifest. Raises RunError before it has been built, and for a damaged one."""
     return run_folder.read(NAME, Manifest)
 
 
 def counts(manifest: Manifest) -> dict[str, int]:
-    """How many rows ended in which way; every way is named."""
+    """The number of rows by status, with every status present."""
     found = Counter(line["outcome"] for line in manifest.lines("outcome"))
     return {status.value: found[status.value] for status in Status}
 

@@ -1,4 +1,4 @@
-"""A record as the text that A1111 and its kin write into images and read back.
+"""A record as the text that A1111 and similar tools write into images and read back.
 
 The form is that of `create_infotext` and `parse_generation_parameters` in
 AUTOMATIC1111/stable-diffusion-webui, modules/processing.py and infotext_utils.py.
@@ -25,7 +25,7 @@ _SAMPLERS = {
 def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> str:
     """Prompt, negative prompt and settings of the winner; empty without a job and a brief.
 
-    `renderer` is the run's renderer profile, which knows the model's name and its scheduler.
+    `renderer` is the run's renderer profile, with the model's name and its scheduler.
     """
     if outcome.job is None or outcome.brief is None:
         return ""
@@ -56,7 +56,7 @@ def _settings(outcome: Outcome, renderer: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _one_line(text: str) -> str:
-    """A line break in a prompt would pass for the next part of the text."""
+    """The text on one line: a line break would begin another section of the parameters."""
     return " ".join(text.split())
 
 

@@ -1,4 +1,4 @@
-"""The records of a run: how each job ended, and the images that were kept."""
+"""The records of a run: the outcome of each job, and the kept images."""
 
 import hashlib
 import uuid
@@ -49,7 +49,7 @@ class RunRecords:
     def outcome(self, job_id: str) -> Outcome | None:
         """A job's record; None while there is none.
 
-        Raises RunError for one that cannot be read or is another job's.
+        Raises RunError for one that cannot be read or belongs to another job.
         """
         try:
             outcome = self._folder.parse(_record(job_id), Outcome.model_validate_json)
@@ -63,9 +63,9 @@ class RunRecords:
         return outcome
 
     def outcomes(self, job_ids: Iterable[str]) -> Iterator[Outcome]:
-        """The records of these jobs in this order, without those that have none.
+        """The records of these jobs, in this order; jobs without a record are skipped.
 
-        Many are read at once; few are held at a time.
+        Records are read concurrently, with a bounded number in memory.
         """
         with ThreadPoolExecutor(READERS) as pool:
             for outcome in in_order(pool, self.outcome, job_ids, READERS):
@@ -82,9 +82,9 @@ class RunRecords:
             yield row, outcomes.get(row.id)
 
     def images(self, images: Iterable[ImageRecord]) -> Iterator[bytes]:
-        """The files of these images, in this order. A few are read at once, and held.
+        """The files of these images, in this order, read a few ahead.
 
-        Raises RunError for one that is missing or is not the one of its record.
+        Raises RunError for one that is missing or differs from its record.
         """
         with ThreadPoolExecutor(IMAGES_AHEAD) as pool:
             yield from in_order(pool, self._image, images, IMAGES_AHEAD)
@@ -92,13 +92,13 @@ class RunRecords:
     def commit(
         self, outcome: Outcome, image: ImageArray | None, confirm: Callable[[], None] | None = None
     ) -> Outcome:
-        """Store the image, then the record, which says where the image is.
+        """Store the image, then the record, which names the image. Returns the job's stored record.
 
-        A record that already stands is another execution's: it is returned, and this image goes
-        unless it is the very same file. Our own record, found after a lost answer, names our own
-        image. `confirm` is called between image and record, and raises where this execution
-        may not write any more. An image that was taken for an orphan and removed meanwhile is put
-        again: once a record names it, it stays.
+        Where another execution has committed a record first, that one is returned, and this image
+        is removed unless it is the same file. After a lost answer the record found may be our own,
+        which names our own image. `confirm` is called between image and record; it raises where
+        this execution has lost its lease. An image removed meanwhile as an orphan is stored again:
+        no image that a record names is removed.
         """
         kept, file = (None, b"") if image is None else self._keep(outcome, image)
         if confirm:
@@ -138,9 +138,9 @@ class RunRecords:
         return self.commit(outcome, None)
 
     def remove(self, job_id: str) -> None:
-        """Forget how a job ended, so that it can be tried again; its image goes too."""
+        """Remove a job's record and its image, so that the job can run again."""
         outcome = self.outcome(job_id)
-        # the record first: a record whose image is gone would be a lie
+        # the record first: a record must never name a missing image
         self._folder.store.delete(self._folder.key(_record(job_id)))
         if outcome and outcome.image:
             self._folder.store.delete(self._folder.key(outcome.image.path))
@@ -152,7 +152,7 @@ class RunRecords:
         return data
 
     def _keep(self, outcome: Outcome, image: ImageArray) -> tuple[ImageRecord, bytes]:
-        """Store an image; answers what its record says of it, and its file."""
+        """Store an image; returns its part of the record, and its file."""
         data = encode(image, self._format, parameters(outcome, self._renderer))
         digest = hashlib.sha256(data).hexdigest()
         path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
@@ -164,7 +164,7 @@ class RunRecords:
         self._folder.write(path, data, f"image/{self._format}")
 
     def forget_profile(self) -> None:
-        """Read the run's profile again: its spec was replaced."""
+        """Drop the cached profile after the run's spec was replaced."""
         self.__dict__.pop("_renderer", None)
 
     @cached_property
@@ -174,7 +174,7 @@ class RunRecords:
 
 
 def _is_of(outcome: Outcome, run: str, job_id: str) -> bool:
-    """A record names its run and its job, and no image but the job's."""
+    """True for a record that names this run, this job, and no other job's image."""
     ids = {outcome.job_id, outcome.job.id if outcome.job else job_id}
     images = f"images/{job_id}-"
     mine = outcome.image is None or outcome.image.path.startswith(images)
@@ -188,7 +188,7 @@ def _record(job_id: str) -> str:
 def in_order(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """`function` of each item, in order, with at most `ahead` of them begun and not yet taken."""
+    """Map `function` over the items in a pool, in order, at most `ahead` results in advance."""
     begun = deque[Future[Result]]()
     for item in items:
         begun.append(pool.submit(function, item))

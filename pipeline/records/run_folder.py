@@ -29,12 +29,12 @@ Result = TypeVar("Result")
 
 
 def run_names(store: Store) -> Iterator[str]:
-    """Every run in the store, sorted. A folder whose name no run can have is none."""
+    """Every run in the store, sorted. Folders with names that no run can have are skipped."""
     return filter(_RUN_NAME.fullmatch, store.folders("runs/"))
 
 
 class RunFolder:
-    """What was asked of a run and how it stands, with its `shards` and `records`.
+    """A run's specification, progress, summary and flags, with its `shards` and `records`.
 
     Raises ConfigError for a run name that cannot name a folder.
     """
@@ -50,7 +50,7 @@ class RunFolder:
         self.shards, self.records = ShardFiles(self), RunRecords(self, image_format)
 
     def address(self, name: str = "") -> str:
-        """Where a person finds the run's folder, or a file in it."""
+        """The path or URL of the run's folder, or of a file in it, for people."""
         return self.store.address(self.key(name) if name else self.folder)
 
     def key(self, name: str) -> str:
@@ -58,18 +58,18 @@ class RunFolder:
         return f"{self.folder}/{name}"
 
     def blob(self, name: str) -> bytes:
-        """A file of the run's folder. Raises RunError when it is not there."""
+        """A file of the run's folder. Raises RunError when it is missing."""
         return self.read(name, bytes)
 
     def read(self, name: str, parse: Callable[[bytes], Result]) -> Result:
-        """What `parse` makes of a file. Raises RunError when it is missing or damaged."""
+        """A file parsed with `parse`. Raises RunError when it is missing or damaged."""
         try:
             return self.parse(name, parse)
         except KeyError:
             raise RunError(f"{self.address(name)} is missing") from None
 
     def has(self, name: str) -> bool:
-        """Whether the run's folder has such a file."""
+        """True where the run's folder has such a file."""
         return self.store.has(self.key(name))
 
     def write(self, name: str, data: bytes, content_type: str) -> None:
@@ -77,20 +77,20 @@ class RunFolder:
         self.store.put(self.key(name), data, content_type=content_type)
 
     def write_spec(self, spec: RunSpec) -> None:
-        """Keep what the run was asked to do."""
+        """Store the run's specification."""
         self.write("run.json", document(spec), JSON)
         self.records.forget_profile()
 
     def spec(self) -> RunSpec:
-        """What the run was asked to do. Raises RunError, with the runs there are."""
+        """The run's specification. Raises RunError that lists the existing runs, if there is none."""
         if spec := self.standing_spec():
             return spec
         raise RunError(f"there is no run {self.run!r}; {self._other_runs()}")
 
     def standing_spec(self) -> RunSpec | None:
-        """What the run was asked to do; None before it was opened.
+        """The run's specification; None before the run is opened.
 
-        Raises RunError for another run's.
+        Raises RunError for the specification of another run.
         """
         try:
             spec = self.parse("run.json", RunSpec.model_validate_json)
@@ -101,7 +101,7 @@ class RunFolder:
         return spec
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Keep the figures of the run's latest end."""
+        """Store the figures of the run's latest end."""
         self.write("summary.json", document(summary), JSON)
 
     def summary(self) -> dict[str, Any]:
@@ -112,15 +112,15 @@ class RunFolder:
             return {}
 
     def write_progress(self, progress: Progress) -> None:
-        """Say how the run goes, while somebody works on it."""
+        """Store a progress snapshot of a run that is being worked on."""
         self.write(_PROGRESS, document(progress), JSON)
 
     def drop_progress(self) -> None:
-        """Nobody works on the run any more."""
+        """Remove the progress snapshot: nothing works on the run any more."""
         self.store.delete(self.key(_PROGRESS))
 
     def progress(self, within: float) -> Progress | None:
-        """How the run goes, as was said in the last `within` seconds; None where nobody did."""
+        """The progress snapshot, if it was written in the last `within` seconds; else None."""
         ages = [blob.age for blob in self.listing(_PROGRESS)]
         if not ages or min(ages) > within:
             return None
@@ -138,20 +138,20 @@ class RunFolder:
         return count
 
     def request_cancel(self) -> None:
-        """Ask whoever works on the run to stop. Holds until the run is taken up again."""
+        """Request that work on the run stops. In effect until the run is resumed."""
         self.write(_CANCELLED, b"{}\n", JSON)
 
     def withdraw_cancel(self) -> None:
-        """The run is taken up again, even where it was to be cancelled or removed."""
+        """Drop a request to cancel or remove the run, which is being resumed."""
         self.store.delete(self.key(_CANCELLED))
         self.store.delete(self.key(_GOING))
 
     def is_cancelled(self) -> bool:
-        """Whether the run was asked to stop."""
+        """True after a request to cancel the run."""
         return self.has(_CANCELLED)
 
     def is_going(self) -> bool:
-        """Whether it is being removed, or was when that was interrupted."""
+        """True while the run is being removed, or after an interrupted removal."""
         return self.has(_GOING)
 
     def age(self) -> float:
@@ -160,7 +160,10 @@ class RunFolder:
         return min(found, default=0.0)
 
     def remove(self) -> None:
-        """Remove the run with all that it holds; who works on it is asked to stop."""
+        """Cancel the run, and remove it with all of its files.
+
+        The flag files go last, so that an interrupted removal can be recognised and finished.
+        """
         self.write(_GOING, b"{}\n", JSON)
         self.request_cancel()
         last = [self.key(name) for name in (*_MILESTONES, _GOING)]
@@ -172,15 +175,16 @@ class RunFolder:
             self.store.delete(key)
 
     def listing(self, prefix: str) -> Iterator[Blob]:
-        """The files of the run's folder whose path begins so, with their age, sorted."""
+        """The files of the run's folder with this path prefix, with their ages, sorted."""
         return self.store.listing(self.key(prefix))
 
     @cached_property
     def store_id(self) -> str:
-        """Which store the books are in. Raises StoreError."""
+        """The id of the run's store. Raises StoreError."""
         return identity(self.store)
 
     def parse(self, name: str, parse: Callable[[bytes], Result]) -> Result:
+        """A file parsed with `parse`. Raises KeyError when it is missing, RunError when damaged."""
         most = DOCUMENT_LIMIT if name.endswith(".json") else BLOB_LIMIT
         try:
             return parse(self.store.get(self.key(name), most))

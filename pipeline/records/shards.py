@@ -42,7 +42,7 @@ class ShardFiles:
         self._folder.write(name, file.getvalue(), "application/vnd.apache.parquet")
 
     def read(self, fingerprint: str, number: int) -> list[Job | BadRow]:
-        """A shard's rows. Raises RunError when there is no such shard."""
+        """A shard's rows, in order. Raises RunError when there is no such shard."""
         return self._folder.read(
             _name(fingerprint, number),
             lambda data: [_row(line) for line in read_table(data, SCHEMA).to_pylist()],

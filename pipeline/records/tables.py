@@ -11,8 +11,8 @@ def read_table(data: bytes, schema: pa.Schema) -> pa.Table:
 
 
 def open_table(data: bytes, schema: pa.Schema) -> pq.ParquetFile:
-    """A file with these columns, to be read without Arrow's threads and from its own buffer: they
-    abort the process when it ends while they still hold a Python file.
+    """A file with these columns, for reading without Arrow's threads and from its own buffer: the
+    threads abort a process that exits while they hold a Python file.
 
     Raises OSError or ValueError for any other file.
     """

@@ -33,7 +33,7 @@ class FolderStore:
         self._root, self.conditional = str(root.absolute()), conditional
 
     def put(self, key: str, data: bytes, *, content_type: str, new: bool = False) -> bool:
-        """Write the file beside its place, then move it there in one step."""
+        """Write a draft in the same folder, then move it into place atomically."""
         target = self._path(key)
         draft, moved = f"{os.path.dirname(target)}/.{uuid.uuid4().hex}", False
         try:
@@ -83,7 +83,7 @@ class FolderStore:
             raise StoreError(f"cannot copy {source} to {path}: {error.strerror}") from error
 
     def move(self, key: str, target: str) -> bool:
-        """Rename the file: one of many movers does it."""
+        """Rename the file; of many concurrent movers one succeeds."""
         source, to = self._path(key), self._path(target)
         try:
             os.makedirs(os.path.dirname(to), exist_ok=True)
@@ -95,13 +95,13 @@ class FolderStore:
         return True
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """Walks folder by folder; the names of one folder are held in memory at a time."""
+        """Walk folder by folder, with the names of one folder in memory at a time."""
         check_prefix(prefix)
         folder = prefix.rpartition("/")[0]
         return self._walk(folder + "/" if folder else "", prefix)
 
     def listing(self, prefix: str) -> Iterator[Blob]:
-        """Size and age are those of the file."""
+        """The files of `keys`, with their sizes and ages."""
         now = None
         for key in self.keys(prefix):
             now = self._clock() if now is None else now
@@ -119,7 +119,7 @@ class FolderStore:
         _unlink(self._path(key))
 
     def sweep(self, prefix: str, older: float) -> int:
-        """Remove the files that were never moved to their place."""
+        """Remove old drafts that were never moved into place."""
         removed, now = 0, self._clock()
         for draft in self._drafts(check_prefix(prefix)):
             found = _stat(draft)
@@ -136,8 +136,8 @@ class FolderStore:
         return f"{self._root}/{check_key(key)}"
 
     def _clock(self) -> float:
-        """The time by the clock that stamps the files, which is another machine's where the folder
-        is shared; our own where nothing can be written, and so nothing removed either.
+        """The time by the file system's clock, which is another machine's where the folder is
+        shared; our own where nothing can be written, and so nothing removed either.
         """
         probe = f"{self._root}/.{uuid.uuid4().hex}"
         try:
@@ -174,9 +174,7 @@ class FolderStore:
                 yield from self._drafts(folder + name)
 
     def _names(self, folder: str) -> list[str]:
-        """A folder's names that can be in a key, sorted; subfolders end with '/', as their keys are
-        sorted by it.
-        """
+        """A folder's valid names, sorted; subfolders end with '/', because their keys sort by it."""
         names = self._scan(folder)
         return sorted(name for name in names if not name.startswith(".") and "\\" not in name)
 
@@ -193,7 +191,7 @@ class FolderStore:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """None for a file that is gone."""
+    """The file's status; None for a missing file."""
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -210,7 +208,7 @@ def _unlink(path: str) -> None:
 
 
 def _refusal(doing: str, path: str, error: OSError) -> StoreError:
-    """What the system refused, as an error of ours."""
+    """A refused system call as a StoreError or StoreFull, reported to telemetry."""
     trouble("store", errno.errorcode.get(error.errno or 0, "OSError"))
     kind = StoreFull if error.errno in _FULL else StoreError
     return kind(f"cannot {doing} {path}: {error.strerror}")
@@ -235,7 +233,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _link(draft: str, target: str) -> bool:
-    """Hard links are made or refused in one step, so one of many writers wins."""
+    """Link the draft to its key. Hard links are atomic, so exactly one of many writers wins."""
     try:
         os.link(draft, target)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Which store this is: flows and workers that should share one can see whether they do."""
+"""A store's id, by which flows and workers verify that they share a store."""
 
 import json
 import uuid
@@ -10,18 +10,18 @@ NAME = "store.json"
 
 
 def identity(store: Store) -> str:
-    """The store's own id, made the first time. Raises StoreError."""
+    """The store's id, created at its first use. Raises StoreError."""
     found = known_identity(store)
     if not found:
         made = json.dumps({"id": uuid.uuid4().hex}).encode() + b"\n"
         store.put(NAME, made, content_type="application/json", new=True)
-        # another flow's, where that was first
+        # another flow may have created it first
         found = known_identity(store)
     return found
 
 
 def known_identity(store: Store) -> str:
-    """The store's own id; empty where no flow has used it yet. Raises StoreError."""
+    """The store's id; empty before its first use. Raises StoreError."""
     try:
         return str(json.loads(store.get(NAME, DOCUMENT_LIMIT))["id"])
     except KeyError:

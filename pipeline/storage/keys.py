@@ -1,10 +1,10 @@
-"""What a key may look like, the same in every store."""
+"""Validation of keys, the same in every store."""
 
 from pipeline.errors import StoreError
 
 
 def check_key(key: str) -> str:
-    """The key itself. Raises StoreError for one that could leave the store or hide in it.
+    """The key unchanged. Raises StoreError for one that could leave the store or be hidden in it.
 
     A part may not begin with a dot: that rules out `..`, and keeps such names for the store.
     """
@@ -15,7 +15,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """The prefix itself; it may end anywhere in a key. Raises StoreError as `check_key` does."""
+    """The prefix unchanged; it may end anywhere in a key. Raises StoreError as `check_key` does."""
     folder, _, begun = prefix.rpartition("/")
     if folder:
         check_key(folder)

@@ -1,4 +1,4 @@
-"""Whether a store keeps its promise that of many writers of a new blob one wins."""
+"""A test of a store's promise that exactly one of many writers of a new blob wins."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +13,12 @@ TRIES = 3
 
 
 def honours_conditions(store: Store, prefix: str, writers: int = WRITERS) -> bool:
-    """Whether exactly one of many concurrent creates of one blob wins, and the blob is its own.
+    """True where exactly one of many concurrent creates of a blob wins, and the blob is the
+    winner's.
 
-    Many servers that speak S3 ignore If-None-Match, or look and write in two steps; only a race
-    shows it. A file system has hard links or none, which two writers show. Writes fresh keys that
-    begin with `prefix`, and removes them. Raises StoreError when the store fails for another
-    reason.
+    Many S3-compatible servers ignore If-None-Match, or check and write in two steps; only a race
+    shows it. A file system has hard links or none, for which two writers suffice. Writes new keys
+    that begin with `prefix`, and removes them. Raises StoreError for any other failure.
     """
     try:
         # the first round also opens the connections, so that the second one meets at the server
@@ -31,9 +31,9 @@ def _one_wins(store: Store, prefix: str, writers: int) -> bool:
     for _ in range(TRIES):
         key = f"{prefix}probe-{uuid.uuid4().hex}"
         try:
-            # nobody wins where the answer to the winner was lost
+            # no winner: the answer to it was lost, so try again
             if winners := _race(store, key, writers):
-                # what several have written may be a mixture that nobody can read
+                # several winners may have left an unreadable mixture
                 return len(winners) == 1 and store.get(key) == winners[0]
         finally:
             store.delete(key)
@@ -41,7 +41,7 @@ def _one_wins(store: Store, prefix: str, writers: int) -> bool:
 
 
 def _race(store: Store, key: str, writers: int) -> list[bytes]:
-    """What those wrote who were told that theirs is the first."""
+    """The payloads of all writers that the store reported as the first."""
     start = Barrier(writers)
 
     def create(data: bytes) -> bool:

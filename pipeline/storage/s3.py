@@ -51,10 +51,10 @@ CONNECT_SECONDS = 5
 READ_SECONDS = 30
 ATTEMPTS = 8
 FIRST_SECONDS, FIRST_ATTEMPTS = 5.0, 2
-"""Patience with a server that has not answered yet: its address may be wrong."""
+"""Limits for the first request to a server, which fails fast because the address may be wrong."""
 CONNECTIONS = 64
 SLOWEST = 50_000
-"""Bytes a second below which an object is given up, after some seconds that each one has."""
+"""Least bytes per second of a download, beyond a fixed time for each object."""
 
 _CHUNK = 1024 * 1024
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
@@ -68,11 +68,11 @@ class S3Store:
     """The Store port over the objects below `prefix` in a bucket.
 
     Credentials come from the SDK's own chain: the environment, a profile, the machine's role.
-    `endpoint_url` is empty for AWS itself. One client serves many threads. A request is given up
-    after `read_seconds` of silence and made at most `attempts` times. Where `conditional` is False,
-    for servers that ignore If-None-Match, `put` with `new` looks before it writes, and the caller
-    keeps other writers away. Raises StoreError for an endpoint that carries credentials: it is
-    shown to people.
+    `endpoint_url` is empty for AWS itself. One client serves many threads. A request times out
+    after `read_seconds` of silence and is made at most `attempts` times. Where `conditional` is
+    False, for servers that ignore If-None-Match, `put` with `new` is a check followed by a write,
+    and the caller keeps other writers away. Raises StoreError for an endpoint with credentials in
+    its URL, which is shown to people.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class S3Store:
         return data
 
     def has(self, key: str) -> bool:
-        """Ask for the object's head."""
+        """One request for the object's metadata."""
         with self._explained(key):
             return self._exists(self._prefix + check_key(key))
 
@@ -133,14 +133,12 @@ class S3Store:
             self._take(self._prefix + check_key(key), save)
 
     def reach(self) -> None:
-        """Raise StoreError where no server answers; what it says does not matter."""
+        """Raise StoreError where no server answers; any answer is fine."""
         with self._explained(""), suppress(ClientError):
             self._client.head_bucket(Bucket=self._bucket)
 
     def move(self, key: str, target: str) -> bool:
-        """A copy on the server, after which the object is removed; a mover that comes between sees
-        both.
-        """
+        """Copy the object on the server, then remove it; in between, others see both."""
         name, to = self._prefix + check_key(key), self._prefix + check_key(target)
         source: CopySourceTypeDef = {"Bucket": self._bucket, "Key": name}
         with self._explained(key):
@@ -175,7 +173,7 @@ class S3Store:
                     yield Blob(self._relative(item["Key"]), item["Size"], age)
 
     def folders(self, prefix: str) -> Iterator[str]:
-        """What the server groups as common prefixes."""
+        """The server's common prefixes."""
         for page in self._pages(check_prefix(prefix), "/"):
             for group in page.get("CommonPrefixes", []):
                 yield self._relative(group["Prefix"])[len(prefix) :].rstrip("/")
@@ -186,7 +184,7 @@ class S3Store:
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + check_key(key))
 
     def sweep(self, prefix: str, older: float) -> int:
-        """Abort the uploads in parts that nobody ended, where the server can list them."""
+        """Abort old unfinished multipart uploads, where the server can list them."""
         removed = 0
         for page in self._unfinished(check_prefix(prefix)):
             now = self._clock(page["ResponseMetadata"])
@@ -231,8 +229,8 @@ class S3Store:
             raise
         return True
 
-    # the SDK retries a request, but not a body that came changed or broke off, as where the object
-    # is written anew
+    # the SDK retries a request, but not a body that broke off or changed, as when the object is
+    # overwritten meanwhile
     @retry(
         retry=retry_if_exception_type(ResponseStreamingError),
         wait=wait_random_exponential(multiplier=0.1, max=2),
@@ -242,8 +240,8 @@ class S3Store:
     def _take(
         self, name: str, take: Callable[[Iterable[bytes]], Any], most: int | None = None
     ) -> Any:
-        """Whatever is taken from an object's body, all of which must come in time and as it was
-        put, and no more than `most` bytes.
+        """The result of `take` on an object's body, which has to arrive in time, with its checksum,
+        and with at most `most` bytes.
         """
         answer = self._client.get_object(Bucket=self._bucket, Key=name)
         body, late = answer["Body"], threading.Event()
@@ -296,8 +294,8 @@ class S3Store:
                     raise
 
     def _clock(self, metadata: "ResponseMetadataTypeDef") -> datetime:
-        """The time at the server when it answered. Raises StoreError where it does not tell: by
-        our own clock a blob could seem old enough to be removed.
+        """The server's time in an answer. Raises StoreError without one: by our own clock a blob
+        could seem old enough to be removed.
         """
         try:
             return parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
@@ -316,14 +314,14 @@ class S3Store:
 
 
 def _checked(body: "StreamingBody", metadata: Mapping[str, str]) -> Iterator[bytes]:
-    """The body in chunks; raises FlexibleChecksumError at its end where it was put otherwise."""
+    """The body in chunks. Raises FlexibleChecksumError at its end for a wrong checksum."""
     read = hashlib.sha256()
     for chunk in body.iter_chunks(_CHUNK):
         read.update(chunk)
         yield chunk
-    # some servers write the name their own way, and what others have put has none
-    told = {name.lower(): value for name, value in metadata.items()}
-    if told.get(CHECKSUM, printed(read)) != printed(read):
+    # some servers change the name's case; objects that other programs stored have none
+    known = {name.lower(): value for name, value in metadata.items()}
+    if known.get(CHECKSUM, printed(read)) != printed(read):
         raise FlexibleChecksumError(error_msg=f"not the {CHECKSUM} that it was put with")
 
 

@@ -1,4 +1,4 @@
-"""The S3 SDK's errors, said in words that help."""
+"""Translation of the S3 SDK's errors into our own, with remedies."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,12 +44,12 @@ _HINTS["301"] = _HINTS["PermanentRedirect"]
 
 
 def code(error: BaseException) -> str:
-    """The server's name for what went wrong; empty where no server spoke."""
+    """The server's error code; empty for errors without an answer."""
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else ""
 
 
 def tell(response: Any = None, caught_exception: Exception | None = None, **_: Any) -> None:
-    """Tell whoever watches of an attempt that failed: an SDK's handler, which decides nothing."""
+    """Report a failed attempt to telemetry; an SDK event handler without influence on retries."""
     status = response[0].status_code if response else 0
     if caught_exception is not None:
         trouble("store", type(caught_exception).__name__)

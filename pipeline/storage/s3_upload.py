@@ -1,4 +1,4 @@
-"""Writing one S3 object: in one request, or in parts when it is large."""
+"""The upload of one S3 object: in one request, or in parts when it is large."""
 
 import base64
 import hashlib
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from types_boto3_s3.type_defs import CompletedPartTypeDef
 
 CHECKSUM = "sha256"
-"""The name under which an object's metadata holds its own; servers do not all tell theirs."""
+"""The metadata key of our own checksum; not every server returns its own."""
 PART_BYTES = 8 * 2**20
 SENDERS = 4
 
 
 class Encryption(TypedDict, total=False):
-    """How the server encrypts what it keeps, in the words of its protocol."""
+    """The server-side encryption of an object, as the protocol's parameters."""
 
     ServerSideEncryption: Literal["AES256", "aws:kms"]
     SSEKMSKeyId: str
 
 
 class Condition(TypedDict, total=False):
-    """When the server refuses to write."""
+    """The condition of a write, as the protocol's parameters."""
 
     IfNoneMatch: str
 
 
 def encryption(sse: Literal["", "AES256", "aws:kms"], kms_key: str) -> Encryption:
-    """What the settings ask for; with nothing asked, the bucket's own default holds."""
+    """The settings as parameters; empty for the bucket's own default."""
     if not sse:
         return Encryption()
     if not kms_key:

@@ -21,13 +21,13 @@ from pipeline.writing.lines import one_line
 
 ATTEMPTS = 4
 LONGEST_WAIT = 30.0
-"""Seconds, also where the server asks for more."""
+"""Most seconds between tries, even where the server requests more."""
 LARGEST_ANSWER = 2_000_000
-"""Bytes."""
+"""Most bytes of an answer."""
 
 
 class _Again(Exception):
-    """Worth another try, not before `wait` seconds where the server said so."""
+    """A failure worth another try, after `wait` seconds where the server says so."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -37,11 +37,11 @@ class _Again(Exception):
 def ask_patiently(
     client: Exchange, url: httpx.URL, body: dict[str, Any], *, limit: float, first_wait: float
 ) -> Answer:
-    """The server's final word on `body` as JSON; each try may take `limit` seconds in all.
+    """The server's final answer to `body` as JSON; each try takes at most `limit` seconds.
 
-    Broken connections, 408, 5xx and 429 for any reason but a used-up quota are tried again with
-    jittered waits that begin at `first_wait` seconds; then, and past the time limit, Unavailable.
-    JobError for an answer larger than LARGEST_ANSWER, or packed.
+    Broken connections, 408, 5xx and 429 (except for a used-up quota) are retried with jittered
+    waits that begin at `first_wait` seconds. Raises Unavailable after the last try and past the
+    time limit, JobError for an answer larger than LARGEST_ANSWER, or compressed.
     """
     backoff = wait_exponential_jitter(multiplier=first_wait, max=LONGEST_WAIT, jitter=first_wait)
 
@@ -84,7 +84,7 @@ def _ask(client: Exchange, url: httpx.URL, body: dict[str, Any], limit: float) -
 
 
 def _in_earnest(answer: Answer) -> Answer:
-    """An error that comes as a success, under the status that it says it has."""
+    """The answer, with the status of an error that was sent with status 200."""
     error = _parsed(answer.body).get("error") if answer.status == 200 else None
     if not error:
         return answer
@@ -94,14 +94,14 @@ def _in_earnest(answer: Answer) -> Answer:
 
 
 def quota_is_used_up(answer: Answer) -> bool:
-    """Whether no wait but only money helps."""
+    """True where waiting cannot help, because the account's quota is spent."""
     error = _parsed(answer.body).get("error")
     codes = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
     return any(code in ("insufficient_quota", "billing_hard_limit_reached") for code in codes)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    """The JSON object that a body holds; an empty one where it is something else."""
+    """The JSON object in a body; an empty one for anything else."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -110,7 +110,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _retry_after(response: Answer) -> float | None:
-    """Seconds that the server asks to wait, given as a number or a date."""
+    """Seconds to wait by the `Retry-After` header, a number or a date; None without one."""
     value = response.headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value[:6])
@@ -128,7 +128,7 @@ def _place(url: httpx.URL) -> str:
 
 
 def error_message(answer: Answer) -> str:
-    """What the server says went wrong, in one of the usual shapes."""
+    """The error message in an answer, in any of the usual shapes."""
     value = _parsed(answer.body)
     error = value.get("error", value.get("detail", value)) or answer.body.decode(errors="replace")
     return str(error.get("message", error) if isinstance(error, dict) else error)

@@ -1,4 +1,4 @@
-"""The writer that asks an OpenAI-compatible server: LM Studio, vLLM, Ollama, Azure and others."""
+"""The writer that calls an OpenAI-compatible server: LM Studio, vLLM, Ollama, Azure and others."""
 
 import time
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Dialect:
-    """How much of the interface a server understands; servers differ."""
+    """The features of the interface that a server supports."""
 
     schema: bool = True
     temperature: bool = True
@@ -63,9 +63,9 @@ class _Completion(BaseModel):
 
 
 class EndpointWriter:
-    """Posts one chat completion per job and holds the server to a JSON schema.
+    """The Writer port: one chat completion per job, with a JSON schema for the reply.
 
-    A server that refuses part of the request is asked more simply from then on.
+    After a server refuses a part of the request, all further requests leave that part out.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class EndpointWriter:
 
     def write(self, job: Job, context: Context) -> Brief:
         """The server's brief. Raises JobError for a refusal and for a reply without a prompt,
-        Refused where every job would be, Unavailable when the server does not answer in time.
+        Refused where the server would refuse every job, Unavailable when it does not answer in
+        time.
         """
         start = time.perf_counter()
         answer = self._ask(job, context)
@@ -125,13 +126,13 @@ class EndpointWriter:
         return Refused(reason) if every and not about_words else JobError(reason)
 
     def _without_key(self, message: str) -> str:
-        """Some servers repeat the key that they refuse."""
+        """The message on one line without our key, which some servers repeat."""
         key = self._key.get_secret_value()
         return one_line(message.replace(key, "…") if key else message, 300)
 
 
 def _completions_url(url: str) -> httpx.URL:
-    """`url` with its query kept, where Azure wants the version of its interface."""
+    """The completions URL with `url`'s query, in which Azure expects an API version."""
     try:
         base = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -142,7 +143,7 @@ def _completions_url(url: str) -> httpx.URL:
 
 
 def _credentials(api_key: SecretStr) -> dict[str, str]:
-    """The key in the header that everyone reads, and in Azure's own."""
+    """The key in the usual header and in Azure's own."""
     key = api_key.get_secret_value()
     return {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
 
@@ -171,7 +172,7 @@ def _response_format(job: Job) -> dict[str, Any]:
 
 
 def _simpler(dialect: Dialect, answer: Answer) -> Dialect | None:
-    """What to try after a refusal, given the server's message; None where nothing is left."""
+    """A simpler dialect to try after a refusal, by the server's message; None without one."""
     if answer.status not in {400, 422}:
         return None
     said = error_message(answer)

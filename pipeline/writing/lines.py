@@ -1,10 +1,10 @@
-"""Text from outside, made fit to stand on one line of a message or a prompt."""
+"""Sanitizing of external text to one line of a message or a prompt."""
 
 import re
 import unicodedata
 
 JOINERS = "\u200c\u200d\ufe0e\ufe0f"
-"""Invisible characters that belong to scripts and emoji; every other one is dropped."""
+"""Invisible characters that scripts and emoji need; all others are dropped."""
 
 _JOINED = re.compile(
     rf"([^\x00-\x7f{JOINERS}][\ufe0e\ufe0f]?[\u200c\u200d]?)[{JOINERS}]*|[{JOINERS}]+"
@@ -28,7 +28,7 @@ _OPERATORS = re.compile(r"\b(?:AND|BREAK)\b")
 def one_line(text: str, limit: int) -> str:
     """`text` on one line without control and hidden characters, at most `limit` characters long.
 
-    Too long a text is cut after a whole word where there is one.
+    A longer text is cut after a whole word where possible.
     """
     text = text[: limit * 4]
     plain = text.isascii() and text.isprintable()  # then every character stays, and it is cheap
@@ -42,24 +42,24 @@ def one_line(text: str, limit: int) -> str:
 
 
 def cleaned(text: str, limit: int) -> str:
-    """One line without links, URLs, markup and what makes renderers load assets."""
+    """One line without links, URLs, markup, and syntax that makes renderers load assets."""
     line = _LINK.sub(r"\1", one_line(text, limit * 4))
-    # a space in each gap, lest what stood around it become a tag or an address
+    # a space in each gap: the text around it must not join into a tag or an address
     return one_line(_URL.sub(" ", _TAG.sub(" ", line)), limit)
 
 
 def plain_words(text: str, limit: int) -> str:
-    """`cleaned`, without the signs that renderers and chat templates take for more than words.
-
-    For text that nobody who asks for images has written: such as `(weight:1.9)`, `[from:to:9]`,
+    """`cleaned`, without the syntax of renderers and chat templates: `(weight:1.9)`, `[from:to:9]`,
     `{a|b}`, `__wildcard__`, `AND` and `[INST]`.
+
+    For text that the job's author did not write: passages and models' replies.
     """
     words = _SIGNS.sub(" ", cleaned(text, limit))
     return one_line(_OPERATORS.sub(lambda operator: operator[0].lower(), words), limit)
 
 
 def _visible(text: str) -> str:
-    """Joiners stay, one after a letter or sign that they may belong to: more would hide a text."""
+    """Drop invisible characters, but keep one joiner after a character: more could hide a text."""
     return _JOINED.sub(r"\1", _BLANK.sub("", "".join(map(_printable, text))))
 
 

@@ -1,4 +1,4 @@
-"""The writer that runs a causal language model in this process, many jobs in one call."""
+"""The writer that runs a causal language model in this process, with batched jobs."""
 
 import threading
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from pipeline.writing.reply import CUT_OFF, brief_from, parse_reply
 PROBE = "nine blue boats"
 TEMPLATE_SECONDS = 20.0
 UNBOUNDED = 10**6
-"""Tokenizers that know no limit say 1e30."""
+"""Tokens of an unlimited window; tokenizers without a limit report 1e30."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class _Reply:
 
 
 class LocalWriter:
-    """Asks a causal language model through its chat template.
+    """The Writer port over a causal language model and its chat template.
 
-    Greedy at temperature 0. Above it each job draws from its own seed, so that what shares a
-    batch changes a brief by no more than rounding can.
+    Greedy at temperature 0. Above it each job samples from its own seed, so that the batch changes
+    a brief by rounding only.
     """
 
     def __init__(self, models: Models, profile: WriterProfile) -> None:
@@ -64,7 +64,7 @@ class LocalWriter:
         )
 
     def write(self, job: Job, context: Context) -> Brief:
-        """The model's brief. Raises JobError where it wrote nothing usable."""
+        """The model's brief. Raises JobError for an unusable reply."""
         question = _Question(self._fitting_tokens(job, context), job.seed)
         reply = self._batcher(question)
         if not reply.ended:
@@ -72,11 +72,11 @@ class LocalWriter:
         return brief_from(job, context, parse_reply(reply.text))
 
     def close(self) -> None:
-        """Finish what waits, then stop."""
+        """Finish the waiting jobs, then stop."""
         self._batcher.close()
 
     def _fitting_tokens(self, job: Job, context: Context) -> list[int]:
-        """The question with as many of the best passages as the model's window holds."""
+        """The messages' tokens, with as many of the best passages as fit the model's window."""
         for kept in range(len(context.texts), -1, -1):
             fewer = Context(passages=context.texts[:kept])
             tokens = self._tokens(messages_for(job, fewer))
@@ -116,7 +116,8 @@ class LocalWriter:
 
 
 class _SeededDraws(LogitsProcessor):
-    """Makes the greedy choice a sample of softmax(logits / temperature), each row by its seed.
+    """Turns greedy choices into samples of softmax(logits / temperature), each row from its own
+    seed.
 
     The Gumbel-max trick (Maddison, Tarlow and Minka 2014, "A* sampling"): generate()'s own
     sampling draws for the whole batch from one generator.
@@ -139,7 +140,7 @@ class _SeededDraws(LogitsProcessor):
 def _generation_config(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> GenerationConfig:
-    """A greedy choice; what is not said here is as the model's own configuration has it."""
+    """Greedy decoding; everything else is as in the model's own configuration."""
     config = {
         "do_sample": False,
         "max_new_tokens": max_tokens,
@@ -151,24 +152,24 @@ def _generation_config(
 
 
 def _ends(model: PreTrainedModel, config: GenerationConfig) -> set[int]:
-    """Tokens with which a whole reply ends: the model's, and what fills a batch up behind them."""
+    """Tokens that end a complete reply: the model's own, and the padding of shorter rows."""
     own = config.eos_token_id or model.generation_config.eos_token_id
     return {config.pad_token_id, *([own] if isinstance(own, int) else own)}
 
 
 def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Tokens that the model can look at, its reply included."""
+    """The model's context window in tokens, its reply included."""
     trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return int(min(trained or UNBOUNDED, tokenizer.model_max_length, UNBOUNDED))
 
 
 def _takes_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the chat template wants each message as a list of parts, as those of models that see
-    do. Raises ModelError for one that passes on no message.
+    """True for a chat template that takes each message as a list of parts, as vision models' do.
+    Raises ModelError for a template that drops messages.
     """
     probe: list[Message] = [{"role": "user", "content": PROBE}]
     for in_parts in (False, True):
-        # of the wrong form a template may make anything, an error of Python's too
+        # a template may do anything with the wrong form, even raise an error of Python's
         with suppress(TemplateError, TypeError, ValueError, KeyError):
             if PROBE in _rendered(tokenizer, probe, in_parts):
                 return in_parts
@@ -178,7 +179,7 @@ def _takes_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _rendered(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message], in_parts: bool = False
 ) -> str:
-    """The messages as one text that ends where the reply begins."""
+    """The messages as one text, up to the beginning of the reply."""
     if not tokenizer.chat_template:
         lines = [f"{message['role']}: {message['content']}" for message in messages]
         return "\n".join([*lines, "assistant:"])
@@ -193,7 +194,7 @@ def _rendered(
 def _through_template(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message], in_parts: bool
 ) -> str:
-    """Raises ModelError for a template that takes too long: it is a program, and may never end."""
+    """Apply the chat template. Raises ModelError after a time limit: a template may never end."""
 
     def render() -> None:
         try:
@@ -207,11 +208,11 @@ def _through_template(
                     )
                 )
             )
-        except Exception as error:  # noqa: BLE001 - whoever waits for the text raises it
+        except Exception as error:  # noqa: BLE001 - raised by the waiting thread
             done.set_exception(error)
 
     done: Future[str] = Future()
-    # no thread can be stopped; as a daemon it does not keep the process
+    # a thread cannot be stopped; a daemon does not keep the process alive
     threading.Thread(target=render, name="chat template", daemon=True).start()
     try:
         return done.result(TEMPLATE_SECONDS)
@@ -229,7 +230,7 @@ def _as_asked(message: Message, in_parts: bool) -> dict[str, Any]:
 def _without_special_tokens(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message]
 ) -> list[Message]:
-    """The messages without the model's own control tokens, with which data could end its turn."""
+    """The messages without the model's control tokens, with which data could leave its message."""
     special = _special_tokens(tokenizer)
     return [
         {"role": message["role"], "content": _purged(message["content"], special)}
@@ -243,7 +244,7 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def _purged(text: str, tokens: list[str]) -> str:
-    """`text` with each token gone, also one that the removal of another puts together."""
+    """`text` without the tokens, also one that the removal of another joins together."""
     while found := [token for token in tokens if token.strip() and token in text]:
         for token in found:
             text = text.replace(token, " ")

@@ -1,4 +1,4 @@
-"""What a language model is asked: the chat messages of a job, the same for every writer."""
+"""The chat messages for a job, the same for every writer."""
 
 from typing import Literal, TypedDict
 
@@ -6,13 +6,13 @@ from pipeline.job import Context, Job, Passage
 from pipeline.writing.lines import one_line, plain_words
 
 KEYWORDS_LIMIT = 2048
-"""Characters: no field of a row is longer."""
+"""Largest length of a row's field, in characters."""
 PASSAGE_LIMIT = 1200
-"""Characters: no passage is longer."""
+"""Largest length of a passage, in characters."""
 TITLE_LIMIT = 120
 TEXT_LIMIT = 2048
 UNCUT = 100_000
-"""Characters that no text reaches: more than the passages of a job have together."""
+"""More characters than the passages of a job have together."""
 
 Form = Literal["lines", "json"]
 
@@ -39,7 +39,7 @@ class Message(TypedDict):
 
 
 def given_text(job: Job, context: Context, limit: int = TEXT_LIMIT) -> str | None:
-    """The job's text where its mode gives one; None where the model is to write it.
+    """The job's text where its mode gives one; None where the model has to write it.
 
     `retrieved` without passages gives the keywords.
     """
@@ -51,9 +51,9 @@ def given_text(job: Job, context: Context, limit: int = TEXT_LIMIT) -> str | Non
 
 
 def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Message]:
-    """A system and a user message that ask for the prompt, and for the text where none is given.
+    """A system and a user message that request the prompt, and the text where none is given.
 
-    Whatever comes from outside stands on one line each, so that it cannot pass for another part.
+    External text is limited to one line per field, so that it cannot imitate another field.
     """
     text = given_text(job, context)
     lines = [f"keywords: {one_line(job.keywords, KEYWORDS_LIMIT)}"]
@@ -75,7 +75,7 @@ def _instructions(form: Form, *, writes_text: bool) -> str:
 
 
 def _passages(context: Context) -> list[str]:
-    """A line for each passage: its title, which may name what the text does not, and its text."""
+    """A line for each passage: its title, which the text may not repeat, and its text."""
     return [line for passage in context.texts if (line := _line(passage))]
 
 

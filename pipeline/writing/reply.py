@@ -1,4 +1,4 @@
-"""From what a language model replied to a brief. Lenient in form, strict in what may pass."""
+"""Parsing of a language model's reply into a brief: lenient in form, strict in content."""
 
 import json
 import re
@@ -28,14 +28,14 @@ _REFUSAL = re.compile(
 
 @dataclass(frozen=True)
 class Draft:
-    """What a reply holds; empty where it says nothing."""
+    """The text and the prompt of a reply; empty where it has none."""
 
     text: str = ""
     prompt: str = ""
 
 
 def brief_from(job: Job, context: Context, draft: Draft, *, empty: str = NO_PROMPT) -> Brief:
-    """The job's brief: the given text before the written one, the prompt for lack of both.
+    """The job's brief. Its text is the given one, else the written one, else the prompt.
 
     Raises JobError with the reason `empty` where no prompt is left.
     """
@@ -49,7 +49,7 @@ def brief_from(job: Job, context: Context, draft: Draft, *, empty: str = NO_PROM
 
 
 def _kept(name: str, line: str, limit: int) -> str:
-    """As much of a line as may stand in a brief; what is cut is told."""
+    """The line up to `limit` characters, with a notice about any cut."""
     kept = one_line(line, limit)
     if len(kept) < len(line):
         notice(f"the {name} was cut from {len(line)} to {len(kept)} characters")
@@ -59,7 +59,7 @@ def _kept(name: str, line: str, limit: int) -> str:
 def parse_reply(reply: str) -> Draft:
     """Text and prompt of a reply, as plain words: labelled lines, a JSON object or a bare line.
 
-    Case, markdown, code fences and a thinking model's thoughts do not matter.
+    Case, markdown, code fences and a thinking model's thoughts are ignored.
     """
     if len(reply) > REPLY_LIMIT:
         notice(f"the writer's reply was cut from {len(reply)} to {REPLY_LIMIT} characters")
@@ -98,7 +98,7 @@ def _from_bare_line(body: str) -> Draft | None:
 
 
 def _bare(text: str) -> str:
-    """Without the marks that wrap a whole value: bold, code, a pair of quotes."""
+    """The text without markup around the whole value: bold, code, a pair of quotes."""
     bare = text.strip().strip("*_`").strip()
     quoted = len(bare) > 1 and bare[0] + bare[-1] in {'""', "''", "“”", "«»"}
     return bare[1:-1].strip() if quoted and bare[0] not in bare[1:-1] else bare

@@ -1,4 +1,4 @@
-"""The writer without a model: fills in the profile's templates."""
+"""The writer without a model, which fills in the profile's templates."""
 
 import re
 
@@ -15,9 +15,9 @@ _EMPTY = "the writer's template makes a prompt without a word: links and tags ar
 
 
 class TemplateWriter:
-    """Fills {keywords}, {style}, {passages} and {meta.NAME} into the profile's two templates.
+    """The Writer port over two templates with {keywords}, {style}, {passages} and {meta.NAME}.
 
-    The prompt's template also knows {text}.
+    The prompt's template also takes {text}.
     """
 
     def __init__(self, profile: WriterProfile) -> None:
@@ -26,7 +26,7 @@ class TemplateWriter:
         self._text, self._prompt = profile.text_template, profile.prompt_template
 
     def write(self, job: Job, context: Context) -> Brief:
-        """The filled templates. Raises JobError where a row lacks a meta field that they name."""
+        """The filled templates. Raises JobError for a row without a meta field that they name."""
         fields = _fields(job, context)
         text = given_text(job, context)
         if text is None:
