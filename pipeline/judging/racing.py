@@ -53,7 +53,7 @@ def propose(contests: Sequence[Finished], regret: float) -> Trial:
 
 
 def agreement(point: float, contests: Sequence[Finished]) -> float:
-    """Spearman's rank correlation of previews at `point` with final scores, the mean over contests."""
+    """Spearman's rank correlation of previews at `point` with final scores, averaged."""
     return fmean(_spearman(_raw(c.previews[point]), _raw(c.finals)) for c in contests)
 
 

@@ -19,7 +19,7 @@ POINTER = b"version https://git-lfs.github.com/"
 
 
 def check_safetensors(path: Path) -> None:
-    """Raise ModelError unless the header is valid and the file has exactly the bytes that it lists."""
+    """Raise ModelError unless the header is valid and lists exactly the file's bytes."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(len(POINTER))

@@ -82,7 +82,7 @@ class RunFolder:
         self.records.forget_profile()
 
     def spec(self) -> RunSpec:
-        """The run's specification. Raises RunError that lists the existing runs, if there is none."""
+        """The run's specification. Raises RunError, with the names of other runs, without one."""
         if spec := self.standing_spec():
             return spec
         raise RunError(f"there is no run {self.run!r}; {self._other_runs()}")

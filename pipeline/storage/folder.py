@@ -174,7 +174,7 @@ class FolderStore:
                 yield from self._drafts(folder + name)
 
     def _names(self, folder: str) -> list[str]:
-        """A folder's valid names, sorted; subfolders end with '/', because their keys sort by it."""
+        """A folder's valid names, sorted; subfolders end with '/', as their keys sort by it."""
         names = self._scan(folder)
         return sorted(name for name in names if not name.startswith(".") and "\\" not in name)
 
