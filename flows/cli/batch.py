@@ -1,4 +1,4 @@
-"""Runs a batch from the command line: starts what is missing, then the flow."""
+"""A batch from the command line: start the missing services, then run the flow."""
 
 import os
 from collections.abc import Callable, Collection
@@ -33,8 +33,8 @@ from pipeline.settings import Settings
 from workers.queue.messages import Queue
 from workers.worker.devices import require_device
 
-HAND_IN = 2.0
-"""Seconds for each of Prefect's services to hand in what it holds."""
+FLUSH_SECONDS = 2.0
+"""Seconds for each of Prefect's client services to send its buffer."""
 
 
 def run_batch(
@@ -46,12 +46,20 @@ def run_batch(
     budget: float | None,
     agree: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Take a job file to a published run, or as far as the budget of device seconds goes; answers
-    its summary. `agree` is told what becomes of a run of another file or profile, and raises where
-    that is not wanted. Raises PressrunError.
+    """Take a job file to a published run, or as far as the budget of device seconds goes; returns
+    its summary. If the run was made of another file or profile, `agree` gets a sentence on that,
+    and raises to refuse. Raises PressrunError.
     """
     run = run or run_name(jobs)
-    _check(jobs, overrides, settings)
+    # everything that can be refused is refused before anything starts
+    next(read_jobs(jobs, settings.chosen_profile, overrides, lambda _: None), None)  # the header
+    if not settings.redis_url:
+        require_device(settings.device)
+    require_prefect()
+    check_models(settings, settings.chosen_profile)
+    reach_store(settings)
+    if overrides.collection and overrides.retrieval:
+        require_collection(overrides.collection, settings)
     run_folder = open_run_folder(settings, run)
     spec = asked_for(jobs, overrides, settings, run_folder)
     if summary := _settled(run_folder, spec, retry, settings):
@@ -65,7 +73,7 @@ def run_batch(
 def resume_run(
     run: str, retry: Collection[Status], settings: Settings, budget: float | None = None
 ) -> dict[str, Any]:
-    """Go on with a run as it was opened; answers its summary. Raises PressrunError."""
+    """Go on with a run as it was opened; returns its summary. Raises PressrunError."""
     reach_store(settings)
     run_folder = open_run_folder(settings, run)
     spec = run_folder.spec()
@@ -79,7 +87,7 @@ def resume_run(
 
 
 def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
-    """Ask whoever works on the run to stop, wherever that is; answers how the run stands."""
+    """Cancel the run in every flow and worker; returns its status."""
     run_folder = open_run_folder(settings, run)
     spec = run_folder.spec()
     run_folder.request_cancel()
@@ -91,8 +99,8 @@ def cancel_run(run: str, settings: Settings) -> dict[str, Any]:
 def _settled(
     run_folder: RunFolder, spec: RunSpec, retry: Collection[Status], settings: Settings
 ) -> dict[str, Any] | None:
-    """The summary of a run in which nothing is left to do, or to do again; else None. Where the one
-    who did the last rows was killed before its summary, that is made now.
+    """The summary of a run with nothing left to do and nothing to retry, else None. If the flow of
+    the last rows was killed before it wrote the summary, it is written now.
     """
     summary = finished(run_folder, spec, ())
     if summary is None and spec.rows and not run_folder.left(spec):
@@ -117,15 +125,15 @@ def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
         settings = stack.enter_context(services(settings, log=settings.home / "worker.log"))
         if not os.environ.get("PREFECT_API_URL"):
             stack.enter_context(private_prefect(settings))
-        stack.callback(_hand_in)
+        stack.callback(_flush_prefect)
         # the flow reads its settings where a deployed one finds them
         os.environ.update(environment(settings))
         return _flow(asked)
 
 
 def _flow(asked: dict[str, Any]) -> dict[str, Any]:
-    """Run the flow in a thread of its own, where Prefect leaves signals to us and no Ctrl-C breaks
-    into its engine: one that comes meanwhile has the flow end in order.
+    """Run the flow in its own thread: Prefect then leaves signals alone, and Ctrl-C cannot break
+    into its engine but ends the flow in order.
     """
     from httpx import TransportError
     from prefect.exceptions import CancelledRun
@@ -151,29 +159,17 @@ def _flow(asked: dict[str, Any]) -> dict[str, Any]:
             raise
 
 
-def _check(jobs: Path, overrides: Overrides, settings: Settings) -> None:
-    """What can be told at once is told before anything starts."""
-    next(read_jobs(jobs, settings.chosen_profile, overrides, lambda _: None), None)  # the header
-    if not settings.redis_url:
-        require_device(settings.device)
-    require_prefect()
-    check_models(settings, settings.chosen_profile)
-    reach_store(settings)
-    if overrides.collection and overrides.retrieval:
-        require_collection(overrides.collection, settings)
-
-
-def _hand_in() -> None:
-    """Have Prefect's client tell what it has in hand, before its server or this process goes. What
-    cannot be told in time is dropped: the client would wait for its server as long as it lives.
+def _flush_prefect() -> None:
+    """Flush the logs and events of Prefect's client before its server or this process ends. The
+    rest is dropped in the end: the client would wait for its server for ever.
     """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
     both: list[Any] = [APILogWorker, EventsWorker]
     for service in both:
-        telling = [(each._loop, each._task) for each in service._instances.values()]
-        service.drain_all(timeout=HAND_IN)
-        for loop, task in telling:
+        running = [(each._loop, each._task) for each in service._instances.values()]
+        service.drain_all(timeout=FLUSH_SECONDS)
+        for loop, task in running:
             if loop and task:
                 loop.call_soon_threadsafe(task.cancel)

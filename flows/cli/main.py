@@ -22,8 +22,8 @@ app = typer.Typer(
 )
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         print(f"pressrun {version('pressrun')}")
         raise typer.Exit
 
@@ -32,7 +32,7 @@ def _say_version(asked: bool) -> None:
 def _options(
     _version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True),
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
     ] = False,
 ) -> None:
     """Bulk image generation: one outcome per row, one receipt per image."""
@@ -51,7 +51,7 @@ def main() -> None:
         app()
     except PressrunError as error:
         stop(str(error), 1)
-    except Exception:  # noqa: BLE001 - a fault of ours, told as Python does but without secrets
+    except Exception:  # noqa: BLE001 - a fault of ours: the traceback, but without secrets
         sys.stderr.write(mask(traceback.format_exc()))
         sys.exit(1)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What the commands may be told, and what it means to the flows."""
+"""The options of the commands, and their values for the flows."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +44,7 @@ NoRetrieval = Annotated[bool, typer.Option("--no-retrieval", help="Retrieve noth
 def overrides_of(
     candidates: int | None, threshold: float | None, collection: str | None, no_retrieval: bool
 ) -> "Overrides":
-    """What these options say in place of a profile's defaults."""
+    """The overrides of a profile's defaults by these options."""
     from pipeline.jobfile.reader import Overrides
 
     return Overrides(

@@ -1,4 +1,4 @@
-"""How commands answer and how they end."""
+"""Output, exit codes and interruption of commands."""
 
 import json
 import os
@@ -25,7 +25,7 @@ OUT_OF_BUDGET = 4
 NAMED_ROWS = 5
 INTERRUPTED = 130
 PATIENCE = 8.0
-"""Seconds in which an interrupted command ends in order."""
+"""Seconds for an interrupted command to end in order."""
 SHOW_CURSOR = "\x1b[?25h"
 
 console = Console(stderr=True)
@@ -33,8 +33,8 @@ console = Console(stderr=True)
 
 @contextmanager
 def interruptible(message: str) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM inside end the command with this message: within PATIENCE seconds,
-    or at once where there is a second one.
+    """Make Ctrl-C and SIGTERM inside the block end the command with this message, within PATIENCE
+    seconds, or at once on a second signal.
     """
     ending = _Ending(message)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -45,13 +45,13 @@ def interruptible(message: str) -> Iterator[None]:
     except BaseException:
         if not ending.code:
             raise
-        # whatever else broke on the way
+        # the interruption is reported, not the errors that it caused
         ending.say()
         sys.exit(ending.code)
 
 
 class _Ending:
-    """The handler of signals; `code` is 0 before the first one."""
+    """A signal handler; `code` is the exit code, 0 before the first signal."""
 
     def __init__(self, message: str) -> None:
         self._message, self.code, self._said = message, 0, False
@@ -69,36 +69,36 @@ class _Ending:
         """Print the message, once."""
         if not self._said:
             self._said = True
-            # not through buffers, whose locks a signal may find held
+            # unbuffered: the signal may have interrupted a holder of the buffer's lock
             shown = f"{SHOW_CURSOR}{self._message}" if os.isatty(2) else self._message
             os.write(2, f"{shown}\n".encode())
 
     def _now(self) -> None:
         self.say()
-        os._exit(self.code)  # the minder ends what we have started
+        os._exit(self.code)  # the reaper ends our child processes
 
 
 def resumable(run: str, store: str | None) -> str:
-    """What is said where a run was interrupted."""
+    """The message of an interrupted run."""
     onward, look = next_steps(run, store)
     return f"Interrupted. What is done is kept; `{look}` shows it, `{onward}` goes on."
 
 
 def next_steps(run: str, store: str | None) -> tuple[str, str]:
-    """The commands that go on with a run which was not ended, and that show what is done of it."""
+    """The commands to resume an unfinished run and to show its results so far."""
     more = f" --store {quote(store)}" if store else ""
     return f"pressrun resume {run}{more}", f"pressrun gallery {run}{more}"
 
 
 def end(report: dict[str, Any], as_json: bool, fail_on: "Collection[Status]" = ()) -> None:
-    """Answer with the counts of a job file's rows; the exit code tells what is wrong with them."""
+    """Print the counts of a job file's rows and exit with their code."""
     answer(report, as_json)
     if code := exit_code(report, fail_on):
         raise typer.Exit(code)
 
 
 def exit_code(report: dict[str, Any], fail_on: "Collection[Status]") -> int:
-    """The exit code for these counts: 0, or of several reasons the one that says most."""
+    """The exit code for these counts: 0, or the code of the most serious reason."""
     if report.get("lost") or report.get("unexpected"):
         return UNSOUND
     if "stopped" in report:
@@ -111,7 +111,7 @@ def exit_code(report: dict[str, Any], fail_on: "Collection[Status]") -> int:
 
 
 def agree(change: str) -> None:
-    """Ask on the terminal whether to go on. Raises RunError where nobody is there to answer."""
+    """Confirm on the terminal. Raises RunError without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise RunError(f"{change} Go on with --yes, or give it a name of its own with --run.")
     typer.confirm(f"{change} Go on?", abort=True, err=True)
@@ -124,11 +124,11 @@ def stop(message: str, code: int) -> NoReturn:
 
 
 def answer(report: dict[str, Any], as_json: bool) -> None:
-    """Print a report, for a person or as one JSON object."""
-    said = mask(json.dumps(report))
+    """Print a report, as text or as one JSON object."""
+    text = mask(json.dumps(report))
     if as_json:
-        print(said)
+        print(text)
         return
     from flows.cli.reports import show
 
-    show(json.loads(said))
+    show(json.loads(text))

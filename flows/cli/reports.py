@@ -1,4 +1,4 @@
-"""Shows a report of a command to a person."""
+"""A command's report as text."""
 
 import io
 import sys
@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 LAST = "gallery"
-"""What one wants to open: as an address, in the last line."""
+"""The entry to open, shown as an address in the last line."""
 WIDE = 100_000
-"""Columns where nobody sees them: in a pipe or a file no line is broken."""
+"""Columns in a pipe or a file, so that no line is wrapped."""
 
 
 def show(report: dict[str, Any]) -> None:
-    """Name and value, one line each, never cut; a list of mappings becomes a table."""
+    """Print name and value of each entry in a line, and lists of mappings as tables."""
     lines = {name: value for name, value in report.items() if not _is_table(value)}
     if gallery := lines.pop(LAST, None):
         lines[LAST] = link(gallery)
@@ -28,7 +28,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def link(address: str) -> str:
-    """An address that a browser opens; a path becomes a file: URL."""
+    """The address as a URL; a path becomes a file: URL."""
     return address if "://" in address else Path(address).absolute().as_uri()
 
 
@@ -57,5 +57,5 @@ def _plain(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_plain, value)) or "none"
     text = "–" if value is None else str(value)
-    # a terminal would obey what others have put into a name
+    # names come from others and may hold terminal escapes
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""The commands about runs: their jobs, their books and what is made of them."""
+"""The commands about runs."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -139,7 +139,7 @@ def status(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """How a run stands, counted from its records, and what to do next."""
+    """Show a run's state, counted from its records, and what to do next."""
     from flows.runs.publish import status_of
     from flows.runs.states import OPEN
     from pipeline.settings import load_settings
@@ -158,7 +158,7 @@ def list_runs(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """The runs of the store, the latest first, and how they stand."""
+    """List the runs of the store with their states, the latest first."""
     from flows.runs.states import list_runs as runs_of
     from pipeline.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""Tries every part that the settings name."""
+"""The doctor: a check of every service that the settings name."""
 
 import platform
 from collections.abc import Callable
@@ -19,42 +19,37 @@ PROBE = "doctor-probe"
 
 
 def examine(settings: Settings) -> dict[str, Any]:
-    """One line for each part: what it is, or what is wrong with it and what to do."""
+    """One line for each part: its description, or the problem and its remedy."""
     parts: dict[str, Callable[[], str]] = {
         "pressrun": lambda: f"{version()} on Python {platform.python_version()}",
         "profile": lambda: settings.chosen_profile.name,
-        "models": lambda: _models(settings),
+        "models": lambda: (
+            ", ".join(
+                f"{role} {digest[:8]}"
+                for role, digest in model_digests(settings, settings.chosen_profile).items()
+            )
+            or "none needed"
+        ),
         "device": lambda: _device(settings),
         "store": lambda: _store(settings),
         "redis": lambda: _redis(settings),
         "workers": lambda: _workers(settings),
-        "prefect": _prefect,
-        "knowledge": lambda: _knowledge(settings),
+        "prefect": lambda: require_prefect() or "one is started with each run",
+        "knowledge": lambda: ", ".join(names(open_knowledge(settings))) or "no collections yet",
     }
-    findings = {name: _try(part) for name, part in parts.items()}
+    findings = dict[str, str]()
+    for name, part in parts.items():
+        try:
+            findings[name] = part()
+        except PressrunError as error:
+            findings[name] = f"PROBLEM: {error}"
     healthy = not any(text.startswith("PROBLEM") for text in findings.values())
     return {**findings, "healthy": healthy}
-
-
-def _try(part: Callable[[], str]) -> str:
-    try:
-        return part()
-    except PressrunError as error:
-        return f"PROBLEM: {error}"
-
-
-def _models(settings: Settings) -> str:
-    digests = model_digests(settings, settings.chosen_profile)
-    return ", ".join(f"{role} {digest[:8]}" for role, digest in digests.items()) or "none needed"
 
 
 def _device(settings: Settings) -> str:
     require_device(settings.device)
     return Models(settings.models, settings.device).device
-
-
-def _prefect() -> str:
-    return require_prefect() or "one is started with each run"
 
 
 def _store(settings: Settings) -> str:
@@ -78,7 +73,3 @@ def _workers(settings: Settings) -> str:
         return "one is started with each run"
     names = Queue.connect(settings.redis_url, settings.broker_url).workers()
     return ", ".join(names) or "none listens: one is started with each run"
-
-
-def _knowledge(settings: Settings) -> str:
-    return ", ".join(names(open_knowledge(settings))) or "no collections yet"

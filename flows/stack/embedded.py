@@ -1,4 +1,4 @@
-"""The embedded services: what is not configured is started privately, and stopped again."""
+"""Embedded services: private ones in place of those that are not configured."""
 
 import os
 import secrets
@@ -11,27 +11,27 @@ from pathlib import Path
 
 import httpx
 
-from flows.stack.processes import Part, minder, running, serves
+from flows.stack.processes import Part, reaper, running, serves
 from flows.stack.redis_server import redis_binary
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings, secret_file
 from workers.queue.messages import Queue
 
 WORKER_STOP = 10.0
-"""Seconds past the grace period and the supervisor's own patience."""
+"""Seconds to stop beyond the grace period and the supervisor's own patience."""
 PREFECT_PASSWORD, SERVER_PASSWORD = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
-"""Variables with `user:password`: what Prefect's clients send, and what its server asks for."""
+"""Variables with `user:password`, for Prefect's clients and for its server."""
 
 
 @contextmanager
 def services(settings: Settings, log: Path) -> Iterator[Settings]:
-    """Settings under which a run can work: a private Redis when none is configured, and a private
-    worker when none listens. The worker writes to `log`. Raises Unavailable, ConfigError.
+    """Settings with all services of a run: a private Redis if none is configured, and a private
+    worker, which writes to `log`, if none listens. Raises Unavailable, ConfigError.
 
-    Nothing that this process starts meanwhile outlives it, even where it is killed.
+    No process that this one starts meanwhile outlives it, even if it is killed.
     """
     with ExitStack() as stack:
-        stack.enter_context(running(minder()))
+        stack.enter_context(running(reaper()))
         if not settings.redis_url:
             url = stack.enter_context(private_redis())
             settings = settings.model_copy(update={"redis_url": url})
@@ -53,10 +53,10 @@ def private_redis() -> Iterator[str]:
 
 @contextmanager
 def private_prefect(settings: Settings) -> Iterator[None]:
-    """A Prefect server of our own, which this process's client uses inside. Begin it after
-    `quiet_prefect`, before Prefect is imported.
+    """A Prefect server of our own, used by this process's client inside the block. Call it after
+    `quiet_prefect` and before Prefect is imported.
 
-    Not Prefect's ephemeral mode: a Ctrl-C in the terminal would reach its server too.
+    Prefect's ephemeral mode would not do: a Ctrl-C in the terminal would reach its server too.
     """
     folder = _prefect_home(settings)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
@@ -72,7 +72,7 @@ def private_prefect(settings: Settings) -> Iterator[None]:
             passed=[listening.fileno()],
         )
         with running(part):
-            listening.close()  # else who calls a server that has ended would wait
+            listening.close()  # or calls to a server that has ended would hang
             os.environ["PREFECT_API_URL"] = api
             yield
 
@@ -88,10 +88,10 @@ _PREFECT_APP = {
 
 
 def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
-    """Supervised workers of our own, told by their environment what our settings are. They leave
-    too when this process ends without stopping them.
+    """Supervised workers of our own, with our settings in their environment. They end too when this
+    process ends without stopping them.
 
-    One for each device; only one where Qdrant's local mode lets no second process in.
+    One for each device, but a single one if Qdrant's local mode admits no second process.
     """
     command = [sys.executable, "-m", "flows.cli", "worker", "--parent", str(os.getpid())]
     if devices or not settings.qdrant_url:
@@ -108,12 +108,21 @@ def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
 
 
 def quiet_prefect(settings: Settings) -> None:
-    """Defaults for Prefect, before it is imported: its files in our home, a password, no chatter,
-    no calls home. What the environment says already stands.
+    """Set defaults for Prefect, before it is imported: its files in our home, a password, little
+    logging, no telemetry. Variables that are set already keep their values.
+
+    The client sends the password in the environment or its file. A server that is started for this
+    process alone gets the same one, or a new one: its API runs commands, and any page in a browser
+    on this machine can reach it.
     """
     for name, value in prefect_defaults(_prefect_home(settings)).items():
         os.environ.setdefault(name, value)
-    _agree_on_password()
+    given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
+    if not os.environ.get("PREFECT_API_URL"):
+        given = given or os.environ.get(SERVER_PASSWORD) or new_prefect_password()
+        os.environ[SERVER_PASSWORD] = given
+    if given:
+        os.environ[PREFECT_PASSWORD] = given
 
 
 def _prefect_home(settings: Settings) -> Path:
@@ -131,7 +140,7 @@ def _prefect_home(settings: Settings) -> Path:
 def require_prefect() -> str:
     """The address of the Prefect server that is configured; empty without one.
 
-    Raises ConfigError and Unavailable where Prefect's client could not use it.
+    Raises ConfigError and Unavailable if Prefect's client could not use it.
     """
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
@@ -168,7 +177,7 @@ def require_prefect() -> str:
 
 
 def prefect_defaults(home: Path) -> dict[str, str]:
-    """How Prefect is set up where nobody says otherwise."""
+    """Prefect's settings as variables, used where the environment has none."""
     return {
         "PREFECT_HOME": str(home),
         # its logs go to its server; the terminal is the command line's
@@ -188,21 +197,8 @@ def new_prefect_password() -> str:
     return f"pressrun:{secrets.token_urlsafe(24)}"
 
 
-def _agree_on_password() -> None:
-    """Have Prefect's client send the password that it is given, in the environment or as a file;
-    and a server that is started for this process alone ask for it, or for a new one. Its API runs
-    commands, and any page in a browser on this machine reaches it.
-    """
-    given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
-    if not os.environ.get("PREFECT_API_URL"):
-        given = given or os.environ.get(SERVER_PASSWORD) or new_prefect_password()
-        os.environ[SERVER_PASSWORD] = given
-    if given:
-        os.environ[PREFECT_PASSWORD] = given
-
-
 def environment(settings: Settings) -> dict[str, str]:
-    """This process's environment with the settings that differ from their defaults in it."""
+    """This process's environment plus the settings that differ from their defaults."""
     return os.environ | variables(settings)
 
 
@@ -213,7 +209,7 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def anchored(settings: Settings) -> Settings:
-    """The same settings with absolute paths: what they mean here they then mean anywhere."""
+    """The settings with absolute paths, so that they hold in any working folder."""
     places: dict[str, object] = {
         "home": settings.home.absolute(),
         "models": settings.models.absolute(),

@@ -1,4 +1,4 @@
-"""What the environment of a command may lack, for this process and those that it starts."""
+"""The environment of a command and its child processes, completed before anything reads it."""
 
 import io
 import os
@@ -10,10 +10,13 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def settle() -> None:
-    """Make up for it. Before anything reads the environment."""
+    """Complete the environment. Call it before anything reads the environment."""
     reach_loopback_directly()
-    _have_a_home()
-    # a folder of the name of one of our packages must not be taken for it
+    try:
+        Path.home()
+    except RuntimeError:  # no entry in passwd, but libraries need a home
+        os.environ["HOME"] = str(Path(os.environ.get("PRESSRUN_HOME") or ".pressrun").absolute())
+    # a folder with the name of one of our packages must not shadow it
     os.environ["PYTHONSAFEPATH"] = "1"
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -21,7 +24,7 @@ def settle() -> None:
 
 
 def reach_loopback_directly() -> None:
-    """Keep a proxy away from what runs on this machine."""
+    """Exclude this machine from any proxy."""
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = [host.strip() for host in given.split(",") if host.strip()]
     if "*" not in hosts:
@@ -30,7 +33,7 @@ def reach_loopback_directly() -> None:
 
 
 def unknown_settings() -> list[str]:
-    """A warning for each variable PRESSRUN_… that no setting has."""
+    """A warning for each variable PRESSRUN_… that is no setting."""
     from pipeline.settings import Settings
 
     known = [f"PRESSRUN_{name.upper()}" for name in Settings.model_fields]
@@ -41,11 +44,3 @@ def unknown_settings() -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else ""
             warnings.append(f"{name} is no setting and has no effect{hint}")
     return warnings
-
-
-def _have_a_home() -> None:
-    """Libraries look for the user's home; one without an entry in passwd has ours."""
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = str(Path(os.environ.get("PRESSRUN_HOME") or ".pressrun").absolute())

@@ -1,4 +1,4 @@
-"""Processes of ours: started, waited for until they answer, looked after, stopped."""
+"""Child processes: start them, wait until they answer, restart and stop them."""
 
 import os
 import shutil
@@ -20,16 +20,16 @@ from workers.processes.lifecycle import Backoff, describe
 POLL_SECONDS = 0.05
 """Seconds between two looks at a process that starts."""
 LAST_WORDS = 500
-"""Characters of a log that tell why its process has ended."""
+"""Characters from the end of a log that are quoted when its process ends."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One process: its command, how to tell that it answers, and how long both ends may take.
+    """A process to start: its command, the check that it answers, and its time limits.
 
-    Without a `log` what it says is lost; without an `env` it has ours.
+    Without a `log` its output is dropped; without an `env` it inherits ours.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Part:
     start_seconds: float = 60.0
     stop_seconds: float = 10.0
     passed: Sequence[int] = field(default=())
-    """Descriptors that it inherits."""
+    """File descriptors to inherit."""
 
 
 class Running:
-    """A part's process; where it ends by itself, `look` has another one follow."""
+    """A running process; `look` restarts it if it has ended by itself."""
 
     def __init__(self, part: Part) -> None:
         self._part = part
@@ -54,7 +54,7 @@ class Running:
         self._backoff = Backoff()
 
     def wait(self) -> None:
-        """Return once it answers. Raises Unavailable where it ends first, or takes too long."""
+        """Return once it answers. Raises Unavailable if it ends first or takes too long."""
         deadline = time.monotonic() + self._part.start_seconds
         while not self._part.answers():
             if self._process.poll() is not None:
@@ -64,7 +64,7 @@ class Running:
             time.sleep(POLL_SECONDS)
 
     def look(self) -> None:
-        """See whether it lives; start another one where it does not, after ever longer waits."""
+        """Restart the process if it has ended, after growing waits."""
         if self._process.poll() is None:
             return
         if not self._due:
@@ -76,12 +76,12 @@ class Running:
             self._born, self._due = time.monotonic(), 0.0
 
     def terminate(self) -> None:
-        """Tell it to leave."""
+        """Send SIGTERM."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """Tell it to leave and wait until it has; it is killed when it takes too long."""
+        """Send SIGTERM and wait; kill it after `stop_seconds`."""
         self.terminate()
         try:
             self._process.wait(self._part.stop_seconds)
@@ -92,7 +92,7 @@ class Running:
     def _start(self) -> "subprocess.Popen[bytes]":
         if self._part.log:
             self._part.log.parent.mkdir(parents=True, exist_ok=True)
-        # a session of its own: Ctrl-C reaches us alone, who then stop our children in order
+        # a session of its own: Ctrl-C reaches us alone, and we stop our children in order
         with (self._part.log or Path(os.devnull)).open("ab") as output:
             return subprocess.Popen(
                 self._part.command,
@@ -113,13 +113,13 @@ class Running:
             return ""
         with self._part.log.open("rb") as log:
             log.seek(max(0, self._part.log.stat().st_size - LAST_WORDS))
-            said = log.read().decode(errors="replace").strip()
-        return f"{self._part.log} ends: {said}" if said else ""
+            text = log.read().decode(errors="replace").strip()
+        return f"{self._part.log} ends: {text}" if text else ""
 
 
 @contextmanager
 def running(part: Part) -> Iterator[Running]:
-    """A part that answers, until the block ends. Raises Unavailable."""
+    """A process that answers, until the block ends. Raises Unavailable."""
     process = Running(part)
     try:
         process.wait()
@@ -129,7 +129,7 @@ def running(part: Part) -> Iterator[Running]:
 
 
 def serves(url: str, status: int = 200) -> Callable[[], bool]:
-    """Tells whether something answers at `url` with this status."""
+    """A check that `url` answers with this status."""
 
     def answers() -> bool:
         try:
@@ -140,13 +140,13 @@ def serves(url: str, status: int = 200) -> Callable[[], bool]:
     return answers
 
 
-def minder(passed: Sequence[int] = ()) -> Part:
-    """What ends our other children where we are killed."""
+def reaper(passed: Sequence[int] = ()) -> Part:
+    """The process that ends our other children if we are killed."""
     command = [sys.executable, "-m", "flows.stack.reaper", str(os.getpid())]
-    return Part("the minder", command, passed=passed, stop_seconds=5.0)
+    return Part("the reaper", command, passed=passed, stop_seconds=5.0)
 
 
 def program(name: str) -> str:
-    """A program beside our Python or on PATH, or nothing."""
+    """The path of a program beside our Python or on PATH; empty if there is none."""
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.is_file() else shutil.which(name) or ""

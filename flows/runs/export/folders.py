@@ -11,11 +11,11 @@ from pathlib import Path
 from flows.runs.export.lines import Line, flat
 
 Entry = tuple[Line, str, bytes]
-"""What is said about an image, the suffix of its file, and the file."""
+"""The line of an image's job, the suffix of its file, and the file's content."""
 
 SAMPLES = 5000
 BYTES = 500 * 2**20
-"""A shard ends at so many samples, or once its images are that large."""
+"""A shard ends at SAMPLES samples, or once its images have BYTES bytes."""
 MARK = ".pressrun.json"
 NESTED = ("candidates", "sources", "notices", "models", "meta")
 
@@ -26,7 +26,7 @@ _NAMES = {
 
 
 def write_webdataset(folder: Path, run: str, entries: Iterable[Entry]) -> int:
-    """Tar files of samples, each an image, its record and its text; answers how many files.
+    """Write tar files of samples, each an image, its record and its text; returns their number.
 
     Equal entries give equal files.
     """
@@ -43,9 +43,9 @@ def write_webdataset(folder: Path, run: str, entries: Iterable[Entry]) -> int:
 
 
 def write_imagefolder(folder: Path, run: str, entries: Iterable[Entry]) -> None:
-    """Images in subfolders, and `metadata.jsonl` with the name of each and what is said of it.
+    """Write images in subfolders, and `metadata.jsonl` with the name and the line of each.
 
-    Nested values are JSON in a text: readers take the types of all lines from the first ones.
+    Nested values are JSON strings, because readers infer types from the first lines.
     """
     _begin(folder, run, "imagefolder")
     with (folder / "metadata.jsonl").open("wb") as metadata:
@@ -57,7 +57,7 @@ def write_imagefolder(folder: Path, run: str, entries: Iterable[Entry]) -> None:
 
 
 def is_folder_of(run: str, form: str, folder: Path) -> bool:
-    """Whether a folder is an export of the run in this form and holds nothing else, or is empty."""
+    """True for an empty folder, or one with an export of the run in this form and nothing else."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}
@@ -81,7 +81,7 @@ def _mark(run: str, form: str) -> dict[str, str]:
 
 
 def _shards(entries: Iterable[Entry]) -> Iterator[Iterator[Entry]]:
-    """The entries shard by shard; each has to be read to its end before the next one."""
+    """The entries by shard; read each shard to its end before the next."""
     rest = iter(entries)
     for first in rest:
         yield _shard(first, rest)
@@ -96,7 +96,7 @@ def _shard(first: Entry, rest: Iterator[Entry]) -> Iterator[Entry]:
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    # of the time, the owner and the mode a TarInfo's defaults are always the same
+    # a TarInfo's default time, owner and mode are constant, so equal entries give equal files
     info = tarfile.TarInfo(name)
     info.size = len(data)
     with closing(BytesIO(data)) as file:

@@ -1,4 +1,4 @@
-"""What an export says about one job: the same names in every format."""
+"""One job in an export, with the same names in every format."""
 
 import json
 from typing import Any
@@ -71,45 +71,17 @@ SCHEMA = pa.schema(
         pa.field("meta", pa.string(), nullable=False),
     ]
 )
-"""The columns in Parquet, where `models` and `meta`, whose names differ, are JSON objects."""
+"""The columns in Parquet. `models` and `meta`, whose keys vary, are JSON strings."""
 
 
 def line_of(row: Job | BadRow, outcome: Outcome, run_folder: RunFolder) -> Line:
-    """A job as one JSON object."""
-    context = outcome.winners_context
-    found = (*context.passages, *context.references)
+    """A job and its outcome as one JSON object."""
+    job = row if isinstance(row, Job) else None
+    brief, image, context = outcome.brief, outcome.image, outcome.winners_context
     return {
         "job_id": row.id,
         "run": outcome.run,
         "row": row.row,
-        **_of_job(row),
-        "status": outcome.status.value,
-        "reason": outcome.reason,
-        **_of_brief(outcome),
-        "score": outcome.score,
-        "seed": outcome.seed,
-        **_of_image(outcome, run_folder),
-        "renderer": outcome.renderer,
-        "seconds": sum(outcome.seconds.values()),
-        "device_seconds": outcome.device_time,
-        "created_at": outcome.created_at,
-        "candidates": [_candidate(candidate) for candidate in outcome.candidates],
-        "sources": [_source(passage) for passage in found],
-        "notices": list(outcome.notices),
-        "models": outcome.models,
-    }
-
-
-def flat(line: Line, nested: tuple[str, ...] = ("models", "meta")) -> Line:
-    """The line with these values as JSON."""
-    return line | {
-        name: json.dumps(line[name], ensure_ascii=False, sort_keys=True) for name in nested
-    }
-
-
-def _of_job(row: Job | BadRow) -> Line:
-    job = row if isinstance(row, Job) else None
-    return {
         "name": job.name if job else "",
         "keywords": row.keywords,
         "style": job.style if job else None,
@@ -118,25 +90,32 @@ def _of_job(row: Job | BadRow) -> Line:
         "steps": job.steps if job else None,
         "guidance": job.guidance if job else None,
         "meta": job.meta if job else {},
-    }
-
-
-def _of_brief(outcome: Outcome) -> Line:
-    brief = outcome.brief
-    return {
+        "status": outcome.status.value,
+        "reason": outcome.reason,
         "text": brief.text if brief else None,
         "prompt": brief.prompt if brief else None,
         "negative": brief.negative if brief else None,
-    }
-
-
-def _of_image(outcome: Outcome, run_folder: RunFolder) -> Line:
-    image = outcome.image
-    return {
+        "score": outcome.score,
+        "seed": outcome.seed,
         "image_path": run_folder.address(image.path) if image else None,
         "sha256": image.sha256 if image else None,
         "width": image.width if image else None,
         "height": image.height if image else None,
+        "renderer": outcome.renderer,
+        "seconds": sum(outcome.seconds.values()),
+        "device_seconds": outcome.device_time,
+        "created_at": outcome.created_at,
+        "candidates": [_candidate(candidate) for candidate in outcome.candidates],
+        "sources": [_source(each) for each in (*context.passages, *context.references)],
+        "notices": list(outcome.notices),
+        "models": outcome.models,
+    }
+
+
+def flat(line: Line, nested: tuple[str, ...] = ("models", "meta")) -> Line:
+    """The line with these values as JSON strings."""
+    return line | {
+        name: json.dumps(line[name], ensure_ascii=False, sort_keys=True) for name in nested
     }
 
 

@@ -1,4 +1,4 @@
-"""Exports as tables: a line or a row for each job."""
+"""Exports as tables: JSONL and Parquet, one line or row for each job."""
 
 import json
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ RUN = b"pressrun.run"
 
 
 def write_jsonl(path: Path, lines: Iterable[Line]) -> None:
-    """One JSON object in each line."""
+    """Write one JSON object in each line."""
     with path.open("w", encoding="utf-8") as file:
         for line in lines:
             print(json.dumps(line, ensure_ascii=False, allow_nan=False), file=file)
 
 
 def write_parquet(path: Path, run: str, lines: Iterable[Line]) -> None:
-    """One row for each line; the file's metadata names the run."""
+    """Write one row for each line; the file's metadata names the run."""
     schema = SCHEMA.with_metadata({RUN: run.encode()})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         rest = map(flat, lines)
@@ -33,7 +33,7 @@ def write_parquet(path: Path, run: str, lines: Iterable[Line]) -> None:
 
 
 def is_jsonl_of(run: str, path: Path) -> bool:
-    """Whether a file is an export of the run as JSONL, by its first line; an empty one may be."""
+    """True for a file that is an export of the run by its first line, or is empty."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -48,7 +48,7 @@ def is_jsonl_of(run: str, path: Path) -> bool:
 
 
 def is_parquet_of(run: str, path: Path) -> bool:
-    """Whether a file is an export of the run as Parquet."""
+    """True for a file that is an export of the run by its metadata."""
     if not path.is_file():
         return False
     try:

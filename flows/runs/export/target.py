@@ -1,4 +1,4 @@
-"""Where an export goes: whole or not at all, and over nothing but an earlier one of its own."""
+"""The target of an export, replaced as a whole and only if it is an export of the same kind."""
 
 import os
 import shutil
@@ -16,19 +16,19 @@ class ExportError(PressrunError):
 
 @contextmanager
 def replacing(path: Path, is_own: Callable[[Path], bool]) -> Iterator[Path]:
-    """A place beside `path` for a file or a folder, which takes the place of `path` at the end.
+    """A temporary path beside `path` for a file or a folder, which replaces `path` at the end.
 
-    After an error or an interruption `path` is as it was. Raises ExportError where something
-    stands there that is not our own.
+    After an error or an interruption `path` is as before. Raises ExportError if `path` exists
+    and is not `is_own`.
     """
     if os.path.lexists(path) and not is_own(path):
         raise ExportError(f"{path} is there already and no export of this run and format.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    desk = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
-        yield desk / "new"
+        yield temporary / "new"
         if path.is_dir():  # which a rename does not replace
-            path.rename(desk / "old")
-        (desk / "new").replace(path)
+            path.rename(temporary / "old")
+        (temporary / "new").replace(path)
     finally:
-        shutil.rmtree(desk, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -29,9 +29,7 @@ def contact_sheet(run_folder: RunFolder, manifest: Manifest) -> str:
 
 
 def best(manifest: Manifest) -> list[str]:
-    """The paths of the accepted images that scored highest, the best one first; equal rows have
-    one image.
-    """
+    """The paths of the accepted images that score highest, best first; equal rows share one."""
     kept, least = dict[str, float](), -1.0
     for line in manifest.lines("outcome", "score", "image"):
         if line["outcome"] == Status.ACCEPTED and line["image"] and line["score"] > least:
@@ -50,23 +48,19 @@ def sheet(files: Iterable[bytes]) -> bytes:
     for number, tile in enumerate(tiles):
         row, column = divmod(number, COLUMNS)
         page.paste(tile, (column * SIDE, row * SIDE))
-    return _small(page)
-
-
-def _tile(data: bytes) -> Image.Image | None:
-    """An image at its place's size; None for a damaged one, which the reconciler tells of."""
-    try:
-        image = read_image(data, SIDE - 4)
-    except JobError:
-        return None
-    fitted = ImageOps.pad(image, (SIDE - 4, SIDE - 4), color="white")
-    return ImageOps.expand(fitted, 2, "white")
-
-
-def _small(page: Image.Image) -> bytes:
     for quality in (85, 70, 50, 30, 10):
         file = BytesIO()
         page.save(file, "JPEG", quality=quality, optimize=True)
         if file.tell() <= LARGEST:
             break
     return file.getvalue()
+
+
+def _tile(data: bytes) -> Image.Image | None:
+    """An image at the size of a tile; None if it is damaged, which the reconciler reports."""
+    try:
+        image = read_image(data, SIDE - 4)
+    except JobError:
+        return None
+    fitted = ImageOps.pad(image, (SIDE - 4, SIDE - 4), color="white")
+    return ImageOps.expand(fitted, 2, "white")

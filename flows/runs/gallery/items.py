@@ -1,13 +1,15 @@
-"""What the gallery says about one row, as plain data."""
+"""The gallery's items, one for each row, as plain data."""
 
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.job import Brief, CandidateRecord, Job, Outcome, Passage
+from pipeline.job import CandidateRecord, Outcome
 
 Card = dict[str, Any]
 Chunk = dict[str, list[Any]]
+Passages = dict[tuple[str, str, str], int]
+"""Title, source and text of each passage, with its index in the chunk."""
 
 DIGITS = 4
 
@@ -15,16 +17,14 @@ DIGITS = 4
 def chunk_of(lines: Sequence[dict[str, Any]], outcomes: dict[str, Outcome]) -> Chunk:
     """The cards of consecutive manifest lines, and the passages they refer to by index.
 
-    A line whose record cannot be found any more has a card with what the manifest says.
+    A line without a record has a card with the values of the manifest alone.
     """
-    passages = dict[tuple[str, str, str], int]()
+    passages = Passages()
     cards = [_card(line, outcomes.get(line["job_id"]), passages) for line in lines]
     return {"passages": [list(passage) for passage in passages], "cards": cards}
 
 
-def _card(
-    line: dict[str, Any], outcome: Outcome | None, passages: dict[tuple[str, str, str], int]
-) -> Card:
+def _card(line: dict[str, Any], outcome: Outcome | None, passages: Passages) -> Card:
     card = {
         "id": line["job_id"],
         "row": line["row"],
@@ -39,13 +39,19 @@ def _card(
         card |= _of_outcome(outcome)
         context = outcome.winners_context
         found = (*context.passages, *context.references)
-        card["sources"] = [_source(passage, passages) for passage in found]
+        card["sources"] = [
+            [
+                passages.setdefault((each.title, each.source, each.text), len(passages)),
+                _rounded(each.score),
+            ]
+            for each in found
+        ]
     return {key: value for key, value in card.items() if value not in (None, "", [], {})}
 
 
 def _of_outcome(outcome: Outcome) -> Card:
-    image = outcome.image
-    return {
+    image, brief, job = outcome.image, outcome.brief, outcome.job
+    card: Card = {
         "image": quote(f"../{image.path}") if image else None,
         "size": [image.width, image.height] if image else None,
         "winner": outcome.winner,
@@ -53,32 +59,23 @@ def _of_outcome(outcome: Outcome) -> Card:
         "seconds": round(outcome.device_time, 3),
         "made": outcome.created_at,
         "notices": list(outcome.notices),
-        **_of_brief(outcome.brief),
-        **_of_job(outcome.job),
     }
-
-
-def _of_brief(brief: Brief | None) -> Card:
-    if not brief:
-        return {}
-    return {"prompt": brief.prompt, "text": brief.text, "negative": brief.negative}
-
-
-def _of_job(job: Job | None) -> Card:
-    if not job:
-        return {}
-    return {
-        "style": job.style,
-        "threshold": job.threshold,
-        "steps": job.steps,
-        "guidance": job.guidance,
-        "meta": job.meta,
-    }
+    if brief:
+        card |= {"prompt": brief.prompt, "text": brief.text, "negative": brief.negative}
+    if job:
+        card |= {
+            "style": job.style,
+            "threshold": job.threshold,
+            "steps": job.steps,
+            "guidance": job.guidance,
+            "meta": job.meta,
+        }
+    return card
 
 
 def _candidate(candidate: CandidateRecord) -> list[Any]:
-    """Index, seed, calibrated score, cosine and, where invalid, why; of one that was dropped, the
-    cosine of its last preview.
+    """Index, seed, calibrated score, cosine and, if invalid, the reason. A dropped candidate has no
+    score, and the cosine of its last preview.
     """
     score = candidate.score
     if score is None:
@@ -87,12 +84,6 @@ def _candidate(candidate: CandidateRecord) -> list[Any]:
     marks = [_rounded(score.calibrated), _rounded(score.raw)]
     entry = [candidate.index, _exact(candidate.seed), *marks]
     return entry if score.valid else [*entry, score.reason or "invalid"]
-
-
-def _source(passage: Passage, passages: dict[tuple[str, str, str], int]) -> list[Any]:
-    """The passage's index among the chunk's, and its rank score."""
-    content = (passage.title, passage.source, passage.text)
-    return [passages.setdefault(content, len(passages)), _rounded(passage.score)]
 
 
 def _exact(seed: int | None) -> int | str | None:

@@ -25,7 +25,7 @@ CHUNK = 250
 PAGE = 200
 """Cards shown at a time."""
 LARGEST_INLINE = 5000
-"""Rows whose cards the page itself holds; those of larger runs lie in files beside it."""
+"""Rows up to which the page itself holds the cards; a larger run has files beside it."""
 BINS = 20
 COLUMNS = ["job_id", "row", "name", "keywords", "outcome", "reason", "score", "seed"]
 
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Bar:
-    """How many winners have a score between `left` and the next bar's, and how many passed."""
+    """The winners with a score from `left` up to the next bar: accepted and below the gate."""
 
     left: float
     passed: int
@@ -42,25 +42,32 @@ class Bar:
 
 
 def build_gallery(run_folder: RunFolder, spec: RunSpec, manifest: Manifest, cost: str = "") -> str:
-    """Write the page of a run from its manifest and records; answers its address.
+    """Write the page of a run from its manifest and records; returns its address.
 
-    `cost` says in words what the images cost.
+    `cost` is the sentence on costs that the page shows.
     """
     chunks = _chunks(run_folder, manifest)
-    files = set[str]()
+    files = set[str]()  # keys
     inline = list[Chunk]()
     if len(manifest) <= LARGEST_INLINE:
         inline = list(chunks)
     else:
-        files = {_write_chunk(run_folder, number, chunk) for number, chunk in enumerate(chunks)}
+        for number, chunk in enumerate(chunks):
+            name = f"{FOLDER}/data-{number}.js"
+            script = f"gallery.take({number},{embedded(chunk)});\n"
+            run_folder.write(name, script.encode(), "text/javascript; charset=utf-8")
+            files.add(run_folder.key(name))
     page = _page(spec, manifest, inline, cost)
     run_folder.write(INDEX, page.encode(), "text/html; charset=utf-8")
-    _drop_other_chunks(run_folder, files)
+    # an earlier and larger gallery may have left more
+    for key in list(run_folder.store.keys(run_folder.key(f"{FOLDER}/data-"))):
+        if key not in files:
+            run_folder.store.delete(key)
     return run_folder.address(INDEX)
 
 
 def embedded(value: Any) -> Markup:
-    """JSON that stays data wherever it stands in a page or a script."""
+    """JSON that is safe inside a page or a script."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -86,27 +93,16 @@ def _chunks(run_folder: RunFolder, manifest: Manifest) -> Iterator[Chunk]:
         )
 
 
-def _write_chunk(run_folder: RunFolder, number: int, chunk: Chunk) -> str:
-    name = f"{FOLDER}/data-{number}.js"
-    script = f"gallery.take({number},{embedded(chunk)});\n"
-    run_folder.write(name, script.encode(), "text/javascript; charset=utf-8")
-    return name
-
-
-def _drop_other_chunks(run_folder: RunFolder, files: set[str]) -> None:
-    """Remove what an earlier and larger gallery left."""
-    kept = {run_folder.key(name) for name in files}
-    for key in list(run_folder.store.keys(run_folder.key(f"{FOLDER}/data-"))):
-        if key not in kept:
-            run_folder.store.delete(key)
-
-
 def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     names = [status.value for status in Status]
     bars = histogram(manifest)
     outcomes = (line["outcome"] for line in manifest.lines("outcome"))
     scores = (line["score"] for line in manifest.lines("score"))
+    models = [
+        (role, spec.profile.get(role, {}).get("model", ""), digest)
+        for role, digest in spec.models.items()
+    ]
     facts = {
         "names": names,
         "outcomes": "".join(str(names.index(outcome)) for outcome in outcomes),
@@ -115,51 +111,36 @@ def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> 
         "page": PAGE,
         "chunks": inline,
     }
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            spec=spec,
-            cost=cost,
-            threshold=spec.profile.get("defaults", {}).get("threshold"),
-            profile=json.dumps(spec.profile, indent=2, ensure_ascii=False),
-            models=_models(spec),
-            counts=counts(manifest),
-            names=names,
-            bars=bars,
-            highest=max(1, *(bar.passed + bar.below for bar in bars)),
-            facts=embedded(facts),
-            style=style,
-            script=script,
-            style_hash=_hash(style),
-            script_hash=_hash(script),
-        )
-    )
-
-
-def _models(spec: RunSpec) -> list[tuple[str, str, str]]:
-    """Role, reference and digest of each model."""
-    return [
-        (role, spec.profile.get(role, {}).get("model", ""), digest)
-        for role, digest in spec.models.items()
-    ]
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template("page.html.j2").render(
+        spec=spec,
+        cost=cost,
+        threshold=spec.profile.get("defaults", {}).get("threshold"),
+        profile=json.dumps(spec.profile, indent=2, ensure_ascii=False),
+        models=models,
+        counts=counts(manifest),
+        names=names,
+        bars=bars,
+        highest=max(1, *(bar.passed + bar.below for bar in bars)),
+        facts=embedded(facts),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
 
 
 def _asset(name: str) -> Markup:
-    """A style sheet or script of ours, to stand in the page as it is."""
+    """A style sheet or script of ours, included without escaping."""
     return Markup((HERE / name).read_text(encoding="utf-8"))
 
 
 def _hash(content: str) -> str:
-    """What the page's Content-Security-Policy allows, and nothing else."""
+    """The hash by which the page's Content-Security-Policy allows this content."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
