@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.states import Completed, Failed
 
 from flows import inbox as inboxes
-from flows.inbox import Tray
+from flows.inbox import Inbox
 from flows.runs.open import open_run
 from pipeline.assemble import open_run_folder
 from pipeline.jobfile.reader import Overrides
@@ -39,7 +39,7 @@ def look(settings: Settings, files: dict[bytes, bytes] | None = None) -> dict[st
     box = Path(settings.inbox)
     for name, data in ({b"good.csv": JOBS} | (files or {})).items():
         (box / os.fsdecode(name)).write_bytes(data)
-    Tray(settings).take()
+    Inbox(settings).claim()
     assert [path.name for path in box.glob("working/*/good.csv")] == ["good.csv"]
     assert not [path for path in box.iterdir() if path.suffix in (".csv", ".json", ".toml")]
     events = [json.loads(path.read_text()) for path in box.glob("failed/*.summary.json")]
@@ -98,7 +98,7 @@ def test_two_of_a_name_in_one_second_are_both_kept(settings: Settings) -> None:
     for _ in range(3):
         (box / "a.csv").write_bytes(JOBS)
         (box / "a.json").write_bytes(b"{bad")
-        Tray(settings).take()
+        Inbox(settings).claim()
     assert len(list(box.glob("failed/*.summary.json"))) == 3
     assert len(list(box.glob("failed/*-a.csv"))) == 3
     assert len(list(box.glob("failed/*-a.json"))) == 3
@@ -145,8 +145,8 @@ def test_an_edited_file_opens_the_inboxs_own_run_again(settings: Settings, tmp_p
     jobs.write_bytes(JOBS)
     run_folder = open_run_folder(settings, "good", committing=True)
     open_run(jobs, Overrides(), settings, run_folder)
-    tray: Any = Tray(settings)
-    tray._own("good")
+    files: Any = Inbox(settings)
+    files._own("good")
 
 
 def flow_run(state: State[Any]) -> FlowRun:
@@ -157,7 +157,7 @@ def on_their_way(settings: Settings, *names: str) -> list[Path]:
     """The folders of these files, taken."""
     for name in names:
         Path(settings.inbox, name).write_bytes(JOBS + name.encode())
-    Tray(settings).take()
+    Inbox(settings).claim()
     return [next(Path(settings.inbox).glob(f"working/*/{name}")).parent for name in names]
 
 
@@ -169,7 +169,7 @@ def test_a_file_that_has_ended_leaves_no_folder(
 ) -> None:
     (folder,) = on_their_way(settings, "a.csv")
     monkeypatch.setattr(inboxes, "run_deployment", lambda *_, **__: flow_run(state))
-    Tray(settings).settle()
+    Inbox(settings).archive()
     assert not folder.exists()
     assert len(list(Path(settings.inbox, place).glob("*-a.csv"))) == 1
 
@@ -185,14 +185,14 @@ def test_a_file_that_cannot_be_settled_stops_no_other(
         return flow_run(Completed())
 
     monkeypatch.setattr(inboxes, "run_deployment", answer)
-    tray = Tray(settings)
-    tray.settle()
+    files = Inbox(settings)
+    files.archive()
     assert (bad.exists(), good.exists()) == (True, False)
-    told = {line["file"]: (line["state"], line["reason"]) for line in tray.news}
+    told = {line["file"]: (line["state"], line["reason"]) for line in files.results}
     assert told["a.csv"] == ("waits", "ValueError: Prefect has no answer for it")
     assert told["b.csv"][0] == "done"
     with pytest.raises(ValueError, match="no answer"):  # it is alone now
-        Tray(settings).settle()
+        Inbox(settings).archive()
 
 
 def test_another_folder_among_those_in_work(settings: Settings) -> None:
@@ -214,12 +214,12 @@ def test_names_that_only_a_bucket_takes(
         for name in (*odd, "good.csv"):
             client.put_object(Bucket="drop", Key=f"in/{name}", Body=JOBS + name.encode())
         there = {"inbox": "s3://drop/in", "s3_endpoint_url": server.endpoint}
-        tray = Tray(settings.model_copy(update=there))
-        tray.take()
+        files = Inbox(settings.model_copy(update=there))
+        files.claim()
         found = client.list_objects_v2(Bucket="drop")["Contents"]
     places = Counter(each["Key"].split("/")[1] for each in found)
     assert places["working"] == 2  # good.csv and a?b*#.csv
     assert places["failed"] == 4  # two files, each with its note
     assert places["a\\b.csv"] == 1
-    (waits,) = (line for line in tray.news if line["state"] == "waits")
+    (waits,) = (line for line in files.results if line["state"] == "waits")
     assert "backslash" in waits["reason"]
