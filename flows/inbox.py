@@ -143,9 +143,8 @@ class Inbox:
         """Archive the entries of a local folder that are no plain files with a usable name."""
         for name, reason in list(strays(folder, {*FORMATS, *OPTIONS})):
             refused = {name: reason}
-            if (
-                suffix_of(Path(name)) in OPTIONS
-            ):  # no run without the options that were meant for it
+            if suffix_of(Path(name)) in OPTIONS:
+                # a job file does not run without the options that were meant for it
                 jobs = [Path(name).with_suffix(suffix).name for suffix in FORMATS]
                 refused |= {
                     each: f"its options: {reason}"

@@ -1,6 +1,8 @@
-"""A run while a flow works on it: what opens, reports, dispatches, publishes and stops it."""
+"""A run while a flow works on it: opened, reported, dispatched as shards, published, stopped."""
 
-from collections.abc import Collection, Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -8,12 +10,16 @@ from typing import Any
 from prefect import get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun
+from prefect.futures import PrefectFuture
+from prefect.states import Cancelled
 
 from flows import artifacts
 from flows.cancelling import INTERRUPT, CancelWatch, Stop
 from flows.context import masked
 from flows.dispatch.budget import Budget
-from flows.dispatch.dispatcher import PATIENCE, Dispatcher, Stopped, patiently
+from flows.dispatch.dispatcher import PATIENCE, Dispatcher, OutOfBudget, Stopped, patiently
 from flows.dispatch.heartbeat import Heartbeat
 from flows.dispatch.metrics import RunMetrics
 from flows.dispatch.progress import Pauses, RunProgress, safely
@@ -25,9 +31,8 @@ from flows.runs.gallery.contact_sheet import contact_sheet
 from flows.runs.open import forget, open_run
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
-from flows.shards import Shards, work_through
 from pipeline.assemble import open_run_folder
-from pipeline.job import RunSpec, Status
+from pipeline.job import BadRow, Job, RunSpec, Status
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.manifest import NAME as MANIFEST
 from pipeline.records.manifest import read_manifest
@@ -38,6 +43,8 @@ from workers.observability.tracing import run_span, traced
 from workers.queue.backlog import Backlog
 from workers.queue.messages import Queue
 
+LOOK = 2.0
+"""Seconds between two looks at the number of shards to have in work."""
 LAST_PATIENCE = 5.0
 """Seconds to wait for Redis when a run ends early, to drop its jobs from the queue."""
 
@@ -208,3 +215,80 @@ def _open(
     if again := {status for status in retry if ended.get(status)}:
         forget(run_folder, spec, again)
     return spec
+
+
+class Shards:
+    """The shards of a run and its settled jobs; `stopped` is the reason if some shards are left."""
+
+    def __init__(
+        self, run_folder: RunFolder, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
+    ) -> None:
+        self.run, self._run_folder, self._fingerprint = spec.run, run_folder, spec.fingerprint
+        # every shard but the last has this size
+        self._size, self._rows = len(run_folder.shards.read(spec.fingerprint, 1)), spec.rows
+        self._dispatcher, self._progress = dispatcher, progress
+        self._settled = set(run_folder.records.ids())
+        self.stopped = ""
+        self._lock = threading.Lock()
+
+    def span(self, shard: int) -> str:
+        """The rows of the file in a shard, counted from 1."""
+        first = (shard - 1) * self._size + 1
+        return f"rows {first:,} to {min(shard * self._size, self._rows):,}"
+
+    def work(self, shard: int) -> int:
+        """Bring a shard's rows to their outcomes; returns the number of jobs that had none."""
+        rows = self._dispatcher.patiently(
+            partial(self._run_folder.shards.read, self._fingerprint, shard)
+        )
+        jobs = []
+        with self._lock:  # equal rows, in this shard or another one, are one job
+            for row in rows:
+                if isinstance(row, Job) and row.id not in self._settled:
+                    self._settled.add(row.id)
+                    jobs.append(row)
+        invalid = sum(isinstance(row, BadRow) for row in rows)
+        self._progress.skip(len(rows) - len(jobs), invalid)
+        try:
+            self._dispatcher.work(shard, jobs)
+        except OutOfBudget as stop:
+            self.stopped = str(stop)
+        return len(jobs)
+
+
+def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> None:
+    """Work through the run's shards, `at_once()` at a time, until all are done or a budget is used
+    up.
+
+    Raises Stopped if the run was cancelled, and any error of a shard.
+    """
+    in_flight = deque[PrefectFuture[Any]]()
+    try:
+        for shard in range(1, spec.shards + 1):
+            while len(in_flight) >= at_once():
+                in_flight[0].wait(LOOK)
+                if in_flight[0].state.is_final():
+                    in_flight.popleft().result()
+            if shards.stopped:
+                break
+            in_flight.append(work_on_shard.submit(shard, shards))
+        for future in in_flight:
+            future.result()
+    except CancelledRun:
+        raise Stopped from None
+
+
+def _shard_name() -> str:
+    parameters = runtime.task_run.parameters
+    shard, shards = parameters["shard"], parameters["shards"]
+    return f"{shards.run} shard {shard} ({shards.span(shard)})"
+
+
+@task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
+@masked()
+def work_on_shard(shard: int, shards: Shards) -> int | State[Any]:
+    """Work on one shard; returns its number of jobs, or the state Cancelled."""
+    try:
+        return shards.work(shard)
+    except Stopped as stopped:
+        return Cancelled(message=str(stopped))
