@@ -43,7 +43,7 @@ def check_jobs(
     for row in read_jobs(path, profile, overrides, warnings.append):
         plan.count(row)
         filled.see(row)
-    remarks.tell(warnings.append)
+    remarks.report(warnings.append)
     if not plan.counts["rows"]:
         raise JobFileError(f"{path} holds no rows.")
     report = {
@@ -67,7 +67,7 @@ class _Filled:
     """
 
     def __init__(self, profile: Profile, remarks: Remarks) -> None:
-        self._remark = remarks.event
+        self._remark = remarks.add
         writer = profile.writer
         self._writer = TemplateWriter(writer) if writer.kind == "template" else None
         # retrieved texts may fill what is empty now

@@ -1,6 +1,6 @@
-"""One row to one job: values read, defaults filled in, templates expanded, identity given."""
+"""Builds a job from a row: reads values, fills in defaults, expands templates, gives it an id."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -8,9 +8,8 @@ from pydantic import Field, ValidationError
 from pipeline.job import BadRow, FrozenModel, Job, digest_of
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
-from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
+from pipeline.jobfile.rows import ROW_LIMIT, RawRow
 from pipeline.jobfile.templates import expand, unsupported_syntax
-from pipeline.jobfile.unused import unused
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.profile import Profile
 from pipeline.words import says_something
@@ -28,13 +27,15 @@ _NO_IMAGES = (
 _MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
 _NAN = "NaN was read as empty"
 _NO_SEED = "seed -1 was read as no seed: the row decides it"
+_RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
+_WAVES = ("first_above", "race_above")
 _TEMPLATED = ("keywords", "style", "negative")
 
 
 class Overrides(FrozenModel):
-    """What the command line says in place of a profile's defaults; None: it says nothing.
+    """Command line options in place of a profile's defaults; None keeps the default.
 
-    A row's own value comes before both. Without `retrieval` no row retrieves anything.
+    A row's own value takes precedence over both. Without `retrieval` no row retrieves anything.
     """
 
     candidates: int | None = Field(
@@ -48,7 +49,7 @@ class Overrides(FrozenModel):
 
 
 class _Refused(Exception):
-    """A row cannot become a job because of a column."""
+    """A row cannot become a job; `column` is at fault."""
 
     def __init__(self, column: str, reason: str) -> None:
         super().__init__(reason)
@@ -56,13 +57,13 @@ class _Refused(Exception):
 
 
 class JobBuilder:
-    """Makes jobs under one profile and one set of overrides."""
+    """Builds jobs under one profile and one set of overrides."""
 
     def __init__(
         self, profile: Profile, overrides: Overrides, remarks: Remarks | None = None
     ) -> None:
         self._whole, self._retrieval = profile, overrides.retrieval
-        self._note = (remarks or Remarks()).event
+        self._note = (remarks or Remarks()).add
         said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
         self._seed = profile.defaults.seed
@@ -73,12 +74,16 @@ class JobBuilder:
         self._profile = identity.profile_digest(profile)
 
     def build(self, row: RawRow) -> Job | BadRow:
-        """The row's job, or the first reason why there is none. Never raises."""
+        """The row's job, or a bad row with the first reason. Never raises."""
         try:
             return self._job(row)
         except _Refused as refused:
+            values = {
+                column: str(value).encode("utf-8", errors="backslashreplace").decode()
+                for column, value in row.values.items()
+            }
             return BadRow(
-                id=digest_of([row.line, {k: _plain(v) for k, v in row.values.items()}]),
+                id=digest_of([row.line, values]),
                 row=row.line,
                 column=readable(refused.column, 80),
                 reason=refused.reason,
@@ -112,12 +117,12 @@ class JobBuilder:
             job.collection and job.references and job.reference_scale
         ):
             raise _Refused("rounds", _NO_IMAGES)
-        for column, reason in unused(job, given if self._retrieval else (), self._whole):
+        for column, reason in _unused(job, given if self._retrieval else (), self._whole):
             self._note(row.line, column, reason)
         return job
 
     def _read(self, row: RawRow) -> tuple[dict[str, Any], dict[str, str]]:
-        """The values that a row gives, each in its own type, and its meta columns."""
+        """A row's own values, each in its type, and its meta columns."""
         given, meta = dict[str, Any](), dict[str, str]()
         for column, value in row.values.items():
             if isinstance(value, str):
@@ -159,6 +164,27 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
     return expanded
 
 
+def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple[str, str]]:
+    """The columns without effect on a job, each with the reason; `given` are the row's own."""
+    # A1111 turns guidance off at exactly 1, diffusers at 1 and below
+    guided = job.guidance != 1 if profile.renderer.kind == "a1111" else job.guidance > 1
+    if job.negative and not guided:
+        yield "negative", "the negative prompt has no effect at guidance 1 or less"
+    # `{text}` in the prompt template may hold the style
+    templates = profile.writer.prompt_template + profile.writer.text_template
+    styled = profile.writer.kind != "template" or "{style}" in templates.replace(" ", "")
+    if "style" in given and not styled:
+        yield "style", "style has no effect: the profile's prompt_template does not name it"
+    if "wave" in given and job.contest not in _WAVES:
+        yield "wave", f"wave has no effect in the contest {job.contest}"
+    if not job.collection:
+        for column in _RETRIEVING:
+            if column in given and getattr(job, column):
+                yield column, f"{column} has no effect without a collection"
+    elif "reference_scale" in given and not job.references:
+        yield "reference_scale", "reference_scale has no effect without references"
+
+
 def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
     column = str(problem["loc"][0])
     if problem["type"] == "multiple_of" and (size := int(problem["input"])) > 8:
@@ -166,7 +192,3 @@ def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
         return column, f"'{size}' should be a multiple of 8: {lower} or {lower + 8}"
     reason = problem["msg"].removeprefix("Input ")
     return column, f"{shown(problem['input'])} {reason}"
-
-
-def _plain(value: Value) -> str:
-    return str(value).encode("utf-8", errors="backslashreplace").decode()

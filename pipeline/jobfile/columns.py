@@ -1,4 +1,4 @@
-"""Which columns a job file may have, and what is said of the others."""
+"""The columns that a job file may have, and the warnings about others."""
 
 import re
 from collections import Counter
@@ -9,8 +9,8 @@ from functools import lru_cache
 from pipeline.jobfile.remarks import Notice, Warn
 from pipeline.jobfile.values import READERS, readable, shown
 
-MOST_TOLD = 20
-"""Unknown columns that are named; a file with a new one in every row costs no more memory."""
+MOST_NAMED = 20
+"""Unknown columns that are named; bounds the memory for a file with a new one in every row."""
 
 _META = re.compile(r"meta\.[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _LONGEST_COMPARED = 64
@@ -25,11 +25,11 @@ _ELSEWHERE = {
     "sampling_steps": "steps",
     "num_inference_steps": "steps",
 }
-"""Columns by the names that other tools give them."""
+"""Our columns by the names that other tools use."""
 
 
 class WrongColumn(Exception):
-    """Columns under which no row can be read; the message is the reason."""
+    """The columns are wrong, so that no row can be read; the message is the reason."""
 
     def __init__(self, column: str, reason: str) -> None:
         super().__init__(reason)
@@ -37,21 +37,21 @@ class WrongColumn(Exception):
 
 
 class Columns:
-    """The columns of one job file. Each unknown one is left out, with one warning, and each that is
-    known under another spelling is read, with one too.
+    """The columns of one job file. An unknown column is left out and another spelling of a known
+    one is read, each with one warning.
     """
 
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
-        self._told = set[str]()
+        self._named = set[str]()
         self._names: tuple[str, ...] | None = None
         self._kept: tuple[str, ...] = ()
 
     def keep(self, line: int, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The names of a header or an object, an empty one in place of each that is left out.
+        """Our columns for the names of a header or an object, empty for each that is left out.
 
-        Raises WrongColumn where `keywords` is missing, a column stands twice, or a name after
-        `meta.` is none.
+        Raises WrongColumn if `keywords` is missing, a column is there twice, or a name after
+        `meta.` is invalid.
         """
         if names != self._names:
             columns = tuple(map(column_of, names))
@@ -59,28 +59,28 @@ class Columns:
             self._names, self._kept = names, columns
             for name, kept in zip(names, self._kept, strict=True):
                 if name != kept or not kept:
-                    self._tell(line, name, kept)
+                    self._warn_once(line, name, kept)
         return self._kept
 
-    def _tell(self, line: int, name: str, kept: str) -> None:
-        if name in self._told or len(self._told) > MOST_TOLD:
+    def _warn_once(self, line: int, name: str, kept: str) -> None:
+        if name in self._named or len(self._named) > MOST_NAMED:
             return
-        self._told.add(name)
-        if len(self._told) <= MOST_TOLD:
+        self._named.add(name)
+        if len(self._named) <= MOST_NAMED:
             reason = f"column {shown(name)} read as {kept}" if kept else unknown_column(name)
         else:
-            reason = f"more than {MOST_TOLD} unknown columns or spellings; the others are not told"
+            reason = f"more than {MOST_NAMED} unknown columns or spellings; the others are not told"
         self._warn(Notice(line, readable(name, 80), reason))
 
 
 def is_column(name: str) -> bool:
-    """Whether a job file may have this column."""
+    """True if a job file may have this column, in any spelling."""
     return column_of(name) != ""
 
 
 def column_of(name: str) -> str:
-    """The column that a name means, whatever its case and whether spaces, hyphens or underscores
-    join its words; empty where it is unknown.
+    """The column of a name, in any case and with spaces, hyphens or underscores between its
+    words; empty if it is unknown.
     """
     if name in READERS or _META.fullmatch(name):
         return name
@@ -98,7 +98,7 @@ def _meant(name: str) -> str:
 
 
 def unknown_column(name: str) -> str:
-    """What is said of a column that is unknown, with the likeliest one that was meant."""
+    """The warning about an unknown column, with the known one that is most similar."""
     likely = get_close_matches(name[:_LONGEST_COMPARED].strip().lower(), READERS, n=1, cutoff=0.6)
     hint = f"did you mean {likely[0]!r}?" if likely else f"there are {', '.join(READERS)}."
     return f"unknown column {shown(name)}; columns of your own begin with 'meta.'; {hint}"
@@ -118,16 +118,11 @@ def _check(names: Sequence[str], kept: Sequence[str]) -> None:
         reason = f"columns {shown(one)} and {shown(other)} both mean {twin}; take one of them out."
         raise WrongColumn(other, reason)
     if "keywords" not in kept:
-        raise _missing(names)
-
-
-def _missing(names: Sequence[str]) -> WrongColumn:
-    """Why there are no keywords: a name that is almost theirs, or none at all."""
-    unknown = [name for name in names if not is_column(name)][:MOST_TOLD]
-    for name in unknown:
-        if get_close_matches(name[:_LONGEST_COMPARED].lower(), ["keywords"], n=1, cutoff=0.6):
-            return WrongColumn(name, unknown_column(name))
-    found = ", ".join(shown(name) for name in names[:MOST_TOLD])
-    there = f"; there are {found}." if any(names) else "."
-    reason = f"there is no column 'keywords', the one that must be there{there}"
-    return WrongColumn("keywords", reason)
+        unknown = [name for name in names if not is_column(name)][:MOST_NAMED]
+        for name in unknown:
+            if get_close_matches(name[:_LONGEST_COMPARED].lower(), ["keywords"], n=1, cutoff=0.6):
+                raise WrongColumn(name, unknown_column(name))
+        found = ", ".join(shown(name) for name in names[:MOST_NAMED])
+        there = f"; there are {found}." if any(names) else "."
+        reason = f"there is no column 'keywords', the one that must be there{there}"
+        raise WrongColumn("keywords", reason)

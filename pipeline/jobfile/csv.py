@@ -1,4 +1,4 @@
-"""Job files in CSV: a header, then a row each; comma, semicolon or tab between the fields."""
+"""Job files in CSV: a header, then rows; fields separated by comma, semicolon or tab."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,13 @@ from pipeline.tabular.rows import Lines, RowTooLong, csv_header, csv_problem, cs
 
 
 def read(path: Path, warn: Warn) -> Iterator[RawRow]:
-    """The rows of a CSV file, each with the line it begins at; blank lines are left out.
+    """The rows of a CSV file, each with its first line; blank lines are skipped.
 
-    Raises JobFileError for a header that is not understood.
+    Raises JobFileError for a header that cannot be read.
     """
     with path.open("rb") as file:
         lines = Lines(file, ROW_LIMIT, ROW_LINES)
-        delimiter, names = _read_header(lines, "\t" if suffix_of(path) == ".tsv" else ",;\t")
-        columns = _kept(lines.first, names, warn)
+        delimiter, columns = _header(lines, "\t" if suffix_of(path) == ".tsv" else ",;\t", warn)
         for first, fields in csv_rows(lines, delimiter):
             if isinstance(fields, RowTooLong):
                 column = _longest(columns, lines.first_line(), delimiter)
@@ -27,22 +26,16 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
             elif isinstance(fields, csv.Error):
                 yield RawRow(first, problem=csv_problem(fields))
             else:
-                yield _row(first, columns, fields, delimiter)
-
-
-def _row(line: int, columns: Sequence[str], fields: list[str], delimiter: str) -> RawRow:
-    values: dict[str, Value] = {
-        name: field for name, field in zip(columns, fields, strict=False) if field and name
-    }
-    if not any(fields[len(columns) :]):
-        return RawRow(line, values)
-    hint = f"put a field that holds {delimiter!r} in double quotes"
-    problem = f"{len(fields)} fields under {len(columns)} columns; {hint}"
-    return RawRow(line, values, problem=problem)
+                pairs = zip(columns, fields, strict=False)
+                values: dict[str, Value] = {name: field for name, field in pairs if field and name}
+                hint = f"put a field that holds {delimiter!r} in double quotes"
+                problem = f"{len(fields)} fields under {len(columns)} columns; {hint}"
+                too_many = any(fields[len(columns) :])
+                yield RawRow(first, values, problem=problem if too_many else "")
 
 
 def _longest(columns: Sequence[str], line: bytes, delimiter: str) -> str:
-    """The column that takes most of a row which is too long, as far as its first line tells."""
+    """The longest field's column of a row that is too long, judged by the row's first line."""
     try:
         fields = next(csv.reader([decoded(line)], delimiter=delimiter), [])
     except csv.Error:
@@ -51,18 +44,15 @@ def _longest(columns: Sequence[str], line: bytes, delimiter: str) -> str:
     return columns[sizes.index(max(sizes))] if sizes else ""
 
 
-def _read_header(lines: Lines, delimiters: str) -> tuple[str, list[str]]:
+def _header(lines: Lines, delimiters: str, warn: Warn) -> tuple[str, Sequence[str]]:
+    """The delimiter and the columns. Raises JobFileError."""
     try:
-        return csv_header(lines, delimiters, is_column)
+        delimiter, names = csv_header(lines, delimiters, is_column)
+        return delimiter, Columns(warn).keep(lines.first, tuple(names))
     except UnicodeDecodeError as error:
         reason = f"Line {lines.first} is not UTF-8 text; save the file as UTF-8."
         raise JobFileError(reason) from error
     except (csv.Error, RowTooLong) as error:
         raise JobFileError(f"Line {lines.first}, the header: {error}.") from error
-
-
-def _kept(line: int, names: list[str], warn: Warn) -> Sequence[str]:
-    try:
-        return Columns(warn).keep(line, tuple(names))
     except WrongColumn as error:
-        raise JobFileError(f"Line {line}: {error}") from error
+        raise JobFileError(f"Line {lines.first}: {error}") from error

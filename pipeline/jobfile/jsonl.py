@@ -1,4 +1,4 @@
-"""Job files in JSONL: an object in each line."""
+"""Job files in JSONL: one object per line."""
 
 import json
 import math
@@ -18,14 +18,14 @@ _NAME_BEFORE = re.compile(r'"([a-zA-Z0-9_.-]+)"\s*:\s*\Z')
 
 
 class _BadLine(Exception):
-    """A line is no row; the message is the reason."""
+    """A line cannot be read as a row; the message is the reason."""
 
 
 def read(path: Path, warn: Warn) -> Iterator[RawRow]:
-    """The rows of a JSONL file by line; blank lines are left out.
+    """The rows of a JSONL file by line; blank lines are skipped.
 
-    The first row stands for a header: wrong columns there raise JobFileError, because every row
-    has them then. Further down they are a problem of their own row.
+    Wrong columns in the first row raise JobFileError, because all rows probably have them; further
+    down they are a problem of their own row.
     """
     columns, first = Columns(warn), True
     with path.open("rb") as file:
@@ -50,34 +50,28 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
 
 def _row(number: int, line: bytes, columns: Columns, header: bool) -> RawRow:
     try:
-        return _flatten(number, _parsed(line), columns)
+        content = json.loads(
+            line.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_no_twins
+        )
+        if not isinstance(content, dict):
+            return RawRow(number, problem="the line is not a JSON object")
+        return _flatten(number, content, columns)
     except WrongColumn as error:
         if header:
             raise JobFileError(f"Line {number}: {error}") from error
         return RawRow(number, column=error.column, problem=str(error))
     except _BadLine as error:
         return RawRow(number, problem=str(error))
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    """The line's object. Raises _BadLine."""
-    try:
-        content = json.loads(
-            line.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_no_twins
-        )
-    except UnicodeDecodeError as error:
-        raise _BadLine("the line is not valid UTF-8") from error
-    except RecursionError as error:
-        raise _BadLine("the line is nested too deep") from error
+    except UnicodeDecodeError:
+        return RawRow(number, problem="the line is not valid UTF-8")
+    except RecursionError:
+        return RawRow(number, problem="the line is nested too deep")
     except ValueError as error:
-        raise _BadLine(f"not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise _BadLine("the line is not a JSON object")
-    return content
+        return RawRow(number, problem=f"not JSON: {error}")
 
 
 def _broken_off(line: bytes) -> str:
-    """The column whose text is cut where a row is too long; empty where that cannot be told."""
+    """The column in which the start of a row that is too long breaks off; empty if unknown."""
     start = line.decode("utf-8", errors="replace")
     try:
         json.loads(start)
@@ -90,7 +84,7 @@ def _broken_off(line: bytes) -> str:
 
 
 def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:
-    """The object's values by column, `meta` taken apart; the first wrong one is the problem."""
+    """The object's values by column, `meta` flattened; the first wrong one is the problem."""
     meta = content.pop("meta", None)
     if not isinstance(meta, dict | None):
         return RawRow(number, column="meta", problem="meta is an object of names and values")
@@ -110,7 +104,7 @@ def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:
 
 
 def _plain(column: str, value: Any) -> Value | None:
-    """A value as a row holds it; None for a kind that the column does not take."""
+    """A value as a row holds it; None for a type that the column does not take."""
     if isinstance(value, bool):
         return str(value).lower() if takes_truth(column) else None
     if isinstance(value, list):
@@ -120,7 +114,7 @@ def _plain(column: str, value: Any) -> Value | None:
 
 
 def _constant(name: str) -> float:
-    """NaN, which Python writes for an empty cell."""
+    """NaN, which Python writes for an empty cell. Raises ValueError for the infinities."""
     if name == "NaN":
         return math.nan
     raise ValueError(f"{name} is not a number")

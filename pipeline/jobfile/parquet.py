@@ -1,8 +1,5 @@
-"""Job files in Parquet: columns of text, numbers, yes and no, and lists of texts, read a batch at a
-time.
-"""
+"""Job files in Parquet: columns of texts, numbers, booleans and lists of texts, read in batches."""
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,14 +14,14 @@ from pipeline.tabular.parquet import TooLarge, below, parquet_batches
 
 BATCH = 2048
 BATCH_BYTES = 32 * 1024 * 1024
-"""What a batch may take; a row group of long fields is read in smaller batches."""
+"""Bytes of a batch; a row group of long fields is read in smaller batches."""
 
 
 def read(path: Path, warn: Warn) -> Iterator[RawRow]:
-    """The rows of a Parquet file, counted from 1; nulls and NaN are empty.
+    """The rows of a Parquet file, numbered from 1; nulls and NaN are empty.
 
-    Raises JobFileError for columns whose kind is not theirs, and for a file that is damaged or
-    unfolds to too much.
+    Raises JobFileError for columns of a wrong type, and for a file that is damaged or unpacks to
+    too much.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -34,16 +31,21 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
             columns, stored = _checked(file.schema_arrow, warn), file.schema
         names = list(columns)
         paths = [stored.column(place).path for place in range(len(stored))]
-        # a text that stands in many rows is in memory once, however small the file made it
+        # as a dictionary, a text of many rows is in memory once, however small the file made it
         read_dictionary = [each for each in paths if below(each, set(names))]
         with parquet.ParquetFile(path, read_dictionary=read_dictionary) as file:
             number = 0
             for batch in parquet_batches(path, file, names, BATCH, BATCH_BYTES):
-                cells = [_values(_column(batch, n), _limit(own)) for n, own in columns.items()]
+                cells = list[list[Value | None]]()
+                for name, column in columns.items():
+                    # one character more than a field may have, so that a longer one is refused
+                    limit = (ROW_LIMIT if column.startswith("meta.") else FIELD_LIMIT) + 1
+                    cells.append(_values(_column(batch, name), limit))
                 for fields in zip(*cells, strict=True):
                     number += 1
                     pairs = zip(columns.values(), fields, strict=True)
-                    yield RawRow(number, {name: v for name, v in pairs if not _is_empty(v)})
+                    # NaN is not equal to itself
+                    yield RawRow(number, {n: v for n, v in pairs if v is not None and v == v})
     except TooLarge as error:
         raise JobFileError(f"{path}: {error}") from error
     except (pa.ArrowException, OSError) as error:
@@ -51,7 +53,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
 
 
 def _checked(schema: Any, warn: Warn) -> dict[str, str]:
-    """The columns to read: as the file names them, and as we do. `meta` is taken apart."""
+    """The columns to read: the file's name to ours. The struct `meta` is flattened."""
     from pyarrow import types
 
     kinds = [
@@ -104,7 +106,7 @@ def _is_plain(kind: Any, *, numbers: bool = True) -> bool:
 
 
 def _column(batch: Any, name: str) -> Any:
-    """A batch's column, or the part of its `meta`."""
+    """A batch's column, or the field of its struct `meta`."""
     from pyarrow import compute
 
     if name in batch.schema.names:
@@ -112,19 +114,17 @@ def _column(batch: Any, name: str) -> Any:
     return compute.struct_field(batch.column("meta"), [name.removeprefix("meta.")])
 
 
-def _limit(column: str) -> int:
-    """Letters of a cell that are read: one more than may be."""
-    return (ROW_LIMIT if column.startswith("meta.") else FIELD_LIMIT) + 1
-
-
 def _values(column: Any, limit: int) -> list[Value | None]:
-    """A column's cells; of equal texts one copy, cut where it is longer than a field may be."""
+    """A column's cells, equal texts sharing one copy, cut at `limit`; a list is joined by `|`."""
     from pyarrow import compute, types
 
     if _is_list(column.type):
         texts = iter(_values(compute.list_flatten(column), limit))
         lengths = compute.list_value_length(column).to_pylist()
-        return [_joined(list(islice(texts, length or 0)), limit) for length in lengths]
+        rows = (list(islice(texts, length or 0)) for length in lengths)
+        # no more than `limit` texts of a list can count
+        joined = ("|".join(str(t) for t in row[: limit + 1] if t is not None) for row in rows)
+        return [text[:limit] for text in joined]
     if not types.is_dictionary(column.type):
         return _cells(column, limit)
     used = column.indices.unique().drop_null()
@@ -132,13 +132,8 @@ def _values(column: Any, limit: int) -> list[Value | None]:
     return [cells.get(place) for place in column.indices.to_pylist()]
 
 
-def _joined(texts: list[Value | None], limit: int) -> str:
-    """A list as a cell of a CSV has it."""
-    return "|".join(str(text) for text in texts[: limit + 1] if text is not None)[:limit]
-
-
 def _cells(column: Any, limit: int) -> list[Value | None]:
-    """Plain cells; text that is not UTF-8 gets half characters, refused when it is read."""
+    """Plain cells; text that is not UTF-8 gets lone surrogates, which are refused later."""
     import pyarrow as pa
 
     try:
@@ -153,7 +148,3 @@ def _cell(cell: Any, limit: int) -> Value | None:
     if isinstance(cell, bool):
         return str(cell).lower()
     return cell[:limit] if isinstance(cell, str) else cell
-
-
-def _is_empty(value: Value | None) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

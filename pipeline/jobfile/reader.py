@@ -1,4 +1,4 @@
-"""From a job file to jobs, in constant memory: each row one job or one bad row."""
+"""Reads a job file into jobs in constant memory: each row is one job or one bad row."""
 
 import re
 import sys
@@ -48,7 +48,7 @@ _PRETTY = re.compile(rb"\{[ \t\r]*\n")
 
 
 def warn_on_stderr(notice: Notice) -> None:
-    """Log a notice where it disturbs nobody who reads the answer on stdout."""
+    """Log a notice to stderr, apart from results on stdout."""
     import structlog
 
     log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
@@ -60,9 +60,9 @@ def read_jobs(
 ) -> Iterator[Job | BadRow]:
     """Every row of a job file in order, as a job or as a bad row with the reason.
 
-    What should be known and stops nothing, such as an unknown column, goes to `warn`; settings that
-    have no effect after the last row, each once. Raises JobFileError, at once or with the first
-    row, where the file as a whole is wrong.
+    Notices, such as of an unknown column, go to `warn`; notices of settings without effect come
+    after the last row, each once. Raises JobFileError, at once or with the first row, if the file
+    as a whole is wrong.
     """
     if not path.is_file():
         raise NoJobFile(f"Looked for {path.absolute()}.")
@@ -70,26 +70,23 @@ def read_jobs(
     if reader is None:
         hint = _HINTS.get(suffix_of(path), "")
         raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
-    return _made(path, reader, JobBuilder(profile, overrides, remarks := Remarks()), remarks, warn)
+    remarks = Remarks()
+    return _jobs(path, reader, JobBuilder(profile, overrides, remarks), remarks, warn)
 
 
-def _made(
+def _jobs(
     path: Path, reader: Reader, builder: JobBuilder, remarks: Remarks, warn: Warn
 ) -> Iterator[Job | BadRow]:
-    yield from map(builder.build, _guarded(path, reader, warn))
-    remarks.tell(warn)
-
-
-def _guarded(path: Path, reader: Reader, warn: Warn) -> Iterator[RawRow]:
     try:
         _check_start(path)
-        yield from reader(path, warn)
+        yield from map(builder.build, reader(path, warn))
     except OSError as error:
         raise JobFileError(f"{path}: {error.strerror}.") from error
+    remarks.report(warn)
 
 
 def _check_start(path: Path) -> None:
-    """Raises JobFileError for an empty file, and for another kind of file under a text's name."""
+    """Raise JobFileError for an empty file, and for a binary file named as a text."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start:

@@ -1,4 +1,4 @@
-"""What is told of a job file and stops nothing."""
+"""Notices about a job file that stop nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something to tell about a job file that stops nothing: where it was met, and what it is."""
+    """A notice about a job file, with the line and column of its first occurrence."""
 
     line: int
     column: str
@@ -17,7 +17,7 @@ Warn = Callable[[Notice], None]
 
 
 class Remarks:
-    """Counts what was met in rows, and tells each kind once: a million rows make no more notices.
+    """Counts remarks on rows by reason, so that a million rows make no more notices than ten.
 
     Reasons are a fixed set of sentences.
     """
@@ -26,13 +26,13 @@ class Remarks:
         self._first = dict[str, tuple[int, str]]()
         self._rows = dict[str, int]()
 
-    def event(self, line: int, column: str, reason: str) -> None:
-        """Count one row of a kind."""
+    def add(self, line: int, column: str, reason: str) -> None:
+        """Count one row for a reason."""
         self._first.setdefault(reason, (line, column))
         self._rows[reason] = self._rows.get(reason, 0) + 1
 
-    def tell(self, warn: Warn) -> None:
-        """One notice of each kind, with its first line and the number of rows."""
+    def report(self, warn: Warn) -> None:
+        """Send one notice for each reason, with its first line and the number of rows."""
         for reason, (line, column) in self._first.items():
             count = self._rows[reason]
             warn(Notice(line, column, f"{reason} ({count} {'row' if count == 1 else 'rows'})"))

@@ -1,4 +1,4 @@
-"""What a reader of one format hands on: rows of plain values, or what is wrong with a row."""
+"""The result of reading any format: rows of plain values, or a row's problem."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +9,14 @@ ROW_LIMIT = 64 * 1024
 """Bytes that one row of a job file may take."""
 
 ROW_LINES = 256
-"""Lines that one row may span; they are read again where a quote turns out to be left open."""
+"""Lines that one row may span; they are read again after a quote that is never closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as it stands in the file: its values by column; an empty text is no value.
+    """One row of the file: its values by column; an empty text is no value.
 
-    `problem` says why the row cannot be read; `column` where, as far as that is known.
+    `problem` is the reason why the row cannot be read, `column` its place if that is known.
     """
 
     line: int
@@ -26,12 +26,12 @@ class RawRow:
 
 
 def takes_truth(column: str) -> bool:
-    """Whether true and false, as formats with kinds of values have them, may stand there."""
+    """True if the column takes booleans."""
     return column == "needs_context" or column.startswith("meta.")
 
 
 def takes_lists(column: str) -> bool:
-    """Whether a list of texts may stand there."""
+    """True if the column takes a list of texts."""
     return column in ("tags", "licenses")
 
 

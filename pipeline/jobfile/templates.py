@@ -1,8 +1,7 @@
 r"""Templates in a row's text: `${meta.NAME}` is substituted, `{red|blue}` is a choice.
 
-A backslash makes an ordinary character of `\ { } | $` after it, and ordinary text of a whole
-`${…}`. Substituted text is not read as a template again. Every problem is a ValueError whose
-message is the reason.
+A backslash escapes one of `\ { } | $`, or a whole `${…}`. Substituted text is not expanded again.
+Every problem is a ValueError with the reason as its message.
 """
 
 import hashlib
@@ -10,15 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 
 DEEPEST = 8
-"""Choices that may stand inside one another."""
+"""Levels of nested choices."""
 
 LONGEST = 2048
-"""Letters of a `meta` value that may be put into a text."""
+"""Characters of a `meta` value that may be substituted."""
 
 _TOKEN = re.compile(r"\\\$\{[^{}]*\}|\\[\\{}|$]|\$\{[^{}]*\}?|[{}|]|[^\\{}|$]+|.", re.DOTALL)
 _SPECIAL = frozenset("\\{}$")
-
-
 _UNSUPPORTED = (
     ("::", re.compile(r"\{\s*[\d.]+::"), "weights as in {2::red|1::blue} are"),
     ("$$", re.compile(r"\{\s*\d+(-\d+)?\$\$"), "counts as in {2$$red|blue|green} are"),
@@ -28,16 +25,16 @@ _UNSUPPORTED = (
 
 
 def unsupported_syntax(template: str) -> Iterator[str]:
-    """What is said of templates that other tools understand and we take as plain words."""
+    """Remarks on template syntax of other tools, which is taken as plain words here."""
     for sign, pattern, kind in _UNSUPPORTED:
         if sign in template and pattern.search(template):
             yield f"{kind} not known here and taken as plain words"
 
 
 def expand(template: str, meta: Mapping[str, str], key: str) -> str:
-    """The text that a template stands for; `key` decides every choice, so equal keys choose alike.
+    """The expanded template; `key` decides every choice, so that equal keys choose alike.
 
-    Both sides of a choice must be right, whichever is taken.
+    Every option of a choice must be valid, whichever is taken.
     """
     if _SPECIAL.isdisjoint(template):
         return template
@@ -65,22 +62,20 @@ class _Expansion:
             self._next += 1
             if token == "}" and depth:
                 return options
+            if token == "}":
+                raise ValueError("a '}' closes nothing; write \\} for the character itself")
             if token == "|":
                 options.append("")
+            elif token == "{":
+                options[-1] += self._choose(depth)
+            elif token.startswith("${"):
+                options[-1] += self._substitute(token)
             else:
-                options[-1] += self._text(token, depth)
+                escaped = len(token) > 1 and token[0] == "\\"
+                options[-1] += token[1:] if escaped else token
         if depth:
             raise ValueError("a '{' is never closed; write \\{ for the character itself")
         return options
-
-    def _text(self, token: str, depth: int) -> str:
-        if token.startswith("${"):
-            return self._substitute(token)
-        if token == "{":
-            return self._choose(depth)
-        if token == "}":
-            raise ValueError("a '}' closes nothing; write \\} for the character itself")
-        return token[1:] if len(token) > 1 and token[0] == "\\" else token
 
     def _substitute(self, token: str) -> str:
         name = token[2:].removesuffix("}").strip()

@@ -1,4 +1,4 @@
-"""Reading single values. Every problem is a ValueError whose message is the reason."""
+"""Reads single values. Every problem is a ValueError with the reason as its message."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from pipeline.jobfile.rows import Value
 FIELD_LIMIT = 2048
 """Bytes of UTF-8 that one field may take."""
 NUMBER_LIMIT = 40
-"""Letters of a number."""
+"""Characters of a number."""
 
 _MARKS = re.compile("[\u061c\u200e\u200f\ufeff]")
 _BREAKS = re.compile("[\x0b\x0c\u2028\u2029]")
@@ -17,7 +17,7 @@ _SPACES = re.compile(r"\s+")
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks, which can hide text
-    "\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"  # separators, byte order marks, half characters
+    "\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]"  # separators, byte order marks, lone surrogates
 )
 _WHOLE = re.compile(r"[+-]?\d{1,20}(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -34,7 +34,9 @@ def text(value: Value, limit: int = FIELD_LIMIT) -> str:
     if value.isascii() and value.isprintable():
         return " ".join(value.split())
     if found := _UNSAFE.search(value):
-        raise ValueError(_unsafe_reason(found[0]))
+        if "\ud800" <= found[0] <= "\udfff":
+            raise ValueError("the text is not valid UTF-8")
+        raise ValueError(f"the character U+{ord(found[0]):04X} is not allowed")
     clean = _SPACES.sub(" ", unicodedata.normalize("NFC", value)).strip()
     if not clean.isascii() and len(clean.encode()) > limit:
         raise ValueError(_too_long(limit))
@@ -69,7 +71,7 @@ def number(value: Value) -> float:
 
 
 def plain_name(value: Value) -> str:
-    """The name of something kept elsewhere: never a path or an address."""
+    """The name of a stored thing, such as a collection: never a path or an address."""
     name = text(value)
     if name and not _PLAIN.fullmatch(name):
         allowed = "begins with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -"
@@ -84,7 +86,7 @@ def names(value: Value) -> tuple[str, ...]:
 
 
 def truth(value: Value) -> bool:
-    """Yes or no, in the words of people and spreadsheets."""
+    """A boolean, in the spellings of people and spreadsheets."""
     known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     said = text(value).lower()
     if said not in known:
@@ -117,7 +119,7 @@ READERS: dict[str, Callable[[Value], str | int | float | tuple[str, ...]]] = {
     "rounds": whole,
     "priority": whole,
 }
-"""Every column but `meta.*`, with what reads its values."""
+"""Every column but `meta.*`, with the function that reads its values."""
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -133,20 +135,14 @@ def readable(value: str, limit: int) -> str:
 
 
 def without_marks(value: str) -> str:
-    """Text without the marks that come along unseen when it is pasted: signs of direction that
-    hide nothing, byte order marks; other tools' line breaks become spaces.
+    """Text without the invisible marks of pasted text: harmless direction marks and byte order
+    marks are removed, unusual line breaks become spaces.
     """
     return _BREAKS.sub(" ", _MARKS.sub("", value))
 
 
 def _too_long(limit: int) -> str:
     return f"the field is longer than {limit} bytes"
-
-
-def _unsafe_reason(character: str) -> str:
-    if "\ud800" <= character <= "\udfff":
-        return "the text is not valid UTF-8"
-    return f"the character U+{ord(character):04X} is not allowed"
 
 
 def _separator_hint(value: str) -> str:

@@ -1,31 +1,31 @@
-"""Parquet files in bounded memory: each page is looked at before it is unpacked."""
+"""Parquet files in bounded memory: page headers are checked before pages are unpacked."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 PAGE_LIMIT = 128 * 1024 * 1024
-"""Bytes that a page may unfold to; writers aim at one MB, but look after 1024 texts only."""
+"""Bytes of an unpacked page; writers aim at 1 MB, but only check after 1024 texts."""
 LIST_LIMIT = 64
-"""Entries of a list, on average over a row group."""
+"""Mean length of lists in a row group."""
 _HEADER_LIMIT = 64 * 1024
 _DELTA_BYTE_ARRAY = 7
 
 
 class TooLarge(Exception):
-    """A file unfolds to more than is read of one."""
+    """A file would take more memory than its reader allows."""
 
 
 class _Damaged(Exception):
-    """A page has no header that can be read."""
+    """The header of a page cannot be read."""
 
 
 def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: int) -> Iterator[Any]:
-    """Batches of at most so many rows of the named columns of a pyarrow ParquetFile; fewer where
+    """Batches of the named columns of a pyarrow ParquetFile: at most `rows` rows, and fewer if
     they could take more than `size` bytes.
 
-    Raises TooLarge before a page or a list is unpacked that no honest writer makes, and
-    ArrowInvalid where there are fewer rows than the file says.
+    Raises TooLarge before an oversized page or list is unpacked, and ArrowInvalid if there are
+    fewer rows than the metadata says.
     """
     import pyarrow as pa
 
@@ -34,11 +34,16 @@ def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: in
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
             columns = map(group.column, range(group.num_columns))
-            bytes_a_row = sum(
-                _bytes_a_row(content, column, file.schema.column(place), group.num_rows)
-                for place, column in enumerate(columns)
-                if below(column.path_in_schema, wanted)
-            )
+            bytes_a_row = 0.0
+            for place, column in enumerate(columns):
+                if not below(column.path_in_schema, wanted):
+                    continue
+                repeats = file.schema.column(place).max_repetition_level
+                # a small group may have a few longer lists
+                if repeats and column.num_values > 1000 + LIST_LIMIT * group.num_rows:
+                    raise TooLarge(f"column {column.path_in_schema} holds lists that are too long")
+                largest = max(_bytes_a_value(content, column), default=0.0)
+                bytes_a_row += column.num_values / max(1, group.num_rows) * largest
             many = int(max(1, min(rows, size / max(1, bytes_a_row))))
             missing = group.num_rows
             for batch in file.iter_batches(batch_size=many, row_groups=[number], columns=names):
@@ -49,22 +54,13 @@ def parquet_batches(path: Path, file: Any, names: list[str], rows: int, size: in
 
 
 def below(path: str, names: Collection[str]) -> bool:
-    """Whether a stored column's path is one of these names or within one; names may hold dots."""
+    """True if a stored column's path is one of the names or below one; names may contain dots."""
     parts = path.split(".")
     return any(".".join(parts[:count]) in names for count in range(1, len(parts) + 1))
 
 
-def _bytes_a_row(content: BinaryIO, column: Any, kind: Any, rows: int) -> float:
-    """Bytes that a row of a column chunk takes in the page where it takes most."""
-    if kind.max_repetition_level and column.num_values > 1000 + LIST_LIMIT * rows:
-        raise TooLarge(f"column {column.path_in_schema} holds lists that are too long")
-    per_row: float = column.num_values / max(1, rows)
-    largest: float = max(_bytes_a_value(content, column), default=0.0)
-    return per_row * largest
-
-
 def _bytes_a_value(content: BinaryIO, column: Any) -> Iterator[float]:
-    """For each page with values, how many bytes one may take. Raises TooLarge."""
+    """The most bytes of a value, for each page with values. Raises TooLarge."""
     at = column.data_page_offset
     if column.has_dictionary_page and 0 < column.dictionary_page_offset < at:
         at = column.dictionary_page_offset
@@ -77,7 +73,7 @@ def _bytes_a_value(content: BinaryIO, column: Any) -> Iterator[float]:
             about = page.get(5) or page.get(8) or {}
             values, encoding = int(about.get(1, 0)), about.get(2 if 5 in page else 4)
         except (_Damaged, IndexError, KeyError, TypeError, AttributeError, RecursionError):
-            return  # pyarrow says what is wrong with it
+            return  # pyarrow reports the damage
         if unpacked > PAGE_LIMIT:
             limit = PAGE_LIMIT // (1024 * 1024)
             raise TooLarge(
@@ -85,7 +81,7 @@ def _bytes_a_value(content: BinaryIO, column: Any) -> Iterator[float]:
                 f"of more than {limit} MB"
             )
         if about:
-            # each text may begin with all of the one before it
+            # delta encoding: each text may share all of the text before it
             yield unpacked if encoding == _DELTA_BYTE_ARRAY else unpacked / max(1, values)
         if packed < 0:
             return
@@ -93,7 +89,7 @@ def _bytes_a_value(content: BinaryIO, column: Any) -> Iterator[float]:
 
 
 def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """A structure of Thrift's compact protocol by field number, and where it ends."""
+    """A struct of Thrift's compact protocol by field number, and the offset of its end."""
     found, number = dict[int, Any](), 0
     while head := data[at]:
         at += 1

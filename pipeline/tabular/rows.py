@@ -1,4 +1,4 @@
-"""Files of rows in bounded memory: what job files and the tables of a knowledge base share."""
+"""CSV files in bounded memory, for job files and for the sources of a knowledge base."""
 
 import csv
 import re
@@ -7,21 +7,21 @@ from typing import BinaryIO, Self
 
 BOM = b"\xef\xbb\xbf"
 _HINT = re.compile(r'"?sep=([,;:|\t])"?\s*', re.IGNORECASE)
-"""The line by which spreadsheets name the delimiter."""
+"""The line in which spreadsheets declare the delimiter."""
 
 
 class RowTooLong(Exception):
-    """A row takes more bytes, or spans more lines, than a row may."""
+    """A row has too many bytes or lines; the message says the limit."""
 
     def __init__(self, limit: str) -> None:
         super().__init__(f"the row is longer than {limit}")
 
 
 class Lines:
-    """The lines of a file, each with its number. A row takes up to `limit` bytes and `most` lines.
+    """The numbered lines of a file, in rows of at most `limit` bytes and `most` lines.
 
-    `rewind` goes back to the row's second line, so that a row which never ends (a quote left open)
-    costs only its first line.
+    `rewind` goes back to the row's second line, so that a row that never ends (a quote left open)
+    loses only its first line.
     """
 
     def __init__(self, file: BinaryIO, limit: int, most: int = 1) -> None:
@@ -33,7 +33,7 @@ class Lines:
         self.first = 1
 
     def begin_row(self) -> None:
-        """The next line begins a row, whose number `first` then is."""
+        """Start a row at the next line; `first` becomes its number."""
         self._row.clear()
         self._taken = 0
         self.first = self._number + 1
@@ -48,7 +48,7 @@ class Lines:
         return self
 
     def __next__(self) -> bytes:
-        """The next line. Raises RowTooLong where the row takes too much."""
+        """The next line. Raises RowTooLong."""
         line = self._ahead.pop() if self._ahead else self._read()
         if not line:
             raise StopIteration
@@ -66,7 +66,7 @@ class Lines:
         return self._row[0] if self._row else b""
 
     def _read(self) -> bytes:
-        """The file's next line, cut where it is longer than a row may be."""
+        """The file's next line, cut behind the limit of a row; the rest of it is skipped."""
         line = self._file.readline(self._limit + 1)
         if len(line) <= self._limit or line.endswith(b"\n"):
             return line
@@ -79,10 +79,10 @@ class Lines:
 def csv_header(
     lines: Lines, delimiters: str, is_column: Callable[[str], bool]
 ) -> tuple[str, list[str]]:
-    """The delimiter under which the header holds most known columns, and the columns.
+    """The delimiter with which the header has most known columns, and the columns.
 
-    A line `sep=;` before it says the delimiter; blank lines before it are left out, and those that
-    begin with # and hold no known column. Raises UnicodeDecodeError, csv.Error and RowTooLong.
+    A line `sep=;` before it sets the delimiter. Blank lines before it are skipped, and lines that
+    begin with # and have no known column. Raises UnicodeDecodeError, csv.Error and RowTooLong.
     """
     while True:
         lines.begin_row()
@@ -99,7 +99,7 @@ def csv_header(
 
 
 def _headers(line: str, delimiters: str) -> list[tuple[str, list[str]]]:
-    """The header's columns under each delimiter that fits. Raises csv.Error where none does."""
+    """The header's columns under each delimiter that fits. Raises csv.Error if none does."""
     found, wrong = list[tuple[str, list[str]]](), csv.Error("no delimiter")
     for delimiter in delimiters:
         try:
@@ -116,9 +116,10 @@ def _headers(line: str, delimiters: str) -> list[tuple[str, list[str]]]:
 def csv_rows(
     lines: Lines, delimiter: str
 ) -> Iterator[tuple[int, list[str] | csv.Error | RowTooLong]]:
-    """Each row's fields, or what is wrong with it, with the number of its first line; rows without
-    a field that holds something are left out. What is not UTF-8 becomes half characters, to be
-    refused with its field.
+    """The fields of each row, or its error, with the number of its first line.
+
+    Empty rows are skipped. Bytes that are not UTF-8 become lone surrogates, so that the caller can
+    refuse the field.
     """
     reader = csv.reader(map(decoded, lines), delimiter=delimiter, strict=True)
     while True:
@@ -141,7 +142,7 @@ def csv_fields(line: str, delimiter: str) -> list[str]:
 
 
 def csv_problem(error: csv.Error) -> str:
-    """What is wrong with a row, in words."""
+    """The problem of a row, in words."""
     known = {
         "unexpected end of data": "a double quote is opened and never closed",
         "new-line character seen": "a carriage return stands within the row",
@@ -152,5 +153,5 @@ def csv_problem(error: csv.Error) -> str:
 
 
 def decoded(line: bytes) -> str:
-    """A line with half characters for what is not UTF-8."""
+    """A line with lone surrogates for bytes that are not UTF-8."""
     return line.decode("utf-8", errors="surrogateescape")

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.job import Job
-from pipeline.jobfile.columns import MOST_TOLD
+from pipeline.jobfile.columns import MOST_NAMED
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
 from pipeline.profile import Profile
 
@@ -60,7 +60,7 @@ def test_a_new_unknown_column_in_every_row(read, told: list[Notice]) -> None:
     lines = [json.dumps({"keywords": "a", f"stray{n}": n, "meta.n": n}) for n in range(200)]
     rows = read("\n".join(lines), ".jsonl")
     assert [row.meta for row in rows] == [{"n": str(n)} for n in range(200)]
-    assert [notice.line for notice in told] == list(range(1, MOST_TOLD + 2))
+    assert [notice.line for notice in told] == list(range(1, MOST_NAMED + 2))
     assert "the others are not told" in told[-1].reason
 
 
