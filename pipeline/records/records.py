@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import (
@@ -15,6 +15,7 @@ from pipeline.job import (
     ImageRecord,
     Job,
     Outcome,
+    RunSpec,
     Status,
     timestamp,
     version,
@@ -22,9 +23,8 @@ from pipeline.job import (
 from pipeline.media.image import EXTENSIONS, ImageFormat, encode
 from pipeline.records.documents import JSON, document
 from pipeline.records.parameters import parameters
-
-if TYPE_CHECKING:
-    from pipeline.records.run_folder import RunFolder
+from pipeline.records.run_files import RunFiles
+from pipeline.records.shards import ShardFiles
 
 READERS = 32
 IMAGES_AHEAD = 8
@@ -36,14 +36,20 @@ Result = TypeVar("Result")
 class RunRecords:
     """The Records port over a run's folder: create-once records, each written after its image."""
 
-    def __init__(self, folder: "RunFolder", image_format: ImageFormat) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        files: RunFiles,
+        shards: ShardFiles,
+        spec: Callable[[], RunSpec],
+        image_format: ImageFormat,
+    ) -> None:
+        self._files, self._shards, self._spec = files, shards, spec
         self._format: ImageFormat = image_format
 
     def ids(self) -> Iterator[str]:
         """The id of every job that has a record, sorted."""
-        folder = self._folder.key("records/")
-        for key in self._folder.store.keys(folder):
+        folder = self._files.key("records/")
+        for key in self._files.store.keys(folder):
             yield key.removeprefix(folder).removesuffix(".json")
 
     def outcome(self, job_id: str) -> Outcome | None:
@@ -52,13 +58,13 @@ class RunRecords:
         Raises RunError for one that cannot be read or belongs to another job.
         """
         try:
-            outcome = self._folder.parse(_record(job_id), Outcome.model_validate_json)
+            outcome = self._files.parse(_record(job_id), Outcome.model_validate_json)
         except KeyError:
             return None
-        if not _is_of(outcome, self._folder.run, job_id):
+        if not _is_of(outcome, self._files.run, job_id):
             whose = f"job {outcome.job_id} of run {outcome.run!r}"
             raise RunError(
-                f"{self._folder.address(_record(job_id))} is not its own job's but of {whose}"
+                f"{self._files.address(_record(job_id))} is not its own job's but of {whose}"
             )
         return outcome
 
@@ -74,7 +80,7 @@ class RunRecords:
 
     def ended(self, fingerprint: str, number: int) -> Iterator[tuple[Job | BadRow, Outcome | None]]:
         """A shard's rows by their lines, each with its job's record, if that has one."""
-        rows = self._folder.shards.read(fingerprint, number)
+        rows = self._shards.read(fingerprint, number)
         outcomes = {
             found.job_id: found for found in self.outcomes(dict.fromkeys(row.id for row in rows))
         }
@@ -104,15 +110,15 @@ class RunRecords:
         if confirm:
             confirm()
         mine = outcome.model_copy(update={"image": kept})
-        key = self._folder.key(_record(outcome.job_id))
+        key = self._files.key(_record(outcome.job_id))
         data = document(mine)
-        first = self._folder.store.put(key, data, content_type=JSON, new=True)
+        first = self._files.store.put(key, data, content_type=JSON, new=True)
         standing = mine if first else self.outcome(outcome.job_id)
         if standing is None:
-            raise Unavailable(f"{self._folder.store.address(key)} vanished while it was read.")
+            raise Unavailable(f"{self._files.store.address(key)} vanished while it was read.")
         if kept and (standing.image is None or standing.image.path != kept.path):
-            self._folder.store.delete(self._folder.key(kept.path))
-        elif kept and not self._folder.has(kept.path):
+            self._files.store.delete(self._files.key(kept.path))
+        elif kept and not self._files.has(kept.path):
             self._put_image(kept.path, file)
         return standing
 
@@ -125,7 +131,7 @@ class RunRecords:
     def reject(self, bad: BadRow) -> Outcome:
         """Commit the outcome of a row that could not become a job."""
         outcome = Outcome(
-            run=self._folder.run,
+            run=self._files.run,
             job_id=bad.id,
             status=Status.INVALID,
             reason=f"column {bad.column!r}: {bad.reason}" if bad.column else bad.reason,
@@ -141,14 +147,14 @@ class RunRecords:
         """Remove a job's record and its image, so that the job can run again."""
         outcome = self.outcome(job_id)
         # the record first: a record must never name a missing image
-        self._folder.store.delete(self._folder.key(_record(job_id)))
+        self._files.store.delete(self._files.key(_record(job_id)))
         if outcome and outcome.image:
-            self._folder.store.delete(self._folder.key(outcome.image.path))
+            self._files.store.delete(self._files.key(outcome.image.path))
 
     def _image(self, image: ImageRecord) -> bytes:
-        data = self._folder.blob(image.path)
+        data = self._files.blob(image.path)
         if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise RunError(f"{self._folder.address(image.path)} is not the image of its record")
+            raise RunError(f"{self._files.address(image.path)} is not the image of its record")
         return data
 
     def _keep(self, outcome: Outcome, image: ImageArray) -> tuple[ImageRecord, bytes]:
@@ -161,7 +167,7 @@ class RunRecords:
         return ImageRecord(path=path, sha256=digest, width=width, height=height), data
 
     def _put_image(self, path: str, data: bytes) -> None:
-        self._folder.write(path, data, f"image/{self._format}")
+        self._files.write(path, data, f"image/{self._format}")
 
     def forget_profile(self) -> None:
         """Drop the cached profile after the run's spec was replaced."""
@@ -169,7 +175,7 @@ class RunRecords:
 
     @cached_property
     def _renderer(self) -> dict[str, Any]:
-        renderer: dict[str, Any] = self._folder.spec().profile.get("renderer", {})
+        renderer: dict[str, Any] = self._spec().profile.get("renderer", {})
         return renderer
 
 

@@ -1,80 +1,42 @@
 """The folder of one run in the store; docs/record.md describes its files."""
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
-from pipeline.errors import ConfigError, RunError, TooLarge
+from pipeline.errors import RunError
 from pipeline.job import Progress, RunSpec, Status
 from pipeline.media.image import ImageFormat
-from pipeline.ports import BLOB_LIMIT, DOCUMENT_LIMIT, Blob, Store
+from pipeline.ports import Store
 from pipeline.records.documents import JSON, document
 from pipeline.records.records import READERS, RunRecords, in_order
+from pipeline.records.run_files import RUN_NAME, RunFiles
 from pipeline.records.shards import ShardFiles
 from pipeline.storage.identity import identity
 
 NAMES_SHOWN = 20
 
-_RUN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,63}")
 _CANCELLED = "cancelled.json"
 _PROGRESS = "progress.json"
 _MILESTONES = ("summary.json", _CANCELLED, "run.json")
 _GOING = "removed.json"
 
-Result = TypeVar("Result")
-
 
 def run_names(store: Store) -> Iterator[str]:
     """Every run in the store, sorted. Folders with names that no run can have are skipped."""
-    return filter(_RUN_NAME.fullmatch, store.folders("runs/"))
+    return filter(RUN_NAME.fullmatch, store.folders("runs/"))
 
 
-class RunFolder:
-    """A run's specification, progress, summary and flags, with its `shards` and `records`.
-
-    Raises ConfigError for a run name that cannot name a folder.
-    """
+class RunFolder(RunFiles):
+    """A run's specification, progress, summary and flags, with its `shards` and `records`."""
 
     def __init__(self, store: Store, run: str, image_format: ImageFormat = "png") -> None:
-        if not _RUN_NAME.fullmatch(run):
-            raise ConfigError(
-                f"run name {run!r}: up to 64 of a-z, 0-9, '-', '_' and '.', the first one of"
-                " a-z, 0-9 and '_'"
-            )
-        self.store, self.run = store, run
-        self.folder = f"runs/{run}"
-        self.shards, self.records = ShardFiles(self), RunRecords(self, image_format)
-
-    def address(self, name: str = "") -> str:
-        """The path or URL of the run's folder, or of a file in it, for people."""
-        return self.store.address(self.key(name) if name else self.folder)
-
-    def key(self, name: str) -> str:
-        """The store's key for a path relative to the run's folder."""
-        return f"{self.folder}/{name}"
-
-    def blob(self, name: str) -> bytes:
-        """A file of the run's folder. Raises RunError when it is missing."""
-        return self.read(name, bytes)
-
-    def read(self, name: str, parse: Callable[[bytes], Result]) -> Result:
-        """A file parsed with `parse`. Raises RunError when it is missing or damaged."""
-        try:
-            return self.parse(name, parse)
-        except KeyError:
-            raise RunError(f"{self.address(name)} is missing") from None
-
-    def has(self, name: str) -> bool:
-        """True where the run's folder has such a file."""
-        return self.store.has(self.key(name))
-
-    def write(self, name: str, data: bytes, content_type: str) -> None:
-        """Put a file into the run's folder."""
-        self.store.put(self.key(name), data, content_type=content_type)
+        super().__init__(store, run)
+        self.shards = ShardFiles(self)
+        self.records = RunRecords(self, self.shards, self.spec, image_format)
 
     def write_spec(self, spec: RunSpec) -> None:
         """Store the run's specification."""
@@ -174,26 +136,10 @@ class RunFolder:
         for key in last:
             self.store.delete(key)
 
-    def listing(self, prefix: str) -> Iterator[Blob]:
-        """The files of the run's folder with this path prefix, with their ages, sorted."""
-        return self.store.listing(self.key(prefix))
-
     @cached_property
     def store_id(self) -> str:
         """The id of the run's store. Raises StoreError."""
         return identity(self.store)
-
-    def parse(self, name: str, parse: Callable[[bytes], Result]) -> Result:
-        """A file parsed with `parse`. Raises KeyError when it is missing, RunError when damaged."""
-        most = DOCUMENT_LIMIT if name.endswith(".json") else BLOB_LIMIT
-        try:
-            return parse(self.store.get(self.key(name), most))
-        except TooLarge as error:
-            raise RunError(error.detail) from error
-        # OSError is pyarrow's, for a damaged file
-        except (ValueError, OSError, RecursionError) as error:
-            what = "is damaged or of another version of Pressrun"
-            raise RunError(f"{self.address(name)} {what}: {error}") from error
 
     def _other_runs(self) -> str:
         names = list(islice(run_names(self.store), NAMES_SHOWN + 1))

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.job import BadRow, Job
+from pipeline.records.run_files import RunFiles
 from pipeline.records.tables import read_table
-
-if TYPE_CHECKING:
-    from pipeline.records.run_folder import RunFolder
 
 FOLDER = "jobs/"
 
@@ -30,8 +28,8 @@ SCHEMA = pa.schema(
 class ShardFiles:
     """The shard files in a run's folder, counted from 1, below the run's fingerprint."""
 
-    def __init__(self, folder: "RunFolder") -> None:
-        self._folder = folder
+    def __init__(self, files: RunFiles) -> None:
+        self._files = files
 
     def write(self, fingerprint: str, number: int, rows: Sequence[Job | BadRow]) -> None:
         """Write a shard's rows, in order. Equal rows give equal files."""
@@ -39,18 +37,18 @@ class ShardFiles:
         file = BytesIO()
         pq.write_table(table, file, compression="zstd")
         name = _name(fingerprint, number)
-        self._folder.write(name, file.getvalue(), "application/vnd.apache.parquet")
+        self._files.write(name, file.getvalue(), "application/vnd.apache.parquet")
 
     def read(self, fingerprint: str, number: int) -> list[Job | BadRow]:
         """A shard's rows, in order. Raises RunError when there is no such shard."""
-        return self._folder.read(
+        return self._files.read(
             _name(fingerprint, number),
             lambda data: [_row(line) for line in read_table(data, SCHEMA).to_pylist()],
         )
 
     def ids(self, fingerprint: str, number: int) -> list[str]:
         """The job ids of a shard's rows, in order. Raises RunError when there is no such shard."""
-        ids: list[str] = self._folder.read(
+        ids: list[str] = self._files.read(
             _name(fingerprint, number),
             lambda data: read_table(data, SCHEMA)["job_id"].to_pylist(),
         )
@@ -58,14 +56,14 @@ class ShardFiles:
 
     def documents(self, fingerprint: str, number: int) -> dict[str, str]:
         """A shard's jobs by id, as unparsed JSON. Raises RunError when there is no such shard."""
-        return self._folder.read(_name(fingerprint, number), _documents)
+        return self._files.read(_name(fingerprint, number), _documents)
 
     def drop_others(self, fingerprint: str) -> None:
         """Remove the shards of every other fingerprint."""
-        kept = self._folder.key(f"{FOLDER}{fingerprint}/")
-        for key in list(self._folder.store.keys(self._folder.key(FOLDER))):
+        kept = self._files.key(f"{FOLDER}{fingerprint}/")
+        for key in list(self._files.store.keys(self._files.key(FOLDER))):
             if not key.startswith(kept):
-                self._folder.store.delete(key)
+                self._files.store.delete(key)
 
 
 def _name(fingerprint: str, number: int) -> str:
