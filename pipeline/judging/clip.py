@@ -64,12 +64,16 @@ class ClipJudge:
         problems = [problem(image) for image in images]
         valid = [p for p, reason in zip(images, problems, strict=True) if not reason]
         cosines = iter(self._batcher(Viewing(self._pixels(valid), text)) if valid else [])
-        return [_invalid(reason) if reason else self._judged(next(cosines)) for reason in problems]
-
-    def _judged(self, cosine: float) -> Score:
-        if not math.isfinite(cosine):
-            return _invalid("the judge's answer is not a number")
-        return Score(raw=cosine, calibrated=self._calibration.chance(cosine))
+        scores = []
+        for reason in problems:
+            cosine = 0.0 if reason else next(cosines)
+            if not math.isfinite(cosine):
+                reason = "the judge's answer is not a number"
+            if reason:
+                scores.append(Score(raw=0, calibrated=0, valid=False, reason=reason))
+            else:
+                scores.append(Score(raw=cosine, calibrated=self._calibration.chance(cosine)))
+        return scores
 
     def _pixels(self, images: Sequence[ImageArray]) -> torch.Tensor:
         """Preprocessed images, in 8 bits as the winner will be stored. Runs in the job's own
@@ -83,7 +87,9 @@ class ClipJudge:
         """The cosines of each viewing's images with its text."""
         self._embed_texts({viewing.text for viewing in viewings})
         every = torch.cat([viewing.pixels for viewing in viewings])
-        seen = torch.cat([self._embed_images(chunk) for chunk in torch.split(every, self._limit)])
+        chunks = (chunk.to(self._device, self._dtype) for chunk in torch.split(every, self._limit))
+        # unit vectors [images, width], on the processor
+        seen = torch.cat([_unit(self._model.encode_image(c).float().cpu()) for c in chunks])
         shares = torch.split(seen, [len(viewing.pixels) for viewing in viewings])
         cosines = [
             (share @ self._texts[viewing.text]).tolist()
@@ -92,11 +98,6 @@ class ClipJudge:
         while len(self._texts) > TEXTS_KEPT:
             self._texts.popitem(last=False)
         return cosines
-
-    def _embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Unit vectors [n, width], on the processor."""
-        embedded = self._model.encode_image(pixels.to(self._device, self._dtype))
-        return _unit(embedded.float().cpu())
 
     def _embed_texts(self, texts: set[str]) -> None:
         """Fill the cache with a unit vector [width] for each text, newest last."""
@@ -121,7 +122,3 @@ class ClipJudge:
 
 def _unit(vectors: Any) -> torch.Tensor:
     return torch.nn.functional.normalize(vectors, dim=-1)
-
-
-def _invalid(reason: str) -> Score:
-    return Score(raw=0, calibrated=0, valid=False, reason=reason)

@@ -128,7 +128,8 @@ def left_out(folder: Path) -> set[str]:
 
 def _pipeline_files(folder: Path, variant: str) -> list[Path]:
     parts = list(_parts(folder))
-    models = [part for part in parts if (part / "config.json").is_file() or _has_weights(part)]
+    weights = PICKLES | {".safetensors"}
+    models = [p for p in parts if (p / "config.json").is_file() or _files(p, weights)]
     if variant and not any(_weights(part, stem, variant) for part in models for stem in STEMS):
         raise ModelError(f'{folder} has no files of variant "{variant}": set renderer.variant = ""')
     files = [folder / "model_index.json"]
@@ -214,10 +215,6 @@ def _pickled(path: Path) -> str:
         f"{path} is a pickle, which can run code when it is loaded; fetch the model's "
         f".safetensors weights into {path.parent}"
     )
-
-
-def _has_weights(part: Path) -> bool:
-    return bool(_files(part, PICKLES | {".safetensors"}))
 
 
 def _texts(part: Path) -> list[Path]:

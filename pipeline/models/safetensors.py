@@ -72,7 +72,8 @@ def _spans(path: Path, header: bytes) -> list[tuple[int, int]]:
     try:
         entries = json.loads(header)
         entries.pop("__metadata__", None)
-        spans = sorted((int(first), int(end)) for first, end in map(_offsets, entries.values()))
+        offsets = (entry["data_offsets"] for entry in entries.values())
+        spans = sorted((int(first), int(end)) for first, end in offsets)
     except MALFORMED as error:
         raise _broken(path, f"its header is malformed ({error!r})") from error
     if len(spans) > TENSORS:
@@ -82,10 +83,6 @@ def _spans(path: Path, header: bytes) -> list[tuple[int, int]]:
     ):
         raise _broken(path, "its tensors overlap or leave gaps")
     return spans
-
-
-def _offsets(entry: Any) -> Any:
-    return entry["data_offsets"]
 
 
 def _broken(path: Path, why: str) -> ModelError:

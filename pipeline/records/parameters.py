@@ -33,9 +33,11 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
     if negative := _one_line(outcome.brief.negative):
         lines.append(f"Negative prompt: {negative}")
     settings = _settings(outcome, renderer or {})
-    lines.append(
-        ", ".join(f"{name}: {_quoted(value)}" for name, value in settings.items() if value)
+    quoted = (
+        (name, json.dumps(value, ensure_ascii=False) if set(value) & set(',:"\n') else value)
+        for name, value in settings.items()
     )
+    lines.append(", ".join(f"{name}: {value}" for name, value in quoted if value))
     return "\n".join(lines)
 
 
@@ -58,7 +60,3 @@ def _settings(outcome: Outcome, renderer: Mapping[str, Any]) -> dict[str, str]:
 def _one_line(text: str) -> str:
     """The text on one line: a line break would begin another section of the parameters."""
     return " ".join(text.split())
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False) if set(value) & set(',:"\n') else value

@@ -69,13 +69,10 @@ def explained(where: str, key: str) -> Iterator[None]:
         if code(error) in MISSING:
             raise KeyError(key) from None
         kind = StoreFull if code(error) in _FULL else StoreError
-        raise kind(f"{where}: {_hint(code(error))}") from None
+        hint = _HINTS.get(code(error), f"the server answered {code(error)}")
+        raise kind(f"{where}: {hint}") from None
     except (BotoCoreError, ValueError) as error:
         raise StoreError(f"{where}: {_trouble(error)}") from None
-
-
-def _hint(name: str) -> str:
-    return _HINTS.get(name, f"the server answered {name}")
 
 
 def _trouble(error: Exception) -> str:

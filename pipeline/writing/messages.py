@@ -61,25 +61,17 @@ def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Messa
         lines.append(f"style: {style}")
     if text is not None:
         lines.append(f"text: {text}")
-    elif passages := _passages(context):
+    elif passages := [line for passage in context.texts if (line := _line(passage))]:
         lines += ["context:", *(f"- {passage}" for passage in passages)]
+    task = (_BOTH if text is None else _PROMPT_ONLY) + _PROMPT
     return [
-        {"role": "system", "content": _instructions(form, writes_text=text is None)},
+        {"role": "system", "content": f"{task}. {_DATA}{_ENDINGS[form, text is None]}"},
         {"role": "user", "content": "\n".join(lines)},
     ]
 
 
-def _instructions(form: Form, *, writes_text: bool) -> str:
-    task = (_BOTH if writes_text else _PROMPT_ONLY) + _PROMPT
-    return f"{task}. {_DATA}{_ENDINGS[form, writes_text]}"
-
-
-def _passages(context: Context) -> list[str]:
-    """A line for each passage: its title, which the text may not repeat, and its text."""
-    return [line for passage in context.texts if (line := _line(passage))]
-
-
 def _line(passage: Passage) -> str:
+    """A passage's title, which its text may not repeat, and its text."""
     title = plain_words(passage.title, TITLE_LIMIT)
     text = plain_words(passage.text, PASSAGE_LIMIT)
     return f"{title}: {text}" if title and text else text
