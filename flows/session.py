@@ -137,7 +137,13 @@ class RunSession:
 
     def show(self, summary: dict[str, Any]) -> None:
         """Put the ended run's summary and best images on the flow run's page."""
-        safely(partial(self._show, summary))
+
+        def artifacts_of_run() -> None:
+            artifacts.show_summary(summary, self._run_folder.address(MANIFEST))
+            if jpeg := contact_sheet(self._run_folder, read_manifest(self._run_folder)):
+                artifacts.show_images(self._spec.run, jpeg)
+
+        safely(artifacts_of_run)
         self._progress.enter("stopped" if "stopped" in summary else "finished")
 
     def _reconcile(self) -> Report:
@@ -145,11 +151,6 @@ class RunSession:
         return self._dispatcher.patiently(
             partial(reconcile, self._run_folder, self._spec, leased, read_images=False)
         )
-
-    def _show(self, summary: dict[str, Any]) -> None:
-        artifacts.show_summary(summary, self._run_folder.address(MANIFEST))
-        if jpeg := contact_sheet(self._run_folder, read_manifest(self._run_folder)):
-            artifacts.show_images(self._spec.run, jpeg)
 
 
 @contextmanager

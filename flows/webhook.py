@@ -57,7 +57,8 @@ def notify(
         _post(url, body, headers, attempts)
     except (_Status, TimeoutError, httpx.HTTPError, httpx.InvalidURL) as error:
         # neither the address nor the error's own text, which names it: it may hold a token
-        log.warning("the webhook was not told", run=run, reason=_plain(error))
+        reason = str(error) if isinstance(error, _Status) else type(error).__name__
+        log.warning("the webhook was not told", run=run, reason=reason)
 
 
 def signature(secret: str, body: bytes) -> str:
@@ -76,18 +77,14 @@ def _post(url: str, body: bytes, headers: dict[str, str], attempts: int) -> None
     with closing(Exchange()) as client:
         for attempt in retrying:
             with attempt:
-                status = _status(client, url, body, headers)
+                try:
+                    status = client.post(
+                        url, content=body, headers=headers, seconds=SECONDS, largest=LARGEST_ANSWER
+                    ).status
+                except BadAnswer as error:  # the event has arrived all the same
+                    status = error.status
                 if status // 100 != 2:
                     raise _Status(status)
-
-
-def _status(client: Exchange, url: str, body: bytes, headers: dict[str, str]) -> int:
-    try:
-        return client.post(
-            url, content=body, headers=headers, seconds=SECONDS, largest=LARGEST_ANSWER
-        ).status
-    except BadAnswer as error:  # it heard us all the same
-        return error.status
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -96,9 +93,3 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, (TimeoutError, httpx.TransportError)) and not isinstance(
         error, httpx.UnsupportedProtocol
     )
-
-
-def _plain(error: Exception) -> str:
-    if isinstance(error, _Status):
-        return f"status {error.status}"
-    return type(error).__name__

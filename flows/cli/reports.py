@@ -22,7 +22,15 @@ def show(report: dict[str, Any]) -> None:
     width = max(map(len, lines), default=0)
     for name, value in report.items():
         if _is_table(value):
-            print(_drawn(_table(name, value)))
+            table = Table(title=name.replace("_", " "), title_justify="left")
+            for column in value[0]:
+                table.add_column(column.replace("_", " "), overflow="fold")
+            for row in value:
+                table.add_row(*map(_plain, row.values()))
+            text = io.StringIO()
+            columns = None if sys.stdout.isatty() else WIDE
+            Console(file=text, width=columns, markup=False).print(table)
+            print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
     for name, value in lines.items():
         print(f"{name.replace('_', ' '):{width}}  {_plain(value)}".rstrip())
 
@@ -34,21 +42,6 @@ def link(address: str) -> str:
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=name.replace("_", " "), title_justify="left")
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_plain(value) for value in row.values()))
-    return table
-
-
-def _drawn(table: Table) -> str:
-    lines = io.StringIO()
-    Console(file=lines, width=None if sys.stdout.isatty() else WIDE, markup=False).print(table)
-    return "\n".join(line.rstrip() for line in lines.getvalue().splitlines())
 
 
 def _plain(value: Any) -> str:

@@ -103,10 +103,18 @@ class _Plan:
             if len(self.problems) < PROBLEMS_SHOWN:
                 problem = {"line": row.row, "column": row.column, "reason": row.reason}
                 self.problems.append(problem)
-        elif self._seen.add(row.id):
-            self._plan(row)
-        else:
+        elif not self._seen.add(row.id):
             self.counts["duplicates"] += 1
+        else:
+            if self._sample:
+                self._sample.add(row)
+            if len(self._collections) < COLLECTIONS_SHOWN:
+                self._collections.add(row.collection)
+            self.counts["jobs"] += 1
+            candidates = row.candidates * row.rounds
+            self.counts["candidates"] += candidates
+            self.counts["steps"] += candidates * row.steps
+            self.counts["work"] += work_of(row)
 
     def report(self) -> dict[str, Any]:
         return {
@@ -118,14 +126,3 @@ class _Plan:
 
     def picked(self) -> list[Job]:
         return self._sample.picked() if self._sample else []
-
-    def _plan(self, job: Job) -> None:
-        if self._sample:
-            self._sample.add(job)
-        if len(self._collections) < COLLECTIONS_SHOWN:
-            self._collections.add(job.collection)
-        self.counts["jobs"] += 1
-        candidates = job.candidates * job.rounds
-        self.counts["candidates"] += candidates
-        self.counts["steps"] += candidates * job.steps
-        self.counts["work"] += work_of(job)

@@ -32,7 +32,7 @@ def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
     return [names[process] for process in left]
 
 
-def test_the_minder_ends_what_a_killed_process_has_started() -> None:
+def test_the_reaper_ends_what_a_killed_process_has_started() -> None:
     started = f"""
 import os, subprocess, sys, time
 subprocess.Popen([sys.executable, "-m", "flows.stack.reaper", str(os.getpid())])

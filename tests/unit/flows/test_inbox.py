@@ -145,8 +145,10 @@ def test_an_edited_file_opens_the_inboxs_own_run_again(settings: Settings, tmp_p
     jobs.write_bytes(JOBS)
     run_folder = open_run_folder(settings, "good", committing=True)
     open_run(jobs, Overrides(), settings, run_folder)
-    files: Any = Inbox(settings)
-    files._own("good")
+    Path(settings.inbox, "good.csv").write_bytes(JOBS + b"blue square\n")
+    files = Inbox(settings)
+    files.claim()
+    assert [line["state"] for line in files.results] == ["waits"]
 
 
 def flow_run(state: State[Any]) -> FlowRun:
