@@ -42,9 +42,9 @@ def reconcile_runs(
             reports.append(found)
             logger.info("%s", found)
     if reports:
-        create_table_artifact(table=reports, key="reconcile", description="Books of recent runs")
+        create_table_artifact(table=reports, key="reconcile", description="Reconciled runs")
     if bad := [report["run"] for report in reports if not report["sound"]]:
-        raise RunError(f"The books of {', '.join(bad)} do not balance.")
+        raise RunError(f"The records of {', '.join(bad)} do not balance.")
     return reports
 
 

@@ -96,7 +96,7 @@ def reconcile(
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """Prove a run's books: each row one record, each record its image, and no orphans."""
+    """Check that each row has one record and each record its image; remove orphans."""
     from flows.runs.reconcile import reconcile_run
     from pipeline.settings import load_settings
 

@@ -115,7 +115,7 @@ def test_the_scheduled_proof_goes_on_with_the_other_runs(
     monkeypatch.setattr(proving, "runs_in_work", lambda: {"No run"})
     monkeypatch.setattr(proving, "get_run_logger", logging.getLogger)
     monkeypatch.setattr(proving, "create_table_artifact", lambda table, **_: told.append(table))
-    with pytest.raises(RunError, match="books of No run, r do not balance"):
+    with pytest.raises(RunError, match="records of No run, r do not balance"):
         proving.reconcile_runs.fn()
     assert [(report["run"], report["sound"]) for report in told[0]] == [
         ("No run", False),
