@@ -91,7 +91,10 @@ class Batcher(Generic[Item, Result]):
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return []
-            self._changed.wait_for(self._full, timeout=self._linger)
+            self._changed.wait_for(
+                lambda: self._closed or sum(self._size(i) for i, _ in self._waiting) >= self._limit,
+                timeout=self._linger,
+            )
             key = self._key(self._waiting[0][0])
             taken: list[tuple[Item, Future[tuple[Result, float]]]] = []
             left: deque[tuple[Item, Future[tuple[Result, float]]]] = deque()
@@ -105,6 +108,3 @@ class Batcher(Generic[Item, Result]):
                     left.append((item, future))
             self._waiting = left
             return taken
-
-    def _full(self) -> bool:
-        return self._closed or sum(self._size(item) for item, _ in self._waiting) >= self._limit

@@ -85,13 +85,14 @@ class Models:
     def _found(self, reference: str, role: str, variant: str) -> tuple[Path, str]:
         role = role.partition(":")[0]
         key = ("folder", reference, role, variant)
-        found: tuple[Path, str] = self._once(key, lambda: self._look(reference, role, variant))
-        return found
 
-    def _look(self, reference: str, role: str, variant: str) -> tuple[Path, str]:
-        folder = resolve(reference, self._root, role)
-        verify(folder, role, variant)
-        return folder, digest(folder, role, variant)
+        def look() -> tuple[Path, str]:
+            folder = resolve(reference, self._root, role)
+            verify(folder, role, variant)
+            return folder, digest(folder, role, variant)
+
+        found: tuple[Path, str] = self._once(key, look)
+        return found
 
     def _once(self, key: object, load: Callable[[], Any]) -> Any:
         with self._lock:
@@ -169,13 +170,6 @@ class Models:
         return loaded
 
 
-def _hide_progress() -> None:
-    """Disable the libraries' progress bars, which would break up the command line's own."""
-    from transformers.utils import logging
-
-    cast(Any, logging).disable_progress_bar()
-
-
 _HUB = threading.Lock()
 
 
@@ -197,7 +191,10 @@ def _offline() -> Iterator[None]:
 
 def _loading(folder: Path, load: Callable[[], Any]) -> Any:
     """The result of `load`, offline. Raises ModelError for every error of the libraries."""
-    _hide_progress()
+    from transformers.utils import logging
+
+    # the libraries' progress bars would break up the command line's own
+    cast(Any, logging).disable_progress_bar()
     try:
         with _offline():
             return load()

@@ -73,7 +73,10 @@ class EndpointWriter:
     ) -> None:
         self._url = _completions_url(url)
         self._profile, self._key, self._first_wait = profile, api_key, first_wait
-        self._client = Exchange(headers=_credentials(api_key))
+        key = api_key.get_secret_value()
+        # the second one is Azure's
+        headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
+        self._client = Exchange(headers=headers)
         self._dialect = Dialect()
 
     def write(self, job: Job, context: Context) -> Brief:
@@ -142,12 +145,6 @@ def _completions_url(url: str) -> httpx.URL:
     return base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
 
 
-def _credentials(api_key: SecretStr) -> dict[str, str]:
-    """The key in the usual header and in Azure's own."""
-    key = api_key.get_secret_value()
-    return {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
-
-
 def _request(
     job: Job, context: Context, profile: WriterProfile, dialect: Dialect
 ) -> dict[str, Any]:
@@ -161,14 +158,10 @@ def _request(
         if profile.temperature > 0:
             body["seed"] = job.seed % 2**63  # servers read a signed number
     if dialect.schema:
-        body["response_format"] = _response_format(job)
+        shape = _TextAndPrompt if job.mode == "generated" else _PromptOnly
+        schema = {"name": "brief", "strict": True, "schema": shape.model_json_schema()}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
-
-
-def _response_format(job: Job) -> dict[str, Any]:
-    shape = _TextAndPrompt if job.mode == "generated" else _PromptOnly
-    schema = {"name": "brief", "strict": True, "schema": shape.model_json_schema()}
-    return {"type": "json_schema", "json_schema": schema}
 
 
 def _simpler(dialect: Dialect, answer: Answer) -> Dialect | None:

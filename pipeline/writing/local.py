@@ -95,12 +95,15 @@ class LocalWriter:
     @torch.inference_mode()
     def _replies(self, questions: Sequence[_Question]) -> list[_Reply]:
         ids, mask = _left_padded([q.tokens for q in questions], int(self._config.pad_token_id))
-        device = self._model.device
+        device, draws = self._model.device, LogitsProcessorList()
+        if self._temperature > 0:
+            seeds = [q.seed for q in questions]
+            draws.append(_SeededDraws(seeds, self._temperature, device))
         generated = self._model.generate(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             generation_config=self._config,
-            logits_processor=self._draws([q.seed for q in questions]),
+            logits_processor=draws,
         )
         written = generated[:, ids.shape[1] :]
         with self._encoding:
@@ -108,11 +111,6 @@ class LocalWriter:
         room = written.shape[1] < self._config.max_new_tokens
         ended = [room or last in self._ends for last in written[:, -1].tolist()]
         return [_Reply(*each) for each in zip(texts, ended, strict=True)]
-
-    def _draws(self, seeds: list[int]) -> LogitsProcessorList:
-        if self._temperature == 0:
-            return LogitsProcessorList()
-        return LogitsProcessorList([_SeededDraws(seeds, self._temperature, self._model.device)])
 
 
 class _SeededDraws(LogitsProcessor):
@@ -231,16 +229,12 @@ def _without_special_tokens(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message]
 ) -> list[Message]:
     """The messages without the model's control tokens, with which data could leave its message."""
-    special = _special_tokens(tokenizer)
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    special = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
     return [
         {"role": message["role"], "content": _purged(message["content"], special)}
         for message in messages
     ]
-
-
-def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
 
 
 def _purged(text: str, tokens: list[str]) -> str:
