@@ -1,4 +1,4 @@
-"""A cluster for each test, with patience to match."""
+"""A cluster for each test, and dispatchers with short waits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.harness.redis_server import RedisServer
 
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dispatcher that looks sooner for what was lost."""
+    """Shorten the waits of a dispatcher that looks for lost jobs."""
     for name, seconds in {
         "FIRST_LOOK": 0.5, "LONGEST_LOOK": 2.0, "OVERTAKEN": 0.5, "SILENCE": 2.0,
         "LONGEST_WAIT": 1.0,
@@ -23,7 +23,7 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nobody_stays() -> Iterator[None]:
-    """Every worker of a test's floors ends with it, also where it is red."""
+    """End every worker of a test's clusters with the test, also if it fails."""
     yield
     while Cluster.opened:
         Cluster.opened.pop().close()

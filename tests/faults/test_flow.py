@@ -17,9 +17,8 @@ LEAVE_SECONDS = 60
 
 
 def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
-    """Kill the flow; what it had started and does not end by itself. That is ended now.
-
-    What it had started has to be all that is `needed`.
+    """Kill the flow; return the commands of the processes that it had started and that do not end
+    by themselves. They are killed too. Asserts that it had started all that is `needed`.
     """
     started = psutil.Process(flow.pid).children(recursive=True)
     names = {process: " ".join(process.cmdline()) for process in started}
@@ -32,7 +31,7 @@ def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
     return [names[process] for process in left]
 
 
-def test_the_reaper_ends_what_a_killed_process_has_started() -> None:
+def test_the_reaper_ends_the_children_of_a_killed_process() -> None:
     started = f"""
 import os, subprocess, sys, time
 subprocess.Popen([sys.executable, "-m", "flows.stack.reaper", str(os.getpid())])
@@ -44,7 +43,7 @@ time.sleep({2 * LEAVE_SECONDS})
         assert not left_of(flow, "flows.stack.reaper")
 
 
-def test_workers_go_on_and_nothing_is_done_twice(cluster: Cluster) -> None:
+def test_workers_go_on_without_the_flow_and_no_job_is_executed_twice(cluster: Cluster) -> None:
     cluster.start_worker()
     cluster.start_worker()
     cluster.env["PRESSRUN_WINDOW"] = "8"
@@ -55,10 +54,10 @@ def test_workers_go_on_and_nothing_is_done_twice(cluster: Cluster) -> None:
     assert len(cluster.records()) < cluster.rows, "there is more to do"
     done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=cluster.env)
     assert answer(done)["accepted"] == cluster.rows
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
-def test_without_prefect_the_jobs_end_and_so_does_the_command(cluster: Cluster) -> None:
+def test_all_jobs_and_the_command_end_when_prefects_server_dies(cluster: Cluster) -> None:
     cluster.start_worker()
     cluster.env["PREFECT_CLIENT_MAX_RETRIES"] = "1"
     words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
@@ -75,10 +74,12 @@ def test_without_prefect_the_jobs_end_and_so_does_the_command(cluster: Cluster) 
     assert len(cluster.records()) == cluster.rows
     done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=cluster.env)
     assert answer(done)["accepted"] == cluster.rows
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
-def test_its_own_services_go_with_it_and_leave_sound_books(tmp_path: Path) -> None:
+def test_a_killed_flow_ends_its_private_services_and_leaves_complete_records(
+    tmp_path: Path,
+) -> None:
     """Everything private, and the real small models."""
     rows = "".join(f"{{red|blue|green}} circle number {number}\n" for number in range(200))
     (tmp_path / "jobs.csv").write_text("keywords\n" + rows, encoding="utf-8")

@@ -15,7 +15,9 @@ LIMITED = ("bash", "-c", 'ulimit -f 1000 && exec "$@"', "limited")
 SHAPES = Path("pipeline/profiles/shapes.toml")
 
 
-def test_a_model_that_does_not_fit_is_told_and_not_used(tmp_path: Path, models_root: Path) -> None:
+def test_a_download_that_fills_the_disk_is_reported_and_its_model_not_used(
+    tmp_path: Path, models_root: Path
+) -> None:
     (tmp_path / "jobs.csv").write_text("keywords\na red circle\n")
     profile = SHAPES.read_text().replace('model = "open_clip"', 'model = "org/judge"')
     (tmp_path / "own.toml").write_text(profile)

@@ -1,4 +1,4 @@
-"""Models that compute something which is no number, with the small models and real books."""
+"""Models that compute NaN: the small models, with real records."""
 
 import math
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def decoder(models: Models, profile: Profile) -> Any:
 
 
 def eye(models: Models, profile: Profile) -> Any:
-    """The module that turns what the judge sees into vectors [n, width]."""
+    """The module that turns the images of the judge into vectors [n, width]."""
     model, *_ = models.clip(profile.judge.model, "judge", profile.judge.dtype)
     return model.visual
 
@@ -57,7 +57,7 @@ def eye(models: Models, profile: Profile) -> Any:
         (eye, "the judge's answer is not a number"),
     ],
 )
-def test_what_is_not_a_number_never_wins(
+def test_a_candidate_with_nan_never_wins(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     settings: Settings,

@@ -1,4 +1,4 @@
-"""A Redis that dies, forgets everything, or loses what it has handed out."""
+"""A Redis that dies, forgets everything, or loses messages on their way."""
 
 import random
 import signal
@@ -34,17 +34,19 @@ def in_full_swing(cluster: Cluster) -> Iterator[None]:
         yield
 
 
-def test_redis_is_killed_and_comes_back_with_its_file(cluster: Cluster, redis: RedisServer) -> None:
+def test_a_run_survives_a_kill_of_redis_that_keeps_its_file(
+    cluster: Cluster, redis: RedisServer
+) -> None:
     with in_full_swing(cluster):
         redis.kill()
         time.sleep(DOWN)
         redis.start()
         assert redis.client().dbsize() > 0
         cluster.recover()
-    cluster.prove(cluster.rows + 2 * IN_HAND)
+    cluster.verify(cluster.rows + 2 * IN_HAND)
 
 
-def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
+def test_leases_are_renewed_again_after_an_outage_of_redis(redis: RedisServer) -> None:
     client = redis.client()
     leases = Leases(client, seconds=0.3)
     lease = leases.acquire("r", "e", "j")
@@ -63,23 +65,27 @@ def test_a_heartbeat_outlives_an_outage(redis: RedisServer) -> None:
     leases.end(lease)
 
 
-def test_redis_loses_everything(cluster: Cluster, redis: RedisServer) -> None:
+def test_a_run_survives_a_redis_that_loses_everything(cluster: Cluster, redis: RedisServer) -> None:
     with in_full_swing(cluster):
         redis.client().flushall()
         cluster.recover()
-    cluster.prove(cluster.rows + 2 * IN_HAND)
+    cluster.verify(cluster.rows + 2 * IN_HAND)
 
 
-def test_messages_are_lost_on_their_way_to_a_worker(cluster: Cluster, redis: RedisServer) -> None:
+def test_messages_lost_on_their_way_to_a_worker_are_sent_again(
+    cluster: Cluster, redis: RedisServer
+) -> None:
     with faulty_redis(redis.socket, LOSSES) as proxy:
         cluster.start_worker(PRESSRUN_REDIS_URL=proxy.url)
         with cluster.dispatching():
             cluster.wait(lambda: proxy.lost == LOSSES)
-        cluster.prove(cluster.rows)
+        cluster.verify(cluster.rows)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_connection_breaks(cluster: Cluster, redis: RedisServer, seed: int) -> None:
+def test_a_run_survives_the_break_of_every_connection(
+    cluster: Cluster, redis: RedisServer, seed: int
+) -> None:
     chance, cuts = random.Random(seed), 3
     with faulty_redis(redis.socket) as proxy:
         cluster.start_worker(PRESSRUN_REDIS_URL=proxy.url)
@@ -90,11 +96,11 @@ def test_every_connection_breaks(cluster: Cluster, redis: RedisServer, seed: int
                 time.sleep(chance.uniform(0.05, 0.3))
                 proxy.cut()
             cluster.recover()
-        cluster.prove(cluster.rows + 2 * IN_HAND)
+        cluster.verify(cluster.rows + 2 * IN_HAND)
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_worker_whose_connections_are_half_open_hears_again(
+def test_a_worker_with_half_open_connections_reconnects(
     cluster: Cluster, redis: RedisServer, busy: bool
 ) -> None:
     with faulty_redis(redis.socket) as proxy:
@@ -107,10 +113,10 @@ def test_a_worker_whose_connections_are_half_open_hears_again(
                 cluster.wait(lambda: cluster.executions() == IN_HAND)
                 proxy.freeze()
         assert not worker.has_ended()
-        cluster.prove(cluster.rows + IN_HAND)
+        cluster.verify(cluster.rows + IN_HAND)
 
 
-def test_redis_is_away_while_a_run_is_opened_and_when_it_is_interrupted(
+def test_a_run_can_be_opened_and_interrupted_while_redis_is_away(
     cluster: Cluster, redis: RedisServer
 ) -> None:
     cluster.start_worker()

@@ -1,4 +1,4 @@
-"""Stores that fail, lose answers, or promise what they do not keep."""
+"""Stores that fail, lose answers, or ignore conditions."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ def sign(monkeypatch: pytest.MonkeyPatch) -> Callable[[S3Server], None]:
 def cluster_on(
     server: S3Server, endpoint: str, workdir: Path, redis: RedisServer, rows: int = 12
 ) -> Cluster:
-    """A floor whose store is a corner of a bucket, for flow and workers alike."""
+    """A cluster with a prefix of a bucket as its store, for flow and workers alike."""
     store = {
         "PRESSRUN_STORE": f"s3://{BUCKET}/{workdir.name}",
         "PRESSRUN_S3_ENDPOINT_URL": endpoint,
@@ -46,7 +46,7 @@ def cluster_on(
 @pytest.mark.parametrize(
     "faults", [(Fault.REFUSED, Fault.DENIED), (Fault.LOST,), (Fault.BUSY, Fault.LATE)]
 )
-def test_every_fifth_request_fails(
+def test_a_run_survives_a_store_that_fails_every_fifth_request(
     tmp_path: Path,
     redis: RedisServer,
     sign: Callable[[S3Server], None],
@@ -59,11 +59,11 @@ def test_every_fifth_request_fails(
         cluster.start_worker()
         with cluster.dispatching():
             pass
-        cluster.prove(cluster.rows)
+        cluster.verify(cluster.rows)
     assert 5 * sum(fault in faults for fault in proxy.faults) > len(proxy.faults) - 5
 
 
-def test_a_server_that_ignores_conditions_loses_no_winner(
+def test_no_record_is_overwritten_on_a_server_that_ignores_conditions(
     tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
 ) -> None:
     """A worker wakes on its way to the store when another one has committed its job."""
@@ -71,25 +71,25 @@ def test_a_server_that_ignores_conditions_loses_no_winner(
     with rclone_s3(tmp_path / "data") as server:
         sign(server)
         cluster = cluster_on(server, server.endpoint, tmp_path, redis)
-        cluster.overtake()
-        cluster.prove(cluster.rows + 1)
+        cluster.commit_while_frozen()
+        cluster.verify(cluster.rows + 1)
 
 
-def test_where_conditions_are_ignored_the_lease_is_confirmed_before_the_record(
+def test_the_lease_is_confirmed_before_a_record_on_a_server_that_ignores_conditions(
     tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
 ) -> None:
     (tmp_path / "data" / BUCKET).mkdir(parents=True)
     with rclone_s3(tmp_path / "data") as server:
         sign(server)
         cluster = cluster_on(server, server.endpoint, tmp_path, redis, rows=2)
-        cluster.take_over()
-        cluster.prove(cluster.rows + 1)
+        cluster.take_over_while_frozen()
+        cluster.verify(cluster.rows + 1)
 
 
-def test_a_store_that_refuses_for_a_while_costs_no_job_a_try(
+def test_refused_writes_do_not_count_as_tries_of_a_job(
     tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
 ) -> None:
-    """As where credentials have run out: a job goes back more often than it may fail."""
+    """A case of expired credentials: a job goes back more often than it may fail."""
     refusing = threading.Event()
 
     def plan(method: str, path: str) -> Fault:
@@ -110,13 +110,13 @@ def test_a_store_that_refuses_for_a_while_costs_no_job_a_try(
             cluster.wait(lambda: most_often() > TRIES)
             refusing.clear()
             cluster.recover()
-        cluster.prove((TRIES + 1) * cluster.rows + IN_HAND)
+        cluster.verify((TRIES + 1) * cluster.rows + IN_HAND)
 
 
-def test_a_store_that_denies_everything_is_waited_for(
+def test_a_run_waits_while_the_store_denies_everything(
     tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
 ) -> None:
-    """As where a role's credentials change hands: once amid the jobs, once in publishing."""
+    """A case of rotated credentials: once amid the jobs, once in publishing."""
     denied_until, began = 0.0, list[str]()
 
     def plan(method: str, path: str) -> Fault:

@@ -13,14 +13,12 @@ pytestmark = pytest.mark.slow
 
 
 def of_others(redis: "Redis") -> dict[str, object]:
-    """Every key that is not ours, with what it holds."""
+    """Every key that is not ours, with its value."""
     keys = [key for key in redis.keys("*") if not key.startswith(PREFIX)]
     return {key: redis.dump(key) for key in keys}
 
 
-def test_what_others_keep_in_the_database_stays_as_it_is(
-    cluster: Cluster, redis: RedisServer
-) -> None:
+def test_keys_of_other_applications_are_left_alone(cluster: Cluster, redis: RedisServer) -> None:
     """Another Celery application has a task in work for longer than ours would wait."""
     client = redis.client()
     shop = Celery("shop", broker=redis.url.replace("unix://", "redis+socket://"))
@@ -34,10 +32,12 @@ def test_what_others_keep_in_the_database_stays_as_it_is(
     with cluster.dispatching():
         pass
     assert of_others(client) == before
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
-def test_a_user_with_our_keys_alone_will_do(cluster: Cluster, redis: RedisServer) -> None:
+def test_a_redis_user_with_access_to_our_keys_alone_is_enough(
+    cluster: Cluster, redis: RedisServer
+) -> None:
     rights = "~pressrun:* &* +@all -@admin -@dangerous +info +role"
     redis.client().execute_command("ACL", "SETUSER", "ours", "on", ">word", *rights.split())
     url = redis.url.replace("unix://", "unix://ours:word@")
@@ -47,4 +47,4 @@ def test_a_user_with_our_keys_alone_will_do(cluster: Cluster, redis: RedisServer
     with cluster.dispatching(queue):
         pass
     assert not worker.has_ended()
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)

@@ -1,4 +1,4 @@
-"""Supervised workers that hang, are told to stop, or lose their supervisor, at work on a run."""
+"""Supervised workers that hang, are stopped, or lose their supervisor, at work on a run."""
 
 import os
 import re
@@ -29,7 +29,7 @@ raise SystemExit(supervise(load_settings(), ["cpu"], command=sys.argv[1:]))
 SICK_WORKER = (sys.executable, "-m", "tests.harness.sick_worker")
 PLAIN = {"NO_COLOR": "1", "PRESSRUN_LOG_FORMAT": "console"}
 SOON = 30.0
-"""Seconds for what takes a few on a machine that is not busy."""
+"""A limit for waits that take a few seconds on an idle machine."""
 
 
 class Supervised:
@@ -37,7 +37,7 @@ class Supervised:
 
     def __init__(self, cluster: Cluster, worker: Sequence[str] = WORKER, **env: str) -> None:
         self._log = cluster.workdir / f"supervisor-{time.monotonic_ns()}.log"
-        self._floor = cluster
+        self._cluster = cluster
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SUPERVISE, *worker],
@@ -47,7 +47,7 @@ class Supervised:
 
     def wait_for_line(self, event: str, times: int = 1) -> list[str]:
         """The log's lines about an event, once there are so many."""
-        found: list[str] = self._floor.wait(lambda: self._lines(event, times))
+        found: list[str] = self._cluster.wait(lambda: self._lines(event, times))
         return found
 
     def worker(self) -> int:
@@ -78,20 +78,20 @@ def crew(cluster: Cluster) -> Iterator[list[Supervised]]:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether there is no such process any more."""
+    """True once the process has ended."""
     return not Path(f"/proc/{pid}").exists()
 
 
 def test_a_frozen_worker_is_killed_and_another_does_its_jobs(
     cluster: Cluster, crew: list[Supervised]
 ) -> None:
-    cluster.hang("render", signal.SIGSTOP)
+    cluster.arm("render", signal.SIGSTOP)
     with cluster.dispatching():
         crew.append(Supervised(cluster, PRESSRUN_HANG_SECONDS="8"))
         assert "no sign of life for" in crew[0].wait_for_line("worker killed")[0]
         crew[0].wait_for_line("worker started", 2)
     assert crew[0].stop() == 0
-    cluster.prove(cluster.rows + IN_HAND)
+    cluster.verify(cluster.rows + IN_HAND)
 
 
 def test_a_step_that_never_ends_is_a_hang(cluster: Cluster, crew: list[Supervised]) -> None:
@@ -103,10 +103,10 @@ def test_a_step_that_never_ends_is_a_hang(cluster: Cluster, crew: list[Supervise
         crew[0].stop()
         crew.append(Supervised(cluster))
     assert crew[1].stop() == 0
-    cluster.prove(cluster.rows + 2 * IN_HAND)
+    cluster.verify(cluster.rows + 2 * IN_HAND)
 
 
-def test_a_worker_that_stays_deaf_is_killed_and_another_does_the_jobs(
+def test_a_worker_that_its_broker_never_answers_is_killed_and_replaced(
     cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
     with faulty_redis(redis.socket) as proxy:
@@ -117,7 +117,7 @@ def test_a_worker_that_stays_deaf_is_killed_and_another_does_the_jobs(
         with cluster.dispatching():
             assert "no answer of its broker" in crew[0].wait_for_line("worker killed")[0]
         assert crew[0].stop() == 0
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
 def test_a_worker_outlives_a_redis_that_is_away_for_long(
@@ -132,11 +132,11 @@ def test_a_worker_outlives_a_redis_that_is_away_for_long(
         pass
     assert crew[0].stop() == 0
     assert len(crew[0].wait_for_line("worker started")) == 1
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_a_worker_finishes_what_it_has_begun(
+def test_a_stopped_worker_finishes_the_jobs_it_has_begun(
     cluster: Cluster, crew: list[Supervised], number: signal.Signals
 ) -> None:
     with cluster.dispatching():
@@ -148,10 +148,10 @@ def test_told_to_stop_a_worker_finishes_what_it_has_begun(
         assert crew[0].wait_for_line("it was told to stop")
         crew.append(Supervised(cluster))
     crew[1].stop()
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
-def test_what_cannot_be_finished_in_time_is_handed_back_at_once(
+def test_jobs_that_cannot_finish_in_the_grace_period_are_handed_back_at_once(
     cluster: Cluster, crew: list[Supervised], redis: RedisServer
 ) -> None:
     with cluster.dispatching():
@@ -165,10 +165,10 @@ def test_what_cannot_be_finished_in_time_is_handed_back_at_once(
         assert not cluster.records()
         crew.append(Supervised(cluster))
     crew[1].stop()
-    cluster.prove(cluster.rows + IN_HAND)
+    cluster.verify(cluster.rows + IN_HAND)
 
 
-def test_a_worker_whose_supervisor_is_killed_finishes_its_jobs_and_goes(
+def test_a_worker_whose_supervisor_is_killed_finishes_its_jobs_and_ends(
     cluster: Cluster, crew: list[Supervised]
 ) -> None:
     with cluster.dispatching():
@@ -182,7 +182,7 @@ def test_a_worker_whose_supervisor_is_killed_finishes_its_jobs_and_goes(
         assert len(cluster.records()) == cluster.executions() <= IN_HAND
         crew.append(Supervised(cluster))
     crew[1].stop()
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
 def test_a_worker_that_grows_finishes_its_jobs_and_is_replaced(
@@ -197,7 +197,7 @@ def test_a_worker_that_grows_finishes_its_jobs_and_is_replaced(
         crew[0].stop()
         crew.append(Supervised(cluster))
     crew[1].stop()
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
 def test_workers_whose_broker_takes_no_writes_are_replaced(
@@ -211,7 +211,7 @@ def test_workers_whose_broker_takes_no_writes_are_replaced(
         redis.client().config_set("maxmemory", 0)
         cluster.recover()
     assert crew[0].stop() == 0
-    cluster.prove(cluster.rows + 2 * IN_HAND)
+    cluster.verify(cluster.rows + 2 * IN_HAND)
 
 
 @pytest.mark.parametrize(
@@ -233,4 +233,4 @@ def test_an_unhealthy_worker_is_replaced_and_fails_no_job(
         assert "it is unhealthy" in ended
         assert reason in ended
     assert crew[0].stop() == 0
-    cluster.prove(cluster.rows + IN_HAND)
+    cluster.verify(cluster.rows + IN_HAND)

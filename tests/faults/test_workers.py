@@ -19,21 +19,21 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("point", ["render", "after_image", "before_record", "after_record"])
-def test_a_worker_is_killed(cluster: Cluster, point: str) -> None:
-    cluster.hang(point, signal.SIGKILL)
+def test_a_run_survives_the_kill_of_a_worker_at_each_point(cluster: Cluster, point: str) -> None:
+    cluster.arm(point, signal.SIGKILL)
     cluster.start_worker()
     cluster.start_worker()
     with cluster.dispatching():
-        cluster.worker_killed_at(point)
+        cluster.worker_signalled_at(point)
         cluster.recover()
     # what has its record is not rendered again
-    report = cluster.prove(cluster.rows + IN_HAND - (point == "after_record"))
+    report = cluster.verify(cluster.rows + IN_HAND - (point == "after_record"))
     if point in ("after_image", "before_record"):
         assert report.duplicated >= 1, "the image without a record"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_workers_are_killed_at_any_moment(cluster: Cluster, seed: int) -> None:
+def test_a_run_survives_kills_of_workers_at_random_moments(cluster: Cluster, seed: int) -> None:
     chance, kills = random.Random(seed), 3
     cluster.start_worker()
     cluster.start_worker()
@@ -44,11 +44,11 @@ def test_workers_are_killed_at_any_moment(cluster: Cluster, seed: int) -> None:
             cluster.workers.pop(chance.randrange(2)).kill()
             cluster.start_worker()
         cluster.recover()
-    cluster.prove(cluster.rows + kills * IN_HAND)
+    cluster.verify(cluster.rows + kills * IN_HAND)
 
 
 @pytest.mark.parametrize("wakes", [False, True])
-def test_a_worker_froze_while_it_had_nothing_to_do(cluster: Cluster, wakes: bool) -> None:
+def test_a_run_survives_an_idle_worker_that_freezes(cluster: Cluster, wakes: bool) -> None:
     """The message that it was handed is lost, or comes when another one has done the job."""
     idle = cluster.start_worker()
     time.sleep(1)  # it asks the broker for a message by then
@@ -61,7 +61,7 @@ def test_a_worker_froze_while_it_had_nothing_to_do(cluster: Cluster, wakes: bool
         else:
             cluster.workers.remove(idle)
             idle.kill()
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
 def test_a_job_that_takes_longer_than_the_broker_waits_is_executed_once(
@@ -73,10 +73,10 @@ def test_a_job_that_takes_longer_than_the_broker_waits_is_executed_once(
     cluster.start_worker()
     with cluster.dispatching():
         pass
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
-def test_workers_whose_clocks_are_hours_apart(cluster: Cluster) -> None:
+def test_workers_may_have_clocks_hours_apart(cluster: Cluster) -> None:
     for hours in (-2, 0, 2):
         cluster.start_worker(BREAKABLE_CLOCK=str(3600 * hours), PRESSRUN_CONCURRENCY="1")
     with cluster.dispatching():
@@ -84,32 +84,32 @@ def test_workers_whose_clocks_are_hours_apart(cluster: Cluster) -> None:
     worked = [line for line in cluster.log() if "recorded" in line]
     seen = {round((line["at"] - time.time()) / 3600) for line in worked}
     assert seen == {-2, 0, 2}, "each did some"
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
 def test_a_worker_that_froze_is_refused_by_its_epoch(cluster: Cluster) -> None:
-    job, epoch = cluster.take_over()
-    cluster.prove(cluster.rows + 1)
+    job, epoch = cluster.take_over_while_frozen()
+    cluster.verify(cluster.rows + 1)
     record = cluster.run_folder.records.outcome(job)
     assert record
     assert record.epoch > epoch > 1
 
 
 def test_a_worker_that_froze_on_the_way_to_the_store_is_refused_there(cluster: Cluster) -> None:
-    snapshot = cluster.overtake()
+    snapshot = cluster.commit_while_frozen()
     assert cluster.run_folder.records.outcome(snapshot.job_id) == snapshot
-    cluster.prove(cluster.rows + 1)
+    cluster.verify(cluster.rows + 1)
 
 
 def test_a_worker_that_froze_for_an_hour_commits_its_image_too(
     cluster: Cluster, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Meanwhile its books are proven where the clock is fast, then when its time is really over."""
-    cluster.hang("after_image", signal.SIGSTOP)
+    """Meanwhile the run is reconciled by a fast clock, then when the lease has really expired."""
+    cluster.arm("after_image", signal.SIGSTOP)
     cluster.start_worker(PRESSRUN_CONCURRENCY="1")
     leased = partial(Queue(redis.url).leased, "run")
     with cluster.dispatching():
-        frozen = cluster.worker_killed_at("after_image")
+        frozen = cluster.worker_signalled_at("after_image")
         job, real = cluster.job_of(frozen), time.time
         with monkeypatch.context() as patched:
             patched.setattr("time.time", lambda: real() + 7200)
@@ -119,10 +119,10 @@ def test_a_worker_that_froze_for_an_hour_commits_its_image_too(
         report = reconcile(cluster.run_folder, cluster.spec, leased, read_images=False, safe_age=0)
         assert report.orphans_removed == 1
         frozen.proceed()
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
-class Thrice(Queue):
+class TriplingQueue(Queue):
     """Publishes every message three times."""
 
     def publish(self, messages: Iterable[Message]) -> None:
@@ -135,10 +135,10 @@ def test_messages_that_come_three_times_are_executed_once(
 ) -> None:
     cluster.start_worker()
     cluster.start_worker()
-    with cluster.dispatching(Thrice(redis.url)):
+    with cluster.dispatching(TriplingQueue(redis.url)):
         pass
     cluster.wait(lambda: not redis.messages())
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
 def test_messages_that_come_after_their_jobs_have_ended_execute_nothing(
@@ -152,12 +152,10 @@ def test_messages_that_come_after_their_jobs_have_ended_execute_nothing(
         Message("run", cluster.spec.fingerprint, 1, job.id, job.priority) for job in cluster.jobs
     )
     cluster.wait(lambda: not redis.messages())
-    cluster.prove(cluster.rows)
+    cluster.verify(cluster.rows)
 
 
-def test_a_job_that_takes_its_worker_along_fails_in_the_end(
-    tmp_path: Path, redis: RedisServer
-) -> None:
+def test_a_job_that_kills_its_workers_fails_in_the_end(tmp_path: Path, redis: RedisServer) -> None:
     """The others are done."""
     cluster = Cluster(tmp_path, redis.url, rows=6, poison=1, env={"PRESSRUN_CONCURRENCY": "1"})
     with cluster.dispatching():
@@ -166,4 +164,4 @@ def test_a_job_that_takes_its_worker_along_fails_in_the_end(
         cluster.start_worker()
     (failed,) = [record for record in cluster.records() if record.status == "failed"]
     assert failed.reason == "3 executions of it ended with their worker"
-    cluster.prove(cluster.rows + 3)
+    cluster.verify(cluster.rows + 3)

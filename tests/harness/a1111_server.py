@@ -1,4 +1,4 @@
-"""An A1111-compatible server that really renders, for tests of what talks to one."""
+"""An A1111-compatible server that really renders, for tests of its clients."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ Request = dict[str, Any]
 
 @dataclass
 class Server:
-    """Where the server is, what it was asked, and how it may be made to misbehave."""
+    """The server's address, the requests it received, and answers that break the protocol."""
 
     url: str
     requests: list[Request] = field(default_factory=list)
@@ -46,7 +46,7 @@ def serve(renderer: Renderer) -> Iterator[Server]:
 
 
 def txt2img(request: Request, renderer: Renderer) -> bytes:
-    """What AUTOMATIC1111 answers: base64 PNGs, and its own account as JSON in a string."""
+    """The answer of AUTOMATIC1111: base64 PNGs, and its `info` as JSON in a string."""
     seeds = tuple(range(request["seed"], request["seed"] + request["batch_size"]))
     asked = RenderRequest(
         prompt=request["prompt"],

@@ -34,8 +34,8 @@ def canary(name: str, signs: str = "") -> str:
     return words[0] + "".join(sign + word for sign, word in zip(signs, words[1:], strict=True))
 
 
-def told(secrets: Iterable[str], said: str) -> list[str]:
-    """The pieces of the secrets that stand in a text, as they are or coded."""
+def leaked(secrets: Iterable[str], said: str) -> list[str]:
+    """The pieces of the secrets found in a text, plain or encoded."""
     pieces = set[str]()
     for secret in secrets:
         words = "".join(letter if letter in LETTERS else " " for letter in secret).split()

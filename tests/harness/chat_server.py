@@ -20,7 +20,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server sends back; `drip` sends it byte by byte, with that many seconds between."""
+    """An answer of the server; `drip` sends it byte by byte, with that many seconds between."""
 
     status: int = 200
     body: bytes = b""
@@ -33,7 +33,7 @@ Answering = Callable[[Call], Reply]
 
 @dataclass
 class ChatServer:
-    """A running server and what it was asked."""
+    """A running server and the calls that it received."""
 
     url: str
     calls: list[Call] = field(default_factory=list)

@@ -28,7 +28,7 @@ from workers.queue.messages import Queue
 
 ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "tests.harness.breakable_worker")
-"""What a supervisor starts; it appends the pulse's pipe."""
+"""The command of a supervisor's workers; it appends the heartbeat pipe."""
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.harness.breakable_worker", "workers.worker.executor"])
@@ -38,11 +38,11 @@ RECOVERY = 30.0
 leases of a lost worker to run out; the rest is for a machine that is busy.
 """
 IN_HAND = 2
-"""Jobs that a worker executes at a time: what its loss may cost in second executions."""
+"""Jobs that a worker executes at a time: the second executions that its loss may cost."""
 
 
-class Silent:
-    """Who is told how the run goes, and does not mind."""
+class NoProgress:
+    """The Progress port, without effect."""
 
     def count(self, status: Status, device_seconds: float = 0.0) -> None:
         """Nothing."""
@@ -62,7 +62,7 @@ class Worker:
         self.pid = self._process.pid or 0
 
     def has_ended(self) -> bool:
-        """Whether the process is gone."""
+        """True once the process has ended."""
         return not self._process.is_alive()
 
     def proceed(self) -> None:
@@ -70,7 +70,7 @@ class Worker:
         os.kill(self.pid, signal.SIGCONT)
 
     def leave(self) -> None:
-        """Have it finish what it has in hand and end."""
+        """Have it finish its jobs and end."""
         self._process.terminate()
         self._process.join(LIMIT)
         assert not self._process.is_alive(), "the worker does not leave"
@@ -84,17 +84,17 @@ class Worker:
 
 @dataclass
 class Cluster:
-    """One run, and everyone who works on it."""
+    """One run, and the processes that work on it."""
 
     workdir: Path
     redis_url: str
     rows: int = 12
     poison: int = 0
-    """Rows more, each of which kills its worker."""
+    """Additional rows, each of which kills its worker."""
     env: dict[str, str] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
     opened: ClassVar[list["Cluster"]] = []
-    """All there are, for the end of a test to close, however it ends."""
+    """All open clusters; the end of a test closes them, also if it fails."""
 
     def __post_init__(self) -> None:
         self.opened.append(self)
@@ -107,7 +107,7 @@ class Cluster:
             "PRESSRUN_REDIS_URL": self.redis_url,
             "PRESSRUN_CONCURRENCY": str(IN_HAND),
             "PRESSRUN_GRACE_SECONDS": "1",
-            "BREAKABLE_DESK": str(self.workdir),
+            "BREAKABLE_WORKDIR": str(self.workdir),
             "STAND_IN_SECONDS": "0.2",
         } | self.env
         self.run_folder = open_run_folder(self.settings, "run", committing=True)
@@ -117,7 +117,7 @@ class Cluster:
 
     @property
     def settings(self) -> Settings:
-        """What the run's flow is told."""
+        """Settings of the run's flow."""
         names = {name: name.lower().removeprefix("pressrun_") for name in self.env}
         known = {names[k]: v for k, v in self.env.items() if names[k] in Settings.model_fields}
         return load_settings(**known)
@@ -135,24 +135,24 @@ class Cluster:
         self.wait(lambda: any("ready" in line for line in self._noted("pid", worker.pid)))
         return worker
 
-    def hang(self, point: str, number: signal.Signals) -> None:
-        """Hang a tripwire for the first worker that comes by."""
+    def arm(self, point: str, number: signal.Signals) -> None:
+        """Arm a fault point for the first worker that reaches it."""
         (self.workdir / f"{point}.{number.name}").touch()
 
-    def worker_killed_at(self, point: str) -> Worker:
-        """The worker that fell at a point, once one has."""
-        pid = self.wait(lambda: self._noted("fell", point))[0]["pid"]
+    def worker_signalled_at(self, point: str) -> Worker:
+        """The worker that was signalled at a fault point, once one was."""
+        pid = self.wait(lambda: self._noted("signalled", point))[0]["pid"]
         return next(worker for worker in self.workers if worker.pid == pid)
 
     @contextmanager
     def dispatching(self, queue: Queue | None = None) -> Iterator["Future[None]"]:
-        """The run is worked on in a thread of ours; at the end it has to end well."""
+        """Dispatch the run in a thread; leaving the block waits for its success."""
         dispatcher = Dispatcher(
             queue or Queue.connect(self.redis_url),
             self.run_folder,
             self.spec.fingerprint,
             8,
-            Silent(),
+            NoProgress(),
         )
         future: Future[None] = Future()
         # a daemon, unlike a pool's: where the flow hangs the test is red and pytest ends
@@ -169,14 +169,14 @@ class Cluster:
         except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 
-    def overtake(self) -> Outcome:
-        """Work the run through while a worker, whose lease was confirmed, freezes on its way to the
-        store and wakes when another one has committed its job; what that one committed.
+    def commit_while_frozen(self) -> Outcome:
+        """Complete the run while a worker, whose lease was confirmed, freezes before its write to
+        the store and wakes after another one has committed its job; return that outcome.
         """
-        self.hang("before_record", signal.SIGSTOP)
+        self.arm("before_record", signal.SIGSTOP)
         self.start_worker(PRESSRUN_CONCURRENCY="1")
         with self.dispatching():
-            frozen = self.worker_killed_at("before_record")
+            frozen = self.worker_signalled_at("before_record")
             job = self.job_of(frozen)
             self.start_worker()
             snapshot: Outcome = self.wait(lambda: self.run_folder.records.outcome(job))
@@ -184,15 +184,15 @@ class Cluster:
             frozen.leave()
         return snapshot
 
-    def take_over(self) -> tuple[str, int]:
-        """Work the run through while a worker freezes between image and record and wakes when
-        another one, played here, has its job in hand: it must not write. That job, and the epoch
-        of the lease that it was taken over with.
+    def take_over_while_frozen(self) -> tuple[str, int]:
+        """Complete the run while a worker freezes between image and record and wakes after its job
+        was leased to another one, played here: it must not write. Return the job and the epoch of
+        that lease.
         """
-        self.hang("after_image", signal.SIGSTOP)
+        self.arm("after_image", signal.SIGSTOP)
         self.start_worker(PRESSRUN_CONCURRENCY="1")
         with self.dispatching():
-            frozen = self.worker_killed_at("after_image")
+            frozen = self.worker_signalled_at("after_image")
             job = self.job_of(frozen)
             leases = Queue.connect(self.redis_url).leases()
             taken = self.wait(lambda: leases.acquire("run", self.spec.fingerprint, job))
@@ -204,7 +204,7 @@ class Cluster:
         return job, taken.epoch
 
     def wait(self, look: Callable[[], Any], limit: float = LIMIT) -> Any:
-        """What `look` finds, once it finds something."""
+        """The first true result of `look`."""
         deadline = time.monotonic() + limit
         while not (found := look()):
             assert time.monotonic() < deadline, "what was waited for never came"
@@ -212,7 +212,7 @@ class Cluster:
         return found
 
     def recover(self) -> float:
-        """Wait for another job to end after a fault; answers after how many seconds one did."""
+        """Wait for another job to end after a fault; return the seconds that it took."""
         known, begun = set(self.run_folder.records.ids()), time.monotonic()
         self.wait(lambda: set(self.run_folder.records.ids()) - known, RECOVERY)
         return time.monotonic() - begun
@@ -227,26 +227,26 @@ class Cluster:
         return next(job.id for job in self.jobs if job.keywords == prompt)
 
     def executions(self) -> int:
-        """How often a job was rendered."""
+        """Number of renderings, of all jobs."""
         return sum("rendered" in line for line in self.log())
 
     def log(self) -> list[dict[str, Any]]:
-        """What the workers noted."""
+        """The log of all workers."""
         path = self.workdir / "done.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
-    def prove(self, most_executions: int) -> Report:
-        """The books balance: a record for each row, none ever written over, no orphan left, and
-        no more executions than the fault excuses. Answers what the reconciler had to mend. Rows
-        that are poison have failed, the others were accepted.
+    def verify(self, most_executions: int) -> Report:
+        """Assert that the records are complete: one for each row, none written twice, no orphan
+        left, and no more executions than the fault excuses. Poison rows have failed, all others
+        were accepted. Return the reconciler's report.
         """
         self.close()
         report = reconcile(self.run_folder, self.spec, read_images=True, safe_age=0)
         assert (report.lost, report.recovered, report.alarms) == (0, 0, []), report
         statuses = Counter(outcome.status for outcome in self.records())
         assert statuses == Counter(accepted=self.rows, failed=self.poison)
-        self._check_winners()
+        self._assert_recorded_once()
         images = [blob.key for blob in self.run_folder.listing("images/")]
         kept = [outcome.image for outcome in self.records()]
         named = sorted(self.run_folder.key(image.path) for image in kept if image)
@@ -259,8 +259,8 @@ class Cluster:
         while self.workers:
             self.workers.pop().kill()
 
-    def _check_winners(self) -> None:
-        """Each job was won once at most, and what won is what stands."""
+    def _assert_recorded_once(self) -> None:
+        """Assert that each job was recorded once at most, and that the record is still the same."""
         won = [(line["recorded"], line["sha256"]) for line in self.log() if "recorded" in line]
         twice = [job for job, count in Counter(job for job, _ in won).items() if count > 1]
         assert not twice, "a winner was written over"

@@ -1,6 +1,6 @@
 """A connected stack for benchmarks: Redis with its log on disk, stand-in workers, the command line.
 
-`python -m tests.harness.connected COUNT` supervises so many stand-in workers, until SIGTERM.
+`python -m tests.harness.connected COUNT` supervises COUNT stand-in workers until SIGTERM.
 """
 
 import os
@@ -39,7 +39,7 @@ class Workdir:
 
     @property
     def url(self) -> str:
-        """Where the Redis of this desk listens."""
+        """Address of this workdir's Redis."""
         return f"unix://{self.folder}/redis.sock"
 
     def start(self, *words: str, output: Path | None = None) -> Process:
@@ -56,7 +56,7 @@ class Workdir:
 
     @property
     def log(self) -> Path:
-        """What the processes of this desk complain of."""
+        """Standard error of all processes of this workdir."""
         return self.folder / "log"
 
     def complaints(self) -> str:
@@ -65,7 +65,7 @@ class Workdir:
 
 
 def main() -> None:
-    """Supervise stand-in workers, as many as the first argument says."""
+    """Supervise stand-in workers; the first argument is their number."""
     limits = Limits.of(load_settings())
     devices = ["cpu"] * int(sys.argv[1])
     crew = Supervisor(devices, limits, command=stand_in.COMMAND, parent=os.getppid())
@@ -75,13 +75,13 @@ def main() -> None:
 
 @contextmanager
 def redis(workdir: Workdir) -> Iterator[None]:
-    """The Redis of a desk, which writes what it is told to a log on disk."""
+    """The Redis of a workdir, with an append-only file on disk."""
     with running(start_redis(workdir)):
         yield
 
 
 def start_redis(workdir: Workdir) -> Process:
-    """Start it, and wait until it answers with what its log holds."""
+    """Start it, and wait until it has read its append-only file and answers."""
     options = f"--port 0 --unixsocket {workdir.folder}/redis.sock --save --appendonly yes".split()
     words = [redis_binary(), *options, "--dir", str(workdir.folder), "--loglevel", "warning"]
     process = workdir.start(*words)
@@ -97,7 +97,7 @@ def _answers(workdir: Workdir) -> bool:
 
 @contextmanager
 def workers(workdir: Workdir, count: int) -> Iterator[Process]:
-    """A supervisor with so many stand-in workers, all of which answer."""
+    """A supervisor with `count` stand-in workers, all of which answer."""
     with running(
         workdir.start(sys.executable, "-m", "tests.harness.connected", str(count))
     ) as process:
@@ -106,7 +106,7 @@ def workers(workdir: Workdir, count: int) -> Iterator[Process]:
 
 
 def await_workers(workdir: Workdir, count: int, process: Process) -> None:
-    """Wait until so many workers answer. Raises RuntimeError when they don't in time."""
+    """Wait until `count` workers answer. Raises RuntimeError after START_SECONDS."""
     queue = Queue.connect(workdir.url)
     await_ready(lambda: len(queue.workers()) >= count, process, workdir)
 

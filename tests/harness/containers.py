@@ -32,19 +32,19 @@ class Engine:
     started: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
 
     def start(self, name: str, env: Mapping[str, str] | None = None) -> None:
-        """Start a service; its log is NAME.log in the desk."""
+        """Start a service; its log is NAME.log in the workdir."""
         words = self._inside(name, self._words(self.services[name]), env)
         self.host.start(*words, log=f"{name}.log")
         self.started[name] = self.host.processes[-1]
 
     def run(self, name: str, *words: str, env: Mapping[str, str] | None = None) -> str:
-        """Run a service to its end, as `docker compose run`; what it says. It has to end well."""
+        """The output of a service run to its end, as by `docker compose run`. Asserts success."""
         service = self.services[name]
         command = self._words(service | ({"command": list(words)} if words else {}))
         return self._finish(self._inside(name, command, env))
 
     def check(self, name: str) -> str:
-        """A service's health check; it has to find it well."""
+        """Run a service's health check and assert its success."""
         kind, *test = self.services[name]["healthcheck"]["test"]
         words = ["sh", "-c", test[0].replace("$$", "$")] if kind == "CMD-SHELL" else test
         return self._finish(self._inside(name, words, None))
@@ -111,7 +111,7 @@ class Engine:
 
 @contextmanager
 def engine(workdir: Path) -> Iterator[Engine]:
-    """An engine whose services are gone in the end. Raises NoNamespaces."""
+    """An engine whose services end with the block. Raises NoNamespaces."""
     name = f"pressrun-{os.getpid()}-compose"
     host = Host(name, "127.0.0.1", workdir)
     made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)

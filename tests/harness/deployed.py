@@ -1,4 +1,4 @@
-"""What the files for containers say: the compose file, and Kubernetes' objects."""
+"""Readers of the deployment files: the compose file, and Kubernetes' objects."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def compose() -> dict[str, Any]:
-    """docker-compose.yml, its anchors followed and its variables as they stand."""
+    """docker-compose.yml with its anchors resolved, its variables not."""
     found = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
     assert isinstance(found, dict)
     return found
@@ -28,7 +28,7 @@ def settings_named(text: str) -> set[str]:
 
 
 def is_command(words: Iterable[str]) -> bool:
-    """Whether these are a command of `pressrun`, with options that it has."""
+    """True for a command of `pressrun` with options that it has."""
     group: Any = typer.main.get_command(app)
     name, *rest = words
     if name not in group.commands:

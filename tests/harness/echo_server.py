@@ -1,4 +1,4 @@
-"""Servers that refuse whatever they are asked, and repeat it: also the secrets that it carried."""
+"""Servers that refuse every request and repeat it in the answer, secrets included."""
 
 import socketserver
 import threading

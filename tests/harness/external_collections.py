@@ -1,6 +1,6 @@
-"""Collections that LangChain, LlamaIndex and Haystack wrote, loaded from what they left.
+"""Collections that LangChain, LlamaIndex and Haystack wrote, loaded from files.
 
-`tests/data/collections/write.py` says how the files are made.
+`tests/data/collections/write.py` makes the files.
 """
 
 import json

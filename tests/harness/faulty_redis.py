@@ -1,4 +1,4 @@
-"""A proxy before a Redis that does to its clients what networks do on bad days."""
+"""A proxy before a Redis that loses messages, cuts connections and leaves them half-open."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that answers as servers and networks do on bad days."""
+"""A proxy before an S3 server that refuses requests, and delays, loses or changes answers."""
 
 import http.client
 import random
@@ -19,7 +19,7 @@ _HOP_BY_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
 
 
 class Fault(Enum):
-    """What befalls one request."""
+    """The fault of one request."""
 
     NONE = auto()
     REFUSED = auto()  # a 500 in its place
@@ -34,8 +34,8 @@ class Fault(Enum):
 
 @dataclass
 class FaultyS3:
-    """Where the proxy listens, and what it saw. `plan` is asked once for each request; `answered`
-    is told what became of it at the server behind.
+    """The proxy's address and the faults it made. `plan` chooses the fault of each request;
+    `answered` receives method, path and the status of the server behind.
     """
 
     plan: Callable[[str, str], Fault]
@@ -76,9 +76,9 @@ def first(method: str, fault: Fault) -> Callable[[str, str], Fault]:
 
 @contextmanager
 def faulty_s3(upstream: str, plan: Callable[[str, str], Fault]) -> Iterator[FaultyS3]:
-    """Serve what `upstream` serves, except where the plan says otherwise.
+    """Forward to `upstream`, except for the faults of the plan.
 
-    The Host header is passed on as it came, so that signatures hold.
+    The Host header is passed on unchanged, so that signatures hold.
     """
     proxy = FaultyS3(plan)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(proxy, urlsplit(upstream).netloc))

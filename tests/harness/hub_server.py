@@ -13,7 +13,7 @@ COMMIT = "c0ffee" * 6 + "beef"
 
 @contextmanager
 def hub_server(folder: Path) -> Iterator[str]:
-    """Serve the files of a folder as any model that is asked for; yields what HF_ENDPOINT takes."""
+    """Serve the files of a folder as every model; yields a value for HF_ENDPOINT."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(folder))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:

@@ -1,4 +1,4 @@
-"""Passages that try to be more than text, for tests of what reads retrieved passages."""
+"""Passages that try to be more than text, for tests of the code that reads passages."""
 
 import json
 import re
@@ -10,11 +10,11 @@ import pytest
 FILE = Path(__file__).parents[1] / "data" / "injections.jsonl"
 
 GRAMMAR = re.compile(r"[()\[\]{}<>|\\]|__|[Ee]mbedding:\S|\b(?:AND|BREAK)\b")
-"""What renderers read in a prompt besides words: assets, weights, schedules, choices."""
+"""Prompt syntax of renderers: assets, weights, schedules, choices."""
 
 
 class Injection(NamedTuple):
-    """A hostile text and what it tries."""
+    """A hostile text and the kind of attack."""
 
     kind: str
     text: str

@@ -1,4 +1,4 @@
-"""A run that is watched from outside: its figures over HTTP, and what its processes log."""
+"""A run that is monitored: its metrics over HTTP, and the logs of its processes."""
 
 import os
 import signal
@@ -22,13 +22,13 @@ LIMIT = 240.0
 
 
 @dataclass
-class Figures:
-    """What a process exposed, by the names of its metrics as their documentation has them."""
+class Metrics:
+    """The metrics that a process exposed, by their documented names."""
 
     families: dict[str, Metric] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, text: str) -> "Figures":
+    def read(cls, text: str) -> "Metrics":
         """The exposition, parsed."""
         found = text_string_to_metric_families(text)
         return cls({full_name(family): family for family in found})
@@ -44,7 +44,7 @@ class Figures:
         return value
 
     def has(self, series: str, labels: dict[str, str]) -> bool:
-        """Whether a query finds these: a metric without samples yet may have any labels."""
+        """True if a query finds the series; a metric without samples yet may have any labels."""
         for family in self.families.values():
             if series in _series(family):
                 told = [sample.labels for sample in family.samples if sample.name == series]
@@ -57,25 +57,25 @@ class Monitored:
     """The end of a run that was monitored."""
 
     summary: dict[str, Any]
-    worker: Figures
-    flow: Figures
+    worker: Metrics
+    flow: Metrics
     worker_log: str
     flow_log: str
     spans: list[Sent] = field(default_factory=list)
 
 
-def scrape(port: int) -> Figures | None:
+def scrape(port: int) -> Metrics | None:
     """The figures of the process that listens there, if any does."""
     try:
         page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
     except httpx.TransportError:
         return None
     assert page.status_code == 200
-    return Figures.read(page.text)
+    return Metrics.read(page.text)
 
 
 def wait(look: Callable[[], Any]) -> Any:
-    """What `look` finds, once it finds something."""
+    """The first true result of `look`."""
     deadline = time.monotonic() + LIMIT
     while not (found := look()):
         assert time.monotonic() < deadline, "what was waited for never came"
@@ -84,7 +84,7 @@ def wait(look: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def hired(cwd: Path, settings: Mapping[str, str]) -> Iterator[Path]:
+def started_worker(cwd: Path, settings: Mapping[str, str]) -> Iterator[Path]:
     """A supervised worker until the block ends; yields the file of its log."""
     log = cwd / "worker.log"
     with log.open("wb") as output:
@@ -101,7 +101,7 @@ def hired(cwd: Path, settings: Mapping[str, str]) -> Iterator[Path]:
 
 def monitor(cwd: Path, settings: Mapping[str, str], worker_port: int, flow_port: int) -> Monitored:
     """Work through jobs.csv with one worker, looking at both processes' figures."""
-    with hired(cwd, {**settings, "PRESSRUN_METRICS_PORT": str(worker_port)}) as log:
+    with started_worker(cwd, {**settings, "PRESSRUN_METRICS_PORT": str(worker_port)}) as log:
         wait(lambda: scrape(worker_port))
         mine = {**settings, "PRESSRUN_METRICS_PORT": str(flow_port)}
         with begin("run", "jobs.csv", "--run", "watched", "--json", cwd=cwd, settings=mine) as run:
@@ -113,7 +113,7 @@ def monitor(cwd: Path, settings: Mapping[str, str], worker_port: int, flow_port:
         summary = answer(subprocess.CompletedProcess([], run.returncode, output, complaints))
         worker = scrape(worker_port)
     assert worker
-    assert isinstance(flow, Figures), complaints
+    assert isinstance(flow, Metrics), complaints
     return Monitored(summary, worker, flow, log.read_text(encoding="utf-8"), complaints)
 
 

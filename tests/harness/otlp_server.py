@@ -23,7 +23,7 @@ class Sent:
 
 @dataclass
 class Collector:
-    """Where it listens, and what it got."""
+    """The collector's address and the spans it received."""
 
     endpoint: str = ""
     spans: list[Sent] = field(default_factory=list)

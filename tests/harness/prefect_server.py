@@ -1,4 +1,4 @@
-"""A Prefect server with SQLite, asked through its API."""
+"""A Prefect server with SQLite, and a client of its API."""
 
 import socket
 import sys
@@ -19,7 +19,7 @@ ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
 class Server:
-    """A Prefect server, asked through its API."""
+    """A client of a Prefect server."""
 
     def __init__(self, workdir: Workdir, port: int) -> None:
         self.workdir = workdir
@@ -27,7 +27,7 @@ class Server:
         self._redis = Redis.from_url(workdir.url)
 
     def answers(self) -> bool:
-        """Whether it is ready."""
+        """True once it is healthy."""
         try:
             return self._client.get("/health").status_code == 200
         except httpx.TransportError:
@@ -44,17 +44,17 @@ class Server:
             self._post(f"/deployments/{found}/pause_deployment", {})
 
     def start(self, parameters: dict[str, Any]) -> str:
-        """Start a batch; answers the flow run's id."""
+        """Start a batch and return the flow run's id."""
         deployment = self._get("/deployments/name/generate/generate-batch")["id"]
         asked = {"parameters": parameters}
         return str(self._post(f"/deployments/{deployment}/create_flow_run", asked)["id"])
 
     def state(self, flow_run: str) -> str:
-        """How the flow run stands."""
+        """State type of a flow run."""
         return str(self._get(f"/flow_runs/{flow_run}")["state_type"])
 
     def cancel(self, flow_run: str) -> None:
-        """What the UI's button does."""
+        """Cancel a flow run as the UI's button does."""
         self._post(f"/flow_runs/{flow_run}/set_state", {"state": {"type": "CANCELLING"}})
 
     def artifact(self, run: str, flow_run: str) -> dict[str, Any] | None:
@@ -66,16 +66,16 @@ class Server:
         return found[0] if found else None
 
     def records(self, run: str) -> int:
-        """How many rows of the run are done."""
+        """Number of records of the run."""
         folder = self.workdir.folder / "out" / "runs" / run / "records"
         return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
 
     def leases(self, run: str) -> bool:
-        """Whether a worker has a job of the run in hand."""
+        """True while a worker holds a lease of the run."""
         return next(self._redis.scan_iter(lease_key(run, "*"), count=1000), None) is not None
 
     def database_bytes(self) -> int:
-        """What the database takes on disk, with its log."""
+        """Size of the database on disk, with its log."""
         return sum(
             file.stat().st_size for file in (self.workdir.folder / "prefect").glob("prefect.db*")
         )
@@ -100,7 +100,7 @@ class Server:
 
 @contextmanager
 def prefect(workdir: Workdir, port: int) -> Iterator[Server]:
-    """A Prefect server of the desk's own, with SQLite."""
+    """A private Prefect server in the workdir, with SQLite."""
     words = ["-m", "prefect", "server", "start", "--port", str(port)]
     server = Server(workdir, port)
     with connected.running(workdir.start(sys.executable, *words)) as process:

@@ -1,4 +1,4 @@
-"""A Redis that can be killed and comes back with what its append-only file holds."""
+"""A Redis that can be killed and restarts from its append-only file."""
 
 import shutil
 import subprocess
@@ -44,7 +44,7 @@ class RedisServer:
         self._process.wait()
 
     def messages(self) -> int:
-        """How many messages wait, or are being executed."""
+        """Number of messages that wait or are being executed."""
         client = self.client()
         waiting = sum(client.llen(list_of(priority)) for priority in range(PRIORITIES))
         return waiting + client.hlen(UNACKNOWLEDGED)

@@ -24,7 +24,7 @@ class ServerMissing(Exception):
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where an S3 server listens, and the keys it accepts."""
+    """An S3 server's address, and the keys it accepts."""
 
     endpoint: str
     access_key: str
@@ -81,7 +81,7 @@ def rclone_s3(folder: Path) -> Iterator[S3Server]:
 
 @contextmanager
 def _serving(command: list[str], announcement: str) -> Iterator[str]:
-    """Run a server until the block ends; yields what the group in its announcement matched."""
+    """Run a server until the block ends; yields the match of the group in `announcement`."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -1,9 +1,8 @@
 """A worker whose models cost nothing, to measure and to break the machinery around them.
 
-`python -m tests.harness.stand_in FD` is what a supervisor starts in place of the real worker.
-Queue, leases, books and store are the real ones; an image is one flat colour, made after
-STAND_IN_SECONDS, which is 0 unless set. Where STAND_IN_TALLY names a file, each execution adds a
-line with its job's seed.
+A supervisor starts `python -m tests.harness.stand_in FD` in place of the real worker. Queue,
+leases, records and store are real; an image is one flat colour, made after STAND_IN_SECONDS, which
+is 0 unless set. If STAND_IN_TALLY names a file, each execution adds a line with its job's seed.
 """
 
 import os
@@ -29,7 +28,7 @@ TALLY = os.environ.get("STAND_IN_TALLY", "")
 COMMAND = (sys.executable, "-m", "tests.harness.stand_in")
 
 
-class Nothing:
+class NoRetriever:
     """The Retriever port without a knowledge base."""
 
     def retrieve(self, job: Job) -> Context:
@@ -38,7 +37,7 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class Flat:
+class FlatRenderer:
     """The Renderer port: a flat colour that the seed decides."""
 
     seconds: float
@@ -60,7 +59,7 @@ def _count(seed: int) -> None:
         file.write(b"%d\n" % seed)
 
 
-class Fair:
+class ApprovingJudge:
     """The Judge port: every image is good."""
 
     def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
@@ -68,20 +67,20 @@ class Fair:
         return [Score(raw=1.0, calibrated=1.0) for _ in images]
 
 
-class StandIns(Assembly):
-    """Real books, and stages that cost nothing."""
+class StandInAssembly(Assembly):
+    """Real records, and ports that cost nothing."""
 
     def load(self, profile: Profile) -> None:
         """There is nothing to load."""
 
     def ports(self, spec: RunSpec) -> Ports:
-        """The stages of any run."""
+        """The ports of any run."""
         return Ports(
             guard=TermGuard(()),
-            retriever=Nothing(),
+            retriever=NoRetriever(),
             writer=TemplateWriter(WriterProfile(kind="template")),
-            renderer=Flat(SECONDS),
-            judge=Fair(),
+            renderer=FlatRenderer(SECONDS),
+            judge=ApprovingJudge(),
             records=self.run_folder(spec.run).records,
             run=spec.run,
             judge_against="prompt",
@@ -90,4 +89,4 @@ class StandIns(Assembly):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), StandIns)
+    main(int(sys.argv[1]), StandInAssembly)

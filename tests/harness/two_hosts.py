@@ -20,7 +20,7 @@ class NoNamespaces(Exception):
 
 @dataclass
 class Host:
-    """A namespace with an address, and what runs in it."""
+    """A network namespace with an address, and its processes."""
 
     name: str
     address: str
@@ -29,7 +29,7 @@ class Host:
     processes: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *words: str, log: str) -> None:
-        """Start a program there; its output goes to a file in the desk."""
+        """Start a program there; its output goes to a file in the workdir."""
         with (self.workdir / log).open("a", encoding="utf-8") as output:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *words],
@@ -55,7 +55,7 @@ class Host:
         )
 
     def stop(self) -> None:
-        """End all that was started, the last one first, and what that had started."""
+        """End all processes with their children, the last one first."""
         for process in reversed(self.processes):
             if process.poll() is None:
                 started = psutil.Process(process.pid)
@@ -74,11 +74,11 @@ class Pair:
     there: Host
 
     def cut(self) -> None:
-        """Nothing gets through any more; neither side is told."""
+        """Take the link down, without a notice to either side."""
         _ip("-n", self.here.name, "link", "set", "wire", "down")
 
     def mend(self) -> None:
-        """All gets through again."""
+        """Bring the link up again."""
         _ip("-n", self.here.name, "link", "set", "wire", "up")
 
 

@@ -1,4 +1,4 @@
-"""A web server that hears what it is sent."""
+"""A web server that keeps the requests it receives."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def listening(*statuses: int) -> Iterator[tuple[str, list[Any]]]:
-    """A server that answers with these statuses, the last one forever; what it was sent."""
+    """A server that answers with these statuses, the last one forever: its URL and requests."""
     answers, heard = list(statuses), list[Any]()
 
     class Handler(BaseHTTPRequestHandler):

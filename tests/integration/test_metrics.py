@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from flows.dispatch.metrics import RunMetrics
 from pipeline.job import Status
 from pipeline.settings import load_settings
-from tests.harness.cluster import Silent
-from tests.harness.monitored import Figures, scrape
+from tests.harness.cluster import NoProgress
+from tests.harness.monitored import Metrics, scrape
 from tests.integration.conftest import free_port
 from workers.observability.metrics_server import exposed
 from workers.queue.backlog import Backlog
@@ -52,11 +52,11 @@ def test_a_redis_that_is_away_leaves_only_that_to_tell() -> None:
 
 
 def test_a_pause_is_counted_once() -> None:
-    metrics = RunMetrics(Silent(), 3)
+    metrics = RunMetrics(NoProgress(), 3)
     for reason in ("", "down", "down", "", "down"):
         metrics.pause(reason)
     metrics.count(Status.ACCEPTED)
-    found = Figures({family.name: family for family in metrics.registry.collect()})
+    found = Metrics({family.name: family for family in metrics.registry.collect()})
     assert found.value("pressrun_flow_pauses_total") == 2
     assert found.value("pressrun_flow_jobs_total", status="accepted") == 1
 
@@ -64,7 +64,7 @@ def test_a_pause_is_counted_once() -> None:
 def test_figures_are_served_while_wanted_and_a_taken_port_stops_nothing() -> None:
     port = free_port()
     settings = load_settings(metrics_port=port)
-    with exposed(settings, RunMetrics(Silent(), 7).registry):
+    with exposed(settings, RunMetrics(NoProgress(), 7).registry):
         assert (found := scrape(port))
         assert found.value("pressrun_flow_rows") == 7
         with capture_logs() as said, exposed(settings, CollectorRegistry()):
@@ -80,6 +80,6 @@ def test_nothing_listens_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().metrics_port == 0
 
 
-def look(backlog: Backlog) -> Figures:
+def look(backlog: Backlog) -> Metrics:
     """What the queue's collector tells now."""
-    return Figures({family.name: family for family in backlog.collect()})
+    return Metrics({family.name: family for family in backlog.collect()})

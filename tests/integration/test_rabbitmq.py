@@ -69,7 +69,7 @@ def test_a_lost_workers_jobs_go_to_another_one(
             cluster.wait(lambda: list(cluster.run_folder.records.ids()))
             victim.kill()
             cluster.start_worker()
-        cluster.prove(most_executions=cluster.rows + IN_HAND)
+        cluster.verify(most_executions=cluster.rows + IN_HAND)
     finally:
         cluster.close()
 

@@ -19,7 +19,7 @@ from pipeline.records.shards import ShardFiles
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.folder import FolderStore
 from tests.harness.jobs import make_job
-from tests.harness.stand_in import StandIns
+from tests.harness.stand_in import StandInAssembly
 from workers.queue.leases import TRIES, lease_key
 from workers.queue.messages import JobRequeued, Message, Queue, WorkerFailed
 from workers.worker.executor import Executor
@@ -27,7 +27,7 @@ from workers.worker.executor import Executor
 PARTS = 4
 
 
-class Worker(StandIns):
+class Worker(StandInAssembly):
     """A runtime over an open run of one job in each part; the next `errors` are its renderer's."""
 
     def __init__(self, settings: Settings, run: str) -> None:

@@ -8,7 +8,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.harness.canaries import KEYS, OTHERS, SIGNS, canary, told
+from tests.harness.canaries import KEYS, OTHERS, SIGNS, canary, leaked
 from tests.harness.commandline import LIMIT, begin
 from tests.harness.echo_server import refusing_web
 
@@ -42,7 +42,7 @@ def test_a_run_writes_no_secret_anywhere(tmp_path: Path) -> None:
     assert {"prefect.db", "worker.log"} <= {path.name for path in written}
     said += "".join(path.read_bytes().decode(errors="replace") for path in written)
     assert "Refused: /v1/chat/completions" in said, "the server's words are told"
-    assert not told([*secrets.values(), hook, user], said)
+    assert not leaked([*secrets.values(), hook, user], said)
 
 
 def _prefect_asks_for_a_password(run: psutil.Process) -> None:

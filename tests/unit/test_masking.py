@@ -17,7 +17,7 @@ from pipeline.job import Context
 from pipeline.masking import mask
 from pipeline.settings import Settings, load_settings
 from pipeline.writing.endpoint import EndpointWriter
-from tests.harness.canaries import KEYS, OTHERS, SIGNS, URLS, canary, told
+from tests.harness.canaries import KEYS, OTHERS, SIGNS, URLS, canary, leaked
 from tests.harness.echo_server import refusing_redis, refusing_web
 from tests.harness.jobs import make_job
 from workers.observability.logs import start_logs
@@ -49,10 +49,10 @@ def test_every_secret_of_the_settings_is_planted() -> None:
     assert {"qdrant_api_key", "writer_api_key", "a1111_auth", "webhook_secret"} <= set(KEYS)
     assert {"redis_url", "broker_url", "qdrant_url", "s3_endpoint_url"} <= set(URLS)
     loaded = load_settings(**settings)
-    assert told(secrets, json.dumps({k: str(v) for k, v in settings.items()}))
-    assert not told(secrets, repr(loaded))
-    assert not told(secrets, str(loaded))
-    assert not told(secrets, f"{loaded}")
+    assert leaked(secrets, json.dumps({k: str(v) for k, v in settings.items()}))
+    assert not leaked(secrets, repr(loaded))
+    assert not leaked(secrets, str(loaded))
+    assert not leaked(secrets, f"{loaded}")
 
 
 def ways(secret: str) -> Iterator[str]:
@@ -76,12 +76,12 @@ def test_no_form_of_a_secret_is_in_a_message_a_log_or_a_traceback(
     start_logs(load_settings(**settings, log_format="json"), libraries=True)
     for secret in secrets:
         for said in ways(secret):
-            assert not told([secret], mask(f"it is {said} here"))
-            assert not told([secret], str(JobError(said)))
-            assert not told([secret], JobError(said).detail)
+            assert not leaked([secret], mask(f"it is {said} here"))
+            assert not leaked([secret], str(JobError(said)))
+            assert not leaked([secret], JobError(said).detail)
             structlog.get_logger().error("failed", reason=said, deep=[{"in": said}])
             logging.getLogger("library").error("%s", said, exc_info=ValueError(said))
-    assert not told(secrets, capsys.readouterr().err)
+    assert not leaked(secrets, capsys.readouterr().err)
 
 
 @each_shape
@@ -90,7 +90,7 @@ def test_the_user_of_any_address_is_struck_out(shape: str, scheme: str) -> None:
     secret = canary("nobody's", SIGNS[shape].replace(" ", "").replace("'", "").replace('"', ""))
     for address in (f"{scheme}://user:{secret}@host:1/0", f"{scheme}://:{secret}@host"):
         said = mask(f"cannot reach {address}: no answer; see a@b.example")
-        assert not told([secret], said)
+        assert not leaked([secret], said)
         assert "no answer; see a@b.example" in said
         assert "@host" in said
 
@@ -119,7 +119,7 @@ def test_an_address_that_its_password_breaks_is_a_clear_error(name: str, sign: s
         with pytest.raises(ConfigError, match=rf"PRESSRUN_{name.upper()}: .*%40") as caught:
             load_settings(**{name: address})
         said = "".join(traceback.format_exception(caught.value))
-    assert not told([secret], said)
+    assert not leaked([secret], said)
 
 
 @pytest.mark.parametrize("name", KEYS)
@@ -129,7 +129,7 @@ def test_a_secret_is_stripped_and_holds_no_control_character(name: str) -> None:
     assert getattr(loaded, name).get_secret_value() == secret
     with pytest.raises(ConfigError, match=f"PRESSRUN_{name.upper()}") as caught:
         load_settings(**{name: f"{secret}\nX-Other: {secret}"})
-    assert not told([secret], "".join(traceback.format_exception(caught.value)))
+    assert not leaked([secret], "".join(traceback.format_exception(caught.value)))
 
 
 @pytest.mark.parametrize("name", ["qdrant_api_key", "writer_api_key"])
@@ -137,7 +137,7 @@ def test_a_key_that_no_header_carries_is_a_clear_error(name: str) -> None:
     secret = canary(name)
     with pytest.raises(ConfigError, match=f"PRESSRUN_{name.upper()}.*header") as caught:
         load_settings(**{name: f"{secret}\u2013{secret}"})
-    assert not told([secret], str(caught.value))
+    assert not leaked([secret], str(caught.value))
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_doctor_tells_no_secret(settings: tuple[Settings, list[str]]) -> None:
     said = json.dumps(examine(loaded))
     assert said.count("PROBLEM") >= 3
     assert "AUTH $4 user" in said
-    assert not told(secrets, said)
+    assert not leaked(secrets, said)
 
 
 def publish(settings: Settings) -> None:
@@ -181,7 +181,7 @@ def test_a_service_that_repeats_a_secret_has_it_struck_out(
     loaded, secrets = settings
     with pytest.raises(PressrunError) as caught:
         use(loaded)
-    assert not told(secrets, str(caught.value))
+    assert not leaked(secrets, str(caught.value))
 
 
 def test_another_server_in_qdrants_place_is_a_clear_error() -> None:

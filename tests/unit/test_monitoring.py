@@ -12,9 +12,9 @@ from redis import Redis
 from flows.dispatch.dispatcher import Dispatcher
 from flows.dispatch.metrics import RunMetrics
 from pipeline.settings import load_settings
-from tests.harness.cluster import Silent
+from tests.harness.cluster import NoProgress
 from tests.harness.monitored import full_name
-from tests.harness.stand_in import StandIns
+from tests.harness.stand_in import StandInAssembly
 from workers.queue.backlog import Backlog
 from workers.queue.messages import Queue
 from workers.worker.metrics import WorkerMetrics
@@ -26,9 +26,9 @@ DEPLOY = Path("deploy")
 def registries(tmp_path: Path) -> list[CollectorRegistry]:
     """A worker's and a flow's, with all that they ever expose."""
     settings = load_settings(store=str(tmp_path))
-    worker, run = WorkerMetrics(settings, list), RunMetrics(Silent(), 1)
+    worker, run = WorkerMetrics(settings, list), RunMetrics(NoProgress(), 1)
     queue = Queue("redis://127.0.0.1:1")
-    run.show(Dispatcher(queue, StandIns(settings).run_folder("r"), "e", 2, run))
+    run.show(Dispatcher(queue, StandInAssembly(settings).run_folder("r"), "e", 2, run))
     for registry in (worker.registry, run.registry):
         registry.register(Backlog(Redis(), broker=True))
     return [worker.registry, run.registry]

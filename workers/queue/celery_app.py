@@ -124,8 +124,8 @@ class BrokerWatch:
         self._worker, self._concurrency = worker, concurrency
 
     def silence(self, in_flight: int) -> float:
-        """Seconds since the consumer last asked. 0 if it has no room for a message, no connection
-        (Celery opens a new one) or RabbitMQ as its broker (Celery watches the heartbeats).
+        """Seconds since the consumer sent its request; 0 if it has no room for a message, has no
+        connection (Celery opens a new one) or uses RabbitMQ (Celery watches the heartbeats).
         """
         consumer = getattr(self._worker, "consumer", None)
         if in_flight >= self._concurrency or consumer is None or consumer.connection is None:

@@ -28,7 +28,7 @@ TRIES = 3
 log = structlog.get_logger(__name__)
 
 # KEYS: lease, cancellation, epoch, tries. ARGV: attempt, milliseconds, job.
-# The epoch rises with each holder, so that a later one is told from an earlier one.
+# The epoch rises with each holder: a write with an older one comes too late.
 _ACQUIRE = """
 if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('EXISTS', KEYS[2]) == 1 then return false end
 local epoch = redis.call('INCR', KEYS[3])

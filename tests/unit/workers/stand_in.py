@@ -1,6 +1,6 @@
-"""A worker process for the supervisor's tests: it writes its pulse and fails as it is told to.
+"""A worker process for the supervisor's tests: writes heartbeats and fails in one of the MODES.
 
-Arguments: how to behave, and the pipe for the pulse. It works without settings or services.
+Arguments: the mode, and the pipe for heartbeats. It needs neither settings nor services.
 """
 
 import os
@@ -12,7 +12,7 @@ MODES = ("works", "hangs", "silent", "grows", "ill", "misconfigured", "stubborn"
 
 
 def main(mode: str, pipe: int) -> None:
-    """Live until told to stop, or as long as the mode lets it."""
+    """Run until SIGTERM, or as long as the mode lets it."""
     assert mode in MODES
     stops = signal.SIG_IGN if mode == "stubborn" else lambda *_: os._exit(0)
     signal.signal(signal.SIGTERM, stops)
@@ -33,7 +33,7 @@ def main(mode: str, pipe: int) -> None:
 
 
 def say(pipe: int, in_flight: int, quiet: float, complaint: str = "") -> None:
-    """One line of pulse; without a reader this process ends."""
+    """Write one heartbeat; without a reader this process ends."""
     try:
         os.write(pipe, f"{in_flight} {quiet:.2f} 0 {complaint}\n".encode())
     except BrokenPipeError:

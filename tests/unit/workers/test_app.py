@@ -1,4 +1,4 @@
-"""What the workers' consumer takes for a message."""
+"""Messages that the workers' consumer accepts."""
 
 import os
 from pathlib import Path

@@ -21,7 +21,7 @@ from workers.queue.connection import Address
         ("unix:///run/r.sock?db=3", "unix:///run/r.sock?db=3", 3),
     ],
 )
-def test_usual_addresses_are_taken_and_all_clients_agree(
+def test_usual_addresses_mean_the_same_to_all_clients(
     written: str, url: str, database: int
 ) -> None:
     address = Address.of(written)
@@ -47,7 +47,7 @@ def test_usual_addresses_are_taken_and_all_clients_agree(
         "nonsense",
     ],
 )
-def test_other_addresses_are_refused_in_a_line_that_names_the_setting(written: str) -> None:
+def test_other_addresses_are_refused_in_one_line_that_names_the_setting(written: str) -> None:
     with pytest.raises(ConfigError, match="PRESSRUN_REDIS_URL") as caught:
         Address.of(written)
     assert "secret" not in str(caught.value)

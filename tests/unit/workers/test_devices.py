@@ -1,4 +1,4 @@
-"""Which devices get a worker."""
+"""The choice of devices that get a worker."""
 
 import subprocess
 import sys
@@ -15,12 +15,12 @@ from workers.worker.devices import choose_devices, require_device, require_devic
     [("cpu", ["cpu"]), ("0,1", ["cuda:0", "cuda:1"]), (" 2 ", ["cuda:2"]), ("mps", ["mps"]),
      ("cuda:3", ["cuda:3"]), ("auto", ["auto"])],
 )  # fmt: skip
-def test_named_devices_are_taken_as_they_are(asked: str, chosen: list[str]) -> None:
+def test_named_devices_are_kept_as_named(asked: str, chosen: list[str]) -> None:
     assert choose_devices(asked) == chosen
 
 
 @pytest.mark.parametrize("asked", ["", "0,,1", "0,0"])
-def test_a_list_that_makes_no_sense_is_refused(asked: str) -> None:
+def test_a_list_with_empty_or_repeated_devices_is_refused(asked: str) -> None:
     with pytest.raises(ConfigError, match="devices"):
         choose_devices(asked)
 
@@ -65,7 +65,7 @@ def test_a_device_that_is_not_here_is_refused(
 
 
 @pytest.mark.slow
-def test_torch_counts_as_it_is_asked_to() -> None:
+def test_the_counting_program_runs_under_the_real_torch() -> None:
     counted = subprocess.run(
         [sys.executable, "-c", devices.COUNT], capture_output=True, text=True, check=True
     )

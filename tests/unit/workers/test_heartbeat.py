@@ -1,4 +1,4 @@
-"""The pulse: steps counted inside a worker, told through a pipe, heard by its supervisor."""
+"""Heartbeats: a worker's steps, sent through a pipe, received by its supervisor."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def test_the_time_since_the_last_step_grows_until_the_next() -> None:
     assert steps.seconds_since_beat() < 0.05
 
 
-def test_what_may_take_its_time_is_no_standstill() -> None:
+def test_a_suspended_watchdog_reports_no_silence() -> None:
     steps = Steps()
     with steps.suspended():
         with steps.suspended():
@@ -47,11 +47,11 @@ def test_every_batched_call_is_a_step() -> None:
 @pytest.mark.parametrize(
     "said", [Heartbeat(), Heartbeat(3, 1.25), Heartbeat(0, 0.5, 12.5, "CUDA error: it broke")]
 )
-def test_a_line_says_what_the_pulse_was(said: Heartbeat) -> None:
+def test_a_heartbeat_is_read_as_it_was_written(said: Heartbeat) -> None:
     assert Heartbeat.read(said.line().removesuffix(b"\n")) == said
 
 
-def test_a_complaint_is_one_line_that_is_written_whole() -> None:
+def test_a_problem_is_cut_to_one_line_that_is_written_whole() -> None:
     line = Heartbeat(problem="it broke\nbadly " + "é" * 1000).line()
     assert line.count(b"\n") == 1
     assert line.startswith(b"0 0.00 0.00 it broke badly ")
@@ -59,7 +59,7 @@ def test_a_complaint_is_one_line_that_is_written_whole() -> None:
     assert Heartbeat.read(line[:-1]).in_flight == 0
 
 
-def test_the_listener_hears_the_latest_line_and_measures_silence() -> None:
+def test_the_listener_keeps_the_latest_heartbeat_and_measures_silence() -> None:
     reader, writer = os.pipe()
     listener = Listener(reader)
     assert -STARTUP <= listener.listen() < -STARTUP / 2
@@ -76,7 +76,7 @@ def test_the_listener_hears_the_latest_line_and_measures_silence() -> None:
     listener.close()
 
 
-def test_a_sender_notices_that_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sender_notices_a_closed_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.01)
     reader, writer = os.pipe()
     orphaned = threading.Event()

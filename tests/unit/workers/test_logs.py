@@ -1,4 +1,4 @@
-"""What is written to standard error, line by line."""
+"""Lines written to standard error."""
 
 import json
 import logging
@@ -84,7 +84,7 @@ def test_a_line_is_one_object_with_run_and_job(capsys: pytest.CaptureFixture[str
     assert lines[0]["timestamp"].endswith("Z")
 
 
-def test_less_than_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     for level, written in (("debug", 4), ("info", 3), ("warning", 2), ("error", 1)):
         start_logs(settings(log_level=level))
         log = structlog.get_logger()
@@ -93,7 +93,7 @@ def test_less_than_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) 
         assert capsys.readouterr().err.count("said") == written
 
 
-def test_a_terminal_is_shown_no_json(
+def test_a_terminal_gets_no_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

@@ -1,4 +1,4 @@
-"""A probe's answers about a real supervisor, through the command line."""
+"""A probe of a real supervisor, through the command line."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 
 class Machine:
-    """A machine with one supervisor, whose worker is a small process."""
+    """A machine with one supervisor and a small process as its worker."""
 
     def __init__(self, home: Path, redis_url: str) -> None:
         self.env = {"PRESSRUN_HOME": str(home), "PRESSRUN_REDIS_URL": redis_url}
@@ -38,7 +38,7 @@ class Machine:
         self.beat()
 
     def beat(self) -> dict[str, Any]:
-        """What the supervisor says, once it does."""
+        """The supervisor's first heartbeat."""
         deadline = time.monotonic() + PATIENT
         while not (beat := HeartbeatFile(self._workdir).read()).get("alive"):
             assert time.monotonic() < deadline, "no heartbeat"
@@ -60,7 +60,7 @@ def machine(tmp_path: Path, redis_url: str) -> Iterator[Machine]:
     machine.supervisor.wait(PATIENT)
 
 
-def test_a_supervisor_at_work_is_live_and_ready(machine: Machine) -> None:
+def test_a_running_supervisor_is_live_and_ready(machine: Machine) -> None:
     assert machine.asked("live", 0) == {"supervisor": "alive", "healthy": True}
     ready = machine.asked("ready", 0)
     assert (ready["workers"], ready["redis"]) == ("1 of 1 alive", "answers")
@@ -71,14 +71,14 @@ def test_without_redis_it_is_not_ready_but_need_not_be_restarted(machine: Machin
     machine.asked("live", 0, PRESSRUN_REDIS_URL=NOWHERE)
 
 
-def test_without_a_supervisor_there_is_no_life(machine: Machine) -> None:
+def test_without_a_supervisor_neither_probe_succeeds(machine: Machine) -> None:
     machine.supervisor.terminate()
     machine.supervisor.wait(PATIENT)
     assert not machine.asked("live", 1)["healthy"]
     assert not machine.asked("ready", 1)["healthy"]
 
 
-def test_a_frozen_supervisor_is_found_out(
+def test_a_frozen_supervisor_is_not_live(
     machine: Machine, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(home=machine.env["PRESSRUN_HOME"], redis_url=redis_url)
@@ -89,7 +89,7 @@ def test_a_frozen_supervisor_is_found_out(
     assert not probe.probe(settings, "live")["healthy"]
 
 
-def test_a_worker_that_is_missing_makes_it_not_ready(tmp_path: Path, redis_url: str) -> None:
+def test_a_missing_worker_makes_a_machine_not_ready(tmp_path: Path, redis_url: str) -> None:
     settings = load_settings(home=tmp_path, redis_url=redis_url)
     HeartbeatFile(tmp_path).beat(alive=1, wanted=2)
     assert probe.probe(settings, "live")["healthy"]
@@ -97,6 +97,6 @@ def test_a_worker_that_is_missing_makes_it_not_ready(tmp_path: Path, redis_url: 
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"at": 1e12, "alive": 1, "wanted": 1}'])
-def test_a_damaged_or_future_heartbeat_is_no_life(tmp_path: Path, text: str) -> None:
+def test_a_damaged_or_future_heartbeat_is_not_live(tmp_path: Path, text: str) -> None:
     (tmp_path / "worker.json").write_text(text)
     assert not probe.probe(load_settings(home=tmp_path), "live")["healthy"]

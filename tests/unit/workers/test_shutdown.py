@@ -1,4 +1,4 @@
-"""How a worker process ends, from the inside: a small process with the real Shutdown."""
+"""The ends of a worker process, seen from inside: a small process with the real Shutdown."""
 
 import os
 import subprocess
@@ -79,7 +79,7 @@ def test_an_unhealthy_worker_says_why_and_ends_with_its_own_code() -> None:
     assert "handed back" not in ended.said
 
 
-def test_what_is_not_finished_in_the_grace_period_is_handed_back() -> None:
+def test_jobs_unfinished_after_the_grace_period_are_handed_back() -> None:
     ended = Ended(TAKES_TOO_LONG, grace=1)
     assert ended.code == Exit.HANDED_BACK
     assert "handed back" in ended.said
@@ -94,7 +94,7 @@ def test_a_lost_device_ends_the_worker_without_waiting() -> None:
     assert "illegal memory access" in ended.last.problem
 
 
-def test_an_orphan_leaves() -> None:
+def test_a_worker_without_its_supervisor_ends() -> None:
     ended = Ended(ORPHANED, orphan=True)
     assert ended.code == Exit.DONE
     assert ended.seconds < 10

@@ -30,12 +30,12 @@ from workers.processes.supervisor import Supervisor
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
 PATIENT = 20.0
-"""Seconds for what takes well below one on a machine that is not busy."""
+"""A limit for waits that take well below a second on an idle machine."""
 LIMITS = Limits(hang=1.0, memory=0, grace=0.5)
 
 
 class Watched:
-    """A supervisor at work in a thread, and what it says."""
+    """A supervisor in a thread, and its log."""
 
     def __init__(self, said: list[EventDict], mode: str, limits: Limits = LIMITS) -> None:
         command = [sys.executable, str(STAND_IN), mode]
@@ -63,7 +63,7 @@ class Watched:
             time.sleep(0.02)
 
     def stop(self, times: int = 1) -> int:
-        """Have it stop, asked so many times, and return its exit code."""
+        """Call `stop` this many times, and return the exit code."""
         for _ in range(times):
             self.supervisor.stop()
         self._thread.join(PATIENT)
@@ -76,7 +76,7 @@ class Watched:
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
-    """Starts supervisors with short waits; what is still at work in the end is killed."""
+    """Start supervisors with short waits; kill those still running at the end."""
     monkeypatch.setattr(child, "KILL_AFTER", 0.5)
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.02)
     monkeypatch.setattr("workers.processes.lifecycle.FIRST_WAIT", 0.1)
@@ -93,7 +93,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process, also one that its parent has not buried."""
+    """True while the process exists, also as a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -140,7 +140,7 @@ def test_a_worker_that_grows_is_told_to_leave_and_replaced(watch: Callable[..., 
     ("mode", "reason"),
     [("dies", "SIGKILL ended it"), ("ill", "it is unhealthy: the disk is full")],
 )
-def test_a_worker_that_ends_by_itself_is_replaced_later_and_later(
+def test_a_worker_that_ends_by_itself_is_replaced_after_growing_delays(
     watch: Callable[..., Watched], mode: str, reason: str
 ) -> None:
     watched = watch(mode)
@@ -150,7 +150,7 @@ def test_a_worker_that_ends_by_itself_is_replaced_later_and_later(
     assert watched.stop() == 0
 
 
-def test_where_a_setting_is_wrong_nothing_is_tried_again(watch: Callable[..., Watched]) -> None:
+def test_a_misconfigured_worker_is_not_restarted(watch: Callable[..., Watched]) -> None:
     watched = watch("misconfigured")
     assert watched.stop(0) == 1
     assert len(watched.saw("worker started")) == 1
@@ -189,7 +189,7 @@ subprocess.run([sys.executable, "-c", {ALONE!r}, "--parent"])
 
 
 @pytest.mark.parametrize("code", [ALONE, WITH_PARENT], ids=["supervisor", "its parent"])
-def test_when_the_process_above_is_killed_the_worker_leaves(code: str) -> None:
+def test_a_worker_ends_when_the_supervisor_or_its_parent_is_killed(code: str) -> None:
     above = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert above.stdout
     started = above.stdout.readline()
@@ -205,13 +205,13 @@ def test_when_the_process_above_is_killed_the_worker_leaves(code: str) -> None:
         time.sleep(0.05)
 
 
-def test_the_supervisor_is_light() -> None:
+def test_the_supervisor_imports_no_heavy_library() -> None:
     code = "import sys, workers.processes.supervisor, workers.worker.devices; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "celery", "redis", "pyarrow"} & set(done.stdout.split())
 
 
-def test_waits_double_to_a_minute_and_start_anew_after_a_long_life() -> None:
+def test_restart_delays_double_to_a_minute_and_reset_after_a_long_life() -> None:
     backoff = Backoff()
     assert [backoff.after(5) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, LONGEST_WAIT]
     assert backoff.after(STEADY) == 1
@@ -228,7 +228,7 @@ def test_only_work_in_flight_can_hang() -> None:
     assert "broker" in limits.hang_of(Heartbeat(0, 0, MAX_BROKER_SILENCE + 1), silence=0)
 
 
-def test_memory_is_bounded_only_where_a_bound_is_set() -> None:
+def test_memory_is_limited_only_if_a_limit_is_set() -> None:
     assert not Limits(hang=1, memory=0, grace=1).growth_of(1 << 40)
     assert not Limits(hang=1, memory=100, grace=1).growth_of(100)
     assert Limits(hang=1, memory=100, grace=1).growth_of(101)
@@ -243,7 +243,7 @@ def test_every_exit_status_has_words(code: int, words: str) -> None:
     assert words in describe(code)
 
 
-def test_a_worker_starts_sparing_unless_the_environment_says_otherwise(
+def test_a_worker_gets_memory_saving_variables_unless_the_environment_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spared, chosen = child.SPARING

@@ -1,4 +1,4 @@
-"""Which jobs are traced, and what that needs. That spans arrive: tests/integration."""
+"""The sampling of jobs, and its requirements. tests/integration checks that spans arrive."""
 
 import sys
 
@@ -19,7 +19,7 @@ HEADERS = {"sent": 1.5, "lang": "py", "traceparent": f"00-{TRACE}-{PARENT}-01"}
 
 @pytest.fixture(scope="module")
 def exporter() -> InMemorySpanExporter:
-    """What is traced in this process from now on."""
+    """The spans of this process from now on."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
@@ -27,7 +27,7 @@ def exporter() -> InMemorySpanExporter:
 
 
 def drawn(share: float, count: int = 400) -> set[str]:
-    """The jobs, of so many, that are executed below the span that their message tells of."""
+    """The jobs, of `count`, that are executed below the span in their message's headers."""
     found = set()
     for job in map(str, range(count)):
         with job_span("run", job, HEADERS, share):
@@ -54,7 +54,7 @@ def test_without_the_sdk_the_error_says_what_to_install(monkeypatch: pytest.Monk
         assert inject_context() == {}
 
 
-def test_of_a_job_that_is_not_drawn_nothing_is_traced(exporter: InMemorySpanExporter) -> None:
+def test_a_job_that_is_not_sampled_has_no_spans(exporter: InMemorySpanExporter) -> None:
     for share in (0.0, 1.0):
         for headers in ({}, HEADERS):
             exporter.clear()
