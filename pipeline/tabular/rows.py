@@ -1,4 +1,4 @@
-"""CSV files in bounded memory, for job files and for the sources of a knowledge base."""
+"""Lines and CSV rows of files in bounded memory, for job files and knowledge sources."""
 
 import csv
 import re
