@@ -53,8 +53,8 @@ def one_in(count: int, *faults: Fault) -> Callable[[str, str], Fault]:
         nonlocal seen
         with lock:
             seen += 1
-            device_lock, rest = divmod(seen, count)
-            return Fault.NONE if rest else faults[device_lock % len(faults)]
+            turn, rest = divmod(seen, count)
+            return Fault.NONE if rest else faults[turn % len(faults)]
 
     return plan
 

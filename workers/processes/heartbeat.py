@@ -61,7 +61,7 @@ class Listener:
         self._heard = time.monotonic() + STARTUP
 
     def listen(self) -> float:
-        """Read what has arrived and return the seconds since the latest line: negative while a
+        """Read all that has arrived and return the seconds since the latest line: negative while a
         process that has written none is still starting up.
         """
         with suppress(BlockingIOError):

@@ -26,7 +26,7 @@ FATES = ("valid", "invalid", "dropped")
 REASONS = ("unavailable", "store", "unhealthy", "error", "stopping")
 """Causes of a job going back to the queue."""
 STATUSES = tuple(status for status in Status if status is not Status.INVALID)
-"""Those of jobs; an invalid row never becomes one."""
+"""Statuses of jobs; an invalid row never becomes one."""
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _WAITS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600)
@@ -34,7 +34,7 @@ _EIGHTHS = tuple(n / 8 for n in range(1, 9))
 
 Labels = Mapping[str, Sequence[str]]
 """Label names with the values that are there from the start: a rate would else not see the first
-event of a series. None where they are not known."""
+event of a series. Empty if they are not known."""
 
 COUNTERS: Mapping[str, tuple[str, Labels]] = {
     "pressrun_jobs": ("Outcomes that this worker committed, by status.", {"status": STATUSES}),
