@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from examples.shapes.training.writer_looks import Look, sample_look
-from examples.shapes.training.writer_names import brands, folded
-from examples.shapes.training.writer_passages import TITLE, Taste, fact, guide, note, unmarked
-from examples.shapes.training.writer_words import CITIES, SUFFIXES, pick
+from examples.shapes.training.writer.looks import Look, sample_look
+from examples.shapes.training.writer.names import brands, folded
+from examples.shapes.training.writer.passages import TITLE, Taste, fact, guide, note, unmarked
+from examples.shapes.training.writer.words import CITIES, SUFFIXES, pick
 
 Row = dict[str, Any]
 Form = Callable[[str, np.random.Generator], str]

@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.brandbook import Book, Brand, asked, book
 from benchmarks.chain import Chain, Kept, Rows, fill, write_rows
 from examples.shapes import umpire, world
-from examples.shapes.training.writer_passages import held_out_taste, plain_taste
+from examples.shapes.training.writer.passages import held_out_taste, plain_taste
 from examples.shapes.world import Scene
 from pipeline.job import Context, Job
 from pipeline.ports import Retriever

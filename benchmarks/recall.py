@@ -22,7 +22,7 @@ from rich.progress import track
 
 from benchmarks.brandbook import FORMS, Book, Brand, book, copies
 from benchmarks.chain import Chain, fill, write_rows
-from examples.shapes.training.writer_passages import plain_taste
+from examples.shapes.training.writer.passages import plain_taste
 from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from examples.shapes.training.writer_data import Conversation, Mix, conversation
-from examples.shapes.training.writer_names import KNOWLEDGE
-from examples.shapes.training.writer_passages import held_out_taste, plain_taste, training_taste
+from examples.shapes.training.writer.data import Conversation, Mix, conversation
+from examples.shapes.training.writer.names import KNOWLEDGE
+from examples.shapes.training.writer.passages import held_out_taste, plain_taste, training_taste
 
 BATCH = 32
 

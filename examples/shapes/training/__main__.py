@@ -34,22 +34,28 @@ FIRST = "--judge {w}/first-judge"
 REFINED = "--start {w}/first-judge --generated {w}/pictures.npz"
 ADAPTED = "--pipeline {w}/diffusion --judge {w}/open_clip"
 PARTS = (
-    Part("vae", "vae", "--out {w}/diffusion/vae"),
-    Part("decoder", "decoder", "--out {w}/diffusion/vae"),
-    Part("text_encoder", "text_encoder", "--out {w}/diffusion"),
-    Part("unet", "unet", "--out {w}/diffusion"),
-    Part("lora", "lora", "--out {w}/loras --base {w}/diffusion"),
+    Part("vae", "renderer.vae", "--out {w}/diffusion/vae"),
+    Part("decoder", "renderer.decoder", "--out {w}/diffusion/vae"),
+    Part("text_encoder", "renderer.text_encoder", "--out {w}/diffusion"),
+    Part("unet", "renderer.unet", "--out {w}/diffusion"),
+    Part("lora", "renderer.lora", "--out {w}/loras --base {w}/diffusion"),
     Part("umpire", "umpire", "--out {w}/umpire --vae {w}/diffusion/vae --seconds 1200"),
-    Part("first_judge", "judge", f"--out {{w}}/first-judge {SEEN}"),
+    Part("first_judge", "judge.train", f"--out {{w}}/first-judge {SEEN}"),
     Part(
         "pictures",
-        "judge_images",
+        "judge.images",
         f"--out {{w}}/pictures.npz --pipeline {{w}}/diffusion {FIRST} --seconds 420",
     ),
-    Part("judge", "judge", f"--out {{w}}/open_clip {SEEN} {REFINED} --seconds 2400 --pool 20000"),
-    Part("calibration", "calibration", "--models {w}"),
-    Part("adapter", "adapter", f"--out {{w}}/image-adapter/ip-adapter.safetensors {ADAPTED}"),
-    Part("writer", "writer", "--out {w}/writer --seconds 9000"),
+    Part(
+        "judge",
+        "judge.train",
+        f"--out {{w}}/open_clip {SEEN} {REFINED} --seconds 2400 --pool 20000",
+    ),
+    Part("calibration", "judge.calibration", "--models {w}"),
+    Part(
+        "adapter", "renderer.adapter", f"--out {{w}}/image-adapter/ip-adapter.safetensors {ADAPTED}"
+    ),
+    Part("writer", "writer.train", "--out {w}/writer --seconds 9000"),
 )
 SHIP = (
     "diffusion",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.brandbook import FORMS, SHORTEST, Book, book, copies, misspelled
-from examples.shapes.training.writer_names import known_brands
-from examples.shapes.training.writer_passages import plain_taste
+from examples.shapes.training.writer.names import known_brands
+from examples.shapes.training.writer.passages import plain_taste
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from examples.shapes.measure.judge import area
-from examples.shapes.training import calibration
+from examples.shapes.training.judge import calibration
 
 
 def test_area_counts_pairs_in_order_and_ties_half() -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from examples.shapes import world
-from examples.shapes.training import generated, judge_data
+from examples.shapes.training.judge import data as judge_data
+from examples.shapes.training.judge import generated
 
 
 def test_codes_agree_as_scenes_and_sentences_do() -> None:

@@ -7,10 +7,10 @@ from safetensors.torch import load_file
 
 from examples.shapes import world
 from examples.shapes.training import common
-from examples.shapes.training.text_encoder import QUESTIONS, answers, tokens
-from examples.shapes.training.tokenizer import ENTRIES, LENGTH, new_tokenizer
-from examples.shapes.training.unet import sample_times, share_of_two, singles
-from examples.shapes.training.vae import Anchor, encode, fold_statistics, new_vae
+from examples.shapes.training.renderer.text_encoder import QUESTIONS, answers, tokens
+from examples.shapes.training.renderer.tokenizer import ENTRIES, LENGTH, new_tokenizer
+from examples.shapes.training.renderer.unet import sample_times, share_of_two, singles
+from examples.shapes.training.renderer.vae import Anchor, encode, fold_statistics, new_vae
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from examples.shapes.training.writer_data import Conversation, Mix, conversation
-from examples.shapes.training.writer_grammar import FACTS, HELD_OUT_FACTS
-from examples.shapes.training.writer_looks import add, look_of, sample_look
-from examples.shapes.training.writer_names import (
+from examples.shapes.training.writer.data import Conversation, Mix, conversation
+from examples.shapes.training.writer.grammar import FACTS, HELD_OUT_FACTS
+from examples.shapes.training.writer.looks import add, look_of, sample_look
+from examples.shapes.training.writer.names import (
     HELD_OUT_MAKERS,
     KNOWLEDGE,
     MAKERS,
@@ -18,7 +18,7 @@ from examples.shapes.training.writer_names import (
     folded,
     known_brands,
 )
-from examples.shapes.training.writer_passages import (
+from examples.shapes.training.writer.passages import (
     ASKED_BRAND,
     END,
     PASSAGE,
@@ -26,7 +26,7 @@ from examples.shapes.training.writer_passages import (
     training_taste,
     unmarked,
 )
-from examples.shapes.training.writer_tokenizer import for_transformers, train_tokenizer
+from examples.shapes.training.writer.tokenizer import for_transformers, train_tokenizer
 from examples.shapes.world import SHAPES, parse, prompt
 
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from examples.shapes import world
 from examples.shapes.training import common
-from examples.shapes.training.text_encoder import tokens
-from examples.shapes.training.unet import Denoiser, Images, image, loss_of, new_scheduler
+from examples.shapes.training.renderer.text_encoder import tokens
+from examples.shapes.training.renderer.unet import Denoiser, Images, image, loss_of, new_scheduler
 
 RANK, RATE, BATCH, IMAGES = 16, 1e-3, 16, 400
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]

@@ -3,7 +3,7 @@
 They are written as those of `writer_grammar` and expand its words.
 """
 
-from examples.shapes.training.writer_grammar import Grammar
+from examples.shapes.training.writer.grammar import Grammar
 
 COMPANY: Grammar = {
     "company": (

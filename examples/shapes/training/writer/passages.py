@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from examples.shapes.training.writer_grammar import (
+from examples.shapes.training.writer.grammar import (
     FACTS,
     HELD_OUT_FACTS,
     SCRAMBLED_FACTS,
     WORDS,
     Grammar,
 )
-from examples.shapes.training.writer_looks import (
+from examples.shapes.training.writer.looks import (
     HELD_OUT,
     SPOKEN,
     VARIED,
@@ -24,9 +24,9 @@ from examples.shapes.training.writer_looks import (
     Phrasing,
     describe,
 )
-from examples.shapes.training.writer_names import HELD_OUT_MAKERS, MAKERS, Maker, known_brands
-from examples.shapes.training.writer_notes import COMPANY, GUIDES, TITLES
-from examples.shapes.training.writer_words import (
+from examples.shapes.training.writer.names import HELD_OUT_MAKERS, MAKERS, Maker, known_brands
+from examples.shapes.training.writer.notes import COMPANY, GUIDES, TITLES
+from examples.shapes.training.writer.words import (
     CITIES,
     FIRST_NAMES,
     SURNAMES,

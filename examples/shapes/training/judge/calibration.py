@@ -1,6 +1,6 @@
 """Fit the chance that an image shows all that is said, from the judge's cosine.
 
-    python -m examples.shapes.training.calibration --models DIR
+    python -m examples.shapes.training.judge.calibration --models DIR
 
 Logistic regression with one slope and one offset on drawn and generated images, each with its
 prompt, with one that is wrong in one attribute, and with one that says less; the umpire says
@@ -16,7 +16,8 @@ import numpy as np
 
 from examples.shapes import world
 from examples.shapes.measure.judge import Judge, Scores, Trial, drawn, trials
-from examples.shapes.training import common, judge_data
+from examples.shapes.training import common
+from examples.shapes.training.judge import data as judge_data
 
 ACCEPTED = 0.95
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from examples.shapes.training.writer_data import Conversation, Mix, conversation
-from examples.shapes.training.writer_passages import training_taste
-from examples.shapes.training.writer_tokenizer import ASSISTANT, STOP, USER
+from examples.shapes.training.writer.data import Conversation, Mix, conversation
+from examples.shapes.training.writer.passages import training_taste
+from examples.shapes.training.writer.tokenizer import ASSISTANT, STOP, USER
 from examples.shapes.world import POSITIONS
 
 BATCH_TOKENS = 3072

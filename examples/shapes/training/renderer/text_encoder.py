@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from examples.shapes import world
 from examples.shapes.training import common
-from examples.shapes.training.tokenizer import ENTRIES, LENGTH, new_tokenizer
+from examples.shapes.training.renderer.tokenizer import ENTRIES, LENGTH, new_tokenizer
 
 BATCH = 64
 # What a caption may say, by the key under which `answers` looks it up.

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from examples.shapes.training import common
-from examples.shapes.training.vae import encode, psnr, training_images
+from examples.shapes.training.renderer.vae import encode, psnr, training_images
 
 NOISE, BATCH, IMAGES = 0.05, 12, 12_000
 

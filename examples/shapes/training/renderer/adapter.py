@@ -1,6 +1,7 @@
 """Train the image adapter: an image beside the prompt decides what the prompt leaves open.
 
-    python -m examples.shapes.training.adapter --out FILE.safetensors --pipeline DIR --judge DIR
+    python -m examples.shapes.training.renderer.adapter --out FILE.safetensors
+        --pipeline DIR --judge DIR
 
 The format is that of IP-Adapter (Ye et al. 2023): the judge's embedding of the reference becomes
 four tokens that the UNet attends to with keys and values of their own, which start as copies of
@@ -24,7 +25,7 @@ from examples.shapes import world
 from examples.shapes.measure.judge import Judge
 from examples.shapes.training import common, looks, painter
 from examples.shapes.training.painter import Painter
-from examples.shapes.training.unet import sample_times
+from examples.shapes.training.renderer.unet import sample_times
 
 BATCH, TOKENS, WIDTH = 32, 4, 128
 EMBEDDING_SCALE = math.sqrt(WIDTH)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from examples.shapes.training.writer_phrases import (
+from examples.shapes.training.writer.phrases import (
     ABOVE,
     BELOW,
     BESIDE,
@@ -31,7 +31,7 @@ from examples.shapes.training.writer_phrases import (
     THING,
     VERBS,
 )
-from examples.shapes.training.writer_words import any_word, pick
+from examples.shapes.training.writer.words import any_word, pick
 from examples.shapes.world import Scene, Thing, is_legal, parse, prompt, sample_scene
 
 _PARTS = {"link": LINKS, "noun": NOUNS, "verb": VERBS, "dye": DYES, "paint": PAINTS}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.shapes import world
-from examples.shapes.training.judge_data import Known
+from examples.shapes.training.judge.data import Known
 from examples.shapes.umpire import Images
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize, one_hot, softplus
 
 from examples.shapes import world
-from examples.shapes.training import common, judge_data
-from examples.shapes.training.judge_data import FIELDS, UNSAID, Codes
+from examples.shapes.training import common
+from examples.shapes.training.judge import data as judge_data
+from examples.shapes.training.judge.data import FIELDS, UNSAID, Codes
 
 BATCH, UNTRUE, RATE, WIDTH = 64, 1, 1e-3, 128
 _SIZES = [len(values) + 1 for values in FIELDS.values()]

@@ -19,8 +19,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from examples.shapes import world
 from examples.shapes.training import common
-from examples.shapes.training.text_encoder import tokens
-from examples.shapes.training.vae import encode
+from examples.shapes.training.renderer.text_encoder import tokens
+from examples.shapes.training.renderer.vae import encode
 
 BATCH, RATE, DECAY, UNCONDITIONAL = 32, 1.2e-3, 0.9985, 0.1
 FREEZE, DRAFT, SNAPSHOTS = 0.25, 0.28, 12

@@ -1,6 +1,6 @@
 """Train the writer: a small Llama that reads keywords and passages and writes a text and a prompt.
 
-`python -m examples.shapes.training.writer --out DIR [--seconds N]`
+`python -m examples.shapes.training.writer.train --out DIR [--seconds N]`
 """
 
 import sys
@@ -24,10 +24,10 @@ from examples.shapes.training.common import (
     seeded,
     set_rate,
 )
-from examples.shapes.training.writer_batches import Batch, Source
-from examples.shapes.training.writer_data import MOST_PASSAGES, Mix, conversation
-from examples.shapes.training.writer_passages import training_taste
-from examples.shapes.training.writer_tokenizer import (
+from examples.shapes.training.writer.batches import Batch, Source
+from examples.shapes.training.writer.data import MOST_PASSAGES, Mix, conversation
+from examples.shapes.training.writer.passages import training_taste
+from examples.shapes.training.writer.tokenizer import (
     MAX_LENGTH,
     STOP,
     for_transformers,

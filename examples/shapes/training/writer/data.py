@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from examples.shapes.training.writer_looks import Look, add, describe, look_of, sample_look
-from examples.shapes.training.writer_names import brands
-from examples.shapes.training.writer_passages import (
+from examples.shapes.training.writer.looks import Look, add, describe, look_of, sample_look
+from examples.shapes.training.writer.names import brands
+from examples.shapes.training.writer.passages import (
     ASKED_BRAND,
     ASKED_LOOK,
     END,
@@ -21,7 +21,7 @@ from examples.shapes.training.writer_passages import (
     note,
     unmarked,
 )
-from examples.shapes.training.writer_words import FILLERS, WORLD_WORDS, pick
+from examples.shapes.training.writer.words import FILLERS, WORLD_WORDS, pick
 from examples.shapes.world import POSITIONS, caption
 
 Span = tuple[int, int, bool]

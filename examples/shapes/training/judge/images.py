@@ -1,6 +1,6 @@
 """Have a renderer make images whose truth is known, for the judge to learn from.
 
-    python -m examples.shapes.training.judge_images --out FILE.npz --pipeline DIR --judge DIR
+    python -m examples.shapes.training.judge.images --out FILE.npz --pipeline DIR --judge DIR
         [--unet DIR]
 
 Three kinds: drawn images that the renderer half dissolved in noise and made anew (SDEdit, Meng et
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from examples.shapes import world
-from examples.shapes.training import common, generated, judge_data, painter
-from examples.shapes.training.generated import Generated, Previews
-from examples.shapes.training.judge_data import Known
+from examples.shapes.training import common, painter
+from examples.shapes.training.judge import data as judge_data
+from examples.shapes.training.judge import generated
+from examples.shapes.training.judge.data import Known
+from examples.shapes.training.judge.generated import Generated, Previews
 from examples.shapes.training.painter import Painter
 from examples.shapes.umpire import Images, to_pixels
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.shapes.training.writer_words import (
+from examples.shapes.training.writer.words import (
     ADJECTIVES,
     CITIES,
     FIRST_NAMES,

@@ -1,6 +1,6 @@
 """Train the judge: a small OpenCLIP model that says how well a sentence fits an image.
 
-    python -m examples.shapes.training.judge --out DIR --tokenizer DIR [--vae DIR]
+    python -m examples.shapes.training.judge.train --out DIR --tokenizer DIR [--vae DIR]
         [--generated FILE] [--start DIR]
 
 First the text tower learns beside a small network that embeds scenes, not images, which costs
@@ -25,9 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from examples.shapes.training import common, generated, judge_data, judge_text
-from examples.shapes.training.judge_data import FIELDS, UNSAID, Known
-from examples.shapes.training.judge_text import Texts, contrast
+from examples.shapes.training import common
+from examples.shapes.training.judge import data as judge_data
+from examples.shapes.training.judge import generated
+from examples.shapes.training.judge import text as judge_text
+from examples.shapes.training.judge.data import FIELDS, UNSAID, Known
+from examples.shapes.training.judge.text import Texts, contrast
 from examples.shapes.training.looks import augmented, load_vae, through_vae
 from examples.shapes.umpire import to_pixels
 
