@@ -20,7 +20,7 @@ from examples.shapes.training.writer.words import (
 )
 
 Maker = Callable[[np.random.Generator], str]
-KNOWLEDGE = Path(__file__).parents[1] / "knowledge"
+KNOWLEDGE = Path(__file__).parents[2] / "knowledge"
 
 _ACCENTS = {"a": "áàâäãå", "e": "éèêë", "i": "íîï", "o": "óôöõø", "u": "úûü", "n": "ñ", "c": "ç"}
 
