@@ -12,7 +12,7 @@ from pipeline.judging.contest import survivors, winner
 
 CUTS = (0.5, 0.25)
 """Fractions of the rivals that a proposed rung may keep."""
-MOST_CHECKPOINTS = 3
+MOST_RUNGS = 3
 TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 """Fractions of the steps at which previews are compared with the finished images."""
 
@@ -59,7 +59,7 @@ def agreement(point: float, contests: Sequence[Finished]) -> float:
 
 def _schedules(contests: Sequence[Finished]) -> Iterator[tuple[Rung, ...]]:
     points = sorted(contests[0].previews)
-    for count in range(MOST_CHECKPOINTS + 1):
+    for count in range(MOST_RUNGS + 1):
         for chosen in combinations(points, count):
             for keep in CUTS if count else CUTS[:1]:
                 yield tuple(Rung(at=at, keep=keep) for at in chosen)

@@ -8,11 +8,11 @@ from pipeline.models.device_lock import DeviceLock
 
 
 def test_one_who_asks_again_at_once_goes_after_those_who_wait() -> None:
-    device_lock, request = DeviceLock(), list[str]()
+    device_lock, order = DeviceLock(), list[str]()
 
     def work(name: str) -> None:
         with device_lock:
-            request.append(name)
+            order.append(name)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("first", "second")]
     with device_lock:
@@ -22,7 +22,7 @@ def test_one_who_asks_again_at_once_goes_after_those_who_wait() -> None:
     work("again")
     for thread in threads:
         thread.join(10)
-    assert request == ["first", "second", "again"]
+    assert order == ["first", "second", "again"]
 
 
 def test_it_is_given_back_after_an_error() -> None:

@@ -30,7 +30,7 @@ def test_no_lane_starves(sizes: list[int]) -> None:
             group.add(task())
     turns = [choose(groups) for _ in range(4 * PATIENCE * len(groups) ** 2)]
     for group in groups:
-        at = [device_lock for device_lock, chosen in enumerate(turns) if chosen is group]
+        at = [place for place, chosen in enumerate(turns) if chosen is group]
         gaps = [later - sooner for sooner, later in zip([0, *at], [*at, len(turns)], strict=True)]
         assert max(gaps) <= PATIENCE * len(groups) + len(groups)
 
