@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job
+from pipeline.media.text import says_something
 from pipeline.telemetry import notice
-from pipeline.words import says_something
 from pipeline.writing.lines import cleaned, one_line, plain_words
 from pipeline.writing.messages import TEXT_LIMIT, UNCUT, given_text
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from examples.shapes import umpire, world
 from examples.shapes.training.umpire import HIDDEN, WIDTHS, save
@@ -46,3 +48,13 @@ def test_a_saved_umpire_reads_the_same(tmp_path: Path) -> None:
         assert torch.allclose(logits, before(pixels)[name], atol=5e-3)
     assert len(after.read(images)) == 2
     assert (tmp_path / "umpire.safetensors").stat().st_size < 1_000_000
+
+
+def test_a_file_without_a_weight_is_refused(tmp_path: Path) -> None:
+    save(umpire.Umpire(WIDTHS, HIDDEN), tmp_path)
+    file = tmp_path / "umpire.safetensors"
+    weights = load_file(file)
+    del weights["stages.0.0.weight"]
+    save_file(weights, file)
+    with pytest.raises(ValueError, match=r"lacks stages\.0\.0\.weight"):
+        umpire.load(tmp_path)
