@@ -31,7 +31,7 @@ from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.settings import Settings, load_settings
 
 # texts alone: vectors of images would only take memory
-PROFILE = 'extends = "shapes"\n[retrieval]\nimages = ""\n[renderer]\nimage_adapter = ""\n'
+PROFILE = 'extends = "shapes"\n[retrieval]\nimage_encoder = ""\n[renderer]\nimage_adapter = ""\n'
 PASSAGES = 4
 
 
