@@ -10,7 +10,7 @@ import pytest
 from benchmarks import following, retrieval
 
 WAYS = ("with", "without", "shuffled", "oracle", "held_out")
-SWEEP = [{"reference_scale": at / 5, "follows": at / 5, "keeps_shape": 1.0} for at in range(6)]
+SWEEP = [{"strength": at / 5, "follows": at / 5, "keeps_shape": 1.0} for at in range(6)]
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ def test_images_follow_their_collection_at_full_strength(
     monkeypatch.setattr(following, "STRENGTHS", (0, 1))
     figures = retrieval.measure("following", tmp_path, rows=12, facts=0, seed=3)
     first, last = figures["sweep"]
-    assert (first["reference_scale"], last["reference_scale"]) == (0, 1)
+    assert (first["strength"], last["strength"]) == (0, 1)
     assert first["follows"] < last["follows"] == figures["follows_collection"]
     assert figures["keeps_shape"] > 0.5
 
