@@ -68,8 +68,9 @@ def remember(secrets: Iterable[str]) -> None:
         ordered = sorted(known, key=lambda form: (-len(form), form))
         _forms = known
         bounds = ("", ""), (r"(?<![\w./-])", r"(?![\w./-])")
-        patterns = (re.escape(form).join(bounds[len(form) < SHORT]) for form in ordered)
-        _secrets = re.compile("|".join(patterns))
+        _secrets = re.compile(
+            "|".join(re.escape(form).join(bounds[len(form) < SHORT]) for form in ordered)
+        )
     logging.setLogRecordFactory(_Record)
     sys.excepthook = _show
     threading.excepthook = lambda args: _show(args.exc_type, args.exc_value, args.exc_traceback)
