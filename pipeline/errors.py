@@ -39,14 +39,6 @@ class NoJobFile(JobFileError):
     """There is no such job file; give a file's path, an s3:// address, or - for standard input."""
 
 
-class RowError(PressrunError):
-    """This row of the job file is not valid; correct it and submit the file again."""
-
-    def __init__(self, line: int, column: str, reason: str) -> None:
-        super().__init__(f"line {line}, column {column!r}: {reason}")
-        self.line, self.column, self.reason = line, column, reason
-
-
 class Blocked(PressrunError):
     """Content safety refused this job; change the words that it names."""
 
