@@ -13,7 +13,6 @@ from pipeline.job import (
     BadRow,
     ImageArray,
     ImageRecord,
-    Job,
     Outcome,
     RunSpec,
     Status,
@@ -78,14 +77,17 @@ class RunRecords:
                 if outcome:
                     yield outcome
 
-    def ended(self, fingerprint: str, number: int) -> Iterator[tuple[Job | BadRow, Outcome | None]]:
-        """A shard's rows by their lines, each with its job's record, if that has one."""
-        rows = self._shards.read(fingerprint, number)
-        outcomes = {
-            found.job_id: found for found in self.outcomes(dict.fromkeys(row.id for row in rows))
-        }
-        for row in sorted(rows, key=lambda row: row.row):
-            yield row, outcomes.get(row.id)
+    def ended(self, fingerprint: str, number: int) -> Iterator[Outcome | None]:
+        """The record of each row of a shard, with the row's own line, by lines; None for a row
+        whose job has none yet.
+        """
+        ids = self._shards.ids(fingerprint, number)
+        outcomes = {found.job_id: found for found in self.outcomes(dict.fromkeys(ids.values()))}
+        for row, job_id in sorted(ids.items()):
+            outcome = outcomes.get(job_id)
+            if outcome and outcome.row != row:
+                outcome = outcome.model_copy(update={"row": row})
+            yield outcome
 
     def images(self, images: Iterable[ImageRecord]) -> Iterator[bytes]:
         """The files of these images, in this order, read a few ahead.

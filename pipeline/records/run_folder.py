@@ -96,7 +96,7 @@ class RunFolder(RunFiles):
         recorded, count = set(self.records.ids()), 0
         for number in range(1, spec.shards + 1):
             ids = self.shards.ids(spec.fingerprint, number)
-            count += sum(job_id not in recorded for job_id in ids)
+            count += sum(job_id not in recorded for job_id in ids.values())
         return count
 
     def request_cancel(self) -> None:

@@ -46,13 +46,17 @@ class ShardFiles:
             lambda data: [_row(line) for line in read_table(data, SCHEMA).to_pylist()],
         )
 
-    def ids(self, fingerprint: str, number: int) -> list[str]:
-        """The job ids of a shard's rows, in order. Raises RunError when there is no such shard."""
-        ids: list[str] = self._files.read(
-            _name(fingerprint, number),
-            lambda data: read_table(data, SCHEMA)["job_id"].to_pylist(),
-        )
-        return ids
+    def ids(self, fingerprint: str, number: int) -> dict[int, str]:
+        """The job ids of a shard's rows, by their lines in the job file.
+
+        Raises RunError when there is no such shard.
+        """
+
+        def parse(data: bytes) -> dict[int, str]:
+            table = read_table(data, SCHEMA)
+            return dict(zip(table["row"].to_pylist(), table["job_id"].to_pylist(), strict=True))
+
+        return self._files.read(_name(fingerprint, number), parse)
 
     def documents(self, fingerprint: str, number: int) -> dict[str, str]:
         """A shard's jobs by id, as unparsed JSON. Raises RunError when there is no such shard."""

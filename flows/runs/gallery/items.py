@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipeline.job import CandidateRecord, Outcome
+from pipeline.records.columns import COLUMNS, line_of
 
 Card = dict[str, Any]
 Chunk = dict[str, list[Any]]
@@ -12,6 +13,16 @@ Passages = dict[tuple[str, str, str], int]
 """Title, source and text of each passage, with its index in the chunk."""
 
 DIGITS = 4
+OF_MANIFEST = ["job_id", "row", "name", "keywords", "outcome", "reason", "score", "seed"]
+"""Of the manifest's columns those on a card."""
+OF_RECORD = {
+    name: COLUMNS[name]
+    for name in (
+        "width", "height", "winner", "created_at", "notices", "prompt", "text", "negative", "style",
+        "threshold", "steps", "guidance", "meta",
+    )
+}  # fmt: skip
+"""The columns that a card has beside them, as they are in the record."""
 
 
 def chunk_of(lines: Sequence[dict[str, Any]], outcomes: dict[str, Outcome]) -> Chunk:
@@ -25,52 +36,23 @@ def chunk_of(lines: Sequence[dict[str, Any]], outcomes: dict[str, Outcome]) -> C
 
 
 def _card(line: dict[str, Any], outcome: Outcome | None, passages: Passages) -> Card:
-    card = {
-        "id": line["job_id"],
-        "row": line["row"],
-        "name": line["name"],
-        "keywords": line["keywords"],
-        "outcome": line["outcome"],
-        "reason": line["reason"],
-        "score": _rounded(line["score"]),
-        "seed": _exact(line["seed"]),
-    }
+    card = line | {"score": _rounded(line["score"]), "seed": _exact(line["seed"])}
     if outcome:
-        card |= _of_outcome(outcome)
+        card |= line_of(OF_RECORD, outcome)
         context = outcome.winners_context
-        found = (*context.passages, *context.references)
-        card["sources"] = [
-            [
-                passages.setdefault((each.title, each.source, each.text), len(passages)),
-                _rounded(each.score),
-            ]
-            for each in found
-        ]
-    return {key: value for key, value in card.items() if value not in (None, "", [], {})}
-
-
-def _of_outcome(outcome: Outcome) -> Card:
-    image, brief, job = outcome.image, outcome.brief, outcome.job
-    card: Card = {
-        "image": quote(f"../{image.path}") if image else None,
-        "size": [image.width, image.height] if image else None,
-        "winner": outcome.winner,
-        "candidates": [_candidate(candidate) for candidate in outcome.candidates],
-        "seconds": round(outcome.device_time, 3),
-        "made": outcome.created_at,
-        "notices": list(outcome.notices),
-    }
-    if brief:
-        card |= {"prompt": brief.prompt, "text": brief.text, "negative": brief.negative}
-    if job:
         card |= {
-            "style": job.style,
-            "threshold": job.threshold,
-            "steps": job.steps,
-            "guidance": job.guidance,
-            "meta": job.meta,
+            "image": outcome.image and quote(f"../{outcome.image.path}"),
+            "device_seconds": round(outcome.device_time, 3),
+            "candidates": [_candidate(candidate) for candidate in outcome.candidates],
+            "sources": [
+                [
+                    passages.setdefault((each.title, each.source, each.text), len(passages)),
+                    _rounded(each.score),
+                ]
+                for each in (*context.passages, *context.references)
+            ],
         }
-    return card
+    return {key: value for key, value in card.items() if value not in (None, "", [], {})}
 
 
 def _candidate(candidate: CandidateRecord) -> list[Any]:

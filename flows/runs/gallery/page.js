@@ -88,8 +88,8 @@ const gallery = (() => {
 
   function searched(card) {
     const sources = card.sources.flatMap(({ title, source, text }) => [title, source, text]);
-    const { keywords, prompt, text, style, reason, name, id } = card;
-    const fields = [keywords, prompt, text, style, reason, name, id, ...Object.values(card.meta ?? {})];
+    const { keywords, prompt, text, style, reason, name, job_id } = card;
+    const fields = [keywords, prompt, text, style, reason, name, job_id, ...Object.values(card.meta ?? {})];
     return [...fields, ...sources].filter(Boolean).join("\n").toLowerCase();
   }
 
@@ -141,8 +141,8 @@ const gallery = (() => {
       const reason = make("span", {}, card.reason || "no image");
       return make("div", { class: "image" }, make("div", { class: "nothing", title: card.reason ?? "" }, reason));
     }
-    const tiny = Math.max(...card.size) <= 192 ? "tiny" : "";
-    const [width, height] = card.size;
+    const { width, height } = card;
+    const tiny = Math.max(width, height) <= 192 ? "tiny" : "";
     const alt = card.prompt || card.keywords;
     return make("div", { class: "image" }, make("img", { src: card.image, alt, width, height, loading, decoding: "async", class: tiny }));
   }
@@ -231,13 +231,13 @@ const gallery = (() => {
   }
 
   function receipt(card) {
-    const record = make("a", { href: `../records/${encodeURIComponent(card.id)}.json` }, card.id);
+    const record = make("a", { href: `../records/${encodeURIComponent(card.job_id)}.json` }, card.job_id);
     const meta = Object.entries(card.meta ?? {}).map(([name, value]) => [`meta.${name}`, value]);
     const lines = [
       ["Row", card.name ? `${card.row} (${card.name})` : card.row], ["Style", card.style],
-      ["Negative", card.negative], ...meta, ["Seed", card.seed], ["Size", card.size?.join(" × ")],
+      ["Negative", card.negative], ...meta, ["Seed", card.seed], ["Size", card.image && `${card.width} × ${card.height}`],
       ["Steps", card.steps], ["Guidance", card.guidance], ["Gate", card.threshold],
-      ["Model time", card.seconds && `${card.seconds.toFixed(2)} s`], ["Made", card.made], ["Record", record],
+      ["Model time", card.device_seconds && `${card.device_seconds.toFixed(2)} s`], ["Made", card.created_at], ["Record", record],
     ];
     const said = lines.filter(([, value]) => value !== undefined && value !== "");
     return make("dl", {}, ...said.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from flows.runs.gallery.items import DIGITS, Chunk, chunk_of
+from flows.runs.gallery.items import DIGITS, OF_MANIFEST, Chunk, chunk_of
 from pipeline.job import RunSpec, Status
 from pipeline.records.manifest import Manifest, counts
 from pipeline.records.run_folder import RunFolder
@@ -27,7 +27,6 @@ PAGE = 200
 LARGEST_INLINE = 5000
 """Rows up to which the page itself holds the cards; a larger run has files beside it."""
 BINS = 20
-COLUMNS = ["job_id", "row", "name", "keywords", "outcome", "reason", "score", "seed"]
 
 HERE = Path(__file__).parent
 
@@ -85,7 +84,7 @@ def histogram(manifest: Manifest) -> list[Bar]:
 
 
 def _chunks(run_folder: RunFolder, manifest: Manifest) -> Iterator[Chunk]:
-    rest = manifest.lines(*COLUMNS)
+    rest = manifest.lines(*OF_MANIFEST)
     while lines := list(islice(rest, CHUNK)):
         ids = dict.fromkeys(line["job_id"] for line in lines)
         yield chunk_of(

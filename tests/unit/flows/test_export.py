@@ -1,6 +1,7 @@
 """Exports are read by those that they are for, are whole or not there, and replace their own."""
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ import pytest
 import webdataset
 from datasets import Image, load_dataset
 
-from flows.runs.export import folders
-from flows.runs.export.export import Form, export_run
-from flows.runs.export.target import ExportError
+from flows.runs.export import formats
+from flows.runs.export.export import NAMES, ExportError, Form, export_run
 from flows.runs.open import open_run
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
@@ -87,6 +87,12 @@ def commit(run_folder: RunFolder, job: Job, status: Status) -> Outcome:
     return run_folder.records.commit(outcome, colour if kept else None)
 
 
+def test_every_column_is_described() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
+    fields = document.split("\n## Fields of a job\n")[1].split("\n## ")[0]
+    assert set(NAMES) <= set(re.findall(r"`([a-z_0-9]+)`", fields))
+
+
 def test_tables_hold_every_job_once(
     run_folder: RunFolder, settings: Settings, tmp_path: Path
 ) -> None:
@@ -131,7 +137,7 @@ def test_parquet_says_the_same_as_jsonl(
 def test_webdataset_reads_its_samples(
     run_folder: RunFolder, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "SAMPLES", 2)
+    monkeypatch.setattr(formats, "SAMPLES", 2)
     statuses = [Status.ACCEPTED, Status.BELOW_GATE, Status.BLOCKED]
     report = export_run("r", "webdataset", settings, tmp_path / "w", statuses)
     assert (report["jobs"], report["without_image"], report["shards"]) == (3, 1, 2)
@@ -147,7 +153,7 @@ def test_webdataset_reads_its_samples(
 def test_a_shard_ends_when_it_is_large(
     run_folder: RunFolder, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "BYTES", 1)
+    monkeypatch.setattr(formats, "BYTES", 1)
     assert export_run("r", "webdataset", settings, tmp_path / "w")["shards"] == 2
     with tarfile.open(tmp_path / "w" / "000001.tar") as tar:
         assert len(tar.getnames()) == 3

@@ -127,9 +127,9 @@ def test_a_card_tells_how_the_image_came_to_be(run_folder: RunFolder, tmp_path: 
     assert image.startswith("../images/job2-")
     assert (tmp_path / "runs/demo/gallery" / image).resolve().is_file()
     assert card == {
-        "id": "job2", "row": 2, "name": "first", "keywords": "circle 2", "outcome": "accepted",
-        "score": 0.875, "seed": 201, "size": [16, 16], "winner": 1,
-        "candidates": [[0, 200, 0.25, 0.3], [1, 201, 0.875, 0.3]], "seconds": 0,
+        "job_id": "job2", "row": 2, "name": "first", "keywords": "circle 2", "outcome": "accepted",
+        "score": 0.875, "seed": 201, "width": 16, "height": 16, "winner": 1,
+        "candidates": [[0, 200, 0.25, 0.3], [1, 201, 0.875, 0.3]], "device_seconds": 0,
         "prompt": "a circle", "text": "A text.", "style": "small", "threshold": 0.5, "steps": 5,
         "guidance": 4.0, "meta": {"product": "mug"}, "sources": [[0, 1.0]],
         "notices": ["the prompt was cut"],
