@@ -132,7 +132,9 @@ class Bench:
         spec = asked_for(self._file, self._overrides, self._settings, run_folder)
         assembly = Assembly(self._settings)
         self._ports = assembly.ports(spec)
-        self._pipe = assembly.models.diffusion(self._settings.chosen_profile.renderer)
+        renderer = self._settings.chosen_profile.renderer
+        assert renderer.kind == "diffusers"
+        self._pipe = assembly.models.diffusion(renderer)
         self._pipe.unet.register_forward_pre_hook(self._count)
         rows = read_jobs(self._file, self._settings.chosen_profile, self._overrides)
         return [row for row in rows if isinstance(row, Job)]

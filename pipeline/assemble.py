@@ -13,10 +13,15 @@ from pipeline.job import Context, RunSpec
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.profile import (
+    A1111Profile,
+    DiffusersProfile,
+    EndpointWriterProfile,
     JudgeProfile,
+    LocalWriterProfile,
     Profile,
     RendererProfile,
     RetrievalProfile,
+    TemplateWriterProfile,
     WriterProfile,
 )
 from pipeline.records.run_folder import RunFolder
@@ -129,28 +134,28 @@ class Assembly:
             return self._client()
 
     def _make_writer(self, profile: WriterProfile) -> Writer:
-        match profile.kind:
-            case "local":
+        match profile:
+            case LocalWriterProfile():
                 from pipeline.writing.local import LocalWriter
 
                 return LocalWriter(self.models, profile)
-            case "endpoint":
+            case EndpointWriterProfile():
                 from pipeline.writing.endpoint import EndpointWriter
 
                 settings = self._settings
                 return EndpointWriter(profile, settings.writer_url, settings.writer_api_key)
-            case "template":
+            case TemplateWriterProfile():
                 from pipeline.writing.template import TemplateWriter
 
                 return TemplateWriter(profile)
 
     def _make_renderer(self, profile: RendererProfile) -> Renderer:
-        match profile.kind:
-            case "diffusers":
+        match profile:
+            case DiffusersProfile():
                 from pipeline.rendering.local import local_renderer
 
                 return local_renderer(self.models, profile)
-            case "a1111":
+            case A1111Profile():
                 from pipeline.rendering.a1111 import A1111Renderer
 
                 settings = self._settings

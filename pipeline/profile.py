@@ -5,7 +5,7 @@ A profile travels in the run's spec and is part of every job's identity.
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError
 
@@ -31,6 +31,7 @@ class CollectionProfile(FrozenModel):
 class RetrievalProfile(FrozenModel):
     """Retrieval: the embeddings, and how texts and images are ranked."""
 
+    kind: Literal["qdrant"] = "qdrant"
     embedding: str = Field(
         default="hashed", description="dense embedding: `hashed` (no model) or a model reference"
     )
@@ -63,25 +64,40 @@ class RetrievalProfile(FrozenModel):
         return hash(digest_of(self.model_dump(mode="json")))
 
 
-class WriterProfile(FrozenModel):
-    """The writer of the text and the prompt."""
+class LocalWriterProfile(FrozenModel):
+    """A causal language model in this process, as the writer of the text and the prompt."""
 
-    kind: Literal["local", "endpoint", "template"]
-    model: str = Field(default="", description="model reference, or the endpoint's model name")
+    kind: Literal["local"] = "local"
+    model: str = Field(default="", description="model reference")
     dtype: Dtype = "float32"
     batch: int = Field(default=16, ge=1, description="jobs in one call")
     max_tokens: int = Field(default=256, ge=8)
     temperature: float = Field(default=0.0, ge=0, le=2)
-    timeout: float = Field(default=60.0, gt=0, description="seconds for one endpoint call")
+
+
+class EndpointWriterProfile(FrozenModel):
+    """An OpenAI-compatible endpoint as the writer."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    model: str = Field(default="", description="the endpoint's name of the model")
+    max_tokens: int = Field(default=256, ge=8)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    timeout: float = Field(default=60.0, gt=0, description="seconds for one call")
+
+
+class TemplateWriterProfile(FrozenModel):
+    """Two templates in place of a writer's model."""
+
+    kind: Literal["template"] = "template"
     text_template: str = "{keywords}. {passages}"
     prompt_template: str = "{keywords} {style}"
 
 
-class RendererProfile(FrozenModel):
-    """The renderer, its models and its batches."""
+class DiffusersProfile(FrozenModel):
+    """A diffusion model on this device as the renderer, with its batches."""
 
-    kind: Literal["diffusers", "a1111"]
-    model: str = Field(default="", description="model reference; for a1111 a checkpoint's name")
+    kind: Literal["diffusers"] = "diffusers"
+    model: str = Field(default="", description="model reference")
     unet: str = Field(default="", description="model reference of a UNet to use instead")
     previews: str = Field(
         default="", description="model reference of a small decoder (TAESD) for previews, if any"
@@ -102,12 +118,22 @@ class RendererProfile(FrozenModel):
     guided_until: float = Field(
         default=1.0, ge=0, le=1, description="the part of the steps that is guided, from the first"
     )
-    timeout: float = Field(default=300.0, gt=0, description="seconds for one endpoint call")
+
+
+class A1111Profile(FrozenModel):
+    """An A1111-compatible server as the renderer."""
+
+    kind: Literal["a1111"] = "a1111"
+    model: str = Field(default="", description="a checkpoint's name; empty: the one it has loaded")
+    scheduler: str = Field(default="", description="a sampler's name; empty: the server's choice")
+    batch: int = Field(default=8, ge=1, description="images in one call")
+    timeout: float = Field(default=300.0, gt=0, description="seconds for one call")
 
 
 class JudgeProfile(FrozenModel):
     """The judge, the text it scores against, and the calibration of its cosines."""
 
+    kind: Literal["clip"] = "clip"
     model: str = Field(description="model reference: an OpenCLIP folder or hub id")
     against: Literal["prompt", "text", "keywords"] = "prompt"
     dtype: Dtype = "float32"
@@ -148,8 +174,17 @@ class JobDefaults(FrozenModel):
     )
 
 
+WriterProfile = Annotated[
+    LocalWriterProfile | EndpointWriterProfile | TemplateWriterProfile, Field(discriminator="kind")
+]
+RendererProfile = Annotated[DiffusersProfile | A1111Profile, Field(discriminator="kind")]
+
+
 class Profile(FrozenModel):
-    """Everything besides the row itself that decides a result."""
+    """Everything besides the row itself that decides a result.
+
+    A section with a `kind` has the keys of that kind and no others.
+    """
 
     name: str
     retrieval: RetrievalProfile = RetrievalProfile()
@@ -168,7 +203,18 @@ class Profile(FrozenModel):
         try:
             return cls.model_validate(_read_profile(name) | {"name": Path(name).stem})
         except ValidationError as error:
-            raise ConfigError(f"profile {name!r}: {first_problem(error)}") from error
+            raise ConfigError(f"profile {name!r}: {_problem(error)}") from error
+
+    @classmethod
+    def kinds(cls, section: str) -> dict[str, type[FrozenModel]]:
+        """The models of a section by kind; by the empty name where it has no kinds."""
+        annotation = cls.model_fields[section].annotation
+        models = get_args(annotation) or (annotation,)
+        return {
+            each.model_fields["kind"].default if "kind" in each.model_fields else "": each
+            for each in models
+            if isinstance(each, type) and issubclass(each, FrozenModel)
+        }
 
 
 def _read_profile(name: str) -> dict[str, Any]:
@@ -181,7 +227,20 @@ def _read_profile(name: str) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"profile {path}: {error}") from error
     base = tables.pop("extends", None)
-    return _merge(_read_profile(base), tables) if base else tables
+    return _extended(_read_profile(base), tables) if base else tables
+
+
+def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables over those of another profile. A section of another kind keeps of the base's keys
+    those that its kind knows.
+    """
+    kept = dict(base)
+    for section in base.keys() & tables.keys() & Profile.model_fields.keys():
+        old, new = base[section], tables[section]
+        if isinstance(old, dict) and isinstance(new, dict) and new.get("kind"):
+            kind = Profile.kinds(section).get(new["kind"])
+            kept[section] = {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
+    return _merge(kept, tables)
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +249,26 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(base.get(key), dict)
         merged[key] = _merge(base[key], value) if both else value
     return merged
+
+
+def _problem(error: ValidationError) -> str:
+    """The first of a profile's errors in one line, after the dotted name of its key."""
+    problem = error.errors()[0]
+    section, *place = map(str, problem["loc"])
+    kinds = Profile.kinds(section) if section in Profile.model_fields else {}
+    if len(kinds) < 2:
+        return first_problem(error)
+    if problem["type"] == "union_tag_not_found":
+        return f"{section}.kind: Field required"
+    if problem["type"] == "union_tag_invalid":
+        return f"{section}.kind: Input should be {' or '.join(map(repr, kinds))}"
+    kind, *place = place  # pydantic names it before the key
+    key = ".".join((section, *place))
+    knowing = [repr(name) for name, model in kinds.items() if place[0] in model.model_fields]
+    if problem["type"] == "extra_forbidden" and knowing:
+        verb = "has" if len(knowing) == 1 else "have"
+        return f"{key}: the kind {kind!r} has no such key; {' and '.join(knowing)} {verb}"
+    return f"{key}: {problem['msg']}"
 
 
 def first_problem(error: ValidationError) -> str:

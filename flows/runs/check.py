@@ -69,9 +69,11 @@ class _Filled:
     def __init__(self, profile: Profile, remarks: Remarks) -> None:
         self._remark = remarks.add
         writer = profile.writer
-        self._writer = TemplateWriter(writer) if writer.kind == "template" else None
-        # retrieved texts may fill what is empty now
-        self._alone = not re.search(r"\{\s*(passages|text)\s*\}", writer.prompt_template)
+        self._writer = None
+        if writer.kind == "template":
+            self._writer = TemplateWriter(writer)
+            # retrieved texts may fill what is empty now
+            self._alone = not re.search(r"\{\s*(passages|text)\s*\}", writer.prompt_template)
 
     def see(self, row: Job | BadRow) -> None:
         if self._writer is None or isinstance(row, BadRow):

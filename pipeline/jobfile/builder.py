@@ -70,7 +70,8 @@ class JobBuilder:
         self._forced = (
             {} if overrides.retrieval else {"passages": 0, "references": 0, "collection": ""}
         )
-        self._adapted = bool(profile.renderer.image_adapter)
+        renderer = profile.renderer
+        self._adapted = renderer.kind == "diffusers" and bool(renderer.image_adapter)
         self._profile = identity.profile_digest(profile)
 
     def build(self, row: RawRow) -> Job | BadRow:
@@ -170,11 +171,12 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
     guided = job.guidance != 1 if profile.renderer.kind == "a1111" else job.guidance > 1
     if job.negative and not guided:
         yield "negative", "the negative prompt has no effect at guidance 1 or less"
-    # `{text}` in the prompt template may hold the style
-    templates = profile.writer.prompt_template + profile.writer.text_template
-    styled = profile.writer.kind != "template" or "{style}" in templates.replace(" ", "")
-    if "style" in given and not styled:
-        yield "style", "style has no effect: the profile's prompt_template does not name it"
+    writer = profile.writer
+    if "style" in given and writer.kind == "template":
+        # `{text}` in the prompt template may hold the style
+        templates = writer.prompt_template + writer.text_template
+        if "{style}" not in templates.replace(" ", ""):
+            yield "style", "style has no effect: the profile's prompt_template does not name it"
     if "wave" in given and job.contest not in _WAVES:
         yield "wave", f"wave has no effect in the contest {job.contest}"
     if not job.collection:

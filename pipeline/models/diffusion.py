@@ -13,7 +13,7 @@ from pipeline.errors import ModelError
 from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.profile import RendererProfile
+from pipeline.profile import DiffusersProfile
 
 COMPILED_SHAPES = 1024
 LOCAL: dict[str, Any] = {
@@ -31,7 +31,7 @@ REPEATED_BLOCKS = frozenset(
 )
 
 
-def load_pipeline(folder: Path, unet: Path | None, profile: RendererProfile) -> Any:
+def load_pipeline(folder: Path, unet: Path | None, profile: DiffusersProfile) -> Any:
     """The text-to-image pipeline in `folder`, with `unet` and the profile's scheduler, if any."""
     # truncation warnings would put prompts into logs
     diffusers.utils.logging.set_verbosity_error()
@@ -94,7 +94,7 @@ def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
                 block.compile(dynamic=False)
 
 
-def load_preview_decoder(folder: Path, profile: RendererProfile) -> Any:
+def load_preview_decoder(folder: Path, profile: DiffusersProfile) -> Any:
     """A tiny autoencoder (TAESD, https://github.com/madebyollin/taesd) of the pipeline's family."""
     loader = cast(Any, diffusers.AutoencoderTiny)
     return loader.from_pretrained(folder, dtype=getattr(torch, profile.dtype), **LOCAL)

@@ -31,8 +31,8 @@ def references(profile: Profile) -> dict[str, str]:
     named: dict[str, str] = {"judge": profile.judge.model}
     if profile.writer.kind == "local":
         named["writer"] = profile.writer.model
-    if profile.renderer.kind == "diffusers":
-        renderer = profile.renderer
+    renderer = profile.renderer
+    if renderer.kind == "diffusers":
         extras = {
             "unet": renderer.unet,
             "previews": renderer.previews,
@@ -70,4 +70,5 @@ def for_each_role(given: Mapping[str, Given], do: Callable[[str, Given], Made]) 
 
 def variant(profile: Profile, role: str) -> str:
     """The weights' variant that a profile names for a role's model."""
-    return profile.renderer.variant if role == "renderer" else ""
+    renderer = profile.renderer
+    return renderer.variant if role == "renderer" and renderer.kind == "diffusers" else ""

@@ -13,7 +13,7 @@ from pipeline.models.device_lock import DeviceLock
 from pipeline.models.files import resolve
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.profile import Dtype, RendererProfile, WriterProfile
+from pipeline.profile import DiffusersProfile, Dtype, LocalWriterProfile
 from pipeline.watchdog import suspended
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -44,17 +44,17 @@ class Models:
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
 
-    def diffusion(self, profile: RendererProfile) -> Any:
+    def diffusion(self, profile: DiffusersProfile) -> Any:
         """The diffusers pipeline of a profile, on the device. Raises ModelError."""
         return self._once(profile, lambda: self._diffusion(profile))
 
-    def preview_decoder(self, profile: RendererProfile) -> Any:
+    def preview_decoder(self, profile: DiffusersProfile) -> Any:
         """The profile's preview decoder, None where it names none. Raises ModelError."""
         if not profile.previews:
             return None
         return self._once((profile, "previews"), lambda: self._preview_decoder(profile))
 
-    def language_model(self, profile: WriterProfile) -> tuple[Any, Any]:
+    def language_model(self, profile: LocalWriterProfile) -> tuple[Any, Any]:
         """A causal language model and its tokenizer, which pads on the left. Raises ModelError."""
         loaded: tuple[Any, Any] = self._once(profile, lambda: self._language_model(profile))
         return loaded
@@ -101,7 +101,7 @@ class Models:
                     self._loaded[key] = load()
             return self._loaded[key]
 
-    def _diffusion(self, profile: RendererProfile) -> Any:
+    def _diffusion(self, profile: DiffusersProfile) -> Any:
         from pipeline.models.diffusion import load_adapter, load_pipeline, tune
 
         folder = self.folder(profile.model, "renderer", profile.variant)
@@ -113,13 +113,13 @@ class Models:
         tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
         return pipe
 
-    def _preview_decoder(self, profile: RendererProfile) -> Any:
+    def _preview_decoder(self, profile: DiffusersProfile) -> Any:
         from pipeline.models.diffusion import load_preview_decoder
 
         folder = self.folder(profile.previews, "previews")
         return _loading(folder, lambda: load_preview_decoder(folder, profile)).to(self.device)
 
-    def _language_model(self, profile: WriterProfile) -> tuple[Any, Any]:
+    def _language_model(self, profile: LocalWriterProfile) -> tuple[Any, Any]:
         import torch
         from transformers import AutoModelForCausalLM
 

@@ -23,7 +23,7 @@ from pipeline.http import BadAnswer, Exchange
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.media.image import decode
 from pipeline.ports import Pruner
-from pipeline.profile import RendererProfile
+from pipeline.profile import A1111Profile
 from pipeline.rendering.calls import unheard
 from pipeline.telemetry import charge, notice, rendered_by
 from pipeline.watchdog import suspended
@@ -40,7 +40,7 @@ class _Hiccup(Unavailable):
 class A1111Renderer:
     """Sends one request for each row of consecutive seeds; `auth` is `user:password` or empty."""
 
-    def __init__(self, url: str, auth: str, profile: RendererProfile) -> None:
+    def __init__(self, url: str, auth: str, profile: A1111Profile) -> None:
         user, _, password = auth.partition(":")
         self._client = Exchange(base_url=url.rstrip("/"), auth=(user, password) if auth else None)
         self._profile = profile
@@ -103,7 +103,7 @@ def rows_of_seeds(seeds: Sequence[int], limit: int) -> Iterator[tuple[int, ...]]
         yield tuple(row)
 
 
-def request_body(request: RenderRequest, profile: RendererProfile) -> dict[str, Any]:
+def request_body(request: RenderRequest, profile: A1111Profile) -> dict[str, Any]:
     """The body of a `txt2img` call for a request with consecutive seeds."""
     body: dict[str, Any] = {
         "prompt": request.prompt,

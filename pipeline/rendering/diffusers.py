@@ -12,7 +12,7 @@ from pipeline.models import Models
 from pipeline.models.batching import Batcher
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
-from pipeline.profile import RendererProfile
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.calls import Windows, call_arguments, guided, taken
 from pipeline.telemetry import rendered_by
@@ -34,7 +34,7 @@ class DiffusersRenderer:
     remembered.
     """
 
-    def __init__(self, models: Models, profile: RendererProfile) -> None:
+    def __init__(self, models: Models, profile: DiffusersProfile) -> None:
         self._pipe = models.diffusion(profile)
         self._adapter = Adapter.of(self._pipe)
         self.windows = Windows(self._pipe)

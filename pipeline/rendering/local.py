@@ -8,7 +8,7 @@ from pipeline.cancellation import result_of
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Pruner, Renderer
-from pipeline.profile import RendererProfile
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import family_of
@@ -19,7 +19,7 @@ from pipeline.telemetry import charge, rendered_by
 log = structlog.get_logger(__name__)
 
 
-def local_renderer(models: Models, profile: RendererProfile) -> Renderer:
+def local_renderer(models: Models, profile: DiffusersProfile) -> Renderer:
     """The renderer of a profile: the engine, unless the model or its scheduler is unsupported."""
     reference = DiffusersRenderer(models, profile)
     try:
@@ -36,7 +36,7 @@ class EngineRenderer:
     """
 
     def __init__(
-        self, models: Models, profile: RendererProfile, reference: DiffusersRenderer
+        self, models: Models, profile: DiffusersProfile, reference: DiffusersRenderer
     ) -> None:
         family = family_of(models.diffusion(profile), models.preview_decoder(profile))
         self.engine = Engine(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pipeline.errors import ConfigError, JobError, Refused
 from pipeline.http import Answer, Exchange
 from pipeline.job import Brief, Context, Job
-from pipeline.profile import WriterProfile
+from pipeline.profile import EndpointWriterProfile
 from pipeline.telemetry import charge, notice
 from pipeline.watchdog import suspended
 from pipeline.writing.calls import ask_patiently, error_message
@@ -69,7 +69,12 @@ class EndpointWriter:
     """
 
     def __init__(
-        self, profile: WriterProfile, url: str, api_key: SecretStr, *, first_wait: float = 0.5
+        self,
+        profile: EndpointWriterProfile,
+        url: str,
+        api_key: SecretStr,
+        *,
+        first_wait: float = 0.5,
     ) -> None:
         self._url = _completions_url(url)
         self._profile, self._key, self._first_wait = profile, api_key, first_wait
@@ -146,7 +151,7 @@ def _completions_url(url: str) -> httpx.URL:
 
 
 def _request(
-    job: Job, context: Context, profile: WriterProfile, dialect: Dialect
+    job: Job, context: Context, profile: EndpointWriterProfile, dialect: Dialect
 ) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": profile.model,

@@ -21,7 +21,7 @@ from pipeline.errors import JobError, ModelError
 from pipeline.job import Brief, Context, Job
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
-from pipeline.profile import WriterProfile
+from pipeline.profile import LocalWriterProfile
 from pipeline.telemetry import notice
 from pipeline.writing.messages import Message, messages_for
 from pipeline.writing.reply import CUT_OFF, brief_from, parse_reply
@@ -51,7 +51,7 @@ class LocalWriter:
     a brief by rounding only.
     """
 
-    def __init__(self, models: Models, profile: WriterProfile) -> None:
+    def __init__(self, models: Models, profile: LocalWriterProfile) -> None:
         self._model, self._tokenizer = models.language_model(profile)
         self._in_parts = _takes_parts(self._tokenizer)
         self._temperature = profile.temperature

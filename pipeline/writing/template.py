@@ -4,7 +4,7 @@ import re
 
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Brief, Context, Job
-from pipeline.profile import WriterProfile
+from pipeline.profile import TemplateWriterProfile
 from pipeline.writing.lines import one_line, plain_words
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text
 from pipeline.writing.reply import Draft, brief_from
@@ -20,7 +20,7 @@ class TemplateWriter:
     The prompt's template also takes {text}.
     """
 
-    def __init__(self, profile: WriterProfile) -> None:
+    def __init__(self, profile: TemplateWriterProfile) -> None:
         _check(profile.text_template, KNOWN)
         _check(profile.prompt_template, KNOWN | {"text"})
         self._text, self._prompt = profile.text_template, profile.prompt_template

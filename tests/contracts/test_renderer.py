@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Renderer
-from pipeline.profile import Profile, RendererProfile
+from pipeline.profile import A1111Profile, Profile
 from pipeline.rendering.a1111 import A1111Renderer
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer
@@ -37,7 +37,7 @@ def renderer(
         yield reference
         return
     with a1111_server.serve(reference) as server:
-        yield A1111Renderer(server.url, "", RendererProfile(kind="a1111", batch=3, timeout=60))
+        yield A1111Renderer(server.url, "", A1111Profile(batch=3, timeout=60))
 
 
 def a_request(*seeds: int, prompt: str = "a red circle on a white background") -> RenderRequest:

@@ -16,7 +16,7 @@ from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job, Passage
 from pipeline.models import Models
 from pipeline.ports import Writer
-from pipeline.profile import WriterProfile
+from pipeline.profile import EndpointWriterProfile, LocalWriterProfile, TemplateWriterProfile
 from pipeline.telemetry import metered
 from pipeline.writing.endpoint import EndpointWriter
 from pipeline.writing.local import LocalWriter
@@ -24,7 +24,7 @@ from pipeline.writing.reply import PROMPT_LIMIT, parse_reply
 from pipeline.writing.template import TemplateWriter
 from tests.harness.chat_server import Call, Reply, chat_server, completion
 
-LOCAL = WriterProfile(kind="local", model="writer", max_tokens=96, batch=4)
+LOCAL = LocalWriterProfile(model="writer", max_tokens=96, batch=4)
 FACTS = ("The Viora logo is a white circle on teal.", "Nexo Labs was founded in 1987.")
 
 
@@ -45,7 +45,7 @@ def local(models: Models) -> Iterator[LocalWriter]:
 @pytest.fixture(scope="module")
 def endpoint(models: Models) -> Iterator[EndpointWriter]:
     with chat_server(_served(models)) as server:
-        profile = WriterProfile(kind="endpoint", model="writer", max_tokens=96)
+        profile = EndpointWriterProfile(model="writer", max_tokens=96)
         writer = EndpointWriter(profile, server.url, SecretStr(""))
         yield writer
         writer.close()
@@ -53,7 +53,7 @@ def endpoint(models: Models) -> Iterator[EndpointWriter]:
 
 @pytest.fixture(scope="module")
 def template() -> TemplateWriter:
-    return TemplateWriter(WriterProfile(kind="template", prompt_template="{keywords}, {style}"))
+    return TemplateWriter(TemplateWriterProfile(prompt_template="{keywords}, {style}"))
 
 
 @pytest.fixture(params=["local", "endpoint", "template"])

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.assemble import Assembly
 from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
 from pipeline.ports import Ports, Pruner
-from pipeline.profile import Profile, WriterProfile
+from pipeline.profile import Profile, TemplateWriterProfile
 from pipeline.safety import TermGuard
 from pipeline.watchdog import beat
 from pipeline.writing.template import TemplateWriter
@@ -78,7 +78,7 @@ class StandInAssembly(Assembly):
         return Ports(
             guard=TermGuard(()),
             retriever=NoRetriever(),
-            writer=TemplateWriter(WriterProfile(kind="template")),
+            writer=TemplateWriter(TemplateWriterProfile()),
             renderer=FlatRenderer(SECONDS),
             judge=ApprovingJudge(),
             records=self.run_folder(spec.run).records,

@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient
 
 from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Status, digest_of
 from pipeline.ports import Ports, Pruner, Writer
-from pipeline.profile import RetrievalProfile, WriterProfile
+from pipeline.profile import EndpointWriterProfile, RetrievalProfile, TemplateWriterProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.lexical import HashedEmbedder
@@ -82,7 +82,7 @@ def obedient() -> Iterator[EndpointWriter]:
         return completion(json.dumps({"text": told, "prompt": told} | settings))
 
     with chat_server(answer) as server:
-        profile = WriterProfile(kind="endpoint", model="chat")
+        profile = EndpointWriterProfile(model="chat")
         writer = EndpointWriter(profile, server.url, SecretStr(""))
         yield writer
         writer.close()
@@ -90,9 +90,7 @@ def obedient() -> Iterator[EndpointWriter]:
 
 @pytest.fixture(scope="module")
 def template() -> TemplateWriter:
-    return TemplateWriter(
-        WriterProfile(kind="template", prompt_template="{keywords}, {style} {passages}")
-    )
+    return TemplateWriter(TemplateWriterProfile(prompt_template="{keywords}, {style} {passages}"))
 
 
 @pytest.fixture(params=["template", "obedient"])

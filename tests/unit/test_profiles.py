@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pipeline.profile import PROFILES, CollectionProfile, Profile
+from pipeline.errors import ConfigError
+from pipeline.profile import PROFILES, CollectionProfile, Profile, TemplateWriterProfile
 
 DOCUMENT = Path("docs/profiles.md").read_text(encoding="utf-8")
 NAMES = sorted(path.stem for path in PROFILES.glob("*.toml"))
@@ -25,15 +26,68 @@ def test_profiles_for_real_models_say_how_a_cosine_is_read(name: str) -> None:
     assert judge.offset is not None
 
 
-def test_every_key_is_documented_with_its_default_and_no_other() -> None:
-    rows = dict(re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| (.*?) \|", DOCUMENT, re.MULTILINE))
-    expected = {
-        f"{table}.{key}": _shown(field.get_default(), field.is_required())
-        for table, section in Profile.model_fields.items()
-        if isinstance(section.annotation, type) and issubclass(section.annotation, BaseModel)
-        for key, field in section.annotation.model_fields.items()
-    }
+def test_every_key_is_documented_with_its_kinds_and_default_and_no_other() -> None:
+    lines = re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| (.*) \|$", DOCUMENT, re.MULTILINE)
+    expected = dict[str, list[str]]()
+    for section in Profile.model_fields:
+        kinds = Profile.kinds(section)
+        for key in {key: None for model in kinds.values() for key in model.model_fields}:
+            knowing = [name for name, model in kinds.items() if key in model.model_fields]
+            field = kinds[knowing[0]].model_fields[key]
+            required = field.is_required() or (key == "kind" and len(kinds) > 1)
+            named = "all" if len(knowing) == len(kinds) else ", ".join(f"`{k}`" for k in knowing)
+            expected[f"{section}.{key}"] = [
+                *([named] if len(kinds) > 1 else []),
+                _shown(field.get_default(), required),
+            ]
+    rows = {key: row.split(" | ")[: len(expected[key])] for key, row in lines if key in expected}
     assert rows == expected
+    assert {key for key, _ in lines} == set(expected)
+
+
+REFUSED = {
+    '[writer]\ntext_template = "a"': "writer.text_template: the kind 'local' has no such key; "
+    "'template' has",
+    "[writer]\ntimeout = 9": "writer.timeout: the kind 'local' has no such key; 'endpoint' has",
+    '[writer]\nkind = "template"\nmax_tokens = 9': "writer.max_tokens: the kind 'template' has no "
+    "such key; 'local' and 'endpoint' have",
+    '[renderer]\nkind = "a1111"\ncompile = true': "renderer.compile: the kind 'a1111' has no such "
+    "key; 'diffusers' has",
+    "[renderer]\ntimeout = 9": "renderer.timeout: the kind 'diffusers' has no such key; "
+    "'a1111' has",
+    "[renderer]\nbatsch = 9": "renderer.batsch: Extra inputs are not permitted",
+    "[renderer]\nbatch = 0": "renderer.batch: Input should be greater than or equal to 1",
+    '[renderer]\nkind = "comfy"': "renderer.kind: Input should be 'diffusers' or 'a1111'",
+    '[judge]\nkind = "dino"': "judge.kind: Input should be 'clip'",
+    "[judge]\nfloor = 1": "judge.floor: Extra inputs are not permitted",
+    "[jugde]\nbatch = 1": "jugde: Extra inputs are not permitted",
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), REFUSED.items())
+def test_a_key_without_a_meaning_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'extends = "shapes"\n{text}\n', encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        Profile.load(str(path))
+    assert refused.value.detail == f"profile {str(path)!r}: {problem}"
+
+
+def test_a_section_without_a_kind_is_refused_where_there_are_several(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[writer]\nmodel = "m"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"writer\.kind: Field required"):
+        Profile.load(str(path))
+
+
+def test_another_kind_keeps_what_it_knows_of_the_extended_profile(tmp_path: Path) -> None:
+    sd15 = Profile.load("sd15").writer
+    assert (sd15.kind, sd15.dtype, sd15.max_tokens) == ("local", "bfloat16", 200)
+    endpoint = Profile.load("endpoint").writer
+    assert (endpoint.kind, endpoint.timeout, endpoint.max_tokens) == ("endpoint", 120, 200)
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "endpoint"\n[writer]\nkind = "template"\n', encoding="utf-8")
+    assert Profile.load(str(path)).writer == TemplateWriterProfile()
 
 
 def test_every_key_of_a_collection_is_documented_with_its_default_and_no_other() -> None:

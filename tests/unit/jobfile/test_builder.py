@@ -155,7 +155,7 @@ def test_other_settings_keep_the_seed_and_change_the_id(profile) -> None:
         assert isinstance(made, Job)
         return made
 
-    slower = changed(renderer=profile.renderer.model_copy(update={"batch": 1, "timeout": 9.0}))
+    slower = changed(renderer=profile.renderer.model_copy(update={"batch": 1}))
     renamed = changed(name="other")
     other = changed(renderer=profile.renderer.model_copy(update={"unet": "draft-unet"}))
     assert job(profile).id == job(slower).id == job(renamed).id

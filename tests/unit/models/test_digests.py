@@ -11,7 +11,7 @@ from pipeline.assemble import Assembly, model_digests, open_run_folder
 from pipeline.errors import ModelError
 from pipeline.job import Brief, CandidateRecord, ImageArray, Outcome, RunSpec, Score, Status
 from pipeline.models import digest
-from pipeline.profile import Profile, RendererProfile, WriterProfile
+from pipeline.profile import A1111Profile, DiffusersProfile, Profile, TemplateWriterProfile
 from pipeline.settings import Settings, load_settings
 from tests.harness import small_models
 from tests.harness.jobs import make_job
@@ -100,7 +100,7 @@ def settings(tmp_path: Path, models_root: Path, redis_url: str) -> Settings:
 def spec(settings: Settings, tmp_path: Path) -> RunSpec:
     """An open run of one job, with the judge's digest of now."""
     profile = Profile.load("shapes").model_copy(
-        update={"writer": WriterProfile(kind="template"), "renderer": RendererProfile(kind="a1111")}
+        update={"writer": TemplateWriterProfile(), "renderer": A1111Profile()}
     )
     spec = RunSpec(
         run=tmp_path.name.lower(), job_file="jobs.csv", job_file_digest="", rows=1, shards=1,
@@ -148,7 +148,7 @@ def test_an_image_is_not_made_again_with_other_weights(
     settings: Settings, spec: RunSpec, image: ImageArray
 ) -> None:
     small_models.save("sd", settings.models / "diffusion")
-    profile = RendererProfile(kind="diffusers", model="diffusion").model_dump(mode="json")
+    profile = DiffusersProfile(model="diffusion").model_dump(mode="json")
     run_folder = open_run_folder(settings, spec.run)
     run_folder.write_spec(spec.model_copy(update={"profile": spec.profile | {"renderer": profile}}))
     kept = CandidateRecord(index=0, seed=1, score=Score(raw=1, calibrated=1))

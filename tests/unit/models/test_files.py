@@ -13,7 +13,13 @@ from safetensors.numpy import save_file
 from pipeline.assemble import check_models
 from pipeline.errors import ModelError
 from pipeline.models import digest, resolve, role_folders, verify
-from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
+from pipeline.profile import (
+    A1111Profile,
+    CollectionProfile,
+    EndpointWriterProfile,
+    Profile,
+    RetrievalProfile,
+)
 from pipeline.settings import load_settings
 
 
@@ -236,8 +242,8 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
     assert "previews" in role_folders(shapes.model_copy(update={"renderer": raced}), tmp_path)
     remote = shapes.model_copy(
         update={
-            "writer": shapes.writer.model_copy(update={"kind": "endpoint"}),
-            "renderer": shapes.renderer.model_copy(update={"kind": "a1111"}),
+            "writer": EndpointWriterProfile(),
+            "renderer": A1111Profile(),
         }
     )
     assert set(role_folders(remote, tmp_path)) == {"judge", "image_encoder"}
@@ -253,8 +259,8 @@ def test_what_embedded_other_tools_collections_is_among_the_models(tmp_path: Pat
     }
     asked = shapes.model_copy(
         update={
-            "writer": shapes.writer.model_copy(update={"kind": "endpoint"}),
-            "renderer": shapes.renderer.model_copy(update={"kind": "a1111"}),
+            "writer": EndpointWriterProfile(),
+            "renderer": A1111Profile(),
             "retrieval": RetrievalProfile(collections=named),
         }
     )

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.models import Models, digest
-from pipeline.profile import Profile, RendererProfile
+from pipeline.profile import DiffusersProfile, Profile
 from tests.harness import small_models
 
 
@@ -24,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_threads_share_one_model(root: Path) -> None:
     models = Models(root, "cpu")
-    profile = RendererProfile(kind="diffusers", model="diffusion")
+    profile = DiffusersProfile(model="diffusion")
     with ThreadPoolExecutor(4) as pool:
         pipes = list(pool.map(models.diffusion, [profile] * 4))
     assert len({id(pipe) for pipe in pipes}) == 1
@@ -32,8 +32,7 @@ def test_threads_share_one_model(root: Path) -> None:
 
 
 def test_unet_scheduler_and_precision_are_the_profiles(root: Path) -> None:
-    profile = RendererProfile(
-        kind="diffusers",
+    profile = DiffusersProfile(
         model="diffusion",
         unet="draft-unet",
         scheduler="EulerDiscreteScheduler",
@@ -47,7 +46,7 @@ def test_unet_scheduler_and_precision_are_the_profiles(root: Path) -> None:
 
 @pytest.mark.parametrize("scheduler", ["NoSuchScheduler", "StableDiffusionPipeline", "__name__"])
 def test_a_scheduler_must_be_one(root: Path, scheduler: str) -> None:
-    profile = RendererProfile(kind="diffusers", model="diffusion", scheduler=scheduler)
+    profile = DiffusersProfile(model="diffusion", scheduler=scheduler)
     with pytest.raises(ModelError, match="no scheduler"):
         Models(root, "cpu").diffusion(profile)
 
@@ -55,7 +54,7 @@ def test_a_scheduler_must_be_one(root: Path, scheduler: str) -> None:
 def test_what_a_library_cannot_load_names_the_folder(root: Path) -> None:
     shutil.copytree(root / "diffusion", root / "torn")
     (root / "torn" / "unet" / "config.json").write_text('{"block_out_channels": 3}')
-    profile = RendererProfile(kind="diffusers", model="torn")
+    profile = DiffusersProfile(model="torn")
     with pytest.raises(ModelError, match="torn cannot be loaded"):
         Models(root, "cpu").diffusion(profile)
 

@@ -8,16 +8,14 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.models import Models, contents, verify
-from pipeline.profile import Profile, RendererProfile
+from pipeline.profile import DiffusersProfile, Profile
 from tests.harness import small_models
 
 LOADS: dict[str, Callable[[Models, str], object]] = {
     "writer": lambda models, _: models.language_model(Profile.load("shapes").writer),
     "embedding": lambda models, name: models.text_encoder(name),
     "judge": lambda models, name: models.clip(name, "judge"),
-    "renderer": lambda models, name: models.diffusion(
-        RendererProfile(kind="diffusers", model=name)
-    ),
+    "renderer": lambda models, name: models.diffusion(DiffusersProfile(model=name)),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Pruner
-from pipeline.profile import RendererProfile
+from pipeline.profile import A1111Profile
 from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
 from pipeline.telemetry import metered
 from tests.harness.a1111_server import Server, encode, serve
@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
 
 
 def client(server: Server, auth: str = "", **settings: Any) -> A1111Renderer:
-    profile = RendererProfile.model_validate({"kind": "a1111", "batch": 4, "timeout": 5} | settings)
+    profile = A1111Profile.model_validate({"batch": 4, "timeout": 5} | settings)
     return A1111Renderer(server.url + "/", auth, profile)
 
 
@@ -107,7 +107,7 @@ def test_a_server_that_keeps_failing_is_unavailable(server: Server) -> None:
 
 
 def test_a_server_that_is_not_there_is_unavailable(server: Server) -> None:
-    gone = A1111Renderer("http://127.0.0.1:1", "", RendererProfile(kind="a1111"))
+    gone = A1111Renderer("http://127.0.0.1:1", "", A1111Profile())
     with pytest.raises(Unavailable, match="PRESSRUN_A1111_URL"):
         gone.render(a_request(3))
 

@@ -15,7 +15,7 @@ from pipeline.errors import JobError, ModelError
 from pipeline.job import RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Renderer
-from pipeline.profile import RendererProfile
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
 from pipeline.rendering.local import EngineRenderer
 from tests.harness import small_models
@@ -51,8 +51,8 @@ def renderers(request: pytest.FixtureRequest, tmp_path_factory) -> Renderers:
     (root / "adapter").mkdir()
     adapter = random_adapter(small_models.made(request.param).unet)
     save_file(adapter, root / "adapter" / "ip.safetensors")
-    profile = RendererProfile(
-        kind="diffusers", model="model", image_adapter="adapter", scheduler="EulerDiscreteScheduler"
+    profile = DiffusersProfile(
+        model="model", image_adapter="adapter", scheduler="EulerDiscreteScheduler"
     )
     models = Models(root, "cpu")
     reference = DiffusersRenderer(models, profile)
@@ -103,7 +103,7 @@ def test_another_encoders_embeddings(renderers: Renderers) -> None:
 @pytest.mark.parametrize("family", ["sd", "sd3", "flux"])
 def test_a_model_without_an_adapter_takes_no_images(tmp_path: Path, family: str) -> None:
     small_models.save(family, tmp_path / "model")
-    models, profile = Models(tmp_path, "cpu"), RendererProfile(kind="diffusers", model="model")
+    models, profile = Models(tmp_path, "cpu"), DiffusersProfile(model="model")
     engine = EngineRenderer(models, profile, DiffusersRenderer(models, profile))
     with pytest.raises(JobError, match="no image adapter"):
         engine.render(a_request(1, 1))
@@ -113,7 +113,7 @@ def test_adapters_that_cannot_be_used(tmp_path: Path) -> None:
     small_models.save("flux", tmp_path / "flux")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    profile = RendererProfile(kind="diffusers", model="flux", image_adapter="adapter")
+    profile = DiffusersProfile(model="flux", image_adapter="adapter")
     with pytest.raises(ModelError, match=r"no \.safetensors"):
         Models(tmp_path, "cpu").diffusion(profile)
     for name in ("a", "b"):

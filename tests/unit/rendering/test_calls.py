@@ -17,7 +17,7 @@ from pipeline import watchdog
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.models import Models
-from pipeline.profile import RendererProfile
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.calls import call_arguments, hears_negative, taken
 from pipeline.rendering.diffusers import DiffusersRenderer
 from tests.harness import small_models
@@ -126,7 +126,7 @@ def test_guidance_and_negative_prompt_change_the_image(
     pipe.set_progress_bar_config(disable=True)
     models = Models(tmp_path, "cpu")
     monkeypatch.setattr(models, "diffusion", lambda profile: pipe)
-    renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model=family))
+    renderer = DiffusersRenderer(models, DiffusersProfile(model=family))
 
     def differs(one: RenderRequest, other: RenderRequest) -> bool:
         ((a,), (b,)) = renderer.render(one), renderer.render(other)
@@ -165,6 +165,6 @@ def test_a_pipeline_that_reports_no_steps_is_no_hang(
 ) -> None:
     models = Models(tmp_path, "cpu")
     monkeypatch.setattr(models, "diffusion", lambda profile: Silent())
-    renderer = DiffusersRenderer(models, RendererProfile(kind="diffusers", model="m"))
+    renderer = DiffusersRenderer(models, DiffusersProfile(model="m"))
     assert len(renderer.render(a_request(seeds=(1, 2)))) == 2
     assert watchdog._process._suspended == 0

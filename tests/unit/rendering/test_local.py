@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 from pipeline.cancellation import Cancelled, cancellable
 from pipeline.job import RenderRequest
 from pipeline.models import Models
-from pipeline.profile import RendererProfile
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
 from pipeline.telemetry import metered
@@ -34,7 +34,7 @@ def test_the_reference_serves_the_schedulers_that_the_engine_does_not(
     tmp_path: Path, scheduler: str, renderer: type
 ) -> None:
     small_models.save("sd", tmp_path / "model")
-    profile = RendererProfile(kind="diffusers", model="model", scheduler=scheduler)
+    profile = DiffusersProfile(model="model", scheduler=scheduler)
     found = local_renderer(Models(tmp_path, "cpu"), profile)
     assert type(found) is renderer
     assert found.render(a_request())[0].shape == (32, 32, 3)
@@ -43,7 +43,7 @@ def test_the_reference_serves_the_schedulers_that_the_engine_does_not(
 def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path) -> None:
     """FLUX with a negative prompt has guidance of another kind."""
     small_models.save("flux-dev", tmp_path / "model")
-    models, profile = Models(tmp_path, "cpu"), RendererProfile(kind="diffusers", model="model")
+    models, profile = Models(tmp_path, "cpu"), DiffusersProfile(model="model")
     reference = DiffusersRenderer(models, profile)
     engine = EngineRenderer(models, profile, reference)
     asked = a_request(negative="blurred")
@@ -57,7 +57,7 @@ def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path
 def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: str) -> None:
     small_models.save(family, tmp_path / "model")
     small_models.save_preview_decoder(family, tmp_path / "small")
-    profile = RendererProfile(kind="diffusers", model="model", previews="small")
+    profile = DiffusersProfile(model="model", previews="small")
     models = Models(tmp_path, "cpu")
     engine = EngineRenderer(models, profile, DiffusersRenderer(models, profile)).engine
     sample = engine.begin(a_request(), 1)
@@ -71,7 +71,7 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
         wanted = decoder.decode(estimate).sample[0].permute(1, 2, 0) / 2 + 0.5
     assert np.abs(seen - wanted.clamp(0, 1).numpy()).max() < 1e-5
     finished = engine.submit(sample, 2).result(60)
-    plain = RendererProfile(kind="diffusers", model="model")
+    plain = DiffusersProfile(model="model")
     (full,) = DiffusersRenderer(models, plain).render(a_request())
     assert np.abs(finished - full).max() <= 2 / 255
 
@@ -83,7 +83,7 @@ def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(
 ) -> None:
     small_models.save("sd", tmp_path / "model")
     models = Models(tmp_path, "cpu")
-    plain = RendererProfile(kind="diffusers", model="model", batch=5)
+    plain = DiffusersProfile(model="model", batch=5)
     tuned = plain.model_copy(update={"compile": True, "channels_last": True})
     fast = local_renderer(models, tuned)
     fast.render(a_request())
@@ -102,7 +102,7 @@ def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
     small_models.save("sd", tmp_path / "model")
     models = Models(tmp_path, "cpu")
     whole, none = (
-        local_renderer(models, RendererProfile(kind="diffusers", model="model", guided_until=part))
+        local_renderer(models, DiffusersProfile(model="model", guided_until=part))
         for part in (1.0, 0.0)
     )
     assert np.array_equal(none.render(a_request())[0], whole.render(a_request(guidance=1.0))[0])
@@ -114,7 +114,7 @@ def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
 def test_an_order_that_nobody_wants_any_more_leaves_the_batch(tmp_path: Path) -> None:
     small_models.save("sd", tmp_path / "model")
     models = Models(tmp_path, "cpu")
-    renderer = local_renderer(models, RendererProfile(kind="diffusers", model="model"))
+    renderer = local_renderer(models, DiffusersProfile(model="model"))
     renderer.render(a_request())
     cancelled = threading.Event()
     threading.Timer(0.5, cancelled.set).start()

@@ -17,7 +17,7 @@ import torch
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
-from pipeline.profile import RendererProfile
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
 
 
@@ -59,7 +59,7 @@ class Pipe:
 
 def renderer(pipe: Pipe, batch: int = 8) -> DiffusersRenderer:
     models: Any = SimpleNamespace(device_lock=threading.Lock(), diffusion=lambda profile: pipe)
-    return DiffusersRenderer(models, RendererProfile(kind="diffusers", batch=batch))
+    return DiffusersRenderer(models, DiffusersProfile(batch=batch))
 
 
 def a_request(seeds: Sequence[int], prompt: str = "a circle", **changes: Any) -> RenderRequest:

@@ -20,11 +20,11 @@ from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
 from pipeline.ports import Retriever
 from pipeline.profile import (
+    A1111Profile,
     CollectionProfile,
     Profile,
-    RendererProfile,
     RetrievalProfile,
-    WriterProfile,
+    TemplateWriterProfile,
 )
 from pipeline.retrieval.client import open_client
 from pipeline.retrieval.embedders import Embedders
@@ -140,8 +140,8 @@ def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriev
     profile = shapes.model_copy(
         update={
             "retrieval": RetrievalProfile(collections=collections),
-            "writer": WriterProfile(kind="template"),
-            "renderer": RendererProfile(kind="a1111"),
+            "writer": TemplateWriterProfile(),
+            "renderer": A1111Profile(),
         }
     )
     spec = RunSpec(

@@ -13,7 +13,7 @@ from tenacity import Retrying
 
 from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.job import Brief, Context, Job
-from pipeline.profile import WriterProfile
+from pipeline.profile import EndpointWriterProfile
 from pipeline.telemetry import metered
 from pipeline.writing import calls
 from pipeline.writing.calls import ATTEMPTS, LONGEST_WAIT
@@ -41,7 +41,7 @@ def write(server: ChatServer, job: Job, **fields: object) -> Brief:
 
 
 def writer(url: str, **fields: object) -> EndpointWriter:
-    profile = WriterProfile.model_validate({"kind": "endpoint", "model": "chat"} | fields)
+    profile = EndpointWriterProfile.model_validate({"model": "chat"} | fields)
     return EndpointWriter(profile, url, SecretStr(KEY), first_wait=0.01)
 
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pipeline.errors import JobError
 from pipeline.job import Context, Passage
 from pipeline.models import Models
-from pipeline.profile import WriterProfile
+from pipeline.profile import EndpointWriterProfile, LocalWriterProfile, TemplateWriterProfile
 from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import Text
 from pipeline.writing.endpoint import EndpointWriter
@@ -72,7 +72,7 @@ class Obedient:
     """An endpoint's writer whose model does what a passage wants: it repeats it as its prompt."""
 
     def __init__(self, server: ChatServer, heard: list[str]) -> None:
-        profile = WriterProfile(kind="endpoint", model="chat")
+        profile = EndpointWriterProfile(model="chat")
         self.writer = EndpointWriter(profile, server.url, SecretStr(KEY))
         self.calls, self.heard = server.calls, heard
 
@@ -91,7 +91,7 @@ def obedient() -> Iterator[Obedient]:
 @pytest.fixture(scope="module")
 def local(models_root: Path) -> Iterator[LocalWriter]:
     writer = LocalWriter(
-        Models(models_root, "cpu"), WriterProfile(kind="local", model="writer", max_tokens=64)
+        Models(models_root, "cpu"), LocalWriterProfile(model="writer", max_tokens=64)
     )
     yield writer
     writer.close()
@@ -147,7 +147,7 @@ def test_a_tokenizer_finds_no_control_token_in_a_passage(
 
 @each_injection
 def test_the_template_s_prompt_stays_words(tmp_path: Path, injection: Injection) -> None:
-    profile = WriterProfile(kind="template", prompt_template="a circle {text} {passages}")
+    profile = TemplateWriterProfile(prompt_template="a circle {text} {passages}")
     for mode in ("generated", "retrieved"):
         for context in (as_it_is(injection), ingested(injection, tmp_path)):
             prompt = (
@@ -176,6 +176,6 @@ def test_the_small_model_s_prompt_stays_words(
 def test_what_scripts_and_emoji_need_stays() -> None:
     couple = "\U0001f469\u200d\u2764\ufe0f\u200d\U0001f469"
     needed = f"{couple} \u0645\u06cc\u200c\u062e\u0648 \u0915\u094d\u200d\u0937"
-    profile = WriterProfile(kind="template", prompt_template="{passages}")
+    profile = TemplateWriterProfile(prompt_template="{passages}")
     brief = TemplateWriter(profile).write(JOB, as_it_is(Injection("", needed)))
     assert brief.prompt == needed

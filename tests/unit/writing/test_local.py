@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pipeline.errors import JobError, ModelError
 from pipeline.job import Context, Job
 from pipeline.models import Models
-from pipeline.profile import WriterProfile
+from pipeline.profile import LocalWriterProfile
 from pipeline.telemetry import metered
 from pipeline.writing.local import LocalWriter, _SeededDraws
 
@@ -88,7 +88,7 @@ def writer_of(model: Any, tokenizer: Any, **fields: Any) -> LocalWriter:
     loaded = SimpleNamespace(
         device_lock=threading.Lock(), language_model=lambda _: (model, tokenizer)
     )
-    profile = WriterProfile.model_validate({"kind": "local", "model": "x"} | fields)
+    profile = LocalWriterProfile.model_validate({"model": "x"} | fields)
     return LocalWriter(cast(Models, loaded), profile)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Context, Job
-from pipeline.profile import WriterProfile
+from pipeline.profile import TemplateWriterProfile
 from pipeline.writing.template import TemplateWriter
 
 MakeJob = Callable[..., Job]
@@ -14,7 +14,7 @@ MakeContext = Callable[..., Context]
 def writer(
     prompt: str = "{keywords} {style}", text: str = "{keywords}. {passages}"
 ) -> TemplateWriter:
-    profile = WriterProfile(kind="template", text_template=text, prompt_template=prompt)
+    profile = TemplateWriterProfile(text_template=text, prompt_template=prompt)
     return TemplateWriter(profile)
 
 
