@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import structlog
 
@@ -22,8 +22,7 @@ from pipeline.errors import (
     StoreFull,
     Unavailable,
 )
-from pipeline.job import ImageArray, Job, Outcome, RunSpec
-from pipeline.ports import Ports
+from pipeline.job import ImageArray, Job, Outcome
 from pipeline.profile import Profile
 from pipeline.records.run_folder import RunFolder
 from pipeline.run import failed, run_job
@@ -43,6 +42,20 @@ log = structlog.get_logger(__name__)
 
 class Superseded(RunError):
     """The run was submitted again with another file or other settings."""
+
+
+class OpenRun:
+    """A run that this worker executes jobs of: its folder, spec and ports.
+
+    Raises Superseded if the run no longer has this fingerprint, ModelError, RunError, StoreError.
+    """
+
+    def __init__(self, assembly: Assembly, run: str, fingerprint: str) -> None:
+        self.folder = assembly.run_folder(run)
+        self.spec = self.folder.spec()
+        if self.spec.fingerprint != fingerprint:
+            raise Superseded(run)
+        self.ports = assembly.ports(self.spec)
 
 
 @dataclass(frozen=True)
@@ -98,11 +111,13 @@ class Executor:
         self._store_id = ""
         # one thread reads tables: Arrow keeps 10 MB for each one that ever did
         self._reader = ThreadPoolExecutor(1, "shards")
-        # all by run and fingerprint
-        self._run_folder = lru_cache(maxsize=8)(lambda *key: assembly.run_folder(key[0]))
-        self._spec = lru_cache(maxsize=8)(self._read_spec)
-        self._ports = lru_cache(maxsize=8)(lambda *key: assembly.ports(self._spec(*key)))
-        self._shard = lru_cache(maxsize=8)(self._read_shard)
+        self._open = lru_cache(maxsize=8)(partial(OpenRun, assembly))
+        # unparsed: this worker executes only some of a shard's jobs
+        self._documents = lru_cache(maxsize=8)(
+            lambda run, shard: self._reader.submit(
+                run.folder.shards.documents, run.spec.fingerprint, shard
+            ).result()
+        )
 
     @property
     def in_flight(self) -> int:
@@ -169,11 +184,10 @@ class Executor:
 
     def _outcome(self, message: Message, lease: Lease) -> Outcome:
         """The job's outcome: the stored one, or the result of executing it now."""
-        job, ports = self._read(message)
-        run_folder = self._run_folder(message.run, message.fingerprint)
-        if stored := run_folder.records.outcome(job.id):
+        run, job = self._read(message)
+        if stored := run.folder.records.outcome(job.id):
             return stored
-        ports = replace(ports, records=FencedRecords(run_folder, lease, self.metrics))
+        ports = replace(run.ports, records=FencedRecords(run.folder, lease, self.metrics))
         if lease.tries > TRIES:
             return failed(job, ports, f"{TRIES} executions of it ended with their worker")
         try:
@@ -199,12 +213,11 @@ class Executor:
         self._queue.requeue(lease.run, lease.job, reason)
         self._on_unhealthy(reason)
 
-    def _read(self, message: Message) -> tuple[Job, Ports]:
-        """The message's job and the run's ports.
+    def _read(self, message: Message) -> tuple[OpenRun, Job]:
+        """The message's run and job.
 
         Raises Superseded for a job that the run no longer has, OtherStore, RunError, StoreError.
         """
-        key = (message.run, message.fingerprint)
         with self._loading:
             if message.store and message.store != self._store_id:
                 store = self._assembly.run_folder(message.run).store
@@ -212,11 +225,11 @@ class Executor:
                 self._store_id = known_identity(store)
                 if message.store != self._store_id:
                     raise OtherStore(f"Here it is {store.address('')}.")
-            shards = self._spec(*key).shards
+            run = self._open(message.run, message.fingerprint)
+            shards = run.spec.shards
             if not 1 <= message.shard <= shards:
                 raise Superseded(f"{message.run} has {shards} shards, not {message.shard}")
-            ports = self._ports(*key)
-            documents = self._shard(*key, message.shard)
+            documents = self._documents(run, message.shard)
         if message.job not in documents:
             raise Superseded(message.run)
         where = f"job {message.job} in shard {message.shard} of run {message.run}"
@@ -228,19 +241,7 @@ class Executor:
             ) from error
         if job.id != message.job:
             raise RunError(f"{where} is another job's: {job.id}")
-        return job, ports
-
-    def _read_spec(self, run: str, fingerprint: str) -> RunSpec:
-        spec = self._assembly.run_folder(run).spec()
-        if spec.fingerprint != fingerprint:
-            raise Superseded(run)
-        return spec
-
-    def _read_shard(self, run: str, fingerprint: str, shard: int) -> dict[str, str]:
-        # unparsed: this worker executes only some of a shard's jobs
-        return self._reader.submit(
-            self._run_folder(run, fingerprint).shards.documents, fingerprint, shard
-        ).result()
+        return run, job
 
 
 def _device_lost(error: Exception) -> bool:
