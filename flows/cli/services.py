@@ -103,17 +103,12 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Try every part that the settings name, and say what is wrong with those that fail."""
+    from flows.stack.doctor import examine
+    from flows.stack.doctor import probe as examine_workers
     from pipeline.settings import load_settings
 
     settings = load_settings(profile=profile)
-    if probe:
-        from workers.worker.probe import probe as examine_worker
-
-        report = examine_worker(settings, probe)
-    else:
-        from flows.stack.doctor import examine
-
-        report = examine(settings)
+    report = examine_workers(settings, probe) if probe else examine(settings)
     answer(report, as_json)
     if not report["healthy"]:
         raise typer.Exit(1)

@@ -1,75 +1,112 @@
-"""The doctor: a check of every service that the settings name."""
+"""The doctor: a check of every service of the settings, and a probe of this machine's workers."""
 
 import platform
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
-from flows.stack.embedded import require_prefect
-from flows.stack.redis_server import described, private_server
-from pipeline.assemble import model_digests, open_knowledge, open_store_to_commit, reach_store
-from pipeline.errors import PressrunError
+from redis.exceptions import RedisError
+
+from pipeline.errors import ConfigError, PressrunError
 from pipeline.job import version
-from pipeline.models import Models
-from pipeline.retrieval.versions import names
 from pipeline.settings import Settings
-from workers.queue.messages import Queue
+from workers.processes.heartbeat import HeartbeatFile
+from workers.queue.connection import Address
 from workers.worker.devices import require_device
 
-PROBE = "doctor-probe"
+STORED = "doctor-probe"
+WITH_EACH_RUN = "one is started with each run"
+FRESH = 30.0
+"""Seconds without a heartbeat after which a supervisor counts as gone."""
+REDIS_SECONDS = 3.0
+"""Seconds for Redis to answer a probe."""
+
+
+class Findings(dict[str, str]):
+    """Parts and the findings on them."""
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """A block that examines this part: its PressrunError becomes the finding."""
+        try:
+            yield
+        except PressrunError as error:
+            self[part] = f"PROBLEM: {error}"
+
+    def report(self) -> dict[str, Any]:
+        """The findings, and `healthy` if none is a problem."""
+        healthy = not any(text.startswith("PROBLEM") for text in self.values())
+        return {**self, "healthy": healthy}
+
+
+def probe(settings: Settings, question: Literal["live", "ready"]) -> dict[str, Any]:
+    """The health of this machine's workers, seen from another process. `live`: the supervisor is
+    alive; a machine that is not has to be restarted. `ready`: also, every worker runs and its
+    broker answers, and Redis answers; a machine that is not may still become so.
+    """
+    findings = Findings()
+    beat = HeartbeatFile(settings.home).read()
+    age = time.monotonic() - beat.get("at", float("inf"))
+    fresh = 0 <= age < FRESH
+    findings["supervisor"] = "alive" if fresh else "PROBLEM: no sign of life from `pressrun worker`"
+    if question == "ready":
+        if fresh:
+            count = f"{beat['alive']} of {beat['wanted']} alive"
+            complete = beat["alive"] == beat["wanted"]
+            findings["workers"] = count if complete else f"PROBLEM: {count}"
+        else:
+            findings["workers"] = "PROBLEM: unknown"
+        try:
+            Address.of(settings.redis_url).client(REDIS_SECONDS).ping()
+            findings["redis"] = "answers"
+        except (RedisError, ConfigError) as error:
+            findings["redis"] = f"PROBLEM: {error}"
+    return findings.report()
 
 
 def examine(settings: Settings) -> dict[str, Any]:
     """One line for each part: its description, or the problem and its remedy."""
-    parts: dict[str, Callable[[], str]] = {
-        "pressrun": lambda: f"{version()} on Python {platform.python_version()}",
-        "profile": lambda: settings.chosen_profile.name,
-        "models": lambda: (
-            ", ".join(
-                f"{role} {digest[:8]}"
-                for role, digest in model_digests(settings, settings.chosen_profile).items()
-            )
-            or "none needed"
-        ),
-        "device": lambda: _device(settings),
-        "store": lambda: _store(settings),
-        "redis": lambda: _redis(settings),
-        "workers": lambda: _workers(settings),
-        "prefect": lambda: require_prefect() or "one is started with each run",
-        "knowledge": lambda: ", ".join(names(open_knowledge(settings))) or "no collections yet",
-    }
-    findings = dict[str, str]()
-    for name, part in parts.items():
-        try:
-            findings[name] = part()
-        except PressrunError as error:
-            findings[name] = f"PROBLEM: {error}"
-    healthy = not any(text.startswith("PROBLEM") for text in findings.values())
-    return {**findings, "healthy": healthy}
+    # heavy: a probe, which comes every few seconds, does without Celery and models
+    from flows.stack.embedded import require_prefect
+    from flows.stack.redis_server import described, private_server
+    from pipeline.assemble import model_digests, open_knowledge, open_store_to_commit, reach_store
+    from pipeline.models import Models
+    from pipeline.retrieval.versions import names
+    from workers.queue.messages import Queue
 
-
-def _device(settings: Settings) -> str:
-    require_device(settings.device)
-    return Models(settings.models, settings.device).device
-
-
-def _store(settings: Settings) -> str:
-    reach_store(settings)
-    store = open_store_to_commit(settings)
-    store.put(PROBE, b"pressrun", content_type="text/plain")
-    store.delete(PROBE)
-    single = "" if store.conditional else ", leases keep records single: it lets writers overwrite"
-    return f"{settings.store}, writable{single}"
-
-
-def _redis(settings: Settings) -> str:
-    if not settings.redis_url:
-        return private_server()
-    server = Queue.connect(settings.redis_url, settings.broker_url).server()
-    return f"answers, {described(*server)}" if server else "answers"
-
-
-def _workers(settings: Settings) -> str:
-    if not settings.redis_url:
-        return "one is started with each run"
-    names = Queue.connect(settings.redis_url, settings.broker_url).workers()
-    return ", ".join(names) or "none listens: one is started with each run"
+    findings = Findings(pressrun=f"{version()} on Python {platform.python_version()}")
+    with findings.of("profile"):
+        findings["profile"] = settings.chosen_profile.name
+    with findings.of("models"):
+        digests = model_digests(settings, settings.chosen_profile).items()
+        shown = ", ".join(f"{role} {digest[:8]}" for role, digest in digests)
+        findings["models"] = shown or "none needed"
+    with findings.of("device"):
+        require_device(settings.device)
+        findings["device"] = Models(settings.models, settings.device).device
+    with findings.of("store"):
+        reach_store(settings)
+        store = open_store_to_commit(settings)
+        store.put(STORED, b"pressrun", content_type="text/plain")
+        store.delete(STORED)
+        findings["store"] = f"{settings.store}, writable"
+        if not store.conditional:
+            findings["store"] += ", leases keep records single: it lets writers overwrite"
+    with findings.of("redis"):
+        if settings.redis_url:
+            server = Queue.connect(settings.redis_url, settings.broker_url).server()
+            findings["redis"] = f"answers, {described(*server)}" if server else "answers"
+        else:
+            findings["redis"] = private_server()
+    with findings.of("workers"):
+        if settings.redis_url:
+            workers = Queue.connect(settings.redis_url, settings.broker_url).workers()
+            findings["workers"] = ", ".join(workers) or f"none listens: {WITH_EACH_RUN}"
+        else:
+            findings["workers"] = WITH_EACH_RUN
+    with findings.of("prefect"):
+        findings["prefect"] = require_prefect() or WITH_EACH_RUN
+    with findings.of("knowledge"):
+        findings["knowledge"] = ", ".join(names(open_knowledge(settings))) or "no collections yet"
+    return findings.report()

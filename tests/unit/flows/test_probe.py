@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from flows.stack import doctor
 from pipeline.settings import load_settings
 from tests.harness.commandline import answer, pressrun
 from workers.processes.heartbeat import HeartbeatFile
-from workers.worker import probe
 
-STAND_IN = Path(__file__).parent / "stand_in.py"
+STAND_IN = Path(__file__).parents[1] / "workers" / "stand_in.py"
 SUPERVISE = """
 import sys
 from pipeline.settings import load_settings
@@ -82,21 +82,21 @@ def test_a_frozen_supervisor_is_not_live(
     machine: Machine, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(home=machine.env["PRESSRUN_HOME"], redis_url=redis_url)
-    monkeypatch.setattr(probe, "FRESH", 2.5)
-    assert probe.probe(settings, "live")["healthy"]
+    monkeypatch.setattr(doctor, "FRESH", 2.5)
+    assert doctor.probe(settings, "live")["healthy"]
     machine.supervisor.send_signal(signal.SIGSTOP)
     time.sleep(3)
-    assert not probe.probe(settings, "live")["healthy"]
+    assert not doctor.probe(settings, "live")["healthy"]
 
 
 def test_a_missing_worker_makes_a_machine_not_ready(tmp_path: Path, redis_url: str) -> None:
     settings = load_settings(home=tmp_path, redis_url=redis_url)
     HeartbeatFile(tmp_path).beat(alive=1, wanted=2)
-    assert probe.probe(settings, "live")["healthy"]
-    assert probe.probe(settings, "ready")["workers"] == "PROBLEM: 1 of 2 alive"
+    assert doctor.probe(settings, "live")["healthy"]
+    assert doctor.probe(settings, "ready")["workers"] == "PROBLEM: 1 of 2 alive"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"at": 1e12, "alive": 1, "wanted": 1}'])
 def test_a_damaged_or_future_heartbeat_is_not_live(tmp_path: Path, text: str) -> None:
     (tmp_path / "worker.json").write_text(text)
-    assert not probe.probe(load_settings(home=tmp_path), "live")["healthy"]
+    assert not doctor.probe(load_settings(home=tmp_path), "live")["healthy"]
