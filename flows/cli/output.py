@@ -1,5 +1,6 @@
 """Output, exit codes and interruption of commands."""
 
+import io
 import json
 import os
 import signal
@@ -7,11 +8,13 @@ import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from pipeline.errors import RunError
 from pipeline.masking import mask
@@ -27,6 +30,10 @@ INTERRUPTED = 130
 PATIENCE = 8.0
 """Seconds for an interrupted command to end in order."""
 SHOW_CURSOR = "\x1b[?25h"
+LAST = "gallery"
+"""The entry to open, shown as an address in the last line."""
+WIDE = 100_000
+"""Columns in a pipe or a file, so that no line is wrapped."""
 
 console = Console(stderr=True)
 
@@ -128,7 +135,45 @@ def answer(report: dict[str, Any], as_json: bool) -> None:
     text = mask(json.dumps(report))
     if as_json:
         print(text)
-        return
-    from flows.cli.reports import show
+    else:
+        show(json.loads(text))
 
-    show(json.loads(text))
+
+def show(report: dict[str, Any]) -> None:
+    """Print a report as text: a line for each entry, and a table for a list of mappings."""
+    lines = {name: value for name, value in report.items() if not _is_table(value)}
+    if gallery := lines.pop(LAST, None):
+        lines[LAST] = link(gallery)
+    width = max(map(len, lines), default=0)
+    for name, value in report.items():
+        if _is_table(value):
+            table = Table(title=name.replace("_", " "), title_justify="left")
+            for column in value[0]:
+                table.add_column(column.replace("_", " "), overflow="fold")
+            for row in value:
+                table.add_row(*map(_plain, row.values()))
+            text = io.StringIO()
+            columns = None if sys.stdout.isatty() else WIDE
+            Console(file=text, width=columns, markup=False).print(table)
+            print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+    for name, value in lines.items():
+        print(f"{name.replace('_', ' '):{width}}  {_plain(value)}".rstrip())
+
+
+def link(address: str) -> str:
+    """The address as a URL; a path becomes a file: URL."""
+    return address if "://" in address else Path(address).absolute().as_uri()
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{name} {count}" for name, count in value.items()]
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "none"
+    text = "–" if value is None else str(value)
+    # names come from others and may hold terminal escapes
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.reports import show
+from flows.cli.output import show
 from flows.dispatch import terminal
 from flows.dispatch.progress import Snapshot
 from flows.stack.environment import reach_loopback_directly
