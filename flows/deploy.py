@@ -17,12 +17,16 @@ LIMIT = 300.0
 
 def deploy(settings: Settings) -> dict[str, Any]:
     """Create our work pool and the deployments of prefect.yaml on the Prefect server; returns their
-    names. Running it again changes nothing.
+    names. The inbox's schedule is paused if there is no inbox. Running it again changes nothing.
 
     Raises ConfigError without a server's address or with a wrong password, Unavailable if the
     server does not answer or refuses.
     """
     address = _server(settings)
+    # Prefect is imported once its variables are set
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
+
     _make_pool()
     words = ["--no-prompt", "deploy", "--all", "--prefect-file", DEPLOYMENTS.name]
     done = subprocess.run(
@@ -36,7 +40,15 @@ def deploy(settings: Settings) -> dict[str, Any]:
     )
     if done.returncode:
         raise Unavailable(f"Prefect at {address}: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return {"server": address, "pool": POOL, "deployments": _deployed(settings)}
+    ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
+    with get_client(sync_client=True) as client:
+        deployments = client.read_deployments(work_pool_filter=ours)
+        for deployment in deployments:
+            if deployment.name == "inbox" and not settings.inbox:
+                for schedule in deployment.schedules:
+                    client.update_deployment_schedule(deployment.id, schedule.id, active=False)
+    names = sorted(deployment.name for deployment in deployments)
+    return {"server": address, "pool": POOL, "deployments": names}
 
 
 def serve(settings: Settings) -> NoReturn:
@@ -84,18 +96,3 @@ def _make_pool() -> None:
         pass
     except (HTTPError, RuntimeError) as error:
         raise Unavailable(f"Prefect: {error}") from error
-
-
-def _deployed(settings: Settings) -> list[str]:
-    """The names of our deployments. The inbox's schedule is paused if there is no inbox."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
-
-    ours = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
-    with get_client(sync_client=True) as client:
-        found = client.read_deployments(work_pool_filter=ours)
-        if not settings.inbox:
-            for inbox in (each for each in found if each.name == "inbox"):
-                for schedule in inbox.schedules:
-                    client.update_deployment_schedule(inbox.id, schedule.id, active=False)
-    return sorted(deployment.name for deployment in found)

@@ -10,9 +10,8 @@ import os
 import re
 import tempfile
 import time
-import tomllib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,10 +29,12 @@ from pydantic import ValidationError
 from flows.context import BATCH, flow_settings, masked
 from flows.inbox_files import (
     LONGEST_NAME,
+    OPTIONS,
     Claim,
     InboxFile,
     Options,
     State,
+    read_options,
     safe_name,
     strays,
     wrong_name,
@@ -53,8 +54,6 @@ from pipeline.storage.keys import check_key
 
 PAUSE = 5.0
 """Seconds without a change of size or time before a file is claimed."""
-
-OPTIONS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
 OPTIONS_LIMIT = 64 * 1024
 """The largest file of options, in bytes."""
@@ -132,7 +131,18 @@ class Inbox:
         claims, errors = self._claims(), list[Exception]()
         for claim in claims:
             try:
-                self._finish(claim)
+                state = self._flow_run(claim).state
+                if state is None or not state.is_final():
+                    shown = state.name if state and state.name else "New"
+                    self._report(claim.name, claim.run, shown, "")
+                elif state.is_completed():
+                    summary = open_run_folder(self._settings, claim.run).summary()
+                    self._archive(claim.file, State.DONE, {"summary": summary})
+                    self._keep(claim.model_copy(update={"settled": True}))
+                else:
+                    facts = {"reason": f"{state.name}: {state.message}"}
+                    self._archive(claim.file, State.FAILED, facts)
+                    self._store.delete(claim.key)
             except Exception as error:  # noqa: BLE001 - the others are archived all the same
                 errors.append(error)
                 self._report(claim.name, claim.run, "waits", _reason(error))
@@ -201,19 +211,6 @@ class Inbox:
         else:
             self._report(file.name, claim.run, "waits", "an earlier file of the run is worked on")
 
-    def _finish(self, claim: Claim) -> None:
-        state = self._flow_run(claim).state
-        if state is None or not state.is_final():
-            self._report(claim.name, claim.run, state.name if state and state.name else "New", "")
-        elif state.is_completed():
-            summary = open_run_folder(self._settings, claim.run).summary()
-            self._archive(claim.file, State.DONE, {"summary": summary})
-            self._keep(claim.model_copy(update={"settled": True}))
-        else:
-            facts = {"reason": f"{state.name}: {state.message}"}
-            self._archive(claim.file, State.FAILED, facts)
-            self._store.delete(claim.key)
-
     def _own(self, run: str) -> None:
         """Mark a run as made by the inbox. Raises ConfigError if it was made elsewhere."""
         marker = f"claimed/runs/{run}.json"
@@ -225,21 +222,13 @@ class Inbox:
             raise ConfigError(f"The run {run!r} was not made by the inbox; choose another name.")
 
     def _options(self, beside: str) -> Options:
+        """A sidecar's options, with the place of the profile. Raises ConfigError."""
         if not beside:
             return Options()
         try:
-            parse = OPTIONS[suffix_of(Path(beside))]
-            options = Options.model_validate(parse(self._store.get(beside, OPTIONS_LIMIT).decode()))
+            options = read_options(beside, self._store.get(beside, OPTIONS_LIMIT))
         except TooLarge as error:
             raise ConfigError(f"{beside}: longer than {OPTIONS_LIMIT // 1024} KB") from error
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise ConfigError(f"{beside}: {where}: {problem['msg']}") from error
-        except ValueError as error:
-            raise ConfigError(f"{beside}: {error}") from error
-        except RecursionError as error:
-            raise ConfigError(f"{beside}: it is nested too deep") from error
         if options.profile is None:
             return options
         if options.profile not in self._profiles:

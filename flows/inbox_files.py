@@ -1,22 +1,27 @@
 """The files of an inbox: names, states, the claim on a file, and its options."""
 
 import hashlib
+import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterator
+import tomllib
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from pipeline.errors import ConfigError
 from pipeline.job import FrozenModel
 from pipeline.jobfile.rows import suffix_of
 
 LONGEST_NAME = 200
 """Bytes of a file's name; the summary beside it has a longer one."""
+OPTIONS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+"""The parsers of files of options, by suffix."""
 _SHOWN = 60
 _PLAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
@@ -74,6 +79,20 @@ class Options(FrozenModel):
     candidates: int | None = Field(default=None, ge=1, le=64)
     threshold: float | None = Field(default=None, ge=0, le=1)
     profile: str | None = None
+
+
+def read_options(name: str, data: bytes) -> Options:
+    """The options in a file of this name. Raises ConfigError."""
+    try:
+        return Options.model_validate(OPTIONS[suffix_of(Path(name))](data.decode()))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ConfigError(f"{name}: {where}: {problem['msg']}") from error
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: it is nested too deep") from error
 
 
 class Claim(FrozenModel):

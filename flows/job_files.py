@@ -27,7 +27,17 @@ def at_hand(address: str, settings: Settings) -> Iterator[Path]:
     """
     if address.startswith("s3://"):
         with tempfile.TemporaryDirectory(prefix="pressrun-jobs-") as folder:
-            yield _fetched(address, Path(folder), settings)
+            place, _, name = address.rpartition("/")
+            if not name or place == "s3:/":
+                raise NoJobFile(f"{address} names no file in a bucket.")
+            there = settings.model_copy(update={"store": place})
+            reach_store(there)
+            fetched = Path(folder, name)
+            try:
+                open_store(there).fetch(name, fetched)
+            except KeyError:
+                raise NoJobFile(f"Looked for {address}.") from None
+            yield fetched
         return
     path = Path("/dev/stdin" if address == "-" else address)
     if path.is_fifo() or str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/self/fd/")):
@@ -37,20 +47,10 @@ def at_hand(address: str, settings: Settings) -> Iterator[Path]:
         yield path
 
 
-def _fetched(address: str, folder: Path, settings: Settings) -> Path:
-    place, _, name = address.rpartition("/")
-    if not name or place == "s3:/":
-        raise NoJobFile(f"{address} names no file in a bucket.")
-    there = settings.model_copy(update={"store": place})
-    reach_store(there)
-    try:
-        open_store(there).fetch(name, folder / name)
-    except KeyError:
-        raise NoJobFile(f"Looked for {address}.") from None
-    return folder / name
-
-
 def _spooled(path: Path, folder: Path) -> Path:
+    """A copy of what a pipe brings, with the suffix of its format, guessed from its first bytes if
+    the pipe's own name has none.
+    """
     spool = folder / "spool"
     try:
         with path.open("rb") as source, spool.open("wb") as file:
@@ -62,14 +62,12 @@ def _spooled(path: Path, folder: Path) -> Path:
                 file.write(piece)
     except OSError as error:
         raise JobFileError(f"{path}: {error.strerror}.") from error
-    named = path.name if suffix_of(path) in FORMATS else f"stdin{_suffix_for(spool)}"
-    return spool.rename(folder / named)
-
-
-def _suffix_for(file: Path) -> str:
-    """The suffix for a file's format, guessed from its first bytes."""
-    with file.open("rb") as content:
+    if suffix_of(path) in FORMATS:
+        return spool.rename(folder / path.name)
+    with spool.open("rb") as content:
         start = content.read(64).removeprefix(BOM)
     if start.startswith(b"PAR1"):
-        return ".parquet"
-    return ".jsonl" if start.lstrip()[:1] in (b"{", b"[") else ".csv"
+        suffix = ".parquet"
+    else:
+        suffix = ".jsonl" if start.lstrip()[:1] in (b"{", b"[") else ".csv"
+    return spool.rename(folder / f"stdin{suffix}")

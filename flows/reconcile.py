@@ -8,7 +8,7 @@ from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
 from flows.context import flow_settings, masked, runs_in_work
-from flows.runs.reconcile import Leased, leases, reconcile
+from flows.runs.reconcile import leases, reconcile
 from pipeline.assemble import open_store_to_commit
 from pipeline.errors import PressrunError, RunError
 from pipeline.records.run_folder import RunFolder, run_names
@@ -34,28 +34,21 @@ def reconcile_runs(
     recent = {name for name in run_names(store) if RunFolder(store, name).age() < hours * 3600}
     for name in sorted(at_work | recent):
         try:
-            run_folder, leased = RunFolder(store, name), leases(settings, name)
-            found = _checked(run_folder, leased, name in at_work, read_images)
+            run_folder = RunFolder(store, name)
+            spec = run_folder.standing_spec()
+            if spec is None:
+                continue  # it is still being opened
+            checked = reconcile(run_folder, spec, leases(settings, name), read_images=read_images)
+            summarised = run_folder.summary().get("fingerprint") == spec.fingerprint
+            ended = summarised and name not in at_work
+            sound = not checked.unexpected and not (ended and checked.lost)
+            report = {"run": name, "sound": sound, "ended": ended, **asdict(checked)}
         except PressrunError as error:
-            found = {"run": name, "sound": False, "alarms": [str(error)]}
-        if found:
-            reports.append(found)
-            logger.info("%s", found)
+            report = {"run": name, "sound": False, "alarms": [str(error)]}
+        reports.append(report)
+        logger.info("%s", report)
     if reports:
         create_table_artifact(table=reports, key="reconcile", description="Reconciled runs")
     if bad := [report["run"] for report in reports if not report["sound"]]:
         raise RunError(f"The records of {', '.join(bad)} do not balance.")
     return reports
-
-
-def _checked(
-    run_folder: RunFolder, leased: Leased, at_work: bool, read_images: bool
-) -> dict[str, Any] | None:
-    """The report on a run; None if it is still being opened."""
-    spec = run_folder.standing_spec()
-    if spec is None:
-        return None
-    report = reconcile(run_folder, spec, leased, read_images=read_images)
-    ended = run_folder.summary().get("fingerprint") == spec.fingerprint and not at_work
-    sound = not report.unexpected and not (ended and report.lost)
-    return {"run": run_folder.run, "sound": sound, "ended": ended, **asdict(report)}

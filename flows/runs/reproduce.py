@@ -8,9 +8,7 @@ import numpy as np
 
 from pipeline.assemble import Assembly, open_run_folder
 from pipeline.errors import RunError
-from pipeline.job import Outcome
 from pipeline.media.image import decode, encode
-from pipeline.records.run_folder import RunFolder
 from pipeline.run import render_request
 from pipeline.settings import Settings
 
@@ -41,8 +39,15 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
         raise RunError(f"Run {run} has no record of job {job_id}.")
     if not outcome.image:
         raise RunError(f"Job {job_id} ended as {outcome.status} and kept no image.")
+    if not (outcome.job and outcome.brief and outcome.seed is not None):
+        raise RunError(f"The record of job {job_id} does not say how it was rendered.")
+    spec, assembly = run_folder.spec(), Assembly(settings)
+    assembly.compare(spec, {k: v for k, v in outcome.models.items() if k in RENDERING})
+    context = assembly.embedded(spec, outcome.winners_context)
+    request = render_request(outcome.job, context, outcome.brief, (outcome.seed,))
+    again = assembly.renderer(spec).render(request)[0]
+    assert again is not None  # a request without a pruner loses no image
     stored = decode(run_folder.blob(outcome.image.path))
-    again = _render(outcome, settings, run_folder)
     if out:
         out.write_bytes(encode(again, "png", ""))
     difference = float(np.abs(stored - np.round(again * 255) / 255).max())
@@ -53,13 +58,3 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
         "difference": round(difference, 5),
         "equal": difference <= TOLERANCE,
     }
-
-
-def _render(outcome: Outcome, settings: Settings, run_folder: RunFolder) -> Any:
-    if not (outcome.job and outcome.brief and outcome.seed is not None):
-        raise RunError(f"The record of job {outcome.job_id} does not say how it was rendered.")
-    spec, assembly = run_folder.spec(), Assembly(settings)
-    assembly.compare(spec, {k: v for k, v in outcome.models.items() if k in RENDERING})
-    context = assembly.embedded(spec, outcome.winners_context)
-    request = render_request(outcome.job, context, outcome.brief, (outcome.seed,))
-    return assembly.renderer(spec).render(request)[0]

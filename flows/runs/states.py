@@ -45,9 +45,17 @@ def list_runs(settings: Settings, everything: bool) -> dict[str, Any]:
 
 def newest(store: Store) -> list[str]:
     """The names of the runs, the one opened last first, damaged ones at the end."""
+
+    def opened(name: str) -> tuple[str, str] | None:
+        try:
+            spec = RunFolder(store, name).standing_spec()
+        except RunError:
+            return "", name
+        # no spec: the run is being opened or removed
+        return (spec.created_at, name) if spec else None
+
     with ThreadPoolExecutor(READERS) as pool:
-        opened = pool.map(lambda name: (_opened(RunFolder(store, name)), name), run_names(store))
-        found = [(when, name) for when, name in opened if when is not None]
+        found = [entry for entry in pool.map(opened, run_names(store)) if entry]
     return [name for _, name in sorted(found, reverse=True)]
 
 
@@ -66,15 +74,6 @@ def state_of(
     if run_folder.is_cancelled():
         return State.CANCELLED
     return State.STOPPED if ended and "stopped" in summary else State.INTERRUPTED
-
-
-def _opened(run_folder: RunFolder) -> str | None:
-    """The time of opening; None if the run is being opened or removed, empty if it is damaged."""
-    try:
-        spec = run_folder.standing_spec()
-    except RunError:
-        return ""
-    return spec.created_at if spec else None
 
 
 def _line(run_folder: RunFolder) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+from pydantic import SecretStr
 
 from flows.stack.processes import Part, reaper, running, serves
 from flows.stack.redis_server import redis_binary
@@ -205,7 +206,12 @@ def environment(settings: Settings) -> dict[str, str]:
 def variables(settings: Settings) -> dict[str, str]:
     """The settings that differ from their defaults, as variables of the environment."""
     changed = settings.model_dump(exclude_defaults=True, exclude={"chosen_profile"})
-    return {f"PRESSRUN_{name.upper()}": _plain(value) for name, value in changed.items()}
+    return {
+        f"PRESSRUN_{name.upper()}": str(
+            value.get_secret_value() if isinstance(value, SecretStr) else value
+        )
+        for name, value in changed.items()
+    }
 
 
 def anchored(settings: Settings) -> Settings:
@@ -221,8 +227,3 @@ def anchored(settings: Settings) -> Settings:
     if settings.profile.endswith(".toml"):
         places["profile"] = str(Path(settings.profile).absolute())
     return settings.model_copy(update=places)
-
-
-def _plain(value: object) -> str:
-    secret = getattr(value, "get_secret_value", None)
-    return str(secret() if secret else value)

@@ -34,7 +34,7 @@ def start_logs(settings: Settings, *, libraries: bool = False) -> None:
         rendering = [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=plain)]
     else:
         rendering = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    rendering.append(_mask)
+    rendering.append(lambda _logger, _method, line: mask(str(line)))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*added, *rendering],
@@ -54,10 +54,6 @@ def start_logs(settings: Settings, *, libraries: bool = False) -> None:
         root.handlers[:] = [handler]
         root.setLevel(max(level, logging.WARNING))
         logging.captureWarnings(True)
-
-
-def _mask(_logger: Any, _method: str, line: Any) -> str:
-    return mask(str(line))
 
 
 def _add_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -6,7 +6,6 @@ million jobs must make no more of them than ten. Jobs and runs are in records, l
 
 import sys
 import time
-from collections import Counter as Counted
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import product
@@ -15,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pipeline.job import CandidateRecord, Outcome, Status, version
+from pipeline.job import Outcome, Status, version
 from pipeline.settings import Settings
 from pipeline.telemetry import Observer
 from pipeline.watchdog import seconds_since_beat
@@ -141,8 +140,12 @@ class WorkerMetrics(Observer):
             self._histograms["pressrun_stage_seconds"].labels(stage).observe(seconds)
         for role, seconds in outcome.device_seconds.items():
             self._counters["pressrun_device_seconds"].labels(role).inc(seconds)
-        for fate, count in Counted(map(_fate, outcome.candidates)).items():
-            self._counters["pressrun_candidates"].labels(fate).inc(count)
+        for candidate in outcome.candidates:
+            if candidate.score is None:
+                fate = "dropped"
+            else:
+                fate = "valid" if candidate.score.valid else "invalid"
+            self._counters["pressrun_candidates"].labels(fate).inc()
 
     def requeued(self, reason: str) -> None:
         """Record a job that goes back, for one of the REASONS."""
@@ -199,9 +202,3 @@ class DeviceMemory(Collector):
 def _begin_at_zero(metric: Counter | Histogram, labels: Labels) -> None:
     for values in product(*labels.values()) if labels else ():
         metric.labels(*values)
-
-
-def _fate(candidate: CandidateRecord) -> str:
-    if candidate.score is None:
-        return "dropped"
-    return "valid" if candidate.score.valid else "invalid"

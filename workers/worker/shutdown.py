@@ -40,7 +40,12 @@ class Shutdown:
 
     def start_heartbeats(self) -> None:
         """Write heartbeats to the pipe from now on, in a thread."""
-        arguments = (self._pipe, self._heartbeat, self._on_orphaned)
+
+        def on_orphaned() -> None:
+            self._leave()
+            log.warning("the supervisor is gone, this worker leaves too")
+
+        arguments = (self._pipe, self._heartbeat, on_orphaned)
         threading.Thread(target=send, args=arguments, name="heartbeat", daemon=True).start()
 
     def report_unhealthy(self, reason: str) -> None:
@@ -99,7 +104,3 @@ class Shutdown:
             beat()
         silence = self.broker.silence(in_flight) if self.broker and not self._leaving else 0.0
         return Heartbeat(in_flight, seconds_since_beat(), silence, self._problem)
-
-    def _on_orphaned(self) -> None:
-        self._leave()
-        log.warning("the supervisor is gone, this worker leaves too")
