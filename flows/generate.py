@@ -22,7 +22,7 @@ from pipeline.jobfile.reader import Overrides
 from pipeline.settings import Settings
 from workers.observability.logs import start_logs
 
-RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(MOST_SHARDS))
+RUNNER = cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(MOST_SHARDS + 1))
 
 
 @flow(name=GENERATE, flow_run_name="generate {run}", task_runner=RUNNER)

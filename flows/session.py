@@ -22,18 +22,20 @@ from flows.dispatch.budget import Budget
 from flows.dispatch.dispatcher import PATIENCE, Dispatcher, OutOfBudget, Stopped, patiently
 from flows.dispatch.heartbeat import Heartbeat
 from flows.dispatch.metrics import RunMetrics
+from flows.dispatch.opening import Opening
 from flows.dispatch.progress import Pauses, RunProgress, safely
 from flows.dispatch.terminal import bar_or_lines
 from flows.dispatch.window import Window
 from flows.job_files import at_hand
 from flows.runs.costs import Price
 from flows.runs.gallery.contact_sheet import contact_sheet
-from flows.runs.open import forget, open_run
+from flows.runs.open import forget, open_run, reopened, to_retry
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
 from pipeline.assemble import open_run_folder
 from pipeline.job import BadRow, Job, RunSpec, Status
 from pipeline.jobfile.reader import Overrides
+from pipeline.records.ids import IdSet
 from pipeline.records.manifest import NAME as MANIFEST
 from pipeline.records.manifest import read_manifest
 from pipeline.records.run_folder import RunFolder
@@ -58,7 +60,8 @@ class RunSession:
 
     def __init__(
         self,
-        spec: RunSpec,
+        opening: Opening,
+        retry: Collection[Status],
         run_folder: RunFolder,
         queue: Queue,
         progress: RunProgress,
@@ -66,15 +69,16 @@ class RunSession:
         settings: Settings,
         budget: float | None,
     ) -> None:
-        self._spec, self._settings = spec, settings
+        self._opening, self._retry, self._settings = opening, retry, settings
+        self._spec = opening.begun()
         self._run_folder, self._queue = run_folder, queue
         self._progress, self._stop = progress, stop
         self._window = Window(queue.places, settings.shard, settings.window)
-        self._metrics = RunMetrics(progress, spec.rows)
+        self._metrics = RunMetrics(progress, lambda: opening.rows)
         self._dispatcher = Dispatcher(
             queue,
             run_folder,
-            spec.fingerprint,
+            self._spec.fingerprint,
             self._window.of_shard,
             self._metrics,
             Budget(budget),
@@ -89,17 +93,17 @@ class RunSession:
         spec, check = self._spec, self._stop.check
         patiently(partial(self._queue.reopen, spec.run, spec.fingerprint), PATIENCE, check)
         patiently(self._run_folder.withdraw_cancel, PATIENCE, check)
-        summary = patiently(partial(finished, self._run_folder, spec, ()), PATIENCE, check)
+        summary = patiently(partial(finished, self._run_folder, spec, self._retry), PATIENCE, check)
         if summary:
             self._progress.skip(spec.rows)
         return summary
 
-    def reconcile(self) -> Report:
+    def reconcile(self) -> None:
         """Compare rows, records and images; from now on a cancellation stops the dispatcher."""
         self._stop.begin(self._spec, self._dispatcher)
         if interrupt := INTERRUPT.get(None):
             interrupt.heed(self._dispatcher)
-        return self._reconcile()
+        self._reconcile(self._spec)
 
     def dispatch(self) -> str:
         """Bring every row to its outcome; the reason if a budget left some of them.
@@ -108,7 +112,9 @@ class RunSession:
         """
         spec, dispatcher = self._spec, self._dispatcher
         shards = dispatcher.patiently(
-            partial(Shards, self._run_folder, spec, dispatcher, self._progress)
+            partial(
+                Shards, self._run_folder, self._opening, self._retry, dispatcher, self._progress
+            )
         )
         try:
             with (
@@ -117,7 +123,7 @@ class RunSession:
                 exposed(self._settings, self._metrics.registry, Backlog.of(self._settings)),
                 self._window,
             ):
-                work_through(spec, shards, lambda: self._window.shards)
+                work_through(self._opening, shards, lambda: self._window.shards)
         except BaseException:
             dispatcher.stop()
             cancel = partial(self._queue.cancel, spec.run, spec.fingerprint)
@@ -127,12 +133,13 @@ class RunSession:
 
     def publish(self, stopped: str) -> dict[str, Any]:
         """Reconcile again and write manifest, gallery and summary; answers the summary."""
+        spec = self._opening.whole()
         self._progress.enter("publishing")
-        report = self._reconcile()
+        report = self._reconcile(spec)
         report.resent = self._dispatcher.sent_again
         seconds, price = self._progress.snapshot().seconds, Price.of(self._settings)
         return self._dispatcher.patiently(
-            partial(publish, self._run_folder, self._spec, seconds, report, price, stopped)
+            partial(publish, self._run_folder, spec, seconds, report, price, stopped)
         )
 
     def show(self, summary: dict[str, Any]) -> None:
@@ -146,10 +153,10 @@ class RunSession:
         safely(artifacts_of_run)
         self._progress.enter("stopped" if "stopped" in summary else "finished")
 
-    def _reconcile(self) -> Report:
-        leased = partial(self._queue.leased, self._spec.run)
+    def _reconcile(self, spec: RunSpec) -> Report:
+        leased = partial(self._queue.leased, spec.run)
         return self._dispatcher.patiently(
-            partial(reconcile, self._run_folder, self._spec, leased, read_images=False)
+            partial(reconcile, self._run_folder, spec, leased, read_images=False)
         )
 
 
@@ -162,18 +169,18 @@ def open_session(
     settings: Settings,
     budget: float | None,
 ) -> Iterator[RunSession]:
-    """Open a run and report its progress while the block runs.
+    """Open a run and report its progress while the block runs; the job file is read meanwhile.
 
-    At the end the heartbeat stops first, then the progress with a last report, then the bar and
-    Prefect's client. Raises Stopped after the block if the run was cancelled meanwhile.
+    At the end the reader and the heartbeat stop first, then the progress with a last report, then
+    the bar and Prefect's client. Raises Stopped after the block if the run was cancelled meanwhile.
     """
-    logger = get_run_logger()
+    logger, flow_run = get_run_logger(), runtime.flow_run.id
     run_folder = open_run_folder(settings, run, committing=True)
     queue = Queue.connect(settings.redis_url, settings.broker_url)
-    stop = Stop(run_folder, queue)
+    stop, opening = Stop(run_folder, queue), Opening()
     with ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
-        watch = CancelWatch(runtime.flow_run.id, stop, client)
+        watch = CancelWatch(flow_run, stop, client)
         artifact = artifacts.LiveArtifact(run, Price.of(settings), client)
         bar = bar_or_lines(run)
         stack.enter_context(bar)
@@ -181,16 +188,29 @@ def open_session(
             RunProgress(run, [bar, artifact, Pauses(logger)], [watch.look])
         )
         progress.enter("opening")
-        opening = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(
-            masked()(_open)
-        )
-        spec = opening(run_folder, jobs, overrides, retry, settings)
-        progress.enter("working", spec.rows)
+
+        def stored(spec: RunSpec) -> None:
+            stop.check()
+            progress.expect(spec.rows)
+            opening.stored(spec)
+
+        def read() -> None:
+            with opening.reading():
+                spec = _open(run_folder, jobs, overrides, settings, stored)
+            progress.expect(spec.rows, whole=True)
+            # the number of rows was not known when the flow run got its name
+            client.update_flow_run(flow_run, name=f"generate {run} ({spec.rows:,} rows)")
+            logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.shards)
+
+        reader = task(name="open", task_run_name=f"{run} open", cache_policy=NO_CACHE)(
+            masked()(read)
+        ).submit()
+        stack.callback(reader.wait)
+        stack.callback(opening.stop)
+        session = RunSession(opening, retry, run_folder, queue, progress, stop, settings, budget)
+        progress.enter("working")
         stack.enter_context(Heartbeat(run_folder, progress.snapshot))
-        # the number of rows was not known when the flow run got its name
-        client.update_flow_run(runtime.flow_run.id, name=f"generate {run} ({spec.rows:,} rows)")
-        logger.info("run %s: %d rows in %d shards", run, spec.rows, spec.shards)
-        yield RunSession(spec, run_folder, queue, progress, stop, settings, budget)
+        yield session
     if stop.asked:
         # a flow run that Prefect is cancelling can end in no other state
         raise Stopped("It was finished by then.")
@@ -200,21 +220,15 @@ def _open(
     run_folder: RunFolder,
     jobs: str | None,
     overrides: Overrides,
-    retry: Collection[Status],
     settings: Settings,
+    stored: Callable[[RunSpec], None],
 ) -> RunSpec:
-    """Open the run's job file, or the run as it is, and forget the records to make again."""
+    """Open the run's job file, or the run as it is."""
     if jobs:
         with at_hand(jobs, settings) as path:
-            spec = open_run(path, overrides, settings, run_folder)
-    else:
-        spec = run_folder.spec()
-    ended, records = run_folder.summary(), sum(1 for _ in run_folder.records.ids())
-    if ended.get("fingerprint") != spec.fingerprint or ended.get("records") != records:
-        # the summary is not of these records: any status may be among them
-        ended = dict.fromkeys(retry, bool(records))
-    if again := {status for status in retry if ended.get(status)}:
-        forget(run_folder, spec, again)
+            return open_run(path, overrides, settings, run_folder, stored)
+    spec = reopened(run_folder)
+    stored(spec)
     return spec
 
 
@@ -222,32 +236,44 @@ class Shards:
     """The shards of a run and its settled jobs; `stopped` is the reason if some shards are left."""
 
     def __init__(
-        self, run_folder: RunFolder, spec: RunSpec, dispatcher: Dispatcher, progress: RunProgress
+        self,
+        run_folder: RunFolder,
+        opening: Opening,
+        retry: Collection[Status],
+        dispatcher: Dispatcher,
+        progress: RunProgress,
     ) -> None:
+        spec = opening.begun()
         self.run, self._run_folder, self._fingerprint = spec.run, run_folder, spec.fingerprint
         # every shard but the last has this size
-        self._size, self._rows = len(run_folder.shards.read(spec.fingerprint, 1)), spec.rows
+        self._size, self._opening = len(run_folder.shards.ids(spec.fingerprint, 1)), opening
         self._dispatcher, self._progress = dispatcher, progress
-        self._settled = set(run_folder.records.ids())
+        self._recorded, self._taken = IdSet(run_folder.records.ids()), IdSet()
+        self._retry = to_retry(run_folder, spec, retry, len(self._recorded))
         self.stopped = ""
         self._lock = threading.Lock()
 
     def span(self, shard: int) -> str:
         """The rows of the file in a shard, counted from 1."""
         first = (shard - 1) * self._size + 1
-        return f"rows {first:,} to {min(shard * self._size, self._rows):,}"
+        return f"rows {first:,} to {min(shard * self._size, self._opening.rows):,}"
 
     def work(self, shard: int) -> int:
         """Bring a shard's rows to their outcomes; returns the number of jobs that had none."""
         rows = self._dispatcher.patiently(
             partial(self._run_folder.shards.read, self._fingerprint, shard)
         )
-        jobs = []
+        jobs = [row for row in rows if isinstance(row, Job)]
         with self._lock:  # equal rows, in this shard or another one, are one job
-            for row in rows:
-                if isinstance(row, Job) and row.id not in self._settled:
-                    self._settled.add(row.id)
-                    jobs.append(row)
+            jobs = [job for job in jobs if self._taken.add(job.id)]
+            recorded = [job.id for job in jobs if job.id in self._recorded]
+        again = set[str]()
+        if self._retry and recorded:
+            again = self._dispatcher.patiently(
+                partial(forget, self._run_folder, recorded, self._retry)
+            )
+        done = set(recorded) - again
+        jobs = [job for job in jobs if job.id not in done]
         invalid = sum(isinstance(row, BadRow) for row in rows)
         self._progress.skip(len(rows) - len(jobs), invalid)
         try:
@@ -257,15 +283,15 @@ class Shards:
         return len(jobs)
 
 
-def work_through(spec: RunSpec, shards: Shards, at_once: Callable[[], int]) -> None:
+def work_through(opening: Opening, shards: Shards, at_once: Callable[[], int]) -> None:
     """Work through the run's shards, `at_once()` at a time, until all are done or a budget is used
     up.
 
-    Raises Stopped if the run was cancelled, and any error of a shard.
+    Raises Stopped if the run was cancelled, and any error of a shard or of the job file's reader.
     """
     in_flight = deque[PrefectFuture[Any]]()
     try:
-        for shard in range(1, spec.shards + 1):
+        for shard in opening.shards():
             while len(in_flight) >= at_once():
                 in_flight[0].wait(LOOK)
                 if in_flight[0].state.is_final():

@@ -348,6 +348,7 @@ class Progress(FrozenModel):
     """A snapshot of a run's progress by the process that works on it; times are in seconds."""
 
     phase: str
+    rows: int = Field(default=0, description="rows read from the job file so far")
     done: int = Field(description="rows that have their outcome")
     jobs_per_minute: float
     left: float | None = Field(description="time; null while nobody can tell")

@@ -13,7 +13,7 @@ from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.terminal import say
 from flows.runs.costs import Price
 from flows.runs.knowledge import require_collection
-from flows.runs.open import asked_for, run_name, taken_over
+from flows.runs.open import asked_for, reopened, run_name, taken_over
 from flows.runs.publish import finished, publish, status_of
 from flows.runs.reconcile import leases, reconcile
 from flows.stack.embedded import (
@@ -76,7 +76,7 @@ def resume_run(
     """Go on with a run as it was opened; returns its summary. Raises PressrunError."""
     reach_store(settings)
     run_folder = open_run_folder(settings, run)
-    spec = run_folder.spec()
+    spec = reopened(run_folder)
     if summary := _settled(run_folder, spec, retry, settings):
         return summary
     if not settings.redis_url:

@@ -50,6 +50,7 @@ def progress_of(snapshot: Snapshot) -> Progress:
     """The part of a snapshot that is stored."""
     return Progress(
         phase=snapshot.phase,
+        rows=snapshot.rows,
         done=snapshot.done,
         jobs_per_minute=snapshot.jobs_per_minute,
         left=snapshot.left,

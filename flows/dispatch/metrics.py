@@ -16,7 +16,7 @@ from pipeline.job import Status
 class RunMetrics:
     """A Progress that counts for Prometheus and forwards to another Progress."""
 
-    def __init__(self, progress: Progress, rows: int) -> None:
+    def __init__(self, progress: Progress, rows: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._progress, self._paused = progress, False
@@ -30,7 +30,7 @@ class RunMetrics:
         self._pauses = Counter(
             "pressrun_flow_pauses", "Times that the breaker paused the run.", registry=self.registry
         )
-        self._gauge("rows", "Rows of the run, done or not.", lambda: rows)
+        self._gauge("rows", "Rows of the run read so far, done or not.", rows)
 
     def show(self, dispatcher: Dispatcher) -> None:
         """Export this dispatcher's figures too."""

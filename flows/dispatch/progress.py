@@ -62,14 +62,18 @@ class ProgressCounter:
         self._lock = threading.Lock()
         self._counts = Counter[Status]()
         self._rows, self._done, self._invalid, self._device_seconds = 0, 0, 0, 0.0
-        self._phase, self._paused = "", ""
+        self._phase, self._paused, self._whole = "", "", False
         self._looks = deque[tuple[float, int, int]]()
 
-    def enter(self, phase: str, rows: int | None = None) -> None:
-        """Start another phase; `rows` is given once it is known."""
+    def enter(self, phase: str) -> None:
+        """Start another phase."""
         with self._lock:
             self._phase = phase
-            self._rows = self._rows if rows is None else rows
+
+    def expect(self, rows: int, *, whole: bool = False) -> None:
+        """Report the number of rows read so far, `whole` at the end of the job file."""
+        with self._lock:
+            self._rows, self._whole = rows, whole
 
     def count(self, status: Status, device_seconds: float = 0.0) -> None:
         """Count an outcome and its device seconds."""
@@ -108,7 +112,7 @@ class ProgressCounter:
                 counts=dict(self._counts + Counter({Status.INVALID: self._invalid})),
                 images_per_second=(images - images_then) / seconds,
                 jobs_per_minute=speed * MINUTE,
-                left=(self._rows - self._done) / speed if speed else None,
+                left=(self._rows - self._done) / speed if speed and self._whole else None,
                 seconds=now - self._begun,
                 device_seconds=self._device_seconds,
                 paused=self._paused,

@@ -8,7 +8,6 @@ from typing import Any
 
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
-from flows.runs.dedupe import SeenIds
 from flows.runs.estimate import StratifiedSample
 from pipeline.assemble import check_models, open_store
 from pipeline.errors import JobError, JobFileError
@@ -16,6 +15,7 @@ from pipeline.job import BadRow, Context, Job
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
 from pipeline.jobfile.remarks import Remarks
 from pipeline.profile import Profile
+from pipeline.records.ids import IdSet
 from pipeline.settings import Settings
 from pipeline.telemetry import metered
 from pipeline.writing.template import TemplateWriter
@@ -96,7 +96,7 @@ class _Plan:
         self.counts = Counter[str]()
         self.problems = list[dict[str, Any]]()
         self._collections = set[str]()
-        self._seen = SeenIds()
+        self._seen = IdSet()
 
     def count(self, row: Job | BadRow) -> None:
         self.counts["rows"] += 1

@@ -1,17 +1,19 @@
-"""Opening a run: read the job file, write its shards and the spec, reject the bad rows."""
+"""Opening a run: read the job file, write its spec and shards, reject the bad rows."""
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
 from pipeline.assemble import model_digests
 from pipeline.errors import RunError
-from pipeline.job import BadRow, Job, RunSpec, Status, digest_of, timestamp, version
+from pipeline.job import BadRow, RunSpec, Status, digest_of, timestamp, version
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.profile import Profile
+from pipeline.records.ids import IdSet
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
 
@@ -41,28 +43,48 @@ def asked_for(
 
 
 def open_run(
-    path: Path, overrides: Overrides, settings: Settings, run_folder: RunFolder
+    path: Path,
+    overrides: Overrides,
+    settings: Settings,
+    run_folder: RunFolder,
+    stored: Callable[[RunSpec], None] = lambda _: None,
 ) -> RunSpec:
     """Write the run's shards and spec; returns the spec.
 
-    An existing run is opened again with this file: it keeps its records and takes this file's rows.
-    The spec is written last, so that a run never names shards that are not stored. A file that was
-    opened before is not read again. Raises ModelError and JobFileError before anything is written.
+    `stored` is called after each shard with the spec so far, whose jobs may start at once. An
+    existing run is opened again with this file: it keeps its records and takes this file's rows.
+    Until the file is read to its end the stored spec has 0 rows. A file that was opened before is
+    not read again. Raises ModelError before anything is written, and JobFileError.
     """
     spec = asked_for(path, overrides, settings, run_folder)
     if spec.rows:
+        stored(spec)
         return spec
-    rows, count, source = 0, 0, read_jobs(path, settings.chosen_profile, overrides)
+    source = read_jobs(path, settings.chosen_profile, overrides)
     while shard := list(islice(source, settings.shard)):
-        count += 1
-        run_folder.shards.write(spec.fingerprint, count, shard)
+        if not spec.shards:
+            run_folder.write_spec(spec)
+        spec = spec.model_copy(update={"rows": spec.rows + len(shard), "shards": spec.shards + 1})
+        run_folder.shards.write(spec.fingerprint, spec.shards, shard)
         run_folder.records.reject_all(row for row in shard if isinstance(row, BadRow))
-        rows += len(shard)
-    if not rows:
+        stored(spec)
+    if not spec.rows:
         raise RunError(f"{path} holds no rows.")
-    spec = spec.model_copy(update={"rows": rows, "shards": count})
     run_folder.write_spec(spec)
     run_folder.shards.drop_others(spec.fingerprint)
+    return spec
+
+
+def reopened(run_folder: RunFolder) -> RunSpec:
+    """The spec of a run to go on with. Raises RunError if there is none, or if its job file was not
+    read to the end.
+    """
+    spec = run_folder.spec()
+    if not spec.rows:
+        raise RunError(
+            f"{spec.job_file} was not read to its end when run {spec.run} was interrupted; submit"
+            " it once more under the same name. What is done is kept."
+        )
     return spec
 
 
@@ -84,30 +106,43 @@ def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: Run
         others.append(f"under another profile, {stored.profile.get('name')}")
     if not others:
         return ""
-    recorded = set(run_folder.records.ids())
-    known = [row.id in recorded for row in read_jobs(path, profile, overrides, lambda _: None)]
+    recorded = IdSet(run_folder.records.ids())
+    known = Counter(
+        row.id in recorded for row in read_jobs(path, profile, overrides, lambda _: None)
+    )
     return (
-        f"run {run_folder.run} exists: {sum(known)} kept, {len(known) - sum(known)} new."
+        f"run {run_folder.run} exists: {known[True]} kept, {known[False]} new."
         f" It was opened {' and '.join(others)}."
     )
 
 
-def forget(run_folder: RunFolder, spec: RunSpec, statuses: Collection[Status]) -> int:
-    """Remove the records with these statuses, so that their jobs run again; returns the number."""
-    count = 0
-    if summary := run_folder.summary():
-        run_folder.write_summary(summary | {"fingerprint": ""})  # no longer finished
-    for shard in range(1, spec.shards + 1):
-        jobs = {
-            row.id
-            for row in run_folder.shards.read(spec.fingerprint, shard)
-            if isinstance(row, Job)
-        }
-        for outcome in run_folder.records.outcomes(sorted(jobs)):
-            if outcome.status in statuses:
-                run_folder.records.remove(outcome.job_id)
-                count += 1
-    return count
+def to_retry(
+    run_folder: RunFolder, spec: RunSpec, statuses: Collection[Status], records: int
+) -> set[Status]:
+    """The statuses, of these, that some of the run's records may have; if there are any, the run
+    no longer counts as finished.
+    """
+    summary = run_folder.summary()
+    counts: Mapping[str, int] = summary
+    if summary.get("fingerprint") != spec.fingerprint or summary.get("records") != records:
+        # the summary is not of these records: any status may be among them
+        counts = dict.fromkeys(statuses, records)
+    found = {status for status in statuses if counts.get(status)}
+    if found and summary:
+        run_folder.write_summary(summary | {"fingerprint": ""})
+    return found
+
+
+def forget(run_folder: RunFolder, job_ids: Iterable[str], statuses: Collection[Status]) -> set[str]:
+    """Remove the records with these statuses, so that their jobs run again; returns their ids."""
+    gone = {
+        outcome.job_id
+        for outcome in run_folder.records.outcomes(job_ids)
+        if outcome.status in statuses
+    }
+    for job_id in gone:
+        run_folder.records.remove(job_id)
+    return gone
 
 
 def run_name(path: Path) -> str:

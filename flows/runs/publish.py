@@ -6,13 +6,13 @@ from typing import Any
 
 from flows.dispatch.heartbeat import STALE
 from flows.runs.costs import FREE, Costs, Price
-from flows.runs.dedupe import SeenIds
 from flows.runs.gallery.page import INDEX, build_gallery
 from flows.runs.reconcile import Report
 from flows.runs.states import newest, state_of
 from pipeline.assemble import open_run_folder, open_store, reach_store
 from pipeline.errors import RunError
 from pipeline.job import RunSpec, Status
+from pipeline.records.ids import IdSet
 from pipeline.records.manifest import Manifest, build_manifest
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
@@ -62,7 +62,7 @@ def summarise(
     """The counts of rows by status, the mean score and the costs, in one pass over the manifest.
     Equal rows are one job, which `costs` counts once.
     """
-    ended, seen, scores, kept = Counter[str](), SeenIds(), 0.0, 0
+    ended, seen, scores, kept = Counter[str](), IdSet(), 0.0, 0
     for line in manifest.lines("job_id", "outcome", "score", "device_seconds", "collection"):
         ended[line["outcome"]] += 1
         if line["score"] is not None:
@@ -93,6 +93,8 @@ def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     run_folder = open_run_folder(settings, run or latest_run(settings))
     spec, progress = run_folder.spec(), run_folder.progress(STALE)
     manifest = Manifest(build_manifest(run_folder, spec))
+    if progress and not spec.rows:  # its job file is still being read
+        spec = spec.model_copy(update={"rows": progress.rows})
     left = spec.rows - len(manifest)
     status: dict[str, Any] = {
         "run": run_folder.run,

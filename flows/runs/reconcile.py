@@ -13,6 +13,7 @@ from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import JOB_ID, BadRow, RunSpec
 from pipeline.ports import Blob
+from pipeline.records.ids import IdSet
 from pipeline.records.records import READERS, in_order
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
@@ -97,11 +98,11 @@ def reconcile(
     """Compare rows, records and images; mend what can be mended.
 
     Without `read_images` a record is read only if the file names are not enough. An orphaned image
-    is removed only after a second look at its job's lease and record. Memory holds the ids of all
-    records, and otherwise a few jobs or one shard at a time.
+    is removed only after a second look at its job's lease and record. Memory holds a few
+    jobs or one shard at a time.
     """
     report = Report()
-    recorded = set[str]()
+    recorded = IdSet()
     look = partial(_checked, run_folder, read_images=read_images)
     with ThreadPoolExecutor(READERS) as pool:
         # threads pay only if every record is read
@@ -117,8 +118,12 @@ def reconcile(
                 _remove(run_folder, found.job_id, blob, leased, safe_age, report)
     report.rows = spec.rows
     for shard in range(1, spec.shards + 1):
+        ids = run_folder.shards.ids(spec.fingerprint, shard)
+        missing = {job_id for job_id in ids.values() if job_id not in recorded}
+        if not missing:
+            continue
         for row in run_folder.shards.read(spec.fingerprint, shard):
-            if row.id in recorded:
+            if row.id not in missing:
                 continue
             if isinstance(row, BadRow):
                 run_folder.records.reject(row)

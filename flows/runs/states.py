@@ -69,7 +69,7 @@ def state_of(
         return State.RUNNING
     summary = run_folder.summary()
     ended = _outcomes(spec, summary)
-    if sum(ended.values()) == spec.rows and not left:
+    if spec.rows and sum(ended.values()) == spec.rows and not left:
         return State.DONE
     if run_folder.is_cancelled():
         return State.CANCELLED

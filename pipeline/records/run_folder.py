@@ -12,6 +12,7 @@ from pipeline.job import Progress, RunSpec, Status
 from pipeline.media.image import ImageFormat
 from pipeline.ports import Store
 from pipeline.records.documents import JSON, document
+from pipeline.records.ids import IdSet
 from pipeline.records.records import READERS, RunRecords, in_order
 from pipeline.records.run_files import RUN_NAME, RunFiles
 from pipeline.records.shards import ShardFiles
@@ -93,7 +94,7 @@ class RunFolder(RunFiles):
 
     def left(self, spec: RunSpec) -> int:
         """The number of rows without a record."""
-        recorded, count = set(self.records.ids()), 0
+        recorded, count = IdSet(self.records.ids()), 0
         for number in range(1, spec.shards + 1):
             ids = self.shards.ids(spec.fingerprint, number)
             count += sum(job_id not in recorded for job_id in ids.values())

@@ -59,8 +59,8 @@ class ShardFiles:
         return self._files.read(_name(fingerprint, number), parse)
 
     def documents(self, fingerprint: str, number: int) -> dict[str, str]:
-        """A shard's jobs by id, as unparsed JSON. Raises RunError when there is no such shard."""
-        return self._files.read(_name(fingerprint, number), _documents)
+        """A shard's jobs by id, as unparsed JSON. Raises KeyError when there is no such shard."""
+        return self._files.parse(_name(fingerprint, number), _documents)
 
     def drop_others(self, fingerprint: str) -> None:
         """Remove the shards of every other fingerprint."""

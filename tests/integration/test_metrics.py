@@ -52,7 +52,7 @@ def test_a_redis_that_is_away_leaves_only_that_to_tell() -> None:
 
 
 def test_a_pause_is_counted_once() -> None:
-    metrics = RunMetrics(NoProgress(), 3)
+    metrics = RunMetrics(NoProgress(), lambda: 3)
     for reason in ("", "down", "down", "", "down"):
         metrics.pause(reason)
     metrics.count(Status.ACCEPTED)
@@ -64,7 +64,7 @@ def test_a_pause_is_counted_once() -> None:
 def test_figures_are_served_while_wanted_and_a_taken_port_stops_nothing() -> None:
     port = free_port()
     settings = load_settings(metrics_port=port)
-    with exposed(settings, RunMetrics(NoProgress(), 7).registry):
+    with exposed(settings, RunMetrics(NoProgress(), lambda: 7).registry):
         assert (found := scrape(port))
         assert found.value("pressrun_flow_rows") == 7
         with capture_logs() as said, exposed(settings, CollectorRegistry()):

@@ -26,7 +26,7 @@ DEPLOY = Path("deploy")
 def registries(tmp_path: Path) -> list[CollectorRegistry]:
     """A worker's and a flow's, with all that they ever expose."""
     settings = load_settings(store=str(tmp_path))
-    worker, run = WorkerMetrics(settings, list), RunMetrics(NoProgress(), 1)
+    worker, run = WorkerMetrics(settings, list), RunMetrics(NoProgress(), lambda: 1)
     queue = Queue("redis://127.0.0.1:1")
     run.show(Dispatcher(queue, StandInAssembly(settings).run_folder("r"), "e", 2, run))
     for registry in (worker.registry, run.registry):

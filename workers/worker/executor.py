@@ -226,10 +226,10 @@ class Executor:
                 if message.store != self._store_id:
                     raise OtherStore(f"Here it is {store.address('')}.")
             run = self._open(message.run, message.fingerprint)
-            shards = run.spec.shards
-            if not 1 <= message.shard <= shards:
-                raise Superseded(f"{message.run} has {shards} shards, not {message.shard}")
-            documents = self._documents(run, message.shard)
+            try:
+                documents = self._documents(run, message.shard)
+            except KeyError:
+                raise Superseded(f"{message.run} has no shard {message.shard}") from None
         if message.job not in documents:
             raise Superseded(message.run)
         where = f"job {message.job} in shard {message.shard} of run {message.run}"

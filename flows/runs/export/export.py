@@ -16,12 +16,12 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import track
 
-from flows.runs.dedupe import SeenIds
 from flows.runs.export import formats
 from pipeline.assemble import open_run_folder
 from pipeline.errors import PressrunError
 from pipeline.job import Outcome, Status
 from pipeline.records.columns import COLUMNS, Column, line_of
+from pipeline.records.ids import IdSet
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
 
@@ -98,7 +98,7 @@ class ExportedJobs:
 
     def outcomes(self, with_image: bool = False) -> Iterator[Outcome]:
         """The outcome of each job, or of each that has an image."""
-        seen = SeenIds()
+        seen = IdSet()
         rows = (
             outcome
             for shard in range(1, self._spec.shards + 1)

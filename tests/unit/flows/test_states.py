@@ -9,7 +9,7 @@ import pytest
 from flows.dispatch import heartbeat
 from flows.dispatch.heartbeat import STALE, Heartbeat
 from flows.dispatch.progress import ProgressCounter
-from flows.runs.open import forget, open_run
+from flows.runs.open import forget, open_run, to_retry
 from flows.runs.publish import latest_run, publish, status_of
 from flows.runs.states import SHOWN, list_runs
 from pipeline.assemble import open_run_folder
@@ -87,7 +87,7 @@ def test_a_run_that_somebody_works_on_says_how_it_goes(
     run_folder = opened(settings, "r", rows=10, done=4)
     now = 0.0
     tally = ProgressCounter("r", lambda: now)
-    tally.enter("working", 10)
+    tally.expect(10, whole=True)
     tally.snapshot()
     now = 30.0
     for _ in range(4):
@@ -115,6 +115,7 @@ def test_a_run_that_is_taken_apart_to_do_rows_again_is_not_done(settings: Settin
     run_folder = opened(settings, "r", done=3)
     spec = run_folder.spec()
     publish(run_folder, spec, 1.0)
-    forget(run_folder, spec, {Status.FAILED})
+    assert to_retry(run_folder, spec, {Status.FAILED}, records=3) == {Status.FAILED}
+    forget(run_folder, run_folder.records.ids(), {Status.FAILED})
     (line,) = list_runs(settings, everything=False)["runs"]
     assert (line["state"], line["done"]) == ("interrupted", 0)

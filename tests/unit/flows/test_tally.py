@@ -26,8 +26,8 @@ class Clock:
 def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> None:
     clock = Clock()
     tally = ProgressCounter("r", clock)
-    tally.enter("working", 1000)
-    assert tally.snapshot().left is None, "nobody can tell yet"
+    tally.expect(1000)
+    assert tally.snapshot().left is None, "no rate yet"
     tally.skip(100, invalid=10)
     for _ in range(2 * int(MINUTE)):  # a slow beginning that is forgotten
         clock.now += 1
@@ -38,6 +38,9 @@ def test_rates_are_those_of_the_last_minute_and_tell_how_long_it_will_take() -> 
         tally.count(Status.BELOW_GATE, 0.25)
         tally.count(Status.FAILED)
         snapshot = tally.snapshot()
+    assert snapshot.left is None, "the job file is still being read"
+    tally.expect(1000, whole=True)
+    snapshot = tally.snapshot()
     assert snapshot.done == 100 + 3 * MINUTE
     assert snapshot.images_per_second == pytest.approx(2, rel=0.05)
     assert snapshot.left == pytest.approx((1000 - snapshot.done) / 3, rel=0.05)
@@ -110,7 +113,7 @@ def test_the_last_that_is_shown_of_a_run_that_ended_early_says_so(
 ) -> None:
     listening = Listening()
     run = RunProgress("spring", [listening])
-    run.enter("working", 200)
+    run.expect(200)
     run.skip(24)
     run.pause("no store")
     with pytest.raises(type(error)), run:
@@ -132,7 +135,7 @@ def test_everyone_is_told_again_and_again_and_at_the_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(progress, "EVERY", 0.05)
     listening, beats = Listening(), list[float]()
     with RunProgress("r", [Deaf(), listening], [lambda: beats.append(time.monotonic())]) as run:
-        run.enter("working", 2)
+        run.enter("working")
         time.sleep(0.5)
         run.count(Status.ACCEPTED)
         run.enter("finished")

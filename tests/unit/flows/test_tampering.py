@@ -78,7 +78,7 @@ def test_a_record_of_something_else_is_an_alarm_and_removes_nothing(
     report = reconcile(run_folder, spec, read_images=True, safe_age=0)
     assert (report.unexpected, report.lost) == (1, 0), report
     with pytest.raises(RunError):
-        forget(run_folder, spec, {Status.ACCEPTED})
+        forget(run_folder, [job_id], {Status.ACCEPTED})
     assert list(run_folder.store.keys("runs/")) == before
 
 
