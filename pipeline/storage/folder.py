@@ -38,7 +38,11 @@ class FolderStore:
         draft, moved = f"{os.path.dirname(target)}/.{uuid.uuid4().hex}", False
         try:
             try:
-                self._draft(draft, data)
+                try:
+                    _write(draft, data)
+                except FileNotFoundError:
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    _write(draft, data)
                 if new and self.conditional:
                     return _link(draft, target)
                 if new and os.path.exists(target):
@@ -148,13 +152,6 @@ class FolderStore:
         finally:
             with suppress(OSError):
                 _remove(probe)
-
-    def _draft(self, draft: str, data: bytes) -> None:
-        try:
-            _write(draft, data)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(draft), exist_ok=True)
-            _write(draft, data)
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
         for name in self._names(folder):

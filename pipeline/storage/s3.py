@@ -1,50 +1,35 @@
 """A store in a bucket of S3 or of a server that speaks its protocol."""
 
-import hashlib
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    IncompleteReadError,
-    ResponseStreamingError,
-)
-from tenacity import (
-    retry,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from botocore.exceptions import ClientError
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from pipeline.errors import StoreError, TooLarge, Unconditional
+from pipeline.errors import StoreError, Unconditional
 from pipeline.ports import BLOB_LIMIT, Blob
 from pipeline.storage.keys import check_key, check_prefix
+from pipeline.storage.s3_download import download
 from pipeline.storage.s3_errors import CREDENTIALS, MISSING, code, explained, tell
-from pipeline.storage.s3_upload import CHECKSUM, Condition, Encryption, Upload, printed
-from pipeline.telemetry import trouble
+from pipeline.storage.s3_upload import Condition, Encryption, Upload
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import (
         CopySourceTypeDef,
-        ListMultipartUploadsOutputTypeDef,
         ListObjectsV2OutputTypeDef,
         MultipartUploadTypeDef,
         ResponseMetadataTypeDef,
     )
 
+Result = TypeVar("Result")
 Addressing = Literal["auto", "path", "virtual"]
 
 CONNECT_SECONDS = 5
@@ -53,15 +38,11 @@ ATTEMPTS = 8
 FIRST_SECONDS, FIRST_ATTEMPTS = 5.0, 2
 """Limits for the first request to a server, which fails fast because the address may be wrong."""
 CONNECTIONS = 64
-SLOWEST = 50_000
-"""Least bytes per second of a download, beyond a fixed time for each object."""
 
-_CHUNK = 1024 * 1024
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted", "409"})
 _EXISTS = frozenset({"PreconditionFailed", "412"})
 # an upload in parts whose end was answered by an error may have ended all the same
 _AGAIN = _CONFLICTS | {"NoSuchUpload"}
-_BROKEN_BODY = (HTTPClientError, IncompleteReadError, FlexibleChecksumError)
 
 
 class S3Store:
@@ -110,8 +91,7 @@ class S3Store:
     def get(self, key: str, most: int = BLOB_LIMIT) -> bytes:
         """The object's bytes."""
         with self._explained(key):
-            data: bytes = self._take(self._prefix + check_key(key), b"".join, most)
-        return data
+            return self._download(key, b"".join, most)
 
     def has(self, key: str) -> bool:
         """One request for the object's metadata."""
@@ -130,7 +110,7 @@ class S3Store:
                         raise StoreError(f"{path}: {error.strerror}") from error
 
         with self._explained(key):
-            self._take(self._prefix + check_key(key), save)
+            self._download(key, save)
 
     def reach(self) -> None:
         """Raise StoreError where no server answers; any answer is fine."""
@@ -185,14 +165,29 @@ class S3Store:
 
     def sweep(self, prefix: str, older: float) -> int:
         """Abort old unfinished multipart uploads, where the server can list them."""
-        removed = 0
-        for page in self._unfinished(check_prefix(prefix)):
-            now = self._clock(page["ResponseMetadata"])
-            for upload in page.get("Uploads", []):
-                if _seconds(now, upload["Initiated"]) > older:
-                    self._abort(upload)
-                    removed += 1
-        return removed
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + check_prefix(prefix)
+        )
+        old: list[MultipartUploadTypeDef] = []
+        with self._explained(prefix):
+            try:
+                for page in pages:
+                    now = self._clock(page["ResponseMetadata"])
+                    begun = page.get("Uploads", [])
+                    old += [each for each in begun if _seconds(now, each["Initiated"]) > older]
+            except ClientError as error:
+                # some servers answer the last one where there is no upload at all
+                if code(error) not in ("NotImplemented", "MethodNotAllowed", "NoSuchUpload"):
+                    raise
+            for upload in old:
+                try:
+                    self._client.abort_multipart_upload(
+                        Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                except ClientError as error:
+                    if code(error) != "NoSuchUpload":  # another ended it meanwhile
+                        raise
+        return len(old)
 
     def address(self, key: str) -> str:
         """An s3:// address on AWS, else the URL of the object at the endpoint."""
@@ -229,39 +224,18 @@ class S3Store:
             raise
         return True
 
-    # the SDK retries a request, but not a body that broke off or changed, as when the object is
-    # overwritten meanwhile
-    @retry(
-        retry=retry_if_exception_type(ResponseStreamingError),
-        wait=wait_random_exponential(multiplier=0.1, max=2),
-        stop=stop_after_attempt(8),
-        reraise=True,
-    )
-    def _take(
-        self, name: str, take: Callable[[Iterable[bytes]], Any], most: int | None = None
-    ) -> Any:
-        """The result of `take` on an object's body, which has to arrive in time, with its checksum,
-        and with at most `most` bytes.
-        """
-        answer = self._client.get_object(Bucket=self._bucket, Key=name)
-        body, late = answer["Body"], threading.Event()
-        size = answer["ContentLength"]
-        if most is not None and size > most:
-            body.close()
-            raise TooLarge(f"{self._where}: {name} has {size} bytes, over {most}")
-        seconds = 2 * self._read_seconds + size / SLOWEST
-        watch = threading.Timer(seconds, _cut_off, (body, late))
-        watch.daemon = True
-        watch.start()
-        try:
-            return take(_checked(body, answer["Metadata"]))
-        except (*_BROKEN_BODY, OSError) as error:
-            if late.is_set():
-                raise StoreError(f"{self._where}: no whole object in {seconds:.0f} s") from None
-            trouble("store", type(error).__name__)
-            raise ResponseStreamingError(error=type(error).__name__) from None
-        finally:
-            watch.cancel()
+    def _download(
+        self, key: str, take: Callable[[Iterable[bytes]], Result], most: int | None = None
+    ) -> Result:
+        return download(
+            self._client,
+            self._bucket,
+            self._prefix + check_key(key),
+            take,
+            where=self._where,
+            read_seconds=self._read_seconds,
+            most=most,
+        )
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator["ListObjectsV2OutputTypeDef"]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -269,29 +243,6 @@ class S3Store:
         )
         with self._explained(prefix):
             yield from pages
-
-    def _unfinished(self, prefix: str) -> Iterator["ListMultipartUploadsOutputTypeDef"]:
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self._bucket, Prefix=self._prefix + prefix
-        )
-        with self._explained(prefix):
-            try:
-                yield from pages
-            except ClientError as error:
-                # some servers answer the last one where there is no upload at all
-                if code(error) not in ("NotImplemented", "MethodNotAllowed", "NoSuchUpload"):
-                    raise
-
-    def _abort(self, upload: "MultipartUploadTypeDef") -> None:
-        with self._explained(upload["Key"]):
-            try:
-                self._client.abort_multipart_upload(
-                    Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
-            except ClientError as error:
-                # another ended it meanwhile
-                if code(error) != "NoSuchUpload":
-                    raise
 
     def _clock(self, metadata: "ResponseMetadataTypeDef") -> datetime:
         """The server's time in an answer. Raises StoreError without one: by our own clock a blob
@@ -311,24 +262,6 @@ class S3Store:
 
     def _explained(self, key: str) -> AbstractContextManager[None]:
         return explained(self._where, key)
-
-
-def _checked(body: "StreamingBody", metadata: Mapping[str, str]) -> Iterator[bytes]:
-    """The body in chunks. Raises FlexibleChecksumError at its end for a wrong checksum."""
-    read = hashlib.sha256()
-    for chunk in body.iter_chunks(_CHUNK):
-        read.update(chunk)
-        yield chunk
-    # some servers change the name's case; objects that other programs stored have none
-    known = {name.lower(): value for name, value in metadata.items()}
-    if known.get(CHECKSUM, printed(read)) != printed(read):
-        raise FlexibleChecksumError(error_msg=f"not the {CHECKSUM} that it was put with")
-
-
-def _cut_off(body: Any, late: threading.Event) -> None:
-    late.set()
-    with suppress(ValueError, RuntimeError):  # it has just ended
-        body._raw_stream.shutdown()  # a timeout of the SDK is for each read by itself
 
 
 def _seconds(now: datetime, then: datetime) -> float:

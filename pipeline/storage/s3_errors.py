@@ -72,18 +72,16 @@ def explained(where: str, key: str) -> Iterator[None]:
         hint = _HINTS.get(code(error), f"the server answered {code(error)}")
         raise kind(f"{where}: {hint}") from None
     except (BotoCoreError, ValueError) as error:
-        raise StoreError(f"{where}: {_trouble(error)}") from None
-
-
-def _trouble(error: Exception) -> str:
-    match error:
-        case NoCredentialsError() | PartialCredentialsError() | TokenRetrievalError():
-            return f"no credentials found; {CREDENTIALS}"
-        case ProfileNotFound():
-            return f"there is no profile {error.kwargs['profile']!r}; correct AWS_PROFILE"
-        case ResponseStreamingError():
-            return f"no object came whole and unchanged ({error.kwargs['error']})"
-        case ConnectionError() | HTTPClientError():
-            hint = "correct PRESSRUN_S3_ENDPOINT_URL or start the server"
-            return f"no answer ({type(error).__name__}); {hint}"
-    return f"the request failed with {type(error).__name__}"
+        match error:
+            case NoCredentialsError() | PartialCredentialsError() | TokenRetrievalError():
+                problem = f"no credentials found; {CREDENTIALS}"
+            case ProfileNotFound():
+                problem = f"there is no profile {error.kwargs['profile']!r}; correct AWS_PROFILE"
+            case ResponseStreamingError():
+                problem = f"no object came whole and unchanged ({error.kwargs['error']})"
+            case ConnectionError() | HTTPClientError():
+                hint = "correct PRESSRUN_S3_ENDPOINT_URL or start the server"
+                problem = f"no answer ({type(error).__name__}); {hint}"
+            case _:
+                problem = f"the request failed with {type(error).__name__}"
+        raise StoreError(f"{where}: {problem}") from None
