@@ -172,10 +172,15 @@ class Context(FrozenModel):
     unavailable: str = Field(default="", description="why nothing could be retrieved")
 
     @property
+    def sources(self) -> tuple[Passage, ...]:
+        """The passages, then the images."""
+        return (*self.passages, *self.references)
+
+    @property
     def texts(self) -> tuple[Passage, ...]:
         """The passages and the descriptions of the images, each once."""
         said = {each.id: each for each in (*self.references, *self.passages) if each.text}
-        order = dict.fromkeys(each.id for each in (*self.passages, *self.references))
+        order = dict.fromkeys(each.id for each in self.sources)
         return tuple(said[key] for key in order if key in said)
 
     def joined(self, references: tuple[Reference, ...]) -> "Context":

@@ -51,41 +51,7 @@ json_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 """A nested value as the JSON string that it is in a table; equal values give equal strings."""
 
 
-def _candidates(outcome: Outcome) -> list[dict[str, Any]]:
-    return [
-        {
-            "index": each.index,
-            "seed": each.seed,
-            "score": each.score.calibrated if each.score else None,
-            "cosine": each.score.raw if each.score else None,
-            "invalid": each.score.reason if each.score and not each.score.valid else None,
-        }
-        for each in outcome.candidates
-    ]
-
-
-def _sources(outcome: Outcome) -> list[dict[str, Any]]:
-    context = outcome.winners_context
-    return [
-        {
-            "kind": "image" if isinstance(each, Reference) else "text",
-            "id": each.id,
-            "title": each.title,
-            "source": each.source,
-            "license": each.license,
-            "score": each.score,
-        }
-        for each in (*context.passages, *context.references)
-    ]
-
-
 _TEXT, _NUMBER, _INTEGER, _SEED = pa.string(), pa.float64(), pa.int32(), pa.uint64()
-_CANDIDATE = pa.struct(
-    {"index": _INTEGER, "seed": _SEED, "score": _NUMBER, "cosine": _NUMBER, "invalid": _TEXT}
-)
-_SOURCE = pa.struct(
-    dict.fromkeys(("kind", "id", "title", "source", "license"), _TEXT) | {"score": _NUMBER}
-)
 
 COLUMNS: Columns = {
     "job_id": Column(_TEXT, lambda o: o.job_id),
@@ -114,9 +80,57 @@ COLUMNS: Columns = {
     "seconds": Column(_NUMBER, lambda o: sum(o.seconds.values())),
     "device_seconds": Column(_NUMBER, lambda o: o.device_time),
     "created_at": Column(_TEXT, lambda o: o.created_at),
-    "candidates": Column(pa.list_(_CANDIDATE), _candidates, nullable=True),
+    "candidates": Column(
+        pa.list_(
+            pa.struct(
+                {
+                    "index": _INTEGER,
+                    "seed": _SEED,
+                    "score": _NUMBER,
+                    "cosine": _NUMBER,
+                    "invalid": _TEXT,
+                }
+            )
+        ),
+        lambda o: [
+            {
+                "index": each.index,
+                "seed": each.seed,
+                "score": each.score.calibrated if each.score else None,
+                "cosine": each.score.raw if each.score else None,
+                "invalid": each.score.reason if each.score and not each.score.valid else None,
+            }
+            for each in o.candidates
+        ],
+        nullable=True,
+    ),
     "candidate_count": Column(_INTEGER, lambda o: len(o.candidates)),
-    "sources": Column(pa.list_(_SOURCE), _sources, nullable=True),
+    "sources": Column(
+        pa.list_(
+            pa.struct(
+                {
+                    "kind": _TEXT,
+                    "id": _TEXT,
+                    "title": _TEXT,
+                    "source": _TEXT,
+                    "license": _TEXT,
+                    "score": _NUMBER,
+                }
+            )
+        ),
+        lambda o: [
+            {
+                "kind": "image" if isinstance(each, Reference) else "text",
+                "id": each.id,
+                "title": each.title,
+                "source": each.source,
+                "license": each.license,
+                "score": each.score,
+            }
+            for each in o.winners_context.sources
+        ],
+        nullable=True,
+    ),
     "passage_sources": Column(
         pa.list_(_TEXT),
         lambda o: [each.source or each.title or each.id for each in o.context.passages],

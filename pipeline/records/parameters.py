@@ -27,25 +27,14 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
 
     `renderer` is the run's renderer profile, with the model's name and its scheduler.
     """
-    if outcome.job is None or outcome.brief is None:
+    job, brief, renderer = outcome.job, outcome.brief, renderer or {}
+    if job is None or brief is None:
         return ""
-    lines = [_one_line(outcome.brief.prompt)]
-    if negative := _one_line(outcome.brief.negative):
+    lines = [_one_line(brief.prompt)]
+    if negative := _one_line(brief.negative):
         lines.append(f"Negative prompt: {negative}")
-    settings = _settings(outcome, renderer or {})
-    quoted = (
-        (name, json.dumps(value, ensure_ascii=False) if set(value) & set(',:"\n') else value)
-        for name, value in settings.items()
-    )
-    lines.append(", ".join(f"{name}: {value}" for name, value in quoted if value))
-    return "\n".join(lines)
-
-
-def _settings(outcome: Outcome, renderer: Mapping[str, Any]) -> dict[str, str]:
-    job = outcome.job
-    assert job is not None
     scheduler = str(renderer.get("scheduler", ""))
-    return {
+    settings = {
         "Steps": str(job.steps),
         "Sampler": _SAMPLERS.get(scheduler, scheduler),
         "CFG scale": str(job.guidance),
@@ -55,6 +44,12 @@ def _settings(outcome: Outcome, renderer: Mapping[str, Any]) -> dict[str, str]:
         "Model": str(renderer.get("model", "")),
         "Version": f"pressrun {outcome.version}".strip(),
     }
+    quoted = (
+        (name, json.dumps(value, ensure_ascii=False) if set(value) & set(',:"\n') else value)
+        for name, value in settings.items()
+    )
+    lines.append(", ".join(f"{name}: {value}" for name, value in quoted if value))
+    return "\n".join(lines)
 
 
 def _one_line(text: str) -> str:

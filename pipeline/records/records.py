@@ -60,7 +60,10 @@ class RunRecords:
             outcome = self._files.parse(_record(job_id), Outcome.model_validate_json)
         except KeyError:
             return None
-        if not _is_of(outcome, self._files.run, job_id):
+        # it has to name this run, this job, and no other job's image
+        ids = {outcome.job_id, outcome.job.id if outcome.job else job_id}
+        own = outcome.image is None or outcome.image.path.startswith(f"images/{job_id}-")
+        if outcome.run != self._files.run or ids != {job_id} or not own:
             whose = f"job {outcome.job_id} of run {outcome.run!r}"
             raise RunError(
                 f"{self._files.address(_record(job_id))} is not its own job's but of {whose}"
@@ -94,8 +97,15 @@ class RunRecords:
 
         Raises RunError for one that is missing or differs from its record.
         """
+
+        def read(image: ImageRecord) -> bytes:
+            data = self._files.blob(image.path)
+            if hashlib.sha256(data).hexdigest() != image.sha256:
+                raise RunError(f"{self._files.address(image.path)} is not the image of its record")
+            return data
+
         with ThreadPoolExecutor(IMAGES_AHEAD) as pool:
-            yield from in_order(pool, self._image, images, IMAGES_AHEAD)
+            yield from in_order(pool, read, images, IMAGES_AHEAD)
 
     def commit(
         self, outcome: Outcome, image: ImageArray | None, confirm: Callable[[], None] | None = None
@@ -108,7 +118,14 @@ class RunRecords:
         this execution has lost its lease. An image removed meanwhile as an orphan is stored again:
         no image that a record names is removed.
         """
-        kept, file = (None, b"") if image is None else self._keep(outcome, image)
+        kept, file = None, b""
+        if image is not None:
+            file = encode(image, self._format, parameters(outcome, self._renderer))
+            digest = hashlib.sha256(file).hexdigest()
+            path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
+            height, width, _ = image.shape
+            kept = ImageRecord(path=path, sha256=digest, width=width, height=height)
+            self._put_image(path, file)
         if confirm:
             confirm()
         mine = outcome.model_copy(update={"image": kept})
@@ -153,21 +170,6 @@ class RunRecords:
         if outcome and outcome.image:
             self._files.store.delete(self._files.key(outcome.image.path))
 
-    def _image(self, image: ImageRecord) -> bytes:
-        data = self._files.blob(image.path)
-        if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise RunError(f"{self._files.address(image.path)} is not the image of its record")
-        return data
-
-    def _keep(self, outcome: Outcome, image: ImageArray) -> tuple[ImageRecord, bytes]:
-        """Store an image; returns its part of the record, and its file."""
-        data = encode(image, self._format, parameters(outcome, self._renderer))
-        digest = hashlib.sha256(data).hexdigest()
-        path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
-        self._put_image(path, data)
-        height, width, _ = image.shape
-        return ImageRecord(path=path, sha256=digest, width=width, height=height), data
-
     def _put_image(self, path: str, data: bytes) -> None:
         self._files.write(path, data, f"image/{self._format}")
 
@@ -179,14 +181,6 @@ class RunRecords:
     def _renderer(self) -> dict[str, Any]:
         renderer: dict[str, Any] = self._spec().profile.get("renderer", {})
         return renderer
-
-
-def _is_of(outcome: Outcome, run: str, job_id: str) -> bool:
-    """True for a record that names this run, this job, and no other job's image."""
-    ids = {outcome.job_id, outcome.job.id if outcome.job else job_id}
-    images = f"images/{job_id}-"
-    mine = outcome.image is None or outcome.image.path.startswith(images)
-    return outcome.run == run and ids == {job_id} and mine
 
 
 def _record(job_id: str) -> str:

@@ -48,7 +48,10 @@ class RunFolder(RunFiles):
         """The run's specification. Raises RunError, with the names of other runs, without one."""
         if spec := self.standing_spec():
             return spec
-        raise RunError(f"there is no run {self.run!r}; {self._other_runs()}")
+        names = list(islice(run_names(self.store), NAMES_SHOWN + 1))
+        shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
+        others = f"there are {shown}" if names else f"there is none in {self.store.address('')}"
+        raise RunError(f"there is no run {self.run!r}; {others}")
 
     def standing_spec(self) -> RunSpec | None:
         """The run's specification; None before the run is opened.
@@ -69,8 +72,17 @@ class RunFolder(RunFiles):
 
     def summary(self) -> dict[str, Any]:
         """The figures of the run's latest end; empty before the first."""
+
+        def parse(data: bytes) -> dict[str, Any]:
+            found = json.loads(data)
+            if not isinstance(found, dict):
+                raise ValueError("no object")  # noqa: TRY004 - as for everything else that is damaged
+            if not all(isinstance(found.get(status.value, 0), int) for status in Status):
+                raise ValueError("what should be counts are none")
+            return found
+
         try:
-            return self.parse("summary.json", _summary)
+            return self.parse("summary.json", parse)
         except KeyError:
             return {}
 
@@ -141,17 +153,3 @@ class RunFolder(RunFiles):
     def store_id(self) -> str:
         """The id of the run's store. Raises StoreError."""
         return identity(self.store)
-
-    def _other_runs(self) -> str:
-        names = list(islice(run_names(self.store), NAMES_SHOWN + 1))
-        shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
-        return f"there are {shown}" if names else f"there is none in {self.store.address('')}"
-
-
-def _summary(data: bytes) -> dict[str, Any]:
-    found = json.loads(data)
-    if not isinstance(found, dict):
-        raise ValueError("no object")  # noqa: TRY004 - as for everything else that is damaged
-    if not all(isinstance(found.get(status.value, 0), int) for status in Status):
-        raise ValueError("what should be counts are none")
-    return found

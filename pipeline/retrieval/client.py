@@ -29,24 +29,8 @@ def open_client(url: str, api_key: str, folder: Path, patience: float = 0.0) -> 
     Raises InUse if another process still holds it after `patience` seconds, Unavailable if the
     server does not answer, ConfigError if it cannot be used.
     """
-    if not url:
-        return _open_folder(folder, time.monotonic() + patience)
-    # the version check only warns if nothing answers; the call below raises
-    client = QdrantClient(
-        url=url, api_key=api_key or None, timeout=TIMEOUT, check_compatibility=False
-    )
-    try:
-        with calling(client):
-            client.get_collections()
-    except UnexpectedResponse as error:
-        raise ConfigError(
-            f"What answers at PRESSRUN_QDRANT_URL is no Qdrant server: status {error.status_code}."
-        ) from error
-    return client
-
-
-def _open_folder(folder: Path, until: float) -> QdrantClient:
-    while True:
+    until = time.monotonic() + patience
+    while not url:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # `calling` holds a lock around every call instead of keeping them to one thread
@@ -62,6 +46,18 @@ def _open_folder(folder: Path, until: float) -> QdrantClient:
             reason = f"The knowledge base in {folder} cannot be opened: {error}."
             raise ConfigError(reason) from error
         time.sleep(LOOK_AGAIN)
+    # the version check only warns if nothing answers; the call below raises
+    client = QdrantClient(
+        url=url, api_key=api_key or None, timeout=TIMEOUT, check_compatibility=False
+    )
+    try:
+        with calling(client):
+            client.get_collections()
+    except UnexpectedResponse as error:
+        raise ConfigError(
+            f"What answers at PRESSRUN_QDRANT_URL is no Qdrant server: status {error.status_code}."
+        ) from error
+    return client
 
 
 def _holder(folder: Path) -> str:

@@ -118,11 +118,27 @@ class _Ingestion:
         self.counts = dict.fromkeys(("added", "changed", "unchanged", "removed", "cut"), 0)
 
     def valid(self, texts: Iterable[Text | BadText]) -> Iterator[_Source]:
-        """The sources to store, each once; the others go to `bad`."""
+        """The sources to store, each once, their images already in the image store; the others go
+        to `bad`.
+        """
         for text in texts:
-            source = text if isinstance(text, BadText) else self._source(text)
-            if isinstance(source, BadText):
-                self.bad.append(source)
+            if isinstance(text, BadText):
+                self.bad.append(text)
+                continue
+            image = problem = ""
+            try:
+                self._library.guard.check_text(f"{text.title}. {text.text}")
+                if text.image and self._takes_images:
+                    image = self._library.image_store.put(read_image(text.image))
+                elif text.image:
+                    problem = "the profile or the collection is without retrieval.image_encoder"
+            except (Blocked, JobError) as error:
+                problem = error.detail
+            except OSError as error:
+                problem = str(error.strerror)
+            source = _Source(text, image)
+            if problem:
+                self.bad.append(BadText(file=text.source, line=0, reason=problem))
             elif source.identity not in self._seen:
                 self._seen.add(source.identity)
                 yield source
@@ -177,22 +193,6 @@ class _Ingestion:
                 self._client.delete(self._collection, list(batch), wait=True)
         self.counts["removed"] = len(gone)
 
-    def _source(self, text: Text) -> _Source | BadText:
-        """The source to store, its image already in the image store; or the reason why not."""
-        try:
-            self._library.guard.check_text(f"{text.title}. {text.text}")
-            if text.image is None:
-                return _Source(text)
-            if not self._takes_images:
-                return _bad(
-                    text, "the profile or the collection is without retrieval.image_encoder"
-                )
-            return _Source(text, self._library.image_store.put(read_image(text.image)))
-        except (Blocked, JobError) as error:
-            return _bad(text, error.detail)
-        except OSError as error:
-            return _bad(text, str(error.strerror))
-
     def _vectors(self, sources: list[_Source]) -> dict[str, dict[str, Any]]:
         """The vectors of each source by its identity; each model is called once."""
         encoder = self._embedders.images
@@ -211,10 +211,6 @@ class _Ingestion:
             for source, caption, text, image in zip(shown, captions, texts, images, strict=True):
                 vectors[source.identity] |= schema.image_vectors(image, text if caption else None)
         return vectors
-
-
-def _bad(text: Text, reason: str) -> BadText:
-    return BadText(file=text.source, line=0, reason=reason)
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

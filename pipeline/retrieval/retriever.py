@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from qdrant_client import QdrantClient
@@ -27,8 +28,9 @@ from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedder, Embedders, Vectors, normalised
 from pipeline.retrieval.external import ExternalCollection, open_external
 from pipeline.retrieval.lexical import HashedEmbedder, evenly, query_vector
-from pipeline.retrieval.ranking import different, fused
 from pipeline.telemetry import notice
+
+Item = TypeVar("Item")
 
 DEPTH = 4
 """Candidates of each search, as a multiple of the requested number of sources."""
@@ -37,6 +39,9 @@ LIKENESS = 1 / 3
 exact match of a name beats an image that is merely similar.
 """
 
+ROUNDING = 1e-5
+"""Tolerance of a cosine: with `alike` 1 nothing counts as a duplicate, not even an exact copy."""
+
 _CUT = "the encoder that finds {} read the beginning of the keywords alone"
 
 
@@ -44,7 +49,7 @@ class QdrantRetriever:
     """A Retriever: fuses dense vectors and BM25, and for images their similarity to the keywords.
 
     The query is a job's keywords. Scores are from 0 to 1 and cannot be compared across jobs
-    (`ranking.fused`). The floor applies to the dense similarity of keywords and passage, whichever
+    (`fused`). The floor applies to the dense similarity of keywords and passage, whichever
     search found it. Of passages with nearly equal wording, and of images that look nearly equal,
     the best is kept; wording is compared by hashing, because for a text encoder two facts that
     differ in one word are nearly equal.
@@ -79,11 +84,20 @@ class QdrantRetriever:
             self._check(job.collection)
         vector = _embedded(job, self._embedders.texts)
         images = self._images(job, vector) if job.references else []
+        passages: tuple[Passage, ...] = ()
+        if job.passages and vector.any():
+            floor = self._profile.floor
+            searches = self._word_searches(vector, job.keywords, DEPTH * job.passages)
+            found = self._search(job, searches, _filter(job), schema.DENSE if floor else None)
+            near = [
+                point
+                for point in self._fused(job, found, self._word_shares)
+                if not floor or schema.vector_of(point, schema.DENSE) @ vector >= floor
+            ]
+            passages = self._distinct(map(schema.passage, near), job.passages)
         norm = self._profile.image_norm
-        return Context(
-            passages=self._passages(job, vector) if job.passages and vector.any() else (),
-            references=tuple(schema.reference(p, job.reference_scale, norm) for p in images),
-        )
+        references = tuple(schema.reference(p, job.reference_scale, norm) for p in images)
+        return Context(passages=passages, references=references)
 
     @property
     def _client(self) -> QdrantClient:
@@ -110,17 +124,6 @@ class QdrantRetriever:
         wanted = _filter(job, prefix=external.layout.prefix)
         (found,) = self._search(job, [search], wanted)
         return self._distinct(filter(None, map(external.passage, found)), job.passages)
-
-    def _passages(self, job: Job, vector: Vectors) -> tuple[Passage, ...]:
-        floor = self._profile.floor
-        searches = self._word_searches(vector, job.keywords, DEPTH * job.passages)
-        found = self._search(job, searches, _filter(job), schema.DENSE if floor else None)
-        near = [
-            point
-            for point in self._fused(job, found, self._word_shares)
-            if not floor or schema.vector_of(point, schema.DENSE) @ vector >= floor
-        ]
-        return self._distinct(map(schema.passage, near), job.passages)
 
     def _images(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
         encoder = self._embedders.images
@@ -228,3 +231,39 @@ def _filter(job: Job, *, image: bool = False, prefix: str = "") -> Filter | None
         must.append(FieldCondition(key=f"{prefix}license", match=MatchAny(any=list(job.licenses))))
     absent = [IsEmptyCondition(is_empty=PayloadField(key="image"))] if image else []
     return Filter(must=must, must_not=absent) if must or absent else None
+
+
+def fused(found: Sequence[Sequence[ScoredPoint]], shares: Sequence[float]) -> list[ScoredPoint]:
+    """All points that the searches found, best first; `shares` are the searches' weights.
+
+    A point's score is the sum over the searches that found it of share × its score there, scaled
+    from 0 for the last of them to 1 for the first. Bruch, Gai and Ingber, "An Analysis of Fusion
+    Functions for Hybrid Retrieval" (2023, arXiv:2210.11934), 3: the convex combination.
+    """
+    points, scores = dict[object, ScoredPoint](), dict[object, float]()
+    for results, share in zip(found, shares, strict=True):
+        values = np.asarray([point.score for point in results], dtype=np.float32)
+        width = float(np.ptp(values)) if len(values) else 0.0
+        scaled = (values - values.min()) / width if width else np.ones_like(values)
+        for point, value in zip(results, scaled, strict=True):
+            points.setdefault(point.id, point)
+            scores[point.id] = scores.get(point.id, 0.0) + share * value
+    ranked = sorted(points, key=lambda each: -scores[each])
+    return [points[each].model_copy(update={"score": scores[each]}) for each in ranked]
+
+
+def different(
+    ranked: Iterable[Item], direction: Callable[[Item], Vectors], alike: float, count: int
+) -> list[Item]:
+    """The best `count` items, without near duplicates: items whose cosine with a better one is
+    above `alike`. Yasunaga et al., "Retrieval-Augmented Multimodal Language Modeling" (2022), 3.1.
+    """
+    kept, directions = list[Item](), list[Vectors]()
+    for item in ranked:
+        if len(kept) == count:
+            break
+        own = normalised(direction(item))
+        if all(own @ other <= alike + ROUNDING for other in directions):
+            kept.append(item)
+            directions.append(own)
+    return kept

@@ -91,33 +91,31 @@ def _bytes_a_value(content: BinaryIO, column: Any) -> Iterator[float]:
 def _struct(data: bytes, at: int) -> tuple[dict[int, Any], int]:
     """A struct of Thrift's compact protocol by field number, and the offset of its end."""
     found, number = dict[int, Any](), 0
+    value: Any
     while head := data[at]:
         at += 1
         if head >> 4:
             number += head >> 4
         else:
             number, at = _integer(data, at)
-        found[number], at = _value(head & 15, data, at)
+        match head & 15:
+            case 1 | 2 as kind:
+                value = kind == 1
+            case 3:
+                value, at = data[at], at + 1
+            case 4 | 5 | 6:
+                value, at = _integer(data, at)
+            case 7:
+                value, at = None, at + 8
+            case 8:
+                length, at = _unsigned(data, at)
+                value, at = None, at + length
+            case 12:
+                value, at = _struct(data, at)
+            case _:  # a page's header holds no lists and no maps
+                raise _Damaged
+        found[number] = value
     return found, at + 1
-
-
-def _value(kind: int, data: bytes, at: int) -> tuple[Any, int]:
-    match kind:
-        case 1 | 2:
-            return kind == 1, at
-        case 3:
-            return data[at], at + 1
-        case 4 | 5 | 6:
-            return _integer(data, at)
-        case 7:
-            return None, at + 8
-        case 8:
-            length, at = _unsigned(data, at)
-            return None, at + length
-        case 12:
-            return _struct(data, at)
-    # a page's header holds no lists and no maps
-    raise _Damaged
 
 
 def _integer(data: bytes, at: int) -> tuple[int, int]:

@@ -48,10 +48,13 @@ class Lines:
         return self
 
     def __next__(self) -> bytes:
-        """The next line. Raises RowTooLong."""
-        line = self._ahead.pop() if self._ahead else self._read()
+        """The next line. Raises RowTooLong, with the rest of an endless line skipped."""
+        line = self._ahead.pop() if self._ahead else self._file.readline(self._limit + 1)
         if not line:
             raise StopIteration
+        rest = line
+        while len(line) > self._limit and rest and not rest.endswith(b"\n"):
+            rest = self._file.readline(self._limit)
         self._number += 1
         self._row.append(line)
         self._taken += len(line)
@@ -64,16 +67,6 @@ class Lines:
     def first_line(self) -> bytes:
         """The row's first line, as far as it was read."""
         return self._row[0] if self._row else b""
-
-    def _read(self) -> bytes:
-        """The file's next line, cut behind the limit of a row; the rest of it is skipped."""
-        line = self._file.readline(self._limit + 1)
-        if len(line) <= self._limit or line.endswith(b"\n"):
-            return line
-        rest = line
-        while rest and not rest.endswith(b"\n"):
-            rest = self._file.readline(self._limit)
-        return line
 
 
 def csv_header(
@@ -91,26 +84,20 @@ def csv_header(
         if hint := _HINT.fullmatch(text):
             delimiters = hint[1]
             continue
-        found = _headers(text, delimiters)
+        found, wrong = list[tuple[str, list[str]]](), csv.Error("no delimiter")
+        for delimiter in delimiters:
+            try:
+                names = csv_fields(text, delimiter)
+            except csv.Error as error:  # a quoted header fits its own delimiter alone
+                wrong = error
+            else:
+                found.append((delimiter, [name.strip() for name in names]))
+        if not found:
+            raise wrong
         best = max(found, key=lambda option: (sum(map(is_column, option[1])), len(option[1])))
         comment = text.startswith("#") and not any(map(is_column, best[1]))
         if not line or (any(best[1]) and not comment):
             return best
-
-
-def _headers(line: str, delimiters: str) -> list[tuple[str, list[str]]]:
-    """The header's columns under each delimiter that fits. Raises csv.Error if none does."""
-    found, wrong = list[tuple[str, list[str]]](), csv.Error("no delimiter")
-    for delimiter in delimiters:
-        try:
-            names = csv_fields(line, delimiter)
-        except csv.Error as error:  # a quoted header fits its own delimiter alone
-            wrong = error
-        else:
-            found.append((delimiter, [name.strip() for name in names]))
-    if not found:
-        raise wrong
-    return found
 
 
 def csv_rows(

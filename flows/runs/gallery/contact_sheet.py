@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 
 from PIL import Image, ImageOps
@@ -41,8 +42,15 @@ def best(manifest: Manifest) -> list[str]:
 
 
 def sheet(files: Iterable[bytes]) -> bytes:
-    """Images in a grid, as a JPEG of at most LARGEST bytes."""
-    tiles = [tile for data in files if (tile := _tile(data))]
+    """Images in a grid, as a JPEG of at most LARGEST bytes. A damaged one, which the reconciler
+    reports, takes no place.
+    """
+    tiles = list[Image.Image]()
+    for data in files:
+        with suppress(JobError):
+            image = read_image(data, SIDE - 4)
+            fitted = ImageOps.pad(image, (SIDE - 4, SIDE - 4), color="white")
+            tiles.append(ImageOps.expand(fitted, 2, "white"))
     rows = -(-len(tiles) // COLUMNS)
     page = Image.new("RGB", (SIDE * max(1, min(COLUMNS, len(tiles))), SIDE * max(1, rows)), "white")
     for number, tile in enumerate(tiles):
@@ -54,13 +62,3 @@ def sheet(files: Iterable[bytes]) -> bytes:
         if file.tell() <= LARGEST:
             break
     return file.getvalue()
-
-
-def _tile(data: bytes) -> Image.Image | None:
-    """An image at the size of a tile; None if it is damaged, which the reconciler reports."""
-    try:
-        image = read_image(data, SIDE - 4)
-    except JobError:
-        return None
-    fitted = ImageOps.pad(image, (SIDE - 4, SIDE - 4), color="white")
-    return ImageOps.expand(fitted, 2, "white")

@@ -30,29 +30,25 @@ def chunk_of(lines: Sequence[dict[str, Any]], outcomes: dict[str, Outcome]) -> C
 
     A line without a record has a card with the values of the manifest alone.
     """
-    passages = Passages()
-    cards = [_card(line, outcomes.get(line["job_id"]), passages) for line in lines]
+    passages, cards = Passages(), list[Card]()
+    for line in lines:
+        card = line | {"score": _rounded(line["score"]), "seed": _exact(line["seed"])}
+        if outcome := outcomes.get(line["job_id"]):
+            card |= line_of(OF_RECORD, outcome)
+            card |= {
+                "image": outcome.image and quote(f"../{outcome.image.path}"),
+                "device_seconds": round(outcome.device_time, 3),
+                "candidates": [_candidate(candidate) for candidate in outcome.candidates],
+                "sources": [
+                    [
+                        passages.setdefault((each.title, each.source, each.text), len(passages)),
+                        _rounded(each.score),
+                    ]
+                    for each in outcome.winners_context.sources
+                ],
+            }
+        cards.append({k: value for k, value in card.items() if value not in (None, "", [], {})})
     return {"passages": [list(passage) for passage in passages], "cards": cards}
-
-
-def _card(line: dict[str, Any], outcome: Outcome | None, passages: Passages) -> Card:
-    card = line | {"score": _rounded(line["score"]), "seed": _exact(line["seed"])}
-    if outcome:
-        card |= line_of(OF_RECORD, outcome)
-        context = outcome.winners_context
-        card |= {
-            "image": outcome.image and quote(f"../{outcome.image.path}"),
-            "device_seconds": round(outcome.device_time, 3),
-            "candidates": [_candidate(candidate) for candidate in outcome.candidates],
-            "sources": [
-                [
-                    passages.setdefault((each.title, each.source, each.text), len(passages)),
-                    _rounded(each.score),
-                ]
-                for each in (*context.passages, *context.references)
-            ],
-        }
-    return {key: value for key, value in card.items() if value not in (None, "", [], {})}
 
 
 def _candidate(candidate: CandidateRecord) -> list[Any]:

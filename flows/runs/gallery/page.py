@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,17 +44,21 @@ def build_gallery(run_folder: RunFolder, spec: RunSpec, manifest: Manifest, cost
 
     `cost` is the sentence on costs that the page shows.
     """
-    chunks = _chunks(run_folder, manifest)
     files = set[str]()  # keys
     inline = list[Chunk]()
-    if len(manifest) <= LARGEST_INLINE:
-        inline = list(chunks)
-    else:
-        for number, chunk in enumerate(chunks):
-            name = f"{FOLDER}/data-{number}.js"
-            script = f"gallery.take({number},{embedded(chunk)});\n"
-            run_folder.write(name, script.encode(), "text/javascript; charset=utf-8")
-            files.add(run_folder.key(name))
+    rest = manifest.lines(*OF_MANIFEST)
+    while lines := list(islice(rest, CHUNK)):
+        ids = dict.fromkeys(line["job_id"] for line in lines)
+        outcomes = {outcome.job_id: outcome for outcome in run_folder.records.outcomes(ids)}
+        chunk = chunk_of(lines, outcomes)
+        if len(manifest) <= LARGEST_INLINE:
+            inline.append(chunk)
+            continue
+        number = len(files)
+        name = f"{FOLDER}/data-{number}.js"
+        script = f"gallery.take({number},{embedded(chunk)});\n"
+        run_folder.write(name, script.encode(), "text/javascript; charset=utf-8")
+        files.add(run_folder.key(name))
     page = _page(spec, manifest, inline, cost)
     run_folder.write(INDEX, page.encode(), "text/html; charset=utf-8")
     # an earlier and larger gallery may have left more
@@ -81,15 +84,6 @@ def histogram(manifest: Manifest) -> list[Bar]:
             counter = passed if line["outcome"] == Status.ACCEPTED else below
             counter[min(int(score * BINS), BINS - 1)] += 1
     return [Bar(bin / BINS, passed[bin], below[bin]) for bin in range(BINS)]
-
-
-def _chunks(run_folder: RunFolder, manifest: Manifest) -> Iterator[Chunk]:
-    rest = manifest.lines(*OF_MANIFEST)
-    while lines := list(islice(rest, CHUNK)):
-        ids = dict.fromkeys(line["job_id"] for line in lines)
-        yield chunk_of(
-            lines, {outcome.job_id: outcome for outcome in run_folder.records.outcomes(ids)}
-        )
 
 
 def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> str:

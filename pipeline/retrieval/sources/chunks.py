@@ -16,7 +16,8 @@ _SENTENCES = re.compile(r"(?<=[.!?…。])\s+")
 def pieces(text: Text) -> list[Text]:
     """The text cleaned, in passages of at most LONGEST characters; its image goes with the first.
 
-    Empty if nothing is left of a text without an image.
+    Whole paragraphs are packed together; one that is too long is cut at its sentences, and a
+    sentence that is too long at its words. Empty if nothing is left of a text without an image.
     """
     tidy = {
         "title": one_line(text.title),
@@ -24,20 +25,8 @@ def pieces(text: Text) -> list[Text]:
         "license": one_line(text.license, addresses=True),
         "tags": tuple(filter(None, map(one_line, text.tags))),
     }
-    parts = _split(cleaned(text.text)) or ([""] if text.image else [])
-    images = [text.image] + [None] * len(parts)
-    return [
-        text.model_copy(update={**tidy, "text": part, "image": image})
-        for part, image in zip(parts, images, strict=False)
-    ]
-
-
-def _split(text: str) -> list[str]:
-    """Whole paragraphs packed together; one that is too long is cut at its sentences, and a
-    sentence that is too long at its words.
-    """
     packed = list[str]()
-    for paragraph in filter(None, map(str.strip, _PARAGRAPHS.split(text))):
+    for paragraph in filter(None, map(str.strip, _PARAGRAPHS.split(cleaned(text.text)))):
         joint = "\n\n"
         for sentence in [paragraph] if len(paragraph) <= LONGEST else _SENTENCES.split(paragraph):
             for part in textwrap.wrap(sentence, LONGEST) if len(sentence) > LONGEST else [sentence]:
@@ -46,4 +35,9 @@ def _split(text: str) -> list[str]:
                 else:
                     packed.append(part)
                 joint = " "
-    return packed
+    parts = packed or ([""] if text.image else [])
+    images = [text.image] + [None] * len(parts)
+    return [
+        text.model_copy(update={**tidy, "text": part, "image": image})
+        for part, image in zip(parts, images, strict=False)
+    ]

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from itertools import chain, groupby, islice
 
 MARKS = 30
 """Combining marks on one letter; the bound of Unicode's stream-safe format (UAX #15)."""
@@ -14,7 +14,10 @@ _SPACES = re.compile(r"[^\S\n]+")
 def cleaned(text: str) -> str:
     """Text composed (NFC), without addresses, control and format characters; newlines stay."""
     if not text.isascii():
-        text = unicodedata.normalize("NFC", "".join(_few_marks(text)))
+        # composing takes time quadratic in the marks on one letter
+        runs = groupby(text, lambda character: unicodedata.combining(character) > 0)
+        few = chain.from_iterable(islice(run, MARKS if marks else None) for marks, run in runs)
+        text = unicodedata.normalize("NFC", "".join(few))
     safe = "".join(c for c in text if c == "\n" or not _hidden(c))
     lines = (_SPACES.sub(" ", line).strip() for line in _URL.sub("", safe).split("\n"))
     return "\n".join(lines).strip()
@@ -29,15 +32,6 @@ def one_line(text: str, *, addresses: bool = False) -> str:
 def well_formed(text: str) -> str:
     """Text with surrogate pairs joined and lone surrogates replaced by U+FFFD."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _few_marks(text: str) -> Iterator[str]:
-    # composing takes time quadratic in the marks on one letter
-    marks = 0
-    for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks <= MARKS:
-            yield character
 
 
 def _hidden(character: str) -> bool:

@@ -13,7 +13,6 @@ from pipeline.retrieval.sources.files import SECONDS, SourceFile, in_time
 from pipeline.retrieval.sources.texts import LABEL, Text, Unreadable
 
 if TYPE_CHECKING:
-    from bs4 import BeautifulSoup
     from bs4.element import PageElement, Tag
 
 HTML_LIMIT = 8_000_000
@@ -51,18 +50,10 @@ def read(source: SourceFile) -> Iterator[Text]:
     """The passages. Raises UnicodeDecodeError, and Unreadable for a page that is too large or takes
     too long.
     """
-    try:
-        soup = _parsed(source.whole(HTML_LIMIT), time.monotonic() + SECONDS)
-    except TimeoutError as error:
-        raise Unreadable(str(error)) from error
-    title = one_line(soup.title.get_text())[:LABEL] if soup.title else ""
-    yield from passages(_parts(soup), source, title or source.title)
-
-
-def _parsed(content: bytes, deadline: float) -> "BeautifulSoup":
-    """The page's tree. Raises UnicodeDecodeError, and TimeoutError at the deadline."""
     from bs4 import BeautifulSoup
     from bs4.dammit import EncodingDetector
+
+    deadline = time.monotonic() + SECONDS
 
     class Page(BeautifulSoup):
         def handle_starttag(self, *place: Any, **more: Any) -> Any:
@@ -73,7 +64,7 @@ def _parsed(content: bytes, deadline: float) -> "BeautifulSoup":
             in_time(deadline)
             super().handle_endtag(*place, **more)
 
-    bare, marked = EncodingDetector.strip_byte_order_mark(content)
+    bare, marked = EncodingDetector.strip_byte_order_mark(source.whole(HTML_LIMIT))
     declared = EncodingDetector.find_declared_encoding(bare[:_START], is_html=True) or ""
     try:
         known = codecs.lookup(declared).name if _ENCODING.fullmatch(declared) else "utf-8"
@@ -86,8 +77,13 @@ def _parsed(content: bytes, deadline: float) -> "BeautifulSoup":
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # browsers go by the first of two attributes of one name
-        return Page(markup, "html.parser", on_duplicate_attribute="ignore")
+        try:
+            # browsers go by the first of two attributes of one name
+            page = Page(markup, "html.parser", on_duplicate_attribute="ignore")
+        except TimeoutError as error:
+            raise Unreadable(str(error)) from error
+    title = one_line(page.title.get_text())[:LABEL] if page.title else ""
+    yield from passages(_parts(page), source, title or source.title)
 
 
 class _End(NamedTuple):

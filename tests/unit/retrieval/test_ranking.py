@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from qdrant_client.models import ScoredPoint
 
-from pipeline.retrieval.ranking import different, fused
+from pipeline.retrieval.retriever import different, fused
 
 
 def found(**scores: float) -> list[ScoredPoint]:
