@@ -30,6 +30,7 @@ from pipeline.retrieval.external import LAYOUTS, NODE, ExternalCollection
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.lexical import HashedEmbedder, evenly
 from pipeline.retrieval.retriever import QdrantRetriever
+from pipeline.retrieval.schema import DENSE, create
 from pipeline.retrieval.sources.chunks import LONGEST
 from pipeline.retrieval.sources.texts import LABEL, TAGS
 from tests.harness.external_collections import DOCUMENTS, TOOLS, fill
@@ -314,6 +315,23 @@ def test_each_other_embedding_is_opened_once() -> None:
     assert {reference: each.name for reference, each in others.items()} == {
         "hashed": HashedEmbedder().name
     }
+
+
+@pytest.mark.parametrize("embedding", [["mine"], {"name": "mine"}, 7])
+def test_an_embedding_that_is_no_name_is_refused(client, embedding) -> None:
+    create(client, NAME, Embedders(HASHED))
+    own = QdrantRetriever(lambda: client, Embedders(HASHED), RetrievalProfile())
+    vector = {DENSE: HASHED.embed(["Viora logo"])[0].tolist()}
+
+    def fill_with(embedding: object) -> None:
+        payload = {"text": "Viora logo", "embedding": embedding}
+        client.upsert(NAME, [PointStruct(id=7, vector=vector, payload=payload)])
+
+    fill_with(HASHED.name)
+    assert own.retrieve(asked()).passages
+    fill_with(embedding)
+    with pytest.raises(JobError, match="was embedded with"):
+        own.retrieve(asked())
 
 
 def test_what_no_profile_names_is_refused(client, tool, tmp_path: Path) -> None:
