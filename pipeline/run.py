@@ -9,6 +9,7 @@ from itertools import chain, zip_longest
 from pipeline.cancellation import check
 from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
+    KEPT,
     Brief,
     Candidate,
     CandidateRecord,
@@ -126,8 +127,11 @@ class Execution:
         return Status.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {threshold:.3f}"
 
     def commit(self, status: Status, reason: str) -> Outcome:
-        """Commit the outcome with the winner's image, if there is a winner."""
-        job, ports, meter, winner = self.job, self.ports, self.meter, contest.winner(self.scores)
+        """Commit the outcome, with the winner's image where its status keeps one: a job may fail in
+        its second round.
+        """
+        job, ports, meter = self.job, self.ports, self.meter
+        winner = contest.winner(self.scores) if status in KEPT else None
         outcome = Outcome(
             run=ports.run,
             job_id=job.id,

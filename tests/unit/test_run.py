@@ -339,3 +339,19 @@ def test_nothing_new_is_found_and_nothing_more_rendered() -> None:
 def test_of_invalid_images_nothing_is_asked() -> None:
     outcome = run_job(TWO_ROUNDS, Rounds([INVALID, INVALID]).ports())
     assert (outcome.status, outcome.refinement) == (Status.FAILED, None)
+
+
+def test_a_second_round_that_fails_keeps_no_image() -> None:
+    class Failing(Rounds):
+        def render(
+            self, request: RenderRequest, pruner: Pruner | None = None
+        ) -> Sequence[ImageArray | None]:
+            if self.requests:
+                raise JobError("no such adapter")
+            return super().render(request, pruner)
+
+    parts = Failing(scores(0.2, 0.4))
+    outcome = run_job(TWO_ROUNDS, parts.ports())
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "no such adapter")
+    assert (len(outcome.candidates), outcome.winner, outcome.score) == (2, None, None)
+    assert parts.committed[0][1] is None
