@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 
 from flows.stack.embedded import private_redis
+from flows.stack.processes import Part, running, serves
 from pipeline import masking
 from pipeline.job import ImageArray
 from pipeline.settings import SHIPPED_MODELS
 from pipeline.telemetry import Observer, observe
+from tests.harness import prefect_database
+from tests.harness.prefect_server import free_port
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -45,6 +49,30 @@ def redis_url() -> Iterator[str]:
     """A Redis of the test session's own."""
     with private_redis() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server with its UI; yields the API's address."""
+    port, home = free_port(), tmp_path_factory.mktemp("prefect")
+    prefect_database.provide(home)
+    api = f"http://127.0.0.1:{port}/api"
+    part = Part(
+        "Prefect's server",
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+        serves(f"{api}/health"),
+        env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+        | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_UI_API_URL": "/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+        },
+        start_seconds=120.0,
+        stop_seconds=30.0,
+    )
+    with running(part):
+        yield api
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.harness import prefect_database
+
 LIMIT = 240.0
 
 
@@ -28,11 +30,14 @@ def pressrun(
 def begin(
     *arguments: str, cwd: Path, settings: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[str]":
-    """The command, started."""
+    """The command, started. A server of Prefect's that it starts finds its tables made."""
+    env = os.environ | (settings or {})
+    if arguments[0] in ("run", "resume", "up") and "PREFECT_API_URL" not in env:
+        prefect_database.provide(cwd / env.get("PRESSRUN_HOME", ".pressrun") / "prefect")
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *arguments],
         cwd=cwd,
-        env=os.environ | (settings or {}),
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ import httpx
 from redis import Redis
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
-from tests.harness import connected
+from tests.harness import connected, prefect_database
 from tests.harness.connected import Workdir
 from workers.queue.leases import lease_key
 
@@ -103,6 +103,7 @@ def prefect(workdir: Workdir, port: int) -> Iterator[Server]:
     """A private Prefect server in the workdir, with SQLite."""
     words = ["-m", "prefect", "server", "start", "--port", str(port)]
     server = Server(workdir, port)
+    prefect_database.provide(workdir.folder / "prefect")
     with connected.running(workdir.start(sys.executable, *words)) as process:
         connected.await_ready(server.answers, process, workdir)
         yield server

@@ -14,7 +14,7 @@ from pipeline.job import Status
 from pipeline.settings import load_settings
 from tests.harness.cluster import NoProgress
 from tests.harness.monitored import Metrics, scrape
-from tests.integration.conftest import free_port
+from tests.harness.prefect_server import free_port
 from workers.observability.metrics_server import exposed
 from workers.queue.backlog import Backlog
 from workers.queue.messages import Message, Queue

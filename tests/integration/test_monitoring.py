@@ -11,7 +11,7 @@ import yaml
 
 from tests.harness.monitored import Monitored, monitor
 from tests.harness.otlp_server import Collector, otlp_server
-from tests.integration.conftest import free_port
+from tests.harness.prefect_server import free_port
 
 pytestmark = pytest.mark.slow
 

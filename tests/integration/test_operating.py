@@ -40,10 +40,9 @@ from tests.harness import connected
 from tests.harness.commandline import begin
 from tests.harness.connected import Workdir
 from tests.harness.jobs import write_jobs
-from tests.harness.prefect_server import ENDED, Server, prefect
+from tests.harness.prefect_server import ENDED, Server, free_port, prefect
 from tests.harness.servers import moto_s3
 from tests.harness.web_server import listening
-from tests.integration.conftest import free_port
 from workers.queue.messages import Queue
 
 pytestmark = pytest.mark.slow
