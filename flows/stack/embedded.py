@@ -152,7 +152,7 @@ def require_prefect() -> str:
     try:
         found = httpx.get(
             f"{url.rstrip('/')}/{'health' if key else 'admin/version'}",
-            timeout=5.0,
+            timeout=20.0,  # a server that has just started is busy
             auth=(name, password) if name and not key else None,
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )

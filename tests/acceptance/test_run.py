@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from flows.stack.embedded import private_redis
 from tests.harness.commandline import answer, begin, pressrun
+from tests.harness.monitored import started_worker, wait
+from workers.queue.messages import Queue
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +37,17 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = answer(pressrun("ingest", str(KNOWLEDGE), "--collection", "b", "--json", cwd=folder))
     assert report["added"] == len(KNOWLEDGE.read_text(encoding="utf-8").splitlines())
     return folder
+
+
+@pytest.fixture(scope="module")
+def services(workdir: Path, prefect_server: str) -> Iterator[dict[str, str]]:
+    """Settings of runs that find all services at work: Redis, Prefect's server, a worker."""
+    with private_redis() as url:
+        settings = {"PRESSRUN_REDIS_URL": url, "PREFECT_API_URL": prefect_server}
+        queue = Queue.connect(url)
+        with started_worker(workdir, settings):
+            wait(queue.workers)
+            yield settings
 
 
 @pytest.fixture(scope="module")
@@ -144,21 +159,6 @@ def test_an_edited_file_renders_only_what_changed(workdir: Path, summary: dict[s
     assert len(after) == len(before) + 2
 
 
-def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(workdir: Path) -> None:
-    (workdir / "strict.csv").write_text("keywords,threshold\nred circle,1\nblue star,0\n")
-    first = answer(pressrun("run", "strict.csv", "--json", cwd=workdir))
-    assert (first["below_gate"], first["accepted"], first["lost"]) == (1, 1, 0)
-    records = workdir / "out" / "runs" / "strict" / "records"
-    before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
-    answer(pressrun("cancel", "strict", "--json", cwd=workdir))
-    again = answer(pressrun("resume", "strict", "--retry", "below_gate", "--json", cwd=workdir))
-    assert again["below_gate"] == 1
-    after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
-    assert sum(after[name] == before[name] for name in before) == 1
-    report = answer(pressrun("reconcile", "strict", "--json", cwd=workdir))
-    assert (report["lost"], report["unexpected"]) == (0, 0)
-
-
 def test_a_pilot_runs_some_rows_and_keeps_nothing(workdir: Path) -> None:
     before = {path for path in workdir.rglob("*") if ".pressrun" not in path.parts}
     words = ("check", "jobs.csv", "--collection", "b", "--pilot", "2", "--json")
@@ -187,12 +187,33 @@ def test_mistakes_get_one_clear_line(workdir: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_an_interrupted_run_goes_on_where_it_was(workdir: Path) -> None:
+def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(
+    workdir: Path, services: dict[str, str]
+) -> None:
+    (workdir / "strict.csv").write_text("keywords,threshold\nred circle,1\nblue star,0\n")
+    first = answer(pressrun("run", "strict.csv", "--json", cwd=workdir, settings=services))
+    assert (first["below_gate"], first["accepted"], first["lost"]) == (1, 1, 0)
+    records = workdir / "out" / "runs" / "strict" / "records"
+    before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    answer(pressrun("cancel", "strict", "--json", cwd=workdir, settings=services))
+    again = answer(
+        pressrun(
+            "resume", "strict", "--retry", "below_gate", "--json", cwd=workdir, settings=services
+        )
+    )
+    assert again["below_gate"] == 1
+    after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert sum(after[name] == before[name] for name in before) == 1
+    report = answer(pressrun("reconcile", "strict", "--json", cwd=workdir, settings=services))
+    assert (report["lost"], report["unexpected"]) == (0, 0)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(workdir: Path, services: dict[str, str]) -> None:
     rows = "".join(f"red circle number {n}\n" for n in range(60))
     (workdir / "many.csv").write_text("keywords\n" + rows, encoding="utf-8")
     words = ["run", "many.csv", "--run", "many", "--candidates", "1", "--json"]
     records = workdir / "out" / "runs" / "many" / "records"
-    process = begin(*words, cwd=workdir)
+    process = begin(*words, cwd=workdir, settings=services)
     while not (records.is_dir() and any(records.iterdir())):
         assert process.poll() is None
         time.sleep(0.05)
@@ -202,7 +223,7 @@ def test_an_interrupted_run_goes_on_where_it_was(workdir: Path) -> None:
     assert "pressrun resume many" in complaint
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert len(before) < 60
-    summary = answer(pressrun(*words, cwd=workdir))
+    summary = answer(pressrun(*words, cwd=workdir, settings=services))
     assert summary["rows"] == sum(summary[kind] for kind in ("accepted", "below_gate")) == 60
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert {name: after[name] for name in before} == before

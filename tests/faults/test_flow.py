@@ -43,7 +43,9 @@ time.sleep({2 * LEAVE_SECONDS})
         assert not left_of(flow, "flows.stack.reaper")
 
 
-def test_workers_go_on_without_the_flow_and_no_job_is_executed_twice(cluster: Cluster) -> None:
+def test_workers_go_on_without_the_flow_and_no_job_is_executed_twice(
+    cluster: Cluster, prefect_server: str
+) -> None:
     cluster.start_worker()
     cluster.start_worker()
     cluster.env["PRESSRUN_WINDOW"] = "8"
@@ -52,12 +54,15 @@ def test_workers_go_on_without_the_flow_and_no_job_is_executed_twice(cluster: Cl
     cluster.wait(lambda: len(cluster.records()) > 2)
     assert not left_of(flow, "prefect")
     assert len(cluster.records()) < cluster.rows, "there is more to do"
-    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=cluster.env)
+    settings = cluster.env | {"PREFECT_API_URL": prefect_server}
+    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=settings)
     assert answer(done)["accepted"] == cluster.rows
     cluster.verify(cluster.rows)
 
 
-def test_all_jobs_and_the_command_end_when_prefects_server_dies(cluster: Cluster) -> None:
+def test_all_jobs_and_the_command_end_when_prefects_server_dies(
+    cluster: Cluster, prefect_server: str
+) -> None:
     cluster.start_worker()
     cluster.env["PREFECT_CLIENT_MAX_RETRIES"] = "1"
     words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
@@ -72,7 +77,8 @@ def test_all_jobs_and_the_command_end_when_prefects_server_dies(cluster: Cluster
     assert "Prefect's server went away" in said.splitlines()[-1]
     assert "`pressrun resume run`" in said
     assert len(cluster.records()) == cluster.rows
-    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=cluster.env)
+    settings = cluster.env | {"PREFECT_API_URL": prefect_server}
+    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=settings)
     assert answer(done)["accepted"] == cluster.rows
     cluster.verify(cluster.rows)
 

@@ -117,11 +117,12 @@ def test_a_worker_with_half_open_connections_reconnects(
 
 
 def test_a_run_can_be_opened_and_interrupted_while_redis_is_away(
-    cluster: Cluster, redis: RedisServer
+    cluster: Cluster, redis: RedisServer, prefect_server: str
 ) -> None:
     cluster.start_worker()
     (cluster.workdir / "many.csv").write_text("keywords\n" + "".join(f"{n}\n" for n in range(300)))
     cluster.env |= {"PRESSRUN_SHARD": "2", "PRESSRUN_WINDOW": "4"}
+    cluster.env["PREFECT_API_URL"] = prefect_server
     runs = cluster.workdir / "out" / "runs" / "many"
     words = ("many.csv", "--run", "many", "--candidates", "1")
     flow = begin("run", *words, cwd=cluster.workdir, settings=cluster.env)

@@ -114,7 +114,10 @@ def test_refused_writes_do_not_count_as_tries_of_a_job(
 
 
 def test_a_run_waits_while_the_store_denies_everything(
-    tmp_path: Path, redis: RedisServer, sign: Callable[[S3Server], None]
+    tmp_path: Path,
+    redis: RedisServer,
+    prefect_server: str,
+    sign: Callable[[S3Server], None],
 ) -> None:
     """A case of rotated credentials: once amid the jobs, once in publishing."""
     denied_until, began = 0.0, list[str]()
@@ -131,6 +134,7 @@ def test_a_run_waits_while_the_store_denies_everything(
         sign(server)
         cluster = cluster_on(server, proxy.endpoint, tmp_path, redis, rows=4)
         cluster.start_worker()
+        cluster.env["PREFECT_API_URL"] = prefect_server
         words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
         done = pressrun("run", *words, cwd=cluster.workdir, settings=cluster.env)
         assert answer(done)["accepted"] == cluster.rows, done.stderr

@@ -17,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from benchmarks.common import ROOT
+from flows.stack.embedded import private_redis
 from flows.stack.redis_server import redis_binary
 from pipeline.settings import load_settings
 from tests.harness import stand_in
@@ -40,7 +41,7 @@ class Workdir:
     @property
     def url(self) -> str:
         """Address of this workdir's Redis."""
-        return f"unix://{self.folder}/redis.sock"
+        return self.settings.get("PRESSRUN_REDIS_URL", f"unix://{self.folder}/redis.sock")
 
     def start(self, *words: str, output: Path | None = None) -> Process:
         """Start a command there, without a terminal; its output goes to a file, or nowhere."""
@@ -103,6 +104,15 @@ def workers(workdir: Workdir, count: int) -> Iterator[Process]:
     ) as process:
         await_workers(workdir, count, process)
         yield process
+
+
+@contextmanager
+def stand_ins(folder: Path, settings: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A private Redis and a stand-in worker; yields the settings of commands that use them."""
+    with private_redis() as url:
+        workdir = Workdir(folder, settings | {"PRESSRUN_REDIS_URL": url})
+        with workers(workdir, 1):
+            yield workdir.settings
 
 
 def await_workers(workdir: Workdir, count: int, process: Process) -> None:

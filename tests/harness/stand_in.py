@@ -19,6 +19,7 @@ from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
 from pipeline.ports import Ports, Pruner
 from pipeline.profile import Profile, TemplateWriterProfile
 from pipeline.safety import TermGuard
+from pipeline.telemetry import charge
 from pipeline.watchdog import beat
 from pipeline.writing.template import TemplateWriter
 from workers.worker.main import main
@@ -48,6 +49,7 @@ class FlatRenderer:
             _count(request.seeds[0])
         if self.seconds:
             time.sleep(self.seconds)
+        charge("renderer", self.seconds)
         beat()
         shape = (request.height, request.width, 3)
         return [np.full(shape, seed % 256 / 255, np.float32) for seed in request.seeds]

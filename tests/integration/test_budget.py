@@ -8,40 +8,38 @@ import pytest
 from flows.cli.output import OUT_OF_BUDGET
 from flows.dispatch.budget import FIRST
 from tests.harness.commandline import answer, pressrun
+from tests.harness.connected import stand_ins
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # three starts of everything
+pytestmark = pytest.mark.slow
 
 ROWS, WINDOW = 90, 8
 
 
 def test_the_overshoot_is_below_one_batch_and_the_rest_is_resumed(
-    redis_url: str, prefect_server: str, tmp_path: Path
+    prefect_server: str, tmp_path: Path
 ) -> None:
-    settings = {
-        "PREFECT_API_URL": prefect_server,
-        "PRESSRUN_REDIS_URL": redis_url,
-        "PRESSRUN_WINDOW": str(WINDOW),
-    }
-    rows = "".join(f"red circle number {n},0,keywords,4\n" for n in range(ROWS))
-    (tmp_path / "many.csv").write_text("keywords,passages,mode,steps\n" + rows, encoding="utf-8")
+    limits = {"PRESSRUN_WINDOW": str(WINDOW), "STAND_IN_SECONDS": "0.1"}
+    with stand_ins(tmp_path, {"PREFECT_API_URL": prefect_server} | limits) as settings:
+        rows = "".join(f"red circle number {n},0,keywords,4\n" for n in range(ROWS))
+        (tmp_path / "many.csv").write_text("keywords,passages,mode,steps\n" + rows)
 
-    def go(*words: str, code: int) -> dict[str, Any]:
-        return answer(pressrun(*words, "--json", cwd=tmp_path, settings=settings), code)
+        def go(*words: str, code: int) -> dict[str, Any]:
+            return answer(pressrun(*words, "--json", cwd=tmp_path, settings=settings), code)
 
-    tiny = ("--candidates", "1", "--budget-gpu-seconds", "0.001")
-    first = go("run", "many.csv", *tiny, code=OUT_OF_BUDGET)
-    assert ended(first) == FIRST
-    budget = 8 * first["device_seconds"] / FIRST
-    second = go("resume", "many", "--budget-gpu-seconds", f"{budget}", code=OUT_OF_BUDGET)
-    assert FIRST < ended(second) < ROWS
-    assert second["left"] == ROWS - ended(second)
-    assert second["lost"] == 0
-    spent = second["device_seconds"] - first["device_seconds"]
-    mean = spent / (ended(second) - FIRST)
-    assert spent < budget + WINDOW * mean
-    rest = go("resume", "many", code=0)
-    assert ended(rest) == ROWS
-    assert "stopped" not in rest
+        tiny = ("--candidates", "1", "--budget-gpu-seconds", "0.001")
+        first = go("run", "many.csv", *tiny, code=OUT_OF_BUDGET)
+        assert ended(first) == FIRST
+        budget = 8 * first["device_seconds"] / FIRST
+        second = go("resume", "many", "--budget-gpu-seconds", f"{budget}", code=OUT_OF_BUDGET)
+        assert FIRST < ended(second) < ROWS
+        assert second["left"] == ROWS - ended(second)
+        assert second["lost"] == 0
+        spent = second["device_seconds"] - first["device_seconds"]
+        mean = spent / (ended(second) - FIRST)
+        assert spent < budget + WINDOW * mean
+        rest = go("resume", "many", code=0)
+        assert ended(rest) == ROWS
+        assert "stopped" not in rest
 
 
 def ended(summary: dict[str, Any]) -> int:

@@ -62,10 +62,11 @@ def test_images_and_records_are_in_the_bucket(connected: Any) -> None:
 
 def test_prefect_shows_the_run_its_shards_progress_and_summary(connected: Any) -> None:
     _, _, api = connected
-    flows = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    mine = {"name": {"like_": "connected"}}
+    flows = httpx.post(f"{api}/flow_runs/filter", json={"flow_runs": mine}).json()
     named = f"generate connected ({ROWS} rows)"
     assert [(run["name"], run["state"]["type"]) for run in flows] == [(named, "COMPLETED")]
-    tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
+    tasks = httpx.post(f"{api}/task_runs/filter", json={"task_runs": mine}).json()
     shards = {run["name"]: run["state"]["type"] for run in tasks if "shard" in run["name"]}
     spans = ("1 (rows 1 to 2)", "2 (rows 3 to 4)", "3 (rows 5 to 5)")
     assert shards == {f"connected shard {span}": "COMPLETED" for span in spans}
