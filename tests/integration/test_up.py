@@ -67,49 +67,30 @@ def stack(workdir: Path, *words: str, env: dict[str, str] | None = None) -> Iter
         process.communicate()
 
 
-def test_a_stack_is_used_from_another_terminal_and_leaves_nothing(tmp_path: Path) -> None:
-    inbox = tmp_path / "inbox"
+def test_a_stack_is_used_from_elsewhere_outlives_a_kill_and_leaves_nothing(tmp_path: Path) -> None:
+    inbox, elsewhere = tmp_path / "inbox", tmp_path / "elsewhere"
     inbox.mkdir()
-    with stack(tmp_path, env={"PRESSRUN_INBOX": str(inbox)}) as up:
+    elsewhere.mkdir()
+    given = {"PRESSRUN_INBOX": str(inbox)}
+    with stack(tmp_path, "--s3", env=given) as up:
         env = up.environment
         _prefect_is_closed(up)
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.mkdir()
         jobs = str(tmp_path / "jobs.csv")
         done = answer(pressrun(RUN[0], jobs, *RUN[2:], cwd=elsewhere, settings=env))
         assert done["accepted"] + done["below_gate"] == 2
-        assert (tmp_path / "out" / "runs" / "r" / "manifest.parquet").exists()
         assert not (elsewhere / ".pressrun").exists(), "the run has used the stack's services"
-        runs = up.prefect().post("/flow_runs/filter", json={}).json()
-        states = {run["name"]: run["state"]["type"] for run in runs}
-        assert states["generate r (2 rows)"] == "COMPLETED"
-        assert "<html" in httpx.get(up.report["prefect"], follow_redirects=True).text
-
-        again = pressrun("up", cwd=tmp_path, settings=env)
-        assert again.returncode == 1
-        assert "is up" in again.stderr
-
-        _takes_what_is_dropped_and_what_is_scheduled(up)
-        _keeps_its_secrets(up)
-        up.process.send_signal(signal.SIGTERM)
-        _, said = up.process.communicate(timeout=LEAVE_SECONDS)
-        assert up.process.returncode == 0
-        assert said.splitlines()[-1] == "stopped"
-        assert not up.left()
-        worker = (tmp_path / ".pressrun" / "logs" / "worker.log").read_text(encoding="utf-8")
-        assert "it was told to stop" in worker
-        assert "killed" not in worker
-
-
-def test_a_killed_stack_leaves_nothing_and_comes_back_with_its_data(tmp_path: Path) -> None:
-    with stack(tmp_path, "--s3") as up:
-        env = up.environment
-        answer(pressrun(*RUN, cwd=tmp_path, settings=env))
         keys = S3Server(
             env["PRESSRUN_S3_ENDPOINT_URL"], env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]
         )
         listed = keys.client().list_objects_v2(Bucket="pressrun", Prefix="runs/r/records/")
         assert len(listed["Contents"]) == 2
+        runs = up.prefect().post("/flow_runs/filter", json={}).json()
+        states = {run["name"]: run["state"]["type"] for run in runs}
+        assert states["generate r (2 rows)"] == "COMPLETED"
+        assert "<html" in httpx.get(up.report["prefect"], follow_redirects=True).text
+        again = pressrun("up", cwd=tmp_path, settings=env)
+        assert again.returncode == 1
+        assert "is up" in again.stderr
         _keeps_its_secrets(up)
         for needed in (
             "redis-server",
@@ -122,13 +103,22 @@ def test_a_killed_stack_leaves_nothing_and_comes_back_with_its_data(tmp_path: Pa
         up.process.kill()
         up.process.wait()
         assert not up.left()
+    log = tmp_path / ".pressrun" / "logs" / "worker.log"
+    before = len(log.read_text(encoding="utf-8"))
     # from a terminal that still has the old stack's addresses
-    with stack(tmp_path, "--s3", env=env) as up:
+    with stack(tmp_path, "--s3", env=given | env) as up:
         assert up.environment == env
         assert answer(pressrun("status", "r", "--json", cwd=tmp_path, settings=env))["rows"] == 2
-        up.process.send_signal(signal.SIGINT)
-        up.process.communicate(timeout=LEAVE_SECONDS)
+        _takes_what_is_dropped_and_what_is_scheduled(up)
+        _keeps_its_secrets(up)
+        up.process.send_signal(signal.SIGTERM)
+        _, said = up.process.communicate(timeout=LEAVE_SECONDS)
+        assert up.process.returncode == 0
+        assert said.splitlines()[-1] == "stopped"
         assert not up.left()
+    worker = log.read_text(encoding="utf-8")[before:]
+    assert "it was told to stop" in worker
+    assert "killed" not in worker
 
 
 def _prefect_is_closed(up: Stack) -> None:
@@ -165,7 +155,8 @@ def _takes_what_is_dropped_and_what_is_scheduled(up: Stack) -> None:
         "parameters": {"run": "nightly", "jobs": str(up.workdir / "jobs.csv")},
     }
     prefect.post(f"/deployments/{batch}/schedules", json=[nightly]).raise_for_status()
-    runs = [up.workdir / "out" / "runs" / run for run in ("dropped", "nightly")]
+    bucket = up.workdir / ".pressrun" / "s3" / "pressrun"
+    runs = [bucket / "runs" / run for run in ("dropped", "nightly")]
     _until(lambda: all((run / "summary.json").exists() for run in runs), "the runs to end")
     _until(lambda: list(inbox.glob("done/*dropped*")), "the inbox to be tidied")
     for run in runs:
