@@ -6,7 +6,7 @@ seeds, at several strengths. One candidate is rendered and none refused: the jud
 the prompt, which both colours satisfy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -28,9 +28,11 @@ UNCOLOURED = world.ALL - {"colour"}
 class Following:
     """Two collections of images, filled, and the scenes that both are asked for."""
 
-    def __init__(self, chain: Chain, rows: int, seed: int) -> None:
+    def __init__(
+        self, chain: Chain, rows: int, seed: int, strengths: Sequence[float] = STRENGTHS
+    ) -> None:
         rng = np.random.default_rng(seed)
-        self._chain = chain
+        self._chain, self._strengths = chain, strengths
         library = chain.library()
         for colour in COLOURS:
             folder = chain.sources / colour
@@ -44,7 +46,7 @@ class Following:
 
     def measure(self) -> dict[str, Any]:
         """The shares at full strength, and those at each."""
-        sweep = {strength: self._at(strength) for strength in STRENGTHS}
+        sweep = {strength: self._at(strength) for strength in self._strengths}
         return {
             "follows_collection": sweep[1.0]["follows"],
             "keeps_shape": sweep[1.0]["keeps_shape"],

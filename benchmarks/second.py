@@ -25,16 +25,16 @@ STRENGTH = 0.8
 class Second:
     """A collection of images, filled, and the scenes that are asked for."""
 
-    def __init__(self, chain: Chain, rows: int, seed: int) -> None:
+    def __init__(self, chain: Chain, rows: int, seed: int, images: int = IMAGES) -> None:
         rng = np.random.default_rng(seed)
         self._chain = chain
         folder = chain.sources / LOOKS
         folder.mkdir()
-        for at in range(IMAGES):
+        for at in range(images):
             scene = world.sample_scene(rng, two=0)
             Image.fromarray(world.draw(scene, rng)).save(folder / f"{at}.png")
         library = chain.library()
-        fill(library, LOOKS, folder, IMAGES)
+        fill(library, LOOKS, folder, images)
         library.client.close()
         self._scenes = [world.sample_scene(rng, two=0) for _ in range(rows)]
 

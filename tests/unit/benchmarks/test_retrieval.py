@@ -7,7 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import following, retrieval
+from benchmarks import retrieval
+from benchmarks.chain import Chain
+from benchmarks.following import Following
+from benchmarks.looks import Looks
+from benchmarks.second import Second
 
 WAYS = ("with", "without", "shuffled", "oracle", "held_out")
 SWEEP = [{"strength": at / 5, "follows": at / 5, "keeps_shape": 1.0} for at in range(6)]
@@ -16,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_looks_that_are_told_are_drawn_and_others_are_not(tmp_path: Path) -> None:
-    figures = retrieval.measure("looks", tmp_path, rows=8, facts=0, seed=3)
+    figures = Looks(Chain(tmp_path, "shapes"), rows=4, seed=3).measure()
     for way in WAYS:
         assert 0 <= figures[f"won_{way}"] <= figures[f"accepted_{way}"] <= 1
     assert figures["won_oracle"] > figures["won_without"]
@@ -39,11 +43,9 @@ def test_facts_are_found_and_copies_thinned(tmp_path: Path) -> None:
     assert figures["recall_at_3_thinned"] >= figures["recall_at_3_unthinned"]
 
 
-def test_images_follow_their_collection_at_full_strength(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "STRENGTHS", (0, 1))
-    figures = retrieval.measure("following", tmp_path, rows=12, facts=0, seed=3)
+def test_images_follow_their_collection_at_full_strength(tmp_path: Path) -> None:
+    following = Following(Chain(tmp_path, "shapes"), rows=4, seed=3, strengths=(0, 1))
+    figures = following.measure()
     first, last = figures["sweep"]
     assert (first["strength"], last["strength"]) == (0, 1)
     assert first["follows"] < last["follows"] == figures["follows_collection"]
@@ -51,7 +53,7 @@ def test_images_follow_their_collection_at_full_strength(
 
 
 def test_a_second_round_is_held_where_the_first_is_lost(tmp_path: Path) -> None:
-    figures = retrieval.measure("second", tmp_path, rows=12, facts=0, seed=3)
+    figures = Second(Chain(tmp_path, "shapes-draft"), rows=8, seed=3, images=80).measure()
     assert 0 < figures["went_on"] < 1
     for way in ("one_round", "two_rounds"):
         assert figures[f"won_late_{way}"] <= figures[f"won_{way}"]
