@@ -27,7 +27,7 @@ demo: $(READY) ## A job file becomes judged images with receipts
 	$(BIN)/pressrun run $(EXAMPLE)/jobs.csv --run demo --collection brands
 
 test: $(READY) ## All tests, with real servers
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: lint ## What every commit passes: lint, types, import rules, fast tests
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
