@@ -135,10 +135,11 @@ def serving(api: str, log: Path) -> Part:
     workers = f"{api}/work_pools/{POOL}/workers/filter"
 
     name, _, password = os.environ.get(PREFECT_PASSWORD, "").partition(":")
+    client = httpx.Client(timeout=5.0, auth=(name, password))
 
     def answers() -> bool:
         try:
-            found = httpx.post(workers, json={}, timeout=5.0, auth=(name, password))
+            found = client.post(workers, json={})
         except httpx.TransportError:
             return False
         return found.is_success and any(each["status"] == "ONLINE" for each in found.json())

@@ -19,6 +19,7 @@ from tests.harness.commandline import answer, begin
 from tests.harness.otlp_server import Sent
 
 LIMIT = 240.0
+CLIENT = httpx.Client(timeout=10)
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Monitored:
 def scrape(port: int) -> Metrics | None:
     """The figures of the process that listens there, if any does."""
     try:
-        page = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10)
+        page = CLIENT.get(f"http://127.0.0.1:{port}/metrics")
     except httpx.TransportError:
         return None
     assert page.status_code == 200
