@@ -18,8 +18,11 @@ class Breaker:
     outcome closes it; another requeued job doubles the pause. Thread-safe.
     """
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = monotonic, first_pause: float = FIRST_PAUSE
+    ) -> None:
         self._clock, self._lock = clock, threading.Lock()
+        self._first_pause = first_pause
         self._recent = deque[bool](maxlen=RECENT)
         self._pause, self._until, self._since = 0.0, 0.0, 0.0
         self.reason = ""
@@ -63,5 +66,5 @@ class Breaker:
                 self._wait()
 
     def _wait(self) -> None:
-        self._pause = min(LONGEST_PAUSE, 2 * self._pause) or FIRST_PAUSE
+        self._pause = min(LONGEST_PAUSE, 2 * self._pause) or self._first_pause
         self._until = self._clock() + self._pause

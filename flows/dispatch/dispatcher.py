@@ -19,18 +19,15 @@ from tenacity import (
 
 from flows.dispatch.breaker import Breaker
 from flows.dispatch.budget import Budget
-from flows.dispatch.pending import PendingJobs
+from flows.dispatch.pending import PendingJobs, Waits
 from pipeline.errors import RunError, StoreError, Unavailable
 from pipeline.job import Job, Status
 from pipeline.records.run_folder import RunFolder
 from workers.queue.messages import JobDone, JobRequeued, Message, Queue, WorkerFailed
 
-POLL = 1.0
 GATHER = 0.05
 """Seconds to let events accumulate, so that one call reads many."""
-CANCEL_LOOK = 3.0
 WORKER_FAILURES = 3
-NO_WORKER = 60.0
 PATIENCE = 900.0
 JOBS_SHOWN = 10
 
@@ -66,8 +63,8 @@ class Dispatcher:
     the run's events or, if an event is missing, from the store, which is the truth. Lost jobs are
     sent again; a second delivery of a job that has its outcome costs one read of the store. The run
     waits up to PATIENCE seconds while Redis does not answer, the store refuses or the breaker is
-    open. The shards share the `budget`. Without any worker the run fails after NO_WORKER seconds,
-    or after `wait` if that is longer.
+    open. The shards share the `budget`. Without any worker the run fails after `waits.no_worker`
+    seconds, or after `wait` if that is longer.
     """
 
     def __init__(
@@ -79,15 +76,18 @@ class Dispatcher:
         progress: Progress,
         budget: Budget | None = None,
         wait: float = 0.0,
+        waits: Waits | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self._queue, self._run_folder, self._progress = queue, run_folder, progress
         self._fingerprint, self._wait = fingerprint, wait
+        self._waits = waits or Waits()
         self._window = window if callable(window) else lambda: window
         self._stopped, self._looked = threading.Event(), 0.0
         self._failures, self._failure = 0, ""
         self._failed_ids, self._lock = deque[str](maxlen=100), threading.Lock()
         self._pending = dict[int, PendingJobs]()
-        self.breaker, self.budget = Breaker(), budget or Budget()
+        self.breaker, self.budget = breaker or Breaker(), budget or Budget()
         self.sent_again = 0
 
     def stop(self) -> None:
@@ -110,14 +110,14 @@ class Dispatcher:
         and RunError or Unavailable when the run cannot go on.
         """
         last = self.patiently(lambda: self._queue.latest_event(self._run_folder.run))
-        pending = self._pending[shard] = PendingJobs(jobs, monotonic())
+        pending = self._pending[shard] = PendingJobs(jobs, monotonic(), self._waits)
         while pending:
             self._check()
             room = self.breaker.room(max(2, self._window()))
             self._send(shard, pending.take(room, monotonic(), self.budget.admit))
             if self.budget.used_up and not pending.in_flight:
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
-            latest = partial(self._queue.events, self._run_folder.run, last, POLL)
+            latest = partial(self._queue.events, self._run_folder.run, last, self._waits.poll)
             for last, event in self.patiently(latest):
                 match event:
                     case JobDone():
@@ -136,7 +136,7 @@ class Dispatcher:
         paused for too long.
         """
         now = monotonic()
-        if now - self._looked > CANCEL_LOOK:
+        if now - self._looked > self._waits.cancel_look:
             self._looked = now
             with suppress(StoreError):  # the next check reads it again
                 if self._run_folder.is_cancelled():
@@ -177,7 +177,7 @@ class Dispatcher:
         for outcome in self.patiently(lambda: list(self._run_folder.records.outcomes(asked))):
             self._end(JobDone(outcome.job_id, outcome.status, outcome.device_time), pending)
         silence = min(each.silence(monotonic()) for each in list(self._pending.values()))
-        absent = silence > NO_WORKER and not self.patiently(self._queue.workers)
+        absent = silence > self._waits.no_worker and not self.patiently(self._queue.workers)
         if absent and silence > self._wait:
             why = self._failure or "see the worker's log"
             raise RunError(f"No worker answers: {why}. Then resume the run.")

@@ -7,11 +7,28 @@ from dataclasses import dataclass
 
 from pipeline.job import BatchKey, Job
 
-FIRST_LOOK, LONGEST_LOOK = 5.0, 60.0
-OVERTAKEN = 5.0
-SILENCE, LONG_SILENCE = 15.0, 150.0
-"""Seconds without any event after which jobs count as lost: in the whole run, in one shard."""
-LONGEST_WAIT = 60.0
+
+@dataclass(frozen=True)
+class Waits:
+    """The seconds that a dispatcher waits for what does not come."""
+
+    first_look: float = 5.0
+    """Until a job in flight is looked up in the store; twice as long before each further look."""
+    longest_look: float = 60.0
+    overtaken: float = 5.0
+    """By which a job was sent before another one that has started, and so counts as lost."""
+    silence: float = 15.0
+    """Without any event in the whole run, after which jobs count as lost."""
+    long_silence: float = 150.0
+    """Without any event in one shard, likewise."""
+    longest_requeue: float = 60.0
+    """Until a requeued job is sent again."""
+    poll: float = 1.0
+    """For the next event."""
+    cancel_look: float = 3.0
+    """Between two looks for a cancellation in the store."""
+    no_worker: float = 60.0
+    """Without a worker, after which the run fails."""
 
 
 @dataclass
@@ -31,7 +48,8 @@ class SentJob:
 class PendingJobs:
     """The jobs of one shard that have no outcome yet; falsy once there are none."""
 
-    def __init__(self, jobs: Iterable[Job], now: float) -> None:
+    def __init__(self, jobs: Iterable[Job], now: float, waits: Waits) -> None:
+        self._waits = waits
         self._waiting = deque(sorted(jobs, key=_neighbours))
         self._requeued: list[tuple[float, Job]] = []
         self._times_requeued: dict[str, int] = {}
@@ -62,8 +80,9 @@ class PendingJobs:
             while count > 0 and admit(self._waiting[0]):
                 jobs.append(self._waiting.popleft())
                 count -= 1
+        first = self._waits.first_look
         for job in jobs:
-            self._in_flight[job.id] = SentJob(job, now, now + FIRST_LOOK, FIRST_LOOK)
+            self._in_flight[job.id] = SentJob(job, now, now + first, first)
         return jobs
 
     def ended(self, job_id: str, now: float) -> bool:
@@ -81,7 +100,7 @@ class PendingJobs:
             return False
         self._hear(sent, now)
         times = self._times_requeued[job_id] = self._times_requeued.get(job_id, 0) + 1
-        longest = min(LONGEST_WAIT, 2.0**times)
+        longest = min(self._waits.longest_requeue, 2.0**times)
         self._requeued.append((now + random.uniform(0.1, longest), sent.job))
         return True
 
@@ -89,7 +108,7 @@ class PendingJobs:
         """The jobs to look up in the store now, each at doubling intervals."""
         due = [job_id for job_id, sent in self._in_flight.items() if sent.look <= now]
         for sent in map(self._in_flight.__getitem__, due):
-            sent.wait = min(LONGEST_LOOK, 2 * sent.wait)
+            sent.wait = min(self._waits.longest_look, 2 * sent.wait)
             sent.look = now + sent.wait
         return due
 
@@ -109,11 +128,12 @@ class PendingJobs:
         for job_id in leased:
             if job_id in self._in_flight:
                 self._hear(self._in_flight[job_id], now)
-        own = self.silence(now)
-        silent = own > LONG_SILENCE or min(own, own if silence is None else silence) > SILENCE
+        own, waits = self.silence(now), self._waits
+        everywhere = min(own, own if silence is None else silence)
+        silent = own > waits.long_silence or everywhere > waits.silence
         lost = []
         for sent in [self._in_flight[i] for i in asked if i in self._in_flight and i not in leased]:
-            if silent or sent.sent + OVERTAKEN < self._begun:
+            if silent or sent.sent + waits.overtaken < self._begun:
                 sent.sent = now
                 lost.append(sent.job)
         return lost

@@ -1,4 +1,4 @@
-"""A cluster for each test, and dispatchers with short waits."""
+"""A cluster for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,18 +7,6 @@ import pytest
 
 from tests.harness.cluster import Cluster
 from tests.harness.redis_server import RedisServer
-
-
-@pytest.fixture(autouse=True)
-def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the waits of a dispatcher that looks for lost jobs."""
-    for name, seconds in {
-        "FIRST_LOOK": 0.5, "LONGEST_LOOK": 2.0, "OVERTAKEN": 0.5, "SILENCE": 2.0,
-        "LONGEST_WAIT": 1.0,
-    }.items():  # fmt: skip
-        monkeypatch.setattr(f"flows.dispatch.pending.{name}", seconds)
-    monkeypatch.setattr("flows.dispatch.dispatcher.POLL", 0.2)
-    monkeypatch.setattr("flows.dispatch.breaker.FIRST_PAUSE", 1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.dispatch.dispatcher import CANCEL_LOOK
+from flows.dispatch.pending import Waits
 from tests.harness.cluster import IN_HAND, Cluster
 from tests.harness.commandline import answer, pressrun
 from tests.harness.faulty_s3 import Fault, faulty_s3, one_in
@@ -127,7 +127,7 @@ def test_a_run_waits_while_the_store_denies_everything(
         for name in ("/records/", "/manifest"):
             if method == "PUT" and name in path and name not in began:
                 began.append(name)
-                denied_until = time.monotonic() + 2 * CANCEL_LOOK
+                denied_until = time.monotonic() + 2 * Waits.cancel_look
         return Fault.FORBIDDEN if time.monotonic() < denied_until else Fault.NONE
 
     with moto_s3(BUCKET) as server, faulty_s3(server.endpoint, plan) as proxy:

@@ -16,7 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+from flows.dispatch.breaker import Breaker
 from flows.dispatch.dispatcher import Dispatcher
+from flows.dispatch.pending import Waits
 from flows.runs.open import open_run
 from flows.runs.reconcile import Report, reconcile
 from pipeline.assemble import open_run_folder
@@ -32,6 +34,10 @@ WORKER = (sys.executable, "-m", "tests.harness.breakable_worker")
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.harness.breakable_worker", "workers.worker.executor"])
+WAITS = Waits(
+    first_look=0.5, longest_look=2.0, overtaken=0.5, silence=2.0, longest_requeue=1.0, poll=0.2
+)
+"""Short ones, so that lost jobs are soon looked for."""
 LIMIT = 200.0
 RECOVERY = 30.0
 """Seconds within which another job ends after any fault. It takes a few, of which two are for the
@@ -153,6 +159,8 @@ class Cluster:
             self.spec.fingerprint,
             8,
             NoProgress(),
+            waits=WAITS,
+            breaker=Breaker(first_pause=1.0),
         )
         future: Future[None] = Future()
         # a daemon, unlike a pool's: where the flow hangs the test is red and pytest ends

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from flows.dispatch.breaker import LEAST
+from flows.dispatch.breaker import LEAST, Breaker
 from flows.dispatch.budget import FIRST, Budget
 from flows.dispatch.dispatcher import WORKER_FAILURES, Dispatcher, OutOfBudget, Stopped
+from flows.dispatch.pending import Waits
 from flows.dispatch.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
 from pipeline.job import Job, Outcome, Status
@@ -189,13 +190,18 @@ def test_more_jobs_are_in_flight_once_more_workers_are_there(
 
 
 def test_a_run_waits_for_its_first_worker_and_fills_the_queue_with_no_copies(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder
 ) -> None:
-    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.1)
-    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
-    monkeypatch.setattr("flows.dispatch.dispatcher.NO_WORKER", 0.2)
     queue = Recorder(redis_url)
-    dispatcher = Dispatcher(queue, run_folder, "e", 8, Told(), wait=60)
+    dispatcher = Dispatcher(
+        queue,
+        run_folder,
+        "e",
+        8,
+        Told(),
+        wait=60,
+        waits=Waits(first_look=0.1, silence=0.1, no_worker=0.2),
+    )
     working = threading.Thread(target=dispatcher.work, args=(1, [job(0)]))
     working.start()
     time.sleep(3)
@@ -270,34 +276,31 @@ def test_stopping_ends_the_dispatcher(redis_url: str, run_folder: RunFolder) -> 
 
 
 def test_a_cancellation_in_the_store_ends_the_dispatcher(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder
 ) -> None:
-    monkeypatch.setattr("flows.dispatch.dispatcher.CANCEL_LOOK", 0.2)
     threading.Timer(0.3, run_folder.request_cancel).start()
     with pytest.raises(Stopped):
-        Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told()).work(1, [job(0)])
+        Dispatcher(
+            Queue.connect(redis_url), run_folder, "e", 8, Told(), waits=Waits(cancel_look=0.2)
+        ).work(1, [job(0)])
 
 
-def test_a_lost_note_is_looked_up_in_the_store(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
+def test_a_lost_note_is_looked_up_in_the_store(redis_url: str, run_folder: RunFolder) -> None:
     run_folder.records.commit(outcome(run_folder.run, 0), None)
     told = Told()
-    dispatcher = Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, told)
+    dispatcher = Dispatcher(
+        Queue.connect(redis_url), run_folder, "e", 8, told, waits=Waits(first_look=0.2)
+    )
     dispatcher.work(1, [job(0)])
     assert (told.statuses, dispatcher.budget.spent) == ([Status.ACCEPTED], 1.0)
 
 
-def test_a_lost_message_is_sent_again(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
+def test_a_lost_message_is_sent_again(redis_url: str, run_folder: RunFolder) -> None:
     queue, told = Recorder(redis_url), Told()
     worker = threading.Thread(target=answer_second_delivery, args=(queue, run_folder.run))
     worker.start()
-    Dispatcher(queue, run_folder, "e", 8, told).work(1, [job(0)])
+    waits = Waits(first_look=0.2, silence=0.1)
+    Dispatcher(queue, run_folder, "e", 8, told, waits=waits).work(1, [job(0)])
     worker.join()
     assert queue.sent == ["j000", "j000"]
 
@@ -308,16 +311,13 @@ def answer_second_delivery(queue: Recorder, run: str) -> None:
     queue.publish_result(outcome(run, 0))
 
 
-def test_a_leased_job_is_not_sent_again(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
+def test_a_leased_job_is_not_sent_again(redis_url: str, run_folder: RunFolder) -> None:
     queue = Recorder(redis_url)
     lease = queue.leases().acquire(run_folder.run, "e", "j000")
     assert lease
     threading.Timer(1.0, queue.publish_result, (outcome(run_folder.run, 0),)).start()
-    Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
+    waits = Waits(first_look=0.2, silence=0.1)
+    Dispatcher(queue, run_folder, "e", 8, Told(), waits=waits).work(1, [job(0)])
     assert queue.sent == ["j000"]
 
 
@@ -332,13 +332,16 @@ def test_a_job_that_went_back_is_sent_again(redis_url: str, run_folder: RunFolde
     assert (queue.sent, dispatcher.sent_again) == (["j000", "j000"], 1)
 
 
-def test_without_a_worker_the_dispatcher_says_so(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.dispatch.dispatcher.NO_WORKER", 0.5)
+def test_without_a_worker_the_dispatcher_says_so(redis_url: str, run_folder: RunFolder) -> None:
     with pytest.raises(RunError, match="No worker answers"):
-        Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told()).work(1, [job(0)])
+        Dispatcher(
+            Queue.connect(redis_url),
+            run_folder,
+            "e",
+            8,
+            Told(),
+            waits=Waits(first_look=0.2, no_worker=0.5),
+        ).work(1, [job(0)])
 
 
 class Away(Recorder):
@@ -354,27 +357,25 @@ class Away(Recorder):
 
 
 def test_a_redis_that_is_away_when_workers_are_looked_for_is_waited_for(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, run_folder: RunFolder
 ) -> None:
-    monkeypatch.setattr("flows.dispatch.pending.FIRST_LOOK", 0.2)
-    monkeypatch.setattr("flows.dispatch.pending.SILENCE", 0.1)
-    monkeypatch.setattr("flows.dispatch.dispatcher.NO_WORKER", 0.1)
     queue = Away(redis_url)
     worker = threading.Thread(
         target=answer_second_delivery, args=(queue, run_folder.run), daemon=True
     )
     worker.start()
-    Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
+    Dispatcher(
+        queue, run_folder, "e", 8, Told(), waits=Waits(first_look=0.2, silence=0.1, no_worker=0.1)
+    ).work(1, [job(0)])
     worker.join(10)
     assert queue.asked > 1
 
 
-def test_an_open_breaker_leaves_room_for_no_job(
-    redis_url: str, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.dispatch.breaker.FIRST_PAUSE", 60.0)
+def test_an_open_breaker_leaves_room_for_no_job(redis_url: str, run_folder: RunFolder) -> None:
     queue, told = Recorder(redis_url), Told()
-    dispatcher = Dispatcher(queue, run_folder, "e", 2 * LEAST, told)
+    dispatcher = Dispatcher(
+        queue, run_folder, "e", 2 * LEAST, told, breaker=Breaker(first_pause=60.0)
+    )
     threading.Thread(target=send_some_back, args=(queue, run_folder.run), daemon=True).start()
     threading.Timer(3.0, dispatcher.stop).start()
     with pytest.raises(Stopped):

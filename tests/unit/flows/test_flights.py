@@ -4,16 +4,11 @@ import itertools
 
 import pytest
 
-from flows.dispatch.pending import (
-    FIRST_LOOK,
-    LONGEST_LOOK,
-    LONGEST_WAIT,
-    OVERTAKEN,
-    SILENCE,
-    PendingJobs,
-)
+from flows.dispatch.pending import PendingJobs, Waits
 from pipeline.job import Job
 from tests.harness.jobs import make_job
+
+WAITS = Waits()
 
 
 def job(number: int, priority: int = 5, width: int = 64) -> Job:
@@ -25,7 +20,7 @@ def ids(jobs: list[Job]) -> list[str]:
 
 
 def test_a_window_is_filled_half_by_half() -> None:
-    pending = PendingJobs(map(job, range(10)), 0)
+    pending = PendingJobs(map(job, range(10)), 0, WAITS)
     assert ids(pending.take(4, 0)) == ["j0", "j1", "j2", "j3"]
     pending.ended("j0", 0)
     assert pending.take(4, 0) == []
@@ -35,7 +30,7 @@ def test_a_window_is_filled_half_by_half() -> None:
 
 def test_urgent_jobs_go_first_and_jobs_of_one_shape_together() -> None:
     jobs = [job(0, width=64), job(1, width=32), job(2, width=64), job(3, 0)]
-    assert ids(PendingJobs(jobs, 0).take(9, 0)) == ["j3", "j1", "j0", "j2"]
+    assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j3", "j1", "j0", "j2"]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +42,7 @@ def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
         job(number).model_copy(update={"references": 1, "reference_scale": 0.5} | {setting: value})
         for number, value in values
     ]
-    assert ids(PendingJobs(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
+    assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j1", "j0", "j2"]
 
 
 def test_without_images_their_strength_keeps_no_jobs_apart() -> None:
@@ -57,11 +52,11 @@ def test_without_images_their_strength_keeps_no_jobs_apart() -> None:
         )
         for number, (strength, steps) in enumerate([(0.1, 9), (0.9, 3), (0.5, 9)])
     ]
-    assert ids(PendingJobs(jobs, 0).take(9, 0)) == ["j1", "j0", "j2"]
+    assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j1", "j0", "j2"]
 
 
 def test_an_outcome_counts_once() -> None:
-    pending = PendingJobs([job(0)], 0)
+    pending = PendingJobs([job(0)], 0, WAITS)
     assert pending
     assert not pending.ended("j0", 0), "it was never sent"
     pending.take(2, 0)
@@ -73,7 +68,7 @@ def test_an_outcome_counts_once() -> None:
 
 
 def test_a_job_that_went_back_waits_and_is_sent_again() -> None:
-    pending = PendingJobs([job(0)], 0)
+    pending = PendingJobs([job(0)], 0, WAITS)
     pending.take(2, 0)
     assert pending.requeued("j0", 0)
     assert pending
@@ -91,17 +86,26 @@ def test_each_time_it_goes_back_a_job_may_wait_twice_as_long(
         return low
 
     monkeypatch.setattr("flows.dispatch.pending.random.uniform", draw)
-    pending = PendingJobs([job(0)], 0)
+    pending = PendingJobs([job(0)], 0, WAITS)
     for now in range(8):
         assert pending.take(2, now)
         pending.requeued("j0", now)
         assert pending.take(2, now) == []
-    assert longest == [2, 4, 8, 16, 32, LONGEST_WAIT, LONGEST_WAIT, LONGEST_WAIT]
+    assert longest == [
+        2,
+        4,
+        8,
+        16,
+        32,
+        WAITS.longest_requeue,
+        WAITS.longest_requeue,
+        WAITS.longest_requeue,
+    ]
 
 
 def test_jobs_that_went_back_count_in_the_window() -> None:
     """It shrinks to one, or none, while the breaker is open."""
-    pending = PendingJobs(map(job, range(5)), 0)
+    pending = PendingJobs(map(job, range(5)), 0, WAITS)
     for job_id in ids(pending.take(4, 0)):
         pending.requeued(job_id, 0)
     assert ids(pending.take(1, 2)) == ["j0"]
@@ -111,29 +115,29 @@ def test_jobs_that_went_back_count_in_the_window() -> None:
 
 
 def test_a_job_that_goes_back_breaks_the_silence() -> None:
-    pending = PendingJobs(map(job, range(2)), 0)
+    pending = PendingJobs(map(job, range(2)), 0, WAITS)
     pending.take(2, 0)
-    pending.requeued("j0", SILENCE)
-    assert pending.silence(SILENCE + 1) == 1
-    assert pending.lost(["j1"], [], SILENCE + 1) == []
+    pending.requeued("j0", WAITS.silence)
+    assert pending.silence(WAITS.silence + 1) == 1
+    assert pending.lost(["j1"], [], WAITS.silence + 1) == []
 
 
 def test_looks_grow_rarer() -> None:
-    pending = PendingJobs([job(0)], 0)
+    pending = PendingJobs([job(0)], 0, WAITS)
     pending.take(2, 0)
     looks = [now for now in range(200) if pending.due(now)]
     gaps = [b - a for a, b in itertools.pairwise(looks)]
-    assert looks[0] == FIRST_LOOK
+    assert looks[0] == WAITS.first_look
     assert gaps == sorted(gaps)
-    assert max(gaps) == LONGEST_LOOK
+    assert max(gaps) == WAITS.longest_look
 
 
 def test_a_job_that_a_later_one_overtook_was_lost() -> None:
-    pending = PendingJobs(map(job, range(3)), 0)
+    pending = PendingJobs(map(job, range(3)), 0, WAITS)
     pending.take(2, 0)
     pending.ended("j0", 1)
-    pending.take(2, 1 + OVERTAKEN)
-    now = 2 + OVERTAKEN
+    pending.take(2, 1 + WAITS.overtaken)
+    now = 2 + WAITS.overtaken
     assert pending.lost(["j1"], [], now) == []
     pending.ended("j2", now)
     assert ids(pending.lost(["j1"], [], now)) == ["j1"]
@@ -141,20 +145,20 @@ def test_a_job_that_a_later_one_overtook_was_lost() -> None:
 
 
 def test_a_job_sent_a_little_later_overtakes_nobody() -> None:
-    pending = PendingJobs(map(job, range(3)), 0)
+    pending = PendingJobs(map(job, range(3)), 0, WAITS)
     pending.take(2, 0)
-    pending.ended("j0", OVERTAKEN)
-    pending.take(2, OVERTAKEN)
-    pending.ended("j2", OVERTAKEN)
-    assert pending.lost(["j1"], [], OVERTAKEN) == []
+    pending.ended("j0", WAITS.overtaken)
+    pending.take(2, WAITS.overtaken)
+    pending.ended("j2", WAITS.overtaken)
+    assert pending.lost(["j1"], [], WAITS.overtaken) == []
 
 
 def test_of_the_overtaken_those_were_lost_that_neither_ended_nor_have_a_lease() -> None:
-    pending = PendingJobs(map(job, range(7)), 0)
+    pending = PendingJobs(map(job, range(7)), 0, WAITS)
     pending.take(6, 0)
     for ended in ("j0", "j1", "j2"):
         pending.ended(ended, 1)
-    now = 2 * OVERTAKEN
+    now = 2 * WAITS.overtaken
     assert ids(pending.take(6, now)) == ["j6"]
     pending.ended("j6", now)
     pending.ended("j3", now)
@@ -164,7 +168,7 @@ def test_of_the_overtaken_those_were_lost_that_neither_ended_nor_have_a_lease() 
 
 @pytest.mark.parametrize("leased", [[], ["j0"]])
 def test_in_silence_what_nobody_has_was_lost(leased: list[str]) -> None:
-    pending = PendingJobs(map(job, range(2)), 0)
+    pending = PendingJobs(map(job, range(2)), 0, WAITS)
     pending.take(2, 0)
-    lost = pending.lost(["j0", "j1"], leased, SILENCE + 1)
+    lost = pending.lost(["j0", "j1"], leased, WAITS.silence + 1)
     assert ids(lost) == ([] if leased else ["j0", "j1"]), "a lease means that somebody works"
