@@ -53,7 +53,7 @@ class Umpire(nn.Module):
 
     @torch.inference_mode()
     def read(self, images: Images, batch: int = 256) -> list[world.Scene]:
-        """What each image, uint8 [n, 64, 64, 3], shows; an unclear shape is `none`."""
+        """The scene in each image, uint8 [n, 64, 64, 3]; an unclear shape is `none`."""
         scenes: list[world.Scene] = []
         for start in range(0, len(images), batch):
             logits = self(to_pixels(images[start : start + batch]))
@@ -81,7 +81,7 @@ def load(path: Path) -> Umpire:
 
 
 def confirms(reading: world.Scene, prompt: str) -> bool:
-    """Whether an image read as `reading` shows all that the prompt says."""
+    """True if an image read as `reading` shows all that the prompt says."""
     return world.agrees(world.parse(prompt), reading)
 
 

@@ -1,4 +1,4 @@
-"""Whether images take the colour of a reference image while the prompt keeps the shape.
+"""The share of images that take a reference image's colour while the prompt keeps the shape.
 
 Prompts say everything but the colour; the reference shows another shape in some colour, elsewhere,
 on the same background. The umpire reads the results.

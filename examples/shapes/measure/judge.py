@@ -1,4 +1,4 @@
-"""How well the judge tells an image that shows its prompt from one that does not.
+"""The judge's accuracy at telling an image that shows its prompt from one that does not.
 
 Protocol, on held-out seeds. Every figure is an area under the ROC curve pooled over images, apart
 for scenes of one and of two objects; prompts are canonical and say everything.
@@ -63,14 +63,14 @@ class Trial:
     wrong: list[world.Scene]
 
     def of(self, chosen: np.ndarray) -> "Trial":
-        """Those where `chosen` is true."""
+        """The ones where `chosen` is true."""
         at = np.flatnonzero(chosen)
         scenes, wrong = [self.scenes[i] for i in at], [self.wrong[i] for i in at]
         return Trial(self.images[at], scenes, self.shown[at], wrong)
 
     @property
     def pairs(self) -> np.ndarray:
-        """Which scenes have two objects."""
+        """True for each scene of two objects."""
         return np.array([len(scene.things) == 2 for scene in self.scenes])
 
 
@@ -137,7 +137,7 @@ def seen_areas(judge: Judge, trial: Trial, name: str) -> dict[str, float]:
 
 
 def gate_shares(judge: Judge, made: list[Trial], folder: Path) -> dict[str, float]:
-    """What a gate at the recommended threshold lets through."""
+    """Shares of right and of wrong images that pass a gate at the recommended threshold."""
     held = json.loads((folder / "calibration.json").read_text())
     level = (np.log(held["threshold"] / (1 - held["threshold"])) - held["offset"]) / held["slope"]
     passed = [judge.cosines(t.images, [world.prompt(s) for s in t.scenes]) >= level for t in made]

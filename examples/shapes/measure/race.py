@@ -1,4 +1,4 @@
-"""How early a judge tells from previews who will win a race.
+"""A judge's accuracy at telling from previews who will win a race.
 
     python -m examples.shapes.measure.race MODELS [JUDGE ...] [--finals JUDGE] [--seed SEED]
 
@@ -34,7 +34,7 @@ CANDIDATES, TOGETHER = 8, 4
 
 @dataclass(frozen=True)
 class Shown:
-    """Of each candidate its prompt, its previews by the part of the steps, and its end; candidates
+    """The prompt, the previews by the part of the steps, and the end of each candidate; candidates
     of a prompt stand together.
     """
 

@@ -1,4 +1,4 @@
-"""How often the renderer draws what the prompt says, on fresh prompts, as the umpire sees it."""
+"""The share of images that show what a fresh prompt says, as the umpire reads them."""
 
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def rights(
 def readings(
     pipe: StableDiffusionPipeline, judge: umpire.Umpire, prompts: list[str], seeds: int, seed: int
 ) -> list[list[world.Scene]]:
-    """What the umpire reads in `seeds` images of each prompt."""
+    """The umpire's readings of `seeds` images of each prompt."""
     asked = [text for text in prompts for _ in range(seeds)]
     seen = judge.read(render(pipe, asked, seed))
     return [seen[i : i + seeds] for i in range(0, len(seen), seeds)]

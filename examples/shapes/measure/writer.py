@@ -1,4 +1,4 @@
-"""How often the writer's prompt says exactly what the job and the asked-for brand's fact say."""
+"""The share of the writer's prompts that say exactly what the job and its brand's fact say."""
 
 import json
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def measure(models: Path, seed: int = 0, count: int = 200) -> dict[str, float]:
 
 
 def measure_model(folder: Path, seed: int = 0, count: int = 200) -> dict[str, float]:
-    """As `measure`, of the writer in `folder`."""
+    """The figures of `measure` for the writer in `folder`."""
     writer = Writer(folder)
     figures = {name: exact(writer, talks) for name, talks in held_out_sets(seed, count)}
     return figures | {"knowledge_base": exact(writer, knowledge_base(seed))}

@@ -1,4 +1,4 @@
-"""What every training shares: budget, schedule, average of weights, images, files, log lines."""
+"""Parts of every training: budget, schedule, average of weights, images, files, log lines."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ def seeded(seed: int) -> np.random.Generator:
 
 
 class Budget:
-    """How long to train: by wall seconds, or by steps where the run must be reproducible."""
+    """The length of a training: in wall seconds, or in steps where the run must be reproducible."""
 
     def __init__(self, seconds: float, steps: int | None = None) -> None:
         self.seconds, self.steps = seconds, steps

@@ -72,7 +72,7 @@ def _ground(scene: world.Scene, seed: int) -> Field:
 
 
 def _cover(scene: world.Scene, index: int, seed: int) -> Field:
-    """How much of each pixel the thing covers, 0..1."""
+    """The part of each pixel that the thing covers, 0..1."""
     apart = np.abs(_draw(scene, seed).astype(np.float32) - _ground(scene, seed)).sum(-1)
     apart = apart * _territory(scene, index)
     return apart / max(float(apart.max()), 1.0)

@@ -1,4 +1,4 @@
-"""How a renderer's images look different from drawn ones, without a renderer."""
+"""Imitations of the differences between a renderer's images and drawn ones."""
 
 from pathlib import Path
 

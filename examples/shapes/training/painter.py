@@ -22,7 +22,7 @@ class Painter:
         self.scheduler.set_timesteps(steps)
 
     def states(self, prompts: list[str]) -> Tensor:
-        """What the text encoder makes of the prompts, [n, 48, 96]."""
+        """The text encoder's states for the prompts, [n, 48, 96]."""
         ids = self.pipe.tokenizer(
             prompts, padding="max_length", truncation=True, return_tensors="pt"
         ).input_ids

@@ -1,4 +1,4 @@
-"""How scenes look."""
+"""Scenes as images."""
 
 from collections.abc import Iterable
 from math import cos, pi, sin

@@ -1,4 +1,4 @@
-"""How sentences are read back."""
+"""Sentences as scenes."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ _LINKS = {
 
 
 def parse(prompt: str) -> dict[str, Any]:
-    """What is said: {"things": [{shape, colour, size, position}, ...], background, arrangement}.
+    """The scene said: {"things": [{shape, colour, size, position}, ...], background, arrangement}.
 
     Only what is said is a key; of two things the first is the left or upper one where the
     arrangement is said. Words outside this world are passed over.
@@ -64,7 +64,7 @@ def attributes(scene: Scene) -> dict[str, Any]:
 
 
 def agrees(said: dict[str, Any], scene: Scene) -> bool:
-    """Whether nothing that was said (see `parse`) contradicts the scene."""
+    """True if nothing that was said (see `parse`) contradicts the scene."""
     truth = attributes(scene)
     if any(said[k] != truth.get(k) for k in ("background", "arrangement") if k in said):
         return False

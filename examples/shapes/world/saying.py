@@ -1,4 +1,4 @@
-"""How one speaks of scenes."""
+"""Scenes as sentences."""
 
 import numpy as np
 

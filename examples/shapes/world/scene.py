@@ -1,4 +1,4 @@
-"""What can be in an image of the shapes' world."""
+"""The contents of an image of the shapes' world."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

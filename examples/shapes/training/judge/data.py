@@ -1,4 +1,4 @@
-"""What the judge learns from: images, sentences about them, and which of these are true."""
+"""The judge's training data: images, sentences about them, and the truth of each sentence."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ Source = Callable[[int, np.random.Generator], "Known"]
 
 
 def code(said: dict[str, Any]) -> list[int]:
-    """What is said, in the form of `world.parse`, as an index per field, UNSAID where it is not."""
+    """An index per field of what is said, in the form of `world.parse`; UNSAID where nothing is."""
     flat = {"count": str(len(said["things"]))}
     flat |= {k: said[k] for k in ("arrangement", "background") if k in said}
     for i, thing in enumerate(said["things"]):

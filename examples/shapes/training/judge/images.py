@@ -73,7 +73,7 @@ class Reader:
 
     @torch.inference_mode()
     def chances(self, image: Tensor, prompts: list[str]) -> Tensor:
-        """How likely each prompt is true of the embedded image."""
+        """The chance that each prompt is true of the embedded image."""
         text = self.judge.encode_text(self.tokenizer(prompts), normalize=True)
         return torch.sigmoid(self.judge.logit_scale.exp() * text @ image + self.judge.logit_bias)
 

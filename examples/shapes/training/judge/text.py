@@ -54,7 +54,7 @@ class Texts:
         return [*tower, *self.scenes.parameters(), *self.heads.parameters()]
 
     def text(self, texts: list[str]) -> Tensor:
-        """As `encode_text`, [n, 128], but for only as many tokens as the longest text needs."""
+        """[n, 128], as from `encode_text`, but read to the end of the longest text alone."""
         judge, tokens = self.judge, self.tokenizer(texts)
         length = int(tokens.argmax(1).max()) + 1
         x = judge.token_embedding(tokens[:, :length]) + judge.positional_embedding[:length]
@@ -63,13 +63,13 @@ class Texts:
         return ends @ judge.text_projection
 
     def scene(self, codes: Codes, clear: np.ndarray) -> Tensor:
-        """Where images of the scenes belong, [n, 128]; failed ones have no shapes."""
+        """The target embeddings of images of the scenes, [n, 128]; failed ones have no shapes."""
         columns = torch.from_numpy(visible(codes, clear) + 1).T
         parts = [one_hot(c, size) for c, size in zip(columns, _SIZES, strict=True)]
         return self.scenes(torch.cat([*parts, torch.from_numpy(clear)[:, None]], 1).float())
 
     def said_loss(self, text: Tensor, codes: Codes) -> Tensor:
-        """How badly the heads read the sentences; 0 stands for what is not said."""
+        """The loss of the heads on the sentences; 0 stands for what is not said."""
         aims = torch.from_numpy(np.where(_any_order(codes) & _PAIRED, -1, codes + 1)).T
         losses = [cross_entropy(head(text), aim, ignore_index=-1)
                   for head, aim in zip(self.heads, aims, strict=True)]  # fmt: skip

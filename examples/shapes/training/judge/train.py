@@ -102,7 +102,7 @@ class Trainer:
         }
 
     def _read(self, embeddings: Tensor, known: Known) -> Tensor:
-        """How badly the heads read the attributes; a failed image's shapes are not asked for."""
+        """The loss of the heads on the attributes, without a failed image's shapes."""
         aims = torch.from_numpy(judge_text.visible(known.codes, known.clear)).T
         pairs = zip(self.heads, aims, strict=True)
         losses = [cross_entropy(h(embeddings), a, ignore_index=UNSAID, reduction="sum") / len(a)

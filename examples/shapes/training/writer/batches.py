@@ -57,7 +57,7 @@ def encode(tokenizer: Tokenizer, conversations: list[Conversation]) -> list[Enco
 
 
 def _is_repeat(talk: Conversation, start: int, end: int) -> bool:
-    """Whether a token at these characters of the whole text continues an asked-for brand's name."""
+    """True for a token at these characters that continues an asked-for brand's name."""
     start, end = start - len(USER), end - len(USER)
     return any(asked and a < start and end <= b for a, b, asked in talk.brand_spans)
 

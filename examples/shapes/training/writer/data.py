@@ -66,7 +66,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Mix:
-    """What to make: how many brands' facts at most, or exactly, and which kinds of conversation."""
+    """A mix of conversations: their facts, at most or exactly so many, and their kinds."""
 
     most_brands: int = MOST_PASSAGES
     brands: int | None = None

@@ -219,7 +219,7 @@ def _pair(look: Look, rng: np.random.Generator, phrasing: Phrasing, bare: bool) 
 
 
 def _listed(look: Look, rng: np.random.Generator, phrasing: Phrasing) -> str:
-    """As a list of traits ("colour: white; shape: circle") or as small sentences."""
+    """The traits as a list ("colour: white; shape: circle") or as small sentences."""
     if look.is_pair:
         first, second = (noun_phrase(t, look, rng, phrasing) for t in look.scene.things)
         link = "above" if look.scene.arrangement == "above" else "beside"

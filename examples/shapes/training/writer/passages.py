@@ -60,7 +60,7 @@ _KEPT = frozenset(
 
 @dataclass(frozen=True)
 class Taste:
-    """Which sentences, words for looks and makers of names are in use, and which names are not.
+    """The sentences, words for looks and makers of names in use, and the names that are not.
 
     In the share `noise` of the sentences other words stand for some that tell no look, so that
     none of those is relied on.
@@ -74,7 +74,7 @@ class Taste:
 
 
 def training_taste() -> Taste:
-    """What training may see: never a name of the example knowledge base."""
+    """The taste for training, without the names of the example knowledge base."""
     grammar = WORDS | COMPANY | TITLES | {**FACTS, "fact": FACTS["fact"] + SCRAMBLED_FACTS}
     return Taste(grammar, VARIED, MAKERS, known_brands(), noise=0.2)
 
