@@ -1,4 +1,4 @@
-"""Batcher: merges concurrent calls into one batched call."""
+"""Sharing of a device among threads: a fair lock, and a batcher that merges concurrent calls."""
 
 import threading
 import time
@@ -15,6 +15,30 @@ from pipeline.watchdog import beat
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class DeviceLock:
+    """A first-come, first-served lock.
+
+    The engine acquires it again right after each release; with a plain lock others would starve.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    def __enter__(self) -> None:
+        mine = threading.Event()
+        with self._guard:
+            self._waiting.append(mine)
+            self._waiting[0].set()
+        mine.wait()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._waiting.popleft()
+            if self._waiting:
+                self._waiting[0].set()
 
 
 class Batcher(Generic[Item, Result]):
@@ -66,24 +90,21 @@ class Batcher(Generic[Item, Result]):
 
     def _serve(self) -> None:
         while batch := self._gather():
+            items = [item for item, _ in batch]
+            total = sum(map(self._size, items))
             try:
-                self._run(batch)
+                with self._device_lock:
+                    start = time.perf_counter()
+                    results = self._function(items)
+                    beat()
+                    seconds = time.perf_counter() - start
+                telemetry.batch(self._role, total, self._limit)
+                for (item, future), result in zip(batch, results, strict=True):
+                    future.set_result((result, seconds * self._size(item) / total))
             except Exception as error:  # noqa: BLE001 - raised by the callers
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
-
-    def _run(self, batch: list[tuple[Item, Future[tuple[Result, float]]]]) -> None:
-        items = [item for item, _ in batch]
-        with self._device_lock:
-            start = time.perf_counter()
-            results = self._function(items)
-            beat()
-            seconds = time.perf_counter() - start
-        total = sum(map(self._size, items))
-        telemetry.batch(self._role, total, self._limit)
-        for (item, future), result in zip(batch, results, strict=True):
-            future.set_result((result, seconds * self._size(item) / total))
 
     def _gather(self) -> list[tuple[Item, Future[tuple[Result, float]]]]:
         """The oldest waiting item and the others that may share its call; empty once closed."""

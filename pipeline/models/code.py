@@ -1,9 +1,7 @@
 """Refusal of model folders that contain code, or that make a library fetch something else."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.models.safetensors import CONFIG_BYTES, read_json
@@ -39,21 +37,16 @@ def _refuse_entries(path: Path) -> None:
     except ValueError:
         # no library can read it either
         return
-    for key, entry in _entries(value):
-        if key in FOREIGN and entry:
-            raise ModelError(
-                f"{path} has {key!r}: code and weights that a model names elsewhere are not "
-                "loaded; where the libraries know the model without it, delete that entry"
-            )
-
-
-def _entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every key and value of a JSON value's objects, at any depth."""
     left = [value]
     while left:
         match left.pop():
             case dict() as found:
-                yield from found.items()
+                if key := next((key for key in FOREIGN if found.get(key)), None):
+                    raise ModelError(
+                        f"{path} has {key!r}: code and weights that a model names elsewhere are "
+                        "not loaded; where the libraries know the model without it, delete that "
+                        "entry"
+                    )
                 left += found.values()
             case list() as found:
                 left += found

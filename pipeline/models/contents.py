@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -127,41 +126,27 @@ def left_out(folder: Path) -> set[str]:
 
 
 def _pipeline_files(folder: Path, variant: str) -> list[Path]:
-    parts = list(_parts(folder))
-    weights = PICKLES | {".safetensors"}
-    models = [p for p in parts if (p / "config.json").is_file() or _files(p, weights)]
-    if variant and not any(_weights(part, stem, variant) for part in models for stem in STEMS):
-        raise ModelError(f'{folder} has no files of variant "{variant}": set renderer.variant = ""')
-    files = [folder / "model_index.json"]
-    for part in parts:
-        files += _model_files(part, variant) if part in models else _texts(part)
-    return files
-
-
-def _parts(folder: Path) -> Iterator[Path]:
-    """The folders of a pipeline's components."""
     config = folder / "model_index.json"
     described = read_json(config)
     kind = described.get("_class_name")
     if not isinstance(kind, str):
         raise ModelError(f"{config} names a class of its own, {kind}: a model's code is not run")
-    spared = left_out(folder)
+    spared, parts = left_out(folder), list[Path]()
     for name, entry in described.items():
-        if name.startswith("_") or name in spared or not _is_component(entry):
-            continue
-        part = folder / name
-        if not part.is_dir():
-            raise ModelError(f"{part} is missing, which {config} names; fetch the model again")
-        yield part
-
-
-def _is_component(entry: object) -> bool:
-    """True for an index's entry with a library and a class; other lists are settings."""
-    match entry:
-        case [str(), str()]:
-            return True
-        case _:
-            return False
+        match entry:
+            # a library and a class; other lists are settings
+            case [str(), str()] if not name.startswith("_") and name not in spared:
+                parts.append(folder / name)
+    if gone := next((part for part in parts if not part.is_dir()), None):
+        raise ModelError(f"{gone} is missing, which {config} names; fetch the model again")
+    weights = PICKLES | {".safetensors"}
+    models = [p for p in parts if (p / "config.json").is_file() or _files(p, weights)]
+    if variant and not any(_weights(part, stem, variant) for part in models for stem in STEMS):
+        raise ModelError(f'{folder} has no files of variant "{variant}": set renderer.variant = ""')
+    files = [config]
+    for part in parts:
+        files += _model_files(part, variant) if part in models else _texts(part)
+    return files
 
 
 def _model_files(part: Path, variant: str) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import Any, cast
 import diffusers
 import torch
 from diffusers.models.embeddings import ImageProjection
+from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from torch._dynamo import config as dynamo
 from transformers import PreTrainedTokenizerBase
 
@@ -46,12 +47,18 @@ def load_pipeline(folder: Path, unet: Path | None, profile: DiffusersProfile) ->
     if unet:
         loader = cast(Any, diffusers.UNet2DConditionModel)
         settings["unet"] = loader.from_pretrained(unet, dtype=dtype, **LOCAL)
-    pipe = _pipeline_class(folder).from_pretrained(folder, **settings)
+    named = read_json(folder / "model_index.json").get("_class_name")
+    known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
+    auto = diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
+    pipe = cast(Any, auto).from_pretrained(folder, **settings)
     for name, part in pipe.components.items():
         if isinstance(part, PreTrainedTokenizerBase):
             check_tokenizer(part, folder / name)
     if profile.scheduler:
-        pipe.scheduler = _scheduler_class(profile.scheduler).from_config(pipe.scheduler.config)
+        scheduler = getattr(diffusers, profile.scheduler, None)
+        if not isinstance(scheduler, type) or not issubclass(scheduler, diffusers.SchedulerMixin):
+            raise ModelError(f"diffusers has no scheduler {profile.scheduler!r}")
+        pipe.scheduler = cast(Any, scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -98,19 +105,3 @@ def load_preview_decoder(folder: Path, profile: DiffusersProfile) -> Any:
     """A tiny autoencoder (TAESD, https://github.com/madebyollin/taesd) of the pipeline's family."""
     loader = cast(Any, diffusers.AutoencoderTiny)
     return loader.from_pretrained(folder, dtype=getattr(torch, profile.dtype), **LOCAL)
-
-
-def _pipeline_class(folder: Path) -> Any:
-    """AutoPipelineForText2Image where it supports the folder's pipeline, else DiffusionPipeline."""
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
-
-    named = read_json(folder / "model_index.json").get("_class_name")
-    known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
-    return diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
-
-
-def _scheduler_class(name: str) -> Any:
-    scheduler = getattr(diffusers, name, None)
-    if not isinstance(scheduler, type) or not issubclass(scheduler, diffusers.SchedulerMixin):
-        raise ModelError(f"diffusers has no scheduler {name!r}")
-    return scheduler

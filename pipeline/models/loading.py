@@ -1,15 +1,14 @@
 """Loading of models, each once per process: local files, safetensors, no foreign code."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline.errors import ModelError
+from pipeline.models.batching import DeviceLock
 from pipeline.models.contents import digest, verify
-from pipeline.models.device_lock import DeviceLock
 from pipeline.models.files import resolve
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
@@ -46,30 +45,80 @@ class Models:
 
     def diffusion(self, profile: DiffusersProfile) -> Any:
         """The diffusers pipeline of a profile, on the device. Raises ModelError."""
-        return self._once(profile, lambda: self._diffusion(profile))
+
+        def load() -> Any:
+            from pipeline.models.diffusion import load_adapter, load_pipeline, tune
+
+            folder = self.folder(profile.model, "renderer", profile.variant)
+            unet = self.folder(profile.unet, "unet") if profile.unet else None
+            pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile)).to(self.device)
+            if profile.image_adapter:
+                adapter = self.folder(profile.image_adapter, "image_adapter")
+                _loading(adapter, lambda: load_adapter(pipe, adapter))
+            tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
+            return pipe
+
+        return self._once(profile, load)
 
     def preview_decoder(self, profile: DiffusersProfile) -> Any:
         """The profile's preview decoder, None where it names none. Raises ModelError."""
         if not profile.previews:
             return None
-        return self._once((profile, "previews"), lambda: self._preview_decoder(profile))
+
+        def load() -> Any:
+            from pipeline.models.diffusion import load_preview_decoder
+
+            folder = self.folder(profile.previews, "previews")
+            return _loading(folder, lambda: load_preview_decoder(folder, profile)).to(self.device)
+
+        return self._once((profile, "previews"), load)
 
     def language_model(self, profile: LocalWriterProfile) -> tuple[Any, Any]:
         """A causal language model and its tokenizer, which pads on the left. Raises ModelError."""
-        loaded: tuple[Any, Any] = self._once(profile, lambda: self._language_model(profile))
+
+        def load() -> tuple[Any, Any]:
+            import torch
+            from transformers import AutoModelForCausalLM
+
+            folder = self.folder(profile.model, "writer")
+            dtype = getattr(torch, profile.dtype)
+            return self._transformer(folder, AutoModelForCausalLM, "left", dtype=dtype)
+
+        loaded: tuple[Any, Any] = self._once(profile, load)
         return loaded
 
     def clip(self, reference: str, role: str, dtype: Dtype = "float32") -> tuple[Any, Any, Any]:
         """An OpenCLIP model, its preprocessing and its tokenizer. Raises ModelError."""
         folder = self.folder(reference, role)
+
+        def load() -> tuple[Any, Any, Any]:
+            import open_clip
+
+            name = f"local-dir:{folder.resolve()}"
+            text = read_json(folder / "open_clip_config.json")["model_cfg"].get("text_cfg", {})
+            model, preprocess = open_clip.create_model_from_pretrained(
+                name, precision=PRECISIONS[dtype], device=self.device
+            )
+            # OpenCLIP's own tokenizer has none of transformers' settings
+            settings = LOCAL if text.get("hf_tokenizer_name") else {}
+            tokenizer = open_clip.get_tokenizer(name, **settings)
+            if settings:
+                check_tokenizer(tokenizer.tokenizer, folder)
+            return model.eval(), preprocess, tokenizer
+
         key = ("clip", folder, dtype)
-        loaded: tuple[Any, Any, Any] = self._once(key, lambda: self._clip(folder, dtype))
+        loaded: tuple[Any, Any, Any] = self._once(key, lambda: _loading(folder, load))
         return loaded
 
     def text_encoder(self, reference: str) -> tuple[Any, Any]:
         """A text encoder and its tokenizer. Raises ModelError."""
-        key = ("text encoder", reference)
-        loaded: tuple[Any, Any] = self._once(key, lambda: self._text_encoder(reference))
+
+        def load() -> tuple[Any, Any]:
+            from transformers import AutoModel
+
+            return self._transformer(self.folder(reference, "embedding"), AutoModel, "right")
+
+        loaded: tuple[Any, Any] = self._once(("text encoder", reference), load)
         return loaded
 
     def folder(self, reference: str, role: str, variant: str = "") -> Path:
@@ -101,37 +150,6 @@ class Models:
                     self._loaded[key] = load()
             return self._loaded[key]
 
-    def _diffusion(self, profile: DiffusersProfile) -> Any:
-        from pipeline.models.diffusion import load_adapter, load_pipeline, tune
-
-        folder = self.folder(profile.model, "renderer", profile.variant)
-        unet = self.folder(profile.unet, "unet") if profile.unet else None
-        pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile)).to(self.device)
-        if profile.image_adapter:
-            adapter = self.folder(profile.image_adapter, "image_adapter")
-            _loading(adapter, lambda: load_adapter(pipe, adapter))
-        tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
-        return pipe
-
-    def _preview_decoder(self, profile: DiffusersProfile) -> Any:
-        from pipeline.models.diffusion import load_preview_decoder
-
-        folder = self.folder(profile.previews, "previews")
-        return _loading(folder, lambda: load_preview_decoder(folder, profile)).to(self.device)
-
-    def _language_model(self, profile: LocalWriterProfile) -> tuple[Any, Any]:
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        folder = self.folder(profile.model, "writer")
-        dtype = getattr(torch, profile.dtype)
-        return self._transformer(folder, AutoModelForCausalLM, "left", dtype=dtype)
-
-    def _text_encoder(self, reference: str) -> tuple[Any, Any]:
-        from transformers import AutoModel
-
-        return self._transformer(self.folder(reference, "embedding"), AutoModel, "right")
-
     def _transformer(
         self, folder: Path, kind: Any, padding_side: str, **settings: Any
     ) -> tuple[Any, Any]:
@@ -149,56 +167,26 @@ class Models:
             tokenizer.pad_token = tokenizer.eos_token
         return model.to(self.device).eval(), tokenizer
 
-    def _clip(self, folder: Path, dtype: Dtype) -> tuple[Any, Any, Any]:
-        import open_clip
-
-        name = f"local-dir:{folder.resolve()}"
-        text = read_json(folder / "open_clip_config.json")["model_cfg"].get("text_cfg", {})
-
-        def load() -> tuple[Any, Any, Any]:
-            model, preprocess = open_clip.create_model_from_pretrained(
-                name, precision=PRECISIONS[dtype], device=self.device
-            )
-            # OpenCLIP's own tokenizer has none of transformers' settings
-            settings = LOCAL if text.get("hf_tokenizer_name") else {}
-            tokenizer = open_clip.get_tokenizer(name, **settings)
-            if settings:
-                check_tokenizer(tokenizer.tokenizer, folder)
-            return model.eval(), preprocess, tokenizer
-
-        loaded: tuple[Any, Any, Any] = _loading(folder, load)
-        return loaded
-
 
 _HUB = threading.Lock()
 
 
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Keep the libraries from accessing the hub.
-
-    They read this constant before each request; the environment only sets its initial value.
-    """
-    from huggingface_hub import constants
-
-    with _HUB:
-        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-        try:
-            yield
-        finally:
-            constants.HF_HUB_OFFLINE = before
-
-
 def _loading(folder: Path, load: Callable[[], Any]) -> Any:
     """The result of `load`, offline. Raises ModelError for every error of the libraries."""
+    from huggingface_hub import constants
     from transformers.utils import logging
 
     # the libraries' progress bars would break up the command line's own
     cast(Any, logging).disable_progress_bar()
-    try:
-        with _offline():
+    with _HUB:
+        # the libraries read this before each request; the environment only sets its first value
+        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        try:
             return load()
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(f"{folder} cannot be loaded: {type(error).__name__}: {error}") from error
+        except ModelError:
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise ModelError(f"{folder} cannot be loaded: {kind}: {error}") from error
+        finally:
+            constants.HF_HUB_OFFLINE = before

@@ -29,7 +29,20 @@ def check_safetensors(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(HEADER_BYTES, size - 8):
             raise _broken(path, f"its header of {length} bytes does not fit")
-        spans = _spans(path, file.read(length))
+        header = file.read(length)
+    try:
+        entries = json.loads(header)
+        entries.pop("__metadata__", None)
+        offsets = (entry["data_offsets"] for entry in entries.values())
+        spans = sorted((int(first), int(end)) for first, end in offsets)
+    except MALFORMED as error:
+        raise _broken(path, f"its header is malformed ({error!r})") from error
+    if len(spans) > TENSORS:
+        raise _broken(path, f"it lists {len(spans)} tensors, more than {TENSORS}")
+    if any(
+        first > end or first != before for (_, before), (first, end) in pairwise([(0, 0), *spans])
+    ):
+        raise _broken(path, "its tensors overlap or leave gaps")
     held, listed = size - 8 - length, spans[-1][1] if spans else 0
     if held != listed:
         raise _broken(path, f"it holds {held} bytes of tensors and its header lists {listed}")
@@ -65,24 +78,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object")
     return value
-
-
-def _spans(path: Path, header: bytes) -> list[tuple[int, int]]:
-    """The tensors' byte ranges in order, which must lie back to back from 0."""
-    try:
-        entries = json.loads(header)
-        entries.pop("__metadata__", None)
-        offsets = (entry["data_offsets"] for entry in entries.values())
-        spans = sorted((int(first), int(end)) for first, end in offsets)
-    except MALFORMED as error:
-        raise _broken(path, f"its header is malformed ({error!r})") from error
-    if len(spans) > TENSORS:
-        raise _broken(path, f"it lists {len(spans)} tensors, more than {TENSORS}")
-    if any(
-        first > end or first != before for (_, before), (first, end) in pairwise([(0, 0), *spans])
-    ):
-        raise _broken(path, "its tensors overlap or leave gaps")
-    return spans
 
 
 def _broken(path: Path, why: str) -> ModelError:

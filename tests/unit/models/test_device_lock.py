@@ -4,7 +4,7 @@ import threading
 import time
 from contextlib import suppress
 
-from pipeline.models.device_lock import DeviceLock
+from pipeline.models.batching import DeviceLock
 
 
 def test_one_who_asks_again_at_once_goes_after_those_who_wait() -> None:
