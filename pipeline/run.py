@@ -26,7 +26,6 @@ from pipeline.job import (
     version,
 )
 from pipeline.judging import contest
-from pipeline.judging.missing import missing_phrases
 from pipeline.masking import mask
 from pipeline.ports import Ports
 from pipeline.telemetry import Meter, metered, stage
@@ -98,7 +97,7 @@ class Execution:
         def passes(text: str) -> bool:
             return contest.passes(job, _judge(ports, text, [image])[0])
 
-        missing = missing_phrases(judged_text(job, brief, ports), passes)
+        missing = contest.missing_phrases(judged_text(job, brief, ports), passes)
         known = {each.id for each in self.context.references}
         limits = {"passages": 0, "references": job.references + len(known)}
         with stage("retrieve"):

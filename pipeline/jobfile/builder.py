@@ -11,7 +11,7 @@ from pipeline.jobfile.remarks import Remarks
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow
 from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
-from pipeline.media.text import says_something
+from pipeline.media.checks import says_something
 from pipeline.profile import Profile
 
 _KEYWORDS_SHOWN = 120

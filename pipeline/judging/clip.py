@@ -17,7 +17,7 @@ from pipeline import telemetry
 from pipeline.job import ImageArray, Score
 from pipeline.judging.calibration import calibration
 from pipeline.judging.pieces import pieces
-from pipeline.judging.validity import problem
+from pipeline.media.checks import problem
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
 from pipeline.models.tokenizers import fits

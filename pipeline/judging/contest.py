@@ -1,4 +1,5 @@
-"""The contest's decisions: how many start, which are dropped, which wins. Plain Python, no device.
+"""The contest's decisions: how many start, which are dropped, which wins, and which phrases of the
+text a second round is to show. Plain Python, no device.
 
 A contest goes in waves: `best_of` and `race` start all candidates at once, `first_above` and
 `race_above` start `wave` at a time and end with the wave in which one passes. In the race modes the
@@ -8,10 +9,20 @@ https://arxiv.org/abs/1502.07943). A rung is decided once all rivals have reache
 of arrival has no influence.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from math import ceil
 
 from pipeline.job import Job, Rung, Score
+
+PARTS = 12
+"""Most phrases of a text that are tried, the first ones."""
+
+_BETWEEN = re.compile(
+    r"(?<=[^\s,;.])"
+    r"(?=(?:\s*[,;.]\s*|\s+(?:with|and|on|in|at|under|above|below|beside|behind|before)\s)\S)"
+)
+_JOINT = re.compile(r"^[\s,;.]+|(?<![\s,;.])[\s,;.]+$")
 
 
 def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
@@ -53,3 +64,25 @@ def winner(scores: Sequence[Score | None]) -> int | None:
 def passes(job: Job, score: Score | None) -> bool:
     """True for a valid score at or above the job's threshold."""
     return score is not None and score.valid and score.calibrated >= job.threshold
+
+
+def parts(text: str) -> list[str]:
+    """A caption's phrases, each with the word or comma that joins it to the one before."""
+    return _BETWEEN.split(text)
+
+
+def missing_phrases(text: str, passes: Callable[[str], bool]) -> tuple[str, ...]:
+    """The phrases that an image does not show, which does not pass with the whole text; the whole
+    text where no single phrase explains it, for example because the subject is wrong.
+
+    A phrase is missing if the image passes without it; each is left out in turn. Phrases are not
+    scored by themselves, because small judges know whole captions only.
+    """
+    phrases = parts(text)
+    tried = range(min(len(phrases), PARTS)) if len(phrases) > 1 else ()
+    missed = [at for at in tried if passes(_tidy("".join(phrases[:at] + phrases[at + 1 :])))]
+    return tuple(_tidy(phrases[at]) for at in missed) or (text,)
+
+
+def _tidy(text: str) -> str:
+    return _JOINT.sub("", text)

@@ -1,6 +1,6 @@
 """The cost and regret of races, computed from contests in which no candidate was dropped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
@@ -40,55 +40,47 @@ class Trial:
 
 def trial(rungs: Sequence[Rung], contests: Sequence[Finished]) -> Trial:
     """A race's mean result over contests."""
-    runs = [_race(rungs, contest) for contest in contests]
+    costs, won = list[float](), list[float]()
+    for contest in contests:
+        left, run, before = list(range(len(contest.finals))), 0.0, 0.0
+        for rung in rungs:
+            run += len(left) * (rung.at - before)
+            before = rung.at
+            previews = contest.previews[rung.at]
+            left = [left[i] for i in survivors(rung, [previews[i] for i in left])]
+        run += len(left) * (1 - before)
+        costs.append(run / len(contest.finals))
+        won.append(_best([contest.finals[i] for i in left]))
     best = fmean(_best(contest.finals) for contest in contests)
-    won = fmean(score for score, _ in runs)
-    return Trial(tuple(rungs), fmean(cost for _, cost in runs), 1 - won / best if best else 0)
+    return Trial(tuple(rungs), fmean(costs), 1 - fmean(won) / best if best else 0)
 
 
 def propose(contests: Sequence[Finished], regret: float) -> Trial:
     """The cheapest race with at most this regret; one without rungs where no other qualifies."""
-    trials = [trial(rungs, contests) for rungs in _schedules(contests)]
+    points = sorted(contests[0].previews)
+    schedules = [()] + [
+        tuple(Rung(at=at, keep=keep) for at in chosen)
+        for count in range(1, MOST_RUNGS + 1)
+        for chosen in combinations(points, count)
+        for keep in CUTS
+    ]
+    trials = [trial(rungs, contests) for rungs in schedules]
     return min((t for t in trials if t.regret <= regret), key=lambda t: (t.cost, t.regret))
 
 
 def agreement(point: float, contests: Sequence[Finished]) -> float:
-    """Spearman's rank correlation of previews at `point` with final scores, averaged."""
-    return fmean(_spearman(_raw(c.previews[point]), _raw(c.finals)) for c in contests)
-
-
-def _schedules(contests: Sequence[Finished]) -> Iterator[tuple[Rung, ...]]:
-    points = sorted(contests[0].previews)
-    for count in range(MOST_RUNGS + 1):
-        for chosen in combinations(points, count):
-            for keep in CUTS if count else CUTS[:1]:
-                yield tuple(Rung(at=at, keep=keep) for at in chosen)
-
-
-def _race(rungs: Sequence[Rung], contest: Finished) -> tuple[float, float]:
-    """The winner's score, and the fraction of all steps that were run."""
-    left, run, before = list(range(len(contest.finals))), 0.0, 0.0
-    for rung in rungs:
-        run += len(left) * (rung.at - before)
-        before = rung.at
-        previews = contest.previews[rung.at]
-        left = [left[i] for i in survivors(rung, [previews[i] for i in left])]
-    run += len(left) * (1 - before)
-    return _best([contest.finals[i] for i in left]), run / len(contest.finals)
+    """Spearman's rank correlation of previews at `point` with final scores, averaged; 0 for a
+    contest where either side is constant.
+    """
+    correlations = []
+    for contest in contests:
+        scores = [[s.raw for s in side] for side in (contest.previews[point], contest.finals)]
+        ranks = np.argsort(np.argsort(scores, axis=1), axis=1)
+        constant = np.ptp(scores, axis=1).min() == 0
+        correlations.append(0.0 if constant else float(np.corrcoef(ranks[0], ranks[1])[0, 1]))
+    return fmean(correlations)
 
 
 def _best(finals: Sequence[Score]) -> float:
     best = winner(finals)
     return 0.0 if best is None else finals[best].calibrated
-
-
-def _raw(scores: Sequence[Score]) -> list[float]:
-    return [score.raw for score in scores]
-
-
-def _spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """Spearman's rank correlation; 0 where either side is constant."""
-    ranks = np.argsort(np.argsort([one, other], axis=1), axis=1)
-    if min(np.ptp(one), np.ptp(other)) == 0:
-        return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import JobError
 from pipeline.job import Brief, Context, Job
-from pipeline.media.text import says_something
+from pipeline.media.checks import says_something
 from pipeline.telemetry import notice
 from pipeline.writing.lines import cleaned, one_line, plain_words
 from pipeline.writing.messages import TEXT_LIMIT, UNCUT, given_text

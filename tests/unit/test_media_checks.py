@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.job import ImageArray
-from pipeline.judging.validity import problem
+from pipeline.media.checks import problem
 
 
 def image() -> ImageArray:

@@ -6,7 +6,7 @@ import pytest
 
 from examples.shapes import world
 from pipeline.judging.clip import ClipJudge
-from pipeline.judging.missing import PARTS, missing_phrases, parts
+from pipeline.judging.contest import PARTS, missing_phrases, parts
 from pipeline.profile import Profile
 from tests.harness import small_models
 

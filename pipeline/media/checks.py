@@ -1,4 +1,6 @@
-"""A check for broken images ahead of the judge. numpy only."""
+"""Checks of texts and images that need no model."""
+
+import unicodedata
 
 import numpy as np
 
@@ -8,6 +10,11 @@ BLACK = 1 / 255
 CONTRAST = 4 / 255
 """Least difference between an image's brightest and darkest parts, by percentile: isolated speckles
 of the decoder do not count."""
+
+
+def says_something(text: str) -> bool:
+    """True for a text with a letter, a digit or a pictographic symbol such as an emoji."""
+    return any(c.isalnum() or unicodedata.category(c) == "So" for c in text)
 
 
 def problem(image: ImageArray) -> str:
