@@ -27,7 +27,7 @@ from torch import nn
 
 from pipeline.rendering.families import Conditioning, Family
 from pipeline.rendering.families.flux import TOKENS, Flux
-from pipeline.rendering.families.sdxl import StableDiffusionXL
+from pipeline.rendering.families.sd import StableDiffusionXL
 
 Size = Literal["full", "tiny"]
 CLIP_TOKENS = 77

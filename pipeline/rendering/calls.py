@@ -80,8 +80,14 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
 
 def _guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, Any]:
     name, scale = type(pipe).__name__, request.guidance
+    if distilled(pipe) and "true_cfg_scale" in takes:
+        return {"guidance_scale": scale, "max_sequence_length": SCHNELL_TOKENS}
     if "true_cfg_scale" in takes:
-        return _true_guidance(pipe, request, takes)
+        if not ("guidance_scale" in takes and pipe.transformer.config.guidance_embeds):
+            return {"true_cfg_scale": scale}
+        # a negative prompt needs the real guidance beside the built-in one, at twice the cost
+        real = bool(request.negative) and guided(request)
+        return {"guidance_scale": 1.0 if real else scale, "true_cfg_scale": scale if real else 1.0}
     # distilled models that take a `guidance_scale` and ignore it
     ignored = name == "DreamLiteMobilePipeline" or (
         name == "Flux2KleinPipeline" and pipe.config["is_distilled"]
@@ -99,18 +105,6 @@ def _guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, A
     if guided(request):
         raise JobError(f"the model's {name} takes no guidance; let `guidance` be 0 or 1")
     return {}
-
-
-def _true_guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, Any]:
-    """With built-in guidance, a negative prompt still needs the real one, at twice the cost."""
-    built_in = "guidance_scale" in takes and pipe.transformer.config.guidance_embeds
-    if distilled(pipe):
-        return {"guidance_scale": request.guidance, "max_sequence_length": SCHNELL_TOKENS}
-    if not built_in:
-        return {"true_cfg_scale": request.guidance}
-    if request.negative and guided(request):
-        return {"guidance_scale": 1.0, "true_cfg_scale": request.guidance}
-    return {"guidance_scale": request.guidance, "true_cfg_scale": 1.0}
 
 
 class Windows:

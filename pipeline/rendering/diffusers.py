@@ -103,8 +103,13 @@ class DiffusersRenderer:
         requests = [shot.request for shot in shots]
         arguments = call_arguments(self._pipe, requests) | self._adapter_arguments(requests)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
+
+        def after_step(_pipe: Any, _step: int, _timestep: Any, tensors: Any) -> Any:
+            beat()
+            return tensors
+
         if "callback_on_step_end" in taken(self._pipe):
-            output = self._pipe(callback_on_step_end=_beat, **arguments)
+            output = self._pipe(callback_on_step_end=after_step, **arguments)
         else:
             with suspended():
                 output = self._pipe(**arguments)
@@ -132,12 +137,6 @@ class DiffusersRenderer:
         if guided(requests[0]):
             embeds = torch.cat([torch.zeros_like(embeds), embeds])
         return {"ip_adapter_image_embeds": [embeds.to(self._pipe.device, self._pipe.dtype)]}
-
-
-def _beat(_pipe: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Report progress to the watchdog after each denoising step."""
-    beat()
-    return tensors
 
 
 def shared_settings(request: RenderRequest) -> Hashable:

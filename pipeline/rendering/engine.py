@@ -119,24 +119,21 @@ class Engine:
 
     @torch.inference_mode()
     def _serve(self) -> None:
-        while group := self._next():
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._closed or any(group.filling for group in self._groups.values())
+                )
+                group = None if self._closed else choose(self._groups.values())
+                if group is None:
+                    return
+                group.admit()
+                idle = [key for key, each in self._groups.items() if not each.filling]
+                for key in idle[:-IDLE_GROUPS_KEPT]:
+                    del self._groups[key]
             with self._device_lock:
                 self._iterate(group)
             beat()
-
-    def _next(self) -> BatchGroup | None:
-        """The group to step next, with its places filled; None once closed."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or any(group.filling for group in self._groups.values())
-            )
-            group = None if self._closed else choose(self._groups.values())
-            if group:
-                group.admit()
-            idle = [key for key, each in self._groups.items() if not each.filling]
-            for key in idle[:-IDLE_GROUPS_KEPT]:
-                del self._groups[key]
-            return group
 
     def _iterate(self, group: BatchGroup) -> None:
         """Run one step of a group's batch, then decode the samples that reached their step."""
@@ -152,31 +149,26 @@ class Engine:
 
     def _prepare(self, samples: Sequence[SampleState]) -> None:
         """Encode the prompts of new samples, all in one call, and draw their noise."""
-        texts = self._encode({sample.request.prompt for sample in samples})
+        prompts = {sample.request.prompt for sample in samples}
+        texts = {p: self._texts[p, True] for p in prompts if (p, True) in self._texts}
+        fresh = sorted(prompts - texts.keys())
+        telemetry.texts("renderer", len(texts), len(fresh))
+        if fresh:
+            found = dict(zip(fresh, self._family.encode(fresh), strict=True))
+            self._texts.update({(prompt, True): text for prompt, text in found.items()})
+            texts |= found
         for sample in samples:
             request = sample.request
             conditioned, unconditioned = self._family.references(request)
             sample.text = texts[request.prompt] | conditioned
             if self._family.guides(request):
-                sample.negative = self._encode_negative(request.negative) | unconditioned
+                key = (request.negative, False)
+                if key not in self._texts:
+                    self._texts[key] = self._family.encode_negative(request.negative)
+                sample.negative = self._texts[key] | unconditioned
             sample.generator.manual_seed(sample.seed)
             noise = self._family.noise(request, sample.generator)
             sample.x = noise * sample.sampler_table.start
-
-    def _encode(self, prompts: set[str]) -> dict[str, Conditioning]:
-        known = {p: self._texts[p, True] for p in prompts if (p, True) in self._texts}
-        fresh = sorted(prompts - known.keys())
-        telemetry.texts("renderer", len(known), len(fresh))
-        if fresh:
-            found = dict(zip(fresh, self._family.encode(fresh), strict=True))
-            self._texts.update({(prompt, True): text for prompt, text in found.items()})
-            known |= found
-        return known
-
-    def _encode_negative(self, prompt: str) -> Conditioning:
-        if (prompt, False) not in self._texts:
-            self._texts[prompt, False] = self._family.encode_negative(prompt)
-        return self._texts[prompt, False]
 
     def _warm_up(self, group: BatchGroup) -> None:
         """Run the model once on each batch size that the group may have."""
@@ -207,8 +199,14 @@ class Engine:
         if any(sample.sampler_table.has_history for sample in samples):
             # on a first step `decodable` is x itself, and a_prev is 0
             after += a_prev * torch.stack([sample.decodable for sample in samples])
-        if any(sample.sampler_table.has_noise for sample in samples):
-            after += a_noise * torch.stack([self._noise(sample) for sample in samples])
+        noisy = [sample for sample in samples if sample.sampler_table.has_noise]
+        for sample in noisy:
+            if sample.spare is None:
+                sample.spare = self._family.noise(sample.request, sample.generator)
+        if noisy:
+            spares = (sample.spare for sample in samples)
+            noises = [torch.zeros_like(x[0]) if spare is None else spare for spare in spares]
+            after += a_noise * torch.stack(noises)
         share = (perf_counter() - started) / len(samples)
         for sample, ahead, estimate in zip(samples, after, x0, strict=True):
             # a view would keep the whole batch in memory
@@ -246,13 +244,6 @@ class Engine:
             scale = torch.tensor([samples[i].request.guidance for i in guided], device=x.device)
             out[guided] = unguided + _wide(scale, x) * (out[guided] - unguided)
         return out
-
-    def _noise(self, sample: SampleState) -> Tensor:
-        if not sample.sampler_table.has_noise:
-            return torch.zeros_like(sample.latents)
-        if sample.spare is None:
-            sample.spare = self._family.noise(sample.request, sample.generator)
-        return sample.spare
 
     def _decode_reached(self, group: BatchGroup) -> None:
         """Decode the samples that reached their step, as many in a call as fit the memory."""

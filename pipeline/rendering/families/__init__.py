@@ -1,13 +1,12 @@
-"""Model families of the engine: one module for each."""
+"""Model families of the engine: one class for each."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.rendering.families.base import Conditioning, Family
 from pipeline.rendering.families.flux import Flux
-from pipeline.rendering.families.sd import StableDiffusion
+from pipeline.rendering.families.sd import StableDiffusion, StableDiffusionXL
 from pipeline.rendering.families.sd3 import StableDiffusion3
-from pipeline.rendering.families.sdxl import StableDiffusionXL
 from pipeline.rendering.sampler import Unsupported
 
 __all__ = ["Conditioning", "Family", "family_of"]

@@ -91,6 +91,11 @@ class Flux:
         transformer = self._pipe.transformer
         scales = torch.tensor([request.guidance for request in requests], device=self.device)
         states = stacked(texts, "text")
+        # [tokens, 3]: 0, row and column of each token
+        rows, columns = self._rows(requests[0]), self._columns(requests[0])
+        places = torch.zeros(rows, columns, 3, device=self.device)
+        places[..., 1] = torch.arange(rows, device=self.device)[:, None]
+        places[..., 2] = torch.arange(columns, device=self.device)[None, :]
         output: Tensor = transformer(
             hidden_states=x.to(transformer.dtype),
             timestep=timesteps.to(transformer.dtype) / TRAIN_TIMESTEPS,
@@ -98,7 +103,7 @@ class Flux:
             pooled_projections=stacked(texts, "pooled"),
             encoder_hidden_states=states,
             txt_ids=states.new_zeros(states.shape[1], 3),
-            img_ids=self._places(requests[0]).to(states.dtype),
+            img_ids=places.view(-1, 3).to(states.dtype),
             return_dict=False,
         )[0]
         return output.float()
@@ -128,11 +133,3 @@ class Flux:
 
     def _columns(self, request: RenderRequest) -> int:
         return request.width // self._token
-
-    def _places(self, request: RenderRequest) -> Tensor:
-        """[tokens, 3]: 0, row and column of each token."""
-        rows, columns = self._rows(request), self._columns(request)
-        grid = torch.zeros(rows, columns, 3, device=self.device)
-        grid[..., 1] = torch.arange(rows, device=self.device)[:, None]
-        grid[..., 2] = torch.arange(columns, device=self.device)[None, :]
-        return grid.view(-1, 3)

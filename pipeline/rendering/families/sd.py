@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: a UNet with one text encoder."""
+"""Stable Diffusion 1.x, 2.x and XL: a UNet with one text encoder, or two."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
 
 
 class StableDiffusion:
-    """The Family port over a StableDiffusionPipeline."""
+    """The Family port over a StableDiffusionPipeline, 1.x and 2.x."""
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
@@ -115,3 +115,46 @@ class StableDiffusion:
     def _unscaled(self, x: Tensor, config: Any) -> Tensor:
         unscaled: Tensor = x / config.scaling_factor
         return unscaled
+
+
+class StableDiffusionXL(StableDiffusion):
+    """The Family port over a StableDiffusionXLPipeline, conditioned on the size too."""
+
+    def __init__(self, pipe: Any, preview_decoder: Any) -> None:
+        super().__init__(pipe, preview_decoder)
+        # its activations overflow fp16
+        if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
+            pipe.vae.to(torch.float32)
+
+    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """The hidden states of both encoders, joined, and the second one's pooled output."""
+        states, _, pooled, _ = self._pipe.encode_prompt(
+            list(prompts), device=self.device, do_classifier_free_guidance=False
+        )
+        return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
+
+    def encode_negative(self, prompt: str) -> Conditioning:
+        """The prompt's conditioning; zeros for an empty prompt where the model was trained so."""
+        text = self.encode([prompt])[0]
+        if not prompt and self._pipe.config.force_zeros_for_empty_prompt:
+            return {name: torch.zeros_like(value) for name, value in text.items()}
+        return text
+
+    def _added(
+        self, texts: Sequence[Conditioning], requests: Sequence[RenderRequest]
+    ) -> dict[str, Any]:
+        pooled = stacked(texts, "pooled")
+        # original size, the crop's corner, the size to make
+        sizes = [(o.height, o.width, 0, 0, o.height, o.width) for o in requests]
+        return {
+            "text_embeds": pooled,
+            "time_ids": torch.tensor(sizes, dtype=pooled.dtype, device=self.device),
+        }
+
+    def _unscaled(self, x: Tensor, config: Any) -> Tensor:
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        plain = super()._unscaled(x, config)
+        if mean is None or std is None:
+            return plain
+        scale, shift = (x.new_tensor(values).view(1, -1, 1, 1) for values in (std, mean))
+        return plain * scale + shift
