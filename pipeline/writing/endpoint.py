@@ -76,7 +76,14 @@ class EndpointWriter:
         *,
         first_wait: float = 0.5,
     ) -> None:
-        self._url = _completions_url(url)
+        try:
+            base = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"PRESSRUN_WRITER_URL: {error}") from error
+        if base.scheme not in {"http", "https"} or not base.host:
+            raise ConfigError("PRESSRUN_WRITER_URL: must begin with http:// or https://")
+        # its query stays: Azure expects an API version there
+        self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
         self._profile, self._key, self._first_wait = profile, api_key, first_wait
         key = api_key.get_secret_value()
         # the second one is Azure's
@@ -137,17 +144,6 @@ class EndpointWriter:
         """The message on one line without our key, which some servers repeat."""
         key = self._key.get_secret_value()
         return one_line(message.replace(key, "…") if key else message, 300)
-
-
-def _completions_url(url: str) -> httpx.URL:
-    """The completions URL with `url`'s query, in which Azure expects an API version."""
-    try:
-        base = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise ConfigError(f"PRESSRUN_WRITER_URL: {error}") from error
-    if base.scheme not in {"http", "https"} or not base.host:
-        raise ConfigError("PRESSRUN_WRITER_URL: must begin with http:// or https://")
-    return base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
 
 
 def _request(

@@ -31,8 +31,10 @@ def one_line(text: str, limit: int) -> str:
     A longer text is cut after a whole word where possible.
     """
     text = text[: limit * 4]
-    plain = text.isascii() and text.isprintable()  # then every character stays, and it is cheap
-    line = " ".join((text if plain else _visible(text)).split())
+    if not (text.isascii() and text.isprintable()):
+        # one joiner stays after a character: more could hide a text
+        text = _JOINED.sub(r"\1", _BLANK.sub("", "".join(map(_printable, text))))
+    line = " ".join(text.split())
     if len(line) <= limit:
         return line
     head = line[:limit]
@@ -56,11 +58,6 @@ def plain_words(text: str, limit: int) -> str:
     """
     words = _SIGNS.sub(" ", cleaned(text, limit))
     return one_line(_OPERATORS.sub(lambda operator: operator[0].lower(), words), limit)
-
-
-def _visible(text: str) -> str:
-    """Drop invisible characters, but keep one joiner after a character: more could hide a text."""
-    return _JOINED.sub(r"\1", _BLANK.sub("", "".join(map(_printable, text))))
 
 
 def _printable(character: str) -> str:

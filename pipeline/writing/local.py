@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -52,12 +52,23 @@ class LocalWriter:
     """
 
     def __init__(self, models: Models, profile: LocalWriterProfile) -> None:
-        self._model, self._tokenizer = models.language_model(profile)
-        self._in_parts = _takes_parts(self._tokenizer)
+        self._model, self._tokenizer = model, tokenizer = models.language_model(profile)
+        self._in_parts = _takes_parts(tokenizer)
         self._temperature = profile.temperature
-        self._config = _generation_config(self._model, self._tokenizer, profile.max_tokens)
-        self._ends = _ends(self._model, self._config)
-        self._room = _window(self._model, self._tokenizer) - profile.max_tokens
+        own = model.generation_config and model.generation_config.eos_token_id
+        ends = tokenizer.eos_token_id if own is None else own
+        # everything else is as in the model's own configuration
+        self._config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=profile.max_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=ends,
+        )
+        # rows that ended before others are padded
+        self._ends = {tokenizer.pad_token_id, *([ends] if isinstance(ends, int) else ends)}
+        trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        window = min(trained or UNBOUNDED, tokenizer.model_max_length, UNBOUNDED)
+        self._room = int(window) - profile.max_tokens
         self._encoding = threading.Lock()
         self._batcher = Batcher(
             "writer", self._replies, limit=profile.batch, device_lock=models.device_lock
@@ -79,22 +90,23 @@ class LocalWriter:
         """The messages' tokens, with as many of the best passages as fit the model's window."""
         for kept in range(len(context.texts), -1, -1):
             fewer = Context(passages=context.texts[:kept])
-            tokens = self._tokens(messages_for(job, fewer))
+            purged = _without_special_tokens(self._tokenizer, messages_for(job, fewer))
+            text = _rendered(self._tokenizer, purged, self._in_parts)
+            with self._encoding:
+                tokens = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
             if len(tokens) <= self._room:
                 if kept < len(context.texts):
                     notice(f"the writer read {kept} of {len(context.texts)} retrieved texts")
                 return tokens
         raise JobError(f"keywords and style do not fit into the writer's {self._room} tokens")
 
-    def _tokens(self, messages: list[Message]) -> list[int]:
-        purged = _without_special_tokens(self._tokenizer, messages)
-        text = _rendered(self._tokenizer, purged, self._in_parts)
-        with self._encoding:
-            return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
     @torch.inference_mode()
     def _replies(self, questions: Sequence[_Question]) -> list[_Reply]:
-        ids, mask = _left_padded([q.tokens for q in questions], int(self._config.pad_token_id))
+        rows = [torch.tensor(question.tokens) for question in questions]
+        pad = int(self._config.pad_token_id)
+        # both [batch, longest row], aligned at the right
+        ids = pad_sequence(rows, True, pad, "left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], True, 0, "left")
         device, draws = self._model.device, LogitsProcessorList()
         if self._temperature > 0:
             seeds = [q.seed for q in questions]
@@ -135,32 +147,6 @@ class _SeededDraws(LogitsProcessor):
         return scores.float() / self._temperature + gumbel
 
 
-def _generation_config(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> GenerationConfig:
-    """Greedy decoding; everything else is as in the model's own configuration."""
-    config = {
-        "do_sample": False,
-        "max_new_tokens": max_tokens,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    if model.generation_config is None or model.generation_config.eos_token_id is None:
-        config["eos_token_id"] = tokenizer.eos_token_id
-    return GenerationConfig.from_dict(config)
-
-
-def _ends(model: PreTrainedModel, config: GenerationConfig) -> set[int]:
-    """Tokens that end a complete reply: the model's own, and the padding of shorter rows."""
-    own = config.eos_token_id or model.generation_config.eos_token_id
-    return {config.pad_token_id, *([own] if isinstance(own, int) else own)}
-
-
-def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The model's context window in tokens, its reply included."""
-    trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(min(trained or UNBOUNDED, tokenizer.model_max_length, UNBOUNDED))
-
-
 def _takes_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
     """True for a chat template that takes each message as a list of parts, as vision models' do.
     Raises ModelError for a template that drops messages.
@@ -194,18 +180,19 @@ def _through_template(
 ) -> str:
     """Apply the chat template. Raises ModelError after a time limit: a template may never end."""
 
+    chat: list[Any] = [
+        message | {"content": [{"type": "text", "text": message["content"]}]}
+        if in_parts
+        else message
+        for message in messages
+    ]
+
     def render() -> None:
         try:
-            done.set_result(
-                str(
-                    tokenizer.apply_chat_template(
-                        [_as_asked(message, in_parts) for message in messages],
-                        tokenize=False,
-                        add_generation_prompt=True,
-                        enable_thinking=False,
-                    )
-                )
+            text = tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
             )
+            done.set_result(str(text))
         except Exception as error:  # noqa: BLE001 - raised by the waiting thread
             done.set_exception(error)
 
@@ -219,38 +206,18 @@ def _through_template(
         raise ModelError(f"{reason}; take another one") from error
 
 
-def _as_asked(message: Message, in_parts: bool) -> dict[str, Any]:
-    content = message["content"]
-    parts = [{"type": "text", "text": content}]
-    return {"role": message["role"], "content": parts if in_parts else content}
-
-
 def _without_special_tokens(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message]
 ) -> list[Message]:
     """The messages without the model's control tokens, with which data could leave its message."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     special = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
-    return [
-        {"role": message["role"], "content": _purged(message["content"], special)}
-        for message in messages
-    ]
-
-
-def _purged(text: str, tokens: list[str]) -> str:
-    """`text` without the tokens, also one that the removal of another joins together."""
-    while found := [token for token in tokens if token.strip() and token in text]:
-        for token in found:
-            text = text.replace(token, " ")
-    return text
-
-
-def _left_padded(rows: list[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, both [batch, longest row], aligned at the right."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, longest - len(row) :] = torch.tensor(row)
-        mask[index, longest - len(row) :] = 1
-    return ids, mask
+    purged: list[Message] = []
+    for message in messages:
+        text = message["content"]
+        # until none is left: the removal of one may join another together
+        while found := [token for token in special if token.strip() and token in text]:
+            for token in found:
+                text = text.replace(token, " ")
+        purged.append({"role": message["role"], "content": text})
+    return purged

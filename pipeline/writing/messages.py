@@ -2,7 +2,7 @@
 
 from typing import Literal, TypedDict
 
-from pipeline.job import Context, Job, Passage
+from pipeline.job import Context, Job
 from pipeline.writing.lines import one_line, plain_words
 
 KEYWORDS_LIMIT = 2048
@@ -61,17 +61,16 @@ def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Messa
         lines.append(f"style: {style}")
     if text is not None:
         lines.append(f"text: {text}")
-    elif passages := [line for passage in context.texts if (line := _line(passage))]:
-        lines += ["context:", *(f"- {passage}" for passage in passages)]
+    else:
+        said = []
+        for passage in context.texts:
+            title = plain_words(passage.title, TITLE_LIMIT)
+            if words := plain_words(passage.text, PASSAGE_LIMIT):
+                # a text may not repeat its title
+                said.append(f"- {title}: {words}" if title else f"- {words}")
+        lines += ["context:", *said] if said else []
     task = (_BOTH if text is None else _PROMPT_ONLY) + _PROMPT
     return [
         {"role": "system", "content": f"{task}. {_DATA}{_ENDINGS[form, text is None]}"},
         {"role": "user", "content": "\n".join(lines)},
     ]
-
-
-def _line(passage: Passage) -> str:
-    """A passage's title, which its text may not repeat, and its text."""
-    title = plain_words(passage.title, TITLE_LIMIT)
-    text = plain_words(passage.text, PASSAGE_LIMIT)
-    return f"{title}: {text}" if title and text else text

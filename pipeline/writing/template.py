@@ -27,22 +27,18 @@ class TemplateWriter:
 
     def write(self, job: Job, context: Context) -> Brief:
         """The filled templates. Raises JobError for a row without a meta field that they name."""
-        fields = _fields(job, context)
+        passages = [plain_words(passage.text, PASSAGE_LIMIT) for passage in context.texts]
+        fields = {
+            "keywords": one_line(job.keywords, KEYWORDS_LIMIT),
+            "style": one_line(job.style, KEYWORDS_LIMIT),
+            "passages": one_line(" ".join(passages), UNCUT),
+            **{f"meta.{name}": one_line(value, KEYWORDS_LIMIT) for name, value in job.meta.items()},
+        }
         text = given_text(job, context)
         if text is None:
             text = _fill(self._text, fields)
         prompt = _fill(self._prompt, fields | {"text": text})
         return brief_from(job, context, Draft(text, prompt), empty=_EMPTY)
-
-
-def _fields(job: Job, context: Context) -> dict[str, str]:
-    passages = [plain_words(passage.text, PASSAGE_LIMIT) for passage in context.texts]
-    return {
-        "keywords": one_line(job.keywords, KEYWORDS_LIMIT),
-        "style": one_line(job.style, KEYWORDS_LIMIT),
-        "passages": one_line(" ".join(passages), UNCUT),
-        **{f"meta.{name}": one_line(value, KEYWORDS_LIMIT) for name, value in job.meta.items()},
-    }
 
 
 def _fill(template: str, fields: dict[str, str]) -> str:
