@@ -11,15 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
-from tenacity import (
-    retry,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
 
-from pipeline.errors import MALFORMED, JobError, Refused, Unavailable
-from pipeline.http import BadAnswer, Exchange
+from pipeline.errors import MALFORMED, JobError, PressrunError, Refused, Unavailable
+from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.media.image import decode
 from pipeline.ports import Pruner
@@ -28,12 +22,11 @@ from pipeline.rendering.calls import unheard
 from pipeline.telemetry import charge, notice, rendered_by
 from pipeline.watchdog import suspended
 
-ATTEMPTS = 4
 ROOM = 1 << 20
 """Bytes of an answer beside its images."""
 
 
-class _Hiccup(Unavailable):
+class NoAnswer(Unavailable):
     """The A1111 server did not answer; check that it runs with --api, at PRESSRUN_A1111_URL."""
 
 
@@ -59,35 +52,29 @@ class A1111Renderer:
         images: list[ImageArray] = []
         for seeds in rows_of_seeds(request.seeds, self._profile.batch):
             part = request.model_copy(update={"seeds": seeds})
-            images += read_answer(self._post(part), part)
+            images += read_answer(self._ask(part), part)
         charge("renderer", time.perf_counter() - start)
         return images
 
     @suspended()
-    @retry(
-        retry=retry_if_exception_type(_Hiccup),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random_exponential(multiplier=0.25, max=8),
-        reraise=True,
-    )
-    def _post(self, request: RenderRequest) -> bytes:
-        # 4 bytes of base64 for each pixel of an uncompressed image, twice over
-        largest = ROOM + len(request.seeds) * request.width * request.height * 8
+    def _ask(self, request: RenderRequest) -> bytes:
         try:
             answer = self._client.post(
                 "/sdapi/v1/txt2img",
                 json=request_body(request, self._profile),
                 seconds=self._profile.timeout,
-                largest=largest,
+                # 4 bytes of base64 for each pixel of an uncompressed image, twice over
+                largest=ROOM + len(request.seeds) * request.width * request.height * 8,
+                again=lambda answer: isinstance(refusal(answer), NoAnswer),
             )
         except BadAnswer as error:
             raise JobError(f"the A1111 server sent an answer of {error}") from error
         except TimeoutError as error:
-            # it may still be rendering: asking again would only add to its load
             raise Unavailable(f"no images within {self._profile.timeout:g} s") from error
         except httpx.TransportError as error:
-            raise _Hiccup(type(error).__name__) from error
-        _check_status(answer.status, answer.body)
+            raise NoAnswer(type(error).__name__) from error
+        if refused := refusal(answer):
+            raise refused
         return answer.body
 
 
@@ -127,30 +114,34 @@ def request_body(request: RenderRequest, profile: A1111Profile) -> dict[str, Any
     return body
 
 
-def _check_status(status: int, content: bytes) -> None:
+def refusal(answer: Answer) -> PressrunError | None:
+    """The error that an answer stands for; None for one with images."""
+    status = answer.status
     if status == httpx.codes.OK:
-        return
-    said = " ".join(content[:300].decode(errors="replace").split())
+        return None
+    said = " ".join(answer.body[:300].decode(errors="replace").split())
     if "OutOfMemory" in said or "out of memory" in said:
         hint = "lower renderer.batch, or the size"
-        raise Unavailable(f"The A1111 server is out of memory; {hint}: {said}")
+        return Unavailable(f"The A1111 server is out of memory; {hint}: {said}")
     if "checkpoint" in said.lower() and status >= 400:
-        raise Refused(f"The A1111 server lacks the model; correct renderer.model: {said}")
-    if status >= 500 or status in (408, 425, 429):
-        raise _Hiccup(f"It said {status}: {said}")
+        return Refused(f"The A1111 server lacks the model; correct renderer.model: {said}")
+    if worth_another_try(status):
+        return NoAnswer(f"It said {status}: {said}")
     if status in (401, 403):
-        raise Refused(
+        return Refused(
             f"The A1111 server refused the credentials; set PRESSRUN_A1111_AUTH ({status})"
         )
     if status == 404 and "sampler" in said.lower():
-        raise Refused(f"The A1111 server lacks the sampler; correct renderer.scheduler: {said}")
+        return Refused(f"The A1111 server lacks the sampler; correct renderer.scheduler: {said}")
     if status == 404:
-        raise Refused("The A1111 server has no txt2img; start it with --api")
-    raise JobError(f"the A1111 server refused the request with {status}: {said}")
+        return Refused("The A1111 server has no txt2img; start it with --api")
+    return JobError(f"the A1111 server refused the request with {status}: {said}")
 
 
 def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
-    """The images of a `txt2img` answer, one per seed of the request. Raises JobError."""
+    """The images of a `txt2img` answer, one per seed of the request and of its size. Raises
+    JobError.
+    """
     try:
         answer = json.loads(content)
         images, info = answer["images"], json.loads(answer.get("info") or "{}")
@@ -162,17 +153,15 @@ def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
         raise JobError(f"the A1111 server did not answer with {len(request.seeds)} images")
     if seeds and seeds != list(request.seeds):
         raise JobError(f"the A1111 server used seeds {seeds}, not {list(request.seeds)}")
-    return [_decode(image, request) for image in images]
-
-
-def _decode(encoded: Any, request: RenderRequest) -> ImageArray:
-    """An image of the request's size, [height, width, 3] in 0..1. Raises JobError."""
-    try:
-        data = base64.b64decode(encoded.partition(",")[2] or encoded, validate=True)
-        image = decode(data)
-    except (binascii.Error, ValueError, AttributeError, JobError) as error:
-        raise JobError(f"the A1111 server's image cannot be read ({error})") from error
-    height, width, _ = image.shape
-    if (width, height) != (request.width, request.height):
-        raise JobError(f"the A1111 server answered with an image of {width}x{height}")
-    return image
+    decoded: list[ImageArray] = []
+    for encoded in images:
+        try:
+            data = base64.b64decode(encoded.partition(",")[2] or encoded, validate=True)
+            image = decode(data)
+        except (binascii.Error, ValueError, AttributeError, JobError) as error:
+            raise JobError(f"the A1111 server's image cannot be read ({error})") from error
+        height, width, _ = image.shape
+        if (width, height) != (request.width, request.height):
+            raise JobError(f"the A1111 server answered with an image of {width}x{height}")
+        decoded.append(image)
+    return decoded

@@ -1,5 +1,6 @@
 """The writer that calls an OpenAI-compatible server: LM Studio, vLLM, Ollama, Azure and others."""
 
+import json
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,18 +9,20 @@ import httpx
 import structlog
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from pipeline.errors import ConfigError, JobError, Refused
-from pipeline.http import Answer, Exchange
+from pipeline.errors import ConfigError, JobError, Refused, Unavailable
+from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
 from pipeline.job import Brief, Context, Job
 from pipeline.profile import EndpointWriterProfile
 from pipeline.telemetry import charge, notice
 from pipeline.watchdog import suspended
-from pipeline.writing.calls import ask_patiently, error_message
 from pipeline.writing.lines import one_line
 from pipeline.writing.messages import messages_for
 from pipeline.writing.reply import CUT_OFF, Draft, brief_from, parse_reply
 
 log = structlog.get_logger(__name__)
+
+LARGEST_ANSWER = 2_000_000
+"""Most bytes of an answer."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,7 @@ class EndpointWriter:
     After a server refuses a part of the request, all further requests leave that part out.
     """
 
-    def __init__(
-        self,
-        profile: EndpointWriterProfile,
-        url: str,
-        api_key: SecretStr,
-        *,
-        first_wait: float = 0.5,
-    ) -> None:
+    def __init__(self, profile: EndpointWriterProfile, url: str, api_key: SecretStr) -> None:
         try:
             base = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -84,7 +80,7 @@ class EndpointWriter:
             raise ConfigError("PRESSRUN_WRITER_URL: must begin with http:// or https://")
         # its query stays: Azure expects an API version there
         self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
-        self._profile, self._key, self._first_wait = profile, api_key, first_wait
+        self._profile, self._key = profile, api_key
         key = api_key.get_secret_value()
         # the second one is Azure's
         headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}
@@ -109,25 +105,47 @@ class EndpointWriter:
     def _ask(self, job: Job, context: Context) -> Answer:
         """The answer to the fullest request that the server accepts."""
         dialect = known = self._dialect
-        while True:
-            body = _request(job, context, self._profile, dialect)
-            answer = ask_patiently(
-                self._client,
-                self._url,
-                body,
-                limit=self._profile.timeout,
-                first_wait=self._first_wait,
-            )
-            if answer.status == 200:
-                break
-            simpler = _simpler(dialect, answer)
-            if simpler is None:
+        while (answer := self._post(_request(job, context, self._profile, dialect))).status != 200:
+            said = error_message(answer)
+            if answer.status not in {400, 422}:
                 raise self._refusal(answer)
-            dialect = simpler
+            # a simpler dialect, by the server's message
+            if "max_completion_tokens" in said and dialect.limit == "max_tokens":
+                dialect = replace(dialect, limit="max_completion_tokens")
+            elif "temperature" in said and dialect.temperature:
+                dialect = replace(dialect, temperature=False)
+            elif dialect.schema:
+                dialect = replace(dialect, schema=False)
+            else:
+                raise self._refusal(answer)
         if dialect != known:
             log.warning("the writer's server takes simpler requests only", dialect=repr(dialect))
             self._dialect = dialect
         return answer
+
+    def _post(self, body: dict[str, Any]) -> Answer:
+        """The final answer to one request. Raises Unavailable where there is none, JobError for one
+        that is too large, or compressed.
+        """
+        url, limit = self._url, self._profile.timeout
+        # without user, password and query, which may hold keys
+        place = f"{url.scheme}://{url.netloc.decode()}{url.path}"
+        try:
+            answer = self._client.post(
+                url, json=body, seconds=limit, largest=LARGEST_ANSWER, again=_may_pass
+            )
+        except TimeoutError as error:
+            raise Unavailable(f"{place}: no answer within {limit:g} s") from error
+        except BadAnswer as error:
+            raise JobError(f"the writer's server sent an answer of {error}") from error
+        except httpx.TransportError as error:
+            raise Unavailable(f"{place}: {str(error) or type(error).__name__}") from error
+        meant = in_earnest(answer)
+        if _may_pass(answer):
+            said = one_line(error_message(meant), 300)
+            status = f"status {meant.status}"
+            raise Unavailable(f"{place}: {status}: {said}" if said else f"{place}: {status}")
+        return meant
 
     def _refusal(self, answer: Answer) -> JobError | Refused:
         said = self._without_key(error_message(answer))
@@ -165,18 +183,6 @@ def _request(
     return body
 
 
-def _simpler(dialect: Dialect, answer: Answer) -> Dialect | None:
-    """A simpler dialect to try after a refusal, by the server's message; None without one."""
-    if answer.status not in {400, 422}:
-        return None
-    said = error_message(answer)
-    if "max_completion_tokens" in said and dialect.limit == "max_tokens":
-        return replace(dialect, limit="max_completion_tokens")
-    if "temperature" in said and dialect.temperature:
-        return replace(dialect, temperature=False)
-    return replace(dialect, schema=False) if dialect.schema else None
-
-
 def _draft(answer: Answer) -> Draft:
     try:
         choices = _Completion.model_validate_json(answer.body).choices
@@ -197,3 +203,38 @@ def _draft(answer: Answer) -> Draft:
     if choice.finish_reason == "length":
         notice(CUT_OFF)
     return draft
+
+
+def _may_pass(answer: Answer) -> bool:
+    """True where the same request may succeed later; waiting cannot help a spent quota."""
+    answer = in_earnest(answer)
+    error = _parsed(answer.body).get("error")
+    codes = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
+    spent = any(code in ("insufficient_quota", "billing_hard_limit_reached") for code in codes)
+    return worth_another_try(answer.status) and not (answer.status == 429 and spent)
+
+
+def in_earnest(answer: Answer) -> Answer:
+    """The answer, with the status of an error that was sent with status 200."""
+    error = _parsed(answer.body).get("error") if answer.status == 200 else None
+    if not error:
+        return answer
+    code = error.get("code") if isinstance(error, dict) else None
+    known = isinstance(code, int) and 400 <= code < 600
+    return replace(answer, status=int(str(code)) if known else 502)
+
+
+def error_message(answer: Answer) -> str:
+    """The error message in an answer, in any of the usual shapes."""
+    value = _parsed(answer.body)
+    error = value.get("error", value.get("detail", value)) or answer.body.decode(errors="replace")
+    return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; an empty one for anything else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

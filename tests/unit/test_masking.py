@@ -169,7 +169,7 @@ def look(settings: Settings) -> None:
 def write(settings: Settings) -> None:
     """Ask a chat server that refuses."""
     profile = settings.chosen_profile.writer.model_copy(update={"kind": "endpoint", "model": "m"})
-    writer = EndpointWriter(profile, settings.writer_url, settings.writer_api_key, first_wait=0.01)
+    writer = EndpointWriter(profile, settings.writer_url, settings.writer_api_key)
     job = make_job(mode="generated")
     writer.write(job, Context())
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from flows import webhook
+from pipeline import http
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
 from tests.harness.chat_server import Reply, chat_server
@@ -15,7 +16,7 @@ SECRET = "a-secret-of-the-tests"
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
 
 
 def test_it_is_told_what_happened_and_can_check_who_says_so() -> None:

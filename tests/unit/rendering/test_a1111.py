@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import http
 from pipeline.errors import JobError, Refused, Unavailable
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Pruner
@@ -28,6 +29,11 @@ class Noise:
 def noise(seed: int, size: int = 16) -> ImageArray:
     values = np.random.default_rng(seed).integers(0, 256, (size, size, 3))
     return (values / 255).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
 
 
 @pytest.fixture

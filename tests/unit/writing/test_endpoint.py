@@ -11,12 +11,12 @@ import pytest
 from pydantic import SecretStr
 from tenacity import Retrying
 
+from pipeline import http
 from pipeline.errors import ConfigError, JobError, Refused, Unavailable
+from pipeline.http import ATTEMPTS, LONGEST_WAIT
 from pipeline.job import Brief, Context, Job
 from pipeline.profile import EndpointWriterProfile
 from pipeline.telemetry import metered
-from pipeline.writing import calls
-from pipeline.writing.calls import ATTEMPTS, LONGEST_WAIT
 from pipeline.writing.endpoint import EndpointWriter
 from tests.harness.chat_server import Call, ChatServer, Reply, chat_server, completion, refusal
 
@@ -24,6 +24,11 @@ MakeJob = Callable[..., Job]
 
 KEY = "sk-canary-5e1f"
 GOOD = completion(json.dumps({"text": "A circle.", "prompt": "a white circle on teal"}))
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
 
 
 def in_turn(*replies: Reply) -> Callable[[Call], Reply]:
@@ -42,7 +47,7 @@ def write(server: ChatServer, job: Job, **fields: object) -> Brief:
 
 def writer(url: str, **fields: object) -> EndpointWriter:
     profile = EndpointWriterProfile.model_validate({"model": "chat"} | fields)
-    return EndpointWriter(profile, url, SecretStr(KEY), first_wait=0.01)
+    return EndpointWriter(profile, url, SecretStr(KEY))
 
 
 def test_asks_for_a_schema_with_the_key_in_the_headers(make_job: MakeJob) -> None:
@@ -81,7 +86,7 @@ def test_the_query_of_the_address_stays(make_job: MakeJob) -> None:
     assert server.calls[0].path == "/v1/deployments/x/chat/completions?api-version=1"
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 408, 429])
+@pytest.mark.parametrize("status", [500, 502, 503, 408, 425, 429])
 def test_tries_again_while_a_server_is_in_trouble(make_job: MakeJob, status: int) -> None:
     with chat_server(in_turn(Reply(status), Reply(status), GOOD)) as server:
         assert write(server, make_job()).prompt == "a white circle on teal"
@@ -107,7 +112,7 @@ def test_a_server_that_is_not_there_is_unavailable(make_job: MakeJob) -> None:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that would have been waited between tries."""
     waited: list[float] = []
-    monkeypatch.setattr(calls, "Retrying", partial(Retrying, sleep=waited.append))
+    monkeypatch.setattr(http, "Retrying", partial(Retrying, sleep=waited.append))
     return waited
 
 
@@ -147,7 +152,7 @@ def test_a_slow_answer_is_given_up_once(make_job: MakeJob, drip: float) -> None:
 
 
 def test_an_endless_answer_is_given_up(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("pipeline.writing.endpoint.LARGEST_ANSWER", 1000)
     too_large = pytest.raises(JobError, match="more than 1000 bytes")
     with chat_server(in_turn(Reply(body=b"x" * 5000))) as server, too_large:
         write(server, make_job())
