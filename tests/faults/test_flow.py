@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.stack.redis_server import redis_binary
 from tests.harness.cluster import Cluster
 from tests.harness.commandline import answer, begin, pressrun
 
@@ -95,7 +96,7 @@ def test_a_killed_flow_ends_its_private_services_and_leaves_complete_records(
     while not any(records.glob("*.json")):
         assert flow.poll() is None, flow.communicate()
         time.sleep(0.05)
-    assert not left_of(flow, "redis-server", "workers.worker.main", "prefect")
+    assert not left_of(flow, Path(redis_binary()).name, "workers.worker.main", "prefect")
     report = answer(pressrun("reconcile", "r", "--json", cwd=tmp_path), code=1)
     assert (report["duplicated"], report["recovered"], report["unexpected"]) == (0, 0, 0)
     assert report["rows"] - report["lost"] == len(list(records.glob("*.json"))) < 200

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flows.stack.redis_server import redis_binary
 from tests.harness.deployed import ROOT, compose
 from tests.harness.two_hosts import Host, NoNamespaces
 
@@ -102,8 +101,7 @@ class Engine:
         return folder
 
     def _environment(self, service: dict[str, Any]) -> dict[str, str]:
-        programs = [Path(sys.executable).parent, Path(redis_binary()).parent]
-        paths = ":".join([*map(str, programs), os.environ["PATH"]])
+        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         base = {"PATH": paths, "PYTHONPATH": "/app", "HOME": "/state", "LANG": "C.UTF-8"}
         given = service.get("environment", {})
         return base | {name: _filled(value) for name, value in given.items()}

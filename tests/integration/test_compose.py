@@ -29,8 +29,9 @@ WITHOUT_QDRANT = {"PRESSRUN_QDRANT_URL": "", "PRESSRUN_METRICS_PORT": "0"}
 @pytest.fixture(scope="module")
 def services() -> Iterator[Engine]:
     """Everything that a run needs, healthy."""
-    if os.geteuid() or not program("rclone") or not POSTGRES:
-        pytest.skip("needs root, rclone and PostgreSQL")
+    programs = ("rclone", "redis-server", "redis-cli")
+    if os.geteuid() or not all(map(program, programs)) or not POSTGRES:
+        pytest.skip("needs root, rclone, Redis with its redis-cli, and PostgreSQL")
     try:
         # not pytest's own folder, which the user postgres may not enter
         with (

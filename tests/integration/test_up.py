@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from flows.stack.redis_server import redis_binary
 from tests.harness.commandline import answer, begin, pressrun
 from tests.harness.servers import S3Server
 
@@ -93,7 +94,7 @@ def test_a_stack_is_used_from_elsewhere_outlives_a_kill_and_leaves_nothing(tmp_p
         assert "is up" in again.stderr
         _keeps_its_secrets(up)
         for needed in (
-            "redis-server",
+            Path(redis_binary()).name,
             "server start",
             "rclone",
             "workers.worker.main",
