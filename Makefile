@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-EXAMPLE := examples/shapes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint models bench docs lock clean
@@ -23,8 +22,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY) ## A job file becomes judged images with receipts
-	$(BIN)/pressrun ingest $(EXAMPLE)/knowledge/brands.jsonl --collection brands
-	$(BIN)/pressrun run $(EXAMPLE)/jobs.csv --run demo --collection brands
+	$(BIN)/pressrun demo
 
 test: $(READY) ## All tests, with real servers
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder

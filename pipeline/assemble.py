@@ -302,7 +302,7 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
             raise
         raise ModelError(
             f"{error.detail}\nPRESSRUN_MODELS: there is no folder {settings.models}; name another."
-            " The small models come with the source, in examples/shapes/models."
+            " Without PRESSRUN_MODELS the small models that come with Pressrun are used."
         ) from error
     for_each_role(folders, lambda role, folder: verify(folder, role, variant(profile, role)))
     return folders

@@ -28,7 +28,18 @@ from pipeline.profile import Profile, first_problem
 
 SECRETS = Path("/run/secrets")
 """The folder of container secrets: one file for each variable, named in lower case."""
-SHIPPED_MODELS = Path(__file__).parents[1] / "examples" / "shapes" / "models"
+
+
+def _example() -> Path:
+    """The folder of the shapes example: `shapes` beside this module in an installed wheel,
+    `examples/shapes` in a clone.
+    """
+    installed = Path(__file__).with_name("shapes")
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "examples" / "shapes"
+
+
+EXAMPLE = _example()
+SHIPPED_MODELS = EXAMPLE / "models"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

@@ -21,6 +21,9 @@ FailOn = Annotated[
     str,
     typer.Option(help="End with exit code 5 where rows have such an outcome (comma-separated)."),
 ]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Go on with a run of another file or profile unasked.")
+]
 Store = Annotated[str | None, typer.Option(help="A folder, or s3://bucket/prefix.")]
 Collection = Annotated[str | None, typer.Option(help="Knowledge for rows that name none.")]
 ProfileName = Annotated[str | None, typer.Option(help="A profile's name, or a TOML file.")]

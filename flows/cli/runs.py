@@ -18,10 +18,14 @@ from flows.cli.options import (
     RunName,
     Store,
     Threshold,
+    Yes,
     overrides_of,
     statuses_of,
 )
 from flows.cli.output import agree, answer, end, interruptible, next_steps, resumable
+
+BRANDS = "brands"
+"""The demo's collection."""
 
 app = typer.Typer()
 calibrate = typer.Typer(help="Measure on this model what a setting may be.", no_args_is_help=True)
@@ -41,10 +45,7 @@ def run(
     fail_on: FailOn = "none",
     budget: BudgetSeconds = None,
     profile: ProfileName = None,
-    yes: Annotated[
-        bool,
-        typer.Option("--yes", "-y", help="Go on with a run of another file or profile unasked."),
-    ] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Turn a job file into judged images. The same file again does only what is left."""
@@ -59,6 +60,29 @@ def run(
     with at_hand(jobs, settings) as path, interruptible(resumable(run or run_name(path), store)):
         ask = (lambda _: None) if yes else agree
         end(run_batch(path, run, overrides, retried, settings, budget, ask), as_json, refused)
+
+
+@app.command()
+def demo(
+    run: Annotated[str, typer.Option("--run", help="Name.")] = "demo",
+    store: Store = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Turn the job file that comes with Pressrun into images, with the knowledge it needs."""
+    from flows.cli.batch import run_batch
+    from flows.runs.knowledge import ingest_path
+    from pipeline.job import Status
+    from pipeline.settings import EXAMPLE, load_settings
+
+    settings = load_settings(store=store)
+    report = ingest_path(EXAMPLE / "knowledge" / "brands.jsonl", BRANDS, settings)
+    if not as_json:
+        answer(report, as_json)
+    jobs, overrides = EXAMPLE / "jobs.csv", overrides_of(None, None, BRANDS, no_retrieval=False)
+    ask = (lambda _: None) if yes else agree
+    with interruptible(resumable(run, store)):
+        end(run_batch(jobs, run, overrides, [Status.FAILED], settings, None, ask), as_json)
 
 
 @app.command()

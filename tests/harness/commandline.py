@@ -5,20 +5,24 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.harness import prefect_database
 
 LIMIT = 240.0
+OURS = (sys.executable, "-m", "flows.cli")
 
 
 def pressrun(
-    *arguments: str, cwd: Path, settings: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path,
+    settings: Mapping[str, str] | None = None,
+    command: Sequence[str | Path] = OURS,
 ) -> "subprocess.CompletedProcess[str]":
     """The finished command; `settings` are environment variables on top of ours."""
-    process = begin(*arguments, cwd=cwd, settings=settings)
+    process = begin(*arguments, cwd=cwd, settings=settings, command=command)
     try:
         output, complaints = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -28,14 +32,17 @@ def pressrun(
 
 
 def begin(
-    *arguments: str, cwd: Path, settings: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path,
+    settings: Mapping[str, str] | None = None,
+    command: Sequence[str | Path] = OURS,
 ) -> "subprocess.Popen[str]":
     """The command, started. A server of Prefect's that it starts finds its tables made."""
     env = os.environ | (settings or {})
     if arguments[0] in ("run", "resume", "up") and "PREFECT_API_URL" not in env:
         prefect_database.provide(cwd / env.get("PRESSRUN_HOME", ".pressrun") / "prefect")
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env=env,
         stdout=subprocess.PIPE,
