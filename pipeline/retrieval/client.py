@@ -44,6 +44,7 @@ def open_client(url: str, api_key: str, folder: Path, patience: float = 0.0) -> 
                 ) from None
         except OSError as error:
             reason = f"The knowledge base in {folder} cannot be opened: {error}."
+            reason += " PRESSRUN_HOME names another place for it."
             raise ConfigError(reason) from error
         time.sleep(LOOK_AGAIN)
     # the version check only warns if nothing answers; the call below raises
