@@ -241,7 +241,8 @@ class Inbox:
                 f"{beside}: profile {options.profile} names no retrieval.allowed, as that of"
                 " PRESSRUN_PROFILE does; let it extend that one"
             )
-        return options.model_copy(update={"profile": chosen})
+        placed: Options = options.model_copy(update={"profile": chosen})
+        return placed
 
     def _claims(self) -> list[Claim]:
         """The claims of the files in working/."""
@@ -268,7 +269,7 @@ class Inbox:
         parameters = {
             "run": claim.run,
             "jobs": f"{self._address}/{claim.file.folder}{claim.name}",
-            "overrides": options.model_dump(include={"collection", "candidates", "threshold"}),
+            "overrides": options.model_dump(exclude={"run", "profile"}),
             "profile": options.profile,
         }
         try:

@@ -17,13 +17,14 @@ from pydantic import Field, ValidationError
 from pipeline.errors import ConfigError
 from pipeline.job import FrozenModel
 from pipeline.jobfile.rows import suffix_of
+from pipeline.options import settings_by
+from pipeline.profile import first_problem
 
 LONGEST_NAME = 200
 """Bytes of a file's name; the summary beside it has a longer one."""
 OPTIONS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 """The parsers of files of options, by suffix."""
 _SHOWN = 60
-_PLAIN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 
 
 class State(StrEnum):
@@ -71,28 +72,24 @@ class InboxFile:
         return replace(self, state=state)
 
 
-class Options(FrozenModel):
+class Options(settings_by("run")):  # type: ignore[misc]
     """The options of a job file NAME.csv, from a file NAME.toml or NAME.json beside it."""
 
     run: str = Field(default="", description="the run's name; empty: the job file's own")
-    collection: str | None = Field(default=None, pattern=_PLAIN)
-    candidates: int | None = Field(default=None, ge=1, le=64)
-    threshold: float | None = Field(default=None, ge=0, le=1)
     profile: str | None = None
 
 
 def read_options(name: str, data: bytes) -> Options:
     """The options in a file of this name. Raises ConfigError."""
     try:
-        return Options.model_validate(OPTIONS[suffix_of(Path(name))](data.decode()))
+        options: Options = Options.model_validate(OPTIONS[suffix_of(Path(name))](data.decode()))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ConfigError(f"{name}: {where}: {problem['msg']}") from error
+        raise ConfigError(f"{name}: {first_problem(error)}") from error
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{name}: it is nested too deep") from error
+    return options
 
 
 class Claim(FrozenModel):

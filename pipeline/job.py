@@ -32,6 +32,10 @@ Id = Annotated[str, Field(pattern=_ID)]
 """A job's id, which also names its record's file."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+PLAIN_NAME = r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?$"
+"""The name of a stored thing, or none: never a path or an address."""
+
+Setter = Literal["row", "profile", "run"]
 TextMode = Literal["generated", "retrieved", "keywords"]
 ContestMode = Literal["best_of", "first_above", "race", "race_above"]
 
@@ -51,47 +55,152 @@ class Rung(FrozenModel):
     keep: float = Field(gt=0, lt=1, description="rounded up; at least one goes on")
 
 
+@dataclass(frozen=True)
+class Settable:
+    """The mark on a field of `Job` that says who may set it, and what they call it.
+
+    `row` is a column of the job file, `profile` a key of its `[defaults]`, and `run` an option of
+    the command line, of the Prefect form and of a file in the inbox. A row has precedence over a
+    run, a run over the profile. `default` is the profile's; `...` where a profile has to name it.
+    """
+
+    by: tuple[Setter, ...] = ("row",)
+    default: Any = ...
+    column: str = ""
+    """The column's name, where it is not the field's own."""
+    elsewhere: tuple[str, ...] = ()
+    """Names that other tools have for the column, in snake case."""
+    template: bool = False
+    """Whether choices and `${meta.NAME}` in it are expanded."""
+
+
 class Job(FrozenModel):
     """A validated row, with every default filled in.
 
     `id` is a hash of all fields but `row` and `priority`, and of the profile: equal work has an
     equal id in any file and at any line.
+
+    A field that is `Settable` is declared here alone, with its bounds and its description: readers,
+    defaults, options and their help are derived from it (`pipeline/options.py`).
     """
 
     id: Id
     row: int = Field(ge=1, description="line in the job file; the header is line 1 of a CSV")
-    name: str = Field(default="", description="the row's own `id` column")
-    keywords: str
-    style: str = ""
-    negative: str = ""
-    candidates: int = Field(ge=1, le=64)
-    threshold: float = Field(ge=0, le=1, description="calibrated score that the winner must reach")
-    width: int = Field(ge=16, le=4096, multiple_of=8)
-    height: int = Field(ge=16, le=4096, multiple_of=8)
-    steps: int = Field(ge=1, le=500)
-    guidance: float = Field(ge=0, le=50)
-    seed: int = Field(ge=0, lt=SEED_SPACE)
-    collection: str = ""
-    passages: int = Field(ge=0, le=50, description="passages to retrieve; 0: none")
-    references: int = Field(default=0, ge=0, le=8, description="images to retrieve; 0: none")
-    reference_scale: float = Field(
-        default=0.0, ge=0, le=1, description="of retrieved images; 0: only their texts are used"
-    )
-    tags: tuple[str, ...] = Field(default=(), description="all of which a source has to have")
-    licenses: tuple[str, ...] = Field(default=(), description="one of which a source has to have")
-    needs_context: bool = Field(
-        default=True, description="whether the job waits while the knowledge base is away"
-    )
-    mode: TextMode
-    contest: ContestMode
-    wave: int = Field(ge=1, le=64, description="candidates that the _above modes start together")
-    rungs: tuple[Rung, ...] = Field(
-        default=(), description="where the race modes drop candidates, from first to last"
-    )
-    rounds: int = Field(
-        default=1, ge=1, le=2, description="2: where none passes, images of what lacks are found"
-    )
-    priority: int = Field(default=5, ge=0, le=9, description="0 goes first")
+    keywords: Annotated[
+        str,
+        Field(description="the subject of the image"),
+        Settable(elsewhere=("prompt", "positive_prompt"), template=True),
+    ]
+    name: Annotated[str, Field(description="your own name for the row"), Settable(column="id")] = ""
+    style: Annotated[str, Field(description="added to the prompt"), Settable(template=True)] = ""
+    negative: Annotated[
+        str,
+        Field(max_length=2048, description="negative prompt: what the image must not show"),
+        Settable(("row", "profile"), "", elsewhere=("negative_prompt",), template=True),
+    ] = ""
+    candidates: Annotated[
+        int,
+        Field(ge=1, le=64, description="images rendered at most"),
+        Settable(("row", "profile", "run"), 4),
+    ]
+    threshold: Annotated[
+        float,
+        Field(ge=0, le=1, description="calibrated score that the winner must reach"),
+        Settable(("row", "profile", "run"), 0.5),
+    ]
+    width: Annotated[
+        int,
+        Field(ge=16, le=4096, multiple_of=8, description="pixels"),
+        Settable(("row", "profile")),
+    ]
+    height: Annotated[
+        int,
+        Field(ge=16, le=4096, multiple_of=8, description="pixels"),
+        Settable(("row", "profile")),
+    ]
+    steps: Annotated[
+        int,
+        Field(ge=1, le=500, description="denoising steps"),
+        Settable(("row", "profile"), elsewhere=("sampling_steps", "num_inference_steps")),
+    ]
+    guidance: Annotated[
+        float,
+        Field(ge=0, le=50, description="scale of classifier-free guidance"),
+        Settable(("row", "profile"), elsewhere=("cfg", "cfg_scale", "guidance_scale")),
+    ]
+    seed: Annotated[
+        int,
+        Field(ge=0, lt=SEED_SPACE, description="the first candidate's seed"),
+        Settable(("row", "profile"), None),
+    ]
+    collection: Annotated[
+        str,
+        Field(pattern=PLAIN_NAME, description="collection of the knowledge base to search"),
+        Settable(("row", "profile", "run"), ""),
+    ] = ""
+    passages: Annotated[
+        int,
+        Field(ge=0, le=50, description="passages to retrieve"),
+        Settable(("row", "profile"), 4),
+    ]
+    references: Annotated[
+        int, Field(ge=0, le=8, description="images to retrieve"), Settable(("row", "profile"), 0)
+    ] = 0
+    reference_scale: Annotated[
+        float,
+        Field(ge=0, le=1, description="weight of retrieved images in the render"),
+        Settable(("row", "profile"), 0.6),
+    ] = 0.0
+    tags: Annotated[
+        tuple[str, ...],
+        Field(description="tags that a source must have, all of them"),
+        Settable(),
+    ] = ()
+    licenses: Annotated[
+        tuple[str, ...], Field(description="licences that a source may have"), Settable()
+    ] = ()
+    needs_context: Annotated[
+        bool,
+        Field(description="whether the row waits while the knowledge base does not answer"),
+        Settable(),
+    ] = True
+    mode: Annotated[
+        TextMode, Field(description="source of the text"), Settable(("row", "profile"), "generated")
+    ]
+    contest: Annotated[
+        ContestMode,
+        Field(description="rule by which candidates compete"),
+        Settable(("row", "profile"), "best_of"),
+    ]
+    wave: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=64,
+            description="candidates that `first_above` and `race_above` start together",
+        ),
+        Settable(("row", "profile"), 2),
+    ]
+    rungs: Annotated[
+        tuple[Rung, ...],
+        Field(description="where the race modes drop candidates"),
+        Settable(
+            ("profile",), (Rung(at=0.4, keep=0.5), Rung(at=0.6, keep=0.5), Rung(at=0.8, keep=0.5))
+        ),
+    ] = ()
+    rounds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=2,
+            description="`2`: where no candidate passes, images of what is missing in the best one "
+            "are retrieved and steer as many candidates again",
+        ),
+        Settable(("row", "profile"), 1),
+    ] = 1
+    priority: Annotated[
+        int, Field(ge=0, le=9, description="place in the queue; 0 goes first"), Settable()
+    ] = 5
     meta: dict[str, str] = Field(default_factory=dict)
 
     def candidate_seed(self, index: int) -> int:
@@ -360,10 +469,18 @@ class Progress(FrozenModel):
     paused: str = Field(default="", description="why no job is begun")
 
 
+canonical_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+"""JSON that is equal for equal values."""
+
+
 def digest_of(value: Any) -> str:
     """A 24-digit hex digest of anything JSON can hold, equal for equal values."""
-    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:24]
+    return digest_of_json(canonical_json(value))
+
+
+def digest_of_json(document: str) -> str:
+    """The digest of a value from its canonical JSON."""
+    return hashlib.sha256(document.encode()).hexdigest()[:24]
 
 
 def timestamp() -> str:

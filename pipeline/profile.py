@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigError
-from pipeline.job import SEED_SPACE, ContestMode, FrozenModel, Rung, TextMode, digest_of
+from pipeline.job import FrozenModel, digest_of
+from pipeline.options import message, settings_by
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -148,30 +149,8 @@ class GuardProfile(FrozenModel):
     blocked_terms: tuple[str, ...] = ()
 
 
-class JobDefaults(FrozenModel):
+class JobDefaults(settings_by("profile")):  # type: ignore[misc]
     """Values for the columns that a row leaves empty."""
-
-    candidates: int = 4
-    threshold: float = 0.5
-    width: int
-    height: int
-    steps: int
-    guidance: float
-    seed: int | None = Field(default=None, ge=0, lt=SEED_SPACE, description="None: from the row")
-    collection: str = ""
-    negative: str = Field(default="", max_length=2048, description="as long as a row's own may be")
-    passages: int = 4
-    references: int = 0
-    reference_scale: float = 0.6
-    mode: TextMode = "generated"
-    contest: ContestMode = "best_of"
-    wave: int = 2
-    rounds: int = 1
-    rungs: tuple[Rung, ...] = (
-        Rung(at=0.4, keep=0.5),
-        Rung(at=0.6, keep=0.5),
-        Rung(at=0.8, keep=0.5),
-    )
 
 
 WriterProfile = Annotated[
@@ -268,11 +247,11 @@ def _problem(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden" and knowing:
         verb = "has" if len(knowing) == 1 else "have"
         return f"{key}: the kind {kind!r} has no such key; {' and '.join(knowing)} {verb}"
-    return f"{key}: {problem['msg']}"
+    return f"{key}: {message(problem)}"
 
 
 def first_problem(error: ValidationError) -> str:
     """The first of a validation's errors in one line, after the dotted name of its field."""
     problem = error.errors()[0]
-    where, what = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+    where, what = ".".join(map(str, problem["loc"])), message(problem)
     return f"{where}: {what}" if where else what

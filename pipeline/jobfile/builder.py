@@ -5,13 +5,14 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from pipeline.job import BadRow, FrozenModel, Job, digest_of
+from pipeline.job import BadRow, Job, digest_of
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow
 from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.media.checks import says_something
+from pipeline.options import COLUMNS, message, settings_by
 from pipeline.profile import Profile
 
 _KEYWORDS_SHOWN = 120
@@ -29,22 +30,15 @@ _NAN = "NaN was read as empty"
 _NO_SEED = "seed -1 was read as no seed: the row decides it"
 _RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
 _WAVES = ("first_above", "race_above")
-_TEMPLATED = ("keywords", "style", "negative")
+_TEMPLATED = tuple(column for column, (_, _, mark) in COLUMNS.items() if mark.template)
 
 
-class Overrides(FrozenModel):
-    """Command line options in place of a profile's defaults; None keeps the default.
+class Overrides(settings_by("run")):  # type: ignore[misc]
+    """A run's options in place of a profile's defaults; None keeps the default.
 
     A row's own value takes precedence over both. Without `retrieval` no row retrieves anything.
     """
 
-    candidates: int | None = Field(
-        default=None, ge=1, le=64, description="the most candidates of a job"
-    )
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="the score that a winner must reach"
-    )
-    collection: str | None = Field(default=None, description="the knowledge collection to ask")
     retrieval: bool = Field(default=True, description="without it nothing is retrieved")
 
 
@@ -65,14 +59,13 @@ class JobBuilder:
         self._whole, self._retrieval = profile, overrides.retrieval
         self._note = (remarks or Remarks()).add
         said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
-        self._defaults = profile.defaults.model_dump(exclude={"seed"}) | said
-        self._seed = profile.defaults.seed
+        self._defaults = {k: v for k, v in profile.defaults if v is not None} | said
         self._forced = (
             {} if overrides.retrieval else {"passages": 0, "references": 0, "collection": ""}
         )
         renderer = profile.renderer
         self._adapted = renderer.kind == "diffusers" and bool(renderer.image_adapter)
-        self._profile = identity.profile_digest(profile)
+        self._ids = identity.JobIds(profile, self._defaults)
 
     def build(self, row: RawRow) -> Job | BadRow:
         """The row's job, or a bad row with the first reason. Never raises."""
@@ -103,17 +96,17 @@ class JobBuilder:
         digest = identity.row_digest(given | {"meta": meta})
         fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
         fields |= {"name": fields.pop("id", ""), "meta": meta, "row": row.line}
-        fields.setdefault("seed", int(digest[:8], 16) if self._seed is None else self._seed)
-        if (asked := fields["collection"]) and not self._whole.retrieval.allows(asked):
-            raise _Refused("collection", f"{shown(asked)} {_NOT_ALLOWED}")
+        fields.setdefault("seed", int(digest[:8], 16))
         if fields["references"] and fields["reference_scale"] and not self._adapted:
             raise _Refused("references", _NO_ADAPTER)
-        fields["id"] = identity.job_id(fields, self._profile)
+        fields["id"] = self._ids.of(fields)
         try:
             job = Job.model_validate(fields)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
-            raise _Refused(*_explain(problem)) from error
+            raise _Refused(str(problem["loc"][0]), _explained(problem)) from error
+        if job.collection and not self._whole.retrieval.allows(job.collection):
+            raise _Refused("collection", f"{shown(job.collection)} {_NOT_ALLOWED}")
         if given.get("rounds", 1) > 1 and not (
             job.collection and job.references and job.reference_scale
         ):
@@ -187,10 +180,9 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
         yield "reference_scale", "reference_scale has no effect without references"
 
 
-def _explain(problem: Mapping[str, Any]) -> tuple[str, str]:
-    column = str(problem["loc"][0])
-    if problem["type"] == "multiple_of" and (size := int(problem["input"])) > 8:
-        lower = size // 8 * 8
-        return column, f"'{size}' should be a multiple of 8: {lower} or {lower + 8}"
-    reason = problem["msg"].removeprefix("Input ")
-    return column, f"{shown(problem['input'])} {reason}"
+def _explained(problem: Mapping[str, Any]) -> str:
+    value = problem["input"]
+    if problem["type"] == "multiple_of" and value > 8:
+        lower = int(value) // 8 * 8
+        return f"{shown(value)} should be a multiple of 8: {lower} or {lower + 8}"
+    return f"{shown(value)} {message(problem).removeprefix('Input ')}"

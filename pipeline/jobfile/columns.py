@@ -7,7 +7,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 
 from pipeline.jobfile.remarks import Notice, Warn
-from pipeline.jobfile.values import READERS, readable, shown
+from pipeline.jobfile.values import readable, shown
+from pipeline.options import COLUMNS
 
 MOST_NAMED = 20
 """Unknown columns that are named; bounds the memory for a file with a new one in every row."""
@@ -15,16 +16,7 @@ MOST_NAMED = 20
 _META = re.compile(r"meta\.[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _LONGEST_COMPARED = 64
 _JOINTS = re.compile(r"[\s_-]+")
-_ELSEWHERE = {
-    "prompt": "keywords",
-    "positive_prompt": "keywords",
-    "negative_prompt": "negative",
-    "cfg": "guidance",
-    "cfg_scale": "guidance",
-    "guidance_scale": "guidance",
-    "sampling_steps": "steps",
-    "num_inference_steps": "steps",
-}
+_ELSEWHERE = {name: column for column, (_, _, mark) in COLUMNS.items() for name in mark.elsewhere}
 """Our columns by the names that other tools use."""
 
 
@@ -82,7 +74,7 @@ def column_of(name: str) -> str:
     """The column of a name, in any case and with spaces, hyphens or underscores between its
     words; empty if it is unknown.
     """
-    if name in READERS or _META.fullmatch(name):
+    if name in COLUMNS or _META.fullmatch(name):
         return name
     return _meant(name) if len(name) <= _LONGEST_COMPARED else ""
 
@@ -94,13 +86,13 @@ def _meant(name: str) -> str:
         kept = f"meta.{plain[5:]}"
         return kept if _META.fullmatch(kept) else ""
     folded = _JOINTS.sub("_", plain.lower())
-    return folded if folded in READERS else _ELSEWHERE.get(folded, "")
+    return folded if folded in COLUMNS else _ELSEWHERE.get(folded, "")
 
 
 def unknown_column(name: str) -> str:
     """The warning about an unknown column, with the known one that is most similar."""
-    likely = get_close_matches(name[:_LONGEST_COMPARED].strip().lower(), READERS, n=1, cutoff=0.6)
-    hint = f"did you mean {likely[0]!r}?" if likely else f"there are {', '.join(READERS)}."
+    likely = get_close_matches(name[:_LONGEST_COMPARED].strip().lower(), COLUMNS, n=1, cutoff=0.6)
+    hint = f"did you mean {likely[0]!r}?" if likely else f"there are {', '.join(COLUMNS)}."
     return f"unknown column {shown(name)}; columns of your own begin with 'meta.'; {hint}"
 
 

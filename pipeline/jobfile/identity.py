@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from pipeline.errors import JobFileError
-from pipeline.job import digest_of
+from pipeline.job import canonical_json, digest_of, digest_of_json
 from pipeline.profile import Profile
 
 _ASIDE = frozenset({"id", "row", "priority"})
@@ -15,12 +17,30 @@ _NAMED = "collections"
 """A table whose keys are the user's own names, not settings."""
 
 
-def job_id(fields: Mapping[str, Any], profile: str) -> str:
-    """The id of a job with these fields under a profile's digest.
-
-    Leaves out the row number and the priority.
+class JobIds:
+    """The ids of jobs under one profile. The JSON of the fields' defaults, which most rows keep, is
+    made once.
     """
-    return digest_of([{k: v for k, v in fields.items() if k not in _ASIDE}, profile])
+
+    def __init__(self, profile: Profile, defaults: Mapping[str, Any]) -> None:
+        self._defaults, self._end = defaults, f"}},{canonical_json(profile_digest(profile))}]"
+        self._known = {
+            name: _entry(name, to_jsonable_python(value)) for name, value in defaults.items()
+        }
+
+    def of(self, fields: Mapping[str, Any]) -> str:
+        """The id of a job with these fields. Leaves out the row number and the priority."""
+        entries = self._known | {
+            name: _entry(name, value)
+            for name, value in fields.items()
+            if value is not self._defaults.get(name, self)
+        }
+        document = ",".join(entries[name] for name in sorted(entries.keys() - _ASIDE))
+        return digest_of_json(f"[{{{document}{self._end}")
+
+
+def _entry(name: str, value: Any) -> str:
+    return f'"{name}":{canonical_json(value)}'
 
 
 def row_digest(given: Mapping[str, Any]) -> str:

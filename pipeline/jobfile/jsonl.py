@@ -10,8 +10,8 @@ from typing import Any, cast
 from pipeline.errors import JobFileError
 from pipeline.jobfile.columns import Columns, WrongColumn, column_of
 from pipeline.jobfile.remarks import Warn
-from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value, takes_lists, takes_truth
-from pipeline.jobfile.values import shown
+from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
+from pipeline.jobfile.values import shown, takes_lists, takes_truth
 from pipeline.tabular.rows import BOM, Lines, RowTooLong
 
 _NAME_BEFORE = re.compile(r'"([a-zA-Z0-9_.-]+)"\s*:\s*\Z')

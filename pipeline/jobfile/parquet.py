@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.errors import JobFileError
 from pipeline.jobfile.columns import Columns, WrongColumn
 from pipeline.jobfile.remarks import Warn
-from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value, takes_lists, takes_truth
-from pipeline.jobfile.values import FIELD_LIMIT
+from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
+from pipeline.jobfile.values import FIELD_LIMIT, takes_lists, takes_truth
 from pipeline.tabular.parquet import TooLarge, below, parquet_batches
 
 BATCH = 2048

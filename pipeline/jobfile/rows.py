@@ -25,16 +25,6 @@ class RawRow:
     problem: str = ""
 
 
-def takes_truth(column: str) -> bool:
-    """True if the column takes booleans."""
-    return column == "needs_context" or column.startswith("meta.")
-
-
-def takes_lists(column: str) -> bool:
-    """True if the column takes a list of texts."""
-    return column in ("tags", "licenses")
-
-
 def suffix_of(path: Path) -> str:
     """The file's suffix in lower case, with its dot."""
     return path.suffix.lower()

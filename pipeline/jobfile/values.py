@@ -3,8 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import get_origin
 
 from pipeline.jobfile.rows import Value
+from pipeline.options import COLUMNS
 
 FIELD_LIMIT = 2048
 """Bytes of UTF-8 that one field may take."""
@@ -22,7 +24,6 @@ _UNSAFE = re.compile(
 _WHOLE = re.compile(r"[+-]?\d{1,20}(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d(?=[\d.]*[,'’\s])[\d.,'’\s]*\d")
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
 def text(value: Value, limit: int = FIELD_LIMIT) -> str:
@@ -70,15 +71,6 @@ def number(value: Value) -> float:
         raise ValueError(f"{str(value)[:20]}… is too large") from None
 
 
-def plain_name(value: Value) -> str:
-    """The name of a stored thing, such as a collection: never a path or an address."""
-    name = text(value)
-    if name and not _PLAIN.fullmatch(name):
-        allowed = "begins with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -"
-        raise ValueError(f"{shown(name)} is no plain name, which {allowed}; no path and no address")
-    return name
-
-
 def names(value: Value) -> tuple[str, ...]:
     """Names separated by `|`, each once."""
     given = map(str.strip, text(value).split("|"))
@@ -94,32 +86,29 @@ def truth(value: Value) -> bool:
     return known[said]
 
 
-READERS: dict[str, Callable[[Value], str | int | float | tuple[str, ...]]] = {
-    "keywords": text,
-    "id": text,
-    "style": text,
-    "negative": text,
-    "candidates": whole,
-    "threshold": number,
-    "width": whole,
-    "height": whole,
-    "steps": whole,
-    "guidance": number,
-    "seed": whole,
-    "collection": plain_name,
-    "passages": whole,
-    "references": whole,
-    "reference_scale": number,
-    "tags": names,
-    "licenses": names,
-    "needs_context": truth,
-    "mode": text,
-    "contest": text,
-    "wave": whole,
-    "rounds": whole,
-    "priority": whole,
-}
+def _reader(kind: object) -> Callable[[Value], str | int | float | tuple[str, ...]]:
+    """The function that reads a column's values, by the type of its field."""
+    if kind is bool:
+        return truth
+    if kind is int:
+        return whole
+    if kind is float:
+        return number
+    return names if get_origin(kind) is tuple else text
+
+
+READERS = {column: _reader(field.annotation) for column, (_, field, _) in COLUMNS.items()}
 """Every column but `meta.*`, with the function that reads its values."""
+
+
+def takes_truth(column: str) -> bool:
+    """True if the column takes booleans."""
+    return READERS.get(column) is truth or column.startswith("meta.")
+
+
+def takes_lists(column: str) -> bool:
+    """True if the column takes a list of texts."""
+    return READERS.get(column) is names
 
 
 def shown(value: object, limit: int = 60) -> str:
