@@ -1,28 +1,27 @@
 """The commands about runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from flows.cli.options import (
     BudgetSeconds,
-    Candidates,
-    Collection,
     FailOn,
     JobFile,
     Json,
-    NoRetrieval,
     ProfileName,
     Retry,
     RunName,
     Store,
-    Threshold,
     Yes,
-    overrides_of,
     statuses_of,
+    takes_overrides,
 )
 from flows.cli.output import agree, answer, end, interruptible, next_steps, resumable
+
+if TYPE_CHECKING:
+    from pipeline.jobfile.builder import Overrides
 
 BRANDS = "brands"
 """The demo's collection."""
@@ -33,13 +32,11 @@ app.add_typer(calibrate, name="calibrate")
 
 
 @app.command()
+@takes_overrides()
 def run(
     jobs: JobFile,
+    overrides: "Overrides",
     run: Annotated[str | None, typer.Option("--run", help="Name; default: the file's.")] = None,
-    collection: Collection = None,
-    candidates: Candidates = None,
-    threshold: Threshold = None,
-    no_retrieval: NoRetrieval = False,
     store: Store = None,
     retry: Retry = "failed",
     fail_on: FailOn = "none",
@@ -54,7 +51,6 @@ def run(
     from flows.runs.open import run_name
     from pipeline.settings import load_settings
 
-    overrides = overrides_of(candidates, threshold, collection, no_retrieval)
     retried, refused = statuses_of(retry), statuses_of(fail_on, "--fail-on")
     settings = load_settings(store=store, profile=profile)
     with at_hand(jobs, settings) as path, interruptible(resumable(run or run_name(path), store)):
@@ -73,13 +69,14 @@ def demo(
     from flows.cli.batch import run_batch
     from flows.runs.knowledge import ingest_path
     from pipeline.job import Status
+    from pipeline.jobfile.builder import Overrides
     from pipeline.settings import EXAMPLE, load_settings
 
     settings = load_settings(store=store)
     report = ingest_path(EXAMPLE / "knowledge" / "brands.jsonl", BRANDS, settings)
     if not as_json:
         answer(report, as_json)
-    jobs, overrides = EXAMPLE / "jobs.csv", overrides_of(None, None, BRANDS, no_retrieval=False)
+    jobs, overrides = EXAMPLE / "jobs.csv", Overrides(collection=BRANDS)
     ask = (lambda _: None) if yes else agree
     with interruptible(resumable(run, store)):
         end(run_batch(jobs, run, overrides, [Status.FAILED], settings, None, ask), as_json)
@@ -131,12 +128,10 @@ def reconcile(
 
 
 @app.command()
+@takes_overrides()
 def check(
     jobs: JobFile,
-    collection: Collection = None,
-    candidates: Candidates = None,
-    threshold: Threshold = None,
-    no_retrieval: NoRetrieval = False,
+    overrides: "Overrides",
     pilot: Annotated[
         int | None,
         typer.Option(help="Really run so many rows, and estimate what all will cost.", min=2),
@@ -150,7 +145,6 @@ def check(
     from flows.runs.check import check_jobs
     from pipeline.settings import load_settings
 
-    overrides = overrides_of(candidates, threshold, collection, no_retrieval)
     refused = statuses_of(fail_on, "--fail-on")
     settings = load_settings(profile=profile)
     with at_hand(jobs, settings) as path:
@@ -245,15 +239,14 @@ def reproduce(
 
 
 @calibrate.command("race")
+@takes_overrides(without=("threshold",), candidates=8)
 def calibrate_race(
     jobs: JobFile,
+    overrides: "Overrides",
     count: Annotated[int, typer.Option("--jobs", help="Jobs to render in full.", min=1)] = 32,
-    candidates: Candidates = 8,
     regret: Annotated[
         float, typer.Option(help="Part of the best score that may be missed.", min=0, max=1)
     ] = 0.02,
-    collection: Collection = None,
-    no_retrieval: NoRetrieval = False,
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
@@ -262,7 +255,6 @@ def calibrate_race(
     from flows.runs.calibrate import calibrate_race as measure
     from pipeline.settings import load_settings
 
-    overrides = overrides_of(candidates, None, collection, no_retrieval)
     settings = load_settings(profile=profile)
     with at_hand(jobs, settings) as path:
         answer(measure(path, overrides, count, regret, settings), as_json)
