@@ -2,6 +2,8 @@
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import compress
 from threading import Barrier
 
 from pipeline.errors import Unconditional
@@ -28,27 +30,21 @@ def honours_conditions(store: Store, prefix: str, writers: int = WRITERS) -> boo
 
 
 def _one_wins(store: Store, prefix: str, writers: int) -> bool:
+    blobs = [b"%04d" % number for number in range(writers)]
+
+    def create(key: str, start: Barrier, data: bytes) -> bool:
+        start.wait()
+        return store.put(key, data, content_type="text/plain", new=True)
+
     for _ in range(TRIES):
-        key = f"{prefix}probe-{uuid.uuid4().hex}"
+        key, start = f"{prefix}probe-{uuid.uuid4().hex}", Barrier(writers)
         try:
+            with ThreadPoolExecutor(writers) as pool:
+                first = list(pool.map(partial(create, key, start), blobs))
             # no winner: the answer to it was lost, so try again
-            if winners := _race(store, key, writers):
+            if winners := list(compress(blobs, first)):
                 # several winners may have left an unreadable mixture
                 return len(winners) == 1 and store.get(key) == winners[0]
         finally:
             store.delete(key)
     return False
-
-
-def _race(store: Store, key: str, writers: int) -> list[bytes]:
-    """The payloads of all writers that the store reported as the first."""
-    start = Barrier(writers)
-
-    def create(data: bytes) -> bool:
-        start.wait()
-        return store.put(key, data, content_type="text/plain", new=True)
-
-    blobs = [b"%04d" % number for number in range(writers)]
-    with ThreadPoolExecutor(writers) as pool:
-        won = list(pool.map(create, blobs))
-    return [blob for blob, first in zip(blobs, won, strict=True) if first]
