@@ -1,9 +1,19 @@
-"""Jobs and job files for tests that render small images, or none."""
+"""Jobs, their outcomes and job files for tests that render small images, or none."""
 
 from pathlib import Path
 from typing import Any
 
-from pipeline.job import Job
+from pipeline.job import (
+    Brief,
+    CandidateRecord,
+    Context,
+    Job,
+    Outcome,
+    Passage,
+    RunSpec,
+    Score,
+    Status,
+)
 
 
 def make_job(number: int = 0, **fields: Any) -> Job:
@@ -14,6 +24,38 @@ def make_job(number: int = 0, **fields: Any) -> Job:
         "passages": 0, "mode": "keywords", "contest": "best_of", "wave": 1,
     }  # fmt: skip
     return Job(**defaults | fields)
+
+
+def make_outcome(job: Job, **fields: Any) -> Outcome:
+    """The outcome of a job of run `demo` whose second candidate is accepted; `fields` replace its
+    values.
+    """
+    scores = (Score(raw=0.1, calibrated=0.2), Score(raw=0.3, calibrated=0.9))
+    defaults = {
+        "run": "demo", "job_id": job.id, "status": Status.ACCEPTED, "job": job, "row": job.row,
+        "keywords": job.keywords,
+        "context": Context(passages=(Passage(id="p", text="t", source="s.md", score=1),)),
+        "brief": Brief(text="A circle.", prompt="a red circle", negative="blur"),
+        "candidates": tuple(
+            CandidateRecord(index=index, seed=job.candidate_seed(index), score=score)
+            for index, score in enumerate(scores)
+        ),
+        "winner": 1, "models": {"renderer": "0123456789abcdef"},
+        "seconds": {"write": 0.5, "render": 1.0}, "device_seconds": {"renderer": 0.25},
+        "attempt": "first", "version": "0.1.0",
+    }  # fmt: skip
+    return Outcome.model_validate(defaults | fields)
+
+
+def make_spec(**fields: Any) -> RunSpec:
+    """The spec of run `demo` without rows; `fields` replace its values."""
+    defaults = {
+        "run": "demo", "job_file": "jobs.csv", "job_file_digest": "0" * 24, "rows": 0, "shards": 0,
+        "profile": {"renderer": {"model": "diffusion", "scheduler": "EulerDiscreteScheduler"}},
+        "models": {"renderer": "0123456789abcdef"}, "created_at": "2026-01-01T00:00:00+00:00",
+        "version": "0.1.0",
+    }  # fmt: skip
+    return RunSpec.model_validate(defaults | fields)
 
 
 def write_jobs(path: Path, rows: int, first: int = 0) -> None:

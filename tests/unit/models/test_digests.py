@@ -14,7 +14,7 @@ from pipeline.models import digest
 from pipeline.profile import A1111Profile, DiffusersProfile, Profile, TemplateWriterProfile
 from pipeline.settings import Settings, load_settings
 from tests.harness import small_models
-from tests.harness.jobs import make_job
+from tests.harness.jobs import make_job, make_spec
 from workers.queue.messages import Message, Queue
 from workers.worker.executor import Executor
 
@@ -102,10 +102,9 @@ def spec(settings: Settings, tmp_path: Path) -> RunSpec:
     profile = Profile.load("shapes").model_copy(
         update={"writer": TemplateWriterProfile(), "renderer": A1111Profile()}
     )
-    spec = RunSpec(
-        run=tmp_path.name.lower(), job_file="jobs.csv", job_file_digest="", rows=1, shards=1,
-        profile=profile.model_dump(mode="json"), models=model_digests(settings, profile),
-        created_at="", version="",
+    spec = make_spec(
+        run=tmp_path.name.lower(), rows=1, shards=1, profile=profile.model_dump(mode="json"),
+        models=model_digests(settings, profile),
     )  # fmt: skip
     run_folder = open_run_folder(settings, spec.run)
     run_folder.shards.write(spec.fingerprint, 1, [JOB])

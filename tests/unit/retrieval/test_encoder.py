@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from pipeline.assemble import Assembly, open_embedder
 from pipeline.errors import ModelError
-from pipeline.job import Job, RunSpec
+from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
@@ -33,6 +33,7 @@ from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.settings import load_settings
 from pipeline.telemetry import metered
+from tests.harness.jobs import make_spec
 from tests.harness.libraries import library
 
 WORDS = ["[PAD]", "[UNK]", "viora", "logo", "teal", "circle"]
@@ -144,17 +145,7 @@ def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriev
             "renderer": A1111Profile(),
         }
     )
-    spec = RunSpec(
-        run="r",
-        job_file="jobs.csv",
-        job_file_digest="",
-        rows=1,
-        shards=1,
-        profile=profile.model_dump(mode="json"),
-        models={},
-        created_at="",
-        version="",
-    )
+    spec = make_spec(rows=1, shards=1, profile=profile.model_dump(mode="json"), models={})
     settings = load_settings(home=home, store=str(home / "out"), device="cpu")
     return Assembly(settings).ports(spec).retriever
 
