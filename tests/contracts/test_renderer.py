@@ -65,6 +65,7 @@ def test_an_image_is_rgb_in_0_to_1(renderer: Renderer) -> None:
     assert 0 <= image.min() < image.max() <= 1
 
 
+@pytest.mark.slow
 def test_a_seed_decides_its_image_whatever_shares_the_device(renderer: Renderer) -> None:
     prompts = ["a blue star", "a green ring", "a red circle", "a small heart"]
     requests = [a_request(n, n + 7, prompt=prompts[n % 4]) for n in range(8)]

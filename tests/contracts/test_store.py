@@ -40,7 +40,7 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         pytest.skip("rclone is not installed")
 
 
-STORES = ["folder", "moto", pytest.param("rclone", marks=pytest.mark.slow)]
+STORES = ["folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("moto", "rclone"))]
 
 
 @pytest.fixture

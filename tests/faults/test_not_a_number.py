@@ -17,6 +17,8 @@ from pipeline.profile import Profile
 from pipeline.run import run_job
 from pipeline.settings import Settings, load_settings
 
+pytestmark = pytest.mark.slow
+
 ROWS = 2
 JOBS = """keywords,contest,candidates,steps,threshold,mode
 a large red circle,{contest},3,4,0,keywords

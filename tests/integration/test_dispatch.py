@@ -31,6 +31,8 @@ from workers.queue.messages import (
     encode,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def job(number: int) -> Job:
     return make_job(number, priority=number % 3)

@@ -24,6 +24,8 @@ from workers.queue.leases import TRIES, lease_key
 from workers.queue.messages import JobRequeued, Message, Queue, WorkerFailed
 from workers.worker.executor import Executor
 
+pytestmark = pytest.mark.slow
+
 PARTS = 4
 
 

@@ -11,6 +11,8 @@ from pipeline.assemble import open_run_folder
 from pipeline.jobfile.reader import Overrides
 from pipeline.settings import load_settings
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "prefect", "celery", "qdrant_client")
 PARSERS = ("bs4", "pypdf", "pyarrow")
 JOBS = Path("examples/shapes/jobs.csv")

@@ -14,6 +14,8 @@ from benchmarks.architectures import ARCHITECTURES, Subject
 from benchmarks.flops import counted
 from pipeline.job import RenderRequest
 
+pytestmark = pytest.mark.slow
+
 CLOSE = 2 / 255
 META, CPU = torch.device("meta"), torch.device("cpu")
 PUBLISHED = {

@@ -16,6 +16,8 @@ from pipeline.settings import load_settings
 from tests.harness.commandline import answer, pressrun
 from workers.processes.heartbeat import HeartbeatFile
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = Path(__file__).parents[1] / "workers" / "stand_in.py"
 SUPERVISE = """
 import sys

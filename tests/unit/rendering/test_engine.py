@@ -80,6 +80,7 @@ def reference(pipe: Any, asked: RenderRequest) -> ImageArray:
     return image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipe", CASES, indirect=True, ids=str)
 def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) -> None:
     """Six candidates in four places, with other steps, prompts and guidance, two of them with a

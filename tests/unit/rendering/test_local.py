@@ -76,6 +76,7 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
     assert np.abs(finished - full).max() <= 2 / 255
 
 
+@pytest.mark.slow
 # on a processor torch.compile writes C++; everything else is built without a compiler
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a compiler")
 def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(

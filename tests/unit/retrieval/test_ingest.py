@@ -123,6 +123,7 @@ def whole(client: QdrantClient) -> dict[object, tuple[object, object]]:
     return {point.id: (point.payload, point.vector) for point in points}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interrupted_ingest_is_mended_by_the_next(tmp_path: Path, after: bool) -> None:
     path, old = tmp_path / "facts.jsonl", [f"fact {n}" for n in range(100)]
@@ -146,6 +147,7 @@ def test_an_interrupted_ingest_is_mended_by_the_next(tmp_path: Path, after: bool
     assert interruptions >= 8
 
 
+@pytest.mark.slow
 def test_an_interrupted_first_ingest(tmp_path: Path) -> None:
     path, texts = tmp_path / "facts.jsonl", [f"fact {n}" for n in range(100)]
     undisturbed = QdrantClient(":memory:")
@@ -175,6 +177,7 @@ def test_a_new_version_takes_the_place_of_the_old_at_once(client, tmp_path: Path
         put(client, path, "e")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interrupted_new_version_leaves_the_old_one_until_it_is_whole(
     tmp_path: Path, after: bool

@@ -16,7 +16,7 @@ from pipeline.storage.s3 import S3Store
 from pipeline.storage.s3_upload import PART_BYTES, encryption
 from tests.harness.scripted_s3 import CUT_SHORT, put, refusal, serving
 
-pytestmark = pytest.mark.usefixtures("credentials")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("credentials")]
 
 LISTING = """<ListBucketResult><Contents><Key>key</Key><Size>7</Size>
 <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"""

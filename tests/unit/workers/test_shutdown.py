@@ -5,8 +5,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from workers.processes.heartbeat import Heartbeat
 from workers.processes.lifecycle import Exit
+
+pytestmark = pytest.mark.slow
 
 PREAMBLE = """
 import os, signal, sys, time

@@ -28,6 +28,8 @@ from workers.processes.lifecycle import (
 )
 from workers.processes.supervisor import Supervisor
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = Path(__file__).parent / "stand_in.py"
 PATIENT = 20.0
 """A limit for waits that take well below a second on an idle machine."""
