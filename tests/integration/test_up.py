@@ -18,7 +18,7 @@ from flows.stack.redis_server import redis_binary
 from tests.harness.commandline import answer, begin, pressrun
 from tests.harness.servers import S3Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LEAVE_SECONDS = 60
 JOBS = "keywords\nred circle on white\nblue square on white\n"
