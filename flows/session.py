@@ -29,6 +29,7 @@ from flows.dispatch.window import Window
 from flows.job_files import at_hand
 from flows.runs.costs import Price
 from flows.runs.gallery.contact_sheet import contact_sheet
+from flows.runs.lines import RunLines
 from flows.runs.open import forget, open_run, reopened, to_retry
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
@@ -250,6 +251,7 @@ class Shards:
         self._dispatcher, self._progress = dispatcher, progress
         self._recorded, self._taken = IdSet(run_folder.records.ids()), IdSet()
         self._retry = to_retry(run_folder, spec, retry, len(self._recorded))
+        self._lines = RunLines(run_folder, spec)
         self.stopped = ""
         self._lock = threading.Lock()
 
@@ -280,6 +282,9 @@ class Shards:
             self._dispatcher.work(shard, jobs)
         except OutOfBudget as stop:
             self.stopped = str(stop)
+        else:
+            if jobs or not self._dispatcher.patiently(partial(self._lines.has, shard)):
+                self._dispatcher.patiently(partial(self._lines.write, shard))
         return len(jobs)
 
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
+from flows.runs import lines
 from pipeline.assemble import model_digests
 from pipeline.errors import RunError
 from pipeline.job import BadRow, RunSpec, Status, digest_of, timestamp, version
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.profile import Profile
+from pipeline.records import shards
 from pipeline.records.ids import IdSet
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
@@ -71,7 +73,8 @@ def open_run(
     if not spec.rows:
         raise RunError(f"{path} holds no rows.")
     run_folder.write_spec(spec)
-    run_folder.shards.drop_others(spec.fingerprint)
+    run_folder.drop(shards.FOLDER, but=spec.fingerprint)
+    run_folder.drop(lines.FOLDER, but=spec.fingerprint)
     return spec
 
 
@@ -120,7 +123,7 @@ def to_retry(
     run_folder: RunFolder, spec: RunSpec, statuses: Collection[Status], records: int
 ) -> set[Status]:
     """The statuses, of these, that some of the run's records may have; if there are any, the run
-    no longer counts as finished.
+    no longer counts as finished, and its lines are removed before its records are.
     """
     summary = run_folder.summary()
     counts: Mapping[str, int] = summary
@@ -128,6 +131,8 @@ def to_retry(
         # the summary is not of these records: any status may be among them
         counts = dict.fromkeys(statuses, records)
     found = {status for status in statuses if counts.get(status)}
+    if found:
+        run_folder.drop(lines.FOLDER)
     if found and summary:
         run_folder.write_summary(summary | {"fingerprint": ""})
     return found

@@ -1,19 +1,23 @@
 """Publishing a run: manifest, summary and gallery, all derived from its records."""
 
+import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
+
+import pyarrow as pa
 
 from flows.dispatch.heartbeat import STALE
 from flows.runs.costs import FREE, Costs, Price
-from flows.runs.gallery.page import INDEX, build_gallery
+from flows.runs.gallery.page import INDEX, Gallery
+from flows.runs.lines import RunLines
 from flows.runs.reconcile import Report
 from flows.runs.states import newest, state_of
 from pipeline.assemble import open_run_folder, open_store, reach_store
 from pipeline.errors import RunError
 from pipeline.job import RunSpec, Status
 from pipeline.records.ids import IdSet
-from pipeline.records.manifest import Manifest, build_manifest
+from pipeline.records.manifest import COLUMNS, Manifest, build_manifest
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
 
@@ -30,9 +34,16 @@ def publish(
 
     If the run was `stopped` in order, rows without a record count as left, not as lost.
     """
-    manifest, costs = Manifest(build_manifest(run_folder, spec)), Costs(price)
+    lines, gallery, costs = RunLines(run_folder, spec), Gallery(run_folder), Costs(price)
+
+    def tables() -> Iterator[pa.Table]:
+        for table in lines.tables(*COLUMNS, "card"):
+            gallery.add(map(json.loads, table["card"].to_pylist()))
+            yield table.select(list(COLUMNS))
+
+    manifest = Manifest(build_manifest(run_folder, tables()))
     summary = summarise(run_folder, spec, manifest, costs) | {"seconds": round(seconds, 2)}
-    summary["gallery"] = build_gallery(run_folder, spec, manifest, costs.sentence())
+    summary["gallery"] = gallery.write(spec, manifest, costs.sentence())
     if report:
         summary |= report.counters | {"resent": report.resent}
     if stopped:
@@ -92,7 +103,8 @@ def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     reach_store(settings)
     run_folder = open_run_folder(settings, run or latest_run(settings))
     spec, progress = run_folder.spec(), run_folder.progress(STALE)
-    manifest = Manifest(build_manifest(run_folder, spec))
+    lines = RunLines(run_folder, spec).tables(*COLUMNS)
+    manifest = Manifest(build_manifest(run_folder, lines))
     if progress and not spec.rows:  # its job file is still being read
         spec = spec.model_copy(update={"rows": progress.rows})
     left = spec.rows - len(manifest)

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from flows.runs.lines import RunLines
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import JOB_ID, BadRow, RunSpec
@@ -116,12 +117,13 @@ def reconcile(
                 report.duplicated += len(found.orphans)
             for blob in found.orphans:
                 _remove(run_folder, found.job_id, blob, leased, safe_age, report)
-    report.rows = spec.rows
+    report.rows, lines = spec.rows, RunLines(run_folder, spec)
     for shard in range(1, spec.shards + 1):
         ids = run_folder.shards.ids(spec.fingerprint, shard)
         missing = {job_id for job_id in ids.values() if job_id not in recorded}
         if not missing:
             continue
+        lines.drop(shard)
         for row in run_folder.shards.read(spec.fingerprint, shard):
             if row.id not in missing:
                 continue

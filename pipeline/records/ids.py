@@ -24,7 +24,7 @@ class IdSet:
         found = self._table.execute("INSERT OR IGNORE INTO ids VALUES (?)", (job_id,))
         return found.rowcount == 1
 
-    def __contains__(self, job_id: str) -> bool:
+    def __contains__(self, job_id: object) -> bool:
         found = self._table.execute("SELECT 1 FROM ids WHERE id = ?", (job_id,))
         return found.fetchone() is not None
 

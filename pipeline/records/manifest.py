@@ -1,16 +1,16 @@
 """The manifest: one line for each row of the job file, derived from the records alone."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.job import RunSpec, Status
+from pipeline.job import Status
 from pipeline.records.columns import COLUMNS as ALL
-from pipeline.records.columns import Column, Columns, schema_of, table_of
+from pipeline.records.columns import Column, Columns, schema_of
 from pipeline.records.run_folder import RunFolder
 from pipeline.records.tables import open_table
 
@@ -40,18 +40,15 @@ COLUMNS: Columns = {
 SCHEMA = schema_of(COLUMNS)
 
 
-def build_manifest(run_folder: RunFolder, spec: RunSpec) -> bytes:
-    """Write the run's manifest and return it; equal records give equal bytes.
-
-    Shards are read one at a time, to bound memory. Rows without a record yet are left out; rows
-    with the same job share its record.
+def build_manifest(run_folder: RunFolder, tables: Iterable[pa.Table]) -> bytes:
+    """Write the run's manifest from the lines of its shards and return it; equal records give equal
+    bytes.
     """
     file = BytesIO()
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-        for number in range(1, spec.shards + 1):
-            ended = run_folder.records.ended(spec.fingerprint, number)
-            if outcomes := [outcome for outcome in ended if outcome]:
-                writer.write_table(table_of(COLUMNS, outcomes))
+        for table in tables:
+            if table.num_rows:
+                writer.write_table(table)
     data = file.getvalue()
     run_folder.write(NAME, data, "application/vnd.apache.parquet")
     return data

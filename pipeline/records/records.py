@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
@@ -80,12 +80,16 @@ class RunRecords:
                 if outcome:
                     yield outcome
 
-    def ended(self, fingerprint: str, number: int) -> Iterator[Outcome | None]:
+    def ended(
+        self, fingerprint: str, number: int, recorded: Container[str] | None = None
+    ) -> Iterator[Outcome | None]:
         """The record of each row of a shard, with the row's own line, by lines; None for a row
-        whose job has none yet.
+        whose job has none yet. Ids that are not in `recorded` are not looked for.
         """
         ids = self._shards.ids(fingerprint, number)
-        outcomes = {found.job_id: found for found in self.outcomes(dict.fromkeys(ids.values()))}
+        jobs = dict.fromkeys(ids.values())
+        found = self.outcomes(job for job in jobs if recorded is None or job in recorded)
+        outcomes = {outcome.job_id: outcome for outcome in found}
         for row, job_id in sorted(ids.items()):
             outcome = outcomes.get(job_id)
             if outcome and outcome.row != row:

@@ -54,6 +54,13 @@ class RunFiles:
         """Put a file into the run's folder."""
         self.store.put(self.key(name), data, content_type=content_type)
 
+    def drop(self, folder: str, *, but: str = "") -> None:
+        """Remove the files below a folder, but for those of one folder in it."""
+        kept = self.key(f"{folder}{but}/")
+        for key in list(self.store.keys(self.key(folder))):
+            if not but or not key.startswith(kept):
+                self.store.delete(key)
+
     def listing(self, prefix: str) -> Iterator[Blob]:
         """The files of the run's folder with this path prefix, with their ages, sorted."""
         return self.store.listing(self.key(prefix))

@@ -62,13 +62,6 @@ class ShardFiles:
         """A shard's jobs by id, as unparsed JSON. Raises KeyError when there is no such shard."""
         return self._files.parse(_name(fingerprint, number), _documents)
 
-    def drop_others(self, fingerprint: str) -> None:
-        """Remove the shards of every other fingerprint."""
-        kept = self._files.key(f"{FOLDER}{fingerprint}/")
-        for key in list(self._files.store.keys(self._files.key(FOLDER))):
-            if not key.startswith(kept):
-                self._files.store.delete(key)
-
 
 def _name(fingerprint: str, number: int) -> str:
     return f"{FOLDER}{fingerprint}/shard-{number:05d}.parquet"

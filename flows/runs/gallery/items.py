@@ -9,46 +9,48 @@ from pipeline.records.columns import COLUMNS, line_of
 
 Card = dict[str, Any]
 Chunk = dict[str, list[Any]]
-Passages = dict[tuple[str, str, str], int]
-"""Title, source and text of each passage, with its index in the chunk."""
 
 DIGITS = 4
-OF_MANIFEST = ["job_id", "row", "name", "keywords", "outcome", "reason", "score", "seed"]
-"""Of the manifest's columns those on a card."""
-OF_RECORD = {
+PLAIN = {
     name: COLUMNS[name]
     for name in (
-        "width", "height", "winner", "created_at", "notices", "prompt", "text", "negative", "style",
-        "threshold", "steps", "guidance", "meta",
+        "job_id", "row", "name", "keywords", "reason", "width", "height", "winner", "created_at",
+        "notices", "prompt", "text", "negative", "style", "threshold", "steps", "guidance", "meta",
     )
 }  # fmt: skip
-"""The columns that a card has beside them, as they are in the record."""
+"""The columns that are on a card as they are in the record."""
 
 
-def chunk_of(lines: Sequence[dict[str, Any]], outcomes: dict[str, Outcome]) -> Chunk:
-    """The cards of consecutive manifest lines, and the passages they refer to by index.
+def card_of(outcome: Outcome) -> Card:
+    """The card of a row. A source is its title, address, text and score."""
+    context = outcome.winners_context
+    card = line_of(PLAIN, outcome) | {
+        "outcome": outcome.status.value,
+        "score": _rounded(outcome.score),
+        "seed": _exact(outcome.seed),
+        "image": outcome.image and quote(f"../{outcome.image.path}"),
+        "device_seconds": round(outcome.device_time, 3),
+        "candidates": [_candidate(candidate) for candidate in outcome.candidates],
+        "sources": [
+            [each.title, each.source, each.text, _rounded(each.score)]
+            for each in (*context.passages, *context.references)
+        ],
+    }
+    return {key: value for key, value in card.items() if value not in (None, "", [], {})}
 
-    A line without a record has a card with the values of the manifest alone.
+
+def chunk_of(cards: Sequence[Card]) -> Chunk:
+    """Consecutive cards and the passages in them, each once; a source is then its passage's index
+    and its score.
     """
-    passages, cards = Passages(), list[Card]()
-    for line in lines:
-        card = line | {"score": _rounded(line["score"]), "seed": _exact(line["seed"])}
-        if outcome := outcomes.get(line["job_id"]):
-            card |= line_of(OF_RECORD, outcome)
-            card |= {
-                "image": outcome.image and quote(f"../{outcome.image.path}"),
-                "device_seconds": round(outcome.device_time, 3),
-                "candidates": [_candidate(candidate) for candidate in outcome.candidates],
-                "sources": [
-                    [
-                        passages.setdefault((each.title, each.source, each.text), len(passages)),
-                        _rounded(each.score),
-                    ]
-                    for each in outcome.winners_context.sources
-                ],
-            }
-        cards.append({k: value for k, value in card.items() if value not in (None, "", [], {})})
-    return {"passages": [list(passage) for passage in passages], "cards": cards}
+    passages = dict[tuple[str, ...], int]()
+    for card in cards:
+        if sources := card.get("sources"):
+            card["sources"] = [
+                [passages.setdefault(tuple(passage), len(passages)), score]
+                for *passage, score in sources
+            ]
+    return {"passages": [list(passage) for passage in passages], "cards": list(cards)}
 
 
 def _candidate(candidate: CandidateRecord) -> list[Any]:

@@ -4,15 +4,15 @@ import base64
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from flows.runs.gallery.items import DIGITS, OF_MANIFEST, Chunk, chunk_of
+from flows.runs.gallery.items import DIGITS, Card, Chunk, chunk_of
 from pipeline.job import RunSpec, Status
 from pipeline.records.manifest import Manifest, counts
 from pipeline.records.run_folder import RunFolder
@@ -39,33 +39,48 @@ class Bar:
     below: int
 
 
-def build_gallery(run_folder: RunFolder, spec: RunSpec, manifest: Manifest, cost: str = "") -> str:
-    """Write the page of a run from its manifest and records; returns its address.
+class Gallery:
+    """The page of a run, from the cards of its rows in order: `add` them, then `write` the page."""
 
-    `cost` is the sentence on costs that the page shows.
-    """
-    files = set[str]()  # keys
-    inline = list[Chunk]()
-    rest = manifest.lines(*OF_MANIFEST)
-    while lines := list(islice(rest, CHUNK)):
-        ids = dict.fromkeys(line["job_id"] for line in lines)
-        outcomes = {outcome.job_id: outcome for outcome in run_folder.records.outcomes(ids)}
-        chunk = chunk_of(lines, outcomes)
-        if len(manifest) <= LARGEST_INLINE:
-            inline.append(chunk)
-            continue
-        number = len(files)
-        name = f"{FOLDER}/data-{number}.js"
-        script = f"gallery.take({number},{embedded(chunk)});\n"
-        run_folder.write(name, script.encode(), "text/javascript; charset=utf-8")
-        files.add(run_folder.key(name))
-    page = _page(spec, manifest, inline, cost)
-    run_folder.write(INDEX, page.encode(), "text/html; charset=utf-8")
-    # an earlier and larger gallery may have left more
-    for key in list(run_folder.store.keys(run_folder.key(f"{FOLDER}/data-"))):
-        if key not in files:
-            run_folder.store.delete(key)
-    return run_folder.address(INDEX)
+    def __init__(self, run_folder: RunFolder) -> None:
+        self._run_folder = run_folder
+        self._rest = list[Card]()
+        self._inline = list[Chunk]()
+        self._files = list[str]()
+
+    def add(self, cards: Iterable[Card]) -> None:
+        """Add the next rows' cards. Those of a large run are written to files beside the page."""
+        self._rest += cards
+        while len(self._rest) >= CHUNK:
+            self._inline.append(chunk_of(self._rest[:CHUNK]))
+            self._rest = self._rest[CHUNK:]
+        if self._files or len(self._inline) * CHUNK + len(self._rest) > LARGEST_INLINE:
+            self._write_chunks()
+
+    def write(self, spec: RunSpec, manifest: Manifest, cost: str = "") -> str:
+        """Write the page; returns its address. `cost` is the sentence on costs that it shows."""
+        if self._rest:
+            self._inline.append(chunk_of(self._rest))
+        if self._files:
+            self._write_chunks()
+        run_folder, page = self._run_folder, _page(spec, manifest, self._inline, cost)
+        run_folder.write(INDEX, page.encode(), "text/html; charset=utf-8")
+        # an earlier and larger gallery may have left more
+        written = {run_folder.key(name) for name in self._files}
+        for key in list(run_folder.store.keys(run_folder.key(f"{FOLDER}/data-"))):
+            if key not in written:
+                run_folder.store.delete(key)
+        return run_folder.address(INDEX)
+
+    def _write_chunks(self) -> None:
+        for chunk in self._inline:
+            number = len(self._files)
+            script = f"gallery.take({number},{embedded(chunk)});\n"
+            self._files.append(f"{FOLDER}/data-{number}.js")
+            self._run_folder.write(
+                self._files[-1], script.encode(), "text/javascript; charset=utf-8"
+            )
+        self._inline = []
 
 
 def embedded(value: Any) -> Markup:

@@ -5,10 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from flows.runs.lines import RunLines
 from pipeline.errors import RunError
 from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec, Status
-from pipeline.records.manifest import SCHEMA, build_manifest, counts, read_manifest
+from pipeline.records import manifest as of_run
+from pipeline.records.manifest import COLUMNS, SCHEMA, counts, read_manifest
 from pipeline.records.run_folder import RunFolder
+
+
+def build_manifest(run_folder: RunFolder, spec: RunSpec) -> bytes:
+    return of_run.build_manifest(run_folder, RunLines(run_folder, spec).tables(*COLUMNS))
 
 
 @pytest.fixture

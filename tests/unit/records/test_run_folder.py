@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import ConfigError, PressrunError, RunError, StoreError
 from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec
 from pipeline.ports import DOCUMENT_LIMIT
+from pipeline.records import shards
 from pipeline.records.run_folder import READERS, RunFolder, run_names
 from pipeline.storage.folder import FolderStore
 
@@ -57,7 +58,7 @@ def test_another_fingerprint_drops_the_shards_of_the_one_before(
 ) -> None:
     for fingerprint in ("old", "new"):
         run_folder.shards.write(fingerprint, 1, [make_job(fingerprint)])
-    run_folder.shards.drop_others("new")
+    run_folder.drop(shards.FOLDER, but="new")
     assert run_folder.shards.read("new", 1)[0].id == "new"
     with pytest.raises(RunError, match=r"old/shard-00001.parquet is missing"):
         run_folder.shards.read("old", 1)
