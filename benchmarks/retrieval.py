@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=500, help="brands whose facts are searched")
     parser.add_argument("--seed", type=int, default=90_001, help="no training used it")
     parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
-    parser.add_argument("--plot", type=Path, help="an SVG file to write, of colour over strength")
+    parser.add_argument("--plot", type=Path, help="an SVG file of the sweep to write")
     given = parser.parse_args()
     figures = dict[str, Any]()
     for part in given.only:
@@ -61,20 +61,20 @@ def measure(part: str, workdir: Path, rows: int, facts: int, seed: int) -> dict[
 
 
 def show_all(figures: dict[str, Any]) -> None:
-    """Tables of the figures, and of those by form and by strength."""
+    """Tables of the figures, and of those by form and by reference_scale."""
     show("Retrieval", {k: v for k, v in figures.items() if isinstance(v, float)})
     if "by_form" in figures:
         rows = [{"asked": form, **shares} for form, shares in figures["by_form"].items()]
         _table("Recall at 3 by form", rows)
     if "sweep" in figures:
-        _table("By strength", figures["sweep"])
+        _table("By reference_scale", figures["sweep"])
 
 
 def drawn(sweep: list[dict[str, float]]) -> str:
     """The sweep as an SVG."""
     names = {"follows": "collection's colour", "keeps_shape": "prompt's shape"}
     lines = {name: [(each["strength"], each[key]) for each in sweep] for key, name in names.items()}
-    return plot(lines, "strength", "share of images")
+    return plot(lines, "reference_scale", "share of images")
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> None:

@@ -69,7 +69,7 @@ def test_the_program_prints_and_draws_what_was_measured(
         "second": {"won_two_rounds": 0.5},
     }
     monkeypatch.setattr(retrieval, "measure", lambda part, *_: measured[part])
-    plot = tmp_path / "strength.svg"
+    plot = tmp_path / "reference_scale.svg"
     monkeypatch.setattr(sys, "argv", ["retrieval", "--json", "--plot", str(plot)])
     retrieval.main()
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
