@@ -145,20 +145,6 @@ def test_a_run_is_exported(workdir: Path, summary: dict[str, Any], form: str) ->
     assert (workdir / "jobs.csv").read_text(encoding="utf-8") == JOBS
 
 
-def test_an_edited_file_renders_only_what_changed(workdir: Path, summary: dict[str, Any]) -> None:
-    records = Path(workdir, summary["folder"], "records")
-    before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
-    edited = JOBS.replace("many", "1").replace("{blue|green} star", "yellow star")
-    (workdir / "edited.csv").write_text(edited, encoding="utf-8")
-    words = ["run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2"]
-    refused = pressrun(*words, cwd=workdir)
-    assert (refused.returncode, "opened with another file, jobs.csv" in refused.stderr) == (1, True)
-    assert answer(pressrun(*words, "--yes", "--json", cwd=workdir))["invalid"] == 0
-    after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
-    assert {name: after[name] for name in before} == before
-    assert len(after) == len(before) + 2
-
-
 def test_a_pilot_runs_some_rows_and_keeps_nothing(workdir: Path) -> None:
     before = {path for path in workdir.rglob("*") if ".pressrun" not in path.parts}
     words = ("check", "jobs.csv", "--collection", "b", "--pilot", "2", "--json")
@@ -185,6 +171,23 @@ def test_mistakes_get_one_clear_line(workdir: Path) -> None:
         assert done.returncode in (1, 2)
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_an_edited_file_renders_only_what_changed(
+    workdir: Path, summary: dict[str, Any], services: dict[str, str]
+) -> None:
+    records = Path(workdir, summary["folder"], "records")
+    before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    edited = JOBS.replace("many", "1").replace("{blue|green} star", "yellow star")
+    (workdir / "edited.csv").write_text(edited, encoding="utf-8")
+    words = ["run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2"]
+    refused = pressrun(*words, cwd=workdir, settings=services)
+    assert (refused.returncode, "opened with another file, jobs.csv" in refused.stderr) == (1, True)
+    done = pressrun(*words, "--yes", "--json", cwd=workdir, settings=services)
+    assert answer(done)["invalid"] == 0
+    after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 2
 
 
 def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(
