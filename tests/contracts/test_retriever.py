@@ -108,7 +108,7 @@ def test_spelling_makes_little_difference(retriever, collection, keywords) -> No
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 50])
-def test_at_most_k(retriever, collection, k) -> None:
+def test_at_most_k_different_passages_are_found(retriever, collection, k) -> None:
     found = retriever.retrieve(job("Viora logo", collection, k)).passages
     assert len(found) == min(k, len(found)) <= len(FACTS)
     assert found
@@ -116,11 +116,11 @@ def test_at_most_k(retriever, collection, k) -> None:
 
 
 @pytest.mark.parametrize(("name", "k"), [("", 3), ("there-is-none", 0)])
-def test_nothing_asked_is_nothing_found(retriever, name, k) -> None:
+def test_a_job_without_a_collection_or_passages_finds_nothing(retriever, name, k) -> None:
     assert retriever.retrieve(job("Viora logo", name, k)) == Context()
 
 
-def test_keywords_without_a_word(retriever, collection) -> None:
+def test_keywords_without_a_word_find_nothing(retriever, collection) -> None:
     assert retriever.retrieve(job("★ & of the", collection)) == Context()
 
 
@@ -144,7 +144,9 @@ def test_a_collection_that_is_not_there(retriever, collection) -> None:
         retriever.retrieve(job("Viora logo", "none"))
 
 
-def test_what_may_not_be_asked_is_not_named(client, embedders, profile, collection) -> None:
+def test_an_error_names_no_collection_that_the_profile_forbids(
+    client, embedders, profile, collection
+) -> None:
     held = profile.model_copy(update={"allowed": ("none",)})
     with pytest.raises(JobError) as refused:
         QdrantRetriever(lambda: client, embedders, held).retrieve(job("Viora logo", "none"))

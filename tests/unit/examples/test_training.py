@@ -57,7 +57,7 @@ def test_folding_makes_latents_standard_and_keeps_the_images():
     assert torch.allclose(decoded, again, atol=1e-3)
 
 
-def test_anchor_is_white():
+def test_the_anchor_whitens_colours():
     rng = np.random.default_rng(0)
     images = common.to_unit(common.draw_many(common.sample_many(64, rng, 0.5), rng))
     targets = Anchor(images)(images).permute(1, 0, 2, 3).flatten(1)

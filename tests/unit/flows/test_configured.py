@@ -27,7 +27,7 @@ JOBS = "keywords\nred circle\n"
         ({}, "keyword\nred circle\n", "did you mean"),
     ],
 )
-def test_it_is_one_line(
+def test_run_reports_a_bad_setting_in_one_line_before_it_starts_anything(
     tmp_path: Path, environment: dict[str, str], jobs: str, complaint: str
 ) -> None:
     (tmp_path / "jobs.csv").write_text(jobs, encoding="utf-8")
@@ -69,7 +69,7 @@ def locked() -> Iterator[str]:
         (["worker", "--devices", "gpu"], "", "--devices: 'gpu' is no device"),
     ],
 )
-def test_so_it_is_for_what_serves(
+def test_commands_that_serve_report_a_bad_setting_in_one_line(
     tmp_path: Path, locked: str, words: list[str], address: str, complaint: str
 ) -> None:
     environment = {"PREFECT_API_URL": address or locked, "PRESSRUN_REDIS_URL": "redis://h:1"}

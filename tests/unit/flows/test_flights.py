@@ -55,7 +55,7 @@ def test_without_images_their_strength_keeps_no_jobs_apart() -> None:
     assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j1", "j0", "j2"]
 
 
-def test_an_outcome_counts_once() -> None:
+def test_a_job_ends_once() -> None:
     pending = PendingJobs([job(0)], 0, WAITS)
     assert pending
     assert not pending.ended("j0", 0), "it was never sent"
@@ -122,7 +122,7 @@ def test_a_job_that_goes_back_breaks_the_silence() -> None:
     assert pending.lost(["j1"], [], WAITS.silence + 1) == []
 
 
-def test_looks_grow_rarer() -> None:
+def test_a_job_in_flight_is_looked_up_at_growing_intervals() -> None:
     pending = PendingJobs([job(0)], 0, WAITS)
     pending.take(2, 0)
     looks = [now for now in range(200) if pending.due(now)]
@@ -167,7 +167,7 @@ def test_of_the_overtaken_those_were_lost_that_neither_ended_nor_have_a_lease() 
 
 
 @pytest.mark.parametrize("leased", [[], ["j0"]])
-def test_in_silence_what_nobody_has_was_lost(leased: list[str]) -> None:
+def test_after_silence_jobs_without_a_lease_count_as_lost(leased: list[str]) -> None:
     pending = PendingJobs(map(job, range(2)), 0, WAITS)
     pending.take(2, 0)
     lost = pending.lost(["j0", "j1"], leased, WAITS.silence + 1)

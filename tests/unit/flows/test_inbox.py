@@ -65,7 +65,9 @@ def look(settings: Settings, files: dict[bytes, bytes] | None = None) -> dict[st
         ({b"a.toml": b'profile = "/etc/passwd"'}, "PRESSRUN_INBOX_PROFILES"),
     ],
 )
-def test_options_that_are_none(settings: Settings, files: dict[bytes, bytes], reason: str) -> None:
+def test_a_file_of_bad_options_is_refused_with_the_reason(
+    settings: Settings, files: dict[bytes, bytes], reason: str
+) -> None:
     found = look(settings, {b"a.csv": JOBS, **files})
     assert set(found) == {"a.csv"}
     assert reason in found["a.csv"]
@@ -80,7 +82,7 @@ def test_a_name_that_no_store_takes(settings: Settings, name: bytes) -> None:
     assert len(list(Path(settings.inbox, "failed").iterdir())) == 2
 
 
-def test_what_is_no_file(settings: Settings, tmp_path: Path) -> None:
+def test_pipes_links_and_folders_are_refused(settings: Settings, tmp_path: Path) -> None:
     box = Path(settings.inbox)
     os.mkfifo(box / "pipe.csv")
     (box / "leak.csv").symlink_to("/etc/passwd")
@@ -205,7 +207,7 @@ def test_another_folder_among_those_in_work(settings: Settings) -> None:
     assert look(settings) == {}
 
 
-def test_names_that_only_a_bucket_takes(
+def test_names_that_no_file_may_have_are_taken_from_a_bucket(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = ["a\\b.csv", "\u202eb.csv", "a?b*#.csv", "x" * 300 + ".csv"]

@@ -41,7 +41,7 @@ def test_a_file_that_repeats_itself_is_met_in_all_its_turns() -> None:
     assert turns == {0, 1, 2, 3}
 
 
-def test_each_place_is_as_likely_as_any_other() -> None:
+def test_rows_are_picked_evenly_from_the_whole_file() -> None:
     """The first and the last quarter of a file with a length of no power of two."""
     found = [number for count in range(10, 40) for number in picked(count, 1000)]
     first, last = sum(n < 250 for n in found), sum(n >= 750 for n in found)

@@ -59,7 +59,7 @@ def test_what_a_tally_holds_does_not_grow() -> None:
     assert len(tally._looks) <= MINUTE + 1
 
 
-def test_a_standing_in_words() -> None:
+def test_a_snapshot_is_described_in_words() -> None:
     counts = {Status.ACCEPTED: 1200, Status.BELOW_GATE: 34}
     text = described(
         Snapshot(
@@ -131,7 +131,7 @@ class Deaf:
         raise ConnectionError("the server is away")
 
 
-def test_everyone_is_told_again_and_again_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_regularly_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.05)
     listening, beats = Listening(), list[float]()
     with RunProgress("r", [Deaf(), listening], [lambda: beats.append(time.monotonic())]) as run:

@@ -88,7 +88,7 @@ def test_a_spec_of_another_run_is_refused(run_folder: RunFolder, spec: RunSpec) 
         run_folder.spec()
 
 
-def test_a_name_that_is_no_jobs_is_an_alarm(run_folder: RunFolder, spec: RunSpec) -> None:
+def test_a_file_that_belongs_to_no_job_is_an_alarm(run_folder: RunFolder, spec: RunSpec) -> None:
     for folder in ("records", "images"):
         Path(run_folder.address(folder), "a b.json").write_text("{}", encoding="utf-8")
     report = reconcile(run_folder, spec, read_images=True, safe_age=0)

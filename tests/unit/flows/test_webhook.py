@@ -34,14 +34,18 @@ def test_it_is_told_what_happened_and_can_check_who_says_so() -> None:
     ("statuses", "requests"),
     [((500, 429, 200), 3), ((404,), 1), ((503,), webhook.ATTEMPTS), ((302,), 1)],
 )
-def test_it_is_told_again_where_that_may_help(statuses: tuple[int, ...], requests: int) -> None:
+def test_a_post_is_repeated_after_an_error_that_may_pass(
+    statuses: tuple[int, ...], requests: int
+) -> None:
     with listening(*statuses) as (url, heard):
         webhook.notify(load_settings(webhook=url), "r", "failed", {"reason": "why"})
     assert len(heard) == requests
     assert len({json.loads(body)["id"] for _, body in heard}) == 1, "it can tell them apart"
 
 
-def test_one_that_is_away_harms_nobody_and_stays_secret(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_webhook_is_a_warning_without_its_address(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     webhook.notify(load_settings(webhook="http://127.0.0.1:1/hook-token"), "r", "cancelled", {})
     said = capsys.readouterr()
     assert "the webhook was not told" in said.out + said.err
@@ -57,7 +61,7 @@ def test_without_an_address_nobody_is_told_and_another_kind_is_refused() -> None
 @pytest.mark.parametrize(
     "reply", [Reply(headers={"Content-Encoding": "gzip"}), Reply(body=b"x" * 3_000_000)]
 )
-def test_an_answer_that_nobody_reads_is_one(
+def test_a_2xx_answer_counts_whatever_its_body(
     reply: Reply, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with chat_server(lambda _: reply) as server:

@@ -17,7 +17,7 @@ from flows.dispatch.window import (
 from pipeline.errors import Unavailable
 
 
-def test_what_is_asked_for_stands() -> None:
+def test_a_window_that_is_set_is_not_changed() -> None:
     for places in (None, 0, 16, 10_000):
         assert window_for(places, 8) == 8
 

@@ -38,7 +38,7 @@ def from_file(tmp_path: Path, name: str, content: bytes) -> list[Job | BadRow]:
 
 @hurried
 @given(ANY_ROW, st.integers(1, 10**6))
-def test_any_values(values, line) -> None:
+def test_any_row_is_a_job_or_a_bad_row_with_a_reason(values, line) -> None:
     made = BUILDER.build(RawRow(line, values))
     assert made.row == line
     again = type(made).model_validate_json(made.model_dump_json())

@@ -117,7 +117,7 @@ def test_a_bad_value_is_named_with_its_reason(read_one, column, value, reason) -
         ("needs_context", "No", False),
     ],
 )
-def test_a_good_value_is_read(read_one, column, value, wanted) -> None:
+def test_a_value_is_read_in_its_columns_type(read_one, column, value, wanted) -> None:
     job = read_one({"keywords": "red circle", column: value})
     assert isinstance(job, Job)
     assert getattr(job, column) == wanted

@@ -23,7 +23,7 @@ def chosen(template: str, draws: int = 200) -> set[str]:
         ("{}", ""),
     ],
 )
-def test_expansion(template: str, wanted: str) -> None:
+def test_references_and_choices_are_expanded(template: str, wanted: str) -> None:
     assert expand(template, META, "key") == wanted
 
 

@@ -27,13 +27,13 @@ def test_negative_words_without_guidance_are_told_with_their_rows(read, told) ->
         ({"keywords": "🔴 ⬛"}, []),
     ],
 )
-def test_what_has_no_effect(read_one, told, row, columns) -> None:
+def test_a_column_without_effect_is_warned_about(read_one, told, row, columns) -> None:
     assert isinstance(read_one({"keywords": "a"} | row), Job)
     assert [notice.column for notice in told] == columns
     assert all(notice.reason.endswith("(1 row)") for notice in told)
 
 
-def test_who_wants_no_retrieval_is_not_told_of_it(read_one, told) -> None:
+def test_a_run_without_retrieval_warns_of_no_retrieval_column(read_one, told) -> None:
     read_one({"keywords": "a", "passages": 3, "collection": "brands"}, retrieval=False)
     assert told == []
 

@@ -14,7 +14,9 @@ HUGE = f'{{"slope": 1{"0" * 400}, "offset": 1}}'
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-1, 1))
-def test_a_chance_is_one_whatever_the_numbers(slope: float, offset: float, cosine: float) -> None:
+def test_a_calibrated_score_lies_between_0_and_1(
+    slope: float, offset: float, cosine: float
+) -> None:
     assert 0 <= Calibration(slope, offset).chance(cosine) <= 1
 
 
@@ -39,7 +41,7 @@ def test_without_either_the_profile_must_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"slope": 1}', '{"slope": [], "offset": 1}', "[" * 100_000, HUGE]
 )
-def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_calibration_file_without_its_numbers_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(ConfigError, match="must hold the numbers"):
         calibration(JudgeProfile(model="m"), tmp_path)

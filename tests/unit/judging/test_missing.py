@@ -36,7 +36,7 @@ def test_what_keeps_an_image_from_passing_is_lacking() -> None:
     assert missing_phrases("with laces, a shoe", passes) == ("with laces",)
 
 
-def test_where_nothing_alone_explains_it_all_of_it_is() -> None:
+def test_without_a_phrase_to_blame_the_whole_text_is_missing() -> None:
     text = "a shoe with laces on a table"
     assert missing_phrases(text, lambda _: False) == (text,)
     assert missing_phrases("shoe", lambda _: True) == ("shoe",)

@@ -33,7 +33,7 @@ def test_it_is_given_back_after_an_error() -> None:
         pass
 
 
-def test_one_holds_it_at_a_time() -> None:
+def test_one_thread_holds_the_lock_at_a_time() -> None:
     device_lock, inside, overlaps = DeviceLock(), list[int](), list[int]()
 
     def work() -> None:

@@ -53,7 +53,7 @@ def test_commit_keeps_image_and_record(
 
 
 @pytest.mark.parametrize(("fmt", "extension"), [("png", "png"), ("webp", "webp"), ("jpeg", "jpg")])
-def test_the_formats_have_their_extensions(
+def test_an_image_gets_the_extension_of_its_format(
     run_folder: RunFolder, fmt: str, extension: str, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     run_folder = RunFolder(run_folder.store, "demo", fmt)
@@ -99,7 +99,7 @@ def test_an_image_for_a_record_without_one_goes(
     assert image_files(run_folder) == []
 
 
-def test_of_many_executions_one_is_kept(
+def test_of_concurrent_executions_of_a_job_one_record_is_kept(
     run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     images = np.random.default_rng(0).random((16, 8, 8, 3), dtype=np.float32)

@@ -42,7 +42,7 @@ def committed(run_folder: RunFolder, outcome: Outcome, fmt: ImageFormat) -> byte
 
 
 @every_format
-def test_a_parser_of_a1111s_texts(committed: bytes) -> None:
+def test_sd_parsers_reads_our_parameters_as_a1111s(committed: bytes) -> None:
     info = ParserManager().parse(BytesIO(committed))
     assert info is not None
     assert info.generator == Generators.AUTOMATIC1111

@@ -16,7 +16,7 @@ JobMaker = Callable[..., Job]
 OutcomeMaker = Callable[..., Outcome]
 
 
-def test_spec_comes_back(run_folder: RunFolder, spec: RunSpec) -> None:
+def test_a_spec_is_read_back_as_it_was_written(run_folder: RunFolder, spec: RunSpec) -> None:
     assert run_folder.spec() == spec
 
 

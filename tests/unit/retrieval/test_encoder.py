@@ -62,11 +62,11 @@ def models(tmp_path_factory) -> Models:
     return Models(root, "cpu")
 
 
-def test_hashed_is_no_model(models: Models) -> None:
+def test_hashed_embeddings_need_no_model(models: Models) -> None:
     assert isinstance(open_embedder("hashed", models), HashedEmbedder)
 
 
-def test_vectors_of_an_encoder(models: Models) -> None:
+def test_an_encoder_gives_a_unit_vector_for_each_text(models: Models) -> None:
     encoder = open_embedder("encoder", models)
     vectors = encoder.embed(TEXTS)
     assert encoder.name.startswith("encoder@")

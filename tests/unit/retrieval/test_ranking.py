@@ -20,7 +20,7 @@ def test_scores_are_scaled_and_summed_by_their_shares() -> None:
     assert list(summed) == ["b", "a", "d", "c"]
 
 
-def test_one_search_alone() -> None:
+def test_a_single_search_ranks_by_its_own_share() -> None:
     assert ranked(found(a=3.0), shares=(0.6,)) == {"a": 0.6}
     assert ranked(found(a=3.0, b=3.0), [], shares=(0.6, 0.4)) == {"a": 0.6, "b": 0.6}
     assert ranked([], [], shares=(0.6, 0.4)) == {}

@@ -32,7 +32,7 @@ from pipeline.retrieval.lexical import (
         ("", []),
     ],
 )
-def test_words(text: str, wanted: list[str]) -> None:
+def test_a_text_is_split_into_words(text: str, wanted: list[str]) -> None:
     assert words(text) == wanted
 
 

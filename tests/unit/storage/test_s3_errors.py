@@ -12,7 +12,7 @@ from pipeline.storage import s3
 from pipeline.storage.s3 import S3Store
 from tests.harness.scripted_s3 import ACCESS_KEY, SECRET_KEY, Answer, put, refusal, serving
 
-pytestmark = pytest.mark.usefixtures("credentials")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("credentials")]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_says_that_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch) -> 
         assert "no credentials" in refusal(lambda: put(store))
 
 
-def test_says_no_key_that_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_no_header_can_carry_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line break at the end of a key, as a mounted secret often has it."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY + "\n")
     with serving((200, "")) as (url, _):
@@ -75,7 +75,7 @@ def test_refuses_credentials_in_the_endpoint() -> None:
 
 
 @pytest.mark.parametrize(("bucket", "endpoint"), [("b!/d", ""), ("bucket", "no-url")])
-def test_refuses_addresses_that_are_none(bucket: str, endpoint: str) -> None:
+def test_a_malformed_bucket_or_endpoint_is_refused(bucket: str, endpoint: str) -> None:
     refusal(lambda: put(S3Store(bucket, "", endpoint, attempts=1)))
 
 
@@ -95,7 +95,7 @@ def test_a_server_that_never_answers_is_told_soon(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("answer", [(200, ""), (403, "AccessDenied"), (503, "SlowDown")])
-def test_whatever_a_server_says_it_is_there(answer: Answer) -> None:
+def test_a_server_that_answers_anything_is_reachable(answer: Answer) -> None:
     with serving(answer) as (url, _):
         reach_store(Settings(store="s3://bucket", s3_endpoint_url=url))
 

@@ -128,7 +128,7 @@ def test_waits_as_long_as_it_is_asked_to(make_job: MakeJob, waits: list[float]) 
 
 
 @pytest.mark.parametrize("when", ["soon", "-3", "Wed, 99 Nov", "", "9" * 400])
-def test_a_senseless_wish_is_no_reason_to_wait_for_ever(
+def test_a_senseless_retry_after_is_replaced_by_our_own_wait(
     make_job: MakeJob, waits: list[float], when: str
 ) -> None:
     with chat_server(in_turn(busy(when), GOOD)) as server:

@@ -20,11 +20,11 @@ from pipeline.writing.lines import cleaned, one_line, plain_words
         ("  spaces \u00a0 collapse ", "spaces collapse"),
     ],
 )
-def test_stands_on_one_line(text: str, line: str) -> None:
+def test_any_text_becomes_one_line(text: str, line: str) -> None:
     assert one_line(text, 100) == line
 
 
-def test_is_cut_after_a_whole_word() -> None:
+def test_a_long_line_is_cut_after_a_whole_word() -> None:
     assert one_line("one two three", 9) == "one two"
     assert one_line("one two three", 7) == "one two"
     assert one_line("unbreakable", 4) == "unbr"
@@ -64,7 +64,7 @@ def test_is_never_longer_than_the_limit_nor_broken(text: str, limit: int) -> Non
         ("a\x00 circle\x1b[31m on\nteal", "a circle [31m on teal"),
     ],
 )
-def test_links_tags_and_control_characters_go(text: str, clean: str) -> None:
+def test_links_tags_and_control_characters_are_removed(text: str, clean: str) -> None:
     assert cleaned(text, 1000) == clean
 
 

@@ -25,7 +25,7 @@ def named(folder: Path, *rows: dict[str, str], file: str = "facts.jsonl") -> lis
     return list(read_texts(folder / file))
 
 
-def test_images_alone(folder: Path) -> None:
+def test_a_folder_of_images_gives_one_text_for_each(folder: Path) -> None:
     assert list(read_texts(folder)) == [
         Text(image=folder / "a.png", title="a", source="a.png"),
         Text(image=folder / "deep/b.JPG", title="b", source="deep/b.JPG"),

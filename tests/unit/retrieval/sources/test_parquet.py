@@ -14,7 +14,7 @@ def table(tmp_path: Path, columns: dict, **settings) -> list[Text | BadText]:
     return list(read_texts(tmp_path / "facts.parquet"))
 
 
-def test_columns(tmp_path: Path) -> None:
+def test_text_title_license_tags_and_source_are_read(tmp_path: Path) -> None:
     columns = {
         "text": pa.array(["a", "b"]).dictionary_encode(),
         "title": pa.array(["t", None], pa.large_string()),

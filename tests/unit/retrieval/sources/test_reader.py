@@ -7,7 +7,7 @@ from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import BadText
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_depth_and_other_files_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "a.md").write_text("# A\na")
     (tmp_path / "b.TXT").write_text("b")
