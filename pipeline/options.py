@@ -1,4 +1,4 @@
-"""What may be set of a job and by whom, derived from the fields of `Job` that are `Settable`."""
+"""The settings of a job and their setters, derived from the fields of `Job` that are `Settable`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any

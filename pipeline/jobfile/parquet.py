@@ -141,10 +141,5 @@ def _cells(column: Any, limit: int) -> list[Value | None]:
     except UnicodeDecodeError:
         raw = column.cast(pa.large_binary()).to_pylist()
         cells = [cell and cell.decode("utf-8", errors="surrogateescape") for cell in raw]
-    return [_cell(cell, limit) for cell in cells]
-
-
-def _cell(cell: Any, limit: int) -> Value | None:
-    if isinstance(cell, bool):
-        return str(cell).lower()
-    return cell[:limit] if isinstance(cell, str) else cell
+    plain = (str(cell).lower() if isinstance(cell, bool) else cell for cell in cells)
+    return [cell[:limit] if isinstance(cell, str) else cell for cell in plain]

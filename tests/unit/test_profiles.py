@@ -60,6 +60,10 @@ REFUSED = {
     '[renderer]\nkind = "comfy"': "renderer.kind: Input should be 'diffusers' or 'a1111'",
     '[judge]\nkind = "dino"': "judge.kind: Input should be 'clip'",
     "[judge]\nfloor = 1": "judge.floor: Extra inputs are not permitted",
+    "[defaults]\ncandidates = 100": "defaults.candidates: Input should be less than or equal to 64",
+    "[defaults]\nwidth = 65": "defaults.width: Input should be a multiple of 8",
+    '[defaults]\ncollection = "a/b"': "defaults.collection: Input is no plain name, which begins "
+    "with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -; no path and no address",
     "[jugde]\nbatch = 1": "jugde: Extra inputs are not permitted",
 }
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.job import BadRow, Job
+from pipeline.job import BadRow, Job, digest_of
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
@@ -133,6 +133,13 @@ def test_the_rows_own_id_is_its_name(read_one) -> None:
 )
 def test_other_work_has_another_id(read_one, other) -> None:
     assert read_one({"keywords": "a"}).id != read_one({"keywords": "a"} | other).id
+
+
+def test_an_id_is_the_digest_of_the_fields_and_of_the_profile(read_one, profile) -> None:
+    row = {"keywords": 'a, "b" ü', "candidates": 4, "guidance": 3, "meta.x": "y", "tags": ["t"]}
+    job = read_one(row | {"priority": 1, "id": "mine"})
+    fields = job.model_dump(mode="json", exclude_unset=True, exclude={"id", "row", "priority"})
+    assert job.id == digest_of([fields, profile_digest(profile)])
 
 
 def test_place_and_priority_are_no_part_of_the_id(read) -> None:
