@@ -270,9 +270,9 @@ def open_image_embedder(reference: str, models: Models) -> ImageEmbedder | None:
     """An OpenCLIP by model reference; None without one. Raises ModelError."""
     if not reference:
         return None
-    from pipeline.retrieval.encoders import ClipEmbedder
+    from pipeline.models.clip import OpenClip
 
-    return ClipEmbedder(reference, models)
+    return OpenClip(models, reference, "image_encoder")
 
 
 def open_library(settings: Settings, profile: Profile) -> "Library":

@@ -1,69 +1,60 @@
-"""Judges images by CLIP similarity, through open_clip.
+"""Judges images by CLIP similarity: the cosine of image and text, calibrated.
 
 Source: Hessel et al., CLIPScore (2021): the cosine between the embeddings of image and text.
+Calibration is logistic regression with one slope and one offset.
 """
 
+import json
 import math
-from collections import OrderedDict
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
+from cachetools import LRUCache
 
 from pipeline import telemetry
+from pipeline.errors import ConfigError
 from pipeline.job import ImageArray, Score
-from pipeline.judging.calibration import calibration
-from pipeline.judging.pieces import pieces
 from pipeline.media.checks import problem
 from pipeline.models import Models
-from pipeline.models.batching import Batcher
-from pipeline.models.tokenizers import fits
+from pipeline.models.clip import OpenClip, Vectors
 from pipeline.profile import JudgeProfile
 
 TEXTS_KEPT = 1024
-
-
-class Viewing(NamedTuple):
-    """Preprocessed images [n, 3, side, side], and the text they are judged against."""
-
-    pixels: torch.Tensor
-    text: str
+FILE = "calibration.json"
+CUTS = (
+    re.compile(r"(?<=[.!?])\s+|\n+"),
+    re.compile(r"(?<=[;:,])\s+"),
+    re.compile(r"\s+"),
+    re.compile(r"(?<=.)(?=.)"),
+)
+"""Places to cut, best first: sentences, clauses, words, and characters as a last resort."""
 
 
 class ClipJudge:
-    """The Judge port over an OpenCLIP model: the cosine of image and text, calibrated.
+    """The Judge port over an OpenCLIP model.
 
     A text longer than the model's context is cut at the ends of sentences, else of clauses; its
-    embedding is the normalised mean of the pieces' embeddings. Images are preprocessed as for the
-    model's training: most models see the middle square only.
+    embedding is the normalised mean of the pieces' embeddings.
     """
 
     def __init__(self, models: Models, profile: JudgeProfile) -> None:
-        self._model, self._preprocess, self._tokenizer = models.clip(
-            profile.model, "judge", profile.dtype
+        self._clip = OpenClip(
+            models, profile.model, "judge", dtype=profile.dtype, batch=profile.batch
         )
-        self._fits = partial(fits, self._tokenizer)
+        self._clip.load()
         self._calibration = calibration(profile, models.folder(profile.model, "judge"))
-        self._device = models.device
-        self._dtype = getattr(torch, profile.dtype)
-        self._limit = profile.batch
-        self._texts: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self._batcher = Batcher(
-            "judge",
-            self._cosines,
-            limit=profile.batch,
-            size=lambda viewing: len(viewing.pixels),
-            device_lock=models.device_lock,
-        )
+        self._texts: LRUCache[str, Vectors] = LRUCache(TEXTS_KEPT)
+        self._lock = threading.Lock()
 
     def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
         """One score per image, in order; the model does not see invalid images."""
         problems = [problem(image) for image in images]
         valid = [p for p, reason in zip(images, problems, strict=True) if not reason]
-        cosines = iter(self._batcher(Viewing(self._pixels(valid), text)) if valid else [])
+        cosines = iter(self._cosines(valid, text) if valid else [])
         scores = []
         for reason in problems:
             cosine = 0.0 if reason else next(cosines)
@@ -75,50 +66,71 @@ class ClipJudge:
                 scores.append(Score(raw=cosine, calibrated=self._calibration.chance(cosine)))
         return scores
 
-    def _pixels(self, images: Sequence[ImageArray]) -> torch.Tensor:
-        """Preprocessed images, in 8 bits as the winner will be stored. Runs in the job's own
-        thread.
-        """
-        scaled = (Image.fromarray((p.clip(0, 1) * 255).round().astype(np.uint8)) for p in images)
-        return torch.stack([self._preprocess(image) for image in scaled])
-
-    @torch.inference_mode()
-    def _cosines(self, viewings: Sequence[Viewing]) -> list[list[float]]:
-        """The cosines of each viewing's images with its text."""
-        self._embed_texts({viewing.text for viewing in viewings})
-        every = torch.cat([viewing.pixels for viewing in viewings])
-        chunks = (chunk.to(self._device, self._dtype) for chunk in torch.split(every, self._limit))
-        # unit vectors [images, width], on the processor
-        seen = torch.cat([_unit(self._model.encode_image(c).float().cpu()) for c in chunks])
-        shares = torch.split(seen, [len(viewing.pixels) for viewing in viewings])
-        cosines = [
-            (share @ self._texts[viewing.text]).tolist()
-            for share, viewing in zip(shares, viewings, strict=True)
-        ]
-        while len(self._texts) > TEXTS_KEPT:
-            self._texts.popitem(last=False)
+    def _cosines(self, images: Sequence[ImageArray], text: str) -> list[float]:
+        with self._lock:
+            known = self._texts.get(text)
+        telemetry.texts("judge", int(known is not None), int(known is None))
+        cut = pieces(text, self._clip.reads_whole) if known is None else []
+        # the text goes along in the images' call
+        read, seen = self._clip.encode(cut, images)
+        if known is None:
+            known = _unit(_unit(read).mean(0))
+            with self._lock:
+                self._texts[text] = known
+        cosines: list[float] = (_unit(seen) @ known).tolist()
         return cosines
 
-    def _embed_texts(self, texts: set[str]) -> None:
-        """Fill the cache with a unit vector [width] for each text, newest last."""
-        for text in texts:
-            if text in self._texts:
-                self._texts.move_to_end(text)
-        cut = {text: pieces(text, self._fits) for text in sorted(texts - self._texts.keys())}
-        telemetry.texts("judge", len(texts) - len(cut), len(cut))
-        if not cut:
-            return
-        every = [piece for parts in cut.values() for piece in parts]
-        chunks = [every[first : first + self._limit] for first in range(0, len(every), self._limit)]
-        embedded = torch.cat([self._embed_pieces(chunk) for chunk in chunks])
-        shares = torch.split(embedded, [len(parts) for parts in cut.values()])
-        for text, share in zip(cut, shares, strict=True):
-            self._texts[text] = _unit(share.mean(0))
 
-    def _embed_pieces(self, parts: Sequence[str]) -> torch.Tensor:
-        tokens = self._tokenizer(list(parts)).to(self._device)
-        return _unit(self._model.encode_text(tokens).float().cpu())
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+    return unit
 
 
-def _unit(vectors: Any) -> torch.Tensor:
-    return torch.nn.functional.normalize(vectors, dim=-1)
+@dataclass(frozen=True)
+class Calibration:
+    """chance = sigmoid(slope · cosine + offset)."""
+
+    slope: float
+    offset: float
+
+    def chance(self, cosine: float) -> float:
+        """The probability, 0..1, that an image with this cosine shows its text."""
+        return 0.5 * (1 + math.tanh((self.slope * cosine + self.offset) / 2))
+
+
+def calibration(profile: JudgeProfile, folder: Path) -> Calibration:
+    """The profile's calibration, or else that in the model's folder. Raises ConfigError."""
+    if profile.slope is not None and profile.offset is not None:
+        return Calibration(profile.slope, profile.offset)
+    path = folder / FILE
+    if not path.is_file():
+        raise ConfigError(f"set judge.slope and judge.offset in the profile: there is no {path}")
+    try:
+        held = json.loads(path.read_bytes())
+        return Calibration(float(held["slope"]), float(held["offset"]))
+    except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
+        raise ConfigError(f"{path} must hold the numbers slope and offset ({error!r})") from error
+
+
+def pieces(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """The text in pieces that each fit, cut at the best places; at least one.
+
+    A single character that doesn't fit is returned as it is.
+    """
+    return _cut(text.strip(), fits, 0)
+
+
+def _cut(text: str, fits: Callable[[str], bool], level: int) -> list[str]:
+    if level == len(CUTS) or fits(text):
+        return [text]
+    parts = [part for part in CUTS[level].split(text) if part]
+    joint = "" if level == len(CUTS) - 1 else " "
+    # neighbours are joined while they fit together
+    packed = parts[:1]
+    for part in parts[1:]:
+        joined = packed[-1] + joint + part
+        if fits(joined):
+            packed[-1] = joined
+        else:
+            packed.append(part)
+    return [piece for part in packed for piece in _cut(part, fits, level + 1)]

@@ -49,7 +49,7 @@ class ImageEmbedder(Protocol):
         """Components of a vector."""
         ...
 
-    def embed_texts(self, texts: Sequence[str]) -> Vectors:
+    def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """[texts, size], one row per text, in order."""
         ...
 
@@ -57,7 +57,7 @@ class ImageEmbedder(Protocol):
         """False if the model's window cuts the text."""
         ...
 
-    def embed_images(self, images: Iterable[ImageArray]) -> Vectors:
+    def encode_images(self, images: Iterable[ImageArray]) -> Vectors:
         """[images, size], one row per image, in order; one image at a time is held."""
         ...
 

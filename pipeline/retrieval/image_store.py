@@ -41,7 +41,7 @@ def embedded(context: Context, encoder: ImageEmbedder, images: ImageStore, norm:
 
     Raises KeyError for an image that is not in the store.
     """
-    vectors = encoder.embed_images(images.get(reference.image) for reference in context.references)
+    vectors = encoder.encode_images(images.get(reference.image) for reference in context.references)
     references = tuple(
         reference.model_copy(update={"embedding": embedding(vector, norm)})
         for reference, vector in zip(context.references, vectors, strict=True)

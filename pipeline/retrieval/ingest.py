@@ -204,8 +204,8 @@ class _Ingestion:
         shown = [source for source in sources if source.image]
         if shown and encoder:
             captions = [schema.indexed(source.text) for source in shown]
-            texts = encoder.embed_texts(captions)
-            images = encoder.embed_images(
+            texts = encoder.encode_texts(captions)
+            images = encoder.encode_images(
                 self._library.image_store.get(source.image) for source in shown
             )
             for source, caption, text, image in zip(shown, captions, texts, images, strict=True):

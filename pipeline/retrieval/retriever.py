@@ -130,7 +130,7 @@ class QdrantRetriever:
         if encoder is None:
             raise JobError("images are asked for, and the profile has no retrieval.image_encoder")
         depth = DEPTH * job.references
-        query = normalised(encoder.embed_texts([job.keywords])[0])
+        query = normalised(encoder.encode_texts([job.keywords])[0])
         if not encoder.reads_whole(job.keywords):
             notice(_CUT.format("images"))
         searches = [QueryRequest(query=query.tolist(), using=schema.MIXED, limit=depth)]

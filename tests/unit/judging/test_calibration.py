@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.judging.calibration import Calibration, calibration
+from pipeline.judging.clip import Calibration, calibration
 from pipeline.profile import JudgeProfile
 
 HUGE = f'{{"slope": 1{"0" * 400}, "offset": 1}}'

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.judging.pieces import pieces
+from pipeline.judging.clip import pieces
 
 words = st.text("ab.,!; \n\t", max_size=80)
 

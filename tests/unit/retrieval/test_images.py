@@ -14,9 +14,9 @@ from pipeline.job import Context, Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
+from pipeline.models.clip import OpenClip
 from pipeline.profile import Profile, RetrievalProfile
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.encoders import ClipEmbedder
 from pipeline.retrieval.image_store import ImageStore, embedded
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
 from pipeline.retrieval.lexical import HashedEmbedder
@@ -29,12 +29,12 @@ SEEN = ["red circle", "red square", "blue circle", "blue star"]
 
 
 @pytest.fixture(scope="module")
-def encoder(models_root: Path) -> ClipEmbedder:
-    return ClipEmbedder("open_clip", Models(models_root, "cpu"))
+def encoder(models_root: Path) -> OpenClip:
+    return OpenClip(Models(models_root, "cpu"), "open_clip", "image_encoder")
 
 
 @pytest.fixture
-def images(tmp_path: Path, encoder: ClipEmbedder) -> Library:
+def images(tmp_path: Path, encoder: OpenClip) -> Library:
     return library(QdrantClient(":memory:"), tmp_path / "store", images=encoder)
 
 
@@ -190,7 +190,7 @@ def test_what_is_no_image_is_told_and_the_rest_goes_in(images, tmp_path: Path) -
     assert (bad.file, "not a PNG, JPEG or WebP" in bad.reason) == ("evil.png", True)
 
 
-def test_blocked_words_stay_outside(tmp_path: Path, encoder: ClipEmbedder) -> None:
+def test_blocked_words_stay_outside(tmp_path: Path, encoder: OpenClip) -> None:
     store = tmp_path / "store"
     strict = library(QdrantClient(":memory:"), store, images=encoder, blocked=("gore",))
     root = folder(tmp_path / "looks", {"text": "much gore", "image": "0.png"})
@@ -218,7 +218,7 @@ def test_a_profile_that_embeds_no_images_adds_none(images, tmp_path: Path) -> No
 
 
 def test_a_collection_of_another_encoder(images, tmp_path: Path) -> None:
-    class Other(ClipEmbedder):
+    class Other(OpenClip):
         def __init__(self) -> None:
             self.name, self.size = "other", 128
 
