@@ -52,7 +52,7 @@ class Assembly:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._store = open_store_to_commit(settings)
-        self.models = Models(settings.models, settings.device)
+        self.models = open_models(settings)
         self._opening = threading.Lock()
         self._client = cache(partial(open_knowledge, settings, PATIENCE))
         self._retriever = cache(self._make_retriever)
@@ -230,6 +230,11 @@ def open_run_folder(settings: Settings, run: str, *, committing: bool = False) -
     return RunFolder(store, run, settings.image_format)
 
 
+def open_models(settings: Settings) -> Models:
+    """The models that the settings name, on their device."""
+    return Models(settings.models, settings.device, settings.digests)
+
+
 def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":
     """The knowledge base that the settings name; `patience` is in seconds, for one that another
     process holds. Raises ConfigError and Unavailable.
@@ -284,7 +289,7 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
 
     return Library(
         client=open_knowledge(settings),
-        embedders=open_embedders(profile.retrieval, Models(settings.models, settings.device)),
+        embedders=open_embedders(profile.retrieval, open_models(settings)),
         image_store=ImageStore(open_store(settings)),
         guard=TermGuard(profile.guard.blocked_terms),
     )
@@ -312,5 +317,5 @@ def model_digests(settings: Settings, profile: Profile) -> dict[str, str]:
     """Role to digest of every model the profile needs. Raises ModelError."""
     return for_each_role(
         check_models(settings, profile),
-        lambda role, folder: digest(folder, role, variant(profile, role)),
+        lambda role, folder: digest(folder, role, variant(profile, role), settings.digests),
     )

@@ -188,6 +188,11 @@ class Settings(BaseSettings):
             raise ValueError("s3_kms_key is for s3_sse = aws:kms alone")
         return self
 
+    @property
+    def digests(self) -> Path:
+        """The file that remembers the digests of model files."""
+        return self.home / "digests.json"
+
     @cached_property
     def chosen_profile(self) -> Profile:
         """The profile that `profile` names. Raises ConfigError."""

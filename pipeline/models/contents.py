@@ -2,12 +2,11 @@
 
 import hashlib
 import re
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 
 from pipeline.errors import ModelError
 from pipeline.models.code import refuse_code
+from pipeline.models.digests import sha256_of
 from pipeline.models.safetensors import check_safetensors, read_json, shards
 
 CONFIGS: dict[str, str] = {
@@ -52,11 +51,12 @@ def verify(folder: Path, role: str, variant: str = "") -> None:
             check_safetensors(path)
 
 
-def digest(folder: Path, role: str, variant: str = "") -> str:
-    """SHA-256 over the names and contents of the files that are loaded. Raises ModelError."""
+def digest(folder: Path, role: str, variant: str = "", cache: Path | None = None) -> str:
+    """SHA-256 over the names and contents of the files that are loaded; `cache` is the file that
+    remembers the files' own. Raises ModelError.
+    """
     files = sorted(loaded_files(folder, role, variant))
-    with ThreadPoolExecutor() as pool:
-        sums = list(pool.map(_sha256, files))
+    sums = sha256_of(files, cache)
     names = (path.relative_to(folder).as_posix() for path in files)
     listing = "".join(f"{sum_}  {name}\n" for sum_, name in zip(sums, names, strict=True))
     return hashlib.sha256(listing.encode()).hexdigest()
@@ -221,15 +221,3 @@ def _texts(part: Path) -> list[Path]:
 def _files(part: Path, suffixes: set[str]) -> list[Path]:
     found = (path for path in part.iterdir() if path.suffix in suffixes and path.is_file())
     return sorted(path for path in found if not path.name.startswith("."))
-
-
-def _sha256(path: Path) -> str:
-    stat = path.stat()
-    return _sha256_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-
-
-@lru_cache(4096)
-def _sha256_of(path: Path, _size: int, _changed: int, _inode: int) -> str:
-    """The digest, cached for each state of a file, which may have many gigabytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

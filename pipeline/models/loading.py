@@ -24,11 +24,12 @@ class Models:
     """The models of this process. Hold `device_lock` while running one on the device.
 
     A model is loaded once for equal settings and shared; other callers wait while it loads.
+    `cache` is the file that remembers the digests of files.
     """
 
-    def __init__(self, root: Path, device: str = "auto") -> None:
+    def __init__(self, root: Path, device: str = "auto", cache: Path | None = None) -> None:
         self.device_lock = DeviceLock()
-        self._root, self._asked = root, device
+        self._root, self._asked, self._cache = root, device, cache
         self._loaded: dict[object, Any] = {}
         self._lock = threading.RLock()
 
@@ -138,7 +139,7 @@ class Models:
         def look() -> tuple[Path, str]:
             folder = resolve(reference, self._root, role)
             verify(folder, role, variant)
-            return folder, digest(folder, role, variant)
+            return folder, digest(folder, role, variant, self._cache)
 
         found: tuple[Path, str] = self._once(key, look)
         return found
