@@ -153,7 +153,7 @@ def test_an_error_names_no_collection_that_the_profile_forbids(
     assert collection not in str(refused.value)
 
 
-def test_another_embedding(client, collection, written_by) -> None:
+def test_a_collection_of_another_embedding_is_an_error(client, collection, written_by) -> None:
     if written_by != "pressrun":
         pytest.skip("other tools note no embedding")
 

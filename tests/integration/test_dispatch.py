@@ -259,7 +259,7 @@ def test_a_complaint_counts_once_however_many_shards_hear_it(
 
 
 @pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, WORKER_FAILURES)])
-def test_complaints_stop_the_run(
+def test_workers_that_cannot_work_stop_the_run(
     redis_url: str, run_folder: RunFolder, fatal: bool, complaints: int
 ) -> None:
     queue = Queue.connect(redis_url)
@@ -287,7 +287,9 @@ def test_a_cancellation_in_the_store_ends_the_dispatcher(
         ).work(1, [job(0)])
 
 
-def test_a_lost_note_is_looked_up_in_the_store(redis_url: str, run_folder: RunFolder) -> None:
+def test_an_outcome_without_its_event_is_found_in_the_store(
+    redis_url: str, run_folder: RunFolder
+) -> None:
     run_folder.records.commit(outcome(run_folder.run, 0), None)
     told = Told()
     dispatcher = Dispatcher(

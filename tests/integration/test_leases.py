@@ -56,7 +56,9 @@ def test_a_job_has_one_holder_until_it_ends(redis: Redis, worker: MakeLeases) ->
     assert one.held == ()
 
 
-def test_epochs_rise_and_tries_are_forgotten_with_the_end(redis: Redis, worker: MakeLeases) -> None:
+def test_each_lease_has_a_higher_epoch_and_an_ended_one_leaves_no_tries(
+    redis: Redis, worker: MakeLeases
+) -> None:
     leases, epochs = worker(), []
     for _ in range(TRIES + 2):
         lease = leases.acquire("r", "e", "j")

@@ -30,7 +30,7 @@ def test_an_error_of_its_own_is_raised() -> None:
         result_of(future)
 
 
-def test_what_nobody_wants_is_not_waited_for() -> None:
+def test_a_cancelled_job_waits_for_no_result() -> None:
     cancelled = threading.Event()
     cancelled.set()
     with cancellable(cancelled), pytest.raises(Cancelled):

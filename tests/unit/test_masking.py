@@ -95,7 +95,7 @@ def test_the_user_of_any_address_is_struck_out(shape: str, scheme: str) -> None:
         assert "@host" in said
 
 
-def test_what_is_no_secret_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_only_resemble_a_secret_are_not_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     load_settings(redis_url="redis://:demo@127.0.0.1/0")
     for said in (
@@ -148,7 +148,7 @@ def settings(request: pytest.FixtureRequest) -> Iterator[tuple[Settings, list[st
         yield load_settings(**given, store="s3://bucket"), secrets
 
 
-def test_doctor_tells_no_secret(settings: tuple[Settings, list[str]]) -> None:
+def test_doctor_shows_no_secret(settings: tuple[Settings, list[str]]) -> None:
     loaded, secrets = settings
     said = json.dumps(examine(loaded))
     assert said.count("PROBLEM") >= 3

@@ -22,7 +22,7 @@ def test_one_value_that_is_not_finite_spoils_an_image(value: float) -> None:
     assert problem(spoiled) == "it holds values that are not finite"
 
 
-def test_black_is_no_image() -> None:
+def test_an_all_black_image_is_invalid() -> None:
     assert problem(np.zeros((32, 32, 3), np.float32)) == "it is all black"
     assert problem(np.full((32, 32, 3), 1 / 300, np.float32)) == "it is all black"
 

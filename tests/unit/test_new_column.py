@@ -89,13 +89,15 @@ def test_a_row_before_a_run_before_the_profile_sets_it(seen: dict[str, Any]) -> 
     assert seen["bad"] == ["warmth", "'10' should be less than or equal to 9"]
 
 
-def test_it_reaches_the_ports_and_the_record(seen: dict[str, Any]) -> None:
+def test_a_new_column_reaches_the_ports_and_the_record(seen: dict[str, Any]) -> None:
     assert seen["record"]["brief"]["prompt"] == "light of warmth 7"
     assert seen["record"]["job"]["warmth"] == 7
     assert seen["record"]["status"] == "accepted"
 
 
-def test_commands_form_and_inbox_have_it_with_its_help_and_bounds(seen: dict[str, Any]) -> None:
+def test_a_new_column_is_in_commands_form_and_inbox_with_its_help_and_bounds(
+    seen: dict[str, Any],
+) -> None:
     (line,) = seen["help"]
     assert "Warmth of the light, for rows that set none." in line
     assert "0<=x<=9" in line

@@ -117,7 +117,7 @@ def _inline(item: BaseModel) -> str:
     return "{ " + ", ".join(f"{key} = {value}" for key, value in item) + " }"
 
 
-def test_the_documents_own_profile_loads(tmp_path: Path) -> None:
+def test_the_example_profile_of_the_documentation_loads(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
     path = tmp_path / "shop.toml"
     path.write_text(example, encoding="utf-8")

@@ -204,7 +204,7 @@ def test_a_jobs_own_fault_is_its_outcome_and_a_services_is_raised() -> None:
     assert not parts.committed
 
 
-def test_what_is_judged_is_a_setting() -> None:
+def test_the_profile_sets_which_text_images_are_judged_against() -> None:
     seen: list[str] = []
 
     class Listening(Parts):

@@ -44,7 +44,9 @@ def test_a_profile_names_collections_that_other_tools_wrote(tmp_path: Path) -> N
         ('extends = "shapes"\n[judge]\nagainst = "mood"\n', "judge.against"),
     ],
 )
-def test_a_wrong_profile_names_its_mistake(tmp_path: Path, text: str, complaint: str) -> None:
+def test_an_invalid_profile_is_refused_with_the_mistake(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=complaint):

@@ -142,7 +142,7 @@ def test_copies_fill_the_device_until_the_last_job_and_are_not_counted(
     assert len({outcome.job_id for outcome in (*outcomes, *beside)}) == 10 + len(beside)
 
 
-def test_what_stops_a_run_stops_a_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_fails_stops_a_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(one: Job, ports: object) -> Outcome:
         raise Unavailable("Qdrant")
 

@@ -62,7 +62,7 @@ def test_a_worker_that_misses_a_look_still_counts() -> None:
     assert window.of_shard() * window.shards <= window.size
 
 
-def test_it_stays_while_redis_is_away() -> None:
+def test_a_window_keeps_its_size_while_redis_is_away() -> None:
     def away() -> int:
         raise Unavailable("Redis")
 

@@ -40,7 +40,7 @@ def test_a_term_with_digits_is_found_as_it_is_written() -> None:
         TermGuard(["Area 51"]).check_text("inside area 51, at night")
 
 
-def test_scripts_without_spaces() -> None:
+def test_terms_are_found_in_scripts_without_spaces() -> None:
     with pytest.raises(Blocked, match="血"):
         TermGuard(["血"]).check_text("流血的圆圈")
 

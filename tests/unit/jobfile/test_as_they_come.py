@@ -31,7 +31,7 @@ from pipeline.records.manifest import SCHEMA
         "\ufeff\ufeffKeywords ,Id\nred circle,a\n",
     ],
 )
-def test_the_row_is_read(read, content: str) -> None:
+def test_files_as_spreadsheets_write_them_are_read(read, content: str) -> None:
     (job,) = read(content)
     assert isinstance(job, Job)
     assert (job.keywords, job.name) == ("red circle", "a")
@@ -207,7 +207,7 @@ def test_another_tools_templates_are_told_once(read, told, keywords: str, told_o
 
 
 @pytest.mark.parametrize("words", ["{red|blue} ring", "a -- b", "snake_case __init", "std::vector"])
-def test_plain_words_are_not_told(read, told, words: str) -> None:
+def test_plain_words_cause_no_warning(read, told, words: str) -> None:
     read(f"keywords\n{words}\n")
     assert told == []
 

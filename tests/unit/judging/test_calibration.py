@@ -33,7 +33,7 @@ def test_the_profile_goes_before_the_models_file(tmp_path: Path) -> None:
     assert calibration(profile, tmp_path) == Calibration(1, 2)
 
 
-def test_without_either_the_profile_must_say(tmp_path: Path) -> None:
+def test_without_a_calibration_file_the_profile_must_set_slope_and_offset(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"set judge\.slope and judge\.offset"):
         calibration(JudgeProfile(model="m", slope=1.0), tmp_path)
 

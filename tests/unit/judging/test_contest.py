@@ -130,7 +130,7 @@ def test_the_order_of_arrival_drops_nobody_else(
 
 
 @given(st.lists(st.none() | scores))
-def test_one_who_was_dropped_never_wins(judged: list[Score | None]) -> None:
+def test_a_dropped_candidate_never_wins(judged: list[Score | None]) -> None:
     best = winner(judged)
     assert best is None or judged[best] is not None
     assert best is not None or not any(score and score.valid for score in judged)

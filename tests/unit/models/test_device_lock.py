@@ -25,7 +25,7 @@ def test_one_who_asks_again_at_once_goes_after_those_who_wait() -> None:
     assert order == ["first", "second", "again"]
 
 
-def test_it_is_given_back_after_an_error() -> None:
+def test_the_lock_is_released_after_an_error() -> None:
     device_lock = DeviceLock()
     with suppress(ValueError), device_lock:
         raise ValueError

@@ -58,7 +58,7 @@ def pipeline(tmp_path: Path) -> Path:
     return folder
 
 
-def test_whole_models_pass(writer: Path, pipeline: Path) -> None:
+def test_a_complete_model_is_accepted(writer: Path, pipeline: Path) -> None:
     verify(writer, "writer")
     verify(pipeline, "renderer")
 

@@ -65,7 +65,9 @@ def test_piexif_as_a1111_calls_it(
 
 @every_format
 @pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
-def test_exiftool(committed: bytes, fmt: str, store: FolderStore) -> None:
+def test_exiftool_finds_the_file_valid_and_its_parameters(
+    committed: bytes, fmt: str, store: FolderStore
+) -> None:
     file = Path(store.address(f"x.{fmt}"))
     file.write_bytes(committed)
     told = subprocess.run(

@@ -39,7 +39,7 @@ def test_bad_run_names(store: FolderStore, name: str) -> None:
         RunFolder(store, name)
 
 
-def test_parts_come_back_in_order(run_folder: RunFolder, make_job: JobMaker) -> None:
+def test_rows_of_a_shard_are_read_back_in_order(run_folder: RunFolder, make_job: JobMaker) -> None:
     rows = [
         make_job("a", 2, keywords="赤い {丸}", meta={"product": "x"}, threshold=0.1 + 0.2),
         BadRow(id="b", row=3, column="width", reason="not a number", keywords=""),

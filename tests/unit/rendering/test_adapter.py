@@ -78,7 +78,9 @@ def a_request(references: int, strength: float, width: int = WIDTH) -> RenderReq
 ORDERS = [a_request(0, 0), a_request(1, 1), a_request(1, 0.5), a_request(3, 1)]
 
 
-def test_images_count_the_same_in_any_company(renderers: Renderers) -> None:
+def test_reference_images_have_the_same_effect_whatever_shares_the_batch(
+    renderers: Renderers,
+) -> None:
     engine, reference = renderers
     expected = [reference.render(each) for each in ORDERS]
     with ThreadPoolExecutor(len(ORDERS)) as pool:

@@ -55,7 +55,7 @@ def test_what_has_begun_goes_before_what_has_not() -> None:
     assert list(group.waiting) == [fresh]
 
 
-def test_those_that_have_begun_go_in_the_order_in_which_they_came() -> None:
+def test_tasks_that_have_begun_keep_their_order_of_arrival() -> None:
     group, first, second, fresh = BatchGroup(2), task(step=2), task(step=1), task()
     for each in (fresh, first, second):
         group.add(each)

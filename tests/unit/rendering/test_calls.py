@@ -111,7 +111,7 @@ def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> Non
         ("SanaSprintPipeline", {"steps": 4}, "intermediate_timesteps", None),
     ],
 )
-def test_an_exception_of_a_family(
+def test_a_family_gets_the_arguments_of_its_own(
     name: str, asked: dict[str, Any], argument: str, value: object
 ) -> None:
     assert call_arguments(bare(CLASSES[name]), [a_request(**asked)])[argument] == value

@@ -69,7 +69,7 @@ def test_a_negative_prompt_in_no_guided_step_is_told_of(models_root: Path) -> No
         assert meter.notices == told
 
 
-def test_each_encoder_is_told_of(subtests: pytest.Subtests) -> None:
+def test_every_text_encoder_that_cuts_a_prompt_is_named(subtests: pytest.Subtests) -> None:
     clip, long = small_models.made("sd").tokenizer.model_max_length, "a" * 600
     both = {"text encoder": clip - 2, "text encoder 2": clip - 2}
     for family, rooms in {

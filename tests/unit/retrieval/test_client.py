@@ -86,7 +86,7 @@ def test_a_server_that_is_not_there(tmp_path: Path, noted: Noted) -> None:
     assert noted.troubles == {("qdrant", "ConnectError"): 1}
 
 
-def test_in_local_mode_calls_take_turns() -> None:
+def test_calls_of_a_local_client_take_turns() -> None:
     client = QdrantClient(":memory:")
     other = Thread(target=names, args=[client])
     with calling(client):

@@ -131,7 +131,9 @@ def test_what_a_job_wants_of_a_source(client, tool, wanted, places) -> None:
 @pytest.mark.parametrize(
     ("distance", "count"), [(Distance.COSINE, 1), (Distance.DOT, 1), (Distance.EUCLID, 5)]
 )
-def test_the_floor_is_for_likeness_alone(client, tool, distance, count) -> None:
+def test_the_similarity_floor_applies_to_similarities_and_not_to_distances(
+    client, tool, distance, count
+) -> None:
     fill(client, NAME, tool, distance=distance)
     found = retriever(client, tool, floor=0.5).retrieve(asked()).passages
     assert found[0].text == LOGO["text"]
@@ -168,7 +170,7 @@ def test_a_point_without_a_text_is_passed_over(client, tool, text) -> None:
         json.dumps({"text": "long" * NODE}),
     ],
 )
-def test_a_broken_node(client, content) -> None:
+def test_a_node_that_cannot_be_read_is_left_out_or_read_from_its_text(client, content) -> None:
     fill(client, NAME, "llamaindex")
     put(client, {"_node_content": content})
     found = retriever(client, "llamaindex").retrieve(asked(passages=1)).passages
@@ -256,7 +258,7 @@ def test_no_payload_is_too_strange(name: str, text: Any, metadata: Any) -> None:
     assert passage is None or passage.text
 
 
-def test_images_are_not_to_be_had(client, tool) -> None:
+def test_asking_a_foreign_collection_for_images_is_an_error(client, tool) -> None:
     fill(client, NAME, tool)
     with pytest.raises(JobError, match=f"was written by {tool} and holds no images"):
         retriever(client, tool).retrieve(asked(references=1, reference_scale=0))
@@ -283,7 +285,7 @@ def test_a_vector_of_a_name_of_its_own(client, tool) -> None:
     assert [(passage.id, passage.text) for passage in found] == [("1", "A text.")]
 
 
-def test_another_embedding(client, tool) -> None:
+def test_a_foreign_collection_of_another_embedding_is_an_error(client, tool) -> None:
     unnamed = VectorParams(size=8, distance=Distance.COSINE)
     client.create_collection(NAME, unnamed)
     point = PointStruct(id=1, vector=[1.0] * 8, payload=payload_of(tool, "A text.", {}))

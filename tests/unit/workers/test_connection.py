@@ -54,7 +54,7 @@ def test_other_addresses_are_refused_in_one_line_that_names_the_setting(written:
     assert "\n" not in str(caught.value)
 
 
-def test_options_reach_both_clients() -> None:
+def test_options_of_the_address_reach_redis_and_celery() -> None:
     written = "redis://h/1?health_check_interval=30&client_name=x"
     options = {"health_check_interval": 30, "client_name": "x"}
     client: Redis = Address.of(written).client()

@@ -66,7 +66,7 @@ def test_asks_for_a_schema_with_the_key_in_the_headers(make_job: MakeJob) -> Non
     assert meter.device["writer"] > 0
 
 
-def test_a_given_text_is_not_asked_for(make_job: MakeJob) -> None:
+def test_only_the_prompt_is_asked_for_where_the_text_is_given(make_job: MakeJob) -> None:
     with chat_server(in_turn(completion('{"prompt": "a circle"}'))) as server:
         brief = write(server, make_job(mode="keywords"))
     schema = server.calls[0].body["response_format"]["json_schema"]["schema"]
@@ -120,7 +120,9 @@ def busy(retry_after: str) -> Reply:
     return Reply(429, headers={"retry-after": retry_after})
 
 
-def test_waits_as_long_as_it_is_asked_to(make_job: MakeJob, waits: list[float]) -> None:
+def test_a_servers_retry_after_is_followed_up_to_a_limit(
+    make_job: MakeJob, waits: list[float]
+) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=3000), usegmt=True)
     with chat_server(in_turn(busy("7"), busy("86400"), busy(later), GOOD)) as server:
         write(server, make_job())
@@ -136,7 +138,7 @@ def test_a_senseless_retry_after_is_replaced_by_our_own_wait(
     assert 0 < waits[0] <= LONGEST_WAIT
 
 
-def test_waits_grow(make_job: MakeJob, waits: list[float]) -> None:
+def test_the_waits_between_tries_grow(make_job: MakeJob, waits: list[float]) -> None:
     with chat_server(in_turn(Reply(500))) as server, pytest.raises(Unavailable):
         write(server, make_job())
     assert waits[0] < 0.021 < 0.04 <= waits[2]

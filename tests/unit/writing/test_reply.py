@@ -42,7 +42,7 @@ def test_finds_text_and_prompt(reply: str) -> None:
 
 
 @pytest.mark.parametrize("reply", [f"prompt: {PROMPT}", PROMPT, f'"{PROMPT}"', f" {PROMPT}\n"])
-def test_finds_a_prompt_alone(reply: str) -> None:
+def test_a_reply_of_a_prompt_alone_is_understood(reply: str) -> None:
     assert parse_reply(reply) == Draft("", PROMPT)
 
 

@@ -48,10 +48,12 @@ def test_an_unknown_name_is_told_at_once(template: str) -> None:
         writer(text=template)
 
 
-def test_emoji_are_a_prompt(make_job: MakeJob) -> None:
+def test_a_prompt_may_be_emoji_alone(make_job: MakeJob) -> None:
     assert writer("{keywords}").write(make_job(keywords="🔴 ⬛"), Context()).prompt == "🔴 ⬛"
 
 
-def test_a_prompt_without_a_word_is_the_templates_and_no_replys(make_job: MakeJob) -> None:
+def test_a_template_that_makes_a_prompt_without_a_word_is_named_in_the_error(
+    make_job: MakeJob,
+) -> None:
     with pytest.raises(JobError, match="the writer's template makes a prompt without a word"):
         writer("{keywords}").write(make_job(keywords="https://example.com/a"), Context())

@@ -29,7 +29,7 @@ The end.
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_markdown(read, newline: str) -> None:
+def test_markdown_is_cut_at_its_headings(read, newline: str) -> None:
     texts = read("\ufeff" + MARKDOWN.replace("\n", newline), "book.md")
     assert [(text.title, text.source) for text in texts] == [
         ("book", "book.md"),
@@ -54,7 +54,7 @@ def test_plain_text(read) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md"])
-def test_bad_documents(read, name: str) -> None:
+def test_documents_that_are_not_utf8_or_too_large_are_reported(read, name: str) -> None:
     assert [bad.reason for bad in read(b"caf\xe9", name)] == ["not valid UTF-8"]
     assert "larger than 16 MB" in read(b"x" * (WHOLE_LIMIT + 1), name)[0].reason
     assert read("", name) == []

@@ -29,7 +29,7 @@ def test_text_title_license_tags_and_source_are_read(tmp_path: Path) -> None:
     ]
 
 
-def test_many_rows_in_batches(tmp_path: Path) -> None:
+def test_many_rows_are_read_in_order(tmp_path: Path) -> None:
     texts = table(tmp_path, {"text": [f"fact {n}" for n in range(5000)]}, row_group_size=3000)
     assert [text.text for text in texts] == [f"fact {n}" for n in range(5000)]
 

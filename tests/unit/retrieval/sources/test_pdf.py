@@ -36,7 +36,7 @@ def document(*contents: bytes, password: str = "", user: str = "") -> bytes:
     return file.getvalue()
 
 
-def test_the_text_of_each_page(read) -> None:
+def test_each_page_of_a_pdf_gives_one_text(read) -> None:
     pages = document(shown("The logo is teal."), b"", shown("See https://a.b now"))
     assert read(pages, "book.pdf") == [
         Text(text="The logo is teal.", title="book", source="book.pdf#page=1"),
@@ -77,7 +77,9 @@ def test_any_damage_is_reported(read) -> None:
     assert {type(item) for item in found} == {Text, BadText}
 
 
-def test_bounds_of_a_file(read, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pdf_is_read_up_to_bounds_on_pages_letters_bytes_and_time(
+    read, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pages = document(shown("one"), shown("two"), shown("three"))
     monkeypatch.setattr(pdf, "PAGES", 2)
     assert "page 3 and later: more than 2 pages" in read(pages, "book.pdf")[-1].reason
