@@ -48,13 +48,15 @@ class Lines:
         return self
 
     def __next__(self) -> bytes:
-        """The next line. Raises RowTooLong, with the rest of an endless line skipped."""
-        line = self._ahead.pop() if self._ahead else self._file.readline(self._limit + 1)
+        """The next line, cut behind the limit of a row. Raises RowTooLong."""
+        if self._ahead:
+            line = self._ahead.pop()
+        else:
+            line = rest = self._file.readline(self._limit + 1)
+            while len(line) > self._limit and rest and not rest.endswith(b"\n"):
+                rest = self._file.readline(self._limit)  # skipped
         if not line:
             raise StopIteration
-        rest = line
-        while len(line) > self._limit and rest and not rest.endswith(b"\n"):
-            rest = self._file.readline(self._limit)
         self._number += 1
         self._row.append(line)
         self._taken += len(line)

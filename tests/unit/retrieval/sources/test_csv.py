@@ -55,6 +55,13 @@ def test_a_quote_left_open_costs_one_line_of_a_long_file(read) -> None:
     assert [text.text for text in texts] == [f"fact {n}" for n in range(3 * ROW_LINES)]
 
 
+def test_a_quote_left_open_before_a_line_that_is_too_long_costs_these_two(read) -> None:
+    content = 'text\n"open\n' + "x" * (ROW_LIMIT + 9) + "\na\nb"
+    open_quote, too_long, *texts = read(content, "facts.csv")
+    assert [open_quote.line, too_long.line] == [2, 3]
+    assert [text.text for text in texts] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
