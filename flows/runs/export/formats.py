@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.job import Outcome
@@ -19,8 +20,8 @@ Line = dict[str, Any]
 Entry = tuple[Line, bytes]
 """The line of a job with an image, and the image's file."""
 
-ROWS = 500
-"""Rows of a row group."""
+ROWS, PARTS = 250, 20
+"""Rows that become a table at once, and the number of these tables in a row group."""
 LONGEST_LINE = 2**20
 RUN = b"pressrun.run"
 SAMPLES = 5000
@@ -58,9 +59,12 @@ def is_jsonl_of(run: str, path: Path) -> bool:
 def write_parquet(path: Path, run: str, columns: Columns, outcomes: Iterable[Outcome]) -> None:
     """Write one row for each outcome; the file's metadata names the run."""
     schema, rest = schema_of(columns).with_metadata({RUN: run.encode()}), iter(outcomes)
+    # a table takes far less memory than the outcomes that it is made from
+    parts = iter(lambda: list(islice(rest, ROWS)), [])
+    tables = (table_of(columns, part).cast(schema) for part in parts)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while rows := list(islice(rest, ROWS)):
-            writer.write_table(table_of(columns, rows).cast(schema))
+        while group := list(islice(tables, PARTS)):
+            writer.write_table(pa.concat_tables(group))
 
 
 def is_parquet_of(run: str, path: Path) -> bool:
