@@ -45,7 +45,7 @@ bench: $(READY) ## The figures in README and model card
 	$(BIN)/python -m benchmarks.contest
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.retrieval
-	$(BIN)/python -m benchmarks.knowledge --facts 10000
+	$(BIN)/python -m benchmarks.knowledge_speed --facts 10000
 
 docs: $(READY) ## The documents as a site in .build/site, the commands' page made anew
 	$(BIN)/typer flows.cli.main utils docs --name pressrun --title "Commands" --output docs/cli.md

@@ -1,4 +1,4 @@
-"""Whether the books balance while workers die: half of them are killed, again and again.
+"""The balance of rows, records and images while workers die: half are killed, again and again.
 
 A batch of short jobs goes through the command line, Redis, supervised workers and a store on disk;
 every few seconds half of the workers that live get SIGKILL, and their supervisor starts others.

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the command line under test, and how figures are shown."""
+"""Shared by the benchmarks: the command line under test, and tables of figures."""
 
 import argparse
 import json
@@ -18,14 +18,16 @@ EXAMPLE = ROOT / "examples" / "shapes"
 
 
 def arguments(about: str | None) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes."""
-    parser = argparse.ArgumentParser(description=about)
+    """A parser with the options of every benchmark."""
+    program = sys.modules["__main__"].__spec__  # a package's file is called __main__.py
+    name = f"python -m {program.name.removesuffix('.__main__')}" if program else None
+    parser = argparse.ArgumentParser(name, description=about)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     return parser
 
 
 def pressrun(*words: str, workdir: Path) -> dict[str, Any]:
-    """Run a pressrun command in the folder `desk`; answers its JSON. Progress goes to stderr."""
+    """Run a pressrun command in `workdir`; returns its JSON. Progress goes to stderr."""
     command = [sys.executable, "-m", "flows.cli", *words, "--json"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a contest costs: five ways to the best of N images, on the same jobs, in one run.
+"""The cost of a contest: five ways to the best of N images, on the same jobs, in one run.
 
 - `naive`: diffusers' pipeline, called for one image after another;
 - `batched`: diffusers' pipeline, called once for all candidates of a job;

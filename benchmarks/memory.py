@@ -1,4 +1,4 @@
-"""What the memory of one worker does over thousands of jobs with the example's models.
+"""The growth of a worker's memory over thousands of jobs with the example's models.
 
 Jobs of ever new texts, in two sizes, go through the command line to one supervised worker. `growth`
 is the median of the worker's resident memory while the last quarter of the jobs ended, over that

@@ -1,4 +1,4 @@
-"""What the chain costs beside its models: wall time over the sum of all model calls.
+"""The cost of the chain beside its models: wall time over the sum of all model calls.
 
 Runs the first rows of the larger job file through the command line, embedded. Each record holds
 the job's share of every batched call of writer, renderer and judge, so their sum is the time that

@@ -1,4 +1,4 @@
-"""How well a pilot tells the cost of a run: its estimate over the run's own device seconds.
+"""The accuracy of a pilot: its estimate over the run's own device seconds.
 
 The first rows of the larger job file are checked with a pilot and then run, embedded and through
 the command line. Both measure how long models worked by the clock, so what else the machine does

@@ -1,4 +1,4 @@
-"""What the Prefect side costs and how fast it is: the live artifact, the database, a cancellation.
+"""The cost and speed of the Prefect side: the live artifact, the database, a cancellation.
 
 A batch of jobs whose images cost nothing is started as a deployment on a Prefect server with
 SQLite, run by `pressrun serve`, and worked on by supervised stand-in workers. `artifact_oldest_s`

@@ -16,7 +16,6 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from benchmarks.common import ROOT
 from flows.stack.embedded import private_redis
 from flows.stack.redis_server import redis_binary
 from pipeline.settings import load_settings
@@ -25,6 +24,7 @@ from workers.processes.lifecycle import Limits
 from workers.processes.supervisor import Supervisor
 from workers.queue.messages import Queue
 
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 300.0
 STOP_SECONDS = 60.0
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.architectures import ARCHITECTURES, Subject
-from benchmarks.flops import counted
+from benchmarks.gpu.architectures import ARCHITECTURES, Subject
+from benchmarks.gpu.flops import counted
 from pipeline.job import RenderRequest
 
 pytestmark = pytest.mark.slow

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import retrieval
-from benchmarks.chain import Chain
-from benchmarks.following import Following
-from benchmarks.looks import Looks
-from benchmarks.second import Second
+from benchmarks.retrieval.brand_accuracy import BrandAccuracy
+from benchmarks.retrieval.chain import Chain
+from benchmarks.retrieval.image_guidance import ImageGuidance
+from benchmarks.retrieval.refinement import Refinement
 
 WAYS = ("with", "without", "shuffled", "oracle", "held_out")
 SWEEP = [{"strength": at / 5, "follows": at / 5, "keeps_shape": 1.0} for at in range(6)]
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_looks_that_are_told_are_drawn_and_others_are_not(tmp_path: Path) -> None:
-    figures = Looks(Chain(tmp_path, "shapes"), rows=4, seed=3).measure()
+    figures = BrandAccuracy(Chain(tmp_path, "shapes"), rows=4, seed=3).measure()
     for way in WAYS:
         assert 0 <= figures[f"won_{way}"] <= figures[f"accepted_{way}"] <= 1
     assert figures["won_oracle"] > figures["won_without"]
@@ -32,7 +32,7 @@ def test_looks_that_are_told_are_drawn_and_others_are_not(tmp_path: Path) -> Non
 
 
 def test_facts_are_found_and_copies_thinned(tmp_path: Path) -> None:
-    figures = retrieval.measure("recall", tmp_path, rows=0, facts=40, seed=3)
+    figures = retrieval.measure("fact_recall", tmp_path, rows=0, facts=40, seed=3)
     for way in ("hybrid", "dense", "bm25"):
         shares = [form[way] for form in figures["by_form"].values()]
         assert figures[f"recall_at_3_{way}"] == pytest.approx(sum(shares) / len(shares))
@@ -44,7 +44,7 @@ def test_facts_are_found_and_copies_thinned(tmp_path: Path) -> None:
 
 
 def test_images_follow_their_collection_at_full_strength(tmp_path: Path) -> None:
-    following = Following(Chain(tmp_path, "shapes"), rows=4, seed=3, strengths=(0, 1))
+    following = ImageGuidance(Chain(tmp_path, "shapes"), rows=4, seed=3, strengths=(0, 1))
     figures = following.measure()
     first, last = figures["sweep"]
     assert (first["strength"], last["strength"]) == (0, 1)
@@ -53,7 +53,7 @@ def test_images_follow_their_collection_at_full_strength(tmp_path: Path) -> None
 
 
 def test_a_second_round_is_held_where_the_first_is_lost(tmp_path: Path) -> None:
-    figures = Second(Chain(tmp_path, "shapes-draft"), rows=8, seed=3, images=80).measure()
+    figures = Refinement(Chain(tmp_path, "shapes-draft"), rows=8, seed=3, images=80).measure()
     assert 0 < figures["went_on"] < 1
     for way in ("one_round", "two_rounds"):
         assert figures[f"won_late_{way}"] <= figures[f"won_{way}"]
@@ -63,10 +63,10 @@ def test_the_program_prints_and_draws_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     measured = {
-        "looks": {"accuracy_with": 0.5},
-        "recall": {"by_form": {"plain": {"hybrid": 0.5}}},
-        "following": {"sweep": SWEEP},
-        "second": {"won_two_rounds": 0.5},
+        "brand_accuracy": {"accuracy_with": 0.5},
+        "fact_recall": {"by_form": {"plain": {"hybrid": 0.5}}},
+        "image_guidance": {"sweep": SWEEP},
+        "refinement": {"won_two_rounds": 0.5},
     }
     monkeypatch.setattr(retrieval, "measure", lambda part, *_: measured[part])
     plot = tmp_path / "reference_scale.svg"
@@ -76,3 +76,13 @@ def test_the_program_prints_and_draws_what_was_measured(
     assert printed == {key: value for part in measured.values() for key, value in part.items()}
     lines = ElementTree.parse(plot).findall("{*}g")
     assert [len(line.findall("{*}circle")) for line in lines] == [len(SWEEP), len(SWEEP)]
+
+
+def test_a_parts_former_name_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(retrieval, "measure", lambda part, *_: {part: 1.0})
+    monkeypatch.setattr(sys, "argv", ["retrieval", "--json", "--only", "following", "fact_recall"])
+    retrieval.main()
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed == {"image_guidance": 1.0, "fact_recall": 1.0}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.brandbook import FORMS, SHORTEST, Book, book, copies, misspelled
+from benchmarks.retrieval.brands import FORMS, SHORTEST, Book, book, copies, misspelled
 from examples.shapes.training.writer.names import known_brands
 from examples.shapes.training.writer.passages import plain_taste
 

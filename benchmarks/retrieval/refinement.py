@@ -1,4 +1,4 @@
-"""What a second round is worth: images of what lacks, against as many more candidates.
+"""The worth of a second round: images of what lacks, against as many more candidates.
 
 A collection holds one image of each of many scenes, without a word. Rows ask the draft renderer,
 which errs more, for other scenes. `one_round` renders twice as many candidates,
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.chain import Chain, Kept, fill
+from benchmarks.retrieval.chain import Chain, Kept, fill
 from examples.shapes import world
 
 LOOKS = "looks"
@@ -22,7 +22,7 @@ CANDIDATES = 2
 STRENGTH = 0.8
 
 
-class Second:
+class Refinement:
     """A collection of images, filled, and the scenes that are asked for."""
 
     def __init__(self, chain: Chain, rows: int, seed: int, images: int = IMAGES) -> None:

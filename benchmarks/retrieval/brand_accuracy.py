@@ -1,4 +1,4 @@
-"""Whether images show the looks of brands that only a knowledge base tells.
+"""The share of images that show the looks of brands that only a knowledge base tells.
 
 Each row asks for the logo of an invented brand. `accuracy_…` is the share of the accepted images
 in which the umpire sees all that the brand's look says; `accepted_…` the share of the rows whose
@@ -21,8 +21,8 @@ from statistics import fmean
 import numpy as np
 from PIL import Image
 
-from benchmarks.brandbook import Book, Brand, asked, book
-from benchmarks.chain import Chain, Kept, Rows, fill, write_rows
+from benchmarks.retrieval.brands import Book, Brand, asked, book
+from benchmarks.retrieval.chain import Chain, Kept, Rows, fill, write_rows
 from examples.shapes import umpire, world
 from examples.shapes.training.writer.passages import held_out_taste, plain_taste
 from examples.shapes.world import Scene
@@ -45,7 +45,7 @@ class Shuffled:
         return self.retriever.retrieve(self.others[job.id])
 
 
-class Looks:
+class BrandAccuracy:
     """Two brand books, each fact with an image of its look, and the ways to ask for them."""
 
     def __init__(self, chain: Chain, rows: int, seed: int) -> None:

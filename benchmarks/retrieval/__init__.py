@@ -1,9 +1,9 @@
-"""What retrieval is worth, with the example's models and the umpire as the judge.
+"""The worth of retrieval, with the example's models and the umpire as the judge.
 
-Four parts: looks that only the knowledge base tells (`benchmarks.looks`), how well facts are found
-(`benchmarks.recall`), whether images follow a collection of images (`benchmarks.following`),
-and what a second round mends (`benchmarks.second`). Brands, facts and scenes come from a seed that
-no training used.
+Four parts, each in a module of that name: looks that only the knowledge base tells
+(`brand_accuracy`), facts among the first results (`fact_recall`), images that follow a collection
+of images (`image_guidance`), and what a second round mends (`refinement`). Brands, facts and scenes
+come from a seed that no training used.
 """
 
 import json
@@ -14,16 +14,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.chain import Chain
 from benchmarks.common import arguments, show
-from benchmarks.following import Following
-from benchmarks.looks import Looks
-from benchmarks.plot import plot
-from benchmarks.recall import Recall
-from benchmarks.second import Second
+from benchmarks.retrieval.brand_accuracy import BrandAccuracy
+from benchmarks.retrieval.chain import Chain
+from benchmarks.retrieval.fact_recall import FactRecall
+from benchmarks.retrieval.image_guidance import ImageGuidance
+from benchmarks.retrieval.plot import plot
+from benchmarks.retrieval.refinement import Refinement
 
 FEWEST = 8
-PARTS = ("looks", "recall", "following", "second")
+PARTS = ("brand_accuracy", "fact_recall", "image_guidance", "refinement")
+RENAMED = dict(zip(("looks", "recall", "following", "second"), PARTS, strict=True))
+"""Parts by their former names, which go in the next release."""
 
 
 def main() -> None:
@@ -32,7 +34,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="brands whose logos are asked for")
     parser.add_argument("--facts", type=int, default=500, help="brands whose facts are searched")
     parser.add_argument("--seed", type=int, default=90_001, help="no training used it")
-    parser.add_argument("--only", nargs="*", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--only", nargs="*", choices=PARTS, default=PARTS, type=lambda part: RENAMED.get(part, part)
+    )
     parser.add_argument("--plot", type=Path, help="an SVG file of the sweep to write")
     given = parser.parse_args()
     figures = dict[str, Any]()
@@ -48,16 +52,16 @@ def main() -> None:
 
 def measure(part: str, workdir: Path, rows: int, facts: int, seed: int) -> dict[str, Any]:
     """The figures of one part, in a folder of its own."""
-    chain = Chain(workdir, "shapes-draft" if part == "second" else "shapes")
+    chain = Chain(workdir, "shapes-draft" if part == "refinement" else "shapes")
     match part:
-        case "looks":
-            return Looks(chain, rows, seed).measure()
-        case "recall":
-            return Recall(chain, facts, seed).measure()
-        case "second":
-            return Second(chain, rows, seed).measure()
+        case "brand_accuracy":
+            return BrandAccuracy(chain, rows, seed).measure()
+        case "fact_recall":
+            return FactRecall(chain, facts, seed).measure()
+        case "refinement":
+            return Refinement(chain, rows, seed).measure()
         case _:
-            return Following(chain, max(rows // 4, FEWEST), seed).measure()
+            return ImageGuidance(chain, max(rows // 4, FEWEST), seed).measure()
 
 
 def show_all(figures: dict[str, Any]) -> None:
@@ -82,7 +86,3 @@ def _table(title: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Whether images take the colour of the collection that their job asks.
+"""The share of images that take the colour of the collection that their job asks.
 
 One collection holds images of red things and the other of blue ones, otherwise at random and
 without a word. Both are asked with the same prompts, which say all but the colour, and the same
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.chain import Chain, fill
+from benchmarks.retrieval.chain import Chain, fill
 from examples.shapes import world
 from examples.shapes.world import Scene
 
@@ -25,7 +25,7 @@ IMAGES = 24
 UNCOLOURED = world.ALL - {"colour"}
 
 
-class Following:
+class ImageGuidance:
     """Two collections of images, filled, and the scenes that both are asked for."""
 
     def __init__(

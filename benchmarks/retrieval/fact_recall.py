@@ -1,8 +1,8 @@
-"""How often the asked-for brand's fact is among the first three passages.
+"""The share of questions whose brand's fact is among the first three passages.
 
-The knowledge base is a crowded one: see `benchmarks.brandbook`. `hybrid` is the retriever as the
-profile has it; `dense` and `bm25` are one of its searches alone, as deep. Each brand is asked for
-in each form, one of which spells its name wrong.
+The knowledge base is a crowded one: see `benchmarks.retrieval.brands`. `hybrid` is the retriever as
+the profile has it; `dense` and `bm25` are one of its searches alone, as deep. Each brand is asked
+for in each form, one of which spells its name wrong.
 
 In a second knowledge base every fact stands three times, with tiny changes. `duplicates_kept` is
 the share of those additional copies that come back among four passages; `…_unthinned` are the
@@ -20,8 +20,8 @@ from qdrant_client.models import ScoredPoint
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.brandbook import FORMS, Book, Brand, book, copies
-from benchmarks.chain import Chain, fill, write_rows
+from benchmarks.retrieval.brands import FORMS, Book, Brand, book, copies
+from benchmarks.retrieval.chain import Chain, fill, write_rows
 from examples.shapes.training.writer.passages import plain_taste
 from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
@@ -49,7 +49,7 @@ class Question:
     form: str
 
 
-class Recall:
+class FactRecall:
     """Both knowledge bases, filled, and what is asked of them."""
 
     def __init__(self, chain: Chain, facts: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""How much arithmetic an image takes, counted from the shapes of every product in the model."""
+"""The arithmetic of an image, counted from the shapes of every product in the model."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.architectures import Subject
+from benchmarks.gpu.architectures import Subject
 from pipeline.job import RenderRequest
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import knowledge
+from benchmarks import knowledge_speed
 
 FACTS, QUERIES = 100, 3
 
@@ -14,9 +14,9 @@ FACTS, QUERIES = 100, 3
 def test_the_program_prints_rates_and_waits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["knowledge", "--facts", str(FACTS), "--queries", str(QUERIES), "--json"]
+    words = ["knowledge_speed", "--facts", str(FACTS), "--queries", str(QUERIES), "--json"]
     monkeypatch.setattr(sys, "argv", words)
-    knowledge.main()
+    knowledge_speed.main()
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures["where"] == "local mode"
     assert figures["added"] == figures["unchanged"] == FACTS

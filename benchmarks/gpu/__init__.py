@@ -1,13 +1,13 @@
-"""How fast SDXL and FLUX are on a GPU, in three ways with the same settings, in one run.
+"""The speed of SDXL and FLUX on a GPU, in three ways with the same settings, in one run.
 
 - `naive`: diffusers' pipeline, called for one image after another;
 - `batched`: diffusers' pipeline, called for a batch at a time;
 - `engine`: all images handed to the engine at once, with as many places in its batch.
 
-Weights are random (`benchmarks.architectures`), so nothing has to be fetched. Each way is warmed up
-with a batch before it is timed, from the first noise to images in the processor's memory. A batch
-that does not fit is halved; `batch` is the one that was used, the engine's as a mean of all turns.
-`tflop_per_s` are the model's products and sums over that time; `vs_mlperf_h200` compares the
+Weights are random (`benchmarks.gpu.architectures`), so nothing has to be fetched. Each way is
+warmed up with a batch before it is timed, from the first noise to images in the processor's memory.
+A batch that does not fit is halved; `batch` is the one that was used, the engine's as a mean of all
+turns. `tflop_per_s` are the model's products and sums over that time; `vs_mlperf_h200` compares the
 engine with MLPerf Inference 5.1's 2.39 images/s of SDXL on one H200 (offline, 1024², 20 steps
 with guidance, TensorRT with 8-bit floats).
 
@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.architectures import ARCHITECTURES, Size, Subject
 from benchmarks.common import arguments, show
-from benchmarks.flops import counted
+from benchmarks.gpu.architectures import ARCHITECTURES, Size, Subject
+from benchmarks.gpu.flops import counted
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models.diffusion import tune
 from pipeline.models.faults import free_memory, out_of_memory
@@ -247,7 +247,3 @@ def _show(name: str, report: dict[str, Any]) -> None:
     show(name, {what: figure for what, figure in report.items() if what not in ways})
     for way, figures in ways.items():
         show(f"{name}, {way}", figures)
-
-
-if __name__ == "__main__":
-    main()
