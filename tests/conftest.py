@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from flows.stack.embedded import private_redis
-from flows.stack.processes import Part, running, serves
+from flows.stack.processes import serves
 from pipeline import masking
 from pipeline.job import ImageArray
 from pipeline.settings import SHIPPED_MODELS
 from pipeline.telemetry import Observer, observe
 from tests.harness import prefect_database
 from tests.harness.prefect_server import free_port
+from workers.processes.process import ProcessSpec, running
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -57,7 +58,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port, home = free_port(), tmp_path_factory.mktemp("prefect")
     prefect_database.provide(home)
     api = f"http://127.0.0.1:{port}/api"
-    part = Part(
+    spec = ProcessSpec(
         "Prefect's server",
         [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
         serves(f"{api}/health"),
@@ -71,7 +72,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         start_seconds=120.0,
         stop_seconds=30.0,
     )
-    with running(part):
+    with running(spec):
         yield api
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 from pydantic import SecretStr
 
-from flows.stack.processes import Part, reaper, running, serves
+from flows.stack.processes import reaper, serves
 from flows.stack.redis_server import redis_binary
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings, secret_file
+from workers.processes.process import ProcessSpec, running
 from workers.queue.messages import Queue
 
 WORKER_STOP = 10.0
@@ -48,7 +49,7 @@ def private_redis() -> Iterator[str]:
         socket = Path(folder) / "redis.sock"
         command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--dir", folder]
         command += ["--unixsocketperm", "600", "--save", "", "--appendonly", "no"]
-        with running(Part("the private Redis", command, socket.exists, start_seconds=10.0)):
+        with running(ProcessSpec("the private Redis", command, socket.exists, start_seconds=10.0)):
             yield f"unix://{socket}"
 
 
@@ -62,7 +63,7 @@ def private_prefect(settings: Settings) -> Iterator[None]:
     folder = _prefect_home(settings)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
         api = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-        part = Part(
+        spec = ProcessSpec(
             "the private Prefect server",
             [*_PREFECT_SERVER, "--fd", str(listening.fileno())],
             serves(f"{api}/health"),
@@ -72,7 +73,7 @@ def private_prefect(settings: Settings) -> Iterator[None]:
             start_seconds=120.0,
             passed=[listening.fileno()],
         )
-        with running(part):
+        with running(spec):
             listening.close()  # or calls to a server that has ended would hang
             os.environ["PREFECT_API_URL"] = api
             yield
@@ -88,7 +89,7 @@ _PREFECT_APP = {
 """As Prefect's ephemeral mode has it: without a UI, a scheduler and other services."""
 
 
-def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
+def worker(settings: Settings, log: Path, devices: str | None = None) -> ProcessSpec:
     """Supervised workers of our own, with our settings in their environment. They end too when this
     process ends without stopping them.
 
@@ -99,7 +100,7 @@ def worker(settings: Settings, log: Path, devices: str | None = None) -> Part:
         command += ["--devices", devices or settings.device]
     if port := settings.metrics_port:  # ours is taken
         settings = settings.model_copy(update={"metrics_port": port + 1})
-    return Part(
+    return ProcessSpec(
         "worker",
         command,
         env=environment(settings),

@@ -20,9 +20,10 @@ from flows.stack.embedded import (
     new_prefect_password,
     prefect_defaults,
 )
-from flows.stack.processes import Part, program, serves
+from flows.stack.processes import program, serves
 from flows.stack.redis_server import redis_binary
 from pipeline.errors import ConfigError, Unavailable
+from workers.processes.process import ProcessSpec
 from workers.queue.messages import Queue
 
 HOST = "127.0.0.1"
@@ -38,7 +39,7 @@ PREFECT_KEY = "prefect.key"
 class Service:
     """A process to start, and the variables with its address for others."""
 
-    part: Part
+    spec: ProcessSpec
     exports: dict[str, str]
 
 
@@ -66,8 +67,8 @@ def redis(home: Path, log: Path) -> Service:
             return False
         return True
 
-    part = Part("redis", [redis_binary(), str(file)], answers, log=log)
-    return Service(part, {"PRESSRUN_REDIS_URL": url})
+    spec = ProcessSpec("redis", [redis_binary(), str(file)], answers, log=log)
+    return Service(spec, {"PRESSRUN_REDIS_URL": url})
 
 
 def prefect(home: Path, log: Path) -> Service:
@@ -81,7 +82,7 @@ def prefect(home: Path, log: Path) -> Service:
     password = _secret(key, new_prefect_password)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
     api = f"http://{HOST}:{port}/api"
-    part = Part(
+    spec = ProcessSpec(
         "prefect",
         [*command, "--port", str(port)],
         serves(f"{api}/health"),
@@ -96,7 +97,7 @@ def prefect(home: Path, log: Path) -> Service:
         start_seconds=120.0,
         stop_seconds=20.0,
     )
-    return Service(part, {"PREFECT_API_URL": api, PREFECT_PASSWORD: password})
+    return Service(spec, {"PREFECT_API_URL": api, PREFECT_PASSWORD: password})
 
 
 def s3(home: Path, log: Path) -> Service:
@@ -109,7 +110,7 @@ def s3(home: Path, log: Path) -> Service:
     key, endpoint = _secret(home / "s3.key"), f"http://{HOST}:{port}"
     command = [rclone, "serve", "s3", str(folder), "--config", "", "--addr", f"{HOST}:{port}"]
     command += ["--vfs-cache-mode", "off"]  # an acknowledged object is in the folder
-    part = Part(
+    spec = ProcessSpec(
         "s3",
         command,
         serves(endpoint, status=400),  # the answer to a request without a signature
@@ -122,14 +123,14 @@ def s3(home: Path, log: Path) -> Service:
         "AWS_ACCESS_KEY_ID": BUCKET,
         "AWS_SECRET_ACCESS_KEY": key,
     }
-    return Service(part, exports)
+    return Service(spec, exports)
 
 
 POOL = "pressrun"
 DEPLOY = (sys.executable, "-m", "flows.cli", "deploy")
 
 
-def serving(api: str, log: Path) -> Part:
+def serving(api: str, log: Path) -> ProcessSpec:
     """The Prefect worker that runs deployed flows; it needs time to stop the flows in work."""
     command = [sys.executable, "-m", "flows.cli", "serve"]
     workers = f"{api}/work_pools/{POOL}/workers/filter"
@@ -144,7 +145,7 @@ def serving(api: str, log: Path) -> Part:
             return False
         return found.is_success and any(each["status"] == "ONLINE" for each in found.json())
 
-    return Part("serve", command, answers, log=log, stop_seconds=30.0)
+    return ProcessSpec("serve", command, answers, log=log, stop_seconds=30.0)
 
 
 _SERVER = {

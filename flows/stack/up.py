@@ -25,9 +25,10 @@ from flows.stack.embedded import (
     variables,
     worker,
 )
-from flows.stack.processes import Part, Running, reaper, running
+from flows.stack.processes import reaper
 from pipeline.errors import AlreadyUp, ConfigError, Unavailable
 from pipeline.settings import Settings, load_settings
+from workers.processes.process import ManagedProcess, ProcessSpec, running
 from workers.queue.messages import Queue
 from workers.worker.devices import require_devices
 
@@ -71,7 +72,7 @@ class Stack:
 
     def __init__(self, home: Path, outer: ExitStack, say: Callable[[str], None]) -> None:
         self._home, self._outer, self._say = home, outer, say
-        self._running = list[Running]()
+        self._running = list[ManagedProcess]()
         self._exports = dict[str, str]()
 
     def start(self, devices: str | None, s3: bool) -> None:
@@ -126,7 +127,7 @@ class Stack:
         """Restart parts that end, until a signal stops it."""
         while True:
             for each in self._running:
-                each.look()
+                each.poll()
             time.sleep(POLL_SECONDS)
 
     def terminate(self) -> None:
@@ -135,15 +136,15 @@ class Stack:
             each.terminate()
 
     def _serve(self, service: parts.Service) -> None:
-        self._start(service.part)
+        self._start(service.spec)
         self._exports |= service.exports
         os.environ.update(service.exports)
 
-    def _start(self, part: Part) -> None:
-        self._say(f"{part.name} is starting")
+    def _start(self, spec: ProcessSpec) -> None:
+        self._say(f"{spec.name} is starting")
         begun = time.monotonic()
-        self._running.append(self._outer.enter_context(running(part)))
-        self._say(f"{part.name} answers after {time.monotonic() - begun:.1f} s")
+        self._running.append(self._outer.enter_context(running(spec)))
+        self._say(f"{spec.name} answers after {time.monotonic() - begun:.1f} s")
 
     def _write_environment(self, settings: dict[str, str]) -> None:
         """Set the variables for the parts still to start, and write them for other terminals."""

@@ -13,7 +13,7 @@ import yaml
 
 from flows.dispatch.window import window_for
 from tests.harness.deployed import ROOT, is_command, settings_named
-from workers.processes.child import KILL_AFTER
+from workers.processes.supervisor import KILL_AFTER
 from workers.queue.celery_app import PRIORITIES, UNACKNOWLEDGED, list_of
 
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from workers.processes import child, supervisor
+from workers.processes import supervisor
 from workers.processes.heartbeat import Heartbeat
 from workers.processes.lifecycle import (
     LONGEST_WAIT,
@@ -59,8 +59,7 @@ class Watched:
     def wait_for_work(self) -> None:
         """Return once the worker has said that it works."""
         deadline = time.monotonic() + PATIENT
-        slot = self.supervisor.slots[0]
-        while not (slot.child and slot.child.heartbeat.in_flight):
+        while not self.supervisor.workers[0].heartbeat.in_flight:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -79,7 +78,7 @@ class Watched:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
     """Start supervisors with short waits; kill those still running at the end."""
-    monkeypatch.setattr(child, "KILL_AFTER", 0.5)
+    monkeypatch.setattr(supervisor, "KILL_AFTER", 0.5)
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.02)
     monkeypatch.setattr("workers.processes.lifecycle.FIRST_WAIT", 0.1)
     made = list[Watched]()
@@ -165,7 +164,7 @@ def test_a_worker_that_does_not_leave_is_killed_after_the_grace_period(
     watched.wait_for_work()
     start = time.monotonic()
     assert watched.stop() == 1
-    assert time.monotonic() - start >= LIMITS.grace + child.KILL_AFTER
+    assert time.monotonic() - start >= LIMITS.grace + supervisor.KILL_AFTER
     assert watched.saw("worker killed")[0]["reason"] == "it was told to leave and has not"
 
 
@@ -248,18 +247,21 @@ def test_every_exit_status_has_words(code: int, words: str) -> None:
 def test_a_worker_gets_memory_saving_variables_unless_the_environment_has_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spared, chosen = child.SPARING
+    spared, chosen = supervisor.SPARING
     monkeypatch.delenv(spared, raising=False)
     monkeypatch.setenv(chosen, "7")
     code = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[1], 'w'))"
     found = tmp_path / "environment"
-    worker = child.Child([sys.executable, "-c", code, str(found)], "cpu", LIMITS)
+    crew = Supervisor(["cpu"], LIMITS, command=[sys.executable, "-c", code, str(found)])
+    (worker,) = crew.workers
+    worker.start()
     deadline = time.monotonic() + PATIENT
-    while worker.poll() is None:
+    while worker.running:
         assert time.monotonic() < deadline
+        worker.poll()
         time.sleep(0.02)
     environment = json.loads(found.read_text())
-    assert environment[spared] == child.SPARING[spared]
+    assert environment[spared] == supervisor.SPARING[spared]
     assert environment[chosen] == "7"
 
 
