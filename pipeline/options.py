@@ -23,7 +23,7 @@ def settable(by: Setter) -> dict[str, tuple[FieldInfo, Settable]]:
 COLUMNS: dict[str, tuple[str, FieldInfo, Settable]] = {
     mark.column or name: (name, field, mark) for name, (field, mark) in settable("row").items()
 }
-"""The columns of a job file but `meta.*`, each with its field of a job."""
+"""The columns of a job file but `meta.*`, each with its field of a job: name, field and mark."""
 
 
 def settings_by(setter: Setter) -> type[FrozenModel]:

@@ -30,6 +30,8 @@ _NAN = "NaN was read as empty"
 _NO_SEED = "seed -1 was read as no seed: the row decides it"
 _RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
 _WAVES = ("first_above", "race_above")
+_RENAMED = {column: name for column, (name, _, _) in COLUMNS.items() if column != name}
+"""Columns whose field of a job has another name."""
 _TEMPLATED = tuple(column for column, (_, _, mark) in COLUMNS.items() if mark.template)
 
 
@@ -95,7 +97,9 @@ class JobBuilder:
                 self._note(row.line, column, reason)
         digest = identity.row_digest(given | {"meta": meta})
         fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
-        fields |= {"name": fields.pop("id", ""), "meta": meta, "row": row.line}
+        for column in _RENAMED.keys() & given.keys():
+            fields[_RENAMED[column]] = fields.pop(column)
+        fields |= {"meta": meta, "row": row.line}
         fields.setdefault("seed", int(digest[:8], 16))
         if fields["references"] and fields["reference_scale"] and not self._adapted:
             raise _Refused("references", _NO_ADAPTER)
@@ -104,7 +108,9 @@ class JobBuilder:
             job = Job.model_validate(fields)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
-            raise _Refused(str(problem["loc"][0]), _explained(problem)) from error
+            field = str(problem["loc"][0])
+            column = next((c for c, name in _RENAMED.items() if name == field), field)
+            raise _Refused(column, _explained(problem)) from error
         if job.collection and not self._whole.retrieval.allows(job.collection):
             raise _Refused("collection", f"{shown(job.collection)} {_NOT_ALLOWED}")
         if given.get("rounds", 1) > 1 and not (

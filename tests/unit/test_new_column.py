@@ -15,7 +15,7 @@ ENTRY = """\
     warmth: Annotated[
         int,
         Field(ge=0, le=9, description="warmth of the light"),
-        Settable(("row", "profile", "run"), 3, elsewhere=("colour_temperature",)),
+        Settable(("row", "profile", "run"), 3, "light", elsewhere=("colour_temperature",)),
     ] = 3
 """
 PROGRAM = """
@@ -86,7 +86,7 @@ def test_a_row_before_a_run_before_the_profile_sets_it(seen: dict[str, Any]) -> 
     assert seen["warmths"] == [3, 7, 5]
     assert seen["ids"] == 3
     assert seen["profile"] == 8
-    assert seen["bad"] == ["warmth", "'10' should be less than or equal to 9"]
+    assert seen["bad"] == ["light", "'10' should be less than or equal to 9"]
 
 
 def test_a_new_column_reaches_the_ports_and_the_record(seen: dict[str, Any]) -> None:
