@@ -1,4 +1,4 @@
-"""Shard files: the rows of a run, a few thousand to a Parquet file."""
+"""Shard files: the rows of a run, a few hundred to a Parquet file."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -33,7 +33,15 @@ class ShardFiles:
 
     def write(self, fingerprint: str, number: int, rows: Sequence[Job | BadRow]) -> None:
         """Write a shard's rows, in order. Equal rows give equal files."""
-        table = pa.Table.from_pylist([_line(row) for row in rows], schema=SCHEMA)
+        lines = list[dict[str, Any]]()
+        for row in rows:
+            line: dict[str, Any] = {"row": row.row, "job_id": row.id, "keywords": row.keywords}
+            if isinstance(row, Job):
+                line["job"] = row.model_dump_json()
+            else:
+                line |= {"problem_column": row.column, "problem_reason": row.reason}
+            lines.append(line)
+        table = pa.Table.from_pylist(lines, schema=SCHEMA)
         file = BytesIO()
         pq.write_table(table, file, compression="zstd")
         name = _name(fingerprint, number)
@@ -60,24 +68,17 @@ class ShardFiles:
 
     def documents(self, fingerprint: str, number: int) -> dict[str, str]:
         """A shard's jobs by id, as unparsed JSON. Raises KeyError when there is no such shard."""
-        return self._files.parse(_name(fingerprint, number), _documents)
+
+        def parse(data: bytes) -> dict[str, str]:
+            table = read_table(data, SCHEMA)
+            lines = zip(table["job_id"].to_pylist(), table["job"].to_pylist(), strict=True)
+            return {job_id: document for job_id, document in lines if document is not None}
+
+        return self._files.parse(_name(fingerprint, number), parse)
 
 
 def _name(fingerprint: str, number: int) -> str:
     return f"{FOLDER}{fingerprint}/shard-{number:05d}.parquet"
-
-
-def _documents(data: bytes) -> dict[str, str]:
-    table = read_table(data, SCHEMA)
-    lines = zip(table["job_id"].to_pylist(), table["job"].to_pylist(), strict=True)
-    return {job_id: document for job_id, document in lines if document is not None}
-
-
-def _line(row: Job | BadRow) -> dict[str, Any]:
-    line: dict[str, Any] = {"row": row.row, "job_id": row.id, "keywords": row.keywords}
-    if isinstance(row, Job):
-        return line | {"job": row.model_dump_json()}
-    return line | {"problem_column": row.column, "problem_reason": row.reason}
 
 
 def _row(line: Mapping[str, Any]) -> Job | BadRow:

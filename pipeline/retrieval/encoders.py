@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
 
@@ -56,15 +55,11 @@ class TextEncoder:
             states = self._model(**tokens).last_hidden_state.float()
             mask = tokens["attention_mask"].unsqueeze(-1)
             mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-            return _split(torch.nn.functional.normalize(mean, dim=-1), items)
+            vectors = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        ends = np.cumsum([len(item) for item in items])
+        return np.split(vectors, ends[:-1])
 
     @property
     def _longest(self) -> int:
         positions = int(getattr(self._model.config, "max_position_embeddings", LONGEST))
         return min(LONGEST, positions, int(self._tokenizer.model_max_length))
-
-
-def _split(embedded: Any, items: Sequence[Sequence[Any]]) -> list[Vectors]:
-    """The rows of a batch as one array per item, in order."""
-    ends = np.cumsum([len(item) for item in items])
-    return np.split(embedded.float().cpu().numpy(), ends[:-1])

@@ -125,7 +125,7 @@ class _Ingestion:
             if isinstance(text, BadText):
                 self.bad.append(text)
                 continue
-            image = problem = ""
+            image, problem = "", None
             try:
                 self._library.guard.check_text(f"{text.title}. {text.text}")
                 if text.image and self._takes_images:
@@ -137,7 +137,7 @@ class _Ingestion:
             except OSError as error:
                 problem = str(error.strerror)
             source = _Source(text, image)
-            if problem:
+            if problem is not None:
                 self.bad.append(BadText(file=text.source, line=0, reason=problem))
             elif source.identity not in self._seen:
                 self._seen.add(source.identity)

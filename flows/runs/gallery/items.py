@@ -23,7 +23,6 @@ PLAIN = {
 
 def card_of(outcome: Outcome) -> Card:
     """The card of a row. A source is its title, address, text and score."""
-    context = outcome.winners_context
     card = line_of(PLAIN, outcome) | {
         "outcome": outcome.status.value,
         "score": _rounded(outcome.score),
@@ -33,7 +32,7 @@ def card_of(outcome: Outcome) -> Card:
         "candidates": [_candidate(candidate) for candidate in outcome.candidates],
         "sources": [
             [each.title, each.source, each.text, _rounded(each.score)]
-            for each in (*context.passages, *context.references)
+            for each in outcome.winners_context.sources
         ],
     }
     return {key: value for key, value in card.items() if value not in (None, "", [], {})}
