@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -85,7 +85,7 @@ def run_pilot(
             context = ports.retriever.retrieve(jobs[0])
             hold_contest(jobs[0], context, ports.writer.write(jobs[0], context), ports)
         ready = time.monotonic()
-        outcomes, beside = _run(jobs, ports, min(settings.concurrency, all_jobs))
+        outcomes, beside = run_all(jobs, ports, min(settings.concurrency, all_jobs))
         busy = sum(outcome.device_time for outcome in (*outcomes, *beside))
         return PilotResult(jobs, outcomes, ready - begun, time.monotonic() - ready, busy)
 
@@ -114,7 +114,21 @@ def report(result: PilotResult, all_jobs: int, all_work: int, price: Price) -> d
     }
 
 
-def _run(jobs: Sequence[Job], ports: Ports, at_once: int) -> tuple[list[Outcome], list[Outcome]]:
+def _outcome(job: Job, ports: Ports) -> Outcome:
+    try:
+        return run_job(job, ports)
+    except PressrunError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a run would record it as the job's own fault too
+        return failed(job, ports, f"{type(error).__name__}: {error}")
+
+
+def run_all(
+    jobs: Sequence[Job],
+    ports: Ports,
+    at_once: int,
+    run: Callable[[Job, Ports], Outcome] = _outcome,
+) -> tuple[list[Outcome], list[Outcome]]:
     """Run the jobs; returns their outcomes, and the outcomes of copies that run beside the last
     jobs to keep the device's batches full until the end, as in a long run.
     """
@@ -125,10 +139,10 @@ def _run(jobs: Sequence[Job], ports: Ports, at_once: int) -> tuple[list[Outcome]
             number = next(numbers)
             job, seeds_off = jobs[number % len(jobs)], FAR * (number + 1)
             changed = {"id": f"{job.id}_{number}", "seed": (job.seed + seeds_off) % SEED_SPACE}
-            beside.append(_outcome(job.model_copy(update=changed), ports))
+            beside.append(run(job.model_copy(update=changed), ports))
 
     with ThreadPoolExecutor(at_once) as pool:
-        ended = [pool.submit(_outcome, job, ports) for job in jobs]
+        ended = [pool.submit(run, job, ports) for job in jobs]
         for _ in range(at_once - 1):
             pool.submit(fill)
         try:
@@ -138,12 +152,3 @@ def _run(jobs: Sequence[Job], ports: Ports, at_once: int) -> tuple[list[Outcome]
             over.set()
             pool.shutdown(cancel_futures=True)
     return outcomes, beside
-
-
-def _outcome(job: Job, ports: Ports) -> Outcome:
-    try:
-        return run_job(job, ports)
-    except PressrunError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a run would record it as the job's own fault too
-        return failed(job, ports, f"{type(error).__name__}: {error}")

@@ -8,10 +8,9 @@ from typing import cast
 import numpy as np
 import pytest
 
-from flows.runs import pilot
 from flows.runs.costs import Price
 from flows.runs.estimate import StratifiedSample, by_work, share, total
-from flows.runs.pilot import PilotResult, report
+from flows.runs.pilot import PilotResult, report, run_all
 from pipeline.errors import Unavailable
 from pipeline.job import Job, Outcome, Status
 from pipeline.ports import Ports
@@ -127,25 +126,21 @@ def test_a_report_says_seconds_images_and_money() -> None:
     ]
 
 
-def test_copies_fill_the_device_until_the_last_job_and_are_not_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_copies_fill_the_device_until_the_last_job_and_are_not_counted() -> None:
     def run(one: Job, ports: object) -> Outcome:
         time.sleep(0.5 if one.id == "j009" else 0.01)
         return Outcome(run="pilot", job_id=one.id, status=Status.ACCEPTED, row=one.row, keywords="")
 
-    monkeypatch.setattr(pilot, "_outcome", run)
     jobs = [make_job(number) for number in range(10)]
-    outcomes, beside = pilot._run(jobs, ports, 4)
+    outcomes, beside = run_all(jobs, ports, 4, run)
     assert [outcome.job_id for outcome in outcomes] == [one.id for one in jobs]
     assert len(beside) > 6, "three at a time, while the last job takes long"
     assert len({outcome.job_id for outcome in (*outcomes, *beside)}) == 10 + len(beside)
 
 
-def test_a_service_that_fails_stops_a_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_fails_stops_a_pilot() -> None:
     def run(one: Job, ports: object) -> Outcome:
         raise Unavailable("Qdrant")
 
-    monkeypatch.setattr(pilot, "_outcome", run)
     with pytest.raises(Unavailable):
-        pilot._run([make_job(number) for number in range(10)], ports, 4)
+        run_all([make_job(number) for number in range(10)], ports, 4, run)
