@@ -48,6 +48,10 @@ class Engine:
         words = ["sh", "-c", test[0].replace("$$", "$")] if kind == "CMD-SHELL" else test
         return self._finish(self._inside(name, words, None))
 
+    def ask(self, name: str, words: list[str]) -> str:
+        """Output of a command in the service's container."""
+        return self._finish(self._inside(name, words, None))
+
     def _finish(self, words: list[str]) -> str:
         done = subprocess.run(
             ["ip", "netns", "exec", self.host.name, *words],

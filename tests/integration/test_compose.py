@@ -67,7 +67,7 @@ def test_a_run_goes_through_the_services(services: Engine) -> None:
 def test_redis_keeps_its_data_and_asks_for_the_password(services: Engine) -> None:
     assert any((services.workdir / "volumes" / "redis").rglob("*.aof"))
     asked = ["redis-cli", "-h", "redis", "ping"]
-    plain = services._finish(services._inside("cli", asked, None))
+    plain = services.ask("cli", asked)
     assert "NOAUTH" in plain
 
 
@@ -75,11 +75,11 @@ def test_prefect_asks_for_its_password_and_answers_no_foreign_page(services: Eng
     asked = ["curl", "-si", "-X", "POST", "-H", "Origin: http://evil.example"]
     asked += ["-H", "Content-Type: application/json", "-d", "{}"]
     address = "http://prefect:4200/api/deployments/filter"
-    shut = services._finish(services._inside("cli", [*asked, address], None))
+    shut = services.ask("cli", [*asked, address])
     assert " 401 " in shut.splitlines()[0]
     assert "access-control" not in shut.lower()
     password = (services.workdir / "secrets" / "prefect_api_auth_string").read_text().strip()
-    open_ = services._finish(services._inside("cli", [*asked, "-u", password, address], None))
+    open_ = services.ask("cli", [*asked, "-u", password, address])
     assert " 200 " in open_.splitlines()[0]
     assert "generate-batch" in open_
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from flows.dispatch.breaker import LEAST, Breaker
 from flows.dispatch.budget import FIRST, Budget
@@ -63,7 +64,7 @@ def test_events_come_in_order_and_only_after_the_given_id(
     queue.publish_result(outcome(run_folder.run, 1))
     queue.requeue(run_folder.run, "j002", "no memory")
     queue.report_error(run_folder.run, "the model is broken", worker="w", fatal=True)
-    events = queue.events(run_folder.run, mark, wait=0.1)
+    events = queue.events(run_folder.run, mark, wait=5.0)
     assert [event for _, event in events] == [
         JobDone("j001", Status.ACCEPTED, 1.0),
         JobRequeued("j002", "no memory"),
@@ -76,7 +77,7 @@ def test_publishing_a_result_gives_the_lease_back(queue: Queue, run_folder: RunF
     lease = queue.leases().acquire(run_folder.run, "fingerprint", "j000")
     assert lease
     queue.publish_result(outcome(run_folder.run, 0), lease)
-    events = queue.events(run_folder.run, "0", wait=0.1)
+    events = queue.events(run_folder.run, "0", wait=5.0)
     assert [event for _, event in events] == [JobDone("j000", Status.ACCEPTED, 1.0)]
     assert not queue.leased(run_folder.run, ["j000"])
 
@@ -102,10 +103,10 @@ def test_an_unreachable_redis_is_a_clear_error(url: str, error: type[Exception])
     ],
 )
 def test_an_entry_that_cannot_be_read_is_passed_over(
-    queue: Queue, run_folder: RunFolder, fields: dict[Any, Any]
+    redis_url: str, queue: Queue, run_folder: RunFolder, fields: dict[Any, Any]
 ) -> None:
-    queue._redis.xadd(f"pressrun:{run_folder.run}:events", fields)
-    ((event_id, event),) = queue.events(run_folder.run, "0", wait=0.1)
+    Redis.from_url(redis_url).xadd(f"pressrun:{run_folder.run}:events", fields)
+    ((event_id, event),) = queue.events(run_folder.run, "0", wait=5.0)
     assert event is None
     assert queue.events(run_folder.run, event_id, wait=0.01) == []
 

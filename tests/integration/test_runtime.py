@@ -250,7 +250,7 @@ def test_a_lease_is_confirmed_before_each_record_where_the_store_has_no_conditio
 
 
 def take_over(redis_url: str, run: str, job_id: str) -> None:
-    Queue.connect(redis_url)._redis.set(lease_key(run, job_id), "99:another")
+    Redis.from_url(redis_url).set(lease_key(run, job_id), "99:another")
 
 
 def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
