@@ -122,7 +122,7 @@ class Bench:
         self._samples = 0
 
     def jobs(self, count: int, seed: int) -> Sequence[Job]:
-        """So many jobs; the models are loaded then."""
+        """Jobs in this number; the models are loaded then."""
         rng = np.random.default_rng(seed)
         prompts = dict[str, None]()
         while len(prompts) < count:

@@ -107,7 +107,7 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """How long the jobs took."""
+        """The seconds that the jobs took."""
         return self.ended - self.begun
 
 
@@ -155,7 +155,7 @@ def read_memory(process: psutil.Process, memory: Memory) -> None:
 
 
 def task_runs(workdir: Workdir) -> int:
-    """How many task runs Prefect's own server has kept."""
+    """The number of task runs that Prefect's own server has kept."""
     database = workdir.folder / ".pressrun" / "prefect" / "prefect.db"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         count: int = connection.execute("SELECT count(*) FROM task_run").fetchone()[0]

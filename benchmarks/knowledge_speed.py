@@ -80,7 +80,7 @@ def measure(facts: int, queries: int, workdir: Path, seed: int) -> dict[str, Any
 
 
 def write_facts(path: Path, count: int, rng: np.random.Generator) -> list[str]:
-    """So many facts; answers the brands' names, of which some may stand twice."""
+    """Write facts; returns the brands' names, of which some may stand twice."""
     names = [f"{word(rng, 2, 4).capitalize()} {pick(rng, SUFFIXES)}" for _ in range(count)]
     with path.open("w", encoding="utf-8") as file:
         for number, name in enumerate(names):
@@ -103,7 +103,7 @@ def opened(settings: Settings, collection: str) -> Iterator[Library]:
 def timed_ingest(
     library: Library, path: Path, collection: str, facts: int, title: str
 ) -> tuple[IngestReport, float]:
-    """What became of the facts, and how many there were in a second."""
+    """The ingest's report, and the number of facts in a second."""
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=facts)
         begun = perf_counter()

@@ -118,7 +118,7 @@ class _Watched:
             )
 
     def figures(self) -> dict[str, Any]:
-        """What was seen."""
+        """The measured seconds, and the number of updates."""
         figures = {"artifact_oldest_s": self.oldest, "artifact_updates": len(self.updates)}
         if self._cancelled:
             figures["cancel_idle_s"] = self._idle - self._cancelled

@@ -43,7 +43,7 @@ Way = Callable[[RenderRequest], list[ImageArray]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and how."""
+    """The size of the work, and how it is done."""
 
     size: Size
     side: int
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def is_mlperfs(self) -> bool:
-        """Whether the work is that of MLPerf's benchmark."""
+        """True if the work is that of MLPerf's benchmark."""
         return (self.size, self.side, self.steps) == ("full", 1024, 20)
 
 
@@ -190,7 +190,7 @@ def _call(subject: Subject, request: RenderRequest, seeds: tuple[int, ...]) -> l
 
 
 def _pipeline_figures(subject: Subject, request: RenderRequest, batch: int) -> dict[str, float]:
-    """Of the largest halving of the batch that fits the device's memory."""
+    """The figures of the largest halving of the batch that fits the device's memory."""
     while not _fits(pipeline_way(subject, batch), request, batch):
         free_memory()
         batch //= 2

@@ -21,7 +21,7 @@ class Work(NamedTuple):
 
 
 def counted(subject: Subject, request: RenderRequest) -> Work:
-    """What one image of the order takes; on the device `meta` nothing is really calculated."""
+    """The operations of one image of the order, on the device `meta`, which calculates nothing."""
     family = subject.family
     x = family.noise(request, torch.Generator())[None]
     timestep = torch.ones(1, device=family.device)

@@ -48,7 +48,7 @@ class Book:
 
 
 def book(rng: np.random.Generator, count: int, taste: Taste, *, crowded: bool = False) -> Book:
-    """So many brands with their facts, two notes about each and some house rules.
+    """A book of brands with their facts, two notes about each and some house rules.
 
     In a `crowded` one each second brand has a neighbour of nearly its name, with a fact of its own,
     and many passages name several brands.

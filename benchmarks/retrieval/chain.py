@@ -43,7 +43,7 @@ class Album:
 
 @dataclass(frozen=True)
 class Kept:
-    """How a job ended, and what the umpire sees in its image; without one it sees nothing."""
+    """The end of a job, and the umpire's reading of its image; without one it sees nothing."""
 
     outcome: Outcome
     reading: Scene | None
@@ -53,7 +53,7 @@ class Kept:
         return self.outcome.status is Status.ACCEPTED
 
     def shows(self, look: str) -> bool:
-        """Whether the image shows all that the look says."""
+        """True if the image shows all that the look says."""
         return self.reading is not None and umpire.confirms(self.reading, look)
 
 
@@ -73,7 +73,7 @@ class Chain:
 
     @property
     def profile(self) -> Profile:
-        """What the jobs run under."""
+        """The profile of the jobs."""
         return self._settings.chosen_profile
 
     def library(self) -> Library:
@@ -90,7 +90,7 @@ class Chain:
 
     @cached_property
     def ports(self) -> Ports:
-        """Those of a worker; the models are loaded when they are first asked for."""
+        """A worker's ports; the models are loaded at their first use."""
         write_rows(self._jobs, [{"keywords": "none"}])
         run_folder = open_run_folder(self._settings, "benchmark")
         spec = asked_for(self._jobs, Overrides(), self._settings, run_folder)
@@ -109,7 +109,7 @@ class Chain:
         return [Kept(outcome, seen.get(outcome.job_id)) for outcome in outcomes]
 
     def read(self, images: Iterable[ImageArray]) -> list[Scene]:
-        """What the umpire sees in each image."""
+        """The umpire's reading of each image."""
         found = [(image * 255).round().astype(np.uint8) for image in images]
         return self._umpire.read(np.stack(found)) if found else []
 

@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 
 class _Call(NamedTuple):
-    """What one caller wants encoded: texts, and preprocessed images [3, side, side]."""
+    """One caller's inputs: texts, and preprocessed images [3, side, side]."""
 
     texts: Sequence[str]
     pixels: Sequence[Any]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDERS = ("pipeline", "workers", "flows", "examples", "tests/harness")
+FOLDERS = ("pipeline", "workers", "flows", "benchmarks", "examples", "tests/harness")
 HEADLESS = re.compile(
     r"(What|Who|Whom|Whose|Whoever|Whether|How|Where|Which|Why|Those|That|So many|Of|As)\b"
 )
