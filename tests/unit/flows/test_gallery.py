@@ -28,6 +28,7 @@ from pipeline.job import (
 from pipeline.records.manifest import COLUMNS, build_manifest, read_manifest
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore
+from tests.harness.jobs import make_job, make_outcome, make_spec
 
 HOSTILE = "</script><script>alert(1)</script><!-- \u2028 &amp; logo"
 
@@ -39,52 +40,38 @@ def run_folder(tmp_path: Path) -> RunFolder:
 
 def job(row: int, **fields: Any) -> Job:
     defaults = {
-        "id": f"job{row}", "row": row, "keywords": f"circle {row}", "candidates": 2,
-        "threshold": 0.5, "width": 16, "height": 16, "steps": 5, "guidance": 4.0, "seed": 100 * row,
-        "passages": 1, "mode": "generated", "contest": "best_of", "wave": 1,
+        "id": f"job{row}", "row": row, "keywords": f"circle {row}", "candidates": 2, "width": 16,
+        "height": 16, "steps": 5, "guidance": 4.0, "seed": 100 * row,
     }  # fmt: skip
-    return Job.model_validate(defaults | fields)
+    return make_job(**defaults | fields)
 
 
 def outcome(one: Job, status: Status = Status.ACCEPTED, **fields: Any) -> Outcome:
     scores = (0.25, 0.875) if status is Status.ACCEPTED else (0.125, 0.25)
-    candidates = tuple(
-        CandidateRecord(index=i, seed=one.seed + i, score=Score(raw=0.3, calibrated=score))
-        for i, score in enumerate(scores)
-    )
-    passage = Passage(id="p", text="A <b>fact</b>.", title="The mark", source="b.md", score=1.0)
-    base = Outcome(
-        run="demo",
-        job_id=one.id,
-        status=status,
-        job=one,
-        row=one.row,
-        keywords=one.keywords,
-        context=Context(passages=(passage,)),
-        brief=Brief(text="A text.", prompt="a circle"),
-        candidates=candidates,
-        winner=1,
-    )
-    return base.model_copy(update=fields)
+    defaults = {
+        "candidates": tuple(
+            CandidateRecord(index=i, seed=one.seed + i, score=Score(raw=0.3, calibrated=score))
+            for i, score in enumerate(scores)
+        ),
+        "context": Context(
+            passages=(
+                Passage(id="p", text="A <b>fact</b>.", title="The mark", source="b.md", score=1.0),
+            )
+        ),
+        "brief": Brief(text="A text.", prompt="a circle"),
+        "device_seconds": {},
+    }
+    return make_outcome(one, **defaults | {"status": status} | fields)
 
 
 def fill(run_folder: RunFolder, rows: list[Job | BadRow], ended: list[Outcome]) -> RunSpec:
     """Books of a run that ended so."""
-    spec = RunSpec(
-        run="demo",
-        job_file="jobs.csv",
-        job_file_digest="0" * 24,
-        rows=len(rows),
-        shards=1,
-        profile={
-            "name": "shapes",
-            "renderer": {"model": "diffusion"},
-            "defaults": {"threshold": 0.5},
-        },
-        models={"renderer": "0123456789abcdef"},
-        created_at="2026-01-01T09:30:00+00:00",
-        version="0.1.0",
-    )
+    profile = {
+        "name": "shapes",
+        "renderer": {"model": "diffusion"},
+        "defaults": {"threshold": 0.5},
+    }
+    spec = make_spec(rows=len(rows), shards=1, profile=profile)
     run_folder.write_spec(spec)
     run_folder.shards.write(spec.fingerprint, 1, rows)
     image = np.full((16, 16, 3), 0.5, dtype=np.float32)
