@@ -5,8 +5,10 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import botocore.loaders
 import numpy as np
 import pytest
 
@@ -25,6 +27,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # there are as many test processes as cores, each with processes of its own: torch's threads would
 # wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# each S3 client reads the SDK's descriptions of services for 0.2 s, and tests make hundreds of them
+botocore.loaders.create_loader = cache(botocore.loaders.create_loader)
 
 # a shell ignores Ctrl-C for what it runs in the background, and so would all that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
