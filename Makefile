@@ -25,10 +25,10 @@ demo: $(READY) ## A job file becomes judged images with receipts
 	$(BIN)/pressrun demo
 
 test: $(READY) ## All tests, with real servers
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: lint ## What every commit passes: lint, types, import rules, fast tests
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
