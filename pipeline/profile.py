@@ -216,8 +216,8 @@ def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
     kept = dict(base)
     for section in base.keys() & tables.keys() & Profile.model_fields.keys():
         old, new = base[section], tables[section]
-        if isinstance(old, dict) and isinstance(new, dict) and new.get("kind"):
-            kind = Profile.kinds(section).get(new["kind"])
+        if isinstance(old, dict) and isinstance(new, dict) and "kind" in new:
+            kind = Profile.kinds(section).get(str(new["kind"]))
             kept[section] = {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
     return _merge(kept, tables)
 
@@ -235,12 +235,12 @@ def _problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     section, *place = map(str, problem["loc"])
     kinds = Profile.kinds(section) if section in Profile.model_fields else {}
-    if len(kinds) < 2:
-        return first_problem(error)
     if problem["type"] == "union_tag_not_found":
         return f"{section}.kind: Field required"
     if problem["type"] == "union_tag_invalid":
         return f"{section}.kind: Input should be {' or '.join(map(repr, kinds))}"
+    if len(kinds) < 2 or len(place) < 2:
+        return first_problem(error)
     kind, *place = place  # pydantic names it before the key
     key = ".".join((section, *place))
     knowing = [repr(name) for name, model in kinds.items() if place[0] in model.model_fields]

@@ -58,6 +58,8 @@ REFUSED = {
     "[renderer]\nbatsch = 9": "renderer.batsch: Extra inputs are not permitted",
     "[renderer]\nbatch = 0": "renderer.batch: Input should be greater than or equal to 1",
     '[renderer]\nkind = "comfy"': "renderer.kind: Input should be 'diffusers' or 'a1111'",
+    "renderer = 3": "renderer: Input should be a valid dictionary or object to extract fields from",
+    '[renderer]\nkind = ["a1111"]': "renderer.kind: Input should be 'diffusers' or 'a1111'",
     '[judge]\nkind = "dino"': "judge.kind: Input should be 'clip'",
     "[judge]\nfloor = 1": "judge.floor: Extra inputs are not permitted",
     "[defaults]\ncandidates = 100": "defaults.candidates: Input should be less than or equal to 64",
@@ -77,10 +79,16 @@ def test_a_key_without_a_meaning_is_refused(tmp_path: Path, text: str, problem: 
     assert refused.value.detail == f"profile {str(path)!r}: {problem}"
 
 
-def test_a_section_without_a_kind_is_refused_where_there_are_several(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [('[writer]\nmodel = "m"\n', r"writer\.kind: Field required"), ("", "writer: Field required")],
+)
+def test_a_section_or_a_kind_that_is_missing_is_named(
+    tmp_path: Path, text: str, problem: str
+) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('[writer]\nmodel = "m"\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"writer\.kind: Field required"):
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=problem):
         Profile.load(str(path))
 
 
