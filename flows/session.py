@@ -123,6 +123,7 @@ class RunSession:
                 run_span(spec.run),
                 exposed(self._settings, self._metrics.registry, Backlog.of(self._settings)),
                 self._window,
+                dispatcher,
             ):
                 work_through(self._opening, shards, lambda: self._window.shards)
         except BaseException:

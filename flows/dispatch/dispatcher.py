@@ -1,12 +1,13 @@
 """Sends the jobs of a run to the workers through a bounded window and learns how they ended."""
 
 import threading
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import structlog
 from tenacity import (
@@ -25,6 +26,8 @@ from pipeline.job import Job, Status
 from pipeline.records.run_folder import RunFolder
 from workers.queue.messages import JobDone, JobRequeued, Message, Queue, WorkerFailed
 
+READ = 0.2
+"""Longest wait of one call for events, and so for the reader at the end."""
 GATHER = 0.05
 """Seconds to let events accumulate, so that one call reads many."""
 WORKER_FAILURES = 3
@@ -34,6 +37,8 @@ JOBS_SHOWN = 10
 log = structlog.get_logger(__name__)
 
 Answer = TypeVar("Answer")
+Inbox = SimpleQueue[list[JobDone | JobRequeued]]
+"""The events of a shard's jobs that its thread has not seen yet."""
 
 
 class Progress(Protocol):
@@ -59,6 +64,7 @@ class OutOfBudget(Stopped):
 class Dispatcher:
     """The dispatcher of one fingerprint of a run; each shard is worked on in its own thread.
 
+    One thread reads the run's events while the block runs, and hands each to the shard of its job.
     At most `window` jobs of a shard are in flight; a callable is read each time. Outcomes come from
     the run's events or, if an event is missing, from the store, which is the truth. Lost jobs are
     sent again; a second delivery of a job that has its outcome costs one read of the store. The run
@@ -85,10 +91,23 @@ class Dispatcher:
         self._window = window if callable(window) else lambda: window
         self._stopped, self._looked = threading.Event(), 0.0
         self._failures, self._failure = 0, ""
-        self._failed_ids, self._lock = deque[str](maxlen=100), threading.Lock()
         self._pending = dict[int, PendingJobs]()
+        self._inboxes = dict[str, Inbox]()  # by the id of a job in flight
+        self._last, self._closed = "", threading.Event()
+        self._error: Exception | None = None
+        self._reader = threading.Thread(target=self._read_events, name="events", daemon=True)
         self.breaker, self.budget = breaker or Breaker(), budget or Budget()
         self.sent_again = 0
+
+    def __enter__(self) -> Self:
+        # read before any job is sent, so that no event of theirs is missed
+        self._last = self.patiently(lambda: self._queue.latest_event(self._run_folder.run))
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._reader.join()
 
     def stop(self) -> None:
         """Make each running shard raise Stopped at its next check."""
@@ -109,31 +128,50 @@ class Dispatcher:
         Raises OutOfBudget when the jobs in flight have ended and no other one may start, Stopped,
         and RunError or Unavailable when the run cannot go on.
         """
-        last = self.patiently(lambda: self._queue.latest_event(self._run_folder.run))
+        inbox = Inbox()
         pending = self._pending[shard] = PendingJobs(jobs, monotonic(), self._waits)
         while pending:
             self._check()
             room = self.breaker.room(max(2, self._window()))
-            self._send(shard, pending.take(room, monotonic(), self.budget.admit))
+            ready = pending.take(room, monotonic(), self.budget.admit)
+            self._inboxes |= {job.id: inbox for job in ready}
+            self._send(shard, ready)
             if self.budget.used_up and not pending.in_flight:
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
-            latest = partial(self._queue.events, self._run_folder.run, last, self._waits.poll)
-            for last, event in self.patiently(latest):
-                match event:
-                    case JobDone():
+            with suppress(Empty):
+                for event in inbox.get(timeout=self._waits.poll):
+                    if isinstance(event, JobDone):
                         self._end(event, pending)
-                    case JobRequeued():
-                        self._requeued(event, pending)
-                    case WorkerFailed():
-                        self._worker_failed(last, event)
-            self._stopped.wait(GATHER)
+                    elif pending.requeued(event.job_id, monotonic()):
+                        self.budget.requeued(event.job_id)
+                        self.sent_again += 1
+                        self.breaker.requeued(event.reason)
+                        self._progress.pause(self.breaker.reason)
             if due := pending.due(monotonic()):
                 self._look_up(shard, due, pending)
         del self._pending[shard]
 
+    def _read_events(self) -> None:
+        """Hand each event of a job in flight to its shard. An error is raised in every shard."""
+        try:
+            while not self._closed.is_set():
+                after = partial(self._queue.events, self._run_folder.run, self._last, READ)
+                found = defaultdict[Inbox, list[JobDone | JobRequeued]](list)
+                for event_id, event in self.patiently(after):
+                    self._last = event_id
+                    if isinstance(event, WorkerFailed):
+                        self._worker_failed(event)
+                    elif event and (inbox := self._inboxes.get(event.job_id)):
+                        found[inbox].append(event)
+                for inbox, received in found.items():
+                    inbox.put(received)
+                self._closed.wait(GATHER)
+        except Exception as error:  # noqa: BLE001 - each shard raises it
+            self._error = error
+
     def _check(self) -> None:
         """Raise Stopped if the run was stopped here or cancelled anywhere, RunError if it has been
-        paused for too long.
+        paused for too long, and the error of the thread that reads events.
         """
         now = monotonic()
         if now - self._looked > self._waits.cancel_look:
@@ -143,6 +181,8 @@ class Dispatcher:
                     self.stop()
         if self._stopped.is_set():
             raise Stopped
+        if self._error:
+            raise self._error
         if self.breaker.open_for > PATIENCE:
             raise RunError(f"It paused for {PATIENCE / 60:.0f} minutes: {self.breaker.reason}")
 
@@ -156,18 +196,12 @@ class Dispatcher:
 
     def _end(self, done: JobDone, pending: PendingJobs) -> None:
         if pending.ended(done.job_id, monotonic()):
+            self._inboxes.pop(done.job_id, None)
             self.budget.ended(done.job_id, done.device_seconds)
             self._failures = 0
             if self.breaker.ended():
                 self._progress.pause("")
             self._progress.count(done.status, done.device_seconds)
-
-    def _requeued(self, event: JobRequeued, pending: PendingJobs) -> None:
-        if pending.requeued(event.job_id, monotonic()):
-            self.budget.requeued(event.job_id)
-            self.sent_again += 1
-            self.breaker.requeued(event.reason)
-            self._progress.pause(self.breaker.reason)
 
     def _look_up(self, shard: int, due: Sequence[str], pending: PendingJobs) -> None:
         """Read from the store the outcomes of due jobs without a lease; resend the lost ones."""
@@ -189,12 +223,9 @@ class Dispatcher:
             self.sent_again += len(lost)
             self._send(shard, lost)
 
-    def _worker_failed(self, event_id: str, event: WorkerFailed) -> None:
+    def _worker_failed(self, event: WorkerFailed) -> None:
         """Raise RunError if no other worker could do better, or if the next ones fail too."""
-        with self._lock:  # each shard in work reads each event
-            if event_id not in self._failed_ids:
-                self._failed_ids.append(event_id)
-                self._failures += 1
+        self._failures += 1
         self._failure = event.reason
         log.warning("a worker cannot work", run=self._run_folder.run, reason=event.reason)
         if event.fatal or self._failures >= WORKER_FAILURES:

@@ -173,7 +173,8 @@ class Cluster:
 
     def _work(self, dispatcher: Dispatcher, future: "Future[None]") -> None:
         try:
-            future.set_result(dispatcher.work(1, self.jobs))
+            with dispatcher:
+                future.set_result(dispatcher.work(1, self.jobs))
         except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
 

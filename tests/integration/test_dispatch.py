@@ -166,7 +166,7 @@ def test_the_dispatcher_keeps_a_bounded_window_and_returns_when_all_have_ended(
     queue, in_flight, told = Recorder(redis_url), list[int](), Told()
     worker = threading.Thread(target=answer_all, args=(queue, run_folder.run, in_flight, 50))
     worker.start()
-    Dispatcher(queue, run_folder, "e", 8, told).work(1, map(job, range(50)))
+    work(Dispatcher(queue, run_folder, "e", 8, told), map(job, range(50)))
     worker.join()
     assert told.statuses == [Status.ACCEPTED] * 50
     assert 2 <= max(in_flight) <= 8
@@ -182,7 +182,7 @@ def test_more_jobs_are_in_flight_once_more_workers_are_there(
     queue, places = Recorder(redis_url), [1]
     with Window(lambda: places[0], shard=50) as window:
         dispatcher = Dispatcher(queue, run_folder, "e", window.of_shard, Told())
-        working = threading.Thread(target=dispatcher.work, args=(1, map(job, range(50))))
+        working = threading.Thread(target=work, args=(dispatcher, map(job, range(50))))
         working.start()
         time.sleep(0.5)
         assert len(queue.sent) == 4, "half of eight: two shards are in work"
@@ -205,7 +205,7 @@ def test_a_run_waits_for_its_first_worker_and_fills_the_queue_with_no_copies(
         wait=60,
         waits=Waits(first_look=0.1, silence=0.1, no_worker=0.2),
     )
-    working = threading.Thread(target=dispatcher.work, args=(1, [job(0)]))
+    working = threading.Thread(target=work, args=(dispatcher, [job(0)]))
     working.start()
     time.sleep(3)
     assert working.is_alive()
@@ -224,12 +224,18 @@ def test_a_budget_leaves_the_jobs_that_do_not_fit(
     worker.start()
     dispatcher = Dispatcher(queue, run_folder, "e", 16, told, Budget(seconds))
     with pytest.raises(OutOfBudget, match=f"{seconds:g} device seconds"):
-        dispatcher.work(1, map(job, range(50)))
+        work(dispatcher, map(job, range(50)))
     over.set()
     worker.join()
     assert len(told.statuses) == len(queue.sent) == dispatcher.budget.spent
     assert dispatcher.budget.spent <= max(FIRST, seconds)
     assert dispatcher.budget.spent >= min(FIRST, seconds - 1)
+
+
+def work(dispatcher: Dispatcher, jobs: Iterable[Job]) -> None:
+    """Work on one shard."""
+    with dispatcher:
+        dispatcher.work(1, jobs)
 
 
 def answer_until(queue: Recorder, run: str, over: threading.Event) -> None:
@@ -240,23 +246,30 @@ def answer_until(queue: Recorder, run: str, over: threading.Event) -> None:
             done += 1
 
 
-def test_a_complaint_counts_once_however_many_shards_hear_it(
-    redis_url: str, run_folder: RunFolder
-) -> None:
+def test_each_event_reaches_the_shard_of_its_job(redis_url: str, run_folder: RunFolder) -> None:
+    queue, told = Recorder(redis_url), Told()
+    dispatcher = Dispatcher(queue, run_folder, "e", 8, told)
+    shards = 3
+    with ThreadPoolExecutor(shards) as pool, dispatcher:
+        works = [pool.submit(dispatcher.work, shard, [job(shard)]) for shard in range(shards)]
+        while len(queue.sent) < shards:
+            time.sleep(0.01)
+        for shard in reversed(range(shards)):
+            assert not works[shard].done()
+            queue.publish_result(outcome(run_folder.run, shard))
+            works[shard].result(30)
+    assert told.statuses == [Status.ACCEPTED] * shards
+
+
+def test_a_worker_that_fails_ends_every_shard(redis_url: str, run_folder: RunFolder) -> None:
     queue = Recorder(redis_url)
     dispatcher = Dispatcher(queue, run_folder, "e", 8, Told())
-    with ThreadPoolExecutor(WORKER_FAILURES) as pool:
-        shards = [
-            pool.submit(dispatcher.work, part, [job(part)]) for part in range(WORKER_FAILURES)
-        ]
-        while len(queue.sent) < WORKER_FAILURES:
-            time.sleep(0.01)
-        queue.report_error(run_folder.run, "the model is broken", worker="w", fatal=False)
-        time.sleep(0.5)  # all have heard it before anything else
-        for part in range(WORKER_FAILURES):
-            queue.publish_result(outcome(run_folder.run, part))
-        for shard in shards:
-            shard.result(30)
+    with ThreadPoolExecutor(2) as pool, dispatcher:
+        works = [pool.submit(dispatcher.work, shard, [job(shard)]) for shard in range(2)]
+        queue.report_error(run_folder.run, "the model is broken", worker="w", fatal=True)
+        for work in works:
+            with pytest.raises(RunError, match="the model is broken"):
+                work.result(30)
 
 
 @pytest.mark.parametrize(("fatal", "complaints"), [(True, 1), (False, WORKER_FAILURES)])
@@ -268,14 +281,14 @@ def test_workers_that_cannot_work_stop_the_run(
     for n in range(complaints):
         threading.Timer(0.3 + n / 10, report_error, (run_folder.run, "the model is broken")).start()
     with pytest.raises(RunError, match="the model is broken"):
-        Dispatcher(queue, run_folder, "e", 8, Told()).work(1, [job(0)])
+        work(Dispatcher(queue, run_folder, "e", 8, Told()), [job(0)])
 
 
 def test_stopping_ends_the_dispatcher(redis_url: str, run_folder: RunFolder) -> None:
     dispatcher = Dispatcher(Queue.connect(redis_url), run_folder, "e", 8, Told())
     threading.Timer(0.3, dispatcher.stop).start()
     with pytest.raises(Stopped):
-        dispatcher.work(1, [job(0)])
+        work(dispatcher, [job(0)])
 
 
 def test_a_cancellation_in_the_store_ends_the_dispatcher(
@@ -283,9 +296,12 @@ def test_a_cancellation_in_the_store_ends_the_dispatcher(
 ) -> None:
     threading.Timer(0.3, run_folder.request_cancel).start()
     with pytest.raises(Stopped):
-        Dispatcher(
-            Queue.connect(redis_url), run_folder, "e", 8, Told(), waits=Waits(cancel_look=0.2)
-        ).work(1, [job(0)])
+        work(
+            Dispatcher(
+                Queue.connect(redis_url), run_folder, "e", 8, Told(), waits=Waits(cancel_look=0.2)
+            ),
+            [job(0)],
+        )
 
 
 def test_an_outcome_without_its_event_is_found_in_the_store(
@@ -296,7 +312,7 @@ def test_an_outcome_without_its_event_is_found_in_the_store(
     dispatcher = Dispatcher(
         Queue.connect(redis_url), run_folder, "e", 8, told, waits=Waits(first_look=0.2)
     )
-    dispatcher.work(1, [job(0)])
+    work(dispatcher, [job(0)])
     assert (told.statuses, dispatcher.budget.spent) == ([Status.ACCEPTED], 1.0)
 
 
@@ -305,7 +321,7 @@ def test_a_lost_message_is_sent_again(redis_url: str, run_folder: RunFolder) -> 
     worker = threading.Thread(target=answer_second_delivery, args=(queue, run_folder.run))
     worker.start()
     waits = Waits(first_look=0.2, silence=0.1)
-    Dispatcher(queue, run_folder, "e", 8, told, waits=waits).work(1, [job(0)])
+    work(Dispatcher(queue, run_folder, "e", 8, told, waits=waits), [job(0)])
     worker.join()
     assert queue.sent == ["j000", "j000"]
 
@@ -322,7 +338,7 @@ def test_a_leased_job_is_not_sent_again(redis_url: str, run_folder: RunFolder) -
     assert lease
     threading.Timer(1.0, queue.publish_result, (outcome(run_folder.run, 0),)).start()
     waits = Waits(first_look=0.2, silence=0.1)
-    Dispatcher(queue, run_folder, "e", 8, Told(), waits=waits).work(1, [job(0)])
+    work(Dispatcher(queue, run_folder, "e", 8, Told(), waits=waits), [job(0)])
     assert queue.sent == ["j000"]
 
 
@@ -332,21 +348,24 @@ def test_a_job_that_went_back_is_sent_again(redis_url: str, run_folder: RunFolde
     threading.Timer(0.2, queue.requeue, (run_folder.run, "j000", "no memory")).start()
     worker.start()
     dispatcher = Dispatcher(queue, run_folder, "e", 8, told)
-    dispatcher.work(1, [job(0)])
+    work(dispatcher, [job(0)])
     worker.join()
     assert (queue.sent, dispatcher.sent_again) == (["j000", "j000"], 1)
 
 
 def test_without_a_worker_the_dispatcher_says_so(redis_url: str, run_folder: RunFolder) -> None:
     with pytest.raises(RunError, match="No worker answers"):
-        Dispatcher(
-            Queue.connect(redis_url),
-            run_folder,
-            "e",
-            8,
-            Told(),
-            waits=Waits(first_look=0.2, no_worker=0.5),
-        ).work(1, [job(0)])
+        work(
+            Dispatcher(
+                Queue.connect(redis_url),
+                run_folder,
+                "e",
+                8,
+                Told(),
+                waits=Waits(first_look=0.2, no_worker=0.5),
+            ),
+            [job(0)],
+        )
 
 
 class Away(Recorder):
@@ -369,9 +388,17 @@ def test_a_redis_that_is_away_when_workers_are_looked_for_is_waited_for(
         target=answer_second_delivery, args=(queue, run_folder.run), daemon=True
     )
     worker.start()
-    Dispatcher(
-        queue, run_folder, "e", 8, Told(), waits=Waits(first_look=0.2, silence=0.1, no_worker=0.1)
-    ).work(1, [job(0)])
+    work(
+        Dispatcher(
+            queue,
+            run_folder,
+            "e",
+            8,
+            Told(),
+            waits=Waits(first_look=0.2, silence=0.1, no_worker=0.1),
+        ),
+        [job(0)],
+    )
     worker.join(10)
     assert queue.asked > 1
 
@@ -384,7 +411,7 @@ def test_an_open_breaker_leaves_room_for_no_job(redis_url: str, run_folder: RunF
     threading.Thread(target=send_some_back, args=(queue, run_folder.run), daemon=True).start()
     threading.Timer(3.0, dispatcher.stop).start()
     with pytest.raises(Stopped):
-        dispatcher.work(1, map(job, range(50)))
+        work(dispatcher, map(job, range(50)))
     assert (len(queue.sent), told.reasons[-1]) == (2 * LEAST, "S3 is down")
 
 
