@@ -26,6 +26,7 @@ from pipeline.assemble import open_library
 from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
+from pipeline.profile import QdrantProfile
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.settings import Settings, load_settings
@@ -61,9 +62,9 @@ def measure(facts: int, queries: int, workdir: Path, seed: int) -> dict[str, Any
     with opened(settings, collection) as library:
         first, rate = timed_ingest(library, file, collection, facts, "ingest")
         again, again_rate = timed_ingest(library, file, collection, facts, "ingest again")
-        retriever = QdrantRetriever(
-            lambda: library.client, library.embedders, settings.chosen_profile.retrieval
-        )
+        chosen = settings.chosen_profile.retrieval
+        assert isinstance(chosen, QdrantProfile)
+        retriever = QdrantRetriever(lambda: library.client, library.embedders, chosen)
         jobs = questions(settings, collection, [pick(rng, names) for _ in range(queries)])
         waits = timed(retriever.retrieve, jobs)
     return {

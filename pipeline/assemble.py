@@ -1,9 +1,10 @@
 """The composition root: the only place that picks implementations, with late heavy imports."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,12 +14,15 @@ from pipeline.job import Context, RunSpec
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.profile import (
+    JUDGES,
+    RETRIEVERS,
     A1111Profile,
     DiffusersProfile,
     EndpointWriterProfile,
     JudgeProfile,
     LocalWriterProfile,
     Profile,
+    QdrantProfile,
     RendererProfile,
     RetrievalProfile,
     TemplateWriterProfile,
@@ -94,6 +98,8 @@ class Assembly:
         Raises ModelError, StoreError, and RunError where an image is gone.
         """
         profile = Profile.model_validate(spec.profile).retrieval
+        if not isinstance(profile, QdrantProfile):
+            return context
         encoder = open_image_embedder(profile.image_encoder, self.models)
         if encoder is None or not any(reference.scale for reference in context.references):
             return context
@@ -122,11 +128,9 @@ class Assembly:
         )
 
     def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
-        from pipeline.retrieval.retriever import QdrantRetriever
-
-        embedders = open_embedders(profile, self.models)
-        external = open_external_embedders(profile, self.models)
-        return QdrantRetriever(self._knowledge, embedders, profile, external)
+        make = resolve_name(RETRIEVERS[profile.kind].made_by)
+        retriever: Retriever = make(self.models, self._knowledge, profile)
+        return retriever
 
     def _knowledge(self) -> "QdrantClient":
         """The knowledge base, opened once and shared by all profiles."""
@@ -164,9 +168,8 @@ class Assembly:
                 )
 
     def _make_judge(self, profile: JudgeProfile) -> Judge:
-        from pipeline.judging.clip import ClipJudge
-
-        return ClipJudge(self.models, profile)
+        judge: Judge = resolve_name(JUDGES[profile.kind].made_by)(self.models, profile)
+        return judge
 
 
 def open_store(settings: Settings, *, conditional: bool = True) -> Store:
@@ -245,13 +248,23 @@ def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":
     return open_client(settings.qdrant_url, key, settings.home / "knowledge", patience)
 
 
-def open_embedders(profile: RetrievalProfile, models: Models) -> Embedders:
+def qdrant_retriever(
+    models: Models, knowledge: Callable[[], "QdrantClient"], profile: QdrantProfile
+) -> Retriever:
+    """The retriever from Qdrant. Raises ModelError."""
+    from pipeline.retrieval.retriever import QdrantRetriever
+
+    embedders = open_embedders(profile, models)
+    return QdrantRetriever(knowledge, embedders, profile, open_external_embedders(profile, models))
+
+
+def open_embedders(profile: QdrantProfile, models: Models) -> Embedders:
     """The embedders of a profile's own collections. Raises ModelError."""
     texts = open_embedder(profile.embedding, models)
     return Embedders(texts, open_image_embedder(profile.image_encoder, models))
 
 
-def open_external_embedders(profile: RetrievalProfile, models: Models) -> dict[str, Embedder]:
+def open_external_embedders(profile: QdrantProfile, models: Models) -> dict[str, Embedder]:
     """By reference, the embedders of external collections, without the profile's own embedder.
 
     Raises ModelError.
@@ -287,6 +300,9 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
     """
     from pipeline.retrieval.ingest import Library
 
+    if not isinstance(profile.retrieval, QdrantProfile):
+        kind = profile.retrieval.kind
+        raise ConfigError(f"retrieval.kind {kind!r} has no library to ingest into")
     return Library(
         client=open_knowledge(settings),
         embedders=open_embedders(profile.retrieval, open_models(settings)),

@@ -5,9 +5,17 @@ A profile travels in the run's spec and is part of every job's identity.
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from pkgutil import resolve_name
+from typing import Annotated, Any, Literal, NamedTuple, Self, Union, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+)
 
 from pipeline.errors import ConfigError
 from pipeline.job import FrozenModel, digest_of
@@ -30,7 +38,28 @@ class CollectionProfile(FrozenModel):
 
 
 class RetrievalProfile(FrozenModel):
-    """Retrieval: the embeddings, and how texts and images are ranked."""
+    """Retrieval of any kind."""
+
+    kind: str
+    allowed: tuple[str, ...] = Field(
+        default=(), description="the collections that jobs may ask; empty: any"
+    )
+
+    def models(self) -> dict[str, str]:
+        """Role to reference of each model that it runs in this process."""
+        return {}
+
+    def allows(self, collection: str) -> bool:
+        """True where jobs may search the collection."""
+        return not self.allowed or collection in self.allowed
+
+    def __hash__(self) -> int:
+        # a dict has none, and retrievers are cached by their profile
+        return hash(digest_of(self.model_dump(mode="json")))
+
+
+class QdrantProfile(RetrievalProfile):
+    """Retrieval from Qdrant: the embeddings, and how texts and images are ranked."""
 
     kind: Literal["qdrant"] = "qdrant"
     embedding: str = Field(
@@ -49,20 +78,21 @@ class RetrievalProfile(FrozenModel):
     alike: float = Field(
         default=0.9, gt=0, le=1, description="sources that are more alike are taken once"
     )
-    allowed: tuple[str, ...] = Field(
-        default=(), description="the collections that jobs may ask; empty: any"
-    )
     collections: dict[str, CollectionProfile] = Field(
         default={}, description="those that other tools wrote, by name"
     )
 
-    def allows(self, collection: str) -> bool:
-        """True where jobs may search the collection."""
-        return not self.allowed or collection in self.allowed
-
-    def __hash__(self) -> int:
-        # a dict has none, and retrievers are cached by their profile
-        return hash(digest_of(self.model_dump(mode="json")))
+    def models(self) -> dict[str, str]:
+        """Embedders; a role names its external collection after a colon."""
+        named: dict[str, str] = {}
+        if self.embedding != "hashed":
+            named["embedding"] = self.embedding
+        if self.image_encoder:
+            named["image_encoder"] = self.image_encoder
+        for collection, theirs in self.collections.items():
+            if theirs.embedding not in ("", "hashed"):
+                named[f"embedding:{collection}"] = theirs.embedding
+        return named
 
 
 class LocalWriterProfile(FrozenModel):
@@ -132,15 +162,29 @@ class A1111Profile(FrozenModel):
 
 
 class JudgeProfile(FrozenModel):
-    """The judge, the text it scores against, and the calibration of its cosines."""
+    """A judge of any kind, and the text it scores against."""
+
+    kind: str
+    against: Literal["prompt", "text", "keywords"] = "prompt"
+
+    def models(self) -> dict[str, str]:
+        """Role to reference of each model that it runs in this process."""
+        return {}
+
+
+class ClipJudgeProfile(JudgeProfile):
+    """An OpenCLIP as the judge, and the calibration of its cosines."""
 
     kind: Literal["clip"] = "clip"
     model: str = Field(description="model reference: an OpenCLIP folder or hub id")
-    against: Literal["prompt", "text", "keywords"] = "prompt"
     dtype: Dtype = "float32"
     batch: int = Field(default=32, ge=1, description="images in one call")
     slope: float | None = Field(default=None, description="None: the model's calibration.json")
     offset: float | None = None
+
+    def models(self) -> dict[str, str]:
+        """The one model."""
+        return {"judge": self.model}
 
 
 class GuardProfile(FrozenModel):
@@ -159,6 +203,42 @@ WriterProfile = Annotated[
 RendererProfile = Annotated[DiffusersProfile | A1111Profile, Field(discriminator="kind")]
 
 
+class Plug(NamedTuple):
+    """A kind of a port's implementation, as `module:name` of two things that are imported when a
+    profile chooses it: the class of its section, and what makes the implementation of one.
+    """
+
+    profile: str
+    made_by: str
+
+
+JUDGES: dict[str, Plug] = {
+    "clip": Plug("pipeline.profile:ClipJudgeProfile", "pipeline.judging.clip:ClipJudge"),
+}
+"""By kind; each is made of the process's `Models` and its section. The first is the default."""
+
+RETRIEVERS: dict[str, Plug] = {
+    "qdrant": Plug("pipeline.profile:QdrantProfile", "pipeline.assemble:qdrant_retriever"),
+}
+"""By kind; each is made of the process's `Models`, a function that opens the knowledge base, and
+its section. The first is the default.
+"""
+
+PLUGS = {"judge": JUDGES, "retrieval": RETRIEVERS}
+
+
+def _of_its_kind(value: Any, info: ValidationInfo) -> Any:
+    """A section as the class of its kind."""
+    if not isinstance(value, dict):
+        return value
+    kinds = Profile.kinds(str(info.field_name))
+    section = {"kind": next(iter(kinds))} | value
+    union: Any = Union[tuple(kinds.values())]  # noqa: UP007 - of one or more
+    if len(kinds) > 1:
+        union = Annotated[union, Field(discriminator="kind")]
+    return TypeAdapter(union).validate_python(section)
+
+
 class Profile(FrozenModel):
     """Everything besides the row itself that decides a result.
 
@@ -166,10 +246,12 @@ class Profile(FrozenModel):
     """
 
     name: str
-    retrieval: RetrievalProfile = RetrievalProfile()
+    retrieval: Annotated[SerializeAsAny[RetrievalProfile], BeforeValidator(_of_its_kind)] = (
+        QdrantProfile()
+    )
     writer: WriterProfile
     renderer: RendererProfile
-    judge: JudgeProfile
+    judge: Annotated[SerializeAsAny[JudgeProfile], BeforeValidator(_of_its_kind)]
     guard: GuardProfile = GuardProfile()
     defaults: JobDefaults
 
@@ -187,6 +269,8 @@ class Profile(FrozenModel):
     @classmethod
     def kinds(cls, section: str) -> dict[str, type[FrozenModel]]:
         """The models of a section by kind; by the empty name where it has no kinds."""
+        if section in PLUGS:
+            return {kind: resolve_name(plug.profile) for kind, plug in PLUGS[section].items()}
         annotation = cls.model_fields[section].annotation
         models = get_args(annotation) or (annotation,)
         return {

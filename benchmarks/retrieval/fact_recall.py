@@ -26,7 +26,7 @@ from examples.shapes.training.writer.passages import plain_taste
 from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
-from pipeline.profile import RetrievalProfile
+from pipeline.profile import QdrantProfile
 from pipeline.retrieval import schema
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.ingest import Library
@@ -55,6 +55,7 @@ class FactRecall:
     def __init__(self, chain: Chain, facts: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         self._builder = JobBuilder(chain.profile, Overrides())
+        assert isinstance(chain.profile.retrieval, QdrantProfile)
         self._profile = chain.profile.retrieval
         self._library = chain.library()
         crowded, planted = (
@@ -114,7 +115,7 @@ class FactRecall:
         asked = track(self._questions, name, console=Console(stderr=True))
         return [question.brand.source in search(question.job)[:FIRST] for question in asked]
 
-    def _copies(self, profile: RetrievalProfile) -> tuple[float, float]:
+    def _copies(self, profile: QdrantProfile) -> tuple[float, float]:
         """Recall of a fact in any of its copies, and the share of additional ones that came."""
         search = partial(_hybrid, QdrantRetriever(*self._parts, profile))
         hits, more = list[bool](), list[float]()

@@ -21,7 +21,7 @@ from pipeline.job import ImageArray, Score
 from pipeline.media.checks import problem
 from pipeline.models import Models
 from pipeline.models.clip import OpenClip, Vectors
-from pipeline.profile import JudgeProfile
+from pipeline.profile import ClipJudgeProfile
 
 TEXTS_KEPT = 1024
 FILE = "calibration.json"
@@ -41,7 +41,7 @@ class ClipJudge:
     embedding is the normalised mean of the pieces' embeddings.
     """
 
-    def __init__(self, models: Models, profile: JudgeProfile) -> None:
+    def __init__(self, models: Models, profile: ClipJudgeProfile) -> None:
         self._clip = OpenClip(
             models, profile.model, "judge", dtype=profile.dtype, batch=profile.batch
         )
@@ -98,7 +98,7 @@ class Calibration:
         return 0.5 * (1 + math.tanh((self.slope * cosine + self.offset) / 2))
 
 
-def calibration(profile: JudgeProfile, folder: Path) -> Calibration:
+def calibration(profile: ClipJudgeProfile, folder: Path) -> Calibration:
     """The profile's calibration, or else that in the model's folder. Raises ConfigError."""
     if profile.slope is not None and profile.offset is not None:
         return Calibration(profile.slope, profile.offset)

@@ -81,7 +81,7 @@ def references(profile: Profile) -> dict[str, str]:
 
     A role may name its collection after a colon.
     """
-    named: dict[str, str] = {"judge": profile.judge.model}
+    named = profile.judge.models() | profile.retrieval.models()
     if profile.writer.kind == "local":
         named["writer"] = profile.writer.model
     renderer = profile.renderer
@@ -93,13 +93,6 @@ def references(profile: Profile) -> dict[str, str]:
         }
         named["renderer"] = renderer.model
         named |= {role: reference for role, reference in extras.items() if reference}
-    if profile.retrieval.embedding != "hashed":
-        named["embedding"] = profile.retrieval.embedding
-    if profile.retrieval.image_encoder:
-        named["image_encoder"] = profile.retrieval.image_encoder
-    for collection, theirs in profile.retrieval.collections.items():
-        if theirs.embedding not in ("", "hashed"):
-            named[f"embedding:{collection}"] = theirs.embedding
     return named
 
 

@@ -22,7 +22,7 @@ from qdrant_client.models import (
 
 from pipeline.errors import JobError
 from pipeline.job import Context, Job, Passage
-from pipeline.profile import CollectionProfile, RetrievalProfile
+from pipeline.profile import CollectionProfile, QdrantProfile
 from pipeline.retrieval import schema, versions
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedder, Embedders, Vectors, normalised
@@ -59,7 +59,7 @@ class QdrantRetriever:
         self,
         client: Callable[[], QdrantClient],
         embedders: Embedders,
-        profile: RetrievalProfile,
+        profile: QdrantProfile,
         external: Mapping[str, Embedder] = MappingProxyType({}),
     ) -> None:
         self._open, self._embedders, self._profile = client, embedders, profile

@@ -16,7 +16,7 @@ from pipeline.errors import JobError, Unavailable
 from pipeline.job import Context, Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
-from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
+from pipeline.profile import CollectionProfile, Profile, QdrantProfile
 from pipeline.retrieval.client import open_client
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.ingest import ingest
@@ -66,10 +66,10 @@ def collection(client: QdrantClient, written_by: str, tmp_path_factory) -> Itera
 
 
 @pytest.fixture
-def profile(collection: str, written_by: str) -> RetrievalProfile:
+def profile(collection: str, written_by: str) -> QdrantProfile:
     if written_by == "pressrun":
-        return RetrievalProfile()
-    return RetrievalProfile(collections={collection: CollectionProfile(written_by=written_by)})
+        return QdrantProfile()
+    return QdrantProfile(collections={collection: CollectionProfile(written_by=written_by)})
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def embedders(written_by: str) -> Embedders:
 
 @pytest.fixture
 def retriever(
-    client: QdrantClient, embedders: Embedders, profile: RetrievalProfile
+    client: QdrantClient, embedders: Embedders, profile: QdrantProfile
 ) -> QdrantRetriever:
     return QdrantRetriever(lambda: client, embedders, profile)
 
@@ -161,7 +161,7 @@ def test_a_collection_of_another_embedding_is_an_error(client, collection, writt
         name = "other"
 
     with pytest.raises(JobError, match="embedded with hashed-rarity-512, not with other"):
-        QdrantRetriever(lambda: client, Embedders(Other()), RetrievalProfile()).retrieve(
+        QdrantRetriever(lambda: client, Embedders(Other()), QdrantProfile()).retrieve(
             job("Viora", collection)
         )
 
@@ -173,7 +173,7 @@ def test_a_new_version_of_another_embedding(client, tmp_path) -> None:
     path, name = tmp_path / "facts.jsonl", f"test-{uuid.uuid4().hex[:8]}"
     path.write_text(f'{{"text": "{FACTS[0]}"}}')
     ingest(library(client, tmp_path), path, name)
-    standing = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
+    standing = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), QdrantProfile())
     assert standing.retrieve(job("Viora", name)).passages
     ingest(library(client, tmp_path, Other()), path, name, anew=True)
     with pytest.raises(JobError, match="embedded with other, not with hashed-rarity-512"):
@@ -196,7 +196,7 @@ def test_a_server_that_is_away(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         open_client("http://127.0.0.1:9", "", tmp_path)
     client = QdrantClient(url="http://127.0.0.1:9", timeout=1, check_compatibility=False)
-    retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
+    retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), QdrantProfile())
     with pytest.raises(Unavailable):
         retriever.retrieve(job("Viora logo", "brands"))
 
@@ -207,7 +207,7 @@ def test_a_server_that_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         client = QdrantClient(url=url, timeout=1, check_compatibility=False)
-        retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
+        retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), QdrantProfile())
         for call in (
             lambda: open_client(url, "", tmp_path),
             lambda: retriever.retrieve(job("Viora logo", "brands")),

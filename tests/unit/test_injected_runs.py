@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient
 
 from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Status, digest_of
 from pipeline.ports import Ports, Pruner, Writer
-from pipeline.profile import EndpointWriterProfile, RetrievalProfile, TemplateWriterProfile
+from pipeline.profile import EndpointWriterProfile, QdrantProfile, TemplateWriterProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.lexical import HashedEmbedder
@@ -64,7 +64,7 @@ def retriever(tmp_path_factory: pytest.TempPathFactory) -> QdrantRetriever:
     report = ingest(library(client, path.parent), path, JOB.collection)
     assert report.added >= len(rows)
     assert not report.bad
-    return QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
+    return QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), QdrantProfile())
 
 
 def _title(injection: Injection) -> str:
@@ -135,7 +135,7 @@ def test_what_a_passage_brings_into_the_prompt_is_guarded(
     client, path = QdrantClient(":memory:"), tmp_path / "facts.jsonl"
     path.write_text(json.dumps({"text": f"Viora shows a {spelling}."}))
     ingest(library(client, path.parent), path, JOB.collection)
-    retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), RetrievalProfile())
+    retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), QdrantProfile())
     outcome, requests = run(JOB, retriever, template, "skull")
     assert (outcome.status, requests) == (Status.BLOCKED, [])
     outcome, requests = run(JOB, retriever, template, "bone")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
 from pipeline.judging.clip import Calibration, calibration
-from pipeline.profile import JudgeProfile
+from pipeline.profile import ClipJudgeProfile
 
 HUGE = f'{{"slope": 1{"0" * 400}, "offset": 1}}'
 
@@ -28,14 +28,14 @@ def test_a_chance_is_the_logistic_of_the_cosine() -> None:
 
 def test_the_profile_goes_before_the_models_file(tmp_path: Path) -> None:
     (tmp_path / "calibration.json").write_text('{"slope": 20, "offset": -7, "auc": 0.97}')
-    assert calibration(JudgeProfile(model="m"), tmp_path) == Calibration(20, -7)
-    profile = JudgeProfile(model="m", slope=1.0, offset=2.0)
+    assert calibration(ClipJudgeProfile(model="m"), tmp_path) == Calibration(20, -7)
+    profile = ClipJudgeProfile(model="m", slope=1.0, offset=2.0)
     assert calibration(profile, tmp_path) == Calibration(1, 2)
 
 
 def test_without_a_calibration_file_the_profile_must_set_slope_and_offset(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"set judge\.slope and judge\.offset"):
-        calibration(JudgeProfile(model="m", slope=1.0), tmp_path)
+        calibration(ClipJudgeProfile(model="m", slope=1.0), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_without_a_calibration_file_the_profile_must_set_slope_and_offset(tmp_pa
 def test_a_calibration_file_without_its_numbers_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(ConfigError, match="must hold the numbers"):
-        calibration(JudgeProfile(model="m"), tmp_path)
+        calibration(ClipJudgeProfile(model="m"), tmp_path)

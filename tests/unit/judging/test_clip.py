@@ -9,19 +9,19 @@ from pipeline import telemetry
 from pipeline.judging import clip
 from pipeline.judging.clip import ClipJudge, pieces
 from pipeline.models.clip import OpenClip
-from pipeline.profile import JudgeProfile, Profile
+from pipeline.profile import ClipJudgeProfile, Profile
 from tests.harness import small_models
 
 ONE, OTHER = "a red circle on a white background.", "a blue star on a black background."
 
 
 @pytest.fixture(scope="module")
-def profile() -> JudgeProfile:
+def profile() -> ClipJudgeProfile:
     return Profile.load("shapes").judge.model_copy(update={"slope": 20.0, "offset": -7.0})
 
 
 @pytest.fixture(scope="module")
-def judge(models_root: Path, profile: JudgeProfile) -> ClipJudge:
+def judge(models_root: Path, profile: ClipJudgeProfile) -> ClipJudge:
     return ClipJudge(small_models.shipped(models_root), profile)
 
 
@@ -29,7 +29,7 @@ IMAGE = np.random.default_rng(0).random((64, 64, 3), np.float32)
 
 
 def test_a_long_text_stands_for_the_mean_of_its_pieces(
-    judge: ClipJudge, models_root: Path, profile: JudgeProfile
+    judge: ClipJudge, models_root: Path, profile: ClipJudgeProfile
 ) -> None:
     text = " ".join([ONE] * 5 + [OTHER] * 5)
     clip = OpenClip(small_models.shipped(models_root), profile.model, "judge")
@@ -48,7 +48,7 @@ def test_the_chance_follows_the_calibration(judge: ClipJudge) -> None:
 
 
 def test_only_the_latest_texts_are_kept(
-    models_root: Path, profile: JudgeProfile, monkeypatch: pytest.MonkeyPatch
+    models_root: Path, profile: ClipJudgeProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clip, "TEXTS_KEPT", 3)
     judge = ClipJudge(small_models.shipped(models_root), profile)

@@ -18,7 +18,7 @@ from pipeline.profile import (
     CollectionProfile,
     EndpointWriterProfile,
     Profile,
-    RetrievalProfile,
+    QdrantProfile,
 )
 from pipeline.settings import load_settings
 
@@ -261,7 +261,7 @@ def test_what_embedded_other_tools_collections_is_among_the_models(tmp_path: Pat
         update={
             "writer": EndpointWriterProfile(),
             "renderer": A1111Profile(),
-            "retrieval": RetrievalProfile(collections=named),
+            "retrieval": QdrantProfile(collections=named),
         }
     )
     folders = role_folders(asked, tmp_path)

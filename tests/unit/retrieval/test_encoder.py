@@ -23,7 +23,7 @@ from pipeline.profile import (
     A1111Profile,
     CollectionProfile,
     Profile,
-    RetrievalProfile,
+    QdrantProfile,
     TemplateWriterProfile,
 )
 from pipeline.retrieval.client import open_client
@@ -96,7 +96,7 @@ def test_what_is_beyond_the_window_is_told(models: Models, tmp_path: Path) -> No
     facts.write_text("\n".join(json.dumps({"text": text}) for text in texts))
     cut = [ingest(library(client, tmp_path, encoder), facts, "facts").cut for _ in range(2)]
     assert cut == [2, 0]  # nothing is new the second time
-    retriever = QdrantRetriever(lambda: client, Embedders(encoder), RetrievalProfile())
+    retriever = QdrantRetriever(lambda: client, Embedders(encoder), QdrantProfile())
     said = "the encoder that finds texts read the beginning of the keywords alone"
     for keywords, told in ((texts[0], []), (texts[1], [said])):
         row = {"keywords": keywords, "collection": "facts"}
@@ -140,7 +140,7 @@ def _retriever(home: Path, collections: dict[str, CollectionProfile]) -> Retriev
     shapes = Profile.load("shapes")
     profile = shapes.model_copy(
         update={
-            "retrieval": RetrievalProfile(collections=collections),
+            "retrieval": QdrantProfile(collections=collections),
             "writer": TemplateWriterProfile(),
             "renderer": A1111Profile(),
         }

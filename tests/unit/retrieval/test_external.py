@@ -24,7 +24,7 @@ from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
-from pipeline.profile import CollectionProfile, Profile, RetrievalProfile
+from pipeline.profile import CollectionProfile, Profile, QdrantProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.external import LAYOUTS, NODE, ExternalCollection
 from pipeline.retrieval.ingest import ingest
@@ -68,7 +68,7 @@ def retriever(client: QdrantClient, tool: str, **settings: Any) -> QdrantRetriev
     written = {key: settings.pop(key) for key in ("embedding", "vector") if key in settings}
     others = settings.pop("others", {})
     named = {NAME: CollectionProfile(written_by=tool, **written)}
-    profile = RetrievalProfile(collections=named, **settings)
+    profile = QdrantProfile(collections=named, **settings)
     return QdrantRetriever(lambda: client, Embedders(HASHED), profile, others)
 
 
@@ -312,7 +312,7 @@ def test_each_other_embedding_is_opened_once() -> None:
         "c": CollectionProfile(written_by="langchain", embedding="hashed"),
         "d": CollectionProfile(written_by="langchain", embedding="own"),
     }
-    profile = RetrievalProfile(embedding="own", collections=named)
+    profile = QdrantProfile(embedding="own", collections=named)
     others = open_external_embedders(profile, Models(Path()))
     assert {reference: each.name for reference, each in others.items()} == {
         "hashed": HashedEmbedder().name
@@ -322,7 +322,7 @@ def test_each_other_embedding_is_opened_once() -> None:
 @pytest.mark.parametrize("embedding", [["mine"], {"name": "mine"}, 7])
 def test_an_embedding_that_is_no_name_is_refused(client, embedding) -> None:
     create(client, NAME, Embedders(HASHED))
-    own = QdrantRetriever(lambda: client, Embedders(HASHED), RetrievalProfile())
+    own = QdrantRetriever(lambda: client, Embedders(HASHED), QdrantProfile())
     vector = {DENSE: HASHED.embed(["Viora logo"])[0].tolist()}
 
     def fill_with(embedding: object) -> None:
@@ -338,7 +338,7 @@ def test_an_embedding_that_is_no_name_is_refused(client, embedding) -> None:
 
 def test_what_no_profile_names_is_refused(client, tool, tmp_path: Path) -> None:
     fill(client, NAME, tool)
-    unaware = QdrantRetriever(lambda: client, Embedders(HASHED), RetrievalProfile())
+    unaware = QdrantRetriever(lambda: client, Embedders(HASHED), QdrantProfile())
     with pytest.raises(JobError, match=r"another tool.*retrieval\.collections"):
         unaware.retrieve(asked())
     texts = tmp_path / "facts.jsonl"

@@ -15,7 +15,7 @@ from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
 from pipeline.models import Models
 from pipeline.models.clip import OpenClip
-from pipeline.profile import Profile, RetrievalProfile
+from pipeline.profile import Profile, QdrantProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.image_store import ImageStore, embedded
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
@@ -66,7 +66,7 @@ def asked(keywords: str, references: int = 1, **values: object) -> Job:
 
 
 def retriever(images: Library, **settings: float) -> QdrantRetriever:
-    return QdrantRetriever(lambda: images.client, images.embedders, RetrievalProfile(**settings))
+    return QdrantRetriever(lambda: images.client, images.embedders, QdrantProfile(**settings))
 
 
 def sources(context: Context) -> list[str]:
@@ -224,7 +224,7 @@ def test_a_collection_of_another_encoder(images, tmp_path: Path) -> None:
 
     ingest(images, folder(tmp_path / "looks"), "looks")
     embedders = Embedders(HashedEmbedder(), Other())
-    other = QdrantRetriever(lambda: images.client, embedders, RetrievalProfile())
+    other = QdrantRetriever(lambda: images.client, embedders, QdrantProfile())
     with pytest.raises(JobError, match=r"embedded with open_clip@.*, not with other"):
         other.retrieve(asked("a sign"))
 

@@ -1,0 +1,93 @@
+"""A judge and a retriever are one file and one line of a registry each, as CONTRIBUTING says."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import profile
+from pipeline.assemble import Assembly, model_digests, open_library
+from pipeline.errors import ConfigError
+from pipeline.job import Outcome, Status
+from pipeline.profile import Plug, Profile
+from pipeline.run import run_job
+from pipeline.settings import Settings, load_settings
+from tests.harness.jobs import make_job, make_spec
+
+
+@pytest.fixture(autouse=True)
+def _lines_of_the_registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, retriever = "tests.harness.toy_judge", "tests.harness.toy_retriever"
+    plug = Plug(f"{judge}:BrightnessProfile", f"{judge}:BrightnessJudge")
+    monkeypatch.setitem(profile.JUDGES, "brightness", plug)
+    plug = Plug(f"{retriever}:PhraseProfile", f"{retriever}:PhraseRetriever")
+    monkeypatch.setitem(profile.RETRIEVERS, "phrases", plug)
+
+
+def written(tmp_path: Path, text: str) -> Settings:
+    """Settings with a profile of this text over the shipped small models."""
+    path = tmp_path / "toys.toml"
+    path.write_text(f'extends = "shapes"\n{text}\n', encoding="utf-8")
+    return load_settings(home=tmp_path / "home", store=str(tmp_path / "out"), profile=str(path))
+
+
+def run(settings: Settings, **fields: object) -> Outcome:
+    """One job, through the composition root, as a worker gets it: from a run's spec."""
+    chosen = settings.chosen_profile
+    models = model_digests(settings, chosen)
+    spec = make_spec(profile=chosen.model_dump(mode="json"), models=models)
+    assembly = Assembly(settings)
+    assembly.run_folder(spec.run).write_spec(spec)
+    return run_job(make_job(**fields), assembly.ports(spec))
+
+
+def test_a_job_with_an_added_judge(tmp_path: Path) -> None:
+    settings = written(tmp_path, '[judge]\nkind = "brightness"\nmiddle = 0.25\nagainst = "text"')
+    outcome = run(settings, candidates=3, threshold=0.1)
+    assert outcome.status == Status.ACCEPTED
+    assert "judge" not in outcome.models
+    scores = [candidate.score for candidate in outcome.candidates]
+    raws = [score.raw for score in scores if score]
+    assert len(raws) == 3
+    for score in scores:
+        assert score is not None
+        assert score.calibrated == pytest.approx(score.raw / (score.raw + 0.25))
+    assert outcome.winner == raws.index(max(raws))
+
+
+def test_a_job_with_an_added_retriever(tmp_path: Path) -> None:
+    phrases = '["a red ring", "a blue star", "the red square"]'
+    settings = written(tmp_path, f'[retrieval]\nkind = "phrases"\nphrases = {phrases}')
+    outcome = run(settings, passages=2, mode="retrieved", collection="any")
+    assert [passage.text for passage in outcome.context.texts] == ["a red ring", "the red square"]
+    assert outcome.brief is not None
+    assert outcome.brief.text == "a red ring the red square"
+    with pytest.raises(ConfigError, match="'phrases' has no library"):
+        open_library(settings, settings.chosen_profile)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[judge]\nkind = "dino"', "judge.kind: Input should be 'clip' or 'brightness'"),
+        (
+            '[judge]\nkind = "brightness"\nslope = 1',
+            "judge.slope: the kind 'brightness' has no such key; 'clip' has",
+        ),
+        ("[judge]\nmiddle = 1", "judge.middle: the kind 'clip' has no such key; 'brightness' has"),
+        ('[judge]\nkind = "brightness"\nmiddle = 2', "judge.middle: Input should be less than 1"),
+        (
+            '[retrieval]\nkind = "phrases"\nfloor = 0.1',
+            "retrieval.floor: the kind 'phrases' has no such key; 'qdrant' has",
+        ),
+    ],
+)
+def test_its_keys_are_its_kinds_own(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        _ = written(tmp_path, text).chosen_profile
+    assert refused.value.detail.endswith(f": {problem}")
+
+
+def test_a_profile_survives_its_way_through_a_spec(tmp_path: Path) -> None:
+    text = '[judge]\nkind = "brightness"\n[retrieval]\nkind = "phrases"\nphrases = ["a"]'
+    chosen = written(tmp_path, text).chosen_profile
+    assert Profile.model_validate(chosen.model_dump(mode="json")) == chosen
