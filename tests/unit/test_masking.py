@@ -15,6 +15,7 @@ from pipeline.assemble import open_knowledge
 from pipeline.errors import ConfigError, JobError, PressrunError
 from pipeline.job import Context
 from pipeline.masking import mask
+from pipeline.profile import EndpointWriterProfile
 from pipeline.settings import Settings, load_settings
 from pipeline.writing.endpoint import EndpointWriter
 from tests.harness.canaries import KEYS, OTHERS, SIGNS, URLS, canary, leaked
@@ -168,7 +169,7 @@ def look(settings: Settings) -> None:
 
 def write(settings: Settings) -> None:
     """Ask a chat server that refuses."""
-    profile = settings.chosen_profile.writer.model_copy(update={"kind": "endpoint", "model": "m"})
+    profile = EndpointWriterProfile(model="m")
     writer = EndpointWriter(profile, settings.writer_url, settings.writer_api_key)
     job = make_job(mode="generated")
     writer.write(job, Context())
