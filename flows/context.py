@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,21 @@ def masked() -> Iterator[None]:
         raise PressrunError(f"{type(error).__name__}: {error}") from None
 
 
+SETTINGS: ContextVar[Settings] = ContextVar("settings")
+"""The settings of the flows that this context calls; a deployed flow reads its environment."""
+
+
 def flow_settings(**overrides: Any) -> Settings:
-    """Settings from the environment, overridden by the `overrides` that are not None.
+    """The context's settings or those of the environment, overridden by the `overrides` that are
+    not None.
 
     Raises ConfigError, also for a relative folder in a deployed flow, which runs in a temporary
     folder of its own.
     """
-    settings = load_settings(**overrides)
+    given = SETTINGS.get(None)
+    values = given.model_dump(exclude={"chosen_profile"}) if given else {}
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    settings = load_settings(**values)
     for name in ("store", "inbox"):
         place = getattr(settings, name)
         relative = place and "://" not in place and not Path(place).is_absolute()

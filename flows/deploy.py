@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flows.stack.embedded import anchored, environment, quiet_prefect, require_prefect
+from flows.stack.embedded import quiet_prefect, require_prefect
+from flows.stack.environment import anchored, environment
 from flows.stack.services import POOL
 from pipeline.errors import ConfigError, Unavailable
 from pipeline.settings import Settings
@@ -58,22 +59,22 @@ def serve(settings: Settings) -> NoReturn:
     has a temporary working folder of its own. Raises as `deploy`.
     """
     # unlike other commands it prints no result that a log could disturb
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "INFO")
-    _server(settings)
+    address = _server(settings, PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="INFO")
     words = ["worker", "start", "--pool", POOL, "--type", "process"]
     command = [sys.executable, "-m", "prefect", *words]
-    os.execve(sys.executable, command, environment(anchored(settings)))
+    inherited = environment(anchored(settings)) | {"PREFECT_API_URL": address}
+    os.execve(sys.executable, command, inherited)
 
 
-def _server(settings: Settings) -> str:
-    quiet_prefect(settings)
+def _server(settings: Settings, **defaults: str) -> str:
+    quiet_prefect(settings, **defaults)
     if address := require_prefect():
         return address
     from prefect.settings import get_current_settings
 
     if named := get_current_settings().api.url:
-        os.environ["PREFECT_API_URL"] = named  # where a profile of Prefect's names it
-        return require_prefect()
+        # a profile of Prefect's names it
+        return require_prefect(os.environ | {"PREFECT_API_URL": named})
     raise ConfigError(
         "PREFECT_API_URL is not set: deployments live on a Prefect server. Start one with "
         "`prefect server start` and name it, such as http://127.0.0.1:4200/api."

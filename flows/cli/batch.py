@@ -17,7 +17,6 @@ from flows.runs.open import asked_for, reopened, run_name, taken_over
 from flows.runs.publish import finished, publish, status_of
 from flows.runs.reconcile import leases, reconcile
 from flows.stack.embedded import (
-    environment,
     private_prefect,
     quiet_prefect,
     require_prefect,
@@ -123,15 +122,19 @@ def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     quiet_prefect(settings)
     with ExitStack() as stack:
         settings = stack.enter_context(services(settings, log=settings.home / "worker.log"))
+        private = None
         if not os.environ.get("PREFECT_API_URL"):
-            stack.enter_context(private_prefect(settings))
+            private = stack.enter_context(private_prefect(settings))
+        # Prefect is imported here, once its variables are set
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        if private:
+            stack.enter_context(temporary_settings({PREFECT_API_URL: private}))
         stack.callback(_flush_prefect)
-        # the flow reads its settings where a deployed one finds them
-        os.environ.update(environment(settings))
-        return _flow(asked)
+        return _flow(asked, settings)
 
 
-def _flow(asked: dict[str, Any]) -> dict[str, Any]:
+def _flow(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Run the flow in its own thread: Prefect then leaves signals alone, and Ctrl-C cannot break
     into its engine but ends the flow in order.
     """
@@ -139,12 +142,15 @@ def _flow(asked: dict[str, Any]) -> dict[str, Any]:
     from prefect.exceptions import CancelledRun
 
     from flows.cancelling import INTERRUPT, Interrupt
+    from flows.context import SETTINGS
     from flows.generate import generate
 
     interrupt = Interrupt()
-    INTERRUPT.set(interrupt)
+    context = copy_context()
+    context.run(INTERRUPT.set, interrupt)
+    context.run(SETTINGS.set, settings)
     with ThreadPoolExecutor(1, "flow") as pool:
-        flow = pool.submit(copy_context().run, partial(generate, **asked))
+        flow = pool.submit(context.run, partial(generate, **asked))
         try:
             return cast("dict[str, Any]", flow.result())
         except CancelledRun:

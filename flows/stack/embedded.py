@@ -5,13 +5,13 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-from pydantic import SecretStr
 
+from flows.stack.environment import environment
 from flows.stack.processes import reaper, serves
 from flows.stack.redis_server import redis_binary
 from pipeline.errors import ConfigError, Unavailable
@@ -54,9 +54,8 @@ def private_redis() -> Iterator[str]:
 
 
 @contextmanager
-def private_prefect(settings: Settings) -> Iterator[None]:
-    """A Prefect server of our own, used by this process's client inside the block. Call it after
-    `quiet_prefect` and before Prefect is imported.
+def private_prefect(settings: Settings) -> Iterator[str]:
+    """A Prefect server of our own; yields the address of its API. Call it after `quiet_prefect`.
 
     Prefect's ephemeral mode would not do: a Ctrl-C in the terminal would reach its server too.
     """
@@ -75,8 +74,7 @@ def private_prefect(settings: Settings) -> Iterator[None]:
         )
         with running(spec):
             listening.close()  # or calls to a server that has ended would hang
-            os.environ["PREFECT_API_URL"] = api
-            yield
+            yield api
 
 
 _PREFECT_SERVER = [sys.executable, "-m", "uvicorn", "--factory", "--log-level", "error"]
@@ -89,9 +87,14 @@ _PREFECT_APP = {
 """As Prefect's ephemeral mode has it: without a UI, a scheduler and other services."""
 
 
-def worker(settings: Settings, log: Path, devices: str | None = None) -> ProcessSpec:
-    """Supervised workers of our own, with our settings in their environment. They end too when this
-    process ends without stopping them.
+def worker(
+    settings: Settings,
+    log: Path,
+    devices: str | None = None,
+    base: Mapping[str, str] = os.environ,
+) -> ProcessSpec:
+    """Supervised workers of our own, with these settings in the environment `base`. They end too
+    when this process ends without stopping them.
 
     One for each device, but a single one if Qdrant's local mode admits no second process.
     """
@@ -103,21 +106,24 @@ def worker(settings: Settings, log: Path, devices: str | None = None) -> Process
     return ProcessSpec(
         "worker",
         command,
-        env=environment(settings),
+        env=environment(settings, base),
         log=log,
         stop_seconds=settings.grace_seconds + WORKER_STOP,
     )
 
 
-def quiet_prefect(settings: Settings) -> None:
-    """Set defaults for Prefect, before it is imported: its files in our home, a password, little
-    logging, no telemetry. Variables that are set already keep their values.
+def quiet_prefect(settings: Settings, **defaults: str) -> None:
+    """Set `defaults` and our own for Prefect: its files in our home, a password, little logging, no
+    telemetry. Variables that are set already keep their values.
+
+    It is the environment that is set, before Prefect is imported, because its import makes its home
+    and because its servers and workers are processes of their own.
 
     The client sends the password in the environment or its file. A server that is started for this
     process alone gets the same one, or a new one: its API runs commands, and any page in a browser
     on this machine can reach it.
     """
-    for name, value in prefect_defaults(_prefect_home(settings)).items():
+    for name, value in (prefect_defaults(_prefect_home(settings)) | defaults).items():
         os.environ.setdefault(name, value)
     given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
     if not os.environ.get("PREFECT_API_URL"):
@@ -139,17 +145,17 @@ def _prefect_home(settings: Settings) -> Path:
     return home
 
 
-def require_prefect() -> str:
+def require_prefect(variables: Mapping[str, str] = os.environ) -> str:
     """The address of the Prefect server that is configured; empty without one.
 
     Raises ConfigError and Unavailable if Prefect's client could not use it.
     """
-    url = os.environ.get("PREFECT_API_URL", "")
+    url = variables.get("PREFECT_API_URL", "")
     if not url:
         return ""
-    given = os.environ.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
+    given = variables.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
     name, _, password = given.partition(":")
-    key = os.environ.get("PREFECT_API_KEY")
+    key = variables.get("PREFECT_API_KEY")
     try:
         found = httpx.get(
             f"{url.rstrip('/')}/{'health' if key else 'admin/version'}",
@@ -197,34 +203,3 @@ def prefect_defaults(home: Path) -> dict[str, str]:
 def new_prefect_password() -> str:
     """A random `user:password` for a server of Prefect's."""
     return f"pressrun:{secrets.token_urlsafe(24)}"
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """This process's environment plus the settings that differ from their defaults."""
-    return os.environ | variables(settings)
-
-
-def variables(settings: Settings) -> dict[str, str]:
-    """The settings that differ from their defaults, as variables of the environment."""
-    changed = settings.model_dump(exclude_defaults=True, exclude={"chosen_profile"})
-    return {
-        f"PRESSRUN_{name.upper()}": str(
-            value.get_secret_value() if isinstance(value, SecretStr) else value
-        )
-        for name, value in changed.items()
-    }
-
-
-def anchored(settings: Settings) -> Settings:
-    """The settings with absolute paths, so that they hold in any working folder."""
-    places: dict[str, object] = {
-        "home": settings.home.absolute(),
-        "models": settings.models.absolute(),
-    }
-    for name in ("store", "inbox"):
-        place = getattr(settings, name)
-        if place and "://" not in place:
-            places[name] = str(Path(place).absolute())
-    if settings.profile.endswith(".toml"):
-        places["profile"] = str(Path(settings.profile).absolute())
-    return settings.model_copy(update=places)

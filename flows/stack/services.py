@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from flows.stack.embedded import (
 from flows.stack.processes import program, serves
 from flows.stack.redis_server import redis_binary
 from pipeline.errors import ConfigError, Unavailable
+from pipeline.settings import secret_file
 from workers.processes.process import ProcessSpec
 from workers.queue.messages import Queue
 
@@ -71,13 +72,13 @@ def redis(home: Path, log: Path) -> Service:
     return Service(spec, {"PRESSRUN_REDIS_URL": url})
 
 
-def prefect(home: Path, log: Path) -> Service:
+def prefect(home: Path, log: Path, variables: Mapping[str, str]) -> Service:
     """Prefect's server with its UI, its database in the home. It requires a password and rejects
     other origins, because its API runs commands.
     """
     folder, port = _folder(home / "prefect"), _port(home / "prefect.port", PREFECT_PORT)
     key = home / PREFECT_KEY
-    if given := os.environ.get(PREFECT_PASSWORD) or os.environ.get(SERVER_PASSWORD):
+    if given := variables.get(PREFECT_PASSWORD) or variables.get(SERVER_PASSWORD):
         write_private(key, given)
     password = _secret(key, new_prefect_password)
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
@@ -89,7 +90,7 @@ def prefect(home: Path, log: Path) -> Service:
         env={
             **_SERVER,
             **prefect_defaults(folder),
-            **{name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"},
+            **{name: value for name, value in variables.items() if name != "PREFECT_API_URL"},
             SERVER_PASSWORD: password,
             PREFECT_PASSWORD: password,
         },
@@ -130,12 +131,12 @@ POOL = "pressrun"
 DEPLOY = (sys.executable, "-m", "flows.cli", "deploy")
 
 
-def serving(api: str, log: Path) -> ProcessSpec:
+def serving(variables: Mapping[str, str], log: Path) -> ProcessSpec:
     """The Prefect worker that runs deployed flows; it needs time to stop the flows in work."""
     command = [sys.executable, "-m", "flows.cli", "serve"]
-    workers = f"{api}/work_pools/{POOL}/workers/filter"
-
-    name, _, password = os.environ.get(PREFECT_PASSWORD, "").partition(":")
+    workers = f"{variables['PREFECT_API_URL']}/work_pools/{POOL}/workers/filter"
+    given = variables.get(PREFECT_PASSWORD) or secret_file(PREFECT_PASSWORD)
+    name, _, password = given.partition(":")
     client = httpx.Client(timeout=5.0, auth=(name, password))
 
     def answers() -> bool:
@@ -145,7 +146,7 @@ def serving(api: str, log: Path) -> ProcessSpec:
             return False
         return found.is_success and any(each["status"] == "ONLINE" for each in found.json())
 
-    return ProcessSpec("serve", command, answers, log=log, stop_seconds=30.0)
+    return ProcessSpec("serve", command, answers, env=variables, log=log, stop_seconds=30.0)
 
 
 _SERVER = {

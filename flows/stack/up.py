@@ -17,15 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flows.stack import services as parts
-from flows.stack.embedded import (
-    PREFECT_PASSWORD,
-    anchored,
-    quiet_prefect,
-    require_prefect,
-    variables,
-    worker,
-)
+from flows.stack.embedded import PREFECT_PASSWORD, require_prefect, worker
+from flows.stack.environment import anchored, environment, known_settings, variables
 from flows.stack.processes import reaper
+from pipeline import masking
 from pipeline.errors import AlreadyUp, ConfigError, Unavailable
 from pipeline.settings import Settings, load_settings
 from workers.processes.process import ManagedProcess, ProcessSpec, running
@@ -68,53 +63,59 @@ def up(
 
 
 class Stack:
-    """The running parts, and the variables with their addresses for others."""
+    """The running parts. Their addresses are in `_settings`, in the `_environment` of the parts
+    still to start and, as the `_exports`, in a file for other terminals.
+    """
 
     def __init__(self, home: Path, outer: ExitStack, say: Callable[[str], None]) -> None:
         self._home, self._outer, self._say = home, outer, say
         self._running = list[ManagedProcess]()
         self._exports = dict[str, str]()
+        gone = _left_over(home / ENVIRONMENT)
+        self._environment = {k: text for k, text in os.environ.items() if k not in gone}
+        fields = [name for name in Settings.model_fields if f"PRESSRUN_{name.upper()}" in gone]
+        self._settings = load_settings(**{n: Settings.model_fields[n].default for n in fields})
 
     def start(self, devices: str | None, s3: bool) -> None:
         """Start the services that are not configured, then workers and flows.
 
         Raises Unavailable and ConfigError.
         """
-        _forget(self._home / ENVIRONMENT)
-        settings = load_settings()
+        settings = self._settings
         if s3 and settings.store.startswith("s3://"):
             raise ConfigError(f"--s3 would start a store, but PRESSRUN_STORE is {settings.store!r}")
         require_devices(devices or settings.device)
-        require_prefect()
+        require_prefect(self._environment)
         if not settings.redis_url:
             self._serve(parts.redis(self._home, self._log("redis")))
         if s3:
             self._serve(parts.s3(self._home, self._log("s3")))
-        if not os.environ.get("PREFECT_API_URL"):
-            self._serve(parts.prefect(self._home, self._log("prefect")))
-        settings = anchored(load_settings())
-        given = os.environ.get(PREFECT_PASSWORD)
-        self._write_environment(
-            variables(settings) | ({} if given is None else {PREFECT_PASSWORD: given})
-        )
-        quiet_prefect(settings)
-        workers = worker(settings, self._log("worker"), devices)
+        if not self._environment.get("PREFECT_API_URL"):
+            self._serve(parts.prefect(self._home, self._log("prefect"), self._environment))
+        self._settings = settings = anchored(self._settings)
+        self._environment = environment(settings, self._environment)
+        self._write_environment()
+        workers = worker(settings, self._log("worker"), devices, self._environment)
         self._start(replace(workers, answers=lambda: bool(_working(settings)), start_seconds=120.0))
         self._say("deployments are written")
         log = self._log("deploy")
         with log.open("wb") as output:
             done = subprocess.run(
-                parts.DEPLOY, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                parts.DEPLOY,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         if done.returncode:
             raise Unavailable(f"{' '.join(parts.DEPLOY)} failed; see {log}")
-        self._start(parts.serving(os.environ["PREFECT_API_URL"], self._log("serve")))
+        self._start(parts.serving(self._environment, self._log("serve")))
 
     def report(self) -> dict[str, Any]:
         """The addresses and folders of the stack, without secrets."""
-        settings, key = load_settings(), self._home / parts.PREFECT_KEY
+        settings, key = self._settings, self._home / parts.PREFECT_KEY
         return {
-            "prefect": os.environ["PREFECT_API_URL"].removesuffix("/api"),
+            "prefect": self._environment["PREFECT_API_URL"].removesuffix("/api"),
             **({"prefect_password": f"in {key}"} if "PREFECT_API_URL" in self._exports else {}),
             "store": settings.store,
             "knowledge": settings.qdrant_url or str(settings.home / "knowledge"),
@@ -138,7 +139,16 @@ class Stack:
     def _serve(self, service: parts.Service) -> None:
         self._start(service.spec)
         self._exports |= service.exports
-        os.environ.update(service.exports)
+        self._environment |= service.exports
+        known = known_settings()
+        changed = {
+            name.removeprefix("PRESSRUN_").lower(): text
+            for name, text in service.exports.items()
+            if name in known
+        }
+        self._settings = self._settings.model_copy(update=changed)
+        masking.remember(self._settings.secrets())
+        masking.remember(masking.secrets_in(service.exports))
 
     def _start(self, spec: ProcessSpec) -> None:
         self._say(f"{spec.name} is starting")
@@ -146,12 +156,14 @@ class Stack:
         self._running.append(self._outer.enter_context(running(spec)))
         self._say(f"{spec.name} answers after {time.monotonic() - begun:.1f} s")
 
-    def _write_environment(self, settings: dict[str, str]) -> None:
-        """Set the variables for the parts still to start, and write them for other terminals."""
-        os.environ.update(settings)
+    def _write_environment(self) -> None:
+        """Write the stack's variables for other terminals."""
+        exported = variables(self._settings) | self._exports
+        if given := self._environment.get(PREFECT_PASSWORD):
+            exported[PREFECT_PASSWORD] = given
         lines = [
             f"export {name}={shlex.quote(value)}{OURS if name in self._exports else ''}\n"
-            for name, value in sorted((settings | self._exports).items())
+            for name, value in sorted(exported.items())
         ]
         parts.write_private(self._home / ENVIRONMENT, "".join(lines))
 
@@ -201,12 +213,12 @@ def _signals(stack: Stack) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _forget(environment: Path) -> None:
-    """Unset this terminal's variables of an earlier stack, whose services are gone."""
-    if not environment.exists():
-        return
-    for line in environment.read_text(encoding="utf-8").splitlines():
+def _left_over(file: Path) -> set[str]:
+    """The names of this terminal's variables of an earlier stack, whose services are gone."""
+    names = set[str]()
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         if line.endswith(OURS):
             name, _, value = shlex.split(line, comments=True)[1].partition("=")
             if os.environ.get(name) == value:
-                del os.environ[name]
+                names.add(name)
+    return names

@@ -28,7 +28,7 @@ from flows.retention import remove_runs
 from flows.runs.open import open_run
 from flows.runs.publish import publish
 from flows.runs.reconcile import reconcile_run
-from flows.stack.embedded import anchored, environment
+from flows.stack.environment import anchored, environment
 from flows.webhook import SIGNATURE, signature
 from pipeline.assemble import open_run_folder, open_store
 from pipeline.errors import RunError
