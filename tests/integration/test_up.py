@@ -72,8 +72,7 @@ def test_a_stack_is_used_from_elsewhere_outlives_a_kill_and_leaves_nothing(tmp_p
     inbox, elsewhere = tmp_path / "inbox", tmp_path / "elsewhere"
     inbox.mkdir()
     elsewhere.mkdir()
-    given = {"PRESSRUN_INBOX": str(inbox)}
-    with stack(tmp_path, "--s3", env=given) as up:
+    with stack(tmp_path, "--s3") as up:
         env = up.environment
         _prefect_is_closed(up)
         jobs = str(tmp_path / "jobs.csv")
@@ -107,7 +106,8 @@ def test_a_stack_is_used_from_elsewhere_outlives_a_kill_and_leaves_nothing(tmp_p
     log = tmp_path / ".pressrun" / "logs" / "worker.log"
     before = len(log.read_text(encoding="utf-8"))
     # from a terminal that still has the old stack's addresses
-    with stack(tmp_path, "--s3", env=given | env) as up:
+    env["PRESSRUN_INBOX"] = str(inbox)
+    with stack(tmp_path, "--s3", env=env) as up:
         assert up.environment == env
         assert answer(pressrun("status", "r", "--json", cwd=tmp_path, settings=env))["rows"] == 2
         _takes_what_is_dropped_and_what_is_scheduled(up)
