@@ -59,10 +59,16 @@ class Assembly:
         self.models = open_models(settings)
         self._opening = threading.Lock()
         self._client = cache(partial(open_knowledge, settings, PATIENCE))
-        self._retriever = cache(self._make_retriever)
+        self._retriever: Callable[[RetrievalProfile], Retriever] = cache(
+            lambda profile: resolve_name(RETRIEVERS[profile.kind].made_by)(
+                self.models, self._knowledge, profile
+            )
+        )
         self._writer = cache(self._make_writer)
         self._renderer = cache(self._make_renderer)
-        self._judge = cache(self._make_judge)
+        self._judge: Callable[[JudgeProfile], Judge] = cache(
+            lambda profile: resolve_name(JUDGES[profile.kind].made_by)(self.models, profile)
+        )
 
     def run_folder(self, run: str) -> RunFolder:
         """The folder of one run in the store."""
@@ -127,11 +133,6 @@ class Assembly:
             models=spec.models,
         )
 
-    def _make_retriever(self, profile: RetrievalProfile) -> Retriever:
-        make = resolve_name(RETRIEVERS[profile.kind].made_by)
-        retriever: Retriever = make(self.models, self._knowledge, profile)
-        return retriever
-
     def _knowledge(self) -> "QdrantClient":
         """The knowledge base, opened once and shared by all profiles."""
         with self._opening:
@@ -166,10 +167,6 @@ class Assembly:
                 return A1111Renderer(
                     settings.a1111_url, settings.a1111_auth.get_secret_value(), profile
                 )
-
-    def _make_judge(self, profile: JudgeProfile) -> Judge:
-        judge: Judge = resolve_name(JUDGES[profile.kind].made_by)(self.models, profile)
-        return judge
 
 
 def open_store(settings: Settings, *, conditional: bool = True) -> Store:

@@ -97,7 +97,14 @@ def secrets_of(value: str) -> Iterator[str]:
     yield value
     if "://" in value:
         yield from secrets_of_url(value)
-        yield from _words(value)
+        # of an address that is a secret as a whole, also the long parts
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            return
+        yield f"{parts.path}?{parts.query}" if parts.query else parts.path
+        found = [word for _, word in parse_qsl(parts.query)] + parts.path.split("/")
+        yield from (word for word in found if len(word) >= LONG_WORD)
         return
     yield value.partition(":")[2]
     for header in value.split(","):
@@ -116,17 +123,6 @@ def secrets_of_url(url: str) -> Iterator[str]:
         yield user
     for match in _QUERY.finditer(url):
         yield match[0][len(match[1]) :]
-
-
-def _words(url: str) -> Iterator[str]:
-    """The long parts of an address that is a secret as a whole."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return
-    yield f"{parts.path}?{parts.query}" if parts.query else parts.path
-    found = [value for _, value in parse_qsl(parts.query)] + parts.path.split("/")
-    yield from (word for word in found if len(word) >= LONG_WORD)
 
 
 def _credentials(word: "re.Match[str]") -> str:

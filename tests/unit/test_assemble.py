@@ -20,7 +20,7 @@ def test_the_knowledge_base_is_opened_by_the_first_job_that_asks(
     monkeypatch.setattr(assemble, "PATIENCE", 0.0)
     held = open_client("", "", tmp_path / "knowledge")
     assembly = Assembly(load_settings(home=tmp_path, store=str(tmp_path / "out")))
-    plain, other = (assembly._make_retriever(QdrantProfile(dense=dense)) for dense in (0.6, 0.5))
+    plain, other = (assembly._retriever(QdrantProfile(dense=dense)) for dense in (0.6, 0.5))
     asking = make_job(1, collection="brands", passages=1)
     assert plain.retrieve(make_job(1)) == Context()
     with pytest.raises(InUse, match="PRESSRUN_QDRANT_URL"):
