@@ -143,9 +143,9 @@ class DiffusersProfile(FrozenModel):
     dtype: Dtype = "float32"
     batch: int = Field(default=8, ge=1, description="images in one batch")
     channels_last: bool = Field(
-        default=False, description="memory layout that GPUs convolve faster"
+        default=False, description="memory layout of the weights: channels last"
     )
-    compile: bool = Field(default=False, description="the denoiser's repeated blocks")
+    compile: bool = Field(default=False, description="the models' repeated blocks")
     guided_until: float = Field(
         default=1.0, ge=0, le=1, description="the part of the steps that is guided, from the first"
     )

@@ -16,7 +16,7 @@ from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
 from pipeline.profile import DiffusersProfile
 
-COMPILED_SHAPES = 1024
+COMPILED_SHAPES = 4096
 LOCAL: dict[str, Any] = {
     "use_safetensors": True,
     "local_files_only": True,
@@ -28,6 +28,7 @@ REPEATED_BLOCKS = frozenset(
         "FluxSingleTransformerBlock",
         "FluxTransformerBlock",
         "JointTransformerBlock",
+        "ResnetBlock2D",
     }
 )
 
@@ -86,7 +87,7 @@ def load_adapter(pipe: Any, folder: Path) -> None:
 def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
     """Make a pipeline on its device faster.
 
-    `compiled` compiles the denoiser's repeated blocks only, once for each input shape
+    `compiled` compiles the denoiser's and decoder's repeated blocks, once for each input shape
     (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
     """
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
@@ -96,7 +97,8 @@ def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
     if compiled:
         # all blocks share one code, which is compiled for each size of batch, width and image
         dynamo.recompile_limit = dynamo.accumulated_recompile_limit = COMPILED_SHAPES
-        for block in denoiser.modules():
+        models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+        for block in (block for model in models for block in model.modules()):
             if type(block).__name__ in REPEATED_BLOCKS:
                 block.compile(dynamic=False)
 

@@ -59,7 +59,8 @@ class Engine:
     `limit` is the number of places in a batch; it is halved for a group whose batch does not fit
     the device's memory. Steps after the fraction `guided_until` run without guidance. With
     `fixed_sizes`, for a compiled model, batches are padded to one of a few sizes, all of which the
-    model has met before the first step. `device_lock` is held during each iteration.
+    model has met before the first step, and images are decoded one by one. `device_lock` is held
+    during each iteration.
     """
 
     def __init__(
@@ -171,7 +172,7 @@ class Engine:
             sample.x = noise * sample.sampler_table.start
 
     def _warm_up(self, group: BatchGroup) -> None:
-        """Run the model once on each batch size that the group may have."""
+        """Run the model once on each batch size that the group may have, and the decoder."""
         sample = group.active[0].sample
         most = group.limit * (2 if sample.negative else 1)
         timestep = sample.sampler_table.rows[:1, 0].to(sample.latents.device)
@@ -180,6 +181,7 @@ class Engine:
                 x = torch.stack([sample.latents] * size)
                 texts, requests = [sample.text] * size, [sample.request] * size
                 self._family.predict(x, timestep.expand(size), texts, requests)
+            self._family.decode(sample.latents[None], sample.request)
         group.warm = True
 
     def _step(self, samples: Sequence[SampleState], places: int) -> None:
@@ -254,7 +256,8 @@ class Engine:
             (finished, self._family.decode),
             (previewed, self._family.preview),
         ):
-            while chunk := [task for task in tasks if not task.future.done()][: group.decodable]:
+            while left := [task for task in tasks if not task.future.done()]:
+                chunk = left[: 1 if self._fixed_sizes else group.decodable]
                 try:
                     self._decode(chunk, decode)
                 except Exception as error:

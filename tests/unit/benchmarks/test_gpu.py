@@ -22,7 +22,6 @@ PUBLISHED = {
     "sdxl": {"denoiser": 2_567_463_684, "decoder": 83_653_863, "sample": 6.76, "decode": 10.5},
     "flux": {"denoiser": 11_901_408_320, "decoder": 83_819_683, "sample": 74.4, "decode": 10.5},
 }
-WAYS = ("naive", "batched", "engine")
 WORDS = "--size tiny --side 64 --steps 3 --images 4 --batch 2 --dtype float32 --json"
 
 
@@ -46,6 +45,8 @@ def plan(**changes: Any) -> gpu.Plan:
         dtype="float32",
         compile=False,
         channels_last=False,
+        quantize="none",
+        ways=gpu.WAYS,
     )
     return replace(small, **changes)
 
@@ -106,7 +107,7 @@ def test_the_program_prints_figures_of_each_model_and_way(
     assert list(report) == ["sdxl", "flux"]
     for figures in report.values():
         speed = {}
-        for way in WAYS:
+        for way in gpu.WAYS:
             speed[way] = figures[way]["pictures_per_s"]
             work = figures["tflop_of_image"] * speed[way]
             assert figures[way]["tflop_per_s"] == pytest.approx(work)
@@ -117,15 +118,19 @@ def test_the_program_prints_figures_of_each_model_and_way(
 
 def test_only_mlperfs_own_work_is_compared_with_mlperf() -> None:
     ways = {
-        way: {"pictures_per_s": speed} for way, speed in zip(WAYS, (1.0, 2.0, 4.78), strict=True)
+        way: {"pictures_per_s": speed} for way, speed in zip(gpu.WAYS, (1.0, 2.0, 4.8), strict=True)
     }
-    same = plan(size="full", side=1024, steps=20)
-    assert gpu.compared("sdxl", same, ways) == pytest.approx(
-        {"engine_vs_naive": 4.78, "engine_vs_batched": 2.39, "vs_mlperf_h200": 2.0}
-    )
-    assert "vs_mlperf_h200" not in gpu.compared("flux", same, ways)
+    same, h200 = plan(size="full", side=1024, steps=20), "NVIDIA H200"
+    ratios = {"engine_vs_naive": 4.8, "engine_vs_batched": 2.4}
+    assert gpu.compared("sdxl", same, ways, h200) == pytest.approx(ratios | {"vs_mlperf_h200": 2.0})
+    h100 = gpu.compared("sdxl", same, ways, "NVIDIA H100 80GB HBM3")
+    assert h100 == pytest.approx(ratios | {"vs_mlperf_h100": 4.8 / 2.26})
+    assert gpu.compared("sdxl", same, ways, "NVIDIA L4") == pytest.approx(ratios)
+    assert gpu.compared("flux", same, ways, h200) == pytest.approx(ratios)
     for other in ({"size": "tiny"}, {"side": 512}, {"steps": 4}):
-        assert "vs_mlperf_h200" not in gpu.compared("sdxl", replace(same, **other), ways)
+        assert gpu.compared("sdxl", replace(same, **other), ways, h200) == pytest.approx(ratios)
+    assert gpu.compared("sdxl", same, {"engine": ways["engine"]}, "NVIDIA L4") == {}
+    assert gpu.compared("sdxl", same, {"naive": ways["naive"]}, h200) == {}
 
 
 def test_the_full_size_without_a_gpu_says_what_it_needs(
@@ -137,3 +142,16 @@ def test_the_full_size_without_a_gpu_says_what_it_needs(
         gpu.main()
     assert ended.value.code == 2
     assert "needs a CUDA device" in capsys.readouterr().err
+
+
+def test_float8_without_compilation_or_torchao_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS.split(), "--quantize", "float8"]
+    monkeypatch.setattr(gpu, "find_spec", lambda _name: None)
+    for given, says in ((words, "slow without --compile"), ([*words, "--compile"], "pip install")):
+        monkeypatch.setattr(sys, "argv", ["gpu", *given])
+        with pytest.raises(SystemExit) as ended:
+            gpu.main()
+        assert ended.value.code == 2
+        assert says in capsys.readouterr().err

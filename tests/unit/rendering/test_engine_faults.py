@@ -167,6 +167,7 @@ def test_a_compiled_model_meets_a_few_sizes_and_each_before_the_first_step(still
     assert known == [1, 2, 4, 8, 12]
     assert set(steps) <= set(known)
     assert steps, "nothing was rendered"
+    assert still.decoded == [1] * (1 + len(asked)), "the decoder met another size"
 
 
 def test_a_compiled_model_that_does_not_fit_is_shown_smaller_sizes(still: Still) -> None:

@@ -84,7 +84,7 @@ def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(
 ) -> None:
     small_models.save("sd", tmp_path / "model")
     models = Models(tmp_path, "cpu")
-    plain = DiffusersProfile(model="model", batch=5)
+    plain = DiffusersProfile(model="model", batch=2)
     tuned = plain.model_copy(update={"compile": True, "channels_last": True})
     fast = local_renderer(models, tuned)
     fast.render(a_request())
