@@ -82,7 +82,7 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
 def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(
     tmp_path: Path,
 ) -> None:
-    small_models.save("sd", tmp_path / "model")
+    small_models.save("flux", tmp_path / "model")
     models = Models(tmp_path, "cpu")
     plain = DiffusersProfile(model="model", batch=2)
     tuned = plain.model_copy(update={"compile": True, "channels_last": True})
