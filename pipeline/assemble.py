@@ -27,6 +27,7 @@ from pipeline.profile import (
     RetrievalProfile,
     TemplateWriterProfile,
     WriterProfile,
+    profile_of,
 )
 from pipeline.records.run_folder import RunFolder
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
@@ -82,11 +83,11 @@ class Assembly:
 
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer, without loading its other models. Raises ModelError."""
-        return self._renderer(Profile.model_validate(spec.profile).renderer)
+        return self._renderer(profile_of(spec).renderer)
 
     def compare(self, spec: RunSpec, digests: Mapping[str, str]) -> None:
         """Raise ModelError where the model of a role differs from its entry in `digests`."""
-        profile = Profile.model_validate(spec.profile)
+        profile = profile_of(spec)
         for role, reference in references(profile).items():
             if (wanted := digests.get(role)) is None:
                 continue
@@ -103,7 +104,7 @@ class Assembly:
 
         Raises ModelError, StoreError, and RunError where an image is gone.
         """
-        profile = Profile.model_validate(spec.profile).retrieval
+        profile = profile_of(spec).retrieval
         if not isinstance(profile, QdrantProfile):
             return context
         encoder = open_image_embedder(profile.image_encoder, self.models)
@@ -120,7 +121,7 @@ class Assembly:
         Raises ModelError, also where a model here differs from the spec's.
         """
         self.compare(spec, spec.models)
-        profile = Profile.model_validate(spec.profile)
+        profile = profile_of(spec)
         return Ports(
             guard=TermGuard(profile.guard.blocked_terms),
             retriever=self._retriever(profile.retrieval),

@@ -17,8 +17,8 @@ from pydantic import (
     ValidationInfo,
 )
 
-from pipeline.errors import ConfigError
-from pipeline.job import FrozenModel, digest_of
+from pipeline.errors import ConfigError, RunError
+from pipeline.job import FrozenModel, RunSpec, digest_of
 from pipeline.options import message, settings_by
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -278,6 +278,18 @@ class Profile(FrozenModel):
             for each in models
             if isinstance(each, type) and issubclass(each, FrozenModel)
         }
+
+
+def profile_of(spec: RunSpec) -> Profile:
+    """The profile of a run. Raises RunError for one of another version of Pressrun."""
+    try:
+        return Profile.model_validate(spec.profile)
+    except ValidationError as error:
+        raise RunError(
+            f"The profile of run {spec.run} is of another version of Pressrun"
+            f" ({_problem(error)}). Go on with version {spec.version}, or submit the job file"
+            " again: what is done under other settings is done anew."
+        ) from error
 
 
 def _read_profile(name: str) -> dict[str, Any]:

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from contextvars import copy_context
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 from flows.dispatch.dispatcher import Stopped
@@ -26,7 +28,7 @@ from pipeline.assemble import check_models, open_run_folder, reach_store
 from pipeline.errors import Unavailable
 from pipeline.job import RunSpec, Status
 from pipeline.jobfile.reader import Overrides, read_jobs
-from pipeline.profile import Profile
+from pipeline.profile import profile_of
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
 from workers.queue.messages import Queue
@@ -80,7 +82,7 @@ def resume_run(
         return summary
     if not settings.redis_url:
         require_device(settings.device)
-        check_models(settings, Profile.model_validate(spec.profile))
+        check_models(settings, profile_of(spec))
     require_prefect()
     return _work({"run": run, "retry": retry, "budget_gpu_seconds": budget}, settings)
 
@@ -120,12 +122,13 @@ def _work(asked: dict[str, Any], settings: Settings) -> dict[str, Any]:
     own += [] if os.environ.get("PREFECT_API_URL") else ["Prefect"]
     say(f"Starting {', '.join(own) or 'the flow'}…")
     quiet_prefect(settings)
+    # Prefect and the flow are imported while the services start, which takes longer
+    Thread(target=import_module, args=["flows.generate"], daemon=True).start()
     with ExitStack() as stack:
         settings = stack.enter_context(services(settings, log=settings.home / "worker.log"))
         private = None
         if not os.environ.get("PREFECT_API_URL"):
             private = stack.enter_context(private_prefect(settings))
-        # Prefect is imported here, once its variables are set
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         if private:

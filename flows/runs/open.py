@@ -13,7 +13,7 @@ from pipeline.errors import RunError
 from pipeline.job import BadRow, RunSpec, Status, digest_of, timestamp, version
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
-from pipeline.profile import Profile
+from pipeline.profile import profile_of
 from pipeline.records import shards
 from pipeline.records.ids import IdSet
 from pipeline.records.run_folder import RunFolder
@@ -98,7 +98,7 @@ def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: Run
     stored = run_folder.standing_spec()
     if stored is None or stored.fingerprint == asked.fingerprint:
         return ""
-    profile = Profile.model_validate(asked.profile)
+    profile = profile_of(asked)
     others = []
     moved = stored.job_folder and stored.job_folder != asked.job_folder
     if stored.job_file_digest != asked.job_file_digest and (

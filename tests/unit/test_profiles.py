@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from pipeline.errors import ConfigError
-from pipeline.profile import PROFILES, CollectionProfile, Profile, TemplateWriterProfile
+from pipeline.errors import ConfigError, RunError
+from pipeline.profile import PROFILES, CollectionProfile, Profile, TemplateWriterProfile, profile_of
+from tests.harness.jobs import make_spec
 
 DOCUMENT = Path("docs/profiles.md").read_text(encoding="utf-8")
 NAMES = sorted(path.stem for path in PROFILES.glob("*.toml"))
@@ -133,3 +134,12 @@ def test_the_example_profile_of_the_documentation_loads(tmp_path: Path) -> None:
     assert shop.name == "shop"
     assert shop.judge.slope == sdxl.judge.slope
     assert shop.renderer.model != sdxl.renderer.model
+
+
+def test_a_run_whose_profile_has_a_key_without_a_meaning_is_refused_by_name() -> None:
+    shapes = Profile.load("shapes")
+    spec = make_spec(profile=shapes.model_dump(mode="json"))
+    assert profile_of(spec) == shapes
+    spec.profile["writer"]["text_template"] = "{keywords}"
+    with pytest.raises(RunError, match=r"run demo is of another version .*writer\.text_template"):
+        profile_of(spec)
