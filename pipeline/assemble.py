@@ -32,10 +32,10 @@ from pipeline.profile import (
 from pipeline.records.run_folder import RunFolder
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.retrieval.image_store import ImageStore, embedded
-from pipeline.safety import TermGuard
 from pipeline.settings import Settings
 from pipeline.storage.folder import FolderStore
 from pipeline.storage.probe import WRITERS, honours_conditions
+from pipeline.writing.guard import TermGuard
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

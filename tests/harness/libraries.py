@@ -8,8 +8,8 @@ from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.retrieval.image_store import ImageStore
 from pipeline.retrieval.ingest import Library
 from pipeline.retrieval.lexical import HashedEmbedder
-from pipeline.safety import TermGuard
 from pipeline.storage.folder import FolderStore
+from pipeline.writing.guard import TermGuard
 
 
 def library(

@@ -18,9 +18,9 @@ from pipeline.assemble import Assembly
 from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
 from pipeline.ports import Ports, Pruner
 from pipeline.profile import Profile, TemplateWriterProfile
-from pipeline.safety import TermGuard
 from pipeline.telemetry import charge
 from pipeline.watchdog import beat
+from pipeline.writing.guard import TermGuard
 from pipeline.writing.template import TemplateWriter
 from workers.worker.main import main
 

@@ -17,8 +17,8 @@ from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.run import run_job
-from pipeline.safety import TermGuard
 from pipeline.writing.endpoint import EndpointWriter
+from pipeline.writing.guard import TermGuard
 from pipeline.writing.template import TemplateWriter
 from tests.harness.chat_server import Call, Reply, chat_server, completion
 from tests.harness.injections import GRAMMAR, Injection, each_injection, injections

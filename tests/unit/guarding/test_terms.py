@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import Blocked, ConfigError
-from pipeline.safety import TermGuard
+from pipeline.writing.guard import TermGuard
 
 
 @pytest.mark.parametrize(
