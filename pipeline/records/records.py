@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 from pipeline.errors import RunError, Unavailable
@@ -26,6 +27,8 @@ from pipeline.records.run_files import RunFiles
 from pipeline.records.shards import ShardFiles
 
 READERS = 32
+AT_ONCE = 8
+"""Records that a thread reads one after another: a folder answers sooner than a thread begins."""
 IMAGES_AHEAD = 8
 
 Item = TypeVar("Item")
@@ -75,10 +78,15 @@ class RunRecords:
 
         Records are read concurrently, with a bounded number in memory.
         """
+        ids = iter(job_ids)
+
+        def read(some: list[str]) -> list[Outcome | None]:
+            return [self.outcome(job_id) for job_id in some]
+
         with ThreadPoolExecutor(READERS) as pool:
-            for outcome in in_order(pool, self.outcome, job_ids, READERS):
-                if outcome:
-                    yield outcome
+            some = iter(lambda: list(islice(ids, AT_ONCE)), [])
+            for found in in_order(pool, read, some, READERS):
+                yield from filter(None, found)
 
     def ended(
         self, fingerprint: str, number: int, recorded: Container[str] | None = None

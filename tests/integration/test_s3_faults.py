@@ -13,6 +13,7 @@ from pipeline.job import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.probe import honours_conditions
 from pipeline.storage.s3 import S3Store
+from pipeline.storage.s3_download import download
 from pipeline.storage.s3_upload import PART_BYTES
 from tests.conftest import Noted
 from tests.harness.faulty_s3 import Fault, faulty_s3, first, one_in
@@ -215,7 +216,7 @@ def test_a_changed_byte_is_noticed_and_asked_for_again(
 def test_an_object_that_always_comes_changed_is_none(
     server: S3Server, prefix: str, store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(S3Store._take.retry, "wait", wait_none())
+    monkeypatch.setattr(download.retry, "wait", wait_none())
     put(store, "key", b"data")
     with faulty_s3(server.endpoint, lambda method, path: Fault.CHANGED) as proxy:
         shaken = S3Store(BUCKET, prefix, proxy.endpoint)
