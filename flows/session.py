@@ -248,7 +248,7 @@ class Shards:
         spec = opening.begun()
         self.run, self._run_folder, self._fingerprint = spec.run, run_folder, spec.fingerprint
         # every shard but the last has this size
-        self._size, self._opening = len(run_folder.shards.ids(spec.fingerprint, 1)), opening
+        self._size, self._opening = spec.shard_size, opening
         self._dispatcher, self._progress = dispatcher, progress
         self._recorded, self._taken = IdSet(run_folder.records.ids()), IdSet()
         self._retry = to_retry(run_folder, spec, retry, len(self._recorded))
@@ -266,15 +266,17 @@ class Shards:
         rows = self._dispatcher.patiently(
             partial(self._run_folder.shards.read, self._fingerprint, shard)
         )
-        jobs = [row for row in rows if isinstance(row, Job)]
+        every = [row for row in rows if isinstance(row, Job)]
         with self._lock:  # equal rows, in this shard or another one, are one job
-            jobs = [job for job in jobs if self._taken.add(job.id)]
+            jobs = [job for job in every if self._taken.add(job.id)]
             recorded = [job.id for job in jobs if job.id in self._recorded]
         again = set[str]()
         if self._retry and recorded:
             again = self._dispatcher.patiently(
                 partial(forget, self._run_folder, recorded, self._retry)
             )
+        # such a job may still have the record that another shard is about to remove
+        elsewhere = {job.id for job in every} - {job.id for job in jobs}
         done = set(recorded) - again
         jobs = [job for job in jobs if job.id not in done]
         invalid = sum(isinstance(row, BadRow) for row in rows)
@@ -284,9 +286,13 @@ class Shards:
         except OutOfBudget as stop:
             self.stopped = str(stop)
         else:
-            if jobs or not self._dispatcher.patiently(partial(self._lines.has, shard)):
-                self._dispatcher.patiently(partial(self._lines.write, shard))
+            if not (self._retry and elsewhere):
+                self._dispatcher.patiently(partial(self._write_lines, shard, anew=bool(jobs)))
         return len(jobs)
+
+    def _write_lines(self, shard: int, *, anew: bool) -> None:
+        if anew or not self._lines.has(shard):
+            self._lines.write(shard)
 
 
 def work_through(opening: Opening, shards: Shards, at_once: Callable[[], int]) -> None:

@@ -230,8 +230,9 @@ class RunSpec(FrozenModel):
     job_file: str = Field(description="the file's name, without its folders")
     job_folder: str = Field(default="", description="digest of the file's folder on its machine")
     job_file_digest: str
-    rows: int
-    shards: int = Field(description="number of shard files")
+    rows: int = Field(description="0 until the job file is read to its end")
+    shards: int = Field(description="number of shard files; 0 likewise")
+    shard_size: int = Field(default=0, description="rows in each shard but the last")
     profile: dict[str, Any] = Field(description="the whole profile; profile.Profile reads it")
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="what the command line said in place of the defaults"

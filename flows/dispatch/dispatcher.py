@@ -157,17 +157,25 @@ class Dispatcher:
             while not self._closed.is_set():
                 after = partial(self._queue.events, self._run_folder.run, self._last, READ)
                 found = defaultdict[Inbox, list[JobDone | JobRequeued]](list)
-                for event_id, event in self.patiently(after):
+                for event_id, event in patiently(after, PATIENCE, self._check_reader):
                     self._last = event_id
                     if isinstance(event, WorkerFailed):
                         self._worker_failed(event)
-                    elif event and (inbox := self._inboxes.get(event.job_id)):
+                        continue
+                    if isinstance(event, JobDone):
+                        self._failures = 0
+                    if event and (inbox := self._inboxes.get(event.job_id)):
                         found[inbox].append(event)
                 for inbox, received in found.items():
                     inbox.put(received)
                 self._closed.wait(GATHER)
         except Exception as error:  # noqa: BLE001 - each shard raises it
             self._error = error
+
+    def _check_reader(self) -> None:
+        self._check()
+        if self._closed.is_set():
+            raise Stopped
 
     def _check(self) -> None:
         """Raise Stopped if the run was stopped here or cancelled anywhere, RunError if it has been
@@ -198,7 +206,6 @@ class Dispatcher:
         if pending.ended(done.job_id, monotonic()):
             self._inboxes.pop(done.job_id, None)
             self.budget.ended(done.job_id, done.device_seconds)
-            self._failures = 0
             if self.breaker.ended():
                 self._progress.pause("")
             self._progress.count(done.status, done.device_seconds)

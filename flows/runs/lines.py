@@ -35,9 +35,12 @@ class RunLines:
         self._run_folder, self._spec = run_folder, spec
 
     def write(self, shard: int) -> None:
-        """Write a shard's lines, unless some rows have no record yet."""
-        records = self._run_folder.records
-        ended = list(records.ended(self._spec.fingerprint, shard))
+        """Write a shard's lines, unless some rows have no record yet, or one that is damaged."""
+        try:
+            ended = list(self._run_folder.records.ended(self._spec.fingerprint, shard))
+        except RunError as error:  # publishing the run reports it
+            log.warning("a shard has no lines", shard=shard, reason=str(error))
+            return
         outcomes = [outcome for outcome in ended if outcome]
         if len(outcomes) == len(ended):
             file = BytesIO()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.runs import lines
 from pipeline.assemble import model_digests
-from pipeline.errors import RunError
+from pipeline.errors import JobFileError, RunError
 from pipeline.job import BadRow, RunSpec, Status, digest_of, timestamp, version
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
@@ -34,6 +34,7 @@ def asked_for(
         job_file_digest=file_digest(path),
         rows=0,
         shards=0,
+        shard_size=settings.shard,
         profile=profile.model_dump(mode="json"),
         overrides=overrides.model_dump(mode="json"),
         models=model_digests(settings, profile),
@@ -56,22 +57,34 @@ def open_run(
     `stored` is called after each shard with the spec so far, whose jobs may start at once. An
     existing run is opened again with this file: it keeps its records and takes this file's rows.
     Until the file is read to its end the stored spec has 0 rows. A file that was opened before is
-    not read again. Raises ModelError before anything is written, and JobFileError.
+    not read again. Raises ModelError before anything is written; JobFileError for a file that
+    cannot be read further, and then the run is as it was opened before; and RunError if the run is
+    opened with another file meanwhile.
     """
     spec = asked_for(path, overrides, settings, run_folder)
     if spec.rows:
         stored(spec)
         return spec
+    earlier = run_folder.standing_spec()
     source = read_jobs(path, settings.chosen_profile, overrides)
-    while shard := list(islice(source, settings.shard)):
-        if not spec.shards:
-            run_folder.write_spec(spec)
-        spec = spec.model_copy(update={"rows": spec.rows + len(shard), "shards": spec.shards + 1})
-        run_folder.shards.write(spec.fingerprint, spec.shards, shard)
-        run_folder.records.reject_all(row for row in shard if isinstance(row, BadRow))
-        stored(spec)
+    try:
+        while shard := list(islice(source, spec.shard_size)):
+            if not spec.shards:
+                run_folder.write_spec(spec)
+            spec = spec.model_copy(
+                update={"rows": spec.rows + len(shard), "shards": spec.shards + 1}
+            )
+            run_folder.shards.write(spec.fingerprint, spec.shards, shard)
+            run_folder.records.reject_all(row for row in shard if isinstance(row, BadRow))
+            stored(spec)
+    except JobFileError:
+        if earlier and earlier.rows:
+            run_folder.write_spec(earlier)
+        raise
     if not spec.rows:
         raise RunError(f"{path} holds no rows.")
+    if run_folder.spec().fingerprint != spec.fingerprint:
+        raise RunError(f"run {spec.run} was opened with another file or profile meanwhile.")
     run_folder.write_spec(spec)
     run_folder.drop(shards.FOLDER, but=spec.fingerprint)
     run_folder.drop(lines.FOLDER, but=spec.fingerprint)
@@ -86,9 +99,20 @@ def reopened(run_folder: RunFolder) -> RunSpec:
     if not spec.rows:
         raise RunError(
             f"{spec.job_file} was not read to its end when run {spec.run} was interrupted; submit"
-            " it once more under the same name. What is done is kept."
+            f" it once more: pressrun run {spec.job_file} --run {spec.run}. What is done is kept."
         )
     return spec
+
+
+def as_far_as_read(run_folder: RunFolder) -> RunSpec:
+    """The spec of a run; of one whose job file is not read to its end, with the rows and shards
+    stored so far. Raises RunError if there is none.
+    """
+    spec = run_folder.spec()
+    if spec.rows:
+        return spec
+    count = sum(1 for _ in run_folder.listing(f"{shards.FOLDER}{spec.fingerprint}/"))
+    return spec.model_copy(update={"rows": count * spec.shard_size, "shards": count})
 
 
 def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: RunFolder) -> str:

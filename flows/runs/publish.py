@@ -11,6 +11,7 @@ from flows.dispatch.heartbeat import STALE
 from flows.runs.costs import FREE, Costs, Price
 from flows.runs.gallery.page import INDEX, Gallery
 from flows.runs.lines import RunLines
+from flows.runs.open import as_far_as_read
 from flows.runs.reconcile import Report
 from flows.runs.states import newest, state_of
 from pipeline.assemble import open_run_folder, open_store, reach_store
@@ -57,6 +58,8 @@ def finished(
     run_folder: RunFolder, spec: RunSpec, retry: Collection[Status]
 ) -> dict[str, Any] | None:
     """The summary of a run with nothing left to do and nothing to retry, else None."""
+    if not spec.rows:  # its job file was not read to the end
+        return None
     summary = run_folder.summary()
     if summary.pop("fingerprint", None) != spec.fingerprint or any(summary[v.value] for v in retry):
         return None
@@ -95,18 +98,16 @@ def republish(settings: Settings, run: str) -> dict[str, Any]:
     run_folder = open_run_folder(settings, run)
     earlier = run_folder.summary()
     seconds = earlier.get("seconds", 0.0)
-    return publish(run_folder, run_folder.spec(), seconds, price=Price.of(settings))
+    return publish(run_folder, as_far_as_read(run_folder), seconds, price=Price.of(settings))
 
 
 def status_of(settings: Settings, run: str | None) -> dict[str, Any]:
     """The state of a run by its records. Raises RunError if there is no such run."""
     reach_store(settings)
     run_folder = open_run_folder(settings, run or latest_run(settings))
-    spec, progress = run_folder.spec(), run_folder.progress(STALE)
+    spec, progress = as_far_as_read(run_folder), run_folder.progress(STALE)
     lines = RunLines(run_folder, spec).tables(*COLUMNS)
     manifest = Manifest(build_manifest(run_folder, lines))
-    if progress and not spec.rows:  # its job file is still being read
-        spec = spec.model_copy(update={"rows": progress.rows})
     left = spec.rows - len(manifest)
     status: dict[str, Any] = {
         "run": run_folder.run,

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from flows.dispatch.heartbeat import STALE
+from flows.runs.open import as_far_as_read
 from pipeline.assemble import open_store, reach_store
 from pipeline.errors import RunError
 from pipeline.job import Progress, RunSpec, Status
@@ -78,7 +79,7 @@ def state_of(
 
 def _line(run_folder: RunFolder) -> dict[str, Any]:
     try:
-        spec, progress = run_folder.spec(), run_folder.progress(STALE)
+        spec, progress = as_far_as_read(run_folder), run_folder.progress(STALE)
         state = state_of(run_folder, spec, progress)
         ended = _outcomes(spec, run_folder.summary())
         if progress:

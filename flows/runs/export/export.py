@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from flows.runs.export import formats
+from flows.runs.open import as_far_as_read
 from pipeline.assemble import open_run_folder
 from pipeline.errors import PressrunError
 from pipeline.job import Outcome, Status
@@ -87,7 +88,8 @@ class ExportedJobs:
     """
 
     def __init__(self, run_folder: RunFolder, statuses: Collection[Status]) -> None:
-        self._run_folder, self._spec, self._statuses = run_folder, run_folder.spec(), statuses
+        self._run_folder, self._statuses = run_folder, statuses
+        self._spec = as_far_as_read(run_folder)
         self._counts = Counter[str]()
 
         def address(outcome: Outcome) -> str | None:

@@ -152,3 +152,13 @@ def test_damaged_lines_are_made_again_from_the_records(
     name = f"lines/{spec.fingerprint}/shard-00001.parquet"
     run_folder.write(name, b"PAR1 and no more", "application/vnd.apache.parquet")
     assert outcomes(lines) == ["failed", "invalid", "failed"]
+
+
+def test_a_damaged_record_leaves_its_shard_without_lines(
+    run_folder: RunFolder, spec: RunSpec, lines: RunLines
+) -> None:
+    fail(run_folder, spec)
+    (job,) = run_folder.shards.read(spec.fingerprint, 2)
+    run_folder.write(f"records/{job.id}.json", b"{", "application/json")
+    lines.write(2)
+    assert not lines.has(2)

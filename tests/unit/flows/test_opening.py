@@ -9,11 +9,11 @@ import pytest
 from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.opening import Opening
 from flows.runs.open import open_run, reopened
-from flows.runs.publish import finished
+from flows.runs.publish import finished, republish, status_of
 from flows.runs.states import list_runs
 from pipeline.assemble import open_run_folder
 from pipeline.errors import JobFileError, RunError
-from pipeline.job import Job, RunSpec
+from pipeline.job import BadRow, Job, RunSpec
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
@@ -117,10 +117,69 @@ def test_a_reader_that_is_stopped_leaves_a_run_that_wants_its_file_again(
     read(opening)
     with pytest.raises(Stopped):
         opening.whole()
-    assert finished(run_folder, run_folder.spec(), ()) is None
+    republish(settings, "r")
+    assert finished(run_folder, run_folder.spec(), ()) is None, "even with its gallery built"
     (line,) = list_runs(settings, everything=False)["runs"]
     assert line["state"] == "interrupted"
     with pytest.raises(RunError, match=r"jobs\.csv was not read to its end"):
         reopened(run_folder)
     spec = open_run(jobs, Overrides(), settings, run_folder)
     assert (spec.rows, reopened(run_folder)) == (5, spec)
+
+
+def test_a_run_whose_file_is_being_read_counts_the_rows_read_so_far(
+    jobs: Path, settings: Settings, run_folder: RunFolder
+) -> None:
+    seen = []
+
+    def stored(_: RunSpec) -> None:
+        status = status_of(settings, "r")
+        seen.append((status["rows"], status["left"], status["invalid"]))
+
+    jobs.write_text("keywords,steps\na,x\nb,2\nc,y\nd,2\n", encoding="utf-8")
+    open_run(jobs, Overrides(), settings, run_folder, stored)
+    assert seen == [(2, 1, 1), (4, 2, 2)]
+
+
+def test_other_shards_are_not_cut_while_the_same_file_is_read_again(
+    jobs: Path, settings: Settings, run_folder: RunFolder
+) -> None:
+    opening = Opening()
+
+    def stored(spec: RunSpec) -> None:
+        opening.stored(spec)
+        opening.stop()
+
+    with pytest.raises(Stopped):
+        open_run(jobs, Overrides(), settings, run_folder, stored)
+    larger = settings.model_copy(update={"shard": 5})
+    assert open_run(jobs, Overrides(), larger, run_folder).shards == 3
+
+
+def test_a_file_that_cannot_be_read_further_leaves_the_run_as_it_was(
+    jobs: Path, settings: Settings, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_run(jobs, Overrides(), settings, run_folder)
+
+    def broken(*_: object) -> Iterator[Job | BadRow]:
+        yield from run_folder.shards.read(before.fingerprint, 1)
+        raise JobFileError("jobs.csv: the rest cannot be read")
+
+    monkeypatch.setattr("flows.runs.open.read_jobs", broken)
+    with pytest.raises(JobFileError):
+        open_run(jobs, Overrides(candidates=9), settings, run_folder)
+    assert reopened(run_folder) == before
+    assert len(run_folder.shards.read(before.fingerprint, 3)) == 1
+
+
+def test_a_file_that_is_submitted_meanwhile_ends_the_one_before(
+    jobs: Path, settings: Settings, run_folder: RunFolder
+) -> None:
+    def stored(_: RunSpec) -> None:
+        open_run(jobs, Overrides(candidates=9), settings, run_folder)
+
+    with pytest.raises(RunError, match="opened with another file or profile meanwhile"):
+        open_run(jobs, Overrides(), settings, run_folder, stored)
+    spec = reopened(run_folder)
+    assert spec.overrides["candidates"] == 9
+    assert len(run_folder.shards.read(spec.fingerprint, 3)) == 1

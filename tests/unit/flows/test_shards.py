@@ -1,0 +1,61 @@
+"""The shards of a run in work: which rows are done again, and what is kept of them."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from flows.dispatch.dispatcher import Dispatcher
+from flows.dispatch.opening import Opening
+from flows.dispatch.progress import RunProgress
+from flows.runs.lines import RunLines
+from flows.runs.open import forget, open_run
+from flows.session import Shards
+from pipeline.assemble import open_run_folder
+from pipeline.job import BadRow, Job, Outcome, Status
+from pipeline.jobfile.reader import Overrides
+from pipeline.records.run_folder import RunFolder
+from pipeline.settings import load_settings
+
+
+class Inline:
+    """A dispatcher that ends each job at once."""
+
+    def __init__(self, run_folder: RunFolder, before: Callable[[Any], None]) -> None:
+        self._run_folder, self._before = run_folder, before
+
+    def patiently(self, call: Callable[[], Any]) -> Any:
+        self._before(call)
+        return call()
+
+    def work(self, shard: int, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            end(self._run_folder, job, Status.ACCEPTED)
+
+
+def end(run_folder: RunFolder, job: Job | BadRow, status: Status) -> None:
+    outcome = Outcome(run="r", job_id=job.id, status=status, row=job.row, keywords=job.keywords)
+    run_folder.records.commit(outcome, None)
+
+
+def test_lines_are_no_older_than_a_record_that_another_shard_makes_again(tmp_path: Path) -> None:
+    settings = load_settings(store=str(tmp_path / "out"), shard=1)
+    run_folder = open_run_folder(settings, "r")
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text("keywords\nred circle\nred circle\n", encoding="utf-8")
+    opening = Opening()
+    with opening.reading():
+        spec = open_run(jobs, Overrides(), settings, run_folder, opening.stored)
+    (job,) = run_folder.shards.read(spec.fingerprint, 1)
+    end(run_folder, job, Status.FAILED)
+
+    def before(call: Any) -> None:
+        """The second shard ends before the first one removes the record."""
+        if isinstance(call, partial) and call.func is forget:
+            shards.work(2)
+
+    dispatcher = cast(Dispatcher, Inline(run_folder, before))
+    shards = Shards(run_folder, opening, [Status.FAILED], dispatcher, RunProgress("r", []))
+    shards.work(1)
+    tables = RunLines(run_folder, spec).tables("outcome")
+    assert [table["outcome"].to_pylist() for table in tables] == [["accepted"], ["accepted"]]
