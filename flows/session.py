@@ -196,9 +196,12 @@ def open_session(
             progress.expect(spec.rows)
             opening.stored(spec)
 
+        def waiting(call: Callable[[], Any]) -> Any:
+            return patiently(call, PATIENCE, stop.check)
+
         def read() -> None:
             with opening.reading():
-                spec = _open(run_folder, jobs, overrides, settings, stored)
+                spec = _open(run_folder, jobs, overrides, settings, stored, waiting)
             progress.expect(spec.rows, whole=True)
             # the number of rows was not known when the flow run got its name
             client.update_flow_run(flow_run, name=f"generate {run} ({spec.rows:,} rows)")
@@ -224,11 +227,12 @@ def _open(
     overrides: Overrides,
     settings: Settings,
     stored: Callable[[RunSpec], None],
+    waiting: Callable[[Callable[[], Any]], Any],
 ) -> RunSpec:
     """Open the run's job file, or the run as it is."""
     if jobs:
         with at_hand(jobs, settings) as path:
-            return open_run(path, overrides, settings, run_folder, stored)
+            return open_run(path, overrides, settings, run_folder, stored, waiting)
     spec = reopened(run_folder)
     stored(spec)
     return spec

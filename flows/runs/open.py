@@ -1,11 +1,14 @@
 """Opening a run: read the job file, write its spec and shards, reject the bad rows."""
 
+import operator
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from flows.runs import lines
 from pipeline.assemble import model_digests
@@ -51,15 +54,17 @@ def open_run(
     settings: Settings,
     run_folder: RunFolder,
     stored: Callable[[RunSpec], None] = lambda _: None,
+    patiently: Callable[[Callable[[], Any]], Any] = operator.call,
 ) -> RunSpec:
     """Write the run's shards and spec; returns the spec.
 
-    `stored` is called after each shard with the spec so far, whose jobs may start at once. An
-    existing run is opened again with this file: it keeps its records and takes this file's rows.
-    Until the file is read to its end the stored spec has 0 rows. A file that was opened before is
-    not read again. Raises ModelError before anything is written; JobFileError for a file that
-    cannot be read further, and then the run is as it was opened before; and RunError if the run is
-    opened with another file meanwhile.
+    `stored` is called after each shard with the spec so far, whose jobs may start at once;
+    `patiently` makes each call to the store while the file is read. An existing run is opened again
+    with this file: it keeps its records and takes this file's rows. Until the file is read to its
+    end the stored spec has 0 rows. A file that was opened before is not read again. Raises
+    ModelError before anything is written; JobFileError for a file that cannot be read further, and
+    then the run is as it was opened before; and RunError if the run is opened with another file
+    meanwhile.
     """
     spec = asked_for(path, overrides, settings, run_folder)
     if spec.rows:
@@ -70,12 +75,13 @@ def open_run(
     try:
         while shard := list(islice(source, spec.shard_size)):
             if not spec.shards:
-                run_folder.write_spec(spec)
+                patiently(partial(run_folder.write_spec, spec))
             spec = spec.model_copy(
                 update={"rows": spec.rows + len(shard), "shards": spec.shards + 1}
             )
-            run_folder.shards.write(spec.fingerprint, spec.shards, shard)
-            run_folder.records.reject_all(row for row in shard if isinstance(row, BadRow))
+            bad = [row for row in shard if isinstance(row, BadRow)]
+            patiently(partial(run_folder.shards.write, spec.fingerprint, spec.shards, shard))
+            patiently(partial(run_folder.records.reject_all, bad))
             stored(spec)
     except JobFileError:
         if earlier and earlier.rows:
@@ -83,11 +89,11 @@ def open_run(
         raise
     if not spec.rows:
         raise RunError(f"{path} holds no rows.")
-    if run_folder.spec().fingerprint != spec.fingerprint:
+    if patiently(run_folder.spec).fingerprint != spec.fingerprint:
         raise RunError(f"run {spec.run} was opened with another file or profile meanwhile.")
-    run_folder.write_spec(spec)
-    run_folder.drop(shards.FOLDER, but=spec.fingerprint)
-    run_folder.drop(lines.FOLDER, but=spec.fingerprint)
+    patiently(partial(run_folder.write_spec, spec))
+    for folder in (shards.FOLDER, lines.FOLDER):
+        patiently(partial(run_folder.drop, folder, but=spec.fingerprint))
     return spec
 
 

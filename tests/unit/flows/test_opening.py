@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.dispatch.dispatcher import Stopped
+from flows.dispatch.dispatcher import Stopped, patiently
 from flows.dispatch.opening import Opening
 from flows.runs.open import open_run, reopened
 from flows.runs.publish import finished, republish, status_of
 from flows.runs.states import list_runs
 from pipeline.assemble import open_run_folder
-from pipeline.errors import JobFileError, RunError
+from pipeline.errors import JobFileError, RunError, StoreError
 from pipeline.job import BadRow, Job, RunSpec
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.run_folder import RunFolder
+from pipeline.records.shards import ShardFiles
 from pipeline.settings import Settings, load_settings
 
 SECONDS = 30.0
@@ -183,3 +186,19 @@ def test_a_file_that_is_submitted_meanwhile_ends_the_one_before(
     spec = reopened(run_folder)
     assert spec.overrides["candidates"] == 9
     assert len(run_folder.shards.read(spec.fingerprint, 3)) == 1
+
+
+def test_a_store_that_refuses_for_a_moment_is_waited_for(
+    jobs: Path, settings: Settings, run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, refusals = ShardFiles.write, iter([True, False, True])
+
+    def refusing(shards: ShardFiles, *row: Any) -> None:
+        if next(refusals, False):
+            raise StoreError("403")
+        write(shards, *row)
+
+    monkeypatch.setattr(ShardFiles, "write", refusing)
+    waiting = partial(patiently, seconds=SECONDS)
+    spec = open_run(jobs, Overrides(), settings, run_folder, lambda _: None, waiting)
+    assert (spec.rows, reopened(run_folder)) == (5, spec)
