@@ -291,12 +291,8 @@ class Shards:
             self.stopped = str(stop)
         else:
             if not (self._retry and elsewhere):
-                self._dispatcher.patiently(partial(self._write_lines, shard, anew=bool(jobs)))
+                self._dispatcher.patiently(partial(self._lines.write, shard, anew=bool(jobs)))
         return len(jobs)
-
-    def _write_lines(self, shard: int, *, anew: bool) -> None:
-        if anew or not self._lines.has(shard):
-            self._lines.write(shard)
 
 
 def work_through(opening: Opening, shards: Shards, at_once: Callable[[], int]) -> None:

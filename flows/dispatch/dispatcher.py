@@ -153,11 +153,17 @@ class Dispatcher:
 
     def _read_events(self) -> None:
         """Hand each event of a job in flight to its shard. An error is raised in every shard."""
+
+        def check() -> None:
+            self._check()
+            if self._closed.is_set():
+                raise Stopped
+
         try:
             while not self._closed.is_set():
                 after = partial(self._queue.events, self._run_folder.run, self._last, READ)
                 found = defaultdict[Inbox, list[JobDone | JobRequeued]](list)
-                for event_id, event in patiently(after, PATIENCE, self._check_reader):
+                for event_id, event in patiently(after, PATIENCE, check):
                     self._last = event_id
                     if isinstance(event, WorkerFailed):
                         self._worker_failed(event)
@@ -171,11 +177,6 @@ class Dispatcher:
                 self._closed.wait(GATHER)
         except Exception as error:  # noqa: BLE001 - each shard raises it
             self._error = error
-
-    def _check_reader(self) -> None:
-        self._check()
-        if self._closed.is_set():
-            raise Stopped
 
     def _check(self) -> None:
         """Raise Stopped if the run was stopped here or cancelled anywhere, RunError if it has been

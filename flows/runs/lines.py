@@ -34,8 +34,13 @@ class RunLines:
     def __init__(self, run_folder: RunFolder, spec: RunSpec) -> None:
         self._run_folder, self._spec = run_folder, spec
 
-    def write(self, shard: int) -> None:
-        """Write a shard's lines, unless some rows have no record yet, or one that is damaged."""
+    def write(self, shard: int, *, anew: bool = True) -> None:
+        """Write a shard's lines, unless some rows have no record yet, or one that is damaged.
+
+        Without `anew` lines that are stored are kept.
+        """
+        if not anew and self.has(shard):
+            return
         try:
             ended = list(self._run_folder.records.ended(self._spec.fingerprint, shard))
         except RunError as error:  # publishing the run reports it
