@@ -1,6 +1,5 @@
 """Renamed to `benchmarks.jobfile_speed`; this name goes in the next release."""
 
-from benchmarks.jobfile_speed import *  # noqa: F403
 from benchmarks.jobfile_speed import main
 
 if __name__ == "__main__":

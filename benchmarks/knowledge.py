@@ -1,6 +1,5 @@
 """Renamed to `benchmarks.knowledge_speed`; this name goes in the next release."""
 
-from benchmarks.knowledge_speed import *  # noqa: F403
 from benchmarks.knowledge_speed import main
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ class InboxFile:
         return replace(self, state=state)
 
 
-class Options(settings_by("run")):  # type: ignore[misc]
+class Options(settings_by("run")):  # type: ignore[misc]  # a computed base
     """The options of a job file NAME.csv, from a file NAME.toml or NAME.json beside it."""
 
     run: str = Field(default="", description="the run's name; empty: the job file's own")

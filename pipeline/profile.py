@@ -193,7 +193,7 @@ class GuardProfile(FrozenModel):
     blocked_terms: tuple[str, ...] = ()
 
 
-class JobDefaults(settings_by("profile")):  # type: ignore[misc]
+class JobDefaults(settings_by("profile")):  # type: ignore[misc]  # a computed base
     """Values for the columns that a row leaves empty."""
 
 

@@ -80,7 +80,7 @@ def takes_overrides(
                 parameters += [*options.values(), no_retrieval]
             else:
                 parameters.append(parameter)
-        # typer reads both
+        # typer reads both; a function has the attribute, though its type does not declare it
         with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         with_options.__annotations__ = {each.name: each.annotation for each in parameters}
         return with_options

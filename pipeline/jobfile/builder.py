@@ -35,7 +35,7 @@ _RENAMED = {column: name for column, (name, _, _) in COLUMNS.items() if column !
 _TEMPLATED = tuple(column for column, (_, _, mark) in COLUMNS.items() if mark.template)
 
 
-class Overrides(settings_by("run")):  # type: ignore[misc]
+class Overrides(settings_by("run")):  # type: ignore[misc]  # a computed base
     """A run's options in place of a profile's defaults; None keeps the default.
 
     A row's own value takes precedence over both. Without `retrieval` no row retrieves anything.

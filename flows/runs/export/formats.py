@@ -90,8 +90,7 @@ def write_webdataset(folder: Path, run: str, entries: Iterable[Entry]) -> int:
             if not shards or samples == SAMPLES or size >= BYTES:
                 stack.close()
                 path = folder / f"{shards:06}.tar"
-                tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-                stack.enter_context(tar)
+                tar = stack.enter_context(tarfile.open(path, "w", format=tarfile.USTAR_FORMAT))
                 shards, samples, size = shards + 1, 0, 0
             text = (line["text"] or "").encode()
             for suffix, data in ((_suffix(line), image), ("json", _json(line)), ("txt", text)):

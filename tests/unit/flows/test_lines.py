@@ -9,29 +9,11 @@ from flows.runs.lines import RunLines
 from flows.runs.open import forget, open_run, to_retry
 from flows.runs.publish import publish
 from flows.runs.reconcile import reconcile
-from pipeline.assemble import open_run_folder
 from pipeline.job import BadRow, Job, Outcome, RunSpec, Status
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.records import RunRecords
 from pipeline.records.run_folder import RunFolder
-from pipeline.settings import Settings, load_settings
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(store=str(tmp_path / "out"), shard=2)
-
-
-@pytest.fixture
-def run_folder(settings: Settings) -> RunFolder:
-    return open_run_folder(settings, "r")
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Path:
-    path = tmp_path / "jobs.csv"
-    path.write_text("keywords,steps\nred circle,2\nblue star,x\ngreen ring,2\n", encoding="utf-8")
-    return path
+from pipeline.settings import Settings
 
 
 @pytest.fixture

@@ -13,25 +13,14 @@ from flows.dispatch.opening import Opening
 from flows.runs.open import open_run, reopened
 from flows.runs.publish import finished, republish, status_of
 from flows.runs.states import list_runs
-from pipeline.assemble import open_run_folder
 from pipeline.errors import JobFileError, RunError, StoreError
 from pipeline.job import BadRow, Job, RunSpec
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.run_folder import RunFolder
 from pipeline.records.shards import ShardFiles
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings
 
 SECONDS = 30.0
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(store=str(tmp_path / "out"), shard=2)
-
-
-@pytest.fixture
-def run_folder(settings: Settings) -> RunFolder:
-    return open_run_folder(settings, "r")
 
 
 @pytest.fixture

@@ -12,31 +12,13 @@ from flows.cli.output import agree
 from flows.runs.open import asked_for, forget, open_run, run_name, taken_over
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
-from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Status
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.run_folder import RunFolder
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings
 
 HOURS = 7200.0
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return load_settings(store=str(tmp_path / "out"), shard=2)
-
-
-@pytest.fixture
-def run_folder(settings: Settings) -> RunFolder:
-    return open_run_folder(settings, "r")
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Path:
-    path = tmp_path / "jobs.csv"
-    path.write_text("keywords,steps\nred circle,2\nblue star,x\ngreen ring,2\n", encoding="utf-8")
-    return path
 
 
 def opened(jobs: Path, settings: Settings, run_folder: RunFolder) -> RunSpec:
