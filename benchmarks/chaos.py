@@ -22,7 +22,7 @@ import psutil
 from benchmarks.common import arguments, show
 from flows.cli.output import FAILED_ROWS
 from flows.runs.reconcile import reconcile_run
-from pipeline.job import Status
+from pipeline.record import Status
 from pipeline.settings import load_settings
 from tests.harness import connected
 from tests.harness.connected import Process, Workdir

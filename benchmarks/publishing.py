@@ -30,8 +30,9 @@ from flows.runs.open import open_run
 from flows.runs.publish import publish
 from flows.runs.reconcile import reconcile
 from pipeline.assemble import open_run_folder
-from pipeline.job import CandidateRecord, Job, Outcome, Score, Status
+from pipeline.job import Job, Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import CandidateRecord, Outcome, Status
 from pipeline.settings import Settings, load_settings
 from tests.harness.jobs import write_jobs
 

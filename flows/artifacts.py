@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 from flows.dispatch.progress import ENDED_EARLY, Snapshot
 from flows.runs.costs import Price
-from pipeline.job import Status
+from pipeline.record import Status
 
 NAMES = {Status.BELOW_GATE: "below gate"}
 

@@ -9,7 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 
 from flows.dispatch.dispatcher import Dispatcher, Stopped
-from pipeline.job import RunSpec
+from pipeline.record import RunSpec
 from pipeline.records.run_folder import RunFolder
 from workers.queue.messages import Queue
 

@@ -17,8 +17,8 @@ from flows.dispatch.window import MOST_SHARDS
 from flows.session import open_session
 from flows.stack.embedded import services
 from flows.webhook import notify
-from pipeline.job import Status
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import Status
 from pipeline.settings import Settings
 from workers.observability.logs import start_logs
 

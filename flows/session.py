@@ -34,8 +34,9 @@ from flows.runs.open import forget, open_run, reopened, to_retry
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
 from pipeline.assemble import open_run_folder
-from pipeline.job import BadRow, Job, RunSpec, Status
+from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import RunSpec, Status
 from pipeline.records.ids import IdSet
 from pipeline.records.manifest import NAME as MANIFEST
 from pipeline.records.manifest import read_manifest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pipeline.errors import ConfigError, ModelError, RunError
-from pipeline.job import Context, RunSpec
+from pipeline.job import Context
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.profile import (
@@ -29,6 +29,7 @@ from pipeline.profile import (
     WriterProfile,
     profile_of,
 )
+from pipeline.record import RunSpec
 from pipeline.records.run_folder import RunFolder
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.retrieval.image_store import ImageStore, embedded

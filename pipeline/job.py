@@ -1,13 +1,9 @@
-"""The nouns: frozen values, copied to be changed. Imports nothing of ours."""
+"""A job and what its stages hand on: frozen values, copied to be changed."""
 
 import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
-from functools import cache
-from importlib import metadata
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,7 +20,6 @@ BatchKey = tuple[int, int, int, float]
 """Width, height, number of references and their scale."""
 
 SEED_SPACE = 2**64
-RECORD_SCHEMA = 2
 
 _ID = r"^[0-9A-Za-z_]{1,64}$"
 JOB_ID = re.compile(_ID)
@@ -223,31 +218,6 @@ class BadRow(FrozenModel):
     keywords: str = Field(default="", description="as far as they could be read, shortened")
 
 
-class RunSpec(FrozenModel):
-    """The specification of a run; stored as `run.json` before its first job starts."""
-
-    run: str
-    job_file: str = Field(description="the file's name, without its folders")
-    job_folder: str = Field(default="", description="digest of the file's folder on its machine")
-    job_file_digest: str
-    rows: int = Field(description="0 until the job file is read to its end")
-    shards: int = Field(description="number of shard files; 0 likewise")
-    shard_size: int = Field(default=0, description="rows in each shard but the last")
-    profile: dict[str, Any] = Field(description="the whole profile; profile.Profile reads it")
-    overrides: dict[str, Any] = Field(
-        default_factory=dict, description="what the command line said in place of the defaults"
-    )
-    models: dict[str, str] = Field(description="role to digest")
-    created_at: str
-    version: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the job file, the settings and the models: equal for equal work."""
-        parts = {"job_file_digest", "profile", "overrides", "models"}
-        return digest_of(self.model_dump(include=parts))
-
-
 class Passage(FrozenModel):
     """A retrieved text. `score` is its relevance, comparable within one search."""
 
@@ -296,16 +266,6 @@ class Context(FrozenModel):
     def joined(self, references: tuple[Reference, ...]) -> "Context":
         """A copy with more images behind its own."""
         return self.model_copy(update={"references": (*self.references, *references)})
-
-
-class Refinement(FrozenModel):
-    """The second round of a job in which no candidate passed: images retrieved for the phrases that
-    the best one did not show. They steer the candidates from `first` on, beside the context's.
-    """
-
-    missing: tuple[str, ...] = Field(description="parts of the judged text, asked for in turn")
-    references: tuple[Reference, ...] = Field(description="new ones; empty: no more was rendered")
-    first: int = Field(ge=1, description="index of its first candidate")
 
 
 class Brief(FrozenModel):
@@ -360,116 +320,6 @@ class Candidate:
     previews: tuple[Score, ...] = ()
 
 
-class Status(StrEnum):
-    """The end of a row."""
-
-    ACCEPTED = "accepted"
-    BELOW_GATE = "below_gate"
-    INVALID = "invalid"
-    BLOCKED = "blocked"
-    FAILED = "failed"
-
-
-KEPT = frozenset({Status.ACCEPTED, Status.BELOW_GATE})
-"""The statuses of jobs that keep an image."""
-
-
-class CandidateRecord(FrozenModel):
-    """A candidate without its image, as the record keeps it."""
-
-    index: int
-    seed: int
-    score: Score | None = Field(description="null where it was dropped on the way")
-    previews: tuple[Score, ...] = Field(
-        default=(),
-        description="of its unfinished image, at each checkpoint that it reached with rivals",
-    )
-
-
-class ImageRecord(FrozenModel):
-    """The kept image: its path in the run's folder, its digest and its size in pixels."""
-
-    path: str = Field(pattern=r"^images/[0-9A-Za-z_]{1,64}-[0-9a-f]{12}\.(png|webp|jpg)$")
-    sha256: Digest
-    width: int
-    height: int
-
-
-class Outcome(FrozenModel):
-    """The record of one job: how it ended, and enough to render the image again.
-
-    Stored as `records/<job_id>.json`; the fields are described in docs/record.md.
-    """
-
-    record_schema: int = Field(default=RECORD_SCHEMA, ge=RECORD_SCHEMA, le=RECORD_SCHEMA)
-    run: str
-    job_id: Id
-    status: Status
-    reason: str = ""
-    job: Job | None = Field(default=None, description="none where the row was invalid")
-    row: int
-    keywords: str
-    context: Context = Context()
-    brief: Brief | None = None
-    refinement: Refinement | None = Field(
-        default=None, description="the second round; none where there was one round"
-    )
-    candidates: tuple[CandidateRecord, ...] = ()
-    winner: int | None = Field(default=None, description="index of the kept candidate")
-    image: ImageRecord | None = None
-    models: dict[str, str] = Field(default_factory=dict, description="role to digest")
-    renderer: str = Field(default="", description="engine, diffusers (the reference) or a1111")
-    seconds: dict[str, float] = Field(default_factory=dict, description="wall time by stage")
-    device_seconds: dict[str, float] = Field(
-        default_factory=dict, description="this job's share of each batched model call, by role"
-    )
-    attempt: str = Field(default="", description="id of the execution that made this record")
-    epoch: int = Field(default=0, description="fencing epoch of its lease; rises with each lease")
-    created_at: str = ""
-    version: str = ""
-    notices: tuple[str, ...] = Field(
-        default=(), description="what was cut on the way, and which settings had no effect"
-    )
-
-    @property
-    def device_time(self) -> float:
-        """Device seconds of all roles together."""
-        return sum(self.device_seconds.values())
-
-    @property
-    def winners_context(self) -> Context:
-        """The context that the winner was rendered with."""
-        if self.refinement is None or self.winner is None or self.winner < self.refinement.first:
-            return self.context
-        return self.context.joined(self.refinement.references)
-
-    @property
-    def score(self) -> float | None:
-        """The winner's calibrated score."""
-        kept = self._kept()
-        return kept.score.calibrated if kept and kept.score else None
-
-    @property
-    def seed(self) -> int | None:
-        """The winner's own seed."""
-        kept = self._kept()
-        return kept.seed if kept else None
-
-    def _kept(self) -> CandidateRecord | None:
-        return next((c for c in self.candidates if c.index == self.winner), None)
-
-
-class Progress(FrozenModel):
-    """A snapshot of a run's progress by the process that works on it; times are in seconds."""
-
-    phase: str
-    rows: int = Field(default=0, description="rows read from the job file so far")
-    done: int = Field(description="rows that have their outcome")
-    jobs_per_minute: float
-    left: float | None = Field(description="time; null while nobody can tell")
-    paused: str = Field(default="", description="why no job is begun")
-
-
 canonical_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 """JSON that is equal for equal values."""
 
@@ -482,17 +332,6 @@ def digest_of(value: Any) -> str:
 def digest_of_json(document: str) -> str:
     """The digest of a value from its canonical JSON."""
     return hashlib.sha256(document.encode()).hexdigest()[:24]
-
-
-def timestamp() -> str:
-    """The current time in UTC, ISO 8601 in milliseconds, as in records and specs."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-@cache
-def version() -> str:
-    """Pressrun's version; cached, because looking it up parses the distribution's metadata."""
-    return metadata.version("pressrun")
 
 
 def _batch_key(width: int, height: int, references: int, scale: float) -> BatchKey:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.job import Brief, Context, ImageArray, Job, Outcome, RenderRequest, Score
+from pipeline.job import Brief, Context, ImageArray, Job, RenderRequest, Score
+from pipeline.record import Outcome
 
 
 class Retriever(Protocol):

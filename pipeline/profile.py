@@ -18,8 +18,9 @@ from pydantic import (
 )
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.job import FrozenModel, RunSpec, digest_of
+from pipeline.job import FrozenModel, digest_of
 from pipeline.options import message, settings_by
+from pipeline.record import RunSpec
 
 PROFILES = Path(__file__).parent / "profiles"
 

@@ -8,26 +8,11 @@ from itertools import chain, zip_longest
 
 from pipeline.cancellation import check
 from pipeline.errors import Blocked, JobError, Unavailable
-from pipeline.job import (
-    KEPT,
-    Brief,
-    Candidate,
-    CandidateRecord,
-    Context,
-    ImageArray,
-    Job,
-    Outcome,
-    Refinement,
-    RenderRequest,
-    Rung,
-    Score,
-    Status,
-    timestamp,
-    version,
-)
+from pipeline.job import Brief, Candidate, Context, ImageArray, Job, RenderRequest, Rung, Score
 from pipeline.judging import contest
 from pipeline.masking import mask
 from pipeline.ports import Ports
+from pipeline.record import KEPT, CandidateRecord, Outcome, Refinement, Status, timestamp, version
 from pipeline.telemetry import Meter, metered, stage
 
 Scoring = Callable[[Sequence[ImageArray]], Sequence[Score]]

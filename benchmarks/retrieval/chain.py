@@ -17,10 +17,11 @@ from examples.shapes import umpire
 from examples.shapes.world import Scene
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_library, open_run_folder
-from pipeline.job import ImageArray, Job, Outcome, Status
+from pipeline.job import ImageArray, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.ports import Ports, Retriever
 from pipeline.profile import Profile
+from pipeline.record import Outcome, Status
 from pipeline.retrieval.ingest import Library, ingest
 from pipeline.run import run_job
 from pipeline.settings import Settings

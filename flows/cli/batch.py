@@ -26,9 +26,9 @@ from flows.stack.embedded import (
 )
 from pipeline.assemble import check_models, open_run_folder, reach_store
 from pipeline.errors import Unavailable
-from pipeline.job import RunSpec, Status
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.profile import profile_of
+from pipeline.record import RunSpec, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
 from workers.queue.messages import Queue

@@ -13,7 +13,7 @@ from pipeline.errors import ConfigError
 from pipeline.options import message, settable
 
 if TYPE_CHECKING:
-    from pipeline.job import Status
+    from pipeline.record import Status
 
 JobFile = Annotated[
     str,
@@ -111,7 +111,7 @@ def _option(name: str, default: Any) -> inspect.Parameter:
 
 def statuses_of(names: str, option: str = "--retry") -> "list[Status]":
     """The statuses that an option names. Raises ConfigError."""
-    from pipeline.job import Status
+    from pipeline.record import Status
 
     try:
         return [Status(name.strip()) for name in names.split(",") if name.strip() != "none"]

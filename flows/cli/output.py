@@ -20,7 +20,7 @@ from pipeline.errors import RunError
 from pipeline.masking import mask
 
 if TYPE_CHECKING:
-    from pipeline.job import Status
+    from pipeline.record import Status
 
 UNSOUND = 1
 FAILED_ROWS = 3

@@ -68,8 +68,8 @@ def demo(
     """Turn the job file that comes with Pressrun into images, with the knowledge it needs."""
     from flows.cli.batch import run_batch
     from flows.runs.knowledge import ingest_path
-    from pipeline.job import Status
     from pipeline.jobfile.builder import Overrides
+    from pipeline.record import Status
     from pipeline.settings import EXAMPLE, load_settings
 
     settings = load_settings(store=store)
@@ -200,7 +200,7 @@ def export(
 ) -> None:
     """Take a run's jobs, or its images with their texts, to a format that others read."""
     from flows.runs.export.export import export_run
-    from pipeline.job import Status
+    from pipeline.record import Status
     from pipeline.settings import load_settings
 
     chosen = list(Status) if status == "all" else status and statuses_of(status, "--status")

@@ -22,7 +22,8 @@ from flows.dispatch.breaker import Breaker
 from flows.dispatch.budget import Budget
 from flows.dispatch.pending import PendingJobs, Waits
 from pipeline.errors import RunError, StoreError, Unavailable
-from pipeline.job import Job, Status
+from pipeline.job import Job
+from pipeline.record import Status
 from pipeline.records.run_folder import RunFolder
 from workers.queue.messages import JobDone, JobRequeued, Message, Queue, WorkerFailed
 

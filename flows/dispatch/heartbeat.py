@@ -7,7 +7,7 @@ from typing import Self
 
 from flows.dispatch.progress import Snapshot
 from pipeline.errors import PressrunError
-from pipeline.job import Progress
+from pipeline.record import Progress
 from pipeline.records.run_folder import RunFolder
 
 EVERY = 10.0

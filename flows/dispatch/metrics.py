@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from flows.dispatch.dispatcher import Dispatcher, Progress
-from pipeline.job import Status
+from pipeline.record import Status
 
 
 class RunMetrics:

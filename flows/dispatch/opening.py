@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from itertools import count
 
 from flows.dispatch.dispatcher import Stopped
-from pipeline.job import RunSpec
+from pipeline.record import RunSpec
 
 
 class Opening:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import structlog
 
 from flows.dispatch.dispatcher import Stopped
-from pipeline.job import KEPT, Status
+from pipeline.record import KEPT, Status
 
 EVERY = 1.5
 """Seconds between two reports. Each costs Prefect's server two requests, which two cores notice."""

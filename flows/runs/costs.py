@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.job import KEPT, Status
+from pipeline.record import KEPT, Status
 from pipeline.settings import Settings
 
 COLLECTIONS_SHOWN = 100

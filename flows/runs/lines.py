@@ -9,7 +9,7 @@ import structlog
 
 from flows.runs.gallery.items import card_of
 from pipeline.errors import RunError
-from pipeline.job import RunSpec
+from pipeline.record import RunSpec
 from pipeline.records import manifest
 from pipeline.records.columns import Column, Columns, schema_of, table_of
 from pipeline.records.ids import IdSet

@@ -13,10 +13,11 @@ from typing import Any
 from flows.runs import lines
 from pipeline.assemble import model_digests
 from pipeline.errors import JobFileError, RunError
-from pipeline.job import BadRow, RunSpec, Status, digest_of, timestamp, version
+from pipeline.job import BadRow, digest_of
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.profile import profile_of
+from pipeline.record import RunSpec, Status, timestamp, version
 from pipeline.records import shards
 from pipeline.records.ids import IdSet
 from pipeline.records.run_folder import RunFolder

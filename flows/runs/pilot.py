@@ -23,9 +23,10 @@ from flows.runs.knowledge import require_collection
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly
 from pipeline.errors import JobError, PressrunError
-from pipeline.job import SEED_SPACE, Job, Outcome, Status
+from pipeline.job import SEED_SPACE, Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.ports import Ports
+from pipeline.record import Outcome, Status
 from pipeline.run import failed, hold_contest, run_job
 from pipeline.settings import Settings
 

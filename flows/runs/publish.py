@@ -16,7 +16,7 @@ from flows.runs.reconcile import Report
 from flows.runs.states import newest, state_of
 from pipeline.assemble import open_run_folder, open_store, reach_store
 from pipeline.errors import RunError
-from pipeline.job import RunSpec, Status
+from pipeline.record import RunSpec, Status
 from pipeline.records.ids import IdSet
 from pipeline.records.manifest import COLUMNS, Manifest, build_manifest
 from pipeline.records.run_folder import RunFolder

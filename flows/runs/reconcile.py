@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from flows.runs.lines import RunLines
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError, Unavailable
-from pipeline.job import JOB_ID, BadRow, RunSpec
+from pipeline.job import JOB_ID, BadRow
 from pipeline.ports import Blob
+from pipeline.record import RunSpec
 from pipeline.records.ids import IdSet
 from pipeline.records.records import READERS, in_order
 from pipeline.records.run_folder import RunFolder

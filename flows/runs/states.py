@@ -8,8 +8,8 @@ from flows.dispatch.heartbeat import STALE
 from flows.runs.open import as_far_as_read
 from pipeline.assemble import open_store, reach_store
 from pipeline.errors import RunError
-from pipeline.job import Progress, RunSpec, Status
 from pipeline.ports import Store
+from pipeline.record import Progress, RunSpec, Status
 from pipeline.records.records import READERS
 from pipeline.records.run_folder import RunFolder, run_names
 from pipeline.settings import Settings

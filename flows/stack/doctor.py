@@ -9,7 +9,7 @@ from typing import Any, Literal
 from redis.exceptions import RedisError
 
 from pipeline.errors import ConfigError, PressrunError
-from pipeline.job import version
+from pipeline.record import version
 from pipeline.settings import Settings
 from workers.processes.heartbeat import HeartbeatFile
 from workers.queue.connection import Address

@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.job import Outcome, Reference
+from pipeline.job import Reference
+from pipeline.record import Outcome
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.job import Status
+from pipeline.record import Status
 from pipeline.records.columns import COLUMNS as ALL
 from pipeline.records.columns import Column, Columns, schema_of
 from pipeline.records.run_folder import RunFolder

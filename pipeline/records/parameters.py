@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.job import Outcome
+from pipeline.record import Outcome
 
 _SAMPLERS = {
     "EulerDiscreteScheduler": "Euler",

@@ -10,17 +10,9 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from pipeline.errors import RunError, Unavailable
-from pipeline.job import (
-    BadRow,
-    ImageArray,
-    ImageRecord,
-    Outcome,
-    RunSpec,
-    Status,
-    timestamp,
-    version,
-)
+from pipeline.job import BadRow, ImageArray
 from pipeline.media.image import EXTENSIONS, ImageFormat, encode
+from pipeline.record import ImageRecord, Outcome, RunSpec, Status, timestamp, version
 from pipeline.records.documents import JSON, document
 from pipeline.records.parameters import parameters
 from pipeline.records.run_files import RunFiles

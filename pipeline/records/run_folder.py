@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Any
 
 from pipeline.errors import RunError
-from pipeline.job import Progress, RunSpec, Status
 from pipeline.media.image import ImageFormat
 from pipeline.ports import Store
+from pipeline.record import Progress, RunSpec, Status
 from pipeline.records.documents import JSON, document
 from pipeline.records.ids import IdSet
 from pipeline.records.records import READERS, RunRecords, in_order

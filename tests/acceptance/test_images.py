@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from examples.shapes import umpire, world
-from pipeline.job import Outcome
+from pipeline.record import Outcome
 from tests.harness.commandline import answer, pressrun
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,11 @@ import pytest
 from flows.runs.open import open_run
 from flows.runs.reconcile import reconcile
 from pipeline.assemble import Assembly
-from pipeline.job import Job, Status
+from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.models import Models
 from pipeline.profile import Profile
+from pipeline.record import Status
 from pipeline.run import run_job
 from pipeline.settings import Settings, load_settings
 

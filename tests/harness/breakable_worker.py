@@ -24,8 +24,9 @@ import numpy as np
 from celery.signals import worker_ready
 
 import workers.queue.celery_app
-from pipeline.job import ImageArray, RenderRequest, RunSpec
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Ports, Pruner, Store
+from pipeline.record import RunSpec
 from pipeline.settings import Settings
 from pipeline.watchdog import beat
 from tests.harness.stand_in import StandInAssembly

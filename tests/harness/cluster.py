@@ -22,8 +22,9 @@ from flows.dispatch.pending import Waits
 from flows.runs.open import open_run
 from flows.runs.reconcile import Report, reconcile
 from pipeline.assemble import open_run_folder
-from pipeline.job import Job, Outcome, RunSpec, Status
+from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import Outcome, RunSpec, Status
 from pipeline.settings import Settings, load_settings
 from tests.harness.breakable_worker import POISON, work
 from workers.queue.messages import Queue

@@ -3,17 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.job import (
-    Brief,
-    CandidateRecord,
-    Context,
-    Job,
-    Outcome,
-    Passage,
-    RunSpec,
-    Score,
-    Status,
-)
+from pipeline.job import Brief, Context, Job, Passage, Score
+from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 
 
 def make_job(number: int = 0, **fields: Any) -> Job:

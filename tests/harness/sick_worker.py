@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.errors import ModelError, StoreFull
-from pipeline.job import ImageArray, RenderRequest, RunSpec
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Ports, Pruner
+from pipeline.record import RunSpec
 from tests.harness.breakable_worker import LEASE_SECONDS, BreakableAssembly, ShadedRenderer, workdir
 from workers.queue import leases
 from workers.worker.main import main

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.assemble import Assembly
-from pipeline.job import Context, ImageArray, Job, RenderRequest, RunSpec, Score
+from pipeline.job import Context, ImageArray, Job, RenderRequest, Score
 from pipeline.ports import Ports, Pruner
 from pipeline.profile import Profile, TemplateWriterProfile
+from pipeline.record import RunSpec
 from pipeline.telemetry import charge
 from pipeline.watchdog import beat
 from pipeline.writing.guard import TermGuard

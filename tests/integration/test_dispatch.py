@@ -17,7 +17,8 @@ from flows.dispatch.dispatcher import WORKER_FAILURES, Dispatcher, OutOfBudget, 
 from flows.dispatch.pending import Waits
 from flows.dispatch.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
-from pipeline.job import Job, Outcome, Status
+from pipeline.job import Job
+from pipeline.record import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore
 from tests.harness.jobs import make_job

@@ -10,7 +10,7 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from flows.dispatch.metrics import RunMetrics
-from pipeline.job import Status
+from pipeline.record import Status
 from pipeline.settings import load_settings
 from tests.harness.cluster import NoProgress
 from tests.harness.monitored import Metrics, scrape

@@ -32,8 +32,9 @@ from flows.stack.environment import anchored, environment
 from flows.webhook import SIGNATURE, signature
 from pipeline.assemble import open_run_folder, open_store
 from pipeline.errors import RunError
-from pipeline.job import CandidateRecord, Outcome, RunSpec, Score, Status
+from pipeline.job import Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
 from tests.harness import connected

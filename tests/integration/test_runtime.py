@@ -13,8 +13,9 @@ from redis import Redis
 
 from pipeline.cancellation import result_of
 from pipeline.errors import Unavailable
-from pipeline.job import ImageArray, Job, Outcome, RenderRequest, RunSpec, Status
+from pipeline.job import ImageArray, Job, RenderRequest
 from pipeline.ports import Ports, Pruner
+from pipeline.record import Outcome, RunSpec, Status
 from pipeline.records.shards import ShardFiles
 from pipeline.settings import Settings, load_settings
 from pipeline.storage.folder import FolderStore

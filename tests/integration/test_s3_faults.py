@@ -9,7 +9,7 @@ import pytest
 from tenacity import wait_none
 
 from pipeline.errors import StoreError
-from pipeline.job import Outcome, Status
+from pipeline.record import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.probe import honours_conditions
 from pipeline.storage.s3 import S3Store

@@ -9,9 +9,10 @@ import pytest
 from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
-from pipeline.job import ImageArray, Job, Outcome, RenderRequest, Score, Status, digest_of
+from pipeline.job import ImageArray, Job, RenderRequest, Score, digest_of
 from pipeline.ports import Ports, Pruner, Writer
 from pipeline.profile import EndpointWriterProfile, QdrantProfile, TemplateWriterProfile
+from pipeline.record import Outcome, Status
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.lexical import HashedEmbedder

@@ -7,8 +7,8 @@ import pytest
 from pipeline import profile
 from pipeline.assemble import Assembly, model_digests, open_library
 from pipeline.errors import ConfigError
-from pipeline.job import Outcome, Status
 from pipeline.profile import Plug, Profile
+from pipeline.record import Outcome, Status
 from pipeline.run import run_job
 from pipeline.settings import Settings, load_settings
 from tests.harness.jobs import make_job, make_spec

@@ -13,14 +13,13 @@ from pipeline.job import (
     Context,
     ImageArray,
     Job,
-    Outcome,
     Reference,
     RenderRequest,
     Rung,
     Score,
-    Status,
 )
 from pipeline.ports import Ports, Pruner
+from pipeline.record import Outcome, Status
 from pipeline.run import run_job
 from pipeline.telemetry import notice, rendered_by
 from tests.harness.jobs import make_job

@@ -13,7 +13,7 @@ from zlib import crc32
 from opentelemetry import context, propagate, trace
 
 from pipeline.errors import ConfigError
-from pipeline.job import version
+from pipeline.record import version
 from pipeline.settings import Settings
 
 _UNDRAWN = trace.NonRecordingSpan(trace.SpanContext(1, 1, is_remote=False))

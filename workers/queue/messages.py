@@ -16,8 +16,8 @@ from kombu.exceptions import BatchPublishError, OperationalError
 from redis.exceptions import RedisError
 
 from pipeline.errors import Unavailable
-from pipeline.job import Outcome, Status
 from pipeline.masking import mask
+from pipeline.record import Outcome, Status
 from workers.observability import tracing
 from workers.queue import leases
 from workers.queue.backlog import SENT

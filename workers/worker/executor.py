@@ -22,8 +22,9 @@ from pipeline.errors import (
     StoreFull,
     Unavailable,
 )
-from pipeline.job import ImageArray, Job, Outcome
+from pipeline.job import ImageArray, Job
 from pipeline.profile import Profile
+from pipeline.record import Outcome
 from pipeline.records.run_folder import RunFolder
 from pipeline.run import failed, run_job
 from pipeline.settings import Settings

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pipeline.job import Outcome, Status, version
+from pipeline.record import Outcome, Status, version
 from pipeline.settings import Settings
 from pipeline.telemetry import Observer
 from pipeline.watchdog import seconds_since_beat

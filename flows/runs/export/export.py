@@ -20,7 +20,7 @@ from flows.runs.export import formats
 from flows.runs.open import as_far_as_read
 from pipeline.assemble import open_run_folder
 from pipeline.errors import PressrunError
-from pipeline.job import Outcome, Status
+from pipeline.record import Outcome, Status
 from pipeline.records.columns import COLUMNS, Column, line_of
 from pipeline.records.ids import IdSet
 from pipeline.records.run_folder import RunFolder

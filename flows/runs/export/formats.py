@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.job import Outcome
+from pipeline.record import Outcome
 from pipeline.records.columns import Columns, json_text, schema_of, table_of
 
 Line = dict[str, Any]

@@ -8,8 +8,8 @@ from io import BytesIO
 from PIL import Image, ImageOps
 
 from pipeline.errors import JobError
-from pipeline.job import Status
 from pipeline.media.image import read_image
+from pipeline.record import Status
 from pipeline.records.manifest import Manifest
 from pipeline.records.run_folder import RunFolder
 

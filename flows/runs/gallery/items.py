@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.job import CandidateRecord, Outcome
+from pipeline.record import CandidateRecord, Outcome
 from pipeline.records.columns import COLUMNS, line_of
 
 Card = dict[str, Any]

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from flows.runs.gallery.items import DIGITS, Card, Chunk, chunk_of
-from pipeline.job import RunSpec, Status
+from pipeline.record import RunSpec, Status
 from pipeline.records.manifest import Manifest, counts
 from pipeline.records.run_folder import RunFolder
 

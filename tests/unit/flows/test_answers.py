@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from flows.cli.main import app
 from flows.cli.output import UNSOUND, exit_code
-from pipeline.job import Status
+from pipeline.record import Status
 
 STUCK = """
 import time

@@ -9,8 +9,9 @@ from flows.runs.open import open_run
 from flows.runs.publish import publish
 from pipeline.assemble import open_run_folder
 from pipeline.errors import ConfigError, ModelError
-from pipeline.job import Job, Outcome, Status
+from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
 

@@ -9,8 +9,9 @@ from flows.runs.costs import COLLECTIONS_SHOWN, OTHERS, Costs, Price
 from flows.runs.open import open_run
 from flows.runs.publish import publish, status_of
 from pipeline.assemble import open_run_folder
-from pipeline.job import CandidateRecord, Job, Outcome, Score, Status
+from pipeline.job import Job, Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import CandidateRecord, Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import load_settings
 

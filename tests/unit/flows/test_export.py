@@ -17,18 +17,9 @@ from flows.runs.export.export import NAMES, ExportError, Form, export_run
 from flows.runs.open import open_run
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
-from pipeline.job import (
-    Brief,
-    CandidateRecord,
-    Context,
-    Job,
-    Outcome,
-    Passage,
-    Reference,
-    Score,
-    Status,
-)
+from pipeline.job import Brief, Context, Job, Passage, Reference, Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import CandidateRecord, Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
 

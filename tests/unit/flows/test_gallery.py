@@ -13,18 +13,8 @@ import pytest
 from flows.runs.gallery import page as gallery
 from flows.runs.gallery.page import Gallery, embedded, histogram
 from flows.runs.lines import RunLines
-from pipeline.job import (
-    BadRow,
-    Brief,
-    CandidateRecord,
-    Context,
-    Job,
-    Outcome,
-    Passage,
-    RunSpec,
-    Score,
-    Status,
-)
+from pipeline.job import BadRow, Brief, Context, Job, Passage, Score
+from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.records.manifest import COLUMNS, build_manifest, read_manifest
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore

@@ -9,8 +9,9 @@ from flows.runs.lines import RunLines
 from flows.runs.open import forget, open_run, to_retry
 from flows.runs.publish import publish
 from flows.runs.reconcile import reconcile
-from pipeline.job import BadRow, Job, Outcome, RunSpec, Status
+from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import Outcome, RunSpec, Status
 from pipeline.records.records import RunRecords
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings

@@ -14,8 +14,9 @@ from flows.runs.open import open_run, reopened
 from flows.runs.publish import finished, republish, status_of
 from flows.runs.states import list_runs
 from pipeline.errors import JobFileError, RunError, StoreError
-from pipeline.job import BadRow, Job, RunSpec
+from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import RunSpec
 from pipeline.records.run_folder import RunFolder
 from pipeline.records.shards import ShardFiles
 from pipeline.settings import Settings

@@ -12,8 +12,9 @@ from flows.runs.costs import Price
 from flows.runs.estimate import StratifiedSample, by_work, share, total
 from flows.runs.pilot import PilotResult, report, run_all
 from pipeline.errors import Unavailable
-from pipeline.job import Job, Outcome, Status
+from pipeline.job import Job
 from pipeline.ports import Ports
+from pipeline.record import Outcome, Status
 from tests.harness.jobs import make_job
 
 ports = cast("Ports", None)

@@ -9,7 +9,7 @@ from flows.cli.output import show
 from flows.dispatch import terminal
 from flows.dispatch.progress import Snapshot
 from flows.stack.environment import reach_loopback_directly
-from pipeline.job import Status
+from pipeline.record import Status
 
 DEEP = "/srv/" + "a-long-folder/" * 20 + "100% of it/index.html"
 

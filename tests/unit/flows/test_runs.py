@@ -13,8 +13,9 @@ from flows.runs.open import asked_for, forget, open_run, run_name, taken_over
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
 from pipeline.errors import RunError, Unavailable
-from pipeline.job import BadRow, CandidateRecord, Job, Outcome, RunSpec, Score, Status
+from pipeline.job import BadRow, Job, Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings
 

@@ -12,8 +12,9 @@ from flows.runs.lines import RunLines
 from flows.runs.open import forget, open_run
 from flows.session import Shards
 from pipeline.assemble import open_run_folder
-from pipeline.job import BadRow, Job, Outcome, Status
+from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import load_settings
 

@@ -10,7 +10,7 @@ from flows.dispatch import progress
 from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.progress import MINUTE, Pauses, ProgressCounter, RunProgress, Snapshot
 from flows.runs.costs import FREE, Price
-from pipeline.job import Status
+from pipeline.record import Status
 
 
 class Clock:

@@ -14,8 +14,9 @@ from flows.runs.open import forget, open_run
 from flows.runs.reconcile import reconcile
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
-from pipeline.job import CandidateRecord, Job, Outcome, RunSpec, Score, Status
+from pipeline.job import Job, Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.records.run_folder import RunFolder, run_names
 from pipeline.settings import Settings, load_settings
 

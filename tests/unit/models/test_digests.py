@@ -9,9 +9,10 @@ import pytest
 from flows.runs.reproduce import reproduce_record
 from pipeline.assemble import Assembly, model_digests, open_run_folder
 from pipeline.errors import ModelError
-from pipeline.job import Brief, CandidateRecord, ImageArray, Outcome, RunSpec, Score, Status
+from pipeline.job import Brief, ImageArray, Score
 from pipeline.models import digest
 from pipeline.profile import A1111Profile, DiffusersProfile, Profile, TemplateWriterProfile
+from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.settings import Settings, load_settings
 from tests.harness import small_models
 from tests.harness.jobs import make_job, make_spec

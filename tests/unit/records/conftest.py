@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.job import Job, Outcome, RunSpec
+from pipeline.job import Job
+from pipeline.record import Outcome, RunSpec
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore
 from tests.harness import jobs

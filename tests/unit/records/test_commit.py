@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import RunError, StoreError, Unavailable
-from pipeline.job import BadRow, ImageArray, Job, Outcome, Score, Status
+from pipeline.job import BadRow, ImageArray, Job, Score
 from pipeline.media.image import decode
+from pipeline.record import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore
 

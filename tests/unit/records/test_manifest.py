@@ -7,7 +7,8 @@ import pytest
 
 from flows.runs.lines import RunLines
 from pipeline.errors import RunError
-from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec, Status
+from pipeline.job import BadRow, ImageArray, Job
+from pipeline.record import Outcome, RunSpec, Status
 from pipeline.records import manifest as of_run
 from pipeline.records.manifest import COLUMNS, SCHEMA, counts, read_manifest
 from pipeline.records.run_folder import RunFolder

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from pipeline.job import Brief, Job, Outcome
+from pipeline.job import Brief, Job
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.media.image import EXIF_CHARACTERS
 from pipeline.profile import JobDefaults
+from pipeline.record import Outcome
 from pipeline.records.parameters import parameters
 from pipeline.writing.reply import PROMPT_LIMIT
 

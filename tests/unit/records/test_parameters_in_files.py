@@ -15,8 +15,9 @@ from PIL import Image
 from sd_parsers import ParserManager
 from sd_parsers.data import Generators
 
-from pipeline.job import Brief, Job, Outcome
+from pipeline.job import Brief, Job
 from pipeline.media.image import ImageFormat
+from pipeline.record import Outcome
 from pipeline.records.parameters import parameters
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore

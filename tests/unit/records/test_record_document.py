@@ -5,19 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job import (
+from pipeline.job import Brief, Context, FrozenModel, Job, Passage, Score
+from pipeline.record import (
     RECORD_SCHEMA,
-    Brief,
     CandidateRecord,
-    Context,
-    FrozenModel,
     ImageRecord,
-    Job,
     Outcome,
-    Passage,
     Refinement,
     RunSpec,
-    Score,
     Status,
 )
 from pipeline.records import manifest, shards

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError, PressrunError, RunError, StoreError
-from pipeline.job import BadRow, ImageArray, Job, Outcome, RunSpec
+from pipeline.job import BadRow, ImageArray, Job
 from pipeline.ports import DOCUMENT_LIMIT
+from pipeline.record import Outcome, RunSpec
 from pipeline.records import shards
 from pipeline.records.records import AT_ONCE, READERS
 from pipeline.records.run_folder import RunFolder, run_names
