@@ -21,12 +21,14 @@ sre_parser: Any = importlib.import_module("re._parser")
 
 ROOT = Path(__file__).parents[2]
 USES = ("fullmatch", "match", "search", "sub", "subn", "split", "findall", "finditer")
-SMALL, LARGE = 1_500, 12_000
-"""Letters of the inputs that are compared: eight times as many may take GROWTH times as long."""
-GROWTH = 24
-FLOOR = 0.03
-"""Seconds of the processor that the large input may take in any case, else the two are compared."""
-MOST = 2.0
+SMALL, LARGE = 1_000, 8_000
+"""Letters of the inputs that are compared: one large input may take GROWTH times as long as
+small ones of as many letters together.
+"""
+GROWTH = 3
+FLOOR = 0.04
+"""Seconds of the processor that the large input may take in any case."""
+MOST = 1.0
 INPUTS = 120
 
 CATEGORIES = {
@@ -201,15 +203,16 @@ class TooSlow(Exception):
     """A pattern takes more than MOST seconds."""
 
 
-def cost(pattern: re.Pattern[Any], use: str, text: str) -> float:
-    """Seconds of the processor that one use takes; at most MOST."""
-    put = text.encode() if isinstance(pattern.pattern, bytes) else text
-    arguments = (put[:0], put) if use in ("sub", "subn") else (put,)
+def cost(pattern: re.Pattern[Any], use: str, *texts: str) -> float:
+    """Seconds of the processor that the uses take; at most MOST."""
     start = time.process_time()
-    found = getattr(pattern, use)(*arguments)
-    if use == "finditer":
-        list(found)
-    return time.process_time() - start
+    for text in texts:
+        put = text.encode() if isinstance(pattern.pattern, bytes) else text
+        arguments = (put[:0], put) if use in ("sub", "subn") else (put,)
+        found = getattr(pattern, use)(*arguments)
+        if use == "finditer":
+            list(found)
+    return max(time.process_time() - start, 0.01)  # the clock's step on some machines
 
 
 def grows(pattern: re.Pattern[Any], uses: frozenset[str]) -> str:
@@ -225,9 +228,10 @@ def grows(pattern: re.Pattern[Any], uses: frozenset[str]) -> str:
                 signal.setitimer(signal.ITIMER_VIRTUAL, MOST)
                 try:
                     if cost(pattern, use, text(LARGE)) > FLOOR:
+                        small = [text(SMALL)] * (LARGE // SMALL)
                         growth = median(
-                            cost(pattern, use, text(LARGE)) / cost(pattern, use, text(SMALL))
-                            for _ in range(5)
+                            cost(pattern, use, text(LARGE)) / cost(pattern, use, *small)
+                            for _ in range(3)
                         )
                         if growth > GROWTH:
                             return f"{use} of {text(40)!r}: {growth:.0f} times as long"
