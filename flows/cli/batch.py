@@ -14,7 +14,6 @@ from typing import Any, cast
 from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.terminal import say
 from flows.runs.costs import Price
-from flows.runs.knowledge import require_collection
 from flows.runs.open import asked_for, reopened, run_name, taken_over
 from flows.runs.publish import finished, publish, status_of
 from flows.runs.reconcile import leases, reconcile
@@ -60,6 +59,8 @@ def run_batch(
     check_models(settings, settings.chosen_profile)
     reach_store(settings)
     if overrides.collection and overrides.retrieval:
+        from flows.runs.knowledge import require_collection
+
         require_collection(overrides.collection, settings)
     run_folder = open_run_folder(settings, run)
     spec = asked_for(jobs, overrides, settings, run_folder)

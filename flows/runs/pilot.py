@@ -19,7 +19,6 @@ from rich.progress import track
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.estimate import by_work, share, total
-from flows.runs.knowledge import require_collection
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly
 from pipeline.errors import JobError, PressrunError
@@ -72,6 +71,8 @@ def run_pilot(
     Loading models and their first calls are measured apart.
     """
     if overrides.collection and overrides.retrieval:
+        from flows.runs.knowledge import require_collection
+
         require_collection(overrides.collection, settings)
     with tempfile.TemporaryDirectory(prefix="pressrun-pilot-") as folder:
         begun = time.monotonic()

@@ -71,3 +71,8 @@ def test_files_are_parsed_by_what_is_imported_then() -> None:
         f"print(*(m for m in {PARSERS} if m in sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []
+
+
+def test_a_run_without_a_collection_imports_no_knowledge_base() -> None:
+    code = "import sys, flows.cli.batch, flows.runs.pilot\nprint('qdrant_client' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
