@@ -147,8 +147,12 @@ class DiffusersProfile(FrozenModel):
         default=False, description="memory layout of the weights: channels last"
     )
     compile: bool = Field(default=False, description="the models' repeated blocks")
+    guided_from: float = Field(default=0.0, ge=0, le=1, description="where guidance begins")
     guided_until: float = Field(
-        default=1.0, ge=0, le=1, description="the part of the steps that is guided, from the first"
+        default=1.0, ge=0, le=1, description="where it ends, as a fraction of the steps"
+    )
+    composed: bool = Field(
+        default=False, description="whether AND divides a prompt into parts predicted apart"
     )
 
 

@@ -34,15 +34,15 @@ class StepTask:
 class BatchGroup:
     """Tasks whose samples can share a batch: at most `limit` active ones, and those that wait.
 
-    `decodable` samples fit into one call of the decoder. `warm` is set once a compiled model has
-    met the group's shapes.
+    `decodable` samples fit into one call of the decoder. A compiled model has met batches of up to
+    `warm` rows.
     """
 
     limit: int
     active: list[StepTask] = field(default_factory=list)
     waiting: deque[StepTask] = field(default_factory=deque)
     waited: int = 0
-    warm: bool = False
+    warm: int = 0
     decodable: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class BatchGroup:
 
     def shrink(self) -> None:
         """Halve the limit for good; tasks that no longer fit go to the head of the queue."""
-        self.limit, self.warm = max(1, len(self.active) // 2), False
+        self.limit = max(1, len(self.active) // 2)
         self.active, back = self.active[: self.limit], self.active[self.limit :]
         self.waiting.extendleft(reversed(back))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
+from pipeline.rendering.guidance import ALL_STEPS, Guidance
 from pipeline.telemetry import notice
 
 SCHNELL_TOKENS = 256
@@ -122,19 +123,20 @@ class Windows:
         }
         self._lock = threading.Lock()
 
-    def report(self, request: RenderRequest, guided_until: float = 1.0) -> None:
+    def report(self, request: RenderRequest, guidance: Guidance = ALL_STEPS) -> None:
         """Add notices to the job's record about truncated prompts, and about a negative prompt
-        without effect where the fraction `guided_until` of the steps is guided.
+        without effect.
         """
-        self._report_cut("prompt", request.prompt)
+        for part, _ in guidance.parts(request.prompt):
+            self._report_cut("prompt", part)
         if not request.negative:
             return
         if not hears_negative(self._pipe, request):
             notice(unheard(request))
-        elif guided_until:
-            self._report_cut("negative prompt", request.negative)
+        elif guidance.never:
+            notice("the negative prompt has no effect: the profile guides no step")
         else:
-            notice("the negative prompt has no effect with renderer.guided_until of 0")
+            self._report_cut("negative prompt", request.negative)
 
     def _report_cut(self, name: str, text: str) -> None:
         for encoder, tokenizer in self._tokenizers.items():

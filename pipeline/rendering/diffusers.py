@@ -15,7 +15,8 @@ from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.calls import Windows, call_arguments, guided, taken
-from pipeline.telemetry import rendered_by
+from pipeline.rendering.guidance import Guidance
+from pipeline.telemetry import notice, rendered_by
 from pipeline.watchdog import beat, suspended
 
 
@@ -36,6 +37,7 @@ class DiffusersRenderer:
 
     def __init__(self, models: Models, profile: DiffusersProfile) -> None:
         self._pipe = models.diffusion(profile)
+        self.guidance = Guidance(profile.guided_from, profile.guided_until, profile.composed)
         self._adapter = Adapter.of(self._pipe)
         self.windows = Windows(self._pipe)
         self._limit = profile.batch
@@ -52,6 +54,10 @@ class DiffusersRenderer:
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         """One image per seed, in order. Raises JobError, and the error of a lost device."""
         rendered_by("diffusers")
+        if len(self.guidance.parts(request.prompt)) > 1:
+            raise JobError(f"{type(self._pipe).__name__} takes no prompts that are joined by AND")
+        if (self.guidance.first, self.guidance.until) != (0, 1) and guided(request):
+            notice("renderer.guided_from and guided_until have no effect with this model")
         self.windows.report(request)
         images: list[ImageArray] = []
         for first in range(0, len(request.seeds), self._limit):

@@ -13,6 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from time import perf_counter
 
 import torch
@@ -25,6 +26,7 @@ from pipeline.job import ImageArray, RenderRequest
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
 from pipeline.rendering.families import Conditioning, Family
+from pipeline.rendering.guidance import ALL_STEPS, Guidance
 from pipeline.rendering.sample import SampleState
 from pipeline.watchdog import beat, suspended
 
@@ -38,7 +40,7 @@ IDLE_GROUPS_KEPT = 16
 class EngineStats:
     """Counts of the engine's work.
 
-    `rows`: model input rows, including unconditional ones. `places`, `used`: batch places offered
+    `rows`: model input rows, one for each branch. `places`, `used`: batch places offered
     and used.
     """
 
@@ -57,10 +59,9 @@ class Engine:
     """Renders samples of one model, batched.
 
     `limit` is the number of places in a batch; it is halved for a group whose batch does not fit
-    the device's memory. Steps after the fraction `guided_until` run without guidance. With
-    `fixed_sizes`, for a compiled model, batches are padded to one of a few sizes, all of which the
-    model has met before the first step, and images are decoded one by one. `device_lock` is held
-    during each iteration.
+    the device's memory. With `fixed_sizes`, for a compiled model, batches are padded to one of a
+    few sizes, all of which the model has met before the first step, and images are decoded one by
+    one. `device_lock` is held during each iteration.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class Engine:
         *,
         limit: int,
         device_lock: AbstractContextManager[object],
-        guided_until: float = 1.0,
+        guidance: Guidance = ALL_STEPS,
         fixed_sizes: bool = False,
     ) -> None:
         self._family, self._limit, self._device_lock = family, limit, device_lock
-        self._guided_until, self._fixed_sizes = guided_until, fixed_sizes
+        self._guidance, self._fixed_sizes = guidance, fixed_sizes
         self._groups: dict[Hashable, BatchGroup] = {}
         self._texts: LRUCache[tuple[str, bool], Conditioning] = LRUCache(TEXTS_KEPT)
         self._sampler_table = lru_cache(SAMPLER_TABLES_KEPT)(family.sampler_table)
@@ -86,9 +87,15 @@ class Engine:
     def begin(self, request: RenderRequest, seed: int) -> SampleState:
         """A new sample. Raises JobError or Unsupported for a request that cannot be run."""
         self._family.check(request)
-        return SampleState(
-            request, seed, self._sampler_table(request.steps, request.width, request.height)
+        branches = self._guidance.branches(
+            request.prompt,
+            request.negative,
+            request.guidance,
+            request.steps,
+            guided=self._family.guides(request),
         )
+        table = self._sampler_table(request.steps, request.width, request.height)
+        return SampleState(request, seed, table, branches)
 
     def submit(self, sample: SampleState, until: int) -> "Future[ImageArray]":
         """Queue a sample until a step; the future is its image there, at the last step the finished
@@ -140,51 +147,57 @@ class Engine:
         """Run one step of a group's batch, then decode the samples that reached their step."""
         try:
             self._prepare([task.sample for task in group.active if task.sample.x is None])
-            if self._fixed_sizes and not group.warm:
+            if self._fixed_sizes:
                 self._warm_up(group)
-            self._step([task.sample for task in group.active if not task.reached], group.limit)
+            self._step([task.sample for task in group.active if not task.reached], group)
             self._decode_reached(group)
         except Exception as error:  # noqa: BLE001 - every error goes to the waiting futures
             self._recover(group, error)
         group.active = [task for task in group.active if not task.future.done()]
 
     def _prepare(self, samples: Sequence[SampleState]) -> None:
-        """Encode the prompts of new samples, all in one call, and draw their noise."""
-        prompts = {sample.request.prompt for sample in samples}
-        texts = {p: self._texts[p, True] for p in prompts if (p, True) in self._texts}
-        fresh = sorted(prompts - texts.keys())
+        """Encode the texts of new samples, all prompts in one call, and draw their noise."""
+        branches = [branch for sample in samples for branch in sample.branches]
+        prompts = {branch.text for branch in branches if not branch.unconditional}
+        texts = {(p, False): self._texts[p, False] for p in prompts if (p, False) in self._texts}
+        fresh = sorted(prompts - {prompt for prompt, _ in texts})
         telemetry.texts("renderer", len(texts), len(fresh))
         if fresh:
-            found = dict(zip(fresh, self._family.encode(fresh), strict=True))
-            self._texts.update({(prompt, True): text for prompt, text in found.items()})
-            texts |= found
+            encoded = self._family.encode(fresh)
+            texts |= {(prompt, False): text for prompt, text in zip(fresh, encoded, strict=True)}
+        for branch in branches:
+            if (key := (branch.text, branch.unconditional)) not in texts:
+                texts[key] = self._texts.get(key) or self._family.encode_negative(branch.text)
+        self._texts.update(texts)
         for sample in samples:
             request = sample.request
-            conditioned, unconditioned = self._family.references(request)
-            sample.text = texts[request.prompt] | conditioned
-            if self._family.guides(request):
-                key = (request.negative, False)
-                if key not in self._texts:
-                    self._texts[key] = self._family.encode_negative(request.negative)
-                sample.negative = self._texts[key] | unconditioned
+            references = self._family.references(request)
+            sample.conditionings = [
+                texts[branch.text, branch.unconditional] | references[branch.unconditional]
+                for branch in sample.branches
+            ]
             sample.generator.manual_seed(sample.seed)
             noise = self._family.noise(request, sample.generator)
             sample.x = noise * sample.sampler_table.start
 
     def _warm_up(self, group: BatchGroup) -> None:
-        """Run the model once on each batch size that the group may have, and the decoder."""
+        """Run the model on each batch size that the group may have and it has not met, and the
+        decoder.
+        """
+        most = group.limit * max(len(task.sample.branches) for task in group.active)
+        if most <= group.warm:
+            return
         sample = group.active[0].sample
-        most = group.limit * (2 if sample.negative else 1)
         timestep = sample.sampler_table.rows[:1, 0].to(sample.latents.device)
         with suspended():
             for size in sizes(most):
                 x = torch.stack([sample.latents] * size)
-                texts, requests = [sample.text] * size, [sample.request] * size
+                texts, requests = [sample.conditionings[0]] * size, [sample.request] * size
                 self._family.predict(x, timestep.expand(size), texts, requests)
             self._family.decode(sample.latents[None], sample.request)
-        group.warm = True
+        group.warm = most
 
-    def _step(self, samples: Sequence[SampleState], places: int) -> None:
+    def _step(self, samples: Sequence[SampleState], group: BatchGroup) -> None:
         """One denoising step for each sample. No sample changes unless the whole step succeeds."""
         if not samples:
             return
@@ -195,7 +208,7 @@ class Engine:
         timestep, c_in, c_skip, c_out, a_x, a_x0, a_prev, a_noise = (
             _wide(column, x) for column in rows.to(x.device).T
         )
-        out = self._predict(samples, x * c_in, timestep.flatten(), places)
+        out = self._predict(samples, x * c_in, timestep.flatten(), group)
         x0 = c_skip * x + c_out * out
         after = a_x * x + a_x0 * x0
         if any(sample.sampler_table.has_history for sample in samples):
@@ -217,34 +230,30 @@ class Engine:
             sample.seconds += share
         self.stats.steps += 1
         self.stats.used += len(samples)
-        self.stats.places += places
-        telemetry.batch("renderer", len(samples), places)
+        self.stats.places += group.limit
+        telemetry.batch("renderer", len(samples), group.limit)
 
     def _predict(
-        self, samples: Sequence[SampleState], x: Tensor, timestep: Tensor, places: int
+        self, samples: Sequence[SampleState], x: Tensor, timestep: Tensor, group: BatchGroup
     ) -> Tensor:
-        """The model's output, with classifier-free guidance.
-
-        Guided samples have a second, unconditional row in the same call, behind all others.
+        """The weighted sums of the branches' predictions, all made in one call: the first branches
+        of all samples, then the second ones of those that have two in this step, and so on.
         """
-        guided = [
-            i
-            for i, sample in enumerate(samples)
-            if sample.negative and sample.step < self._guided_until * sample.steps
-        ]
-        rows = [*range(len(samples)), *guided]
-        texts = [sample.text for sample in samples] + [samples[i].negative or {} for i in guided]
+        ranks = list(zip_longest(*(sample.active_branches for sample in samples)))
+        rows = [(index, *branch) for rank in ranks for index, branch in enumerate(rank) if branch]
+        indices, texts, weights = map(list, zip(*rows, strict=True))
         self.stats.rows += len(rows)
         if self._fixed_sizes:
-            most = places * (2 if guided else 1)
-            padding = next(size for size in sizes(most) if size >= len(rows)) - len(rows)
-            rows, texts = rows + rows[:1] * padding, texts + texts[:1] * padding
-        requests = [samples[i].request for i in rows]
-        predicted = self._family.predict(x[rows], timestep[rows], texts, requests)
-        out, unguided = predicted[: len(x)], predicted[len(x) : len(x) + len(guided)]
-        if guided:
-            scale = torch.tensor([samples[i].request.guidance for i in guided], device=x.device)
-            out[guided] = unguided + _wide(scale, x) * (out[guided] - unguided)
+            padding = next(size for size in sizes(group.warm) if size >= len(rows)) - len(rows)
+            indices, texts = indices + indices[:1] * padding, texts + texts[:1] * padding
+        requests = [samples[index].request for index in indices]
+        predicted = self._family.predict(x[indices], timestep[indices], texts, requests)
+        weighted = predicted[: len(rows)] * _wide(torch.tensor(weights, device=x.device), x)
+        out, done = weighted[: len(x)], len(x)
+        for rank in ranks[1:]:
+            several = [index for index, branch in enumerate(rank) if branch]
+            out[several] += weighted[done : done + len(several)]
+            done += len(several)
         return out
 
     def _decode_reached(self, group: BatchGroup) -> None:

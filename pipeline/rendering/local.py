@@ -43,10 +43,10 @@ class EngineRenderer:
             family,
             limit=profile.batch,
             device_lock=models.device_lock,
-            guided_until=profile.guided_until,
+            guidance=reference.guidance,
             fixed_sizes=profile.compile,
         )
-        self._reference, self._guided_until = reference, profile.guided_until
+        self._reference = reference
 
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
@@ -59,7 +59,7 @@ class EngineRenderer:
         except Unsupported:
             return self._reference.render(request)
         rendered_by("engine")
-        self._reference.windows.report(request, self._guided_until)
+        self._reference.windows.report(request, self._reference.guidance)
         left = samples
         try:
             if pruner:

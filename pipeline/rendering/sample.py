@@ -1,5 +1,6 @@
 """A candidate while it is rendered: its latents and what its next step needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from pipeline.job import RenderRequest
 from pipeline.rendering.families import Conditioning
+from pipeline.rendering.guidance import Branch
 from pipeline.rendering.sampler import SamplerTable
 
 
@@ -22,19 +24,26 @@ class SampleState:
     request: RenderRequest
     seed: int
     sampler_table: SamplerTable
+    branches: Sequence[Branch]
     step: int = 0
     x: Tensor | None = None
     x0: Tensor | None = None
     spare: Tensor | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
-    text: Conditioning = field(default_factory=dict)
-    negative: Conditioning | None = None
+    conditionings: Sequence[Conditioning] = ()
+    """Of the branches, in order."""
     seconds: float = 0.0
 
     @property
     def steps(self) -> int:
         """Number of steps in its sampler table."""
         return len(self.sampler_table)
+
+    @property
+    def active_branches(self) -> list[tuple[Conditioning, float]]:
+        """The conditionings of the next step, with their weights."""
+        weighted = zip(self.conditionings, self.branches, strict=True)
+        return [(text, w) for text, branch in weighted if (w := branch.weights[self.step])]
 
     @property
     def latents(self) -> Tensor:

@@ -18,7 +18,7 @@ STEPS = SamplerTable(torch.zeros(4, 8), 1.0, has_history=False, has_noise=False)
 
 
 def task(step: int = 0) -> StepTask:
-    return StepTask(SampleState(ORDER, 0, STEPS, step=step), until=4)
+    return StepTask(SampleState(ORDER, 0, STEPS, (), step=step), until=4)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5))

@@ -18,6 +18,7 @@ from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import Conditioning
+from pipeline.rendering.guidance import Guidance
 from pipeline.rendering.sampler import SamplerTable
 
 STAY = (0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
@@ -237,7 +238,7 @@ def test_guidance_is_a_second_row_in_the_same_call(engine: Engine, still: Still)
 
 
 def test_guidance_can_end_before_the_last_step(still: Still) -> None:
-    engine = Engine(still, limit=8, device_lock=threading.Lock(), guided_until=0.5)
+    engine = Engine(still, limit=8, device_lock=threading.Lock(), guidance=Guidance(until=0.5))
     engine.submit(engine.begin(a_request(guidance=3.0, steps=4), 0), 4).result(10)
     engine.close()
     assert still.calls == [2, 2, 1, 1]
