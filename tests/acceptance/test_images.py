@@ -9,7 +9,11 @@ import pytest
 from PIL import Image
 
 from examples.shapes import umpire, world
+from flows.runs.knowledge import ingest_path
+from flows.runs.reproduce import reproduce_record
+from pipeline.errors import RunError
 from pipeline.record import Outcome
+from pipeline.settings import Settings
 from tests.harness.commandline import answer, pressrun
 
 pytestmark = pytest.mark.slow
@@ -23,6 +27,10 @@ a large red star on a gray background,blues,1,0.8,0,1,1,3,2
 """
 
 
+def settings(folder: Path) -> Settings:
+    return Settings(store=str(folder / "out"), home=folder / ".pressrun")
+
+
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two collections of images without a word, ingested; and the run of a job file."""
@@ -33,8 +41,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, shape in enumerate(("star", "heart", "cross", "ring")):
             scene = world.Scene((world.Thing(shape, colour, "large", "center"),), "gray")
             Image.fromarray(world.draw(scene, rng)).save(looks / f"{number}.png")
-        words = ("ingest", looks.name, "--collection", looks.name, "--json")
-        assert answer(pressrun(*words, cwd=folder))["added"] == 4
+        assert ingest_path(looks, looks.name, settings(folder))["added"] == 4
     (folder / "jobs.csv").write_text(JOBS)
     return folder
 
@@ -65,11 +72,10 @@ def test_the_receipt_names_the_images_and_makes_the_winner_again(
         assert (reference.scale, reference.source[-4:]) == (0.8, ".png")
         assert (workdir / "out" / reference.image).exists()
     assert len(outcome.context.references) == 2
-    assert answer(pressrun("reproduce", str(record), "--json", cwd=workdir))["equal"]
+    assert reproduce_record(f"looks/{outcome.job_id}", settings(workdir), None)["equal"]
     (workdir / "out" / outcome.context.references[0].image).unlink()
-    gone = pressrun("reproduce", str(record), "--json", cwd=workdir)
-    assert gone.returncode
-    assert "is gone" in gone.stderr
+    with pytest.raises(RunError, match="is gone"):
+        reproduce_record(f"looks/{outcome.job_id}", settings(workdir), None)
 
 
 def test_a_second_rounds_winner_is_made_again(workdir: Path, lines: list[dict[str, Any]]) -> None:
@@ -80,4 +86,4 @@ def test_a_second_rounds_winner_is_made_again(workdir: Path, lines: list[dict[st
     (found,) = outcome.refinement.references
     assert found.id not in {each.id for each in outcome.context.references}
     assert outcome.winner == outcome.refinement.first
-    assert answer(pressrun("reproduce", str(record), "--json", cwd=workdir))["equal"]
+    assert reproduce_record(f"looks/{outcome.job_id}", settings(workdir), None)["equal"]
