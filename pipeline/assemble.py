@@ -12,6 +12,7 @@ import structlog
 from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import Context
 from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
+from pipeline.models.loras import LoraFolder, open_loras
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.profile import (
     JUDGES,
@@ -308,6 +309,13 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
         image_store=ImageStore(open_store(settings)),
         guard=TermGuard(profile.guard.blocked_terms),
     )
+
+
+def open_lora_folder(settings: Settings, profile: Profile) -> LoraFolder | None:
+    """The folder of LoRAs that a profile's rows may name, if any. Raises ModelError."""
+    if not isinstance(profile.renderer, DiffusersProfile):
+        return None
+    return open_loras(profile.renderer.loras, settings.models, settings.digests)
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ImageArray = NDArray[np.float32]
 """[height, width, 3], RGB in 0..1. It may hold NaN until the judge has called it valid."""
@@ -29,6 +29,9 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 PLAIN_NAME = r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?$"
 """The name of a stored thing, or none: never a path or an address."""
+
+FILE_NAME = r"^[^./\\:|\s\x00-\x1f][^/\\:|\x00-\x1f]{0,99}$"
+"""The name of a file without its suffix: no path, and not hidden."""
 
 Setter = Literal["row", "profile", "run"]
 TextMode = Literal["generated", "retrieved", "keywords"]
@@ -67,6 +70,25 @@ class Settable:
     """Names that other tools have for the column, in snake case."""
     template: bool = False
     """Whether choices and `${meta.NAME}` in it are expanded."""
+
+
+class Lora(FrozenModel):
+    """A LoRA of a row: its name in the profile's folder, the file's digest, and its weight.
+
+    Written `NAME:WEIGHT`; without a number the weight is 1. The digest is the reader's.
+    """
+
+    name: str = Field(pattern=FILE_NAME)
+    weight: float = Field(default=1.0, ge=-4, le=4)
+    digest: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        name, colon, weight = value.rpartition(":")
+        return {"name": name.strip(), "weight": weight} if colon else {"name": value.strip()}
 
 
 class Job(FrozenModel):
@@ -146,6 +168,11 @@ class Job(FrozenModel):
         Field(ge=0, le=1, description="weight of retrieved images in the render"),
         Settable(("row", "profile"), 0.6),
     ] = 0.0
+    loras: Annotated[
+        tuple[Lora, ...],
+        Field(max_length=4, description="LoRAs to render with, as `NAME:WEIGHT`"),
+        Settable(("row", "profile"), ()),
+    ] = ()
     tags: Annotated[
         tuple[str, ...],
         Field(description="tags that a source must have, all of them"),
@@ -300,6 +327,7 @@ class RenderRequest(FrozenModel):
     seeds: tuple[int, ...]
     references: tuple[Embedding, ...] = ()
     reference_scale: float = 0.0
+    loras: tuple[Lora, ...] = ()
 
     @property
     def batch_key(self) -> BatchKey:

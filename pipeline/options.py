@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
-from pipeline.job import PLAIN_NAME, FrozenModel, Job, Settable, Setter
+from pipeline import job
+from pipeline.job import FrozenModel, Job, Settable, Setter
 
 
 def settable(by: Setter) -> dict[str, tuple[FieldInfo, Settable]]:
@@ -42,8 +43,12 @@ def settings_by(setter: Setter) -> type[FrozenModel]:
 
 def message(problem: Mapping[str, Any]) -> str:
     """The message of a validation's error, in plain words where pydantic's is a pattern."""
-    if problem["type"] == "string_pattern_mismatch" and problem["ctx"]["pattern"] == PLAIN_NAME:
-        allowed = "begins with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -"
-        return f"Input is no plain name, which {allowed}; no path and no address"
+    if problem["type"] == "string_pattern_mismatch":
+        match problem["ctx"]["pattern"]:
+            case job.PLAIN_NAME:
+                allowed = "begins with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -"
+                return f"Input is no plain name, which {allowed}; no path and no address"
+            case job.FILE_NAME:
+                return "Input is no name of a file without its suffix; it may not be a path"
     said: str = problem["msg"]
     return said.removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""What a run leaves in the store: its specification and one outcome for each row."""
+"""The documents of a run in the store: its specification, and one outcome for each row."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -42,13 +42,14 @@ class RunSpec(FrozenModel):
         default_factory=dict, description="what the command line said in place of the defaults"
     )
     models: dict[str, str] = Field(description="role to digest")
+    loras: str = Field(default="", description="state of the folder of LoRAs, if rows may name any")
     created_at: str
     version: str
 
     @property
     def fingerprint(self) -> str:
         """Digest of the job file, the settings and the models: equal for equal work."""
-        parts = {"job_file_digest", "profile", "overrides", "models"}
+        parts = {"job_file_digest", "profile", "overrides", "models", "loras"}
         return digest_of(self.model_dump(include=parts))
 
 

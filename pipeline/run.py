@@ -204,6 +204,7 @@ def render_request(
         seeds=seeds,
         references=embeddings,
         reference_scale=job.reference_scale if embeddings else 0.0,
+        loras=job.loras,
     )
 
 

@@ -66,7 +66,7 @@ def run_batch(
     spec = asked_for(jobs, overrides, settings, run_folder)
     if summary := _settled(run_folder, spec, retry, settings):
         return summary
-    if change := taken_over(jobs, overrides, spec, run_folder):
+    if change := taken_over(jobs, overrides, spec, run_folder, settings):
         agree(change)
     asked = {"jobs": str(jobs.resolve()), "overrides": overrides}
     return _work({"run": run, **asked, "retry": retry, "budget_gpu_seconds": budget}, settings)

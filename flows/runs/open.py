@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs import lines
-from pipeline.assemble import model_digests
+from pipeline.assemble import model_digests, open_lora_folder
 from pipeline.errors import JobFileError, RunError
 from pipeline.job import BadRow, digest_of
 from pipeline.jobfile.identity import file_digest
@@ -42,6 +42,7 @@ def asked_for(
         profile=profile.model_dump(mode="json"),
         overrides=overrides.model_dump(mode="json"),
         models=model_digests(settings, profile),
+        loras=loras.state() if (loras := open_lora_folder(settings, profile)) else "",
         created_at=timestamp(),
         version=version(),
     )
@@ -72,7 +73,8 @@ def open_run(
         stored(spec)
         return spec
     earlier = run_folder.standing_spec()
-    source = read_jobs(path, settings.chosen_profile, overrides)
+    loras = open_lora_folder(settings, settings.chosen_profile)
+    source = read_jobs(path, settings.chosen_profile, overrides, loras=loras)
     try:
         while shard := list(islice(source, spec.shard_size)):
             if not spec.shards:
@@ -122,7 +124,9 @@ def as_far_as_read(run_folder: RunFolder) -> RunSpec:
     return spec.model_copy(update={"rows": count * spec.shard_size, "shards": count})
 
 
-def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: RunFolder) -> str:
+def taken_over(
+    path: Path, overrides: Overrides, asked: RunSpec, run_folder: RunFolder, settings: Settings
+) -> str:
     """A sentence on the consequences if the run was opened with another file or profile, else an
     empty one.
     """
@@ -141,9 +145,9 @@ def taken_over(path: Path, overrides: Overrides, asked: RunSpec, run_folder: Run
     if not others:
         return ""
     recorded = IdSet(run_folder.records.ids())
-    known = Counter(
-        row.id in recorded for row in read_jobs(path, profile, overrides, lambda _: None)
-    )
+    loras = open_lora_folder(settings, profile)
+    rows = read_jobs(path, profile, overrides, lambda _: None, loras)
+    known = Counter(row.id in recorded for row in rows)
     return (
         f"run {run_folder.run} exists: {known[True]} kept, {known[False]} new."
         f" It was opened {' and '.join(others)}."

@@ -1,17 +1,19 @@
 """Builds a job from a row: reads values, fills in defaults, expands templates, gives it an id."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, ValidationError
 
-from pipeline.job import BadRow, Job, digest_of
+from pipeline.errors import JobError
+from pipeline.job import BadRow, Job, Lora, digest_of
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow
 from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.media.checks import says_something
+from pipeline.models.loras import LoraFolder
 from pipeline.options import COLUMNS, message, settings_by
 from pipeline.profile import Profile
 
@@ -20,6 +22,7 @@ _NO_ADAPTER = (
     "the profile's renderer has no image adapter (renderer.image_adapter); with reference_scale 0 "
     "the images' texts alone are used"
 )
+_NO_LORAS = "the profile's renderer names no folder of LoRAs (renderer.loras)"
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
 _NO_IMAGES = (
     "a second round retrieves images: it needs a collection, references of 1 or more, and a "
@@ -56,9 +59,13 @@ class JobBuilder:
     """Builds jobs under one profile and one set of overrides."""
 
     def __init__(
-        self, profile: Profile, overrides: Overrides, remarks: Remarks | None = None
+        self,
+        profile: Profile,
+        overrides: Overrides,
+        remarks: Remarks | None = None,
+        loras: LoraFolder | None = None,
     ) -> None:
-        self._whole, self._retrieval = profile, overrides.retrieval
+        self._whole, self._retrieval, self._loras = profile, overrides.retrieval, loras
         self._note = (remarks or Remarks()).add
         said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._defaults = {k: v for k, v in profile.defaults if v is not None} | said
@@ -103,6 +110,8 @@ class JobBuilder:
         fields.setdefault("seed", int(digest[:8], 16))
         if fields["references"] and fields["reference_scale"] and not self._adapted:
             raise _Refused("references", _NO_ADAPTER)
+        if fields["loras"]:
+            fields["loras"] = self._with_digests(fields["loras"])
         fields["id"] = self._ids.of(fields)
         try:
             job = Job.model_validate(fields)
@@ -120,6 +129,23 @@ class JobBuilder:
         for column, reason in _unused(job, given if self._retrieval else (), self._whole):
             self._note(row.line, column, reason)
         return job
+
+    def _with_digests(self, given: Sequence[str | Lora]) -> list[dict[str, Any]]:
+        """The LoRAs with the digests of their files, which are part of the job's identity."""
+        try:
+            loras = [Lora.model_validate(each) for each in given]
+            if self._whole.renderer.kind == "diffusers":
+                if self._loras is None:
+                    raise _Refused("loras", _NO_LORAS)
+                loras = [
+                    lora.model_copy(update={"digest": self._loras.find(lora.name).digest})
+                    for lora in loras
+                ]
+        except ValidationError as error:
+            raise _Refused("loras", _explained(error.errors(include_url=False)[0])) from error
+        except JobError as error:
+            raise _Refused("loras", error.detail) from error
+        return [lora.model_dump() for lora in loras]
 
     def _read(self, row: RawRow) -> tuple[dict[str, Any], dict[str, str]]:
         """A row's own values, each in its type, and its meta columns."""

@@ -11,6 +11,7 @@ from pipeline.jobfile import csv, jsonl, parquet
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import RawRow, suffix_of
+from pipeline.models.loras import LoraFolder
 from pipeline.profile import Profile
 from pipeline.tabular.rows import BOM
 
@@ -56,9 +57,14 @@ def warn_on_stderr(notice: Notice) -> None:
 
 
 def read_jobs(
-    path: Path, profile: Profile, overrides: Overrides, warn: Warn = warn_on_stderr
+    path: Path,
+    profile: Profile,
+    overrides: Overrides,
+    warn: Warn = warn_on_stderr,
+    loras: LoraFolder | None = None,
 ) -> Iterator[Job | BadRow]:
-    """Every row of a job file in order, as a job or as a bad row with the reason.
+    """Every row of a job file in order, as a job or as a bad row with the reason. `loras` is
+    the folder of the LoRAs that rows may name.
 
     Notices, such as of an unknown column, go to `warn`; notices of settings without effect come
     after the last row, each once. Raises JobFileError, at once or with the first row, if the file
@@ -71,7 +77,7 @@ def read_jobs(
         hint = _HINTS.get(suffix_of(path), "")
         raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
     remarks = Remarks()
-    return _jobs(path, reader, JobBuilder(profile, overrides, remarks), remarks, warn)
+    return _jobs(path, reader, JobBuilder(profile, overrides, remarks, loras), remarks, warn)
 
 
 def _jobs(

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.errors import ModelError
 from pipeline.models.code import refuse_code
 from pipeline.models.digests import sha256_of
-from pipeline.models.safetensors import check_safetensors, read_json, shards
+from pipeline.models.safetensors import read_header, read_json, shards
 
 CONFIGS: dict[str, str] = {
     "writer": "config.json",
@@ -48,7 +48,7 @@ def verify(folder: Path, role: str, variant: str = "") -> None:
     """
     for path in loaded_files(folder, role, variant):
         if path.suffix == ".safetensors":
-            check_safetensors(path)
+            read_header(path)
 
 
 def digest(folder: Path, role: str, variant: str = "", cache: Path | None = None) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +10,7 @@ from pipeline.errors import ModelError
 from pipeline.models.batching import DeviceLock
 from pipeline.models.contents import digest, verify
 from pipeline.models.files import resolve
+from pipeline.models.loras import LoraFolder, open_loras
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
 from pipeline.profile import DiffusersProfile, Dtype, LocalWriterProfile
@@ -60,6 +61,12 @@ class Models:
             return pipe
 
         return self._once(profile, load)
+
+    def loras(self, profile: DiffusersProfile) -> LoraFolder | None:
+        """The profile's folder of LoRAs, None where it names none. Raises ModelError."""
+        opened = partial(open_loras, profile.loras, self._root, self._cache)
+        folder: LoraFolder | None = self._once(("loras", profile.loras), opened)
+        return folder
 
     def preview_decoder(self, profile: DiffusersProfile) -> Any:
         """The profile's preview decoder, None where it names none. Raises ModelError."""

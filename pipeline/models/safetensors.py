@@ -18,8 +18,10 @@ POINTER = b"version https://git-lfs.github.com/"
 """First bytes of a Git LFS pointer, which stands in for a file that was not fetched."""
 
 
-def check_safetensors(path: Path) -> None:
-    """Raise ModelError unless the header is valid and lists exactly the file's bytes."""
+def read_header(path: Path) -> dict[str, dict[str, Any]]:
+    """The header's entries by tensor, each with its `dtype`, `shape` and `data_offsets`. Raises
+    ModelError unless the header is valid and lists exactly the file's bytes.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(len(POINTER))
@@ -31,7 +33,7 @@ def check_safetensors(path: Path) -> None:
             raise _broken(path, f"its header of {length} bytes does not fit")
         header = file.read(length)
     try:
-        entries = json.loads(header)
+        entries: dict[str, dict[str, Any]] = json.loads(header)
         entries.pop("__metadata__", None)
         offsets = (entry["data_offsets"] for entry in entries.values())
         spans = sorted((int(first), int(end)) for first, end in offsets)
@@ -46,6 +48,7 @@ def check_safetensors(path: Path) -> None:
     held, listed = size - 8 - length, spans[-1][1] if spans else 0
     if held != listed:
         raise _broken(path, f"it holds {held} bytes of tensors and its header lists {listed}")
+    return entries
 
 
 def shards(index: Path) -> list[Path]:

@@ -30,7 +30,8 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
     job, brief, renderer = outcome.job, outcome.brief, renderer or {}
     if job is None or brief is None:
         return ""
-    lines = [_one_line(brief.prompt)]
+    tags = (f"<lora:{lora.name}:{lora.weight:g}>" for lora in job.loras)
+    lines = [" ".join([_one_line(brief.prompt), *tags])]
     if negative := _one_line(brief.negative):
         lines.append(f"Negative prompt: {negative}")
     scheduler = str(renderer.get("scheduler", ""))
@@ -42,6 +43,7 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
         "Size": f"{job.width}x{job.height}",
         "Model hash": outcome.models.get("renderer", "")[:10],
         "Model": str(renderer.get("model", "")),
+        "Lora hashes": ", ".join(f"{lora.name}: {lora.digest[:12]}" for lora in job.loras),
         "Version": f"pressrun {outcome.version}".strip(),
     }
     quoted = (

@@ -92,8 +92,9 @@ def rows_of_seeds(seeds: Sequence[int], limit: int) -> Iterator[tuple[int, ...]]
 
 def request_body(request: RenderRequest, profile: A1111Profile) -> dict[str, Any]:
     """The body of a `txt2img` call for a request with consecutive seeds."""
+    tags = (f"<lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
     body: dict[str, Any] = {
-        "prompt": request.prompt,
+        "prompt": " ".join([request.prompt, *tags]),
         "negative_prompt": request.negative,
         "width": request.width,
         "height": request.height,

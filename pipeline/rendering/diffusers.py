@@ -13,8 +13,8 @@ from pipeline.models.batching import Batcher
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
-from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.calls import Windows, call_arguments, guided, taken
+from pipeline.rendering.conditions import ImageAdapter, applied, conditions_of
 from pipeline.rendering.guidance import Guidance
 from pipeline.telemetry import notice, rendered_by
 from pipeline.watchdog import beat, suspended
@@ -38,7 +38,7 @@ class DiffusersRenderer:
     def __init__(self, models: Models, profile: DiffusersProfile) -> None:
         self._pipe = models.diffusion(profile)
         self.guidance = Guidance(profile.guided_from, profile.guided_until, profile.composed)
-        self._adapter = Adapter.of(self._pipe)
+        self.conditions = conditions_of(self._pipe, models, profile)
         self.windows = Windows(self._pipe)
         self._limit = profile.batch
         self._fitting: dict[Hashable, int] = {}
@@ -58,6 +58,8 @@ class DiffusersRenderer:
             raise JobError(f"{type(self._pipe).__name__} takes no prompts that are joined by AND")
         if (self.guidance.first, self.guidance.until) != (0, 1) and guided(request):
             notice("renderer.guided_from and guided_until have no effect with this model")
+        for condition in self.conditions:
+            condition.check(request)
         self.windows.report(request)
         images: list[ImageArray] = []
         for first in range(0, len(request.seeds), self._limit):
@@ -114,11 +116,12 @@ class DiffusersRenderer:
             beat()
             return tensors
 
-        if "callback_on_step_end" in taken(self._pipe):
-            output = self._pipe(callback_on_step_end=after_step, **arguments)
-        else:
-            with suspended():
-                output = self._pipe(**arguments)
+        with applied(self.conditions, requests):
+            if "callback_on_step_end" in taken(self._pipe):
+                output = self._pipe(callback_on_step_end=after_step, **arguments)
+            else:
+                with suspended():
+                    output = self._pipe(**arguments)
         found = output.images if hasattr(output, "images") else output.image
         images: list[ImageArray] = [np.asarray(image, dtype=np.float32) for image in found]
         wanted = requests[0].width, requests[0].height
@@ -132,14 +135,10 @@ class DiffusersRenderer:
 
     def _adapter_arguments(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
         """The image adapter's argument of a call: the embeddings of each request's references."""
-        if self._adapter is None:
-            if requests[0].references:
-                raise JobError("this profile's renderer has no image adapter for images")
+        adapter = next(each for each in self.conditions if isinstance(each, ImageAdapter))
+        if not adapter.present:
             return {}
-        for request in requests:
-            self._adapter.check(request)
-        self._adapter.set_scale(requests[0].reference_scale)
-        embeds = torch.stack([self._adapter.embeddings(request) for request in requests])
+        embeds = torch.stack([adapter.embeddings(request) for request in requests])
         if guided(requests[0]):
             embeds = torch.cat([torch.zeros_like(embeds), embeds])
         return {"ip_adapter_image_embeds": [embeds.to(self._pipe.device, self._pipe.dtype)]}

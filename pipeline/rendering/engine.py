@@ -25,8 +25,9 @@ from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
+from pipeline.rendering.conditions import Condition, applied
 from pipeline.rendering.families import Conditioning, Family
-from pipeline.rendering.guidance import ALL_STEPS, Guidance
+from pipeline.rendering.guidance import ALL_STEPS, Branch, Guidance
 from pipeline.rendering.sample import SampleState
 from pipeline.watchdog import beat, suspended
 
@@ -71,12 +72,14 @@ class Engine:
         limit: int,
         device_lock: AbstractContextManager[object],
         guidance: Guidance = ALL_STEPS,
+        conditions: Sequence[Condition] = (),
         fixed_sizes: bool = False,
     ) -> None:
         self._family, self._limit, self._device_lock = family, limit, device_lock
-        self._guidance, self._fixed_sizes = guidance, fixed_sizes
+        self._guidance, self._conditions = guidance, conditions
+        self._fixed_sizes = fixed_sizes
         self._groups: dict[Hashable, BatchGroup] = {}
-        self._texts: LRUCache[tuple[str, bool], Conditioning] = LRUCache(TEXTS_KEPT)
+        self._texts: LRUCache[Hashable, Conditioning] = LRUCache(TEXTS_KEPT)
         self._sampler_table = lru_cache(SAMPLER_TABLES_KEPT)(family.sampler_table)
         self._changed = threading.Condition()
         self._closed = False
@@ -87,6 +90,8 @@ class Engine:
     def begin(self, request: RenderRequest, seed: int) -> SampleState:
         """A new sample. Raises JobError or Unsupported for a request that cannot be run."""
         self._family.check(request)
+        for condition in self._conditions:
+            condition.check(request)
         branches = self._guidance.branches(
             request.prompt,
             request.negative,
@@ -157,28 +162,45 @@ class Engine:
 
     def _prepare(self, samples: Sequence[SampleState]) -> None:
         """Encode the texts of new samples, all prompts in one call, and draw their noise."""
-        branches = [branch for sample in samples for branch in sample.branches]
-        prompts = {branch.text for branch in branches if not branch.unconditional}
-        texts = {(p, False): self._texts[p, False] for p in prompts if (p, False) in self._texts}
-        fresh = sorted(prompts - {prompt for prompt, _ in texts})
-        telemetry.texts("renderer", len(texts), len(fresh))
+        wanted = {
+            self._text_key(sample, branch): (sample.request, branch)
+            for sample in samples
+            for branch in sample.branches
+        }
+        texts = {key: self._texts[key] for key in wanted if key in self._texts}
+        prompts = {key: each for key, each in wanted.items() if not each[1].unconditional}
+        fresh = sorted(prompts.keys() - texts.keys(), key=str)
+        telemetry.texts("renderer", len(prompts) - len(fresh), len(fresh))
         if fresh:
-            encoded = self._family.encode(fresh)
-            texts |= {(prompt, False): text for prompt, text in zip(fresh, encoded, strict=True)}
-        for branch in branches:
-            if (key := (branch.text, branch.unconditional)) not in texts:
-                texts[key] = self._texts.get(key) or self._family.encode_negative(branch.text)
+            with applied(self._conditions, [wanted[key][0] for key in fresh]):
+                encoded = self._family.encode([wanted[key][1].text for key in fresh])
+            texts |= dict(zip(fresh, encoded, strict=True))
+        for key in wanted.keys() - texts.keys():
+            request, branch = wanted[key]
+            with applied(self._conditions, [request]):
+                texts[key] = self._family.encode_negative(branch.text)
         self._texts.update(texts)
         for sample in samples:
             request = sample.request
-            references = self._family.references(request)
             sample.conditionings = [
-                texts[branch.text, branch.unconditional] | references[branch.unconditional]
+                texts[self._text_key(sample, branch)]
+                | self._conditioning(request, branch.unconditional)
                 for branch in sample.branches
             ]
             sample.generator.manual_seed(sample.seed)
             noise = self._family.noise(request, sample.generator)
             sample.x = noise * sample.sampler_table.start
+
+    def _text_key(self, sample: SampleState, branch: Branch) -> Hashable:
+        """Equal for texts whose encodings are equal."""
+        keys = (condition.text_key(sample.request) for condition in self._conditions)
+        return branch.text, branch.unconditional, *keys
+
+    def _conditioning(self, request: RenderRequest, unconditional: bool) -> Conditioning:
+        found: Conditioning = {}
+        for condition in self._conditions:
+            found |= condition.conditioning(request, unconditional=unconditional)
+        return found
 
     def _warm_up(self, group: BatchGroup) -> None:
         """Run the model on each batch size that the group may have and it has not met, and the
@@ -193,7 +215,8 @@ class Engine:
             for size in sizes(most):
                 x = torch.stack([sample.latents] * size)
                 texts, requests = [sample.conditionings[0]] * size, [sample.request] * size
-                self._family.predict(x, timestep.expand(size), texts, requests)
+                with applied(self._conditions, requests):
+                    self._family.predict(x, timestep.expand(size), texts, requests)
             self._family.decode(sample.latents[None], sample.request)
         group.warm = most
 
@@ -247,7 +270,8 @@ class Engine:
             padding = next(size for size in sizes(group.warm) if size >= len(rows)) - len(rows)
             indices, texts = indices + indices[:1] * padding, texts + texts[:1] * padding
         requests = [samples[index].request for index in indices]
-        predicted = self._family.predict(x[indices], timestep[indices], texts, requests)
+        with applied(self._conditions, requests):
+            predicted = self._family.predict(x[indices], timestep[indices], texts, requests)
         weighted = predicted[: len(rows)] * _wide(torch.tensor(weights, device=x.device), x)
         out, done = weighted[: len(x)], len(x)
         for rank in ranks[1:]:

@@ -44,6 +44,7 @@ class EngineRenderer:
             limit=profile.batch,
             device_lock=models.device_lock,
             guidance=reference.guidance,
+            conditions=reference.conditions,
             fixed_sizes=profile.compile,
         )
         self._reference = reference

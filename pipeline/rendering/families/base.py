@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
-from pipeline.rendering.sampler import SamplerTable, Unsupported
+from pipeline.rendering.sampler import SamplerTable
 
 Conditioning = dict[str, Tensor]
 """The conditions that one text gives: tensors by the model's names, without a batch axis."""
@@ -35,10 +35,6 @@ class Family(Protocol):
 
     def encode_negative(self, prompt: str) -> Conditioning:
         """The conditioning of the second prediction; `prompt` may be empty."""
-        ...
-
-    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        """The images' additions to the prompt's conditioning and to the negative one."""
         ...
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
@@ -71,12 +67,6 @@ class Family(Protocol):
 def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
     """One tensor of all texts, with a batch axis."""
     return torch.stack([text[name] for text in texts])
-
-
-def refuse_references(request: RenderRequest) -> None:
-    """Raise Unsupported for a request with references."""
-    if request.references:
-        raise Unsupported("images beside the prompt")
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:

@@ -15,7 +15,6 @@ from pipeline.rendering.families.base import (
     draw,
     execution_device,
     images,
-    refuse_references,
     stacked,
 )
 from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table, shift_of
@@ -36,7 +35,6 @@ class Flux:
     def check(self, request: RenderRequest) -> None:
         """Check the sides: multiples of a packed token. Negative prompts are Unsupported."""
         check_multiple(request, self._token)
-        refuse_references(request)
         if self._guidance and request.negative and request.guidance > 1:
             raise Unsupported("a negative prompt for FLUX")
 
@@ -57,10 +55,6 @@ class Flux:
     def encode_negative(self, prompt: str) -> Conditioning:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
-
-    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        """Nothing: there is no image adapter."""
-        return {}, {}
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
         """The table of the pipeline's scheduler, shifted for the image's size."""

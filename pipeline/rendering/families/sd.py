@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 
 from pipeline.job import RenderRequest
-from pipeline.rendering.adapter import Adapter
 from pipeline.rendering.families.base import (
     Conditioning,
     check_multiple,
     draw,
     execution_device,
     images,
-    refuse_references,
     stacked,
 )
 from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
@@ -29,15 +27,10 @@ class StableDiffusion:
         self._scale: int = pipe.vae_scale_factor
         if self._model.config.get("time_cond_proj_dim") is not None:
             raise Unsupported("a UNet with its guidance built in")
-        self._adapter = Adapter.of(pipe)
 
     def check(self, request: RenderRequest) -> None:
         """Check that the sides are multiples of 8, as diffusers' pipeline does."""
         check_multiple(request, 8)
-        if self._adapter is None:
-            refuse_references(request)
-        else:
-            self._adapter.check(request)
 
     def guides(self, request: RenderRequest) -> bool:
         """True above guidance 1."""
@@ -51,13 +44,6 @@ class StableDiffusion:
     def encode_negative(self, prompt: str) -> Conditioning:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
-
-    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        """The adapter's embeddings, and zeros for the unconditional prediction."""
-        if self._adapter is None:
-            return {}, {}
-        embeds = self._adapter.embeddings(request).to(self.device)
-        return {"images": embeds}, {"images": torch.zeros_like(embeds)}
 
     def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
         """The table of the pipeline's scheduler."""
@@ -78,8 +64,7 @@ class StableDiffusion:
     ) -> Tensor:
         """One call of the UNet."""
         added = self._added(texts, requests)
-        if self._adapter:
-            self._adapter.set_scale(requests[0].reference_scale)
+        if "images" in texts[0]:
             embeds = stacked(texts, "images").to(self._model.dtype)
             added = (added or {}) | {"image_embeds": [embeds]}
         output: Tensor = self._model(

@@ -9,7 +9,6 @@ from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import (
     Conditioning,
     check_multiple,
-    refuse_references,
     stacked,
 )
 from pipeline.rendering.families.sd import StableDiffusion
@@ -22,7 +21,6 @@ class StableDiffusion3(StableDiffusion):
     def check(self, request: RenderRequest) -> None:
         """Check that the sides are multiples of a patch."""
         check_multiple(request, self._patch)
-        refuse_references(request)
 
     def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
         """The hidden states of all encoders, joined, and the pooled output of the first two."""

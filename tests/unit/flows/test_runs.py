@@ -225,7 +225,7 @@ def test_a_name_of_another_file_or_profile_is_told(
     other = settings.chosen_profile.model_copy(update={"name": profile})
     asked = asked_for(path, Overrides(), settings, run_folder)
     asked = asked.model_copy(update={"profile": other.model_dump(mode="json")})
-    found = taken_over(path, Overrides(), asked, run_folder)
+    found = taken_over(path, Overrides(), asked, run_folder, settings)
     assert re.search(said, found) if said else found == ""
 
 
@@ -235,7 +235,7 @@ def test_the_same_rows_in_another_place_are_the_same_run(
     opened(jobs, settings, run_folder)
     moved = jobs.rename(jobs.with_name("moved.csv"))
     asked = asked_for(moved, Overrides(candidates=1), settings, run_folder)
-    assert taken_over(moved, Overrides(candidates=1), asked, run_folder) == ""
+    assert taken_over(moved, Overrides(candidates=1), asked, run_folder, settings) == ""
 
 
 def test_names_in_other_scripts_stay_apart() -> None:

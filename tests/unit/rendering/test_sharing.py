@@ -58,7 +58,9 @@ class Pipe:
 
 
 def renderer(pipe: Pipe, batch: int = 8) -> DiffusersRenderer:
-    models: Any = SimpleNamespace(device_lock=threading.Lock(), diffusion=lambda profile: pipe)
+    models: Any = SimpleNamespace(
+        device_lock=threading.Lock(), diffusion=lambda _: pipe, loras=lambda _: None
+    )
     return DiffusersRenderer(models, DiffusersProfile(batch=batch))
 
 

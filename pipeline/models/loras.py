@@ -1,0 +1,120 @@
+"""A folder of LoRAs: found by name, checked and hashed without torch."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from cachetools import LRUCache
+
+from pipeline.errors import JobError, ModelError
+from pipeline.job import digest_of
+from pipeline.models.digests import sha256_of
+from pipeline.models.safetensors import read_header
+
+SUFFIX = ".safetensors"
+MOST_RANK = 512
+LARGEST = 4 << 30
+"""Bytes of a file."""
+REMEMBERED = 10_000
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+_PART = re.compile(
+    r"(?P<layer>.{1,400}?)[._]lora(?:_linear_layer)?[._](?P<part>down|up|A|B)(?:\.default)?\.weight"
+)
+"""Low-rank matrices in the names of diffusers, PEFT and kohya."""
+_OTHER = re.compile(r"dora|magnitude|lokr|hada|oft|glora|diff|norm|bias")
+
+
+class Found(NamedTuple):
+    """A checked LoRA: its file, the file's digest, and the number of layers that it adds to."""
+
+    file: Path
+    digest: str
+    layers: int
+
+
+class LoraFolder:
+    """LoRAs by name, each the file NAME.safetensors in `folder`; `cache` is the file that
+    remembers digests. A file is looked at once, and again when it has changed.
+    """
+
+    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+        self._folder, self._cache = folder, cache
+        self._looked: LRUCache[object, Found | JobError] = LRUCache(REMEMBERED)
+        self._lock = Lock()
+
+    def names(self) -> list[str]:
+        """The names of all files, sorted."""
+        return sorted(path.stem for path in self._folder.glob(f"*{SUFFIX}"))
+
+    def state(self) -> str:
+        """A digest of the files' names, sizes and times, which changes when one of them does."""
+        files = sorted(self._folder.glob(f"*{SUFFIX}"))
+        stats = [(file.name, file.stat()) for file in files if file.is_file()]
+        return digest_of([(name, each.st_size, each.st_mtime_ns) for name, each in stats])
+
+    def find(self, name: str) -> Found:
+        """The LoRA of a name. Raises JobError for a name without a file, and for a file that is no
+        plain LoRA of a rank up to MOST_RANK.
+        """
+        file = self._folder / f"{name}{SUFFIX}"
+        if not file.is_file():
+            raise self._missing(file)
+        state = file.stat()
+        key = name, state.st_size, state.st_mtime_ns
+        with self._lock:
+            if key not in self._looked:
+                try:
+                    self._looked[key] = self._look(file, name)
+                except JobError as error:
+                    self._looked[key] = error
+            found = self._looked[key]
+        if isinstance(found, JobError):
+            raise JobError(found.detail)
+        return found
+
+    def _missing(self, file: Path) -> JobError:
+        if other := next((kind for kind in PICKLES if file.with_suffix(kind).exists()), ""):
+            return JobError(f"the LoRA {file.stem!r} is a pickle ({other}), which may hold code")
+        names = self.names()
+        offer = ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"
+        return JobError(f"there is no LoRA {file.stem!r} in {self._folder} (there are: {offer})")
+
+    def _look(self, file: Path, name: str) -> Found:
+        if (size := file.stat().st_size) > LARGEST:
+            raise JobError(f"the LoRA {name!r} has {size} bytes; {LARGEST} are the most")
+        try:
+            shapes = {key: entry["shape"] for key, entry in read_header(file).items()}
+        except (ModelError, KeyError, TypeError) as error:
+            raise JobError(f"the LoRA {name!r} cannot be read: {error}") from error
+        parts = defaultdict[str, set[str]](set)
+        for key, shape in shapes.items():
+            if key.endswith(".alpha"):
+                continue
+            if not (found := _PART.fullmatch(key)):
+                kind = _OTHER.search(key)
+                what = f"{kind[0]} weights" if kind else f"{key[:80]!r}"
+                raise JobError(f"the LoRA {name!r} holds more than low-rank matrices: {what}")
+            down = found["part"] in ("down", "A")
+            parts[found["layer"]].add("down" if down else "up")
+            rank = shape[0] if down else shape[1] if len(shape) > 1 else 0
+            if not 0 < rank <= MOST_RANK:
+                raise JobError(f"the LoRA {name!r} has rank {rank}; {MOST_RANK} is the most")
+        if not parts or any(len(each) < 2 for each in parts.values()):
+            raise JobError(f"the LoRA {name!r} holds no pairs of low-rank matrices")
+        return Found(file, sha256_of([file], self._cache)[0], len(parts))
+
+
+def open_loras(reference: str, root: Path, cache: Path | None = None) -> LoraFolder | None:
+    """The folder of a reference, below `root` or any existing path; None without a reference.
+
+    Raises ModelError.
+    """
+    if not reference:
+        return None
+    for folder in (root / reference, Path(reference).expanduser()):
+        if folder.is_dir():
+            return LoraFolder(folder, cache)
+    raise ModelError(f"there is no folder of LoRAs {reference!r}, neither in {root} nor here")

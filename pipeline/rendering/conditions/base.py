@@ -1,0 +1,38 @@
+"""The seam of what enters a model's calls beside its texts, such as images and LoRAs."""
+
+from collections.abc import Generator, Hashable, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+from pipeline.job import RenderRequest
+from pipeline.rendering.families import Conditioning
+
+
+class Condition:
+    """A condition on a pipeline's calls; a subclass overrides what it needs."""
+
+    def check(self, request: RenderRequest) -> None:
+        """Raise JobError for a request that cannot be rendered so, before its first step. Called by
+        the job's thread, without the device lock.
+        """
+
+    def text_key(self, request: RenderRequest) -> Hashable:
+        """A key that is equal for requests whose equal texts are encoded alike."""
+
+    def conditioning(self, request: RenderRequest, *, unconditional: bool) -> Conditioning:
+        """Additions to the conditioning of each of the request's texts, or of its negative one."""
+        return {}
+
+    def applied(self, requests: Sequence[RenderRequest]) -> AbstractContextManager[object]:
+        """The context of a call of the pipeline's models for a batch: the requests of its rows, in
+        order, once or several times over. The caller holds the device lock.
+        """
+        return nullcontext()
+
+
+@contextmanager
+def applied(conditions: Sequence[Condition], requests: Sequence[RenderRequest]) -> Generator[None]:
+    """The context of a call under all conditions."""
+    with ExitStack() as stack:
+        for condition in conditions:
+            stack.enter_context(condition.applied(requests))
+        yield
