@@ -62,7 +62,7 @@ def write_jobs(path: Path, jobs: int) -> None:
     """Short jobs: what could leak does so once a job, however many steps it has."""
     rng = np.random.default_rng(SEED)
     with path.open("w", encoding="utf-8") as file:
-        print("keywords,candidates,steps,width,height,k", file=file)
+        print("keywords,candidates,steps,width,height,passages", file=file)
         for number in range(jobs):
             prompt = world.prompt(world.sample_scene(rng, two=0.5))
             print(f'"{prompt}, number {number}",2,4,{(64, 48)[number % 2]},64,0', file=file)

@@ -146,8 +146,10 @@ class PendingJobs:
         self._heard, self._begun = now, max(self._begun, sent.sent)
 
 
-def _neighbours(job: Job) -> tuple[int, BatchKey, int, float]:
+def _neighbours(job: Job) -> tuple[int, BatchKey, tuple[str, ...], int, float]:
     """The sort key that puts jobs which may share a batch next to each other; among them those of
-    equal steps and guidance, because a call of the reference renderer has one of each.
+    equal LoRAs, which are computed together, and of equal steps and guidance, because a call of the
+    reference renderer has one of each.
     """
-    return job.priority, job.batch_key, job.steps, job.guidance
+    loras = tuple(lora.digest for lora in job.loras)
+    return job.priority, job.batch_key, loras, job.steps, job.guidance

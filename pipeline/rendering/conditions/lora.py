@@ -11,6 +11,7 @@ import threading
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -34,20 +35,12 @@ _NAME = "pressrun"
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A LoRA's addition to one layer: `scale` · `up`(`down`(x))."""
+    """A LoRA's addition to one layer, up(down(x)): `down` [rank, in, …], `up` [out, rank], which
+    holds the LoRA's own scale too.
+    """
 
     down: Tensor
     up: Tensor
-    scale: float
-
-    def __call__(self, base: nn.Module, x: Tensor) -> Tensor:
-        """The addition to the layer's output for some of its rows."""
-        x = x.to(self.down.dtype)
-        if isinstance(base, nn.Conv2d):
-            # a padding in another mode than zeros is refused when it is loaded
-            inner = functional.conv2d(x, self.down, None, base.stride, base.padding, base.dilation)
-            return functional.conv2d(inner, self.up) * self.scale
-        return functional.linear(functional.linear(x, self.down), self.up) * self.scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +57,56 @@ class LoadedLora:
 
 
 @dataclass(frozen=True, eq=False)
-class Share:
-    """The rows of a batch that one LoRA is added to, each with its weight."""
+class Additions:
+    """One LoRA for each of some rows of a batch: `rows`, the LoRA of each as an index into `loras`
+    (`which`), and its weight, all [n].
+    """
 
-    lora: LoadedLora
-    rows: list[int]
-    weights: list[float]
+    loras: Sequence[LoadedLora]
+    rows: Tensor
+    which: Tensor
+    weights: Tensor
+
+    def repeated(self, times: int, batch: int) -> "Additions":
+        """Those of a call in which the batch comes `times` times over."""
+        starts = torch.arange(times, device=self.rows.device)[:, None] * batch
+        rows, which, weights = (starts + self.rows).flatten(), self.which, self.weights
+        return Additions(self.loras, rows, which.repeat(times), weights.repeat(times))
+
+    def add(self, module: nn.Module, x: Tensor, output: Tensor) -> None:
+        """Add to a layer's output for the input `x`, row by row."""
+        layers = [lora.layers.get(module) for lora in self.loras]
+        if not any(layers):
+            return
+        down, up = (part[self.which] for part in _stacked(layers))
+        x = x[self.rows].to(down.dtype)
+        if isinstance(module, nn.Conv2d):
+            # a convolution in groups, one for each row
+            inner = functional.conv2d(
+                x.reshape(1, -1, *x.shape[2:]), down.flatten(0, 1), None,
+                module.stride, module.padding, module.dilation, groups=len(x),
+            )  # fmt: skip
+            added = up @ inner.view(len(x), down.shape[1], -1)
+        else:
+            added = x.view(len(x), -1, x.shape[-1]) @ down.mT @ up.mT
+        weighted = added.view(len(x), *output.shape[1:]) * self.weights.view(
+            -1, *[1] * (output.ndim - 1)
+        )
+        output.index_add_(0, self.rows, weighted.to(output.dtype))
+
+
+def _stacked(layers: Sequence[Layer | None]) -> tuple[Tensor, Tensor]:
+    """The matrices of several LoRAs for one layer, padded with zeros to the highest rank: [loras,
+    rank, in, …] and [loras, out, rank]; all zeros for a LoRA that does not add to the layer.
+    """
+    some = max((each for each in layers if each), key=lambda each: len(each.down))
+    down = some.down.new_zeros(len(layers), *some.down.shape)
+    up = some.up.new_zeros(len(layers), *some.up.shape)
+    for index, each in enumerate(layers):
+        if each:
+            rank = len(each.down)
+            down[index, :rank], up[index, :, :rank] = each.down, each.up
+    return down, up
 
 
 class Loras(Condition):
@@ -84,7 +121,8 @@ class Loras(Condition):
         )
         self._lock = threading.Lock()
         self._hooked = set[nn.Module]()
-        self._batch, self._shares = 0, list[Share]()
+        self._batch = 0
+        self._additions_by_times = dict[int, list[Additions]]()
 
     def check(self, request: RenderRequest) -> None:
         """Load the request's LoRAs. Raises JobError for one that cannot be used."""
@@ -108,21 +146,29 @@ class Loras(Condition):
     @contextmanager
     def applied(self, requests: Sequence[RenderRequest]) -> Generator[None]:
         """Let the hooks add each request's LoRAs to its rows."""
-        asked: dict[str, tuple[Lora, list[int], list[float]]] = {}
-        for row, request in enumerate(requests):
-            for lora in request.loras:
-                if lora.weight:
-                    _, rows, weights = asked.setdefault(lora.digest, (lora, [], []))
-                    rows.append(row)
-                    weights.append(lora.weight)
+        asked = [[lora for lora in request.loras if lora.weight] for request in requests]
         self._batch = len(requests)
-        self._shares = [
-            Share(self._found(lora), rows, weights) for lora, rows, weights in asked.values()
-        ]
+        # the first LoRA of each row, then the second ones: no row comes twice in one addition
+        ranks = zip_longest(*asked)
+        additions = [self._additions(rank) for rank in ranks]
+        self._additions_by_times = {1: additions} if additions else {}
         try:
             yield
         finally:
-            self._shares = []
+            self._additions_by_times = {}
+
+    def _additions(self, loras: Sequence[Lora | None]) -> Additions:
+        """One LoRA, or none, for each row of a batch."""
+        loaded = {lora.digest: self._found(lora) for lora in loras if lora}
+        places = {digest: place for place, digest in enumerate(loaded)}
+        given = [(row, lora) for row, lora in enumerate(loras) if lora]
+        columns = (
+            [row for row, _ in given],
+            [places[lora.digest] for _, lora in given],
+            [lora.weight for _, lora in given],
+        )
+        rows, which, weights = (torch.tensor(each, device=self._pipe.device) for each in columns)
+        return Additions(list(loaded.values()), rows, which, weights)
 
     def _known(self, lora: Lora) -> LoadedLora | None:
         with self._lock:
@@ -173,22 +219,18 @@ class Loras(Condition):
             self._hooked.add(module)
         return LoadedLora(layers, texts)
 
-    def _add(self, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        """The layer's output with the additions of the batch's LoRAs; None leaves it as it is."""
-        shares = [share for share in self._shares if module in share.lora.layers]
-        if not shares:
-            return None
-        x = given[0]
-        if len(x) % self._batch:
+    def _add(self, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        """Add the batch's LoRAs to a layer's output."""
+        if not self._additions_by_times:
+            return
+        times, rest = divmod(len(given[0]), self._batch)
+        if rest:
             raise JobError(f"{type(self._pipe).__name__} mixes the rows of a batch: no LoRAs")
-        output = output.clone()
-        for share in shares:
-            starts = range(0, len(x), self._batch)  # the model's rows may be the batch's twice over
-            rows = [start + row for start in starts for row in share.rows]
-            weights = torch.tensor(share.weights * len(starts), device=x.device, dtype=output.dtype)
-            added = share.lora.layers[module](module, x[rows])
-            output[rows] += weights.view(-1, *[1] * (output.ndim - 1)) * added.to(output.dtype)
-        return output
+        if times not in self._additions_by_times:  # a pipeline that guides doubles its rows
+            once = self._additions_by_times[1]
+            self._additions_by_times[times] = [each.repeated(times, self._batch) for each in once]
+        for addition in self._additions_by_times[times]:
+            addition.add(module, given[0], output)
 
 
 def _layers(model: nn.Module) -> dict[nn.Module, Layer]:
@@ -203,6 +245,9 @@ def _layers(model: nn.Module) -> dict[nn.Module, Layer]:
         down, up = module.lora_A[_NAME], module.lora_B[_NAME]
         if not plain or module.use_dora.get(_NAME) or up.bias is not None:
             raise ValueError(f"a {type(base).__name__} with more than low-rank matrices")
-        down, up = (part.weight.detach().to(base.weight.dtype) for part in (down, up))
-        found[base] = Layer(down, up, float(module.scaling[_NAME]))
+        if up.weight.ndim == 4 and up.weight.shape[2:] != (1, 1):
+            raise ValueError(f"a convolution of {tuple(up.weight.shape[2:])} behind the rank")
+        up = up.weight.detach().flatten(1) * module.scaling[_NAME]
+        dtype = base.weight.dtype
+        found[base] = Layer(down.weight.detach().to(dtype), up.to(dtype))
     return found

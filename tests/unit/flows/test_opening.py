@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_read_further_leaves_the_run_as_it_was(
 ) -> None:
     before = open_run(jobs, Overrides(), settings, run_folder)
 
-    def broken(*_: object) -> Iterator[Job | BadRow]:
+    def broken(*_: object, **_named: object) -> Iterator[Job | BadRow]:
         yield from run_folder.shards.read(before.fingerprint, 1)
         raise JobFileError("jobs.csv: the rest cannot be read")
 

@@ -1,0 +1,182 @@
+"""LoRAs in a batch: how fast rows of several LoRAs render, and how their weight shows.
+
+Rows of ten sets of LoRAs render three ways: in mixed batches of the engine, and by diffusers with
+PEFT, which switches the LoRAs of its pipeline between calls, for rows as they come (`unplanned`)
+and for rows sorted by set (`planned`). `memory_growth` is the resident memory after the mixed rows
+over that after the first pass of them, less one. `styled` is, by weight, the share of images of
+which the shipped LoRA `outlined` leaves less than STYLED of the ink.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.common import arguments, show
+from examples.shapes import world
+from pipeline.job import ImageArray, Lora, RenderRequest
+from pipeline.models import Models
+from pipeline.models.loras import LoraFolder
+from pipeline.profile import DiffusersProfile, Profile
+from pipeline.rendering.calls import call_arguments
+from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.local import EngineRenderer
+from pipeline.settings import SHIPPED_MODELS
+
+SETS, BATCH, STEPS, SIDE = 10, 16, 20, 64
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STYLED = 0.7
+INK = 0.2
+"""A pixel is ink that differs by so much from the image's corner."""
+SHIPPED = "outlined"
+ALONE = 10
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__)
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--prompts", type=int, default=100, help="images of each weight")
+    parser.add_argument("--seed", type=int, default=90_001, help="no training used it")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pressrun-") as folder:
+        bench = Bench(Path(folder), given.seed)
+        figures = bench.speed(given.rows) | bench.style(given.prompts)
+    show("LoRAs", figures)
+    if given.json:
+        print(json.dumps(figures))
+
+
+class Bench:
+    """The shapes' renderer with SETS LoRAs, made of the shipped one by noise on its matrices."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        state = load_file(SHIPPED_MODELS / "loras" / f"{SHIPPED}.safetensors")
+        torch.manual_seed(seed)
+        save_file(state, folder / f"{SHIPPED}.safetensors")
+        for number in range(SETS):
+            noisy = {key: w + 0.1 * w.std() * torch.randn_like(w) for key, w in state.items()}
+            save_file(noisy, folder / f"{number}.safetensors")
+        profile = Profile.load("shapes").renderer
+        assert isinstance(profile, DiffusersProfile)
+        profile = profile.model_copy(
+            update={"loras": str(folder), "image_adapter": "", "batch": BATCH}
+        )
+        self._models, self._profile = Models(SHIPPED_MODELS), profile
+        self._folder, self._loras = folder, LoraFolder(folder)
+        self._engine = EngineRenderer(
+            self._models, profile, DiffusersRenderer(self._models, profile)
+        )
+
+    def speed(self, count: int) -> dict[str, Any]:
+        """Images per second of each way as ratios, changes of LoRAs, and growth of memory."""
+        rows = self._rows(count)
+        ordered = sorted(rows, key=_set_of)
+        self._mixed(rows[: 2 * SETS])  # every LoRA is loaded, as it is in a long run
+        mixed = self._timed(self._mixed, rows)
+        first = psutil.Process().memory_info().rss
+        self._mixed(rows)
+        growth = psutil.Process().memory_info().rss / first - 1
+        pipe = Models(SHIPPED_MODELS).diffusion(self._profile)
+        for number in range(SETS):
+            pipe.load_lora_weights(
+                self._folder / f"{number}.safetensors", adapter_name=f"_{number}"
+            )
+        unplanned = self._timed(lambda given: self._switching(pipe, given), rows)
+        planned = self._timed(lambda given: self._switching(pipe, given), ordered)
+        return {
+            "rows": count,
+            "sets": SETS,
+            "mixed_vs_switching": unplanned / mixed,
+            "mixed_vs_planned": planned / mixed,
+            "planned_vs_unplanned": unplanned / planned,
+            "changes_unplanned": len(list(groupby(rows, _set_of))),
+            "changes_planned": len(list(groupby(ordered, _set_of))),
+            "memory_growth": growth,
+        }
+
+    def style(self, count: int) -> dict[str, Any]:
+        """The share of styled images by weight, and whether weight 0 is the model's own image."""
+        prompts = [world.prompt(world.sample_scene(self._rng, two=0.0)) for _ in range(count)]
+        plain = self._mixed([_request(text, n, ()) for n, text in enumerate(prompts)])
+        ink = np.array([_ink(image) for image in plain])
+        shares = {}
+        for weight in WEIGHTS:
+            loras = (self._lora(SHIPPED, weight),)
+            images = self._mixed([_request(text, n, loras) for n, text in enumerate(prompts)])
+            left = np.array([_ink(image) for image in images]) / np.maximum(ink, 1e-9)
+            shares[f"styled_at_{weight:g}"] = float((left < STYLED).mean())
+        # one at a time: the size of a batch moves the last bits
+        same = True
+        for number, text in enumerate(prompts[:ALONE]):
+            own, nothing = (
+                self._mixed([_request(text, number, loras)])
+                for loras in ((), (self._lora(SHIPPED, 0.0),))
+            )
+            same = same and np.array_equal(own, nothing)
+        return {"zero_is_plain": same, **shares}
+
+    def _rows(self, count: int) -> list[RenderRequest]:
+        """Rows of all sets in turn, in an order by chance."""
+        order = self._rng.permutation(count)
+        prompts = [world.prompt(world.sample_scene(self._rng, two=0.5)) for _ in range(count)]
+        loras = [(self._lora(str(number), 0.8),) for number in range(SETS)]
+        return [_request(prompts[n], int(n), loras[n % SETS]) for n in order]
+
+    def _lora(self, name: str, weight: float) -> Lora:
+        return Lora(name=name, weight=weight, digest=self._loras.find(name).digest)
+
+    def _mixed(self, rows: Sequence[RenderRequest]) -> list[ImageArray]:
+        with ThreadPoolExecutor(2 * BATCH) as pool:
+            done = list(pool.map(self._engine.render, rows))
+        return [image for images in done for image in images if image is not None]
+
+    def _switching(self, pipe: Any, rows: Sequence[RenderRequest]) -> None:
+        for batch in _batches(rows):
+            pipe.set_adapters([f"_{_set_of(batch[0])}"], [batch[0].loras[0].weight])
+            generators = [torch.Generator().manual_seed(row.seeds[0]) for row in batch]
+            pipe(generator=generators, **call_arguments(pipe, batch))
+
+    @staticmethod
+    def _timed(render: Any, rows: Sequence[RenderRequest]) -> float:
+        start = time.perf_counter()
+        render(rows)
+        return time.perf_counter() - start
+
+
+def _request(prompt: str, seed: int, loras: tuple[Lora, ...]) -> RenderRequest:
+    return RenderRequest(
+        prompt=prompt, negative="", width=SIDE, height=SIDE, steps=STEPS, guidance=2.5,
+        seeds=(seed,), loras=loras,
+    )  # fmt: skip
+
+
+def _set_of(row: RenderRequest) -> str:
+    return row.loras[0].name
+
+
+def _batches(rows: Sequence[RenderRequest]) -> Iterator[list[RenderRequest]]:
+    """Neighbours of one set, at most BATCH together."""
+    for _, group in groupby(rows, _set_of):
+        same = list(group)
+        for start in range(0, len(same), BATCH):
+            yield same[start : start + BATCH]
+
+
+def _ink(image: ImageArray) -> float:
+    """The share of the image that is not its background."""
+    return float((np.abs(image - image[0, 0]).max(axis=2) > INK).mean())
+
+
+if __name__ == "__main__":
+    main()
