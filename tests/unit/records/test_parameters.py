@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from pipeline.job import Brief, Job
+from pipeline.job import Brief, Job, Lora
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.media.image import EXIF_CHARACTERS
 from pipeline.profile import JobDefaults
@@ -105,3 +105,12 @@ def test_no_jobs_parameters_are_longer_than_what_is_kept_of_them(
     brief = Brief(text="a", prompt="🔴" * PROMPT_LIMIT, negative="x" * FIELD_LIMIT)
     text = parameters(make_outcome(make_job(), brief=brief), {"model": "m" * 4096})
     assert len(text) < EXIF_CHARACTERS
+
+
+def test_loras_are_written_as_a1111_writes_them(
+    make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]
+) -> None:
+    loras = (Lora(name="ink", weight=0.5, digest="ab" * 32), Lora(name="b c", digest="cd" * 32))
+    found = read_back(parameters(make_outcome(make_job(loras=loras))))
+    assert found["Prompt"] == "a red circle <lora:ink:0.5> <lora:b c:1>"
+    assert found["Lora hashes"] == "ink: abababababab, b c: cdcdcdcdcdcd"

@@ -11,12 +11,12 @@ import pytest
 
 from pipeline import http
 from pipeline.errors import JobError, Refused, Unavailable
-from pipeline.job import ImageArray, RenderRequest
+from pipeline.job import ImageArray, Lora, RenderRequest
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile
-from pipeline.rendering.a1111 import A1111Renderer, rows_of_seeds
+from pipeline.rendering.a1111 import A1111Renderer, request_body, rows_of_seeds
 from pipeline.telemetry import metered
-from tests.harness.a1111_server import Server, encode, serve
+from tests.harness.a1111_server import Server, encode, serve, txt2img
 
 
 class Noise:
@@ -204,3 +204,18 @@ def test_a_negative_prompt_without_effect_is_told(
         client(server).render(a_request(7).model_copy(update={"guidance": guidance}))
     said = "the negative prompt has no effect with this model at guidance 1"
     assert meter.notices == [said] * told
+
+
+@pytest.mark.parametrize(("said", "told"), [('Steps: 5, Lora hashes: "a: 01"', 1), ("", 2)])
+def test_loras_are_sent_and_those_that_the_server_does_not_name_are_told(
+    server: Server, said: str, told: int
+) -> None:
+    plain = json.loads(txt2img(request_body(a_request(7), A1111Profile()), Noise()))
+    plain["info"] = json.dumps({"all_seeds": [7], "infotexts": [said]})
+    server.misbehave = [lambda: (200, json.dumps(plain).encode())]
+    loras = (Lora(name="a", weight=0.5), Lora(name="b c"), Lora(name="d", weight=0.0))
+    with metered() as meter:
+        client(server).render(a_request(7).model_copy(update={"loras": loras}))
+    assert server.requests[0]["prompt"] == "a circle <lora:a:0.5> <lora:b c:1> <lora:d:0>"
+    notice = "the A1111 server does not say that it used the LoRA {!r}"
+    assert meter.notices == [notice.format(name) for name in ("a", "b c")[-told:]]
