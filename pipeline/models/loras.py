@@ -2,13 +2,14 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from pipeline.errors import JobError, ModelError
+from pipeline.errors import MALFORMED, JobError, ModelError
 from pipeline.job import digest_of
 from pipeline.models.digests import sha256_of
 from pipeline.models.safetensors import read_header
@@ -86,25 +87,31 @@ class LoraFolder:
         if (size := file.stat().st_size) > LARGEST:
             raise JobError(f"the LoRA {name!r} has {size} bytes; {LARGEST} are the most")
         try:
-            shapes = {key: entry["shape"] for key, entry in read_header(file).items()}
-        except (ModelError, KeyError, TypeError) as error:
-            raise JobError(f"the LoRA {name!r} cannot be read: {error}") from error
-        parts = defaultdict[str, set[str]](set)
-        for key, shape in shapes.items():
-            if key.endswith(".alpha"):
-                continue
-            if not (found := _PART.fullmatch(key)):
-                kind = _OTHER.search(key)
-                what = f"{kind[0]} weights" if kind else f"{key[:80]!r}"
-                raise JobError(f"the LoRA {name!r} holds more than low-rank matrices: {what}")
-            down = found["part"] in ("down", "A")
-            parts[found["layer"]].add("down" if down else "up")
-            rank = shape[0] if down else shape[1] if len(shape) > 1 else 0
-            if not 0 < rank <= MOST_RANK:
-                raise JobError(f"the LoRA {name!r} has rank {rank}; {MOST_RANK} is the most")
-        if not parts or any(len(each) < 2 for each in parts.values()):
-            raise JobError(f"the LoRA {name!r} holds no pairs of low-rank matrices")
-        return Found(file, sha256_of([file], self._cache)[0], len(parts))
+            ranks = _ranks({key: entry["shape"] for key, entry in read_header(file).items()})
+            digest = sha256_of([file], self._cache)[0]
+        except (ModelError, OSError, IndexError, *MALFORMED) as error:
+            raise JobError(f"the LoRA {name!r} cannot be used: {error}") from error
+        return Found(file, digest, len(ranks))
+
+
+def _ranks(shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """The rank of each layer's pair of matrices. Raises ValueError for anything else in a file."""
+    parts = defaultdict[str, dict[bool, int]](dict)
+    for key, shape in shapes.items():
+        if key.endswith(".alpha"):
+            continue
+        if not (found := _PART.fullmatch(key)):
+            kind = _OTHER.search(key)
+            what = f"{kind[0]} weights" if kind else f"{key[:80]!r}"
+            raise ValueError(f"it holds more than low-rank matrices: {what}")
+        down = found["part"] in ("down", "A")
+        parts[found["layer"]][down] = int(shape[0 if down else 1])
+    pairs = {layer: sorted(set(ranks.values())) for layer, ranks in parts.items() if len(ranks) > 1}
+    if not parts or len(pairs) < len(parts) or any(len(ranks) > 1 for ranks in pairs.values()):
+        raise ValueError("it does not hold pairs of low-rank matrices alone")
+    if (most := max(ranks[0] for ranks in pairs.values())) > MOST_RANK:
+        raise ValueError(f"it has rank {most}, and {MOST_RANK} is the most")
+    return {layer: ranks[0] for layer, ranks in pairs.items()}
 
 
 def open_loras(reference: str, root: Path, cache: Path | None = None) -> LoraFolder | None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from cachetools import LRUCache
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +25,7 @@ from torch.nn import functional
 from pipeline.errors import JobError
 from pipeline.job import Lora, RenderRequest
 from pipeline.models import Models
+from pipeline.models.faults import device_lost
 from pipeline.models.loras import LoraFolder
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
@@ -68,7 +70,7 @@ class Additions:
     weights: Tensor
 
     def repeated(self, times: int, batch: int) -> "Additions":
-        """Those of a call in which the batch comes `times` times over."""
+        """The additions to a call in which the batch comes `times` times over."""
         starts = torch.arange(times, device=self.rows.device)[:, None] * batch
         rows, which, weights = (starts + self.rows).flatten(), self.which, self.weights
         return Additions(self.loras, rows, which.repeat(times), weights.repeat(times))
@@ -191,9 +193,14 @@ class Loras(Condition):
             raise JobError(
                 f"the LoRA {lora.name!r} here is {digest[:12]}, and the row's is {lora.digest[:12]}"
             )
-        state = load(data)
+        try:
+            state = load(data)
+        except SafetensorError as error:
+            raise JobError(f"the LoRA {lora.name!r} cannot be read: {error}") from error
         if not all(tensor.isfinite().all() for tensor in state.values()):
             raise JobError(f"the LoRA {lora.name!r} holds numbers that are not finite")
+        if not hasattr(self._pipe, "load_lora_weights"):
+            raise JobError(f"{type(self._pipe).__name__} takes no LoRAs")
         layers, texts = dict[nn.Module, Layer](), False
         try:
             self._pipe.load_lora_weights(state, adapter_name=_NAME)
@@ -201,14 +208,14 @@ class Loras(Condition):
                 found = _layers(model) if isinstance(model, nn.Module) else {}
                 texts = texts or bool(found and part.startswith("text_encoder"))
                 layers |= found
-        except AttributeError as error:
-            raise JobError(f"{type(self._pipe).__name__} takes no LoRAs ({error})") from error
-        except (KeyError, RuntimeError, ValueError) as error:
+        except Exception as error:
+            # any file may come here, and diffusers and PEFT raise whatever their code meets
+            if device_lost(error):
+                raise
             said = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
             raise JobError(f"the LoRA {lora.name!r} does not fit the model: {said}") from error
         finally:
-            if hasattr(self._pipe, "unload_lora_weights"):
-                self._pipe.unload_lora_weights()
+            self._pipe.unload_lora_weights()
         if len(layers) != wanted:
             raise JobError(
                 f"the LoRA {lora.name!r} does not fit the model: {wanted - len(layers)} of its "

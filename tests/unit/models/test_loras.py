@@ -51,8 +51,10 @@ def test_names_have_spaces_and_brackets_as_downloads_have(tmp_path: Path) -> Non
     [
         (a_lora(rank=MOST_RANK + 1), f"has rank {MOST_RANK + 1}"),
         (a_lora(rank=4096), "has rank 4096"),
-        ({"unet.mid.lora_A.weight": torch.ones(2, 4)}, "no pairs"),
-        ({}, "no pairs"),
+        ({"unet.mid.lora_A.weight": torch.ones(2, 4)}, "not hold pairs"),
+        ({}, "not hold pairs"),
+        (a_lora() | {"unet.mid.to_q.lora_B.weight": torch.ones(4, 3)}, "not hold pairs"),
+        ({"a.lora_A.weight": torch.tensor(1.0), "a.lora_B.weight": torch.ones(1)}, "be used"),
         (a_lora() | {"unet.mid.to_q.dora_scale": torch.ones(4)}, "more than .*: dora weights"),
         (a_lora() | {"unet.mid.lokr_w1": torch.ones(4)}, "more than .*: lokr weights"),
         (a_lora() | {"unet.mid.to_q.diff_b": torch.ones(4)}, "more than .*: diff weights"),
@@ -74,7 +76,7 @@ def test_a_pickle_is_named_and_not_opened(tmp_path: Path) -> None:
 
 def test_a_pickle_by_the_name_of_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(pickle.dumps(print) + b"." * 99)
-    with pytest.raises(JobError, match="cannot be read"):
+    with pytest.raises(JobError, match="cannot be used"):
         LoraFolder(tmp_path).find("a")
 
 
