@@ -14,7 +14,7 @@ from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.calls import Windows, call_arguments, guided, taken
-from pipeline.rendering.conditions import ImageAdapter, applied, conditions_of
+from pipeline.rendering.conditions import CONDITIONS, ImageAdapter, applied
 from pipeline.rendering.guidance import Guidance
 from pipeline.telemetry import notice, rendered_by
 from pipeline.watchdog import beat, suspended
@@ -38,7 +38,7 @@ class DiffusersRenderer:
     def __init__(self, models: Models, profile: DiffusersProfile) -> None:
         self._pipe = models.diffusion(profile)
         self.guidance = Guidance(profile.guided_from, profile.guided_until, profile.composed)
-        self.conditions = conditions_of(self._pipe, models, profile)
+        self.conditions = [make(self._pipe, models, profile) for make in CONDITIONS]
         self.windows = Windows(self._pipe)
         self._limit = profile.batch
         self._fitting: dict[Hashable, int] = {}

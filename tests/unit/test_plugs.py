@@ -1,17 +1,23 @@
-"""A judge and a retriever are one file and one line of a registry each, as CONTRIBUTING says."""
+"""A judge, a retriever and a condition are one file and one line of a registry each."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import profile
 from pipeline.assemble import Assembly, model_digests, open_library
 from pipeline.errors import ConfigError
+from pipeline.job import ImageArray
+from pipeline.media.image import decode
 from pipeline.profile import Plug, Profile
 from pipeline.record import Outcome, Status
+from pipeline.rendering import diffusers
+from pipeline.rendering.conditions import CONDITIONS
 from pipeline.run import run_job
 from pipeline.settings import Settings, load_settings
 from tests.harness.jobs import make_job, make_spec
+from tests.harness.toy_condition import Fog
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +27,7 @@ def _lines_of_the_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(profile.JUDGES, "brightness", plug)
     plug = Plug(f"{retriever}:PhraseProfile", f"{retriever}:PhraseRetriever")
     monkeypatch.setitem(profile.RETRIEVERS, "phrases", plug)
+    monkeypatch.setattr(diffusers, "CONDITIONS", [*CONDITIONS, Fog])
 
 
 def written(tmp_path: Path, text: str) -> Settings:
@@ -63,6 +70,23 @@ def test_a_job_with_an_added_retriever(tmp_path: Path) -> None:
     assert outcome.brief.text == "a red ring the red square"
     with pytest.raises(ConfigError, match="'phrases' has no library"):
         open_library(settings, settings.chosen_profile)
+
+
+def test_a_job_with_an_added_condition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = written(tmp_path, '[writer]\nkind = "template"')
+
+    def image(name: str, keywords: str) -> ImageArray:
+        outcome = run(settings, keywords=keywords, id=name, seed=3, candidates=1, threshold=0.0)
+        assert outcome.image
+        return decode(Path(settings.store, "runs", outcome.run, outcome.image.path).read_bytes())
+
+    clear, foggy = image("clear", "red circle"), image("foggy", "red circle in the fog")
+    smoky = run(settings, keywords="smoke", id="smoky", candidates=1)
+    assert smoky.status == Status.FAILED
+    assert smoky.reason == "there is fog here, and no smoke"
+    monkeypatch.setattr(diffusers, "CONDITIONS", CONDITIONS)
+    assert np.array_equal(clear, image("without_clear", "red circle"))
+    assert not np.array_equal(foggy, image("without_foggy", "red circle in the fog"))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,19 @@
 
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 from pipeline.job import RenderRequest
+from pipeline.models import Models
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.families import Conditioning
 
 
 class Condition:
-    """A condition on a pipeline's calls; a subclass overrides what it needs."""
+    """A condition on the calls of a profile's pipeline; a subclass overrides what it needs."""
+
+    def __init__(self, pipe: Any, models: Models, profile: DiffusersProfile) -> None:
+        pass
 
     def check(self, request: RenderRequest) -> None:
         """Raise JobError for a request that cannot be rendered so, before its first step. Called by

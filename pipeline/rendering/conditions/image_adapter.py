@@ -15,6 +15,8 @@ from torch import Tensor
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
+from pipeline.models import Models
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.families import Conditioning
 
@@ -25,7 +27,7 @@ ROLE = "images"
 class ImageAdapter(Condition):
     """A UNet's IP-Adapter, if it has one. Its scale is one for a whole batch."""
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, models: Models, profile: DiffusersProfile) -> None:
         unet: Any = getattr(pipe, "unet", None)
         found: Any = getattr(unet, "encoder_hid_proj", None)
         self.present = isinstance(found, MultiIPAdapterImageProjection)
