@@ -30,7 +30,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PLAIN_NAME = r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?$"
 """The name of a stored thing, or none: never a path or an address."""
 
-FILE_NAME = r"^[^./\\:|\s\x00-\x1f][^/\\:|\x00-\x1f]{0,99}$"
+FILE_NAME = r"^[^./\\:|<>\s\x00-\x1f][^/\\:|<>\x00-\x1f]{0,99}$"
 """The name of a file without its suffix: no path, and not hidden."""
 
 Setter = Literal["row", "profile", "run"]

@@ -49,7 +49,9 @@ class RunSpec(FrozenModel):
     @property
     def fingerprint(self) -> str:
         """Digest of the job file, the settings and the models: equal for equal work."""
-        parts = {"job_file_digest", "profile", "overrides", "models", "loras"}
+        parts = {"job_file_digest", "profile", "overrides", "models"}
+        if self.loras:
+            parts.add("loras")
         return digest_of(self.model_dump(include=parts))
 
 

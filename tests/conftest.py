@@ -65,7 +65,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     api = f"http://127.0.0.1:{port}/api"
     spec = ProcessSpec(
         "Prefect's server",
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-services"],
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
         serves(f"{api}/health"),
         env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         | {

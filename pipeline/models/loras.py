@@ -43,38 +43,47 @@ class LoraFolder:
 
     def __init__(self, folder: Path, cache: Path | None = None) -> None:
         self._folder, self._cache = folder, cache
-        self._looked: LRUCache[object, Found | JobError] = LRUCache(REMEMBERED)
+        self._looked: LRUCache[object, Found | str] = LRUCache(REMEMBERED)
         self._lock = Lock()
 
     def names(self) -> list[str]:
-        """The names of all files, sorted."""
-        return sorted(path.stem for path in self._folder.glob(f"*{SUFFIX}"))
+        """The names of all files, sorted, without those that no row could write."""
+        found = (path.stem for path in self._folder.glob(f"*{SUFFIX}"))
+        return sorted(name for name in found if name.isprintable())
 
     def state(self) -> str:
-        """A digest of the files' names, sizes and times, which changes when one of them does."""
-        files = sorted(self._folder.glob(f"*{SUFFIX}"))
-        stats = [(file.name, file.stat()) for file in files if file.is_file()]
+        """A digest of the files' names, sizes and times, which changes when one of them does.
+
+        Raises ModelError.
+        """
+        try:
+            stats = [(name, self._file(name).stat()) for name in self.names()]
+        except OSError as error:
+            raise ModelError(f"{self._folder} cannot be read: {error.strerror}") from error
         return digest_of([(name, each.st_size, each.st_mtime_ns) for name, each in stats])
 
     def find(self, name: str) -> Found:
         """The LoRA of a name. Raises JobError for a name without a file, and for a file that is no
         plain LoRA of a rank up to MOST_RANK.
         """
-        file = self._folder / f"{name}{SUFFIX}"
-        if not file.is_file():
-            raise self._missing(file)
-        state = file.stat()
-        key = name, state.st_size, state.st_mtime_ns
-        with self._lock:
-            if key not in self._looked:
-                try:
+        file = self._file(name)
+        try:
+            if not file.is_file():
+                raise self._missing(file)
+            state = file.stat()
+            key = name, state.st_size, state.st_mtime_ns
+            with self._lock:
+                if key not in self._looked:
                     self._looked[key] = self._look(file, name)
-                except JobError as error:
-                    self._looked[key] = error
-            found = self._looked[key]
-        if isinstance(found, JobError):
-            raise JobError(found.detail)
+                found = self._looked[key]
+        except OSError as error:
+            raise JobError(f"the LoRA {name!r} cannot be read: {error.strerror}") from error
+        if isinstance(found, str):
+            raise JobError(found)
         return found
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}{SUFFIX}"
 
     def _missing(self, file: Path) -> JobError:
         if other := next((kind for kind in PICKLES if file.with_suffix(kind).exists()), ""):
@@ -83,15 +92,15 @@ class LoraFolder:
         offer = ", ".join(names[:5]) + (", …" if len(names) > 5 else "") or "none"
         return JobError(f"there is no LoRA {file.stem!r} in {self._folder} (there are: {offer})")
 
-    def _look(self, file: Path, name: str) -> Found:
+    def _look(self, file: Path, name: str) -> Found | str:
+        """The checked file, or what is wrong with it. Raises OSError."""
         if (size := file.stat().st_size) > LARGEST:
-            raise JobError(f"the LoRA {name!r} has {size} bytes; {LARGEST} are the most")
+            return f"the LoRA {name!r} has {size} bytes; {LARGEST} are the most"
         try:
             ranks = _ranks({key: entry["shape"] for key, entry in read_header(file).items()})
-            digest = sha256_of([file], self._cache)[0]
-        except (ModelError, OSError, IndexError, *MALFORMED) as error:
-            raise JobError(f"the LoRA {name!r} cannot be used: {error}") from error
-        return Found(file, digest, len(ranks))
+        except (ModelError, IndexError, *MALFORMED) as error:
+            return f"the LoRA {name!r} cannot be used: {error}"
+        return Found(file, sha256_of([file], self._cache)[0], len(ranks))
 
 
 def _ranks(shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:

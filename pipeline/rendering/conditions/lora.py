@@ -22,17 +22,19 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.errors import JobError
+from pipeline.errors import MALFORMED, JobError
 from pipeline.job import Lora, RenderRequest
 from pipeline.models import Models
-from pipeline.models.faults import device_lost
+from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.models.loras import LoraFolder
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
+from pipeline.watchdog import suspended
 
 KEPT_BYTES = 2 << 30
 """Bytes of LoRAs that stay on the device; the least recently used ones leave."""
 _NAME = "pressrun"
+_DOWN = ("lora_A.weight", "lora.down.weight", "lora_down.weight", "lora_linear_layer.down.weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,8 @@ class Loras(Condition):
             KEPT_BYTES, getsizeof=lambda lora: min(lora.nbytes, KEPT_BYTES)
         )
         self._lock = threading.Lock()
+        self._held = dict[str, LoadedLora]()
+        self._texts = set[str]()
         self._hooked = set[nn.Module]()
         self._batch = 0
         self._additions_by_times = dict[int, list[Additions]]()
@@ -135,24 +139,36 @@ class Loras(Condition):
         for lora in request.loras:
             if lora.weight and self._known(lora) is None:
                 with self._device_lock:
-                    self._found(lora)
+                    try:
+                        self._found(lora)
+                    except Exception as error:
+                        if not out_of_memory(error):
+                            raise
+                        with self._lock:
+                            self._loaded.clear()
+                        free_memory()
+                        self._found(lora)
 
     def text_key(self, request: RenderRequest) -> Hashable:
         """The LoRAs that change a text encoder."""
         return tuple(
             (lora.digest, lora.weight)
             for lora in request.loras
-            if lora.weight and self._found(lora).changes_texts
+            if lora.weight and (lora.digest in self._texts or self._found(lora).changes_texts)
         )
 
     @contextmanager
     def applied(self, requests: Sequence[RenderRequest]) -> Generator[None]:
         """Let the hooks add each request's LoRAs to its rows."""
         asked = [[lora for lora in request.loras if lora.weight] for request in requests]
-        self._batch = len(requests)
+        if all(loras == asked[0] for loras in asked):
+            asked = asked[:1]  # the same for every row, however the model orders them
+        self._batch = len(asked)
         # the first LoRA of each row, then the second ones: no row comes twice in one addition
         ranks = zip_longest(*asked)
         additions = [self._additions(rank) for rank in ranks]
+        # whatever else has been loaded meanwhile, the next step most likely needs these
+        self._held = {lora.digest: self._found(lora) for loras in asked for lora in loras}
         self._additions_by_times = {1: additions} if additions else {}
         try:
             yield
@@ -174,53 +190,67 @@ class Loras(Condition):
 
     def _known(self, lora: Lora) -> LoadedLora | None:
         with self._lock:
-            return self._loaded.get(lora.digest)
+            return self._held.get(lora.digest) or self._loaded.get(lora.digest)
 
     def _found(self, lora: Lora) -> LoadedLora:
         """The LoRA on the device. The caller holds the device lock. Raises JobError."""
         if (found := self._known(lora)) is None:
-            found = self._load(lora)
+            with suspended():
+                found = self._load(lora)
             with self._lock:
                 self._loaded[lora.digest] = found
+            if found.changes_texts:
+                self._texts.add(lora.digest)
         return found
 
     def _load(self, lora: Lora) -> LoadedLora:
         if self._folder is None:
             raise JobError("the profile's renderer names no folder of LoRAs (renderer.loras)")
         file, _, wanted = self._folder.find(lora.name)
-        data = file.read_bytes()
-        if (digest := hashlib.sha256(data).hexdigest()) != lora.digest:
-            raise JobError(
-                f"the LoRA {lora.name!r} here is {digest[:12]}, and the row's is {lora.digest[:12]}"
-            )
         try:
-            state = load(data)
-        except SafetensorError as error:
+            before, data = file.stat(), file.read_bytes()
+            if (digest := hashlib.sha256(data).hexdigest()) != lora.digest:
+                raise JobError(
+                    f"the LoRA {lora.name!r} here is {digest[:12]}, and the row's is"
+                    f" {lora.digest[:12]}"
+                )
+            finite = all(tensor.isfinite().all() for tensor in load(data).values())
+            del data
+        except (OSError, SafetensorError, *MALFORMED) as error:
             raise JobError(f"the LoRA {lora.name!r} cannot be read: {error}") from error
-        if not all(tensor.isfinite().all() for tensor in state.values()):
+        if not finite:
             raise JobError(f"the LoRA {lora.name!r} holds numbers that are not finite")
         if not hasattr(self._pipe, "load_lora_weights"):
             raise JobError(f"{type(self._pipe).__name__} takes no LoRAs")
         layers, texts = dict[nn.Module, Layer](), False
+        # by its path, because diffusers reads the scales in a file's metadata there alone
+        given = {"weight_name": file.name, "local_files_only": True, "use_safetensors": True}
         try:
-            self._pipe.load_lora_weights(state, adapter_name=_NAME)
+            converted = self._pipe.lora_state_dict(file.parent, **given)
+            self._pipe.load_lora_weights(file.parent, adapter_name=_NAME, **given)
             for part, model in self._pipe.components.items():
                 found = _layers(model) if isinstance(model, nn.Module) else {}
                 texts = texts or bool(found and part.startswith("text_encoder"))
                 layers |= found
         except Exception as error:
             # any file may come here, and diffusers and PEFT raise whatever their code meets
-            if device_lost(error):
+            if device_lost(error) or out_of_memory(error):
                 raise
             said = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
             raise JobError(f"the LoRA {lora.name!r} does not fit the model: {said}") from error
         finally:
             self._pipe.unload_lora_weights()
+        # a converter may divide a layer, such as joined queries, keys and values
+        names = converted[0] if isinstance(converted, tuple) else converted
+        wanted = max(wanted, sum(name.endswith(_DOWN) for name in names))
         if len(layers) != wanted:
             raise JobError(
                 f"the LoRA {lora.name!r} does not fit the model: {wanted - len(layers)} of its "
                 f"{wanted} layers are not there"
             )
+        after = file.stat()
+        if (before.st_mtime_ns, before.st_ino) != (after.st_mtime_ns, after.st_ino):
+            raise JobError(f"the LoRA {lora.name!r} was exchanged while it was loaded")
         for module in layers.keys() - self._hooked:
             module.register_forward_hook(self._add)
             self._hooked.add(module)
@@ -231,8 +261,8 @@ class Loras(Condition):
         if not self._additions_by_times:
             return
         times, rest = divmod(len(given[0]), self._batch)
-        if rest:
-            raise JobError(f"{type(self._pipe).__name__} mixes the rows of a batch: no LoRAs")
+        if self._batch > 1 and (rest or times > 2):
+            raise JobError(f"{type(self._pipe).__name__} mixes the rows of a batch")
         if times not in self._additions_by_times:  # a pipeline that guides doubles its rows
             once = self._additions_by_times[1]
             self._additions_by_times[times] = [each.repeated(times, self._batch) for each in once]

@@ -51,6 +51,7 @@ def test_another_file_of_the_name_is_another_job(tmp_path: Path) -> None:
         ("../loras/outlined", "may not be a path"),
         (".hidden", "may not be a path"),
         (":0.5", "may not be a path"),
+        ("x> anything <y", "may not be a path"),
         ("outlined:1|outlined:2|outlined:3|outlined:0.5|outlined:0.1", "at most 4"),
     ],
 )

@@ -91,6 +91,20 @@ def test_a_missing_one_is_told_with_those_that_are_there(tmp_path: Path) -> None
         saved(tmp_path, a_lora()).find("b")
 
 
+@pytest.mark.parametrize("name", ["長" * 90, "a" * 100])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(JobError, match=r"cannot be read|there is no LoRA"):
+        saved(tmp_path, a_lora()).find(name)
+
+
+def test_a_file_whose_name_nobody_can_write_is_passed_over(tmp_path: Path) -> None:
+    folder = saved(tmp_path, a_lora())
+    state = folder.state()
+    Path(os.fsdecode(bytes(tmp_path) + b"/caf\xe9.safetensors")).write_bytes(b"")
+    assert folder.names() == ["a"]
+    assert folder.state() == state
+
+
 def test_a_file_that_has_changed_is_looked_at_again(tmp_path: Path) -> None:
     folder = saved(tmp_path, a_lora())
     before, state = folder.find("a").digest, folder.state()

@@ -11,6 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.training_utils import _collate_lora_metadata
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
@@ -86,8 +87,10 @@ def save_lora(root: Path, name: str, seed: int, targets: list[str], words: bool 
     layers = {}
     for which, (model, names) in models.items():
         settings = {"init_lora_weights": False, "target_modules": names}
-        model.add_adapter(LoraConfig(r=2 + seed, lora_alpha=80, **settings))
+        model.add_adapter(LoraConfig(r=2 + seed, lora_alpha=8, **settings))
         layers[f"{which}_lora_layers"] = get_peft_model_state_dict(model)
+    # the scale is in the file's metadata alone
+    layers |= _collate_lora_metadata({which: model for which, (model, _) in models.items()})
     pipe.save_lora_weights(root / "loras", weight_name=f"{name}.safetensors", **layers)
 
 
