@@ -154,6 +154,18 @@ def sd(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path, reference, EngineRenderer(models, PROFILE, reference))
 
 
+def test_a_file_by_kohyas_scripts_is_the_same_lora(sd: Workshop) -> None:
+    tensors = {}
+    for key, each in load_file(sd.file("plain")).items():
+        layer, _, part = key.removeprefix("unet.").rpartition(".lora_")
+        name = f"lora_unet_{layer.replace('.', '_')}"
+        tensors[f"{name}.lora_{'down' if part[0] == 'A' else 'up'}.weight"] = each
+        tensors[f"{name}.alpha"] = torch.tensor(8.0)
+    save_file(tensors, sd.file("kohya"))
+    found, wanted = (sd.engine.render(sd.request([(name, 1.0)]))[0] for name in ("kohya", "plain"))
+    assert np.array_equal(found, wanted)
+
+
 def test_a_lora_that_cannot_be_used_fails_its_row_alone(sd: Workshop) -> None:
     state, good = load_file(sd.file("plain")), sd.request([("plain", 1.0)])
     first = next(iter(state))
