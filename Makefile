@@ -25,7 +25,7 @@ demo: $(READY) ## A job file becomes judged images with receipts
 	$(BIN)/pressrun demo
 
 test: $(READY) ## All tests, with real servers
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: lint ## What every commit passes: lint, types, import rules, fast tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
