@@ -125,7 +125,7 @@ class Loras(Condition):
         )
         self._lock = threading.Lock()
         self._held = dict[str, LoadedLora]()
-        self._texts = set[str]()
+        self._texts = dict[str, bool]()
         self._hooked = set[nn.Module]()
         self._batch = 0
         self._additions_by_times = dict[int, list[Additions]]()
@@ -154,7 +154,7 @@ class Loras(Condition):
         return tuple(
             (lora.digest, lora.weight)
             for lora in request.loras
-            if lora.weight and (lora.digest in self._texts or self._found(lora).changes_texts)
+            if lora.weight and self._changes_texts(lora)
         )
 
     @contextmanager
@@ -199,9 +199,14 @@ class Loras(Condition):
                 found = self._load(lora)
             with self._lock:
                 self._loaded[lora.digest] = found
-            if found.changes_texts:
-                self._texts.add(lora.digest)
+            self._texts[lora.digest] = found.changes_texts
         return found
+
+    def _changes_texts(self, lora: Lora) -> bool:
+        """Whether the LoRA changes a text encoder; known also of one that has left the device."""
+        if lora.digest not in self._texts:
+            self._found(lora)
+        return self._texts[lora.digest]
 
     def _load(self, lora: Lora) -> LoadedLora:
         if self._folder is None:
