@@ -203,7 +203,7 @@ class Loras(Condition):
         return found
 
     def _changes_texts(self, lora: Lora) -> bool:
-        """Whether the LoRA changes a text encoder; known also of one that has left the device."""
+        """True where the LoRA changes a text encoder, known of those too that left the device."""
         if lora.digest not in self._texts:
             self._found(lora)
         return self._texts[lora.digest]
