@@ -30,10 +30,13 @@ def resolve(reference: str, root: Path, role: str) -> Path:
 
     A hub id is `org/name` or `org/name@revision`. Raises ModelError with the command to fetch it.
     """
-    for folder in (root / reference, Path(reference).expanduser()):
-        if reference and folder.is_dir():
-            return folder
-    return fetch(reference, root, role)
+    return local_folder(reference, root) or fetch(reference, root, role)
+
+
+def local_folder(reference: str, root: Path) -> Path | None:
+    """The folder of a reference under `root`, or any existing path; None where there is none."""
+    folders = (root / reference, Path(reference).expanduser())
+    return next((each for each in folders if reference and each.is_dir()), None)
 
 
 def fetch(reference: str, root: Path, role: str) -> Path:

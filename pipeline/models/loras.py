@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from pipeline.errors import MALFORMED, JobError, ModelError
 from pipeline.job import digest_of
 from pipeline.models.digests import sha256_of
+from pipeline.models.files import local_folder
 from pipeline.models.safetensors import read_header
 
 SUFFIX = ".safetensors"
@@ -130,7 +131,6 @@ def open_loras(reference: str, root: Path, cache: Path | None = None) -> LoraFol
     """
     if not reference:
         return None
-    for folder in (root / reference, Path(reference).expanduser()):
-        if folder.is_dir():
-            return LoraFolder(folder, cache)
+    if folder := local_folder(reference, root):
+        return LoraFolder(folder, cache)
     raise ModelError(f"there is no folder of LoRAs {reference!r}, neither in {root} nor here")

@@ -20,9 +20,6 @@ from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.families import Conditioning
 
-ROLE = "images"
-"""The name of the embeddings in a conditioning."""
-
 
 class ImageAdapter(Condition):
     """A UNet's IP-Adapter, if it has one. Its scale is one for a whole batch."""
@@ -55,7 +52,7 @@ class ImageAdapter(Condition):
         if not self.present:
             return {}
         embeddings = self.embeddings(request).to(self._device)
-        return {ROLE: torch.zeros_like(embeddings) if unconditional else embeddings}
+        return {"images": torch.zeros_like(embeddings) if unconditional else embeddings}
 
     def embeddings(self, request: RenderRequest) -> Tensor:
         """[images, width] in float32; one row of zeros for a request without references."""

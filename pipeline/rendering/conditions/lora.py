@@ -7,6 +7,7 @@ rows without one compute what they would alone.
 """
 
 import hashlib
+import os
 import threading
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from pipeline.errors import MALFORMED, JobError
 from pipeline.job import Lora, RenderRequest
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
-from pipeline.models.loras import LoraFolder
+from pipeline.models.loras import Found, LoraFolder
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.watchdog import suspended
@@ -151,11 +152,11 @@ class Loras(Condition):
 
     def text_key(self, request: RenderRequest) -> Hashable:
         """The LoRAs that change a text encoder."""
-        return tuple(
-            (lora.digest, lora.weight)
-            for lora in request.loras
-            if lora.weight and self._changes_texts(lora)
-        )
+        asked = [lora for lora in request.loras if lora.weight]
+        for lora in asked:
+            if lora.digest not in self._texts:
+                self._found(lora)
+        return tuple((lora.digest, lora.weight) for lora in asked if self._texts[lora.digest])
 
     @contextmanager
     def applied(self, requests: Sequence[RenderRequest]) -> Generator[None]:
@@ -202,29 +203,30 @@ class Loras(Condition):
             self._texts[lora.digest] = found.changes_texts
         return found
 
-    def _changes_texts(self, lora: Lora) -> bool:
-        """True where the LoRA changes a text encoder, known of those too that left the device."""
-        if lora.digest not in self._texts:
-            self._found(lora)
-        return self._texts[lora.digest]
+    def _checked(self, lora: Lora) -> tuple[Found, os.stat_result]:
+        """The LoRA of a row, and the state of its file before it was read whole.
 
-    def _load(self, lora: Lora) -> LoadedLora:
+        Raises JobError for another file than the row's.
+        """
         if self._folder is None:
             raise JobError("the profile's renderer names no folder of LoRAs (renderer.loras)")
-        file, _, wanted = self._folder.find(lora.name)
+        found = self._folder.find(lora.name)
         try:
-            before, data = file.stat(), file.read_bytes()
+            before, data = found.file.stat(), found.file.read_bytes()
             if (digest := hashlib.sha256(data).hexdigest()) != lora.digest:
                 raise JobError(
                     f"the LoRA {lora.name!r} here is {digest[:12]}, and the row's is"
                     f" {lora.digest[:12]}"
                 )
             finite = all(tensor.isfinite().all() for tensor in load(data).values())
-            del data
         except (OSError, SafetensorError, *MALFORMED) as error:
             raise JobError(f"the LoRA {lora.name!r} cannot be read: {error}") from error
         if not finite:
             raise JobError(f"the LoRA {lora.name!r} holds numbers that are not finite")
+        return found, before
+
+    def _load(self, lora: Lora) -> LoadedLora:
+        (file, _, wanted), before = self._checked(lora)
         if not hasattr(self._pipe, "load_lora_weights"):
             raise JobError(f"{type(self._pipe).__name__} takes no LoRAs")
         layers, texts = dict[nn.Module, Layer](), False
