@@ -11,7 +11,16 @@ import structlog
 
 from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import Context
-from pipeline.models import Models, digest, for_each_role, references, role_folders, variant, verify
+from pipeline.models import (
+    Models,
+    digest,
+    digests_of,
+    for_each_role,
+    references,
+    role_folders,
+    variant,
+    verify,
+)
 from pipeline.models.loras import LoraFolder, open_loras
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.profile import (
@@ -32,6 +41,7 @@ from pipeline.profile import (
 )
 from pipeline.record import RunSpec
 from pipeline.records.run_folder import RunFolder
+from pipeline.rendering.pool import ModelRenderer
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.retrieval.image_store import ImageStore, embedded
 from pipeline.settings import Settings
@@ -78,25 +88,27 @@ class Assembly:
         return RunFolder(self._store, run, self._settings.image_format)
 
     def load(self, profile: Profile) -> None:
-        """Load a profile's models ahead of its first job. Raises ModelError."""
+        """Load a profile's models ahead of its first job; of several renderers the default one.
+
+        Raises ModelError.
+        """
         self._writer(profile.writer)
-        self._renderer(profile.renderer)
+        self._renderer(profile.of(profile.defaults.model).renderer)
         self._judge(profile.judge)
 
     def renderer(self, spec: RunSpec) -> Renderer:
-        """A run's renderer, without loading its other models. Raises ModelError."""
-        return self._renderer(profile_of(spec).renderer)
+        """A run's renderer, without loading its other models."""
+        return ModelRenderer(profile_of(spec), self._renderer)
 
-    def compare(self, spec: RunSpec, digests: Mapping[str, str]) -> None:
-        """Raise ModelError where the model of a role differs from its entry in `digests`."""
-        profile = profile_of(spec)
+    def compare(self, profile: Profile, run: str, digests: Mapping[str, str]) -> None:
+        """Raise ModelError where the model of a role differs from that of a run in `digests`."""
         for role, reference in references(profile).items():
             if (wanted := digests.get(role)) is None:
                 continue
             found = self.models.digest(reference, role, variant(profile, role))
             if found != wanted:
                 raise ModelError(
-                    f"The {role} {reference!r} here is {found[:12]}, and run {spec.run} is of "
+                    f"The {role} {reference!r} here is {found[:12]}, and run {run} is of "
                     f"{wanted[:12]}: put those files here and start the worker again, or submit "
                     "the job file again, which does what is left with these."
                 )
@@ -122,18 +134,20 @@ class Assembly:
 
         Raises ModelError, also where a model here differs from the spec's.
         """
-        self.compare(spec, spec.models)
         profile = profile_of(spec)
+        self.compare(profile, spec.run, spec.models)
         return Ports(
             guard=TermGuard(profile.guard.blocked_terms),
             retriever=self._retriever(profile.retrieval),
             writer=self._writer(profile.writer),
-            renderer=self._renderer(profile.renderer),
+            renderer=ModelRenderer(profile, self._renderer),
             judge=self._judge(profile.judge),
             records=self.run_folder(spec.run).records,
             run=spec.run,
             judge_against=profile.judge.against,
-            models=spec.models,
+            models={
+                name: digests_of(profile, name, spec.models) for name in ("", *profile.renderers)
+            },
         )
 
     def _knowledge(self) -> "QdrantClient":
@@ -311,11 +325,25 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
     )
 
 
-def open_lora_folder(settings: Settings, profile: Profile) -> LoraFolder | None:
-    """The folder of LoRAs that a profile's rows may name, if any. Raises ModelError."""
-    if not isinstance(profile.renderer, DiffusersProfile):
-        return None
-    return open_loras(profile.renderer.loras, settings.models, settings.digests)
+def open_lora_folders(settings: Settings, profile: Profile) -> dict[str, LoraFolder]:
+    """The folders of LoRAs that a profile's rows may name, by the name of their renderer, those of
+    one reference as one. Raises ModelError.
+    """
+    opened = cache(lambda reference: open_loras(reference, settings.models, settings.digests))
+    renderers: dict[str, RendererProfile] = {"": profile.renderer, **profile.renderers}
+    folders = {
+        name: opened(each.loras)
+        for name, each in renderers.items()
+        if isinstance(each, DiffusersProfile)
+    }
+    return {name: folder for name, folder in folders.items() if folder}
+
+
+def lora_state(folders: Mapping[str, LoraFolder]) -> str:
+    """The state of all these folders, which changes when a file does; empty without any. Raises
+    ModelError.
+    """
+    return "+".join(sorted({folder.state() for folder in folders.values()}))
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:

@@ -16,8 +16,8 @@ ImageArray = NDArray[np.float32]
 Embedding = tuple[float, ...]
 """An image's embedding, in the image adapter's width."""
 
-BatchKey = tuple[int, int, int, float]
-"""Width, height, number of references and their scale."""
+BatchKey = tuple[str, int, int, int, float]
+"""The model, width, height, number of references and their scale."""
 
 SEED_SPACE = 2**64
 
@@ -94,8 +94,8 @@ class Lora(FrozenModel):
 class Job(FrozenModel):
     """A validated row, with every default filled in.
 
-    `id` is a hash of all fields but `row` and `priority`, and of the profile: equal work has an
-    equal id in any file and at any line.
+    `id` is a hash of all fields but `row`, `priority` and the name of the `model`, and of the
+    profile with that renderer: equal work has an equal id in any file and at any line.
 
     A field that is `Settable` is declared here alone, with its bounds and its description: readers,
     defaults, options and their help are derived from it (`pipeline/options.py`).
@@ -168,6 +168,11 @@ class Job(FrozenModel):
         Field(ge=0, le=1, description="weight of retrieved images in the render"),
         Settable(("row", "profile"), 0.6),
     ] = 0.0
+    model: Annotated[
+        str,
+        Field(pattern=PLAIN_NAME, description="renderer of the profile to render with"),
+        Settable(("row", "profile", "run"), ""),
+    ] = ""
     loras: Annotated[
         tuple[Lora, ...],
         Field(max_length=4, description="LoRAs to render with, as `NAME:WEIGHT`"),
@@ -232,7 +237,9 @@ class Job(FrozenModel):
     @property
     def batch_key(self) -> BatchKey:
         """The batch key of the job's render requests, as far as it is known before retrieval."""
-        return _batch_key(self.width, self.height, self.references, self.reference_scale)
+        return _batch_key(
+            self.model, self.width, self.height, self.references, self.reference_scale
+        )
 
 
 class BadRow(FrozenModel):
@@ -313,7 +320,8 @@ class Score(FrozenModel):
 
 
 class RenderRequest(FrozenModel):
-    """One call of a renderer: the same prompt once for each seed.
+    """One call of a renderer: the same prompt once for each seed. `model` is the renderer's name
+    in the profile.
 
     `references` are embeddings of images that steer the render, weighted by `reference_scale`.
     """
@@ -328,11 +336,14 @@ class RenderRequest(FrozenModel):
     references: tuple[Embedding, ...] = ()
     reference_scale: float = 0.0
     loras: tuple[Lora, ...] = ()
+    model: str = ""
 
     @property
     def batch_key(self) -> BatchKey:
         """Equal for all requests that may share a batch."""
-        return _batch_key(self.width, self.height, len(self.references), self.reference_scale)
+        return _batch_key(
+            self.model, self.width, self.height, len(self.references), self.reference_scale
+        )
 
 
 @dataclass(frozen=True)
@@ -362,6 +373,6 @@ def digest_of_json(document: str) -> str:
     return hashlib.sha256(document.encode()).hexdigest()[:24]
 
 
-def _batch_key(width: int, height: int, references: int, scale: float) -> BatchKey:
-    """The shapes of the model's inputs, and the adapter's scale, which is one per batch."""
-    return width, height, references, scale if references else 0.0
+def _batch_key(model: str, width: int, height: int, references: int, scale: float) -> BatchKey:
+    """The model, the shapes of its inputs, and the adapter's scale, which is one per batch."""
+    return model, width, height, references, scale if references else 0.0

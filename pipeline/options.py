@@ -1,6 +1,6 @@
 """The settings of a job and their setters, derived from the fields of `Job` that are `Settable`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, create_model
@@ -27,14 +27,17 @@ COLUMNS: dict[str, tuple[str, FieldInfo, Settable]] = {
 """The columns of a job file but `meta.*`, each with its field of a job: name, field and mark."""
 
 
-def settings_by(setter: Setter) -> type[FrozenModel]:
-    """A model of all that a setter may set, with the bounds and descriptions of `Job`.
-
-    A profile's are the defaults. A run's are None unless they are given.
+def settings_by(
+    setter: Setter, *, defaults: bool = False, without: Collection[str] = ()
+) -> type[FrozenModel]:
+    """A model of all that a setter may set but for `without`, with the bounds and descriptions of
+    `Job`: with `defaults` at a profile's defaults, else None unless they are given.
     """
     fields = dict[str, Any]()
     for name, (field, mark) in settable(setter).items():
-        default = mark.default if setter == "profile" else None
+        if name in without:
+            continue
+        default = mark.default if defaults else None
         bounded: Any = Annotated[(field.annotation, *field.metadata)]
         kind = bounded | None if default is None else bounded
         fields[name] = (kind, Field(default, description=field.description))

@@ -1,6 +1,6 @@
 """The ports of a job. Implementations are called from many threads at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -177,7 +177,9 @@ class Records(Protocol):
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything `run_job` needs, wired by `assemble`."""
+    """Everything `run_job` needs, wired by `assemble`. `models` are the digests by role, for each
+    of the profile's renderers, whose name is empty for the one of other jobs.
+    """
 
     guard: Guard
     retriever: Retriever
@@ -187,4 +189,4 @@ class Ports:
     records: Records
     run: str
     judge_against: str
-    models: dict[str, str]
+    models: Mapping[str, dict[str, str]]

@@ -15,10 +15,11 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.job import FrozenModel, digest_of
+from pipeline.job import PLAIN_NAME, FrozenModel, digest_of
 from pipeline.options import message, settings_by
 from pipeline.record import RunSpec
 
@@ -156,6 +157,15 @@ class DiffusersProfile(FrozenModel):
         default=False, description="whether AND divides a prompt into parts predicted apart"
     )
 
+    def models(self) -> dict[str, str]:
+        """Role to reference of each model that it runs in this process."""
+        extras = {
+            "unet": self.unet,
+            "previews": self.previews,
+            "image_adapter": self.image_adapter,
+        }
+        return {"renderer": self.model} | {role: each for role, each in extras.items() if each}
+
 
 class A1111Profile(FrozenModel):
     """An A1111-compatible server as the renderer."""
@@ -165,6 +175,10 @@ class A1111Profile(FrozenModel):
     scheduler: str = Field(default="", description="a sampler's name; empty: the server's choice")
     batch: int = Field(default=8, ge=1, description="images in one call")
     timeout: float = Field(default=300.0, gt=0, description="seconds for one call")
+
+    def models(self) -> dict[str, str]:
+        """None in this process."""
+        return {}
 
 
 class JudgeProfile(FrozenModel):
@@ -199,14 +213,33 @@ class GuardProfile(FrozenModel):
     blocked_terms: tuple[str, ...] = ()
 
 
-class JobDefaults(settings_by("profile")):  # type: ignore[misc]  # a computed base
+class JobDefaults(settings_by("profile", defaults=True)):  # type: ignore[misc]  # a computed base
     """Values for the columns that a row leaves empty."""
+
+
+class RendererDefaults(settings_by("profile", without=["model"])):  # type: ignore[misc]
+    """Values in place of the profile's defaults in rows of one renderer; None keeps those."""
+
+
+class NamedDiffusersProfile(DiffusersProfile):
+    """A diffusion model that rows may choose by name."""
+
+    defaults: RendererDefaults = RendererDefaults()
+
+
+class NamedA1111Profile(A1111Profile):
+    """An A1111-compatible server that rows may choose by name."""
+
+    defaults: RendererDefaults = RendererDefaults()
 
 
 WriterProfile = Annotated[
     LocalWriterProfile | EndpointWriterProfile | TemplateWriterProfile, Field(discriminator="kind")
 ]
 RendererProfile = Annotated[DiffusersProfile | A1111Profile, Field(discriminator="kind")]
+NamedRenderer = NamedDiffusersProfile | NamedA1111Profile
+RendererName = Annotated[str, Field(pattern=PLAIN_NAME, min_length=1)]
+_RENDERER: TypeAdapter[RendererProfile] = TypeAdapter(RendererProfile)
 
 
 class Plug(NamedTuple):
@@ -248,7 +281,8 @@ def _of_its_kind(value: Any, info: ValidationInfo) -> Any:
 class Profile(FrozenModel):
     """Everything besides the row itself that decides a result.
 
-    A section with a `kind` has the keys of that kind and no others.
+    A section with a `kind` has the keys of that kind and no others. `renderers` are those that
+    rows choose by their column `model`; without one they are rendered by `renderer`.
     """
 
     name: str
@@ -257,9 +291,34 @@ class Profile(FrozenModel):
     )
     writer: WriterProfile
     renderer: RendererProfile
+    renderers: dict[RendererName, Annotated[NamedRenderer, Field(discriminator="kind")]] = Field(
+        default={}
+    )
     judge: Annotated[SerializeAsAny[JudgeProfile], BeforeValidator(_of_its_kind)]
     guard: GuardProfile = GuardProfile()
     defaults: JobDefaults
+
+    @model_validator(mode="after")
+    def _has_default(self) -> Self:
+        try:
+            self.of(self.defaults.model)
+        except ConfigError as error:
+            raise ValueError(f"defaults.model: {error.detail}") from error
+        return self
+
+    def of(self, model: str) -> Self:
+        """The profile as it is for jobs of a `model`: its renderer and defaults are that one's, and
+        there are no others. Raises ConfigError for an unknown name.
+        """
+        renderer, defaults = self.renderer, self.defaults
+        if model:
+            if (named := self.renderers.get(model)) is None:
+                names = ", ".join(self.renderers) or "none"
+                raise ConfigError(f"the profile has no renderer {model!r} (there are: {names})")
+            renderer = _RENDERER.validate_python(named.model_dump(exclude={"defaults"}))
+            own = {key: value for key, value in named.defaults if value is not None}
+            defaults = defaults.model_copy(update=own)
+        return self.model_copy(update={"renderer": renderer, "renderers": {}, "defaults": defaults})
 
     @classmethod
     def load(cls, name: str) -> Self:
@@ -274,10 +333,13 @@ class Profile(FrozenModel):
 
     @classmethod
     def kinds(cls, section: str) -> dict[str, type[FrozenModel]]:
-        """The models of a section by kind; by the empty name where it has no kinds."""
+        """The models of a section, or of each of the `renderers`, by kind; by the empty name where
+        it has no kinds.
+        """
         if section in PLUGS:
             return {kind: resolve_name(plug.profile) for kind, plug in PLUGS[section].items()}
-        annotation = cls.model_fields[section].annotation
+        named = section == "renderers"
+        annotation = NamedRenderer if named else cls.model_fields[section].annotation
         models = get_args(annotation) or (annotation,)
         return {
             each.model_fields["kind"].default if "kind" in each.model_fields else "": each
@@ -318,10 +380,19 @@ def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
     kept = dict(base)
     for section in base.keys() & tables.keys() & Profile.model_fields.keys():
         old, new = base[section], tables[section]
-        if isinstance(old, dict) and isinstance(new, dict) and "kind" in new:
-            kind = Profile.kinds(section).get(str(new["kind"]))
-            kept[section] = {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
+        if section == "renderers" and isinstance(old, dict) and isinstance(new, dict):
+            kept[section] = {n: _known(section, each, new.get(n)) for n, each in old.items()}
+        else:
+            kept[section] = _known(section, old, new)
     return _merge(kept, tables)
+
+
+def _known(section: str, old: Any, new: Any) -> Any:
+    """A section's keys without those that the kind in the other table does not know."""
+    if not isinstance(old, dict) or not isinstance(new, dict) or "kind" not in new:
+        return old
+    kind = Profile.kinds(section).get(str(new["kind"]))
+    return {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -335,8 +406,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _problem(error: ValidationError) -> str:
     """The first of a profile's errors in one line, after the dotted name of its key."""
     problem = error.errors()[0]
-    section, *place = map(str, problem["loc"])
-    kinds = Profile.kinds(section) if section in Profile.model_fields else {}
+    place = [str(part) for part in problem["loc"]]
+    kinds = Profile.kinds(place[0]) if place and place[0] in Profile.model_fields else {}
+    depth = 2 if place[:1] == ["renderers"] else 1
+    section, place = ".".join(place[:depth]), place[depth:]
     if problem["type"] == "union_tag_not_found":
         return f"{section}.kind: Field required"
     if problem["type"] == "union_tag_invalid":
@@ -346,7 +419,7 @@ def _problem(error: ValidationError) -> str:
     kind, *place = place  # pydantic names it before the key
     key = ".".join((section, *place))
     knowing = [repr(name) for name, model in kinds.items() if place[0] in model.model_fields]
-    if problem["type"] == "extra_forbidden" and knowing:
+    if problem["type"] == "extra_forbidden" and len(place) == 1 and knowing:
         verb = "has" if len(knowing) == 1 else "have"
         return f"{key}: the kind {kind!r} has no such key; {' and '.join(knowing)} {verb}"
     return f"{key}: {message(problem)}"

@@ -42,7 +42,7 @@ class RunSpec(FrozenModel):
         default_factory=dict, description="what the command line said in place of the defaults"
     )
     models: dict[str, str] = Field(description="role to digest")
-    loras: str = Field(default="", description="state of the folder of LoRAs, if rows may name any")
+    loras: str = Field(default="", description="state of the folders of LoRAs that rows may name")
     created_at: str
     version: str
 

@@ -132,7 +132,7 @@ class Execution:
                 for c in self.candidates
             ),
             winner=winner,
-            models=ports.models,
+            models=ports.models[job.model],
             renderer=meter.renderer,
             seconds=meter.wall,
             device_seconds=meter.device,
@@ -205,6 +205,7 @@ def render_request(
         references=embeddings,
         reference_scale=job.reference_scale if embeddings else 0.0,
         loras=job.loras,
+        model=job.model,
     )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly, open_lora_folder, open_run_folder
+from pipeline.assemble import Assembly, open_lora_folders, open_run_folder
 from pipeline.errors import RunError
 from pipeline.job import ImageArray, Job, Score
 from pipeline.jobfile.reader import Overrides, read_jobs
@@ -33,7 +33,7 @@ def calibrate_race(
     Cost is the share of all steps that a race runs; regret the share of the best candidate's score
     that its winner misses. Raises PressrunError, RunError if the renderer shows no previews.
     """
-    loras = open_lora_folder(settings, settings.chosen_profile)
+    loras = open_lora_folders(settings, settings.chosen_profile)
     rows = read_jobs(path, settings.chosen_profile, overrides, loras=loras)
     jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
     if not jobs:

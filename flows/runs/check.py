@@ -9,7 +9,7 @@ from typing import Any
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.estimate import StratifiedSample
-from pipeline.assemble import check_models, open_lora_folder, open_store
+from pipeline.assemble import check_models, open_lora_folders, open_store
 from pipeline.errors import JobError, JobFileError
 from pipeline.job import BadRow, Context, Job
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
@@ -37,7 +37,7 @@ def check_jobs(
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
-    loras = open_lora_folder(settings, profile)
+    loras = open_lora_folders(settings, profile)
     open_store(settings)
     plan, warnings = _Plan(StratifiedSample(pilot) if pilot else None), list[Notice]()
     filled = _Filled(profile, remarks := Remarks())

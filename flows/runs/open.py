@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs import lines
-from pipeline.assemble import model_digests, open_lora_folder
+from pipeline.assemble import lora_state, model_digests, open_lora_folders
 from pipeline.errors import JobFileError, RunError
 from pipeline.job import BadRow, digest_of
 from pipeline.jobfile.identity import file_digest
@@ -42,7 +42,7 @@ def asked_for(
         profile=profile.model_dump(mode="json"),
         overrides=overrides.model_dump(mode="json"),
         models=model_digests(settings, profile),
-        loras=loras.state() if (loras := open_lora_folder(settings, profile)) else "",
+        loras=lora_state(open_lora_folders(settings, profile)),
         created_at=timestamp(),
         version=version(),
     )
@@ -73,7 +73,7 @@ def open_run(
         stored(spec)
         return spec
     earlier = run_folder.standing_spec()
-    loras = open_lora_folder(settings, settings.chosen_profile)
+    loras = open_lora_folders(settings, settings.chosen_profile)
     source = read_jobs(path, settings.chosen_profile, overrides, loras=loras)
     try:
         while shard := list(islice(source, spec.shard_size)):
@@ -145,7 +145,7 @@ def taken_over(
     if not others:
         return ""
     recorded = IdSet(run_folder.records.ids())
-    loras = open_lora_folder(settings, profile)
+    loras = open_lora_folders(settings, profile)
     rows = read_jobs(path, profile, overrides, lambda _: None, loras)
     known = Counter(row.id in recorded for row in rows)
     return (

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.assemble import Assembly, open_run_folder
 from pipeline.errors import RunError
 from pipeline.media.image import decode, encode
+from pipeline.profile import profile_of
 from pipeline.run import render_request
 from pipeline.settings import Settings
 
@@ -42,7 +43,8 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     if not (outcome.job and outcome.brief and outcome.seed is not None):
         raise RunError(f"The record of job {job_id} does not say how it was rendered.")
     spec, assembly = run_folder.spec(), Assembly(settings)
-    assembly.compare(spec, {k: v for k, v in outcome.models.items() if k in RENDERING})
+    profile = profile_of(spec).of(outcome.job.model)
+    assembly.compare(profile, run, {k: v for k, v in outcome.models.items() if k in RENDERING})
     context = assembly.embedded(spec, outcome.winners_context)
     request = render_request(outcome.job, context, outcome.brief, (outcome.seed,))
     again = assembly.renderer(spec).render(request)[0]

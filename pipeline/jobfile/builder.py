@@ -1,11 +1,12 @@
 """Builds a job from a row: reads values, fills in defaults, expands templates, gives it an id."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from pipeline.errors import JobError
+from pipeline.errors import ConfigError, JobError
 from pipeline.job import BadRow, Job, Lora, digest_of
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
@@ -19,10 +20,10 @@ from pipeline.profile import Profile
 
 _KEYWORDS_SHOWN = 120
 _NO_ADAPTER = (
-    "the profile's renderer has no image adapter (renderer.image_adapter); with reference_scale 0 "
+    "the profile's renderer has no image adapter ({}.image_adapter); with reference_scale 0 "
     "the images' texts alone are used"
 )
-_NO_LORAS = "the profile's renderer names no folder of LoRAs (renderer.loras)"
+_NO_LORAS = "the profile's renderer names no folder of LoRAs ({}.loras)"
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
 _NO_IMAGES = (
     "a second round retrieves images: it needs a collection, references of 1 or more, and a "
@@ -55,26 +56,51 @@ class _Refused(Exception):
         self.column, self.reason = column, reason
 
 
+class _Under(NamedTuple):
+    """The settings of the rows of one renderer, which is a `section` of the profile."""
+
+    section: str
+    profile: Profile
+    defaults: dict[str, Any]
+    ids: identity.JobIds
+    loras: LoraFolder | None
+
+    @property
+    def adapted(self) -> bool:
+        renderer = self.profile.renderer
+        return renderer.kind == "diffusers" and bool(renderer.image_adapter)
+
+
 class JobBuilder:
-    """Builds jobs under one profile and one set of overrides."""
+    """Builds jobs under one profile and one set of overrides. `loras` are the folders of LoRAs of
+    the profile's renderers, by name.
+
+    Raises ConfigError for overrides that name no renderer of the profile.
+    """
 
     def __init__(
         self,
         profile: Profile,
         overrides: Overrides,
         remarks: Remarks | None = None,
-        loras: LoraFolder | None = None,
+        loras: Mapping[str, LoraFolder] | None = None,
     ) -> None:
-        self._whole, self._retrieval, self._loras = profile, overrides.retrieval, loras
+        self._whole, self._retrieval, self._loras = profile, overrides.retrieval, loras or {}
         self._note = (remarks or Remarks()).add
-        said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
-        self._defaults = {k: v for k, v in profile.defaults if v is not None} | said
+        self._said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
+        self._model = self._said.get("model", profile.defaults.model)
         self._forced = (
             {} if overrides.retrieval else {"passages": 0, "references": 0, "collection": ""}
         )
-        renderer = profile.renderer
-        self._adapted = renderer.kind == "diffusers" and bool(renderer.image_adapter)
-        self._ids = identity.JobIds(profile, self._defaults)
+        self._under = cache(self._make_under)
+        self._under(self._model)
+
+    def _make_under(self, model: str) -> _Under:
+        own = self._whole.of(model)
+        defaults = {k: v for k, v in own.defaults if v is not None} | self._said
+        ids = identity.JobIds(own, defaults)
+        section = f"renderers.{model}" if model else "renderer"
+        return _Under(section, own, defaults | {"model": model}, ids, self._loras.get(model))
 
     def build(self, row: RawRow) -> Job | BadRow:
         """The row's job, or a bad row with the first reason. Never raises."""
@@ -102,17 +128,18 @@ class JobBuilder:
         for column in _TEMPLATED:
             for reason in unsupported_syntax(given.get(column, "")):
                 self._note(row.line, column, reason)
+        under = self._under_of(given.get("model") or self._model)
         digest = identity.row_digest(given | {"meta": meta})
-        fields = self._defaults | given | _expanded(given, meta, digest) | self._forced
+        fields = under.defaults | given | _expanded(given, meta, digest) | self._forced
         for column in _RENAMED.keys() & given.keys():
             fields[_RENAMED[column]] = fields.pop(column)
         fields |= {"meta": meta, "row": row.line}
         fields.setdefault("seed", int(digest[:8], 16))
-        if fields["references"] and fields["reference_scale"] and not self._adapted:
-            raise _Refused("references", _NO_ADAPTER)
+        if fields["references"] and fields["reference_scale"] and not under.adapted:
+            raise _Refused("references", _NO_ADAPTER.format(under.section))
         if fields["loras"]:
-            fields["loras"] = self._with_digests(fields["loras"])
-        fields["id"] = self._ids.of(fields)
+            fields["loras"] = _with_digests(fields["loras"], under)
+        fields["id"] = under.ids.of(fields)
         try:
             job = Job.model_validate(fields)
         except ValidationError as error:
@@ -126,26 +153,15 @@ class JobBuilder:
             job.collection and job.references and job.reference_scale
         ):
             raise _Refused("rounds", _NO_IMAGES)
-        for column, reason in _unused(job, given if self._retrieval else (), self._whole):
+        for column, reason in _unused(job, given if self._retrieval else (), under.profile):
             self._note(row.line, column, reason)
         return job
 
-    def _with_digests(self, given: Sequence[str | Lora]) -> list[dict[str, Any]]:
-        """The LoRAs with the digests of their files, which are part of the job's identity."""
+    def _under_of(self, model: str) -> _Under:
         try:
-            loras = [Lora.model_validate(each) for each in given]
-            if self._whole.renderer.kind == "diffusers":
-                if self._loras is None:
-                    raise _Refused("loras", _NO_LORAS)
-                loras = [
-                    lora.model_copy(update={"digest": self._loras.find(lora.name).digest})
-                    for lora in loras
-                ]
-        except ValidationError as error:
-            raise _Refused("loras", _explained(error.errors(include_url=False)[0])) from error
-        except JobError as error:
-            raise _Refused("loras", error.detail) from error
-        return [lora.model_dump() for lora in loras]
+            return self._under(model)
+        except ConfigError as error:
+            raise _Refused("model", error.detail) from error
 
     def _read(self, row: RawRow) -> tuple[dict[str, Any], dict[str, str]]:
         """A row's own values, each in its type, and its meta columns."""
@@ -172,6 +188,24 @@ class JobBuilder:
         if sum(map(len, meta.values())) > ROW_LIMIT:
             raise _Refused("meta", f"the row is longer than {ROW_LIMIT // 1024} KB")
         return given, meta
+
+
+def _with_digests(given: Sequence[str | Lora], under: _Under) -> list[dict[str, Any]]:
+    """The LoRAs with the digests of their files, which are part of the job's identity."""
+    try:
+        loras = [Lora.model_validate(each) for each in given]
+        if under.profile.renderer.kind == "diffusers":
+            if under.loras is None:
+                raise _Refused("loras", _NO_LORAS.format(under.section))
+            loras = [
+                lora.model_copy(update={"digest": under.loras.find(lora.name).digest})
+                for lora in loras
+            ]
+    except ValidationError as error:
+        raise _Refused("loras", _explained(error.errors(include_url=False)[0])) from error
+    except JobError as error:
+        raise _Refused("loras", error.detail) from error
+    return [lora.model_dump() for lora in loras]
 
 
 def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) -> dict[str, str]:

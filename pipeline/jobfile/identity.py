@@ -11,15 +11,15 @@ from pipeline.errors import JobFileError
 from pipeline.job import canonical_json, digest_of, digest_of_json
 from pipeline.profile import Profile
 
-_ASIDE = frozenset({"id", "row", "priority"})
-_NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout", "allowed"})
+_ASIDE = frozenset({"id", "row", "priority", "model"})
+_NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout", "allowed", "renderers"})
 _NAMED = "collections"
 """A table whose keys are the user's own names, not settings."""
 
 
 class JobIds:
-    """The ids of jobs under one profile. The JSON of the fields' defaults, which most rows keep, is
-    made once.
+    """The ids of jobs under a profile with one renderer. The JSON of the fields' defaults, which
+    most rows keep, is made once.
     """
 
     def __init__(self, profile: Profile, defaults: Mapping[str, Any]) -> None:
@@ -31,7 +31,9 @@ class JobIds:
         }
 
     def of(self, fields: Mapping[str, Any]) -> str:
-        """The id of a job with these fields. Leaves out the row number and the priority."""
+        """The id of a job with these fields. Leaves out the row number, the priority and the name
+        of the model, which is in the profile as its renderer.
+        """
         own = {
             name: _entry(name, value)
             for name, value in fields.items()
@@ -50,15 +52,15 @@ def _entry(name: str, value: Any) -> str:
 def row_digest(given: Mapping[str, Any]) -> str:
     """A digest of a row's own values, which decides its choices and its seed.
 
-    Independent of the row number, the profile and the command line, so that two runs of one file
-    under different settings differ in the settings alone.
+    Independent of the row number, the model, the profile and the command line, so that two runs of
+    one file under different settings, and two rows of different models, differ in these alone.
     """
-    return digest_of({k: v for k, v in given.items() if k != "priority"})
+    return digest_of({k: v for k, v in given.items() if k not in ("priority", "model")})
 
 
 def profile_digest(profile: Profile) -> str:
     """A digest of the settings of a profile that change results: without its name, batch sizes,
-    time limits and allowed collections.
+    time limits, allowed collections and the renderers of other jobs.
 
     The defaults for rows are left out too: they are in each job's own fields.
     """

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import JobFileError, NoJobFile
@@ -61,14 +61,14 @@ def read_jobs(
     profile: Profile,
     overrides: Overrides,
     warn: Warn = warn_on_stderr,
-    loras: LoraFolder | None = None,
+    loras: Mapping[str, LoraFolder] | None = None,
 ) -> Iterator[Job | BadRow]:
-    """Every row of a job file in order, as a job or as a bad row with the reason. `loras` is
-    the folder of the LoRAs that rows may name.
+    """Every row of a job file in order, as a job or as a bad row with the reason. `loras` are the
+    folders of the LoRAs that rows may name, by the names of the profile's renderers.
 
     Notices, such as of an unknown column, go to `warn`; notices of settings without effect come
     after the last row, each once. Raises JobFileError, at once or with the first row, if the file
-    as a whole is wrong.
+    as a whole is wrong, and ConfigError for overrides that name no renderer of the profile.
     """
     if not path.is_file():
         raise NoJobFile(f"Looked for {path.absolute()}.")

@@ -51,7 +51,7 @@ def fetch(reference: str, root: Path, role: str) -> Path:
     name, _, revision = reference.partition("@")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {reference!r}, neither in {root} nor here")
-    patterns = [*TEXTS, *WEIGHTS.get(role, ("*.safetensors",))]
+    patterns = [*TEXTS, *WEIGHTS.get(role.partition(":")[0], ("*.safetensors",))]
     try:
         return Path(
             snapshot_download(
@@ -82,21 +82,23 @@ def command(reference: str, root: Path, patterns: list[str]) -> str:
 def references(profile: Profile) -> dict[str, str]:
     """Role to reference of each model that a profile runs in this process.
 
-    A role may name its collection after a colon.
+    A role may name its collection, or its renderer among several, after a colon.
     """
     named = profile.judge.models() | profile.retrieval.models()
     if profile.writer.kind == "local":
         named["writer"] = profile.writer.model
-    renderer = profile.renderer
-    if renderer.kind == "diffusers":
-        extras = {
-            "unet": renderer.unet,
-            "previews": renderer.previews,
-            "image_adapter": renderer.image_adapter,
-        }
-        named["renderer"] = renderer.model
-        named |= {role: reference for role, reference in extras.items() if reference}
+    named |= profile.renderer.models()
+    for name, renderer in profile.renderers.items():
+        named |= {f"{role}:{name}": each for role, each in renderer.models().items()}
     return named
+
+
+def digests_of(profile: Profile, model: str, digests: Mapping[str, str]) -> dict[str, str]:
+    """Role to digest, out of a run's `digests`, of the models that jobs of one renderer use."""
+    own = profile.of(model)
+    named = own.renderer.models() if model else {}
+    keys = {role: f"{role}:{model}" if role in named else role for role in references(own)}
+    return {role: digests[key] for role, key in keys.items() if key in digests}
 
 
 def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
@@ -119,5 +121,6 @@ def for_each_role(given: Mapping[str, Given], do: Callable[[str, Given], Made]) 
 
 def variant(profile: Profile, role: str) -> str:
     """The weights' variant that a profile names for a role's model."""
-    renderer = profile.renderer
+    role, _, name = role.partition(":")
+    renderer = profile.renderers[name] if name and role == "renderer" else profile.renderer
     return renderer.variant if role == "renderer" and renderer.kind == "diffusers" else ""

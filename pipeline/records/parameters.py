@@ -25,7 +25,7 @@ _SAMPLERS = {
 def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> str:
     """Prompt, negative prompt and settings of the winner; empty without a job and a brief.
 
-    `renderer` is the run's renderer profile, with the model's name and its scheduler.
+    `renderer` is the section of the job's renderer, with the model's name and its scheduler.
     """
     job, brief, renderer = outcome.job, outcome.brief, renderer or {}
     if job is None or brief is None:

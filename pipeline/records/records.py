@@ -124,7 +124,7 @@ class RunRecords:
         """
         kept, file = None, b""
         if image is not None:
-            file = encode(image, self._format, parameters(outcome, self._renderer))
+            file = encode(image, self._format, parameters(outcome, self._renderer(outcome)))
             digest = hashlib.sha256(file).hexdigest()
             path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
             height, width, _ = image.shape
@@ -179,12 +179,18 @@ class RunRecords:
 
     def forget_profile(self) -> None:
         """Drop the cached profile after the run's spec was replaced."""
-        self.__dict__.pop("_renderer", None)
+        self.__dict__.pop("_profile", None)
 
     @cached_property
-    def _renderer(self) -> dict[str, Any]:
-        renderer: dict[str, Any] = self._spec().profile.get("renderer", {})
-        return renderer
+    def _profile(self) -> dict[str, Any]:
+        return self._spec().profile
+
+    def _renderer(self, outcome: Outcome) -> dict[str, Any]:
+        """The section of the renderer that made an outcome's image."""
+        section = self._profile.get("renderer", {})
+        if outcome.job and outcome.job.model:
+            section = self._profile.get("renderers", {}).get(outcome.job.model, {})
+        return dict(section)
 
 
 def _record(job_id: str) -> str:

@@ -106,7 +106,7 @@ def run(
     parts = Parts()
     ports = Ports(
         guard=TermGuard(blocked), retriever=retriever, writer=writer, renderer=parts, judge=parts,
-        records=parts, run="r", judge_against="prompt", models={},
+        records=parts, run="r", judge_against="prompt", models={"": {}},
     )  # fmt: skip
     return run_job(job, ports), parts.requests
 

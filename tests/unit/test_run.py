@@ -72,7 +72,7 @@ class Parts:
     def ports(self) -> Ports:
         return Ports(
             guard=self, retriever=self, writer=self, renderer=self, judge=self, records=self,
-            run="r", judge_against="prompt", models={},
+            run="r", judge_against="prompt", models={"": {}},
         )  # fmt: skip
 
 

@@ -16,8 +16,9 @@ SHIPPED = LoraFolder(SHIPPED_MODELS / "loras")
 
 def read(folder: Path, loras: LoraFolder | None, *values: str) -> list[Job | BadRow]:
     path = folder / "jobs.csv"
+    folders = {"": loras} if loras else {}
     path.write_text("keywords,loras\n" + "".join(f"circle,{value}\n" for value in values))
-    return list(read_jobs(path, Profile.load("shapes"), Overrides(), loras=loras))
+    return list(read_jobs(path, Profile.load("shapes"), Overrides(), loras=folders))
 
 
 def test_a_row_names_loras_with_their_weights_and_gets_their_digests(tmp_path: Path) -> None:
