@@ -207,7 +207,7 @@ class Bench:
     def _plain(self, job: Job, batch: int) -> Candidates:
         """The job's candidates, so many in a call, and then judged."""
         seeds = [job.candidate_seed(index) for index in range(job.candidates)]
-        request = render_request(job, Context(), _brief(job), tuple(seeds))
+        request = render_request(job, Context(), _brief(job), self._ports.inputs, tuple(seeds))
         arguments = call_arguments(self._pipe, [request])
         images: list[Any] = []
         for first in range(0, len(seeds), batch):

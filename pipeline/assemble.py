@@ -1,7 +1,7 @@
 """The composition root: the only place that picks implementations, with late heavy imports."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pipeline.errors import ConfigError, ModelError, RunError
-from pipeline.job import Context
+from pipeline.job import BadRow, Context, Job
+from pipeline.jobfile.reader import Overrides, Warn, read_jobs, warn_on_stderr
+from pipeline.media.image_store import INPUTS, KNOWLEDGE, ImageStore
+from pipeline.media.inputs import InputReader, StoredInputs
 from pipeline.models import (
     Models,
     digest,
@@ -43,7 +46,7 @@ from pipeline.record import RunSpec
 from pipeline.records.run_folder import RunFolder
 from pipeline.rendering.pool import ModelRenderer
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
-from pipeline.retrieval.image_store import ImageStore, embedded
+from pipeline.retrieval.images import embedded
 from pipeline.settings import Settings
 from pipeline.storage.folder import FolderStore
 from pipeline.storage.probe import WRITERS, honours_conditions
@@ -70,6 +73,7 @@ class Assembly:
         self._settings = settings
         self._store = open_store_to_commit(settings)
         self.models = open_models(settings)
+        self.inputs = StoredInputs(ImageStore(self._store, INPUTS))
         self._opening = threading.Lock()
         self._client = cache(partial(open_knowledge, settings, PATIENCE))
         self._retriever: Callable[[RetrievalProfile], Retriever] = cache(
@@ -125,7 +129,8 @@ class Assembly:
         if encoder is None or not any(reference.scale for reference in context.references):
             return context
         try:
-            return embedded(context, encoder, ImageStore(self._store), profile.image_norm)
+            images = ImageStore(self._store, KNOWLEDGE)
+            return embedded(context, encoder, images, profile.image_norm)
         except KeyError as error:
             raise RunError(f"The image {error} of the knowledge base is gone.") from error
 
@@ -140,6 +145,7 @@ class Assembly:
             guard=TermGuard(profile.guard.blocked_terms),
             retriever=self._retriever(profile.retrieval),
             writer=self._writer(profile.writer),
+            inputs=self.inputs,
             renderer=ModelRenderer(profile, self._renderer),
             judge=self._judge(profile.judge),
             records=self.run_folder(spec.run).records,
@@ -320,7 +326,7 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
     return Library(
         client=open_knowledge(settings),
         embedders=open_embedders(profile.retrieval, open_models(settings)),
-        image_store=ImageStore(open_store(settings)),
+        image_store=ImageStore(open_store(settings), KNOWLEDGE),
         guard=TermGuard(profile.guard.blocked_terms),
     )
 
@@ -344,6 +350,42 @@ def lora_state(folders: Mapping[str, LoraFolder]) -> str:
     ModelError.
     """
     return "+".join(sorted({folder.state() for folder in folders.values()}))
+
+
+def open_inputs(settings: Settings, job_file: Path, store: Store | None = None) -> InputReader:
+    """The reader of the images that a job file's rows name; without a `store` it stores none.
+
+    Raises ConfigError and StoreError.
+    """
+    places = [place.strip() for place in settings.inputs.split(",") if place.strip()]
+    buckets = {
+        place: _s3_store(settings.model_copy(update={"store": place}))
+        for place in places
+        if place.startswith("s3://")
+    }
+    folders = [Path(place).expanduser() for place in places if place not in buckets]
+    return InputReader(
+        folders if places else [job_file.absolute().parent],
+        buckets,
+        ImageStore(store, INPUTS) if store else None,
+    )
+
+
+def open_jobs(
+    path: Path,
+    overrides: Overrides,
+    settings: Settings,
+    warn: Warn = warn_on_stderr,
+    store: Store | None = None,
+) -> Iterator[Job | BadRow]:
+    """Every row of a job file under the settings' profile, as `read_jobs` reads it; the images that
+    rows name are put into the `store`, if one is given.
+
+    Raises JobFileError, ConfigError, ModelError and StoreError.
+    """
+    profile = settings.chosen_profile
+    loras = open_lora_folders(settings, profile)
+    return read_jobs(path, profile, overrides, warn, loras, open_inputs(settings, path, store))
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 
 ImageArray = NDArray[np.float32]
 """[height, width, 3], RGB in 0..1. It may hold NaN until the judge has called it valid."""
@@ -89,6 +89,25 @@ class Lora(FrozenModel):
             return value
         name, colon, weight = value.rpartition(":")
         return {"name": name.strip(), "weight": weight} if colon else {"name": value.strip()}
+
+
+class InputImage(FrozenModel):
+    """An image of a row: its path or address there, and the sha256 of its copy in the store, which
+    is `inputs/<sha256>.png`, with its size in pixels.
+    """
+
+    path: str
+    sha256: Digest
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An input image in the size of its job; equal where the stored file is."""
+
+    sha256: str
+    pixels: ImageArray = field(compare=False, repr=False)
 
 
 class Job(FrozenModel):
@@ -178,6 +197,19 @@ class Job(FrozenModel):
         Field(max_length=4, description="LoRAs to render with, as `NAME:WEIGHT`"),
         Settable(("row", "profile"), ()),
     ] = ()
+    image: Annotated[
+        InputImage | None, Field(description="image to begin from, a file's path"), Settable()
+    ] = None
+    strength: Annotated[
+        float,
+        Field(gt=0, le=1, description="part of the steps that are taken from `image` on"),
+        Settable(("row", "profile"), 0.75),
+    ] = 0.75
+    mask: Annotated[
+        InputImage | None,
+        Field(description="image that is white where `image` is painted anew"),
+        Settable(),
+    ] = None
     tags: Annotated[
         tuple[str, ...],
         Field(description="tags that a source must have, all of them"),
@@ -323,7 +355,9 @@ class RenderRequest(FrozenModel):
     """One call of a renderer: the same prompt once for each seed. `model` is the renderer's name
     in the profile.
 
-    `references` are embeddings of images that steer the render, weighted by `reference_scale`.
+    `references` are embeddings of images that steer the render, weighted by `reference_scale`. It
+    begins from `image`, where there is one, for the part `strength` of the steps; with a `mask`,
+    what is black in it stays as it is.
     """
 
     prompt: str
@@ -337,6 +371,9 @@ class RenderRequest(FrozenModel):
     reference_scale: float = 0.0
     loras: tuple[Lora, ...] = ()
     model: str = ""
+    image: InstanceOf[LoadedImage] | None = None
+    strength: float = 1.0
+    mask: InstanceOf[LoadedImage] | None = None
 
     @property
     def batch_key(self) -> BatchKey:

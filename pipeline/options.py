@@ -1,13 +1,13 @@
 """The settings of a job and their setters, derived from the fields of `Job` that are `Settable`."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from pipeline import job
-from pipeline.job import FrozenModel, Job, Settable, Setter
+from pipeline.job import FrozenModel, InputImage, Job, Settable, Setter
 
 
 def settable(by: Setter) -> dict[str, tuple[FieldInfo, Settable]]:
@@ -25,6 +25,12 @@ COLUMNS: dict[str, tuple[str, FieldInfo, Settable]] = {
     mark.column or name: (name, field, mark) for name, (field, mark) in settable("row").items()
 }
 """The columns of a job file but `meta.*`, each with its field of a job: name, field and mark."""
+
+
+INPUTS = [
+    name for name, (_, field, _) in COLUMNS.items() if InputImage in get_args(field.annotation)
+]
+"""The columns that name images."""
 
 
 def settings_by(

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.job import Brief, Context, ImageArray, Job, RenderRequest, Score
+from pipeline.job import (
+    Brief,
+    Context,
+    ImageArray,
+    InputImage,
+    Job,
+    LoadedImage,
+    RenderRequest,
+    Score,
+)
 from pipeline.record import Outcome
 
 
@@ -29,6 +38,17 @@ class Writer(Protocol):
         """One brief with a prompt that is not empty, without URLs and of bounded length.
 
         Raises JobError when the model wrote nothing usable, Unavailable when it does not answer.
+        """
+        ...
+
+
+class Inputs(Protocol):
+    """The stored input images of jobs."""
+
+    def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
+        """The image in that size, in pixels; its sides are cropped where its proportions differ.
+
+        Raises JobError where it is gone from the store.
         """
         ...
 
@@ -184,6 +204,7 @@ class Ports:
     guard: Guard
     retriever: Retriever
     writer: Writer
+    inputs: Inputs
     renderer: Renderer
     judge: Judge
     records: Records

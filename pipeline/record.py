@@ -43,6 +43,7 @@ class RunSpec(FrozenModel):
     )
     models: dict[str, str] = Field(description="role to digest")
     loras: str = Field(default="", description="state of the folders of LoRAs that rows may name")
+    inputs: str = Field(default="", description="state of the files of images that rows name")
     created_at: str
     version: str
 
@@ -50,8 +51,7 @@ class RunSpec(FrozenModel):
     def fingerprint(self) -> str:
         """Digest of the job file, the settings and the models: equal for equal work."""
         parts = {"job_file_digest", "profile", "overrides", "models"}
-        if self.loras:
-            parts.add("loras")
+        parts |= {name for name in ("loras", "inputs") if getattr(self, name)}
         return digest_of(self.model_dump(include=parts))
 
 

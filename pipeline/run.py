@@ -8,10 +8,21 @@ from itertools import chain, zip_longest
 
 from pipeline.cancellation import check
 from pipeline.errors import Blocked, JobError, Unavailable
-from pipeline.job import Brief, Candidate, Context, ImageArray, Job, RenderRequest, Rung, Score
+from pipeline.job import (
+    Brief,
+    Candidate,
+    Context,
+    ImageArray,
+    InputImage,
+    Job,
+    LoadedImage,
+    RenderRequest,
+    Rung,
+    Score,
+)
 from pipeline.judging import contest
 from pipeline.masking import mask
-from pipeline.ports import Ports
+from pipeline.ports import Inputs, Ports
 from pipeline.record import KEPT, CandidateRecord, Outcome, Refinement, Status, timestamp, version
 from pipeline.telemetry import Meter, metered, stage
 
@@ -153,13 +164,14 @@ def hold_contest(
     from `begin`.
     """
     scoring, candidates = scoring_of(job, brief, ports), list[Candidate]()
+    request = render_request(job, context, brief, ports.inputs)
     while count := contest.next_wave(job, [c.score for c in candidates]):
         check()
         first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
         race = Race(contest.rungs(job), scoring, count)
         with stage("render"):
-            images = ports.renderer.render(render_request(job, context, brief, seeds), race)
+            images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
         scores = iter(scoring([image for image in images if image is not None]))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
             score = None if image is None else next(scores)
@@ -188,11 +200,15 @@ class Race:
 
 
 def render_request(
-    job: Job, context: Context, brief: Brief, seeds: tuple[int, ...]
+    job: Job, context: Context, brief: Brief, inputs: Inputs, seeds: tuple[int, ...] = ()
 ) -> RenderRequest:
-    """The request for candidates with these seeds: the brief's prompt and the retrieved images, at
-    the job's settings.
+    """The request for candidates with these seeds: the brief's prompt, the retrieved images and
+    those of the row, at the job's settings. Raises JobError.
     """
+
+    def loaded(image: InputImage | None) -> LoadedImage | None:
+        return inputs.load(image, job.width, job.height) if image else None
+
     embeddings = tuple(r.embedding for r in context.references if r.scale)
     return RenderRequest(
         prompt=brief.prompt,
@@ -206,6 +222,9 @@ def render_request(
         reference_scale=job.reference_scale if embeddings else 0.0,
         loras=job.loras,
         model=job.model,
+        image=loaded(job.image),
+        strength=job.strength if job.image else 1.0,
+        mask=loaded(job.mask),
     )
 
 

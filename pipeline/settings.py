@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         default=60, ge=0, description="a run that no worker answers for so long ends"
     )
     shard: int = Field(default=250, ge=1, description="jobs in one shard, one Prefect task run")
+    inputs: str = Field(
+        default="",
+        description="folders and s3://bucket/prefix, with commas, that rows may name images in; "
+        "empty: the job file's own folder",
+    )
     inbox: str = Field(
         default="", description="a folder, or s3://bucket/prefix, whose job files become runs"
     )

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly, open_lora_folders, open_run_folder
+from pipeline.assemble import Assembly, open_jobs, open_run_folder, open_store
 from pipeline.errors import RunError
 from pipeline.job import ImageArray, Job, Score
-from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.jobfile.reader import Overrides
 from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
 from pipeline.ports import Ports
 from pipeline.run import Scoring, render_request, scoring_of
@@ -33,8 +33,7 @@ def calibrate_race(
     Cost is the share of all steps that a race runs; regret the share of the best candidate's score
     that its winner misses. Raises PressrunError, RunError if the renderer shows no previews.
     """
-    loras = open_lora_folders(settings, settings.chosen_profile)
-    rows = read_jobs(path, settings.chosen_profile, overrides, loras=loras)
+    rows = open_jobs(path, overrides, settings, store=open_store(settings))
     jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
     if not jobs:
         raise RunError(f"{path} holds no jobs.")
@@ -76,7 +75,8 @@ def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
     scoring = scoring_of(job, brief, ports)
     watcher = Watcher(points, scoring)
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
-    images = ports.renderer.render(render_request(job, context, brief, seeds), watcher)
+    request = render_request(job, context, brief, ports.inputs, seeds)
+    images = ports.renderer.render(request, watcher)
     if not watcher.seen:
         raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
     finals = scoring([image for image in images if image is not None])

@@ -9,10 +9,10 @@ from typing import Any
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.estimate import StratifiedSample
-from pipeline.assemble import check_models, open_lora_folders, open_store
+from pipeline.assemble import check_models, open_jobs, open_store
 from pipeline.errors import JobError, JobFileError
 from pipeline.job import BadRow, Context, Job
-from pipeline.jobfile.reader import Notice, Overrides, read_jobs
+from pipeline.jobfile.reader import Notice, Overrides
 from pipeline.jobfile.remarks import Remarks
 from pipeline.profile import Profile
 from pipeline.records.ids import IdSet
@@ -37,11 +37,10 @@ def check_jobs(
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
-    loras = open_lora_folders(settings, profile)
-    open_store(settings)
+    store = open_store(settings)
     plan, warnings = _Plan(StratifiedSample(pilot) if pilot else None), list[Notice]()
     filled = _Filled(profile, remarks := Remarks())
-    for row in read_jobs(path, profile, overrides, warnings.append, loras):
+    for row in open_jobs(path, overrides, settings, warnings.append, store if pilot else None):
         plan.count(row)
         filled.see(row)
     remarks.report(warnings.append)

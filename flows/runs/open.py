@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs import lines
-from pipeline.assemble import lora_state, model_digests, open_lora_folders
+from pipeline.assemble import (
+    lora_state,
+    model_digests,
+    open_inputs,
+    open_jobs,
+    open_lora_folders,
+)
 from pipeline.errors import JobFileError, RunError
 from pipeline.job import BadRow, digest_of
 from pipeline.jobfile.identity import file_digest
-from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.jobfile.reader import Overrides, input_names
 from pipeline.profile import profile_of
 from pipeline.record import RunSpec, Status, timestamp, version
 from pipeline.records import shards
@@ -43,6 +49,7 @@ def asked_for(
         overrides=overrides.model_dump(mode="json"),
         models=model_digests(settings, profile),
         loras=lora_state(open_lora_folders(settings, profile)),
+        inputs=open_inputs(settings, path).state(input_names(path)),
         created_at=timestamp(),
         version=version(),
     )
@@ -73,8 +80,7 @@ def open_run(
         stored(spec)
         return spec
     earlier = run_folder.standing_spec()
-    loras = open_lora_folders(settings, settings.chosen_profile)
-    source = read_jobs(path, settings.chosen_profile, overrides, loras=loras)
+    source = open_jobs(path, overrides, settings, store=run_folder.store)
     try:
         while shard := list(islice(source, spec.shard_size)):
             if not spec.shards:
@@ -145,8 +151,7 @@ def taken_over(
     if not others:
         return ""
     recorded = IdSet(run_folder.records.ids())
-    loras = open_lora_folders(settings, profile)
-    rows = read_jobs(path, profile, overrides, lambda _: None, loras)
+    rows = open_jobs(path, overrides, settings, lambda _: None)
     known = Counter(row.id in recorded for row in rows)
     return (
         f"run {run_folder.run} exists: {known[True]} kept, {known[False]} new."

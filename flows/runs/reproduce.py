@@ -46,7 +46,7 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     profile = profile_of(spec).of(outcome.job.model)
     assembly.compare(profile, run, {k: v for k, v in outcome.models.items() if k in RENDERING})
     context = assembly.embedded(spec, outcome.winners_context)
-    request = render_request(outcome.job, context, outcome.brief, (outcome.seed,))
+    request = render_request(outcome.job, context, outcome.brief, assembly.inputs, (outcome.seed,))
     again = assembly.renderer(spec).render(request)[0]
     assert again is not None  # a request without a pruner loses no image
     stored = decode(run_folder.blob(outcome.image.path))

@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigError, JobError
-from pipeline.job import BadRow, Job, Lora, digest_of
+from pipeline.job import BadRow, InputImage, Job, Lora, digest_of
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow
 from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.media.checks import says_something
+from pipeline.media.inputs import InputReader
 from pipeline.models.loras import LoraFolder
-from pipeline.options import COLUMNS, message, settings_by
+from pipeline.options import COLUMNS, INPUTS, message, settings_by
 from pipeline.profile import Profile
 
 _KEYWORDS_SHOWN = 120
@@ -84,8 +85,10 @@ class JobBuilder:
         overrides: Overrides,
         remarks: Remarks | None = None,
         loras: Mapping[str, LoraFolder] | None = None,
+        inputs: InputReader | None = None,
     ) -> None:
         self._whole, self._retrieval, self._loras = profile, overrides.retrieval, loras or {}
+        self._inputs = inputs or InputReader(())
         self._note = (remarks or Remarks()).add
         self._said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._model = self._said.get("model", profile.defaults.model)
@@ -139,7 +142,11 @@ class JobBuilder:
             raise _Refused("references", _NO_ADAPTER.format(under.section))
         if fields["loras"]:
             fields["loras"] = _with_digests(fields["loras"], under)
-        fields["id"] = under.ids.of(fields)
+        images = {name: self._input(name, fields[name]) for name in INPUTS if name in given}
+        _check_inputs(images, fields)
+        # the content alone: equal images make equal work, whatever their names
+        contents = {name: image.sha256 for name, image in images.items()}
+        fields |= images | {"id": under.ids.of(fields | contents)}
         try:
             job = Job.model_validate(fields)
         except ValidationError as error:
@@ -162,6 +169,12 @@ class JobBuilder:
             return self._under(model)
         except ConfigError as error:
             raise _Refused("model", error.detail) from error
+
+    def _input(self, column: str, name: str) -> InputImage:
+        try:
+            return self._inputs.read(name)
+        except JobError as error:
+            raise _Refused(column, f"{shown(name)}: {error.detail}") from error
 
     def _read(self, row: RawRow) -> tuple[dict[str, Any], dict[str, str]]:
         """A row's own values, each in its type, and its meta columns."""
@@ -224,12 +237,29 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
     return expanded
 
 
+def _check_inputs(images: Mapping[str, InputImage], fields: Mapping[str, Any]) -> None:
+    """Raise _Refused for images of a row that do not go together, or with its other columns."""
+    image, mask = images.get("image"), images.get("mask")
+    if image and 0 < fields["steps"] * fields["strength"] < 1:
+        raise _Refused("strength", f"{fields['strength']} of {fields['steps']} steps is no step")
+    if mask and not image:
+        raise _Refused("mask", "a mask needs an image")
+    if mask and image and abs(mask.width * image.height / (mask.height * image.width) - 1) > 0.02:
+        raise _Refused(
+            "mask",
+            f"the mask has {mask.width}x{mask.height} pixels and the image {image.width}x"
+            f"{image.height}: one is not the other's size, nor of its proportions",
+        )
+
+
 def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple[str, str]]:
     """The columns without effect on a job, each with the reason; `given` are the row's own."""
     # A1111 turns guidance off at exactly 1, diffusers at 1 and below
     guided = job.guidance != 1 if profile.renderer.kind == "a1111" else job.guidance > 1
     if job.negative and not guided:
         yield "negative", "the negative prompt has no effect at guidance 1 or less"
+    if "strength" in given and not job.image:
+        yield "strength", "strength has no effect without an image"
     writer = profile.writer
     if "style" in given and writer.kind == "template":
         # `{text}` in the prompt template may hold the style

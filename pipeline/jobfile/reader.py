@@ -3,6 +3,8 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from pipeline.errors import JobFileError, NoJobFile
@@ -11,7 +13,10 @@ from pipeline.jobfile import csv, jsonl, parquet
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import RawRow, suffix_of
+from pipeline.jobfile.values import READERS
+from pipeline.media.inputs import InputReader
 from pipeline.models.loras import LoraFolder
+from pipeline.options import INPUTS
 from pipeline.profile import Profile
 from pipeline.tabular.rows import BOM
 
@@ -45,6 +50,8 @@ _HINTS = {
 }
 
 
+AHEAD = 64
+"""Rows whose images are read together."""
 _PRETTY = re.compile(rb"\{[ \t\r]*\n")
 
 
@@ -62,33 +69,76 @@ def read_jobs(
     overrides: Overrides,
     warn: Warn = warn_on_stderr,
     loras: Mapping[str, LoraFolder] | None = None,
+    inputs: InputReader | None = None,
 ) -> Iterator[Job | BadRow]:
     """Every row of a job file in order, as a job or as a bad row with the reason. `loras` are the
-    folders of the LoRAs that rows may name, by the names of the profile's renderers.
+    folders of the LoRAs that rows may name, by the names of the profile's renderers, `inputs` the
+    reader of their images.
 
     Notices, such as of an unknown column, go to `warn`; notices of settings without effect come
     after the last row, each once. Raises JobFileError, at once or with the first row, if the file
     as a whole is wrong, and ConfigError for overrides that name no renderer of the profile.
     """
+    reader, remarks = _reader(path), Remarks()
+    inputs = inputs or InputReader(())
+    builder = JobBuilder(profile, overrides, remarks, loras, inputs)
+
+    def jobs() -> Iterator[Job | BadRow]:
+        rows = _read_ahead(_rows(path, reader, warn), inputs)
+        yield from map(builder.build, rows)
+        remarks.report(warn)
+
+    return jobs()
+
+
+def input_names(path: Path) -> Iterator[str]:
+    """The names of all input images of a job file, in order. Raises JobFileError."""
+    for row in _rows(path, _reader(path), lambda _: None):
+        yield from _inputs_of(row)
+
+
+def _reader(path: Path) -> Reader:
     if not path.is_file():
         raise NoJobFile(f"Looked for {path.absolute()}.")
-    reader = FORMATS.get(suffix_of(path))
-    if reader is None:
-        hint = _HINTS.get(suffix_of(path), "")
-        raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
-    remarks = Remarks()
-    return _jobs(path, reader, JobBuilder(profile, overrides, remarks, loras), remarks, warn)
+    if reader := FORMATS.get(suffix_of(path)):
+        return reader
+    hint = _HINTS.get(suffix_of(path), "")
+    raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
 
 
-def _jobs(
-    path: Path, reader: Reader, builder: JobBuilder, remarks: Remarks, warn: Warn
-) -> Iterator[Job | BadRow]:
+def _rows(path: Path, reader: Reader, warn: Warn) -> Iterator[RawRow]:
     try:
         _check_start(path)
-        yield from map(builder.build, reader(path, warn))
+        yield from reader(path, warn)
     except OSError as error:
         raise JobFileError(f"{path}: {error.strerror}.") from error
-    remarks.report(warn)
+
+
+def _inputs_of(row: RawRow) -> list[str]:
+    """The names of a row's input images, as far as they can be read."""
+    found = list[str]()
+    for column in INPUTS:
+        if given := row.values.get(column):
+            with suppress(ValueError):
+                found.append(str(READERS[column](given)))
+    return found
+
+
+def _read_ahead(rows: Iterator[RawRow], inputs: InputReader) -> Iterator[RawRow]:
+    """The rows, whose images are read many at a time."""
+    error = None
+    while not error:
+        some = list[RawRow]()
+        try:
+            some.extend(islice(rows, AHEAD))
+        except JobFileError as found:  # behind the rows before it
+            error = found
+        inputs.read_ahead([name for row in some for name in _inputs_of(row)])
+        yield from some
+        if not some:
+            break
+    if error:
+        raise error
 
 
 def _check_start(path: Path) -> None:

@@ -3,8 +3,9 @@
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import get_origin
+from typing import get_args, get_origin
 
+from pipeline.job import InputImage
 from pipeline.jobfile.rows import Value
 from pipeline.options import COLUMNS
 
@@ -42,6 +43,16 @@ def text(value: Value, limit: int = FIELD_LIMIT) -> str:
     if not clean.isascii() and len(clean.encode()) > limit:
         raise ValueError(_too_long(limit))
     return clean
+
+
+def path(value: Value) -> str:
+    """A file's path or an address: unlike other texts, its characters stay as they are."""
+    given = str(value).strip()
+    if len(given.encode(errors="surrogatepass")) > FIELD_LIMIT:
+        raise ValueError(_too_long(FIELD_LIMIT))
+    if found := _UNSAFE.search(given):
+        raise ValueError(f"the character U+{ord(found[0]):04X} is not allowed")
+    return given
 
 
 def whole(value: Value) -> int:
@@ -88,6 +99,8 @@ def truth(value: Value) -> bool:
 
 def _reader(kind: object) -> Callable[[Value], str | int | float | tuple[str, ...]]:
     """The function that reads a column's values, by the type of its field."""
+    if InputImage in get_args(kind):
+        return path
     if kind is bool:
         return truth
     if kind is int:

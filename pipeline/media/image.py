@@ -14,6 +14,8 @@ from pipeline.job import ImageArray
 ImageFormat = Literal["png", "webp", "jpeg"]
 
 LARGEST_PIXELS = 64 * 1024 * 1024
+LARGEST_SIDE = 4096
+"""Of an image that is rendered, or an input; in pixels."""
 JPEG_QUALITY = 95
 
 EXTENSIONS: Mapping[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
@@ -69,7 +71,12 @@ def encode(image: ImageArray, fmt: ImageFormat, parameters: str) -> bytes:
 
 def decode(data: bytes, longest_side: int | None = None) -> ImageArray:
     """The image in a file as `read_image` reads it, [height, width, 3] in 0..1."""
-    return np.asarray(read_image(data, longest_side), dtype=np.float32) / np.float32(255)
+    return to_array(read_image(data, longest_side))
+
+
+def to_array(image: Image.Image) -> ImageArray:
+    """An 8-bit RGB image as [height, width, 3] in 0..1."""
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
 def read_image(data: bytes, longest_side: int | None = None) -> Image.Image:

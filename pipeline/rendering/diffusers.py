@@ -53,6 +53,8 @@ class DiffusersRenderer:
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         """One image per seed, in order. Raises JobError, and the error of a lost device."""
+        if request.image:
+            raise JobError("this renderer cannot begin from an image")
         rendered_by("diffusers")
         if len(self.guidance.parts(request.prompt)) > 1:
             raise JobError(f"{type(self._pipe).__name__} takes no prompts that are joined by AND")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from pipeline.cancellation import result_of
+from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Pruner, Renderer
@@ -55,6 +56,8 @@ class EngineRenderer:
         """One image per seed, in order, None where the pruner dropped it. Raises JobError, and the
         device's own error when the device is lost.
         """
+        if request.image:
+            raise JobError("this renderer cannot begin from an image")
         try:
             samples = [self.engine.begin(request, seed) for seed in request.seeds]
         except Unsupported:

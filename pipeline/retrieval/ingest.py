@@ -13,11 +13,12 @@ from qdrant_client.models import FieldCondition, Filter, MatchValue, PointStruct
 
 from pipeline.errors import Blocked, JobError, KnowledgeError
 from pipeline.job import FrozenModel, digest_of
+from pipeline.media.image_store import ImageStore
 from pipeline.ports import Guard
 from pipeline.retrieval import schema, versions
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.image_store import ImageStore, read_image
+from pipeline.retrieval.images import image_of
 from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import BadText, Text
 
@@ -129,7 +130,7 @@ class _Ingestion:
             try:
                 self._library.guard.check_text(f"{text.title}. {text.text}")
                 if text.image and self._takes_images:
-                    image = self._library.image_store.put(read_image(text.image))
+                    image = self._library.image_store.put(image_of(text.image))
                 elif text.image:
                     problem = "the profile or the collection is without retrieval.image_encoder"
             except (Blocked, JobError) as error:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from qdrant_client import QdrantClient
 
+from pipeline.media.image_store import KNOWLEDGE, ImageStore
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
-from pipeline.retrieval.image_store import ImageStore
 from pipeline.retrieval.ingest import Library
 from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.storage.folder import FolderStore
@@ -21,4 +21,6 @@ def library(
 ) -> Library:
     """A library of hashed words, without images unless something embeds them."""
     embedders = Embedders(texts or HashedEmbedder(), images)
-    return Library(client, embedders, ImageStore(FolderStore(folder)), TermGuard(blocked))
+    return Library(
+        client, embedders, ImageStore(FolderStore(folder), KNOWLEDGE), TermGuard(blocked)
+    )

@@ -82,6 +82,7 @@ class StandInAssembly(Assembly):
             guard=TermGuard(()),
             retriever=NoRetriever(),
             writer=TemplateWriter(TemplateWriterProfile()),
+            inputs=self.inputs,
             renderer=FlatRenderer(SECONDS),
             judge=ApprovingJudge(),
             records=self.run_folder(spec.run).records,

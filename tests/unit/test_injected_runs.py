@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
-from pipeline.job import ImageArray, Job, RenderRequest, Score, digest_of
+from pipeline.job import ImageArray, InputImage, Job, LoadedImage, RenderRequest, Score, digest_of
 from pipeline.ports import Ports, Pruner, Writer
 from pipeline.profile import EndpointWriterProfile, QdrantProfile, TemplateWriterProfile
 from pipeline.record import Outcome, Status
@@ -40,6 +40,9 @@ class Parts:
 
     def __init__(self) -> None:
         self.requests: list[RenderRequest] = []
+
+    def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
+        raise AssertionError("the rows name no images")
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         self.requests.append(request)
@@ -105,7 +108,8 @@ def run(
 ) -> tuple[Outcome, list[RenderRequest]]:
     parts = Parts()
     ports = Ports(
-        guard=TermGuard(blocked), retriever=retriever, writer=writer, renderer=parts, judge=parts,
+        guard=TermGuard(blocked), retriever=retriever, writer=writer, inputs=parts,
+        renderer=parts, judge=parts,
         records=parts, run="r", judge_against="prompt", models={"": {}},
     )  # fmt: skip
     return run_job(job, ports), parts.requests

@@ -12,7 +12,9 @@ from pipeline.job import (
     Brief,
     Context,
     ImageArray,
+    InputImage,
     Job,
+    LoadedImage,
     Reference,
     RenderRequest,
     Rung,
@@ -54,6 +56,9 @@ class Parts:
             raise self.error
         return Brief(text="text", prompt=f"prompt of {job.keywords}")
 
+    def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
+        return LoadedImage(image.sha256, np.full((height, width, 3), 0.5, np.float32))
+
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
     ) -> Sequence[ImageArray | None]:
@@ -71,8 +76,8 @@ class Parts:
 
     def ports(self) -> Ports:
         return Ports(
-            guard=self, retriever=self, writer=self, renderer=self, judge=self, records=self,
-            run="r", judge_against="prompt", models={"": {}},
+            guard=self, retriever=self, writer=self, inputs=self, renderer=self, judge=self,
+            records=self, run="r", judge_against="prompt", models={"": {}},
         )  # fmt: skip
 
 

@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_read_further_leaves_the_run_as_it_was(
         yield from run_folder.shards.read(before.fingerprint, 1)
         raise JobFileError("jobs.csv: the rest cannot be read")
 
-    monkeypatch.setattr("flows.runs.open.read_jobs", broken)
+    monkeypatch.setattr("flows.runs.open.open_jobs", broken)
     with pytest.raises(JobFileError):
         open_run(jobs, Overrides(candidates=9), settings, run_folder)
     assert reopened(run_folder) == before

@@ -13,11 +13,13 @@ from pipeline.errors import JobError
 from pipeline.job import Context, Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow
+from pipeline.media.image import to_image
+from pipeline.media.image_store import KNOWLEDGE, ImageStore
 from pipeline.models import Models
 from pipeline.models.clip import OpenClip
 from pipeline.profile import Profile, QdrantProfile
 from pipeline.retrieval.embedders import Embedders
-from pipeline.retrieval.image_store import ImageStore, embedded
+from pipeline.retrieval.images import embedded
 from pipeline.retrieval.ingest import IngestReport, Library, ingest
 from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.retriever import QdrantRetriever
@@ -230,10 +232,10 @@ def test_a_collection_of_another_encoder(images, tmp_path: Path) -> None:
 
 
 def test_the_image_store_keeps_pixels_alone(tmp_path: Path) -> None:
-    image_store = ImageStore(FolderStore(tmp_path))
+    image_store = ImageStore(FolderStore(tmp_path), KNOWLEDGE)
     image = np.random.default_rng(0).random((5, 7, 3), dtype=np.float32)
-    key = image_store.put(image)
-    assert image_store.put(image) == key
+    key = image_store.put(to_image(image))
+    assert image_store.put(to_image(image)) == key
     with Image.open(tmp_path / key) as file:
         assert not file.info
     assert np.abs(image_store.get(key) - image).max() <= 0.5 / 255 + 1e-6

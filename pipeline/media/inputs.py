@@ -1,0 +1,169 @@
+"""Input images of rows: read from allowed places when a run opens, stored by content, and loaded
+from the store by workers.
+"""
+
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cachetools import LRUCache
+from PIL import ImageOps
+
+from pipeline.errors import JobError, TooLarge
+from pipeline.job import InputImage, LoadedImage
+from pipeline.media.image import LARGEST_SIDE, read_image, to_array
+from pipeline.media.image_store import INPUTS, ImageStore, png
+from pipeline.ports import Store
+
+LARGEST_FILE = 64 * 1024 * 1024
+"""Bytes."""
+REMEMBERED = 10_000
+READERS = 8
+
+_BUCKET = "s3://"
+
+
+class InputReader:
+    """Reads the images that rows name, below `folders` and in `buckets`, stores by address. Each is
+    read once while its name is remembered.
+
+    A relative path is looked for in each folder in turn. Without `images` nothing is stored.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        buckets: Mapping[str, Store] | None = None,
+        images: ImageStore | None = None,
+    ) -> None:
+        self._folders = [folder.resolve() for folder in folders]
+        self._buckets, self._images = buckets or {}, images
+        self._read: LRUCache[str, InputImage | JobError] = LRUCache(REMEMBERED)
+
+    def read(self, name: str) -> InputImage:
+        """The image of a path or an `s3://` address, in the store from now on.
+
+        Raises JobError for a name outside the allowed places, and for a file that is missing, no
+        image, damaged or too large; StoreError where a bucket does not answer.
+        """
+        found = self._read.get(name)
+        if found is None:
+            found = self._read[name] = self._reading(name)
+        if isinstance(found, JobError):
+            raise found
+        return found
+
+    def read_ahead(self, names: Collection[str]) -> None:
+        """Read several images at a time, for `read` to find."""
+        new = [name for name in dict.fromkeys(names) if name not in self._read]
+        if len(new) > 1:
+            with ThreadPoolExecutor(READERS) as threads:
+                self._read.update(zip(new, threads.map(self._reading, new), strict=True))
+
+    def state(self, names: Iterable[str]) -> str:
+        """A digest of the files' sizes and times, which changes when one of them does; of another
+        one each time where a bucket is named. Empty without names.
+        """
+        digest, any_name = hashlib.sha256(), False
+        for name in names:
+            digest.update(f"{name}\0{self._state(name)}\0".encode(errors="surrogatepass"))
+            any_name = True
+        return digest.hexdigest()[:24] if any_name else ""
+
+    def _state(self, name: str) -> str:
+        if name.startswith(_BUCKET):
+            return uuid.uuid4().hex
+        try:
+            found = self._file(name).stat()
+        except (JobError, OSError):
+            return ""
+        return f"{found.st_size} {found.st_mtime_ns}"
+
+    def _reading(self, name: str) -> InputImage | JobError:
+        try:
+            image = read_image(self._bytes(name), LARGEST_SIDE)
+        except JobError as error:
+            return error
+        key = self._images.put(image) if self._images else png(image, INPUTS)[0]
+        width, height = image.size
+        return InputImage(path=name, sha256=Path(key).stem, width=width, height=height)
+
+    def _bytes(self, name: str) -> bytes:
+        if name.startswith(_BUCKET):
+            return self._object(name)
+        if "://" in name or name.startswith("data:"):
+            raise JobError("no URL is fetched: name a file, or an object as s3://bucket/key")
+        try:
+            return _regular(self._file(name))
+        except OSError as error:
+            raise JobError(f"the image cannot be read: {error.strerror}") from error
+
+    def _object(self, address: str) -> bytes:
+        for place, bucket in self._buckets.items():
+            if address.startswith(f"{place.rstrip('/')}/"):
+                try:
+                    return bucket.get(address[len(place.rstrip("/")) + 1 :], LARGEST_FILE)
+                except KeyError:
+                    raise JobError("there is no such object") from None
+                except TooLarge as error:
+                    raise JobError(_TOO_LARGE) from error
+        raise JobError(f"it is in no allowed place; there are {self._allowed()}")
+
+    def _file(self, name: str) -> Path:
+        """The real path of a name, below a folder. Raises JobError."""
+        outside = True
+        for folder in self._folders:
+            path = Path(os.path.normpath(folder / name))
+            if not path.is_relative_to(folder):
+                continue
+            try:
+                real = path.resolve(strict=True)
+            except (OSError, RuntimeError, ValueError):  # missing, a loop of links, a zero byte
+                outside = False
+                continue
+            if real.is_relative_to(folder):
+                return real
+        if outside:
+            raise JobError(f"it leads out of the allowed places; there are {self._allowed()}")
+        raise JobError(f"there is no such file below {self._allowed()}")
+
+    def _allowed(self) -> str:
+        places = [*map(str, self._folders), *self._buckets]
+        return f"{', '.join(places)} (PRESSRUN_INPUTS)"
+
+
+class StoredInputs:
+    """The Inputs port over the store."""
+
+    def __init__(self, images: ImageStore) -> None:
+        self._images = images
+
+    def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
+        """The image in the size asked for: scaled to cover it, and cropped around its middle."""
+        try:
+            stored = self._images.image(f"{INPUTS}{image.sha256}.png")
+        except KeyError:
+            raise JobError(f"the input image {image.path!r} is gone from the store") from None
+        return LoadedImage(image.sha256, to_array(ImageOps.fit(stored, (width, height))))
+
+
+_TOO_LARGE = f"the file is larger than {LARGEST_FILE >> 20} MB"
+
+
+def _regular(path: Path) -> bytes:
+    """The bytes of a regular file; a pipe is not waited for. Raises JobError, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise JobError("it is no regular file")
+        if found.st_size > LARGEST_FILE:
+            raise JobError(_TOO_LARGE)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(LARGEST_FILE)
+    finally:
+        os.close(descriptor)
