@@ -134,6 +134,7 @@ class Bench:
         self._ports = assembly.ports(spec)
         renderer = self._settings.chosen_profile.renderer
         assert renderer.kind == "diffusers"
+        self._renderers, self._section = assembly.renderers, renderer
         self._pipe = assembly.models.diffusion(renderer)
         self._pipe.unet.register_forward_pre_hook(self._count)
         rows = read_jobs(self._file, self._settings.chosen_profile, self._overrides)
@@ -156,8 +157,8 @@ class Bench:
 
     def occupancy(self, jobs: Sequence[Job]) -> float:
         """The filled part of the batch while these jobs' races run."""
-        renderer = self._ports.renderer
-        assert isinstance(renderer, EngineRenderer)
+        with self._renderers.lent(self._section) as renderer:
+            assert isinstance(renderer, EngineRenderer)
         jobs = [job.model_copy(update={"contest": "race"}) for job in jobs]
         before = copy(renderer.engine.stats)
         with ThreadPoolExecutor(self._settings.concurrency) as pool:

@@ -44,7 +44,7 @@ from pipeline.profile import (
 )
 from pipeline.record import RunSpec
 from pipeline.records.run_folder import RunFolder
-from pipeline.rendering.pool import ModelRenderer
+from pipeline.rendering.pool import LoadedRenderer, ModelRenderer, RendererPool
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.retrieval.images import embedded
 from pipeline.settings import Settings
@@ -82,7 +82,7 @@ class Assembly:
             )
         )
         self._writer = cache(self._make_writer)
-        self._renderer = cache(self._make_renderer)
+        self.renderers = RendererPool(_Loader(settings, self.models))
         self._judge: Callable[[JudgeProfile], Judge] = cache(
             lambda profile: resolve_name(JUDGES[profile.kind].made_by)(self.models, profile)
         )
@@ -97,12 +97,13 @@ class Assembly:
         Raises ModelError.
         """
         self._writer(profile.writer)
-        self._renderer(profile.of(profile.defaults.model).renderer)
+        with self.renderers.lent(profile.of(profile.defaults.model).renderer):
+            pass
         self._judge(profile.judge)
 
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer, without loading its other models."""
-        return ModelRenderer(profile_of(spec), self._renderer)
+        return ModelRenderer(profile_of(spec), self.renderers.lent)
 
     def compare(self, profile: Profile, run: str, digests: Mapping[str, str]) -> None:
         """Raise ModelError where the model of a role differs from that of a run in `digests`."""
@@ -146,7 +147,7 @@ class Assembly:
             retriever=self._retriever(profile.retrieval),
             writer=self._writer(profile.writer),
             inputs=self.inputs,
-            renderer=ModelRenderer(profile, self._renderer),
+            renderer=ModelRenderer(profile, self.renderers.lent),
             judge=self._judge(profile.judge),
             records=self.run_folder(spec.run).records,
             run=spec.run,
@@ -177,19 +178,41 @@ class Assembly:
 
                 return TemplateWriter(profile)
 
-    def _make_renderer(self, profile: RendererProfile) -> Renderer:
-        match profile:
+
+class _Loader:
+    """The Loader of the renderers' kinds."""
+
+    def __init__(self, settings: Settings, models: Models) -> None:
+        self._settings, self._models = settings, models
+
+    def load(self, section: RendererProfile) -> LoadedRenderer:
+        match section:
             case DiffusersProfile():
                 from pipeline.rendering.local import local_renderer
 
-                return local_renderer(self.models, profile)
+                return local_renderer(self._models, section)
             case A1111Profile():
                 from pipeline.rendering.a1111 import A1111Renderer
 
                 settings = self._settings
                 return A1111Renderer(
-                    settings.a1111_url, settings.a1111_auth.get_secret_value(), profile
+                    settings.a1111_url, settings.a1111_auth.get_secret_value(), section
                 )
+
+    def unload(self, section: RendererProfile) -> None:
+        if isinstance(section, DiffusersProfile):
+            self._models.forget(section)
+
+    def nbytes(self, section: RendererProfile) -> int:
+        return self._models.nbytes(section) if isinstance(section, DiffusersProfile) else 0
+
+    def room(self, held: int) -> float:
+        return self._models.room(held)
+
+    def out_of_memory(self, error: Exception) -> bool:
+        from pipeline.models.faults import out_of_memory
+
+        return any(out_of_memory(each) for each in (error, error.__cause__) if each)
 
 
 def open_store(settings: Settings, *, conditional: bool = True) -> Store:
@@ -255,7 +278,8 @@ def open_run_folder(settings: Settings, run: str, *, committing: bool = False) -
 
 def open_models(settings: Settings) -> Models:
     """The models that the settings name, on their device."""
-    return Models(settings.models, settings.device, settings.digests)
+    limit = settings.renderer_memory_mb << 20
+    return Models(settings.models, settings.device, settings.digests, limit)
 
 
 def open_knowledge(settings: Settings, patience: float = 0.0) -> "QdrantClient":

@@ -91,6 +91,11 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=16, ge=1, description="jobs in flight in one worker")
     hang_seconds: float = Field(default=300, gt=0, description="a worker without a step is killed")
     grace_seconds: float = Field(default=30, ge=0, description="a stopping worker may finish jobs")
+    renderer_memory_mb: int = Field(
+        default=0,
+        ge=0,
+        description="of the renderers that a worker holds; 0: 8192, on CUDA what is free",
+    )
     worker_memory_mb: int = Field(default=0, ge=0, description="a larger one leaves; 0: no bound")
     window: int = Field(
         default=0, ge=0, description="jobs in the queue at a time; 0: as many as the workers need"

@@ -87,6 +87,9 @@ class Observer:
     def texts(self, role: str, cached: int, encoded: int) -> None:
         """Text embeddings were needed: `cached` were there, `encoded` were computed."""
 
+    def renderer(self, event: str) -> None:
+        """A renderer was `loaded` or `evicted`, or `changed`: another than before has a call."""
+
     def trouble(self, service: str, kind: str) -> None:
         """A service failed. `kind` has few values: an HTTP status or an error's class."""
 
@@ -108,6 +111,11 @@ def batch(role: str, used: int, places: int) -> None:
 def texts(role: str, cached: int, encoded: int) -> None:
     """Report a look-up of text embeddings."""
     _observer.texts(role, cached, encoded)
+
+
+def renderer(event: str) -> None:
+    """Report a renderer that was loaded, evicted or changed to."""
+    _observer.renderer(event)
 
 
 def trouble(service: str, kind: str) -> None:

@@ -95,6 +95,7 @@ class Noted(Observer):
         self.batches: list[tuple[str, int, int]] = []
         self.known, self.fresh = Counter[str](), Counter[str]()
         self.troubles = Counter[tuple[str, str]]()
+        self.renderers = Counter[str]()
 
     def batch(self, role: str, filled: int, places: int) -> None:
         self.batches.append((role, filled, places))
@@ -102,6 +103,9 @@ class Noted(Observer):
     def texts(self, role: str, known: int, fresh: int) -> None:
         self.known[role] += known
         self.fresh[role] += fresh
+
+    def renderer(self, event: str) -> None:
+        self.renderers[event] += 1
 
     def trouble(self, service: str, kind: str) -> None:
         self.troubles[service, kind] += 1

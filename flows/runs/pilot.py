@@ -74,6 +74,7 @@ def run_pilot(
         from flows.runs.knowledge import require_collection
 
         require_collection(overrides.collection, settings)
+    jobs = sorted(jobs, key=lambda job: job.model)  # as a run has them
     with tempfile.TemporaryDirectory(prefix="pressrun-pilot-") as folder:
         begun = time.monotonic()
         settings = settings.model_copy(update={"store": folder})
@@ -83,9 +84,10 @@ def run_pilot(
         run_folder.write_spec(spec)
         ports = assembly.ports(spec)
         # the first calls of models take longer, once in each worker
-        with suppress(JobError):
-            context = ports.retriever.retrieve(jobs[0])
-            hold_contest(jobs[0], context, ports.writer.write(jobs[0], context), ports)
+        for job in {job.model: job for job in jobs}.values():
+            with suppress(JobError):
+                context = ports.retriever.retrieve(job)
+                hold_contest(job, context, ports.writer.write(job, context), ports)
         ready = time.monotonic()
         outcomes, beside = run_all(jobs, ports, min(settings.concurrency, all_jobs))
         busy = sum(outcome.device_time for outcome in (*outcomes, *beside))

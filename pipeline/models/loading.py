@@ -1,5 +1,6 @@
 """Loading of models, each once per process: local files, safetensors, no foreign code."""
 
+import math
 import threading
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -8,10 +9,10 @@ from typing import Any, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.batching import DeviceLock
-from pipeline.models.contents import digest, verify
+from pipeline.models.contents import digest, loaded_files, verify
 from pipeline.models.files import resolve
 from pipeline.models.loras import LoraFolder, open_loras
-from pipeline.models.safetensors import read_json
+from pipeline.models.safetensors import read_header, read_json
 from pipeline.models.tokenizers import check_tokenizer
 from pipeline.profile import DiffusersProfile, Dtype, LocalWriterProfile
 from pipeline.watchdog import suspended
@@ -19,18 +20,25 @@ from pipeline.watchdog import suspended
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """`trust_remote_code` is explicit because transformers would prompt at the terminal without it."""
+LIMIT = 8 << 30
+"""Bytes of diffusion models at a time, unless the settings or a CUDA device say otherwise."""
+WORKING = 0.2
+"""Part of a CUDA device's memory that loading another renderer leaves free, for batches."""
 
 
 class Models:
     """The models of this process. Hold `device_lock` while running one on the device.
 
     A model is loaded once for equal settings and shared; other callers wait while it loads.
-    `cache` is the file that remembers the digests of files.
+    `cache` is the file that remembers the digests of files; `limit` bounds the bytes of diffusion
+    models at a time, 0 is the device's own bound.
     """
 
-    def __init__(self, root: Path, device: str = "auto", cache: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, device: str = "auto", cache: Path | None = None, limit: int = 0
+    ) -> None:
         self.device_lock = DeviceLock()
-        self._root, self._asked, self._cache = root, device, cache
+        self._root, self._asked, self._cache, self._limit = root, device, cache, limit
         self._loaded: dict[object, Any] = {}
         self._lock = threading.RLock()
 
@@ -61,6 +69,37 @@ class Models:
             return pipe
 
         return self._once(profile, load)
+
+    def forget(self, profile: DiffusersProfile) -> None:
+        """Free the memory of a profile's pipeline and preview decoder, which nobody else holds."""
+        from pipeline.models.faults import free_memory
+
+        with self._lock:
+            for key in (profile, (profile, "previews")):
+                self._loaded.pop(key, None)
+        free_memory()
+
+    def nbytes(self, profile: DiffusersProfile) -> int:
+        """Size of a profile's weights on the device, at most. Raises ModelError."""
+        numbers = 0
+        for role, reference in profile.models().items():
+            variant = profile.variant if role == "renderer" else ""
+            for file in loaded_files(self.folder(reference, role, variant), role, variant):
+                if file.suffix == ".safetensors":
+                    shapes = (entry["shape"] for entry in read_header(file).values())
+                    numbers += sum(map(math.prod, shapes))
+        return numbers * (4 if profile.dtype == "float32" else 2)
+
+    def room(self, held: int) -> float:
+        """Bytes for one more diffusion model beside `held` bytes of others."""
+        import torch
+
+        if torch.device(self.device).type != "cuda":
+            return (self._limit or LIMIT) - held
+        free, total = torch.cuda.mem_get_info(self.device)
+        # what torch has reserved and does not use is free as well
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return min(free - WORKING * total, self._limit - held if self._limit else math.inf)
 
     def loras(self, profile: DiffusersProfile) -> LoraFolder | None:
         """The profile's folder of LoRAs, None where it names none. Raises ModelError."""

@@ -58,6 +58,10 @@ class A1111Renderer:
         charge("renderer", time.perf_counter() - start)
         return images
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     @suspended()
     def _ask(self, request: RenderRequest) -> bytes:
         try:

@@ -72,6 +72,10 @@ class DiffusersRenderer:
             images += result
         return images
 
+    def close(self) -> None:
+        """End the thread of its calls."""
+        self._batcher.close()
+
     def _render_requests(
         self, requests: Sequence[RenderRequest]
     ) -> list[list[ImageArray] | JobError]:

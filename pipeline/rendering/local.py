@@ -8,7 +8,7 @@ from pipeline.cancellation import result_of
 from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
-from pipeline.ports import Pruner, Renderer
+from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
@@ -20,7 +20,9 @@ from pipeline.telemetry import charge, rendered_by
 log = structlog.get_logger(__name__)
 
 
-def local_renderer(models: Models, profile: DiffusersProfile) -> Renderer:
+def local_renderer(
+    models: Models, profile: DiffusersProfile
+) -> "EngineRenderer | DiffusersRenderer":
     """The renderer of a profile: the engine, unless the model or its scheduler is unsupported."""
     reference = DiffusersRenderer(models, profile)
     try:
@@ -28,6 +30,9 @@ def local_renderer(models: Models, profile: DiffusersProfile) -> Renderer:
     except Unsupported as why:
         log.info("the reference renderer is used", model=profile.model, reason=str(why))
         return reference
+    except BaseException:
+        reference.close()
+        raise
 
 
 class EngineRenderer:
@@ -76,6 +81,11 @@ class EngineRenderer:
         finally:
             charge("renderer", sum(sample.seconds for sample in samples))
         return [ends.get(sample) for sample in samples]
+
+    def close(self) -> None:
+        """End the threads of the engine and of the reference."""
+        self.engine.close()
+        self._reference.close()
 
     def _advance(self, samples: Sequence[SampleState], step: int) -> list[ImageArray]:
         """The samples' images at a step, once all have reached it."""

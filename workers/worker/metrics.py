@@ -53,6 +53,10 @@ COUNTERS: Mapping[str, tuple[str, Labels]] = {
         "Texts that a model was to read: known (hit) or read anew (miss).",
         {"role": (), "result": ()},
     ),
+    "pressrun_renderer_events": (
+        "Renderers that were loaded, evicted, or changed to after a call of another one.",
+        {"event": ("loaded", "evicted", "changed")},
+    ),
     "pressrun_service_errors": (
         "Tries that the store or Qdrant refused or did not answer, by status or error.",
         {"service": (), "kind": ()},
@@ -160,6 +164,10 @@ class WorkerMetrics(Observer):
         """Record hits and misses of a text cache."""
         self._counters["pressrun_text_cache"].labels(role, "hit").inc(known)
         self._counters["pressrun_text_cache"].labels(role, "miss").inc(fresh)
+
+    def renderer(self, event: str) -> None:
+        """Record a renderer's coming, going or turn."""
+        self._counters["pressrun_renderer_events"].labels(event).inc()
 
     def trouble(self, service: str, kind: str) -> None:
         """Record one failure of a service."""

@@ -1,0 +1,188 @@
+"""Renderers come when they are asked for, and the one used least recently goes."""
+
+import gc
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.assemble import Assembly
+from pipeline.errors import ModelError
+from pipeline.job import ImageArray, RenderRequest
+from pipeline.models import Models
+from pipeline.ports import Pruner
+from pipeline.profile import A1111Profile, DiffusersProfile, RendererProfile
+from pipeline.rendering.pool import RendererPool
+from pipeline.settings import load_settings
+from tests.conftest import Noted
+from tests.harness import small_models
+
+A, B, C = (DiffusersProfile(model=name) for name in "abc")
+REMOTE = A1111Profile()
+
+
+class Flat:
+    """A renderer without a model."""
+
+    closed = False
+
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Shelf:
+    """A loader with room for so many renderers of one byte. `fits` is how many the device really
+    holds.
+    """
+
+    def __init__(self, room: int, fits: int = 99) -> None:
+        self._room, self._fits = room, fits
+        self.loaded, self.here = list[str](), set[str]()
+        self.most = 0
+
+    def load(self, section: RendererProfile) -> Flat:
+        if len(self.here) >= self._fits:
+            raise torch.OutOfMemoryError
+        self.loaded.append(section.model)
+        if self.nbytes(section):
+            self.here.add(section.model)
+        self.most = max(self.most, len(self.here))
+        return Flat()
+
+    def unload(self, section: RendererProfile) -> None:
+        self.here.discard(section.model)
+
+    def nbytes(self, section: RendererProfile) -> int:
+        return int(section != REMOTE)
+
+    def room(self, held: int) -> float:
+        return self._room - held
+
+    def out_of_memory(self, error: Exception) -> bool:
+        return isinstance(error, torch.OutOfMemoryError)
+
+
+def use(pool: RendererPool, *sections: RendererProfile) -> None:
+    for section in sections:
+        with pool.lent(section):
+            pass
+
+
+@pytest.mark.parametrize("shelf", [Shelf(2), Shelf(9, fits=2)], ids=["by size", "by the device"])
+def test_the_one_used_least_recently_makes_room(shelf: Shelf, noted: Noted) -> None:
+    pool = RendererPool(shelf)
+    with pool.lent(A) as first:
+        pass
+    use(pool, B, A, REMOTE, A, C)
+    assert shelf.here == {"a", "c"}
+    assert not first.closed
+    use(pool, B, C, A)
+    assert shelf.loaded == ["a", "b", "", "c", "b", "a"]
+    assert first.closed
+    assert noted.renderers == Counter(loaded=6, evicted=3, changed=8)
+
+
+def test_one_that_fits_nowhere_is_an_error_and_leaves_nothing_behind() -> None:
+    shelf = Shelf(9, fits=0)
+    pool = RendererPool(shelf)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="'a' does not fit the device's memory"), pool.lent(A):
+            pass
+    assert not shelf.here
+
+
+def test_one_in_use_stays_until_its_calls_have_ended_and_takes_no_more() -> None:
+    shelf, began, end = Shelf(1), threading.Event(), threading.Event()
+    pool = RendererPool(shelf)
+
+    def hold() -> None:
+        with pool.lent(A):
+            began.set()
+            assert end.wait(10)
+            assert shelf.here == {"a"}
+
+    with ThreadPoolExecutor(3) as threads:
+        holding = threads.submit(hold)
+        assert began.wait(10)
+        other = threads.submit(use, pool, B)
+        time.sleep(0.05)
+        again = threads.submit(use, pool, A)
+        time.sleep(0.05)
+        assert not other.done()
+        end.set()
+        for future in (holding, other, again):
+            future.result(10)
+    assert shelf.loaded == ["a", "b", "a"]
+
+
+def test_many_threads_over_few_places_all_end() -> None:
+    shelf = Shelf(2)
+    pool = RendererPool(shelf)
+    asked = [(A, B, C)[n % 3] for n in range(90)]
+    with ThreadPoolExecutor(12) as threads:
+        for future in [threads.submit(use, pool, section) for section in asked]:
+            future.result(30)
+    assert shelf.most == 2
+
+
+def test_an_error_of_loading_is_raised_and_the_next_call_tries_again() -> None:
+    class Broken(Shelf):
+        errors = 1
+
+        def load(self, section: RendererProfile) -> Flat:
+            if self.errors:
+                self.errors -= 1
+                raise ModelError("gone")
+            return super().load(section)
+
+    pool = RendererPool(Broken(1))
+    with pytest.raises(ModelError, match="gone"):
+        use(pool, A)
+    use(pool, A)
+
+
+def test_an_evicted_engine_leaves_no_thread_and_no_weights(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        small_models.save("sd", tmp_path / name)
+    one, two = (DiffusersProfile(model=name) for name in ("one", "two"))
+    size = Models(tmp_path, "cpu").nbytes(one)
+    assert 0 < size < 1 << 20
+    settings = load_settings(
+        models=tmp_path, store=str(tmp_path / "out"), home=tmp_path / "home", device="cpu"
+    )
+    assembly = Assembly(settings)
+    assembly.models._limit = size + size // 2
+    request = RenderRequest(
+        prompt="a", negative="", width=32, height=32, steps=2, guidance=1.0, seeds=(1,)
+    )
+    before = set(threading.enumerate())
+    with assembly.renderers.lent(one) as renderer:
+        (image,) = renderer.render(request)
+        unet = weakref.ref(assembly.models.diffusion(one).unet)
+        parameters = sum(
+            p.nbytes for part in assembly.models.diffusion(one).components.values()
+            if isinstance(part, torch.nn.Module) for p in part.parameters()
+        )  # fmt: skip
+    assert parameters <= size < 1.1 * parameters
+    begun = set(threading.enumerate()) - before
+    assert {thread.name for thread in begun} == {"engine", "batch-renderer"}
+    del renderer
+    with assembly.renderers.lent(two):
+        gc.collect()
+        assert unet() is None
+        assert not any(thread.is_alive() for thread in begun)
+    with assembly.renderers.lent(one) as renderer:
+        (again,) = renderer.render(request)
+    assert image is not None
+    assert again is not None
+    assert np.array_equal(image, again)
