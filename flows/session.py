@@ -1,9 +1,10 @@
 """A run while a flow works on it: opened, reported, dispatched as shards, published, stopped."""
 
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -126,7 +127,7 @@ class RunSession:
                 self._window,
                 dispatcher,
             ):
-                work_through(self._opening, shards, lambda: self._window.shards)
+                work_through(shards, lambda: self._window.shards)
         except BaseException:
             dispatcher.stop()
             cancel = partial(self._queue.cancel, spec.run, spec.fingerprint)
@@ -239,8 +240,23 @@ def _open(
     return spec
 
 
+@dataclass
+class Visits:
+    """The models of a shard whose jobs are left. `anew`: an earlier visit had jobs to do; `doubt`:
+    another shard may yet remove a record of this one's rows.
+    """
+
+    left: set[str]
+    anew: bool = False
+    doubt: bool = False
+
+
 class Shards:
-    """The shards of a run and its settled jobs; `stopped` is the reason if some shards are left."""
+    """The shards of a run and its settled jobs; `stopped` is the reason if some shards are left.
+
+    Each shard is visited once for each model that its rows name: all jobs of one model are done
+    before the next model's begin, so that each worker changes its model as seldom as can be.
+    """
 
     def __init__(
         self,
@@ -258,20 +274,34 @@ class Shards:
         self._recorded, self._taken = IdSet(run_folder.records.ids()), IdSet()
         self._retry = to_retry(run_folder, spec, retry, len(self._recorded))
         self._lines = RunLines(run_folder, spec)
+        self._several = bool(spec.profile.get("renderers"))
+        self._visits = dict[int, Visits]()
+        self._later = defaultdict[str, list[int]](list)
         self.stopped = ""
         self._lock = threading.Lock()
+
+    def passes(self) -> Iterator[tuple[str, Iterable[int]]]:
+        """Each model of the run, with the shards to visit for it. The first pass begins while the
+        job file is read, and visits all shards; ask for another one once the last is done.
+        """
+        rows = self._rows(1) if self._several else []
+        yield next((row.model for row in rows if isinstance(row, Job)), ""), self._opening.shards()
+        while self._later:
+            model = min(self._later)
+            yield model, sorted(self._later.pop(model))
 
     def span(self, shard: int) -> str:
         """The rows of the file in a shard, counted from 1."""
         first = (shard - 1) * self._size + 1
         return f"rows {first:,} to {min(shard * self._size, self._opening.rows):,}"
 
-    def work(self, shard: int) -> int:
-        """Bring a shard's rows to their outcomes; returns the number of jobs that had none."""
-        rows = self._dispatcher.patiently(
-            partial(self._run_folder.shards.read, self._fingerprint, shard)
-        )
-        every = [row for row in rows if isinstance(row, Job)]
+    def work(self, shard: int, model: str = "") -> int:
+        """Bring a shard's rows of a model to their outcomes; returns the number of jobs that had
+        none.
+        """
+        rows = self._rows(shard)
+        every = [row for row in rows if isinstance(row, Job) and row.model == model]
+        visits, invalid = self._visit(shard, model, rows)
         with self._lock:  # equal rows, in this shard or another one, are one job
             jobs = [job for job in every if self._taken.add(job.id)]
             recorded = [job.id for job in jobs if job.id in self._recorded]
@@ -284,51 +314,75 @@ class Shards:
         elsewhere = {job.id for job in every} - {job.id for job in jobs}
         done = set(recorded) - again
         jobs = [job for job in jobs if job.id not in done]
-        invalid = sum(isinstance(row, BadRow) for row in rows)
-        self._progress.skip(len(rows) - len(jobs), invalid)
+        self._progress.skip(invalid + len(every) - len(jobs), invalid)
         try:
             self._dispatcher.work(shard, jobs)
         except OutOfBudget as stop:
             self.stopped = str(stop)
         else:
-            if not (self._retry and elsewhere):
-                self._dispatcher.patiently(partial(self._lines.write, shard, anew=bool(jobs)))
+            visits.left.discard(model)
+            visits.anew |= bool(jobs)
+            visits.doubt |= bool(self._retry and elsewhere)
+            if not visits.left and not visits.doubt:
+                self._dispatcher.patiently(partial(self._lines.write, shard, anew=visits.anew))
         return len(jobs)
 
+    def _rows(self, shard: int) -> list[Job | BadRow]:
+        rows: list[Job | BadRow] = self._dispatcher.patiently(
+            partial(self._run_folder.shards.read, self._fingerprint, shard)
+        )
+        return rows
 
-def work_through(opening: Opening, shards: Shards, at_once: Callable[[], int]) -> None:
-    """Work through the run's shards, `at_once()` at a time, until all are done or a budget is used
-    up.
+    def _visit(self, shard: int, model: str, rows: Sequence[Job | BadRow]) -> tuple[Visits, int]:
+        """The visits to a shard, and at the first one the number of its invalid rows; the models of
+        its other rows then get a pass of their own.
+        """
+        with self._lock:
+            if shard in self._visits:
+                return self._visits[shard], 0
+            visits = self._visits[shard] = Visits({r.model for r in rows if isinstance(r, Job)})
+            for other in visits.left - {model}:
+                self._later[other].append(shard)
+        return visits, sum(isinstance(row, BadRow) for row in rows)
+
+
+def work_through(shards: Shards, at_once: Callable[[], int]) -> None:
+    """Work through the run's shards, `at_once()` at a time and one model after the other, until all
+    are done or a budget is used up.
 
     Raises Stopped if the run was cancelled, and any error of a shard or of the job file's reader.
     """
     in_flight = deque[PrefectFuture[Any]]()
     try:
-        for shard in opening.shards():
-            while len(in_flight) >= at_once():
-                in_flight[0].wait(LOOK)
-                if in_flight[0].state.is_final():
-                    in_flight.popleft().result()
+        for model, visited in shards.passes():
+            for shard in visited:
+                while len(in_flight) >= at_once():
+                    in_flight[0].wait(LOOK)
+                    if in_flight[0].state.is_final():
+                        in_flight.popleft().result()
+                if shards.stopped:
+                    break
+                in_flight.append(work_on_shard.submit(shard, model, shards))
+            while in_flight:
+                in_flight.popleft().result()
             if shards.stopped:
                 break
-            in_flight.append(work_on_shard.submit(shard, shards))
-        for future in in_flight:
-            future.result()
     except CancelledRun:
         raise Stopped from None
 
 
 def _shard_name() -> str:
     parameters = runtime.task_run.parameters
-    shard, shards = parameters["shard"], parameters["shards"]
-    return f"{shards.run} shard {shard} ({shards.span(shard)})"
+    shard, model, shards = (parameters[name] for name in ("shard", "model", "shards"))
+    own = f" of {model}" if model else ""
+    return f"{shards.run} shard {shard} ({shards.span(shard)}{own})"
 
 
 @task(name="shard", task_run_name=_shard_name, cache_policy=NO_CACHE)
 @masked()
-def work_on_shard(shard: int, shards: Shards) -> int | State[Any]:
-    """Work on one shard; returns its number of jobs, or the state Cancelled."""
+def work_on_shard(shard: int, model: str, shards: Shards) -> int | State[Any]:
+    """Work on one shard's jobs of a model; returns their number, or the state Cancelled."""
     try:
-        return shards.work(shard)
+        return shards.work(shard, model)
     except Stopped as stopped:
         return Cancelled(message=str(stopped))

@@ -49,6 +49,7 @@ def check_jobs(
     report = {
         "profile": profile.name,
         **plan.report(),
+        **(plan.models() if profile.renderers else {}),
         "warnings": [asdict(warning) for warning in warnings],
         "problems": plan.problems,
     }
@@ -96,6 +97,7 @@ class _Plan:
         self.counts = Counter[str]()
         self.problems = list[dict[str, Any]]()
         self._collections = set[str]()
+        self._models = Counter[str]()
         self._seen = IdSet()
 
     def count(self, row: Job | BadRow) -> None:
@@ -113,6 +115,7 @@ class _Plan:
             if len(self._collections) < COLLECTIONS_SHOWN:
                 self._collections.add(row.collection)
             self.counts["jobs"] += 1
+            self._models[row.model] += 1
             candidates = row.candidates * row.rounds
             self.counts["candidates"] += candidates
             self.counts["steps"] += candidates * row.steps
@@ -124,6 +127,13 @@ class _Plan:
             "candidates_at_most": self.counts["candidates"],
             "denoising_steps_at_most": self.counts["steps"],
             "collections": sorted(filter(None, self._collections)),
+        }
+
+    def models(self) -> dict[str, Any]:
+        """The jobs of each model, and how often a worker changes its model at most."""
+        return {
+            "by_model": [{"model": name, "jobs": jobs} for name, jobs in self._models.items()],
+            "model_changes_per_worker": max(0, len(self._models) - 1),
         }
 
     def picked(self) -> list[Job]:

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.assemble import Assembly
 from pipeline.job import Context, ImageArray, Job, RenderRequest, Score
 from pipeline.ports import Ports, Pruner
-from pipeline.profile import Profile, TemplateWriterProfile, profile_of
+from pipeline.profile import Profile, TemplateWriterProfile
 from pipeline.record import RunSpec
 from pipeline.telemetry import charge
 from pipeline.watchdog import beat
@@ -88,7 +88,7 @@ class StandInAssembly(Assembly):
             records=self.run_folder(spec.run).records,
             run=spec.run,
             judge_against="prompt",
-            models=dict.fromkeys(("", *profile_of(spec).renderers), spec.models),
+            models=dict.fromkeys(("", *spec.profile.get("renderers", ())), spec.models),
         )
 
 

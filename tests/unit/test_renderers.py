@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.runs.check import check_jobs
 from flows.runs.open import asked_for
 from flows.runs.reproduce import reproduce_record
 from pipeline.assemble import Assembly, check_models, lora_state, open_lora_folders
@@ -184,3 +185,16 @@ def test_a_section_of_another_kind_keeps_what_it_knows(tmp_path: Path) -> None:
 def test_a_profile_with_renderers_is_read_again_from_a_runs_spec(tmp_path: Path) -> None:
     given = profile(tmp_path)
     assert Profile.model_validate(json.loads(given.model_dump_json())) == given
+
+
+def test_a_check_tells_the_jobs_and_the_changes_of_models(
+    settings: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text(JOBS, encoding="utf-8")
+    report = check_jobs(path, Overrides(), settings)
+    assert report["by_model"] == [{"model": "", "jobs": 1}, {"model": "draft", "jobs": 2}]
+    assert report["model_changes_per_worker"] == 1
+    plain = load_settings(store=str(tmp_path / "out"), home=tmp_path)
+    path.write_text("keywords\nring\n", encoding="utf-8")
+    assert "by_model" not in check_jobs(path, Overrides(), plain)
