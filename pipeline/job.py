@@ -262,6 +262,11 @@ class Job(FrozenModel):
     ] = 5
     meta: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def steps_taken(self) -> int:
+        """Denoising steps of a candidate: of a job that begins from an image, a part of them."""
+        return max(1, int(self.steps * self.strength)) if self.image else self.steps
+
     def candidate_seed(self, index: int) -> int:
         """The seed of candidate `index`: the job's seed plus the index, as in A1111."""
         return (self.seed + index) % SEED_SPACE

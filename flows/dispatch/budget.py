@@ -10,7 +10,7 @@ FIRST = 4
 
 def work_of(job: Job) -> int:
     """A job's cost as known in advance: pixels times denoising steps, at most."""
-    return job.candidates * job.rounds * job.steps * job.width * job.height
+    return job.candidates * job.rounds * job.steps_taken * job.width * job.height
 
 
 class Budget:

@@ -118,7 +118,7 @@ class _Plan:
             self._models[row.model] += 1
             candidates = row.candidates * row.rounds
             self.counts["candidates"] += candidates
-            self.counts["steps"] += candidates * row.steps
+            self.counts["steps"] += candidates * row.steps_taken
             self.counts["work"] += work_of(row)
 
     def report(self) -> dict[str, Any]:

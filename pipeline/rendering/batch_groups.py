@@ -55,8 +55,8 @@ class BatchGroup:
 
     def add(self, task: StepTask) -> None:
         """Queue a task; begun samples hold memory, so they go before those that have not begun."""
-        if task.sample.step:
-            begun = sum(1 for _ in takewhile(lambda other: other.sample.step, self.waiting))
+        if task.sample.begun:
+            begun = sum(1 for _ in takewhile(lambda other: other.sample.begun, self.waiting))
             self.waiting.insert(begun, task)
         else:
             self.waiting.append(task)

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.rendering.guidance import ALL_STEPS, Guidance
+from pipeline.rendering.inputs import mask_of
 from pipeline.telemetry import notice
 
 SCHNELL_TOKENS = 256
@@ -60,11 +61,16 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
     request, takes = requests[0], taken(pipe)
     arguments: dict[str, Any] = {
         "prompt": [each.prompt for each in requests],
-        "width": request.width,
-        "height": request.height,
         "num_inference_steps": request.steps,
         "output_type": "np",
     }
+    size = {"width": request.width, "height": request.height}
+    if images := [each.image.pixels for each in requests if each.image]:
+        arguments |= {"image": images, "strength": request.strength}
+        size = {name: value for name, value in size.items() if name in takes}
+    if request.mask:
+        arguments["mask_image"] = [mask_of(each) for each in requests]
+    arguments |= size
     arguments |= _guidance(pipe, request, takes)
     if request.negative and hears_negative(pipe, request):
         arguments["negative_prompt"] = [each.negative for each in requests]

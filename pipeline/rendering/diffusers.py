@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
 
 from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
@@ -16,6 +17,7 @@ from pipeline.profile import DiffusersProfile
 from pipeline.rendering.calls import Windows, call_arguments, guided, taken
 from pipeline.rendering.conditions import CONDITIONS, ImageAdapter, applied
 from pipeline.rendering.guidance import Guidance
+from pipeline.rendering.inputs import pasted
 from pipeline.telemetry import notice, rendered_by
 from pipeline.watchdog import beat, suspended
 
@@ -41,6 +43,7 @@ class DiffusersRenderer:
         self.conditions = [make(self._pipe, models, profile) for make in CONDITIONS]
         self.windows = Windows(self._pipe)
         self._limit = profile.batch
+        self._others = dict[type, Any]()
         self._fitting: dict[Hashable, int] = {}
         self._batcher = Batcher(
             "renderer",
@@ -53,8 +56,6 @@ class DiffusersRenderer:
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         """One image per seed, in order. Raises JobError, and the error of a lost device."""
-        if request.image:
-            raise JobError("this renderer cannot begin from an image")
         rendered_by("diffusers")
         if len(self.guidance.parts(request.prompt)) > 1:
             raise JobError(f"{type(self._pipe).__name__} takes no prompts that are joined by AND")
@@ -115,7 +116,8 @@ class DiffusersRenderer:
 
     def _call(self, shots: list[Shot]) -> list[ImageArray]:
         requests = [shot.request for shot in shots]
-        arguments = call_arguments(self._pipe, requests) | self._adapter_arguments(requests)
+        pipe = self._pipe_for(requests[0])
+        arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
 
         def after_step(_pipe: Any, _step: int, _timestep: Any, tensors: Any) -> Any:
@@ -123,11 +125,11 @@ class DiffusersRenderer:
             return tensors
 
         with applied(self.conditions, requests):
-            if "callback_on_step_end" in taken(self._pipe):
-                output = self._pipe(callback_on_step_end=after_step, **arguments)
+            if "callback_on_step_end" in taken(pipe):
+                output = pipe(callback_on_step_end=after_step, **arguments)
             else:
                 with suspended():
-                    output = self._pipe(**arguments)
+                    output = pipe(**arguments)
         found = output.images if hasattr(output, "images") else output.image
         images: list[ImageArray] = [np.asarray(image, dtype=np.float32) for image in found]
         wanted = requests[0].width, requests[0].height
@@ -137,7 +139,25 @@ class DiffusersRenderer:
                     f"the model cannot render {wanted[0]}×{wanted[1]}, only {width}×{height}; "
                     "most large models want multiples of 16"
                 )
-        return images
+        return [
+            image
+            for shot, each in zip(shots, images, strict=True)
+            for image in pasted(shot.request, [each])
+        ]
+
+    def _pipe_for(self, request: RenderRequest) -> Any:
+        """The pipeline of the same models for a request's kind of start. Raises JobError."""
+        if not request.image or "mask_image" in taken(self._pipe):
+            return self._pipe
+        make = AutoPipelineForInpainting if request.mask else AutoPipelineForImage2Image
+        if make not in self._others:
+            try:
+                self._others[make] = make.from_pipe(self._pipe)
+            except ValueError as error:
+                start = "paint a part of an image" if request.mask else "begin from an image"
+                name = type(self._pipe).__name__
+                raise JobError(f"the model's {name} cannot {start}") from error
+        return self._others[make]
 
     def _adapter_arguments(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
         """The image adapter's argument of a call: the embeddings of each request's references."""
@@ -153,4 +173,5 @@ class DiffusersRenderer:
 def shared_settings(request: RenderRequest) -> Hashable:
     """The key that is equal for requests that can share a call."""
     negative = bool(request.negative) and guided(request)
-    return (request.batch_key, request.steps, request.guidance, negative)
+    start = bool(request.image), request.strength, bool(request.mask)
+    return (request.batch_key, request.steps, request.guidance, negative, start)

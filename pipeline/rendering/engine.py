@@ -28,10 +28,12 @@ from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
 from pipeline.rendering.conditions import Condition, applied
 from pipeline.rendering.families import Conditioning, Family
 from pipeline.rendering.guidance import ALL_STEPS, Branch, Guidance
-from pipeline.rendering.sample import SampleState
+from pipeline.rendering.inputs import mask_of
+from pipeline.rendering.sample import Kept, SampleState
 from pipeline.watchdog import beat, suspended
 
 TEXTS_KEPT = 256
+IMAGES_KEPT = 64
 SAMPLER_TABLES_KEPT = 64
 IDLE_GROUPS_KEPT = 16
 """A group remembers the batch size that fits the device, and whether a compiled model met it."""
@@ -80,6 +82,7 @@ class Engine:
         self._fixed_sizes = fixed_sizes
         self._groups: dict[Hashable, BatchGroup] = {}
         self._texts: LRUCache[Hashable, Conditioning] = LRUCache(TEXTS_KEPT)
+        self._images: LRUCache[Hashable, Tensor] = LRUCache(IMAGES_KEPT)
         self._sampler_table = lru_cache(SAMPLER_TABLES_KEPT)(family.sampler_table)
         self._changed = threading.Condition()
         self._closed = False
@@ -99,7 +102,8 @@ class Engine:
             request.steps,
             guided=self._family.guides(request),
         )
-        table = self._sampler_table(request.steps, request.width, request.height)
+        first = self._family.first_step(request)
+        table = self._sampler_table(request.steps, request.width, request.height, first)
         return SampleState(request, seed, table, branches)
 
     def submit(self, sample: SampleState, until: int) -> "Future[ImageArray]":
@@ -161,7 +165,9 @@ class Engine:
         group.active = [task for task in group.active if not task.future.done()]
 
     def _prepare(self, samples: Sequence[SampleState]) -> None:
-        """Encode the texts of new samples, all prompts in one call, and draw their noise."""
+        """Encode the texts of new samples, all prompts in one call, and place them at their first
+        step.
+        """
         wanted = {
             self._text_key(sample, branch): (sample.request, branch)
             for sample in samples
@@ -187,9 +193,53 @@ class Engine:
                 | self._conditioning(request, branch.unconditional)
                 for branch in sample.branches
             ]
-            sample.generator.manual_seed(sample.seed)
-            noise = self._family.noise(request, sample.generator)
-            sample.x = noise * sample.sampler_table.start
+            self._start(sample)
+
+    def _start(self, sample: SampleState) -> None:
+        """Place a sample at its first step: noise, or an image's latents with as much noise as that
+        step has. Draws from its generator in the order of diffusers' pipelines.
+        """
+        request, table, generator = sample.request, sample.sampler_table, sample.generator
+        generator.manual_seed(sample.seed)
+        image, mask, family = request.image, request.mask, self._family
+        from_noise = not image or bool(mask and request.strength == 1)
+        clean = None
+        if image and not (family.fills and from_noise):
+            clean = self._drawn(request, generator)
+        noise = family.noise(request, generator)
+        if clean is None or from_noise:
+            sample.x = noise * table.start
+        else:
+            signal, level = table.levels[sample.step].tolist()
+            sample.x = signal * clean + level * noise
+        if not mask:
+            return
+        hole = torch.from_numpy(mask_of(request) >= 0.5).float().to(family.device)
+        left = self._drawn(request, generator, hole)
+        shrunk = family.mask(hole, request)
+        if family.fills:
+            filling = {"filling": torch.cat([shrunk, left])}
+            sample.conditionings = [each | filling for each in sample.conditionings]
+        elif clean is not None:
+            sample.kept = Kept(clean, noise, shrunk)
+
+    def _drawn(
+        self, request: RenderRequest, generator: torch.Generator, hole: Tensor | None = None
+    ) -> Tensor:
+        """Latents of the request's image, drawn from what the encoder gives; where `hole` is 1 the
+        image is grey. Images that many samples share are encoded once.
+        """
+        assert request.image
+        masked = request.mask if hole is not None else None
+        key = request.image, masked, request.width, request.height
+        if (encoded := self._images.get(key)) is None:
+            pixels = torch.from_numpy(request.image.pixels * 2 - 1).to(self._family.device)
+            if hole is not None:
+                pixels = pixels * (hole < 0.5)[..., None]
+            encoded = self._images[key] = self._family.encode_image(pixels.permute(2, 0, 1))
+        mean, deviation = encoded
+        noise = torch.randn((1, *mean.shape), generator=generator)[0].to(mean.device)
+        return self._family.latents(mean + deviation * noise, request)
 
     def _text_key(self, sample: SampleState, branch: Branch) -> Hashable:
         """Equal for texts whose encodings are equal."""
@@ -250,6 +300,8 @@ class Engine:
             # a view would keep the whole batch in memory
             sample.x, sample.x0, sample.spare = ahead.clone(), estimate.clone(), None
             sample.step += 1
+            if sample.kept:
+                sample.x = sample.kept.within(ahead, sample.sampler_table.levels[sample.step])
             sample.seconds += share
         self.stats.steps += 1
         self.stats.used += len(samples)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import structlog
 
 from pipeline.cancellation import result_of
-from pipeline.errors import JobError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Pruner
@@ -13,6 +12,7 @@ from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import family_of
+from pipeline.rendering.inputs import pasted
 from pipeline.rendering.sample import SampleState
 from pipeline.rendering.sampler import Unsupported
 from pipeline.telemetry import charge, rendered_by
@@ -61,22 +61,20 @@ class EngineRenderer:
         """One image per seed, in order, None where the pruner dropped it. Raises JobError, and the
         device's own error when the device is lost.
         """
-        if request.image:
-            raise JobError("this renderer cannot begin from an image")
         try:
             samples = [self.engine.begin(request, seed) for seed in request.seeds]
         except Unsupported:
             return self._reference.render(request)
         rendered_by("engine")
         self._reference.windows.report(request, self._reference.guidance)
-        left = samples
+        left, first = samples, samples[0].step
         try:
-            if pruner:
-                for point in pruner.points:
-                    if len(left) == 1:
-                        break
-                    previews = self._advance(left, round(point * request.steps))
-                    left = [left[index] for index in pruner.keep(previews)]
+            for point in pruner.points if pruner else ():
+                if pruner is None or len(left) == 1:
+                    break
+                until = first + round(point * (request.steps - first))
+                previews = self._advance(left, max(first + 1, until))
+                left = [left[index] for index in pruner.keep(previews)]
             ends = dict(zip(left, self._advance(left, request.steps), strict=True))
         finally:
             charge("renderer", sum(sample.seconds for sample in samples))
@@ -89,9 +87,10 @@ class EngineRenderer:
 
     def _advance(self, samples: Sequence[SampleState], step: int) -> list[ImageArray]:
         """The samples' images at a step, once all have reached it."""
-        futures = [self.engine.submit(sample, max(1, step)) for sample in samples]
+        futures = [self.engine.submit(sample, step) for sample in samples]
         try:
-            return [result_of(future) for future in futures]
+            images = [result_of(future) for future in futures]
+            return pasted(samples[0].request, images)
         finally:
             # after an error or a cancellation, the other samples are not needed
             for future in futures:

@@ -12,12 +12,29 @@ from pipeline.rendering.guidance import Branch
 from pipeline.rendering.sampler import SamplerTable
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The part of an image that an inpainted sample keeps: its latents `clean`, the sample's own
+    first noise, and a mask that is 1 where it is painted anew; all in the shape of `x`.
+    """
+
+    clean: Tensor
+    noise: Tensor
+    mask: Tensor
+
+    def within(self, x: Tensor, levels: Tensor) -> Tensor:
+        """The latents `x`, with the image's where the mask is 0, at a signal and noise."""
+        signal, noise = levels.tolist()
+        image: Tensor = signal * self.clean + noise * self.noise
+        return image + self.mask * (x - image)
+
+
 @dataclass(eq=False)
 class SampleState:
-    """One candidate's tensors after `step` steps.
+    """One candidate's tensors before the step `step`.
 
     `x` are the latents and `x0` the latest estimate of the finished ones; both are None before the
-    first step. `spare` is noise that was drawn for a step which did not complete. The engine's
+    sample is begun. `spare` is noise that was drawn for a step which did not complete. The engine's
     thread writes these fields; the job's thread reads `steps` and `seconds` between its tasks.
     """
 
@@ -25,14 +42,23 @@ class SampleState:
     seed: int
     sampler_table: SamplerTable
     branches: Sequence[Branch]
-    step: int = 0
+    step: int = field(init=False)
     x: Tensor | None = None
     x0: Tensor | None = None
     spare: Tensor | None = None
+    kept: Kept | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
     conditionings: Sequence[Conditioning] = ()
     """Of the branches, in order."""
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.step = self.sampler_table.first
+
+    @property
+    def begun(self) -> bool:
+        """True once it holds memory on the device."""
+        return self.x is not None
 
     @property
     def steps(self) -> int:

@@ -24,8 +24,12 @@ class Unsupported(Exception):
 
 
 class Step(NamedTuple):
-    """The coefficients of one step; the model's input is multiplied by `c_in`."""
+    """The coefficients of one step; the model's input is multiplied by `c_in`. Before the step an
+    image's latents are signal · x0 + noise · ε.
+    """
 
+    signal: float
+    noise: float
     timestep: float
     c_in: float
     c_skip: float
@@ -38,11 +42,14 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class SamplerTable:
-    """A schedule. `rows` is float32 [steps, 8], a row as in Step; rendering begins from noise times
-    `start`.
+    """A schedule. `rows` is float32 [steps, 8], a row as in Step from `timestep` on, and `levels`
+    [steps + 1, 2] the signal and noise before each step and at the end. Rendering begins before the
+    step `first`: without an image before the first of all, from noise times `start`.
     """
 
     rows: Tensor
+    levels: Tensor
+    first: int
     start: float
     has_history: bool
     has_noise: bool
@@ -51,8 +58,9 @@ class SamplerTable:
         return len(self.rows)
 
 
-def sampler_table(scheduler: Any, steps: int, **shift: Any) -> SamplerTable:
-    """The table of a diffusers scheduler for `steps` steps; `shift` goes to its `set_timesteps`.
+def sampler_table(scheduler: Any, steps: int, first: int = 0, **shift: Any) -> SamplerTable:
+    """The table of a diffusers scheduler for `steps` steps, of which those before `first` are left
+    out; `shift` goes to its `set_timesteps`.
 
     Raises Unsupported for a scheduler without such a table.
     """
@@ -64,9 +72,13 @@ def sampler_table(scheduler: Any, steps: int, **shift: Any) -> SamplerTable:
     if len(own.timesteps) != steps:
         raise Unsupported(f"{len(own.timesteps)} timesteps for {steps} steps")
     rows = rows_of(own)
+    # there is no estimate before the first step
+    rows[first] = rows[first]._replace(a_x0=rows[first].a_x0 + rows[first].a_prev, a_prev=0.0)
     start = float(getattr(own, "init_noise_sigma", 1.0))
     return SamplerTable(
-        torch.tensor(rows, dtype=torch.float32),
+        torch.tensor([row[2:] for row in rows], dtype=torch.float32),
+        torch.tensor([*(row[:2] for row in rows), (1, 0)], dtype=torch.float32),
+        first,
         start,
         has_history=any(row.a_prev for row in rows),
         has_noise=any(row.a_noise for row in rows),
@@ -125,7 +137,8 @@ def _euler_step(scheduler: Any, index: int, down: float | None) -> Step:
     c_in = (sigma**2 + 1) ** -0.5
     # what the model is given has signal `c_in` and noise `c_in * sigma`
     c_skip, c_out = _skip_and_out(scheduler.config.prediction_type, c_in, c_in * sigma)
-    return Step(float(scheduler.timesteps[index]), c_in, c_skip * c_in, c_out, ratio, 1 - ratio)
+    timestep = float(scheduler.timesteps[index])
+    return Step(1.0, sigma, timestep, c_in, c_skip * c_in, c_out, ratio, 1 - ratio)
 
 
 def _flow(scheduler: Any) -> list[Step]:
@@ -135,7 +148,7 @@ def _flow(scheduler: Any) -> list[Step]:
     for index, timestep in enumerate(scheduler.timesteps):
         sigma, following = _pair(scheduler.sigmas, index)
         ratio = following / sigma
-        rows.append(Step(float(timestep), 1.0, 1.0, -sigma, ratio, 1 - ratio))
+        rows.append(Step(1 - sigma, sigma, float(timestep), 1.0, 1.0, -sigma, ratio, 1 - ratio))
     return rows
 
 
@@ -152,7 +165,8 @@ def _ddim(scheduler: Any) -> list[Step]:
         alpha, sigma = kept**0.5, (1 - kept) ** 0.5
         ratio = (1 - next_kept) ** 0.5 / sigma
         factors = _skip_and_out(scheduler.config.prediction_type, alpha, sigma)
-        rows.append(Step(timestep, 1.0, *factors, ratio, next_kept**0.5 - ratio * alpha))
+        a_x0 = next_kept**0.5 - ratio * alpha
+        rows.append(Step(alpha, sigma, timestep, 1.0, *factors, ratio, a_x0))
     return rows
 
 
@@ -177,9 +191,10 @@ def _dpm(scheduler: Any) -> list[Step]:
     for index, timestep in enumerate(scheduler.timesteps):
         gap = logs[index + 1] - logs[index]
         a_x0 = float(-alphas[index + 1] * torch.expm1(-gap))
-        factors = _skip_and_out(config.prediction_type, float(alphas[index]), float(noises[index]))
-        a_x = float(noises[index + 1] / noises[index])
-        row = Step(float(timestep), 1.0, *factors, a_x, a_x0)
+        alpha, sigma = float(alphas[index]), float(noises[index])
+        factors = _skip_and_out(config.prediction_type, alpha, sigma)
+        a_x = float(noises[index + 1]) / sigma
+        row = Step(alpha, sigma, float(timestep), 1.0, *factors, a_x, a_x0)
         if index > 0 and not (index == count - 1 and last_is_first_order):
             share = float(0.5 * gap / (logs[index] - logs[index - 1]))
             row = row._replace(a_x0=a_x0 * (1 + share), a_prev=-a_x0 * share)

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from diffusers import (
     QwenImageTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -59,16 +62,11 @@ def save(family: str, folder: Path, variant: str = "") -> None:
 def made(family: str) -> Any:
     """The pipeline of a family, with random weights that are always the same."""
     torch.manual_seed(0)
-    if family == "flux-dev":
-        return flux(guidance_embeds=True)
-    return {
-        "sd": stable_diffusion,
-        "sdxl": stable_diffusion_xl,
-        "sd3": stable_diffusion_3,
-        "flux": flux,
-        "qwen-image": qwen_image,
-        "z-image": z_image,
-    }[family]()
+    pipe = _MADE[family]()
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()  # T5 drops values out while it is trained
+    return pipe
 
 
 def shipped(root: Path) -> Models:
@@ -143,6 +141,13 @@ def stable_diffusion() -> StableDiffusionPipeline:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def stable_diffusion_inpaint() -> StableDiffusionInpaintPipeline:
+    """SD 1.5's classes with a UNet of nine channels."""
+    parts = dict(stable_diffusion().components)
+    parts["unet"] = _unet(cross_attention_dim=WIDTH, in_channels=9)
+    return StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
 
 
 def stable_diffusion_xl() -> StableDiffusionXLPipeline:
@@ -372,3 +377,15 @@ def _t5_tokenizer() -> T5Tokenizer:
         extra_ids=0,
         model_max_length=77,
     )
+
+
+_MADE: dict[str, Callable[[], Any]] = {
+    "sd": stable_diffusion,
+    "sd-inpaint": stable_diffusion_inpaint,
+    "sdxl": stable_diffusion_xl,
+    "sd3": stable_diffusion_3,
+    "flux": flux,
+    "qwen-image": qwen_image,
+    "z-image": z_image,
+    "flux-dev": partial(flux, guidance_embeds=True),
+}

@@ -13,7 +13,9 @@ __all__ = ["Conditioning", "Family", "family_of"]
 
 _FAMILIES: Mapping[str, Callable[[Any, Any], Family]] = {
     "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionInpaintPipeline": StableDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
 }

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
@@ -18,6 +19,8 @@ class Family(Protocol):
     """A model that predicts noise or velocity, and a decoder. Latents are float32 on its device."""
 
     device: torch.device
+    fills: bool
+    """True for a model that is given the mask and what is left of the image, in every call."""
 
     def check(self, request: RenderRequest) -> None:
         """Raise JobError for a request with a size or settings that the family cannot render, and
@@ -37,8 +40,28 @@ class Family(Protocol):
         """The conditioning of the second prediction; `prompt` may be empty."""
         ...
 
-    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        """The schedule for images of that size, in pixels. Raises Unsupported."""
+    def first_step(self, request: RenderRequest) -> int:
+        """The first of the request's steps that is taken; 0 unless it begins from an image."""
+        ...
+
+    def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
+        """The schedule for images of that size, in pixels, from the step `first` on. Raises
+        Unsupported.
+        """
+        ...
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """[2, ...]: mean and standard deviation of an image's latents, as the model's VAE has them;
+        `image` is [3, height, width] in -1..1.
+        """
+        ...
+
+    def latents(self, encoded: Tensor, request: RenderRequest) -> Tensor:
+        """The VAE's latents, scaled and arranged as those of `noise`."""
+        ...
+
+    def mask(self, mask: Tensor, request: RenderRequest) -> Tensor:
+        """A mask [height, width] of 0 and 1, arranged as the latents."""
         ...
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
@@ -72,6 +95,23 @@ def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
 def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
     """Standard noise, drawn on the processor: a seed gives the same noise on every device."""
     return torch.randn((1, *shape), generator=generator)[0].to(device)
+
+
+def encoded(vae: Any, image: Tensor) -> Tensor:
+    """[2, channels, height / 8, width / 8]: mean and deviation of a VAE's latents of an image; the
+    deviation is 0 for a VAE without a distribution.
+    """
+    found = vae.encode(image[None].to(vae.device, vae.dtype))
+    if hasattr(found, "latent_dist"):
+        parts = found.latent_dist.mean, found.latent_dist.std
+    else:
+        parts = found.latents, torch.zeros_like(found.latents)
+    return torch.cat(parts).float()
+
+
+def shrunk(mask: Tensor, height: int, width: int) -> Tensor:
+    """A mask [height, width] at the size of latents, by its nearest pixels as in diffusers."""
+    return functional.interpolate(mask[None, None], size=(height, width))[0, 0]
 
 
 def images(decoded: Tensor) -> Tensor:

@@ -13,8 +13,10 @@ from pipeline.rendering.families.base import (
     Conditioning,
     check_multiple,
     draw,
+    encoded,
     execution_device,
     images,
+    shrunk,
     stacked,
 )
 from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table, shift_of
@@ -26,6 +28,8 @@ PATCH = 2
 
 class Flux:
     """The Family port over a FluxPipeline. Latents are [height / 16 · width / 16, 4 · channels]."""
+
+    fills = False
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
@@ -56,23 +60,46 @@ class Flux:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 
-    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
+    def first_step(self, request: RenderRequest) -> int:
+        """The last one that begins at `strength` or above."""
+        return int(request.steps - request.steps * request.strength)
+
+    def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The table of the pipeline's scheduler, shifted for the image's size."""
         scheduler = self._pipe.scheduler
         tokens = (height // self._token) * (width // self._token)
         shift: dict[str, Any] = {"mu": shift_of(scheduler, tokens)}
         if not scheduler.config.get("use_flow_sigmas"):
             shift["sigmas"] = np.linspace(1.0, 1 / steps, steps)
-        return sampler_table(scheduler, steps, **shift)
+        return sampler_table(scheduler, steps, first, **shift)
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
         """[tokens, 4 · channels], drawn in the shape of unpacked latents, as diffusers does."""
         channels = self._pipe.transformer.config.in_channels // PATCH**2
         rows, columns = self._rows(request), self._columns(request)
         plain = draw((channels, rows * PATCH, columns * PATCH), generator, self.device)
-        # [c, rows, 2, columns, 2] → [rows, columns, c, 2, 2]
-        patches = plain.view(channels, rows, PATCH, columns, PATCH).permute(1, 3, 0, 2, 4)
-        return patches.reshape(rows * columns, channels * PATCH**2)
+        return self._packed(plain, request)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """One call of the encoder."""
+        return encoded(self._pipe.vae, image)
+
+    def latents(self, encoded: Tensor, request: RenderRequest) -> Tensor:
+        """Scaled, then packed."""
+        config = self._pipe.vae.config
+        return self._packed((encoded - config.shift_factor) * config.scaling_factor, request)
+
+    def mask(self, mask: Tensor, request: RenderRequest) -> Tensor:
+        """Packed, for all channels."""
+        channels = self._pipe.transformer.config.in_channels // PATCH**2
+        rows, columns = self._rows(request) * PATCH, self._columns(request) * PATCH
+        return self._packed(shrunk(mask, rows, columns).expand(channels, -1, -1), request)
+
+    def _packed(self, plain: Tensor, request: RenderRequest) -> Tensor:
+        """[c, 2 · rows, 2 · columns] → [rows · columns, 4 · c]."""
+        rows, columns = self._rows(request), self._columns(request)
+        patches = plain.reshape(-1, rows, PATCH, columns, PATCH).permute(1, 3, 0, 2, 4)
+        return patches.reshape(rows * columns, -1)
 
     def predict(
         self,

@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import (
     Conditioning,
     check_multiple,
     draw,
+    encoded,
     execution_device,
     images,
+    shrunk,
     stacked,
 )
 from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
@@ -25,12 +28,17 @@ class StableDiffusion:
         self._pipe, self.device = pipe, execution_device(pipe)
         self._preview_decoder = preview_decoder
         self._scale: int = pipe.vae_scale_factor
+        self.fills = "Inpaint" in type(pipe).__name__ and (
+            self._model.config.in_channels > pipe.vae.config.latent_channels
+        )
         if self._model.config.get("time_cond_proj_dim") is not None:
             raise Unsupported("a UNet with its guidance built in")
 
     def check(self, request: RenderRequest) -> None:
         """Check that the sides are multiples of 8, as diffusers' pipeline does."""
         check_multiple(request, 8)
+        if self.fills and not request.mask:
+            raise JobError("this model paints masked images alone: a row needs image and mask")
 
     def guides(self, request: RenderRequest) -> bool:
         """True above guidance 1."""
@@ -45,13 +53,29 @@ class StableDiffusion:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 
-    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
+    def first_step(self, request: RenderRequest) -> int:
+        """All but the whole steps within `strength` are left out."""
+        return request.steps - int(request.steps * request.strength)
+
+    def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The table of the pipeline's scheduler."""
-        return sampler_table(self._pipe.scheduler, steps)
+        return sampler_table(self._pipe.scheduler, steps, first)
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """One call of the encoder."""
+        return encoded(self._pipe.vae, image)
+
+    def latents(self, encoded: Tensor, request: RenderRequest) -> Tensor:
+        """Scaled."""
+        return self._scaled(encoded, self._pipe.vae.config)
+
+    def mask(self, mask: Tensor, request: RenderRequest) -> Tensor:
+        """[1, height / 8, width / 8]."""
+        return shrunk(mask, request.height // self._scale, request.width // self._scale)[None]
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
         """[channels, height / 8, width / 8]."""
-        channels = self._model.config.in_channels
+        channels = self._pipe.vae.config.latent_channels
         shape = (channels, request.height // self._scale, request.width // self._scale)
         return draw(shape, generator, self.device)
 
@@ -67,6 +91,8 @@ class StableDiffusion:
         if "images" in texts[0]:
             embeds = stacked(texts, "images").to(self._model.dtype)
             added = (added or {}) | {"image_embeds": [embeds]}
+        if self.fills:
+            x = torch.cat([x, stacked(texts, "filling")], 1)
         output: Tensor = self._model(
             x.to(self._model.dtype),
             timesteps,
@@ -100,6 +126,10 @@ class StableDiffusion:
     def _unscaled(self, x: Tensor, config: Any) -> Tensor:
         unscaled: Tensor = x / config.scaling_factor
         return unscaled
+
+    def _scaled(self, x: Tensor, config: Any) -> Tensor:
+        scaled: Tensor = x * config.scaling_factor
+        return scaled
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -137,9 +167,16 @@ class StableDiffusionXL(StableDiffusion):
         }
 
     def _unscaled(self, x: Tensor, config: Any) -> Tensor:
-        mean, std = config.get("latents_mean"), config.get("latents_std")
-        plain = super()._unscaled(x, config)
+        scale, shift = self._spread(x, config)
+        return super()._unscaled(x, config) * scale + shift
+
+    def _scaled(self, x: Tensor, config: Any) -> Tensor:
+        scale, shift = self._spread(x, config)
+        return super()._scaled((x - shift) / scale, config)
+
+    def _spread(self, x: Tensor, config: Any) -> tuple[Tensor, Tensor]:
+        """The scale and shift of each channel of the latents, 1 and 0 where none are given."""
+        std, mean = config.get("latents_std"), config.get("latents_mean")
         if mean is None or std is None:
-            return plain
-        scale, shift = (x.new_tensor(values).view(1, -1, 1, 1) for values in (std, mean))
-        return plain * scale + shift
+            return x.new_ones(()), x.new_zeros(())
+        return x.new_tensor(std).view(-1, 1, 1), x.new_tensor(mean).view(-1, 1, 1)

@@ -29,14 +29,18 @@ class StableDiffusion3(StableDiffusion):
         )
         return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
 
-    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
+    def first_step(self, request: RenderRequest) -> int:
+        """The last one that begins at `strength` or above."""
+        return int(request.steps - request.steps * request.strength)
+
+    def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The table of the pipeline's scheduler, shifted for the image's size where configured."""
         scheduler = self._pipe.scheduler
         shift: dict[str, Any] = {}
         if scheduler.config.get("use_dynamic_shifting"):
             tokens = (height // self._patch) * (width // self._patch)
             shift["mu"] = shift_of(scheduler, tokens)
-        return sampler_table(scheduler, steps, **shift)
+        return sampler_table(scheduler, steps, first, **shift)
 
     def predict(
         self,
@@ -68,3 +72,6 @@ class StableDiffusion3(StableDiffusion):
     def _unscaled(self, x: Tensor, config: Any) -> Tensor:
         shift: float = config.shift_factor
         return super()._unscaled(x, config) + shift
+
+    def _scaled(self, x: Tensor, config: Any) -> Tensor:
+        return super()._scaled(x - config.shift_factor, config)

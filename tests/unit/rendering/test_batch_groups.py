@@ -14,11 +14,15 @@ from pipeline.rendering.sampler import SamplerTable
 ORDER: Any = RenderRequest(
     prompt="a", negative="", width=8, height=8, steps=4, guidance=0, seeds=(0,)
 )
-STEPS = SamplerTable(torch.zeros(4, 8), 1.0, has_history=False, has_noise=False)
+STEPS = SamplerTable(
+    torch.zeros(4, 8), torch.ones(5, 2), 0, 1.0, has_history=False, has_noise=False
+)
 
 
 def task(step: int = 0) -> StepTask:
-    return StepTask(SampleState(ORDER, 0, STEPS, (), step=step), until=4)
+    sample = SampleState(ORDER, 0, STEPS, (), x=torch.zeros(1) if step else None)
+    sample.step = step
+    return StepTask(sample, until=4)
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5))

@@ -28,6 +28,7 @@ class Still:
     """A family whose steps change nothing. Memory suffices for `room` candidates in a call."""
 
     device = torch.device("cpu")
+    fills = False
 
     def __init__(self, room: int = 100, decodable: int = 100) -> None:
         self.room, self.decodable = room, decodable
@@ -49,11 +50,14 @@ class Still:
     def encode_negative(self, prompt: str) -> Conditioning:
         return self.encode([prompt])[0]
 
-    def references(self, request: RenderRequest) -> tuple[Conditioning, Conditioning]:
-        return {}, {}
+    def first_step(self, request: RenderRequest) -> int:
+        return 0
 
-    def sampler_table(self, steps: int, width: int, height: int) -> SamplerTable:
-        return SamplerTable(torch.tensor([STAY] * steps), 1.0, has_history=False, has_noise=False)
+    def sampler_table(self, steps: int, width: int, height: int, first: int) -> SamplerTable:
+        return SamplerTable(
+            torch.tensor([STAY] * steps), torch.ones(steps + 1, 2), first, 1.0,
+            has_history=False, has_noise=False,
+        )  # fmt: skip
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
         return torch.rand(request.height, request.width, 3, generator=generator)

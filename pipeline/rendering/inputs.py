@@ -1,0 +1,27 @@
+"""The input images of a request: the mask of an image, and the pixels that it keeps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.job import ImageArray, RenderRequest
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""The weights of red, green and blue in ITU-R BT.601."""
+
+
+def mask_of(request: RenderRequest) -> NDArray[np.float32]:
+    """[height, width] in 0..1: 1 where the image is painted anew."""
+    assert request.mask is not None
+    return request.mask.pixels @ np.array(LUMINANCE, np.float32)
+
+
+def pasted(request: RenderRequest, images: Sequence[ImageArray]) -> list[ImageArray]:
+    """The images, with the input image's own pixels where the mask is black, mixed where it is
+    grey: a decoder changes what its latents kept.
+    """
+    if request.mask is None or request.image is None:
+        return list(images)
+    mask, kept = mask_of(request)[..., None], request.image.pixels
+    return [kept + mask * (image - kept) for image in images]
