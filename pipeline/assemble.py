@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,9 @@ from pipeline.models import (
     variant,
     verify,
 )
-from pipeline.models.loras import LoraFolder, open_loras
+from pipeline.models.loras import LoraFolder
+from pipeline.models.textual_inversions import TextualInversionFolder
+from pipeline.models.weights import WeightsFolder
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.profile import (
     JUDGES,
@@ -355,25 +358,34 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
     )
 
 
-def open_lora_folders(settings: Settings, profile: Profile) -> dict[str, LoraFolder]:
-    """The folders of LoRAs that a profile's rows may name, by the name of their renderer, those of
-    one reference as one. Raises ModelError.
+def open_weights(settings: Settings, profile: Profile) -> dict[str, dict[str, WeightsFolder]]:
+    """By renderer and column, the folders of weights that a profile's rows may name, those of one
+    reference as one. Raises ModelError.
     """
-    opened = cache(lambda reference: open_loras(reference, settings.models, settings.digests))
+
+    @cache
+    def opened(kind: type[WeightsFolder], reference: str) -> WeightsFolder | None:
+        return kind.open(reference, settings.models, settings.digests)
+
+    def by_column(renderer: RendererProfile) -> dict[str, WeightsFolder]:
+        if not isinstance(renderer, DiffusersProfile):
+            return {}
+        folders = {
+            "loras": opened(LoraFolder, renderer.loras),
+            "embeddings": opened(TextualInversionFolder, renderer.embeddings),
+        }
+        return {column: folder for column, folder in folders.items() if folder}
+
     renderers: dict[str, RendererProfile] = {"": profile.renderer, **profile.renderers}
-    folders = {
-        name: opened(each.loras)
-        for name, each in renderers.items()
-        if isinstance(each, DiffusersProfile)
-    }
-    return {name: folder for name, folder in folders.items() if folder}
+    return {name: by_column(each) for name, each in renderers.items()}
 
 
-def lora_state(folders: Mapping[str, LoraFolder]) -> str:
+def weights_state(folders: Mapping[str, Mapping[str, WeightsFolder]]) -> str:
     """The state of all these folders, which changes when a file does; empty without any. Raises
     ModelError.
     """
-    return "+".join(sorted({folder.state() for folder in folders.values()}))
+    each = chain.from_iterable(by_column.values() for by_column in folders.values())
+    return "+".join(sorted({folder.state() for folder in each}))
 
 
 def open_inputs(settings: Settings, job_file: Path, store: Store | None = None) -> InputReader:
@@ -408,8 +420,8 @@ def open_jobs(
     Raises JobFileError, ConfigError, ModelError and StoreError.
     """
     profile = settings.chosen_profile
-    loras = open_lora_folders(settings, profile)
-    return read_jobs(path, profile, overrides, warn, loras, open_inputs(settings, path, store))
+    weights = open_weights(settings, profile)
+    return read_jobs(path, profile, overrides, warn, weights, open_inputs(settings, path, store))
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:

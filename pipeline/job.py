@@ -33,6 +33,8 @@ PLAIN_NAME = r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?$"
 FILE_NAME = r"^[^./\\:|<>\s\x00-\x1f][^/\\:|<>\x00-\x1f]{0,99}$"
 """The name of a file without its suffix: no path, and not hidden."""
 
+MOST_EMBEDDINGS = 4
+
 Setter = Literal["row", "profile", "run"]
 TextMode = Literal["generated", "retrieved", "keywords"]
 ContestMode = Literal["best_of", "first_above", "race", "race_above"]
@@ -72,23 +74,46 @@ class Settable:
     """Whether choices and `${meta.NAME}` in it are expanded."""
 
 
-class Lora(FrozenModel):
-    """A LoRA of a row: its name in the profile's folder, the file's digest, and its weight.
-
-    Written `NAME:WEIGHT`; without a number the weight is 1. The digest is the reader's.
+class NamedWeights(FrozenModel):
+    """Weights that a row names: their name in the profile's folder, and the file's digest, which is
+    the reader's.
     """
 
     name: str = Field(pattern=FILE_NAME)
-    weight: float = Field(default=1.0, ge=-4, le=4)
     digest: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
 
     @model_validator(mode="before")
     @classmethod
     def _read(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
+        return cls._written(value) if isinstance(value, str) else value
+
+    @classmethod
+    def _written(cls, value: str) -> dict[str, str]:
+        return {"name": value.strip()}
+
+
+class Lora(NamedWeights):
+    """A LoRA of a row with its weight, written `NAME:WEIGHT`; without a number the weight is 1."""
+
+    weight: float = Field(default=1.0, ge=-4, le=4)
+
+    @classmethod
+    def _written(cls, value: str) -> dict[str, str]:
         name, colon, weight = value.rpartition(":")
-        return {"name": name.strip(), "weight": weight} if colon else {"name": value.strip()}
+        return {"name": name.strip(), "weight": weight} if colon else super()._written(value)
+
+
+class TextualInversion(NamedWeights):
+    """An embedding of a row, which its name in a text stands for."""
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """The name in a text: in any case, and not as a part of a word."""
+        return re.compile(rf"(?<!\w){re.escape(self.name)}(?!\w)", re.IGNORECASE)
+
+
+NAMED_WEIGHTS: dict[str, type[NamedWeights]] = {"loras": Lora, "embeddings": TextualInversion}
+"""The columns of a row that name weights."""
 
 
 class InputImage(FrozenModel):
@@ -210,6 +235,14 @@ class Job(FrozenModel):
         Field(description="image that is white where `image` is painted anew"),
         Settable(),
     ] = None
+    embeddings: Annotated[
+        tuple[TextualInversion, ...],
+        Field(
+            max_length=MOST_EMBEDDINGS,
+            description="textual inversions whose names the texts may hold",
+        ),
+        Settable(("row", "profile"), ()),
+    ] = ()
     tags: Annotated[
         tuple[str, ...],
         Field(description="tags that a source must have, all of them"),
@@ -379,6 +412,7 @@ class RenderRequest(FrozenModel):
     image: InstanceOf[LoadedImage] | None = None
     strength: float = 1.0
     mask: InstanceOf[LoadedImage] | None = None
+    embeddings: tuple[TextualInversion, ...] = Field(default=(), max_length=MOST_EMBEDDINGS)
 
     @property
     def batch_key(self) -> BatchKey:

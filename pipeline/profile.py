@@ -139,6 +139,9 @@ class DiffusersProfile(FrozenModel):
         default="", description="model reference of an IP-Adapter: a folder with one file"
     )
     loras: str = Field(default="", description="folder of LoRAs that rows may name")
+    embeddings: str = Field(
+        default="", description="folder of textual inversions that rows may name"
+    )
     variant: str = Field(default="", description="file variant of the weights, such as fp16")
     scheduler: str = Field(
         default="", description="a diffusers scheduler class; empty: the model's"

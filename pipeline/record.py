@@ -42,7 +42,9 @@ class RunSpec(FrozenModel):
         default_factory=dict, description="what the command line said in place of the defaults"
     )
     models: dict[str, str] = Field(description="role to digest")
-    loras: str = Field(default="", description="state of the folders of LoRAs that rows may name")
+    weights: str = Field(
+        default="", description="state of the folders of LoRAs and the like that rows may name"
+    )
     inputs: str = Field(default="", description="state of the files of images that rows name")
     created_at: str
     version: str
@@ -51,7 +53,7 @@ class RunSpec(FrozenModel):
     def fingerprint(self) -> str:
         """Digest of the job file, the settings and the models: equal for equal work."""
         parts = {"job_file_digest", "profile", "overrides", "models"}
-        parts |= {name for name in ("loras", "inputs") if getattr(self, name)}
+        parts |= {name for name in ("weights", "inputs") if getattr(self, name)}
         return digest_of(self.model_dump(include=parts))
 
 

@@ -225,6 +225,7 @@ def render_request(
         image=loaded(job.image),
         strength=job.strength if job.image else 1.0,
         mask=loaded(job.mask),
+        embeddings=job.embeddings,
     )
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from flows.runs import lines
 from pipeline.assemble import (
-    lora_state,
     model_digests,
     open_inputs,
     open_jobs,
-    open_lora_folders,
+    open_weights,
+    weights_state,
 )
 from pipeline.errors import JobFileError, RunError
 from pipeline.job import BadRow, digest_of
@@ -48,7 +48,7 @@ def asked_for(
         profile=profile.model_dump(mode="json"),
         overrides=overrides.model_dump(mode="json"),
         models=model_digests(settings, profile),
-        loras=lora_state(open_lora_folders(settings, profile)),
+        weights=weights_state(open_weights(settings, profile)),
         inputs=open_inputs(settings, path).state(input_names(path)),
         created_at=timestamp(),
         version=version(),

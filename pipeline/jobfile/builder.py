@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigError, JobError
-from pipeline.job import BadRow, InputImage, Job, Lora, digest_of
+from pipeline.job import (
+    NAMED_WEIGHTS,
+    BadRow,
+    InputImage,
+    Job,
+    NamedWeights,
+    digest_of,
+)
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow
@@ -15,7 +22,7 @@ from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.media.checks import says_something
 from pipeline.media.inputs import InputReader
-from pipeline.models.loras import LoraFolder
+from pipeline.models.weights import WeightsFolder
 from pipeline.options import COLUMNS, INPUTS, message, settings_by
 from pipeline.profile import Profile
 
@@ -24,7 +31,7 @@ _NO_ADAPTER = (
     "the profile's renderer has no image adapter ({}.image_adapter); with reference_scale 0 "
     "the images' texts alone are used"
 )
-_NO_LORAS = "the profile's renderer names no folder of LoRAs ({}.loras)"
+_NO_FOLDER = "the profile's renderer names no folder of them ({}.{})"
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
 _NO_IMAGES = (
     "a second round retrieves images: it needs a collection, references of 1 or more, and a "
@@ -64,7 +71,7 @@ class _Under(NamedTuple):
     profile: Profile
     defaults: dict[str, Any]
     ids: identity.JobIds
-    loras: LoraFolder | None
+    weights: Mapping[str, WeightsFolder]
 
     @property
     def adapted(self) -> bool:
@@ -73,8 +80,8 @@ class _Under(NamedTuple):
 
 
 class JobBuilder:
-    """Builds jobs under one profile and one set of overrides. `loras` are the folders of LoRAs of
-    the profile's renderers, by name.
+    """Builds jobs under one profile and one set of overrides. `weights` are the folders of
+    what rows may name, by the names of the profile's renderers and by column.
 
     Raises ConfigError for overrides that name no renderer of the profile.
     """
@@ -84,10 +91,10 @@ class JobBuilder:
         profile: Profile,
         overrides: Overrides,
         remarks: Remarks | None = None,
-        loras: Mapping[str, LoraFolder] | None = None,
+        weights: Mapping[str, Mapping[str, WeightsFolder]] | None = None,
         inputs: InputReader | None = None,
     ) -> None:
-        self._whole, self._retrieval, self._loras = profile, overrides.retrieval, loras or {}
+        self._whole, self._retrieval, self._weights = profile, overrides.retrieval, weights or {}
         self._inputs = inputs or InputReader(())
         self._note = (remarks or Remarks()).add
         self._said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
@@ -103,7 +110,7 @@ class JobBuilder:
         defaults = {k: v for k, v in own.defaults if v is not None} | self._said
         ids = identity.JobIds(own, defaults)
         section = f"renderers.{model}" if model else "renderer"
-        return _Under(section, own, defaults | {"model": model}, ids, self._loras.get(model))
+        return _Under(section, own, defaults | {"model": model}, ids, self._weights.get(model, {}))
 
     def build(self, row: RawRow) -> Job | BadRow:
         """The row's job, or a bad row with the first reason. Never raises."""
@@ -140,8 +147,9 @@ class JobBuilder:
         fields.setdefault("seed", int(digest[:8], 16))
         if fields["references"] and fields["reference_scale"] and not under.adapted:
             raise _Refused("references", _NO_ADAPTER.format(under.section))
-        if fields["loras"]:
-            fields["loras"] = _with_digests(fields["loras"], under)
+        for column in NAMED_WEIGHTS:
+            if fields[column]:
+                fields[column] = _with_digests(column, fields[column], under)
         images = {name: self._input(name, fields[name]) for name in INPUTS if name in given}
         _check_inputs(images, fields)
         # the content alone: equal images make equal work, whatever their names
@@ -203,22 +211,23 @@ class JobBuilder:
         return given, meta
 
 
-def _with_digests(given: Sequence[str | Lora], under: _Under) -> list[dict[str, Any]]:
-    """The LoRAs with the digests of their files, which are part of the job's identity."""
+def _with_digests(
+    column: str, given: Sequence[str | NamedWeights], under: _Under
+) -> list[dict[str, Any]]:
+    """The named weights with the digests of their files, which are part of the job's identity."""
     try:
-        loras = [Lora.model_validate(each) for each in given]
+        named = [NAMED_WEIGHTS[column].model_validate(each) for each in given]
         if under.profile.renderer.kind == "diffusers":
-            if under.loras is None:
-                raise _Refused("loras", _NO_LORAS.format(under.section))
-            loras = [
-                lora.model_copy(update={"digest": under.loras.find(lora.name).digest})
-                for lora in loras
+            if (folder := under.weights.get(column)) is None:
+                raise _Refused(column, _NO_FOLDER.format(under.section, column))
+            named = [
+                each.model_copy(update={"digest": folder.find(each.name).digest}) for each in named
             ]
     except ValidationError as error:
-        raise _Refused("loras", _explained(error.errors(include_url=False)[0])) from error
+        raise _Refused(column, _explained(error.errors(include_url=False)[0])) from error
     except JobError as error:
-        raise _Refused("loras", error.detail) from error
-    return [lora.model_dump() for lora in loras]
+        raise _Refused(column, error.detail) from error
+    return [each.model_dump() for each in named]
 
 
 def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) -> dict[str, str]:
@@ -266,6 +275,12 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
         templates = writer.prompt_template + writer.text_template
         if "{style}" not in templates.replace(" ", ""):
             yield "style", "style has no effect: the profile's prompt_template does not name it"
+    if "embeddings" in given:
+        texts = [job.keywords, job.style, job.negative]
+        if writer.kind == "template":
+            texts += [writer.prompt_template, writer.text_template]
+        if not all(any(map(each.pattern.search, texts)) for each in job.embeddings):
+            yield "embeddings", "an embedding has no effect where no text of the row names it"
     if "wave" in given and job.contest not in _WAVES:
         yield "wave", f"wave has no effect in the contest {job.contest}"
     if not job.collection:

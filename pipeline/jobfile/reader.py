@@ -15,7 +15,7 @@ from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import RawRow, suffix_of
 from pipeline.jobfile.values import READERS
 from pipeline.media.inputs import InputReader
-from pipeline.models.loras import LoraFolder
+from pipeline.models.weights import WeightsFolder
 from pipeline.options import INPUTS
 from pipeline.profile import Profile
 from pipeline.tabular.rows import BOM
@@ -68,12 +68,12 @@ def read_jobs(
     profile: Profile,
     overrides: Overrides,
     warn: Warn = warn_on_stderr,
-    loras: Mapping[str, LoraFolder] | None = None,
+    weights: Mapping[str, Mapping[str, WeightsFolder]] | None = None,
     inputs: InputReader | None = None,
 ) -> Iterator[Job | BadRow]:
-    """Every row of a job file in order, as a job or as a bad row with the reason. `loras` are the
-    folders of the LoRAs that rows may name, by the names of the profile's renderers, `inputs` the
-    reader of their images.
+    """Every row of a job file in order, as a job or as a bad row with the reason. `weights` are
+    the folders of what rows may name, by the names of the profile's renderers and by column,
+    `inputs` the reader of their images.
 
     Notices, such as of an unknown column, go to `warn`; notices of settings without effect come
     after the last row, each once. Raises JobFileError, at once or with the first row, if the file
@@ -81,7 +81,7 @@ def read_jobs(
     """
     reader, remarks = _reader(path), Remarks()
     inputs = inputs or InputReader(())
-    builder = JobBuilder(profile, overrides, remarks, loras, inputs)
+    builder = JobBuilder(profile, overrides, remarks, weights, inputs)
 
     def jobs() -> Iterator[Job | BadRow]:
         rows = _read_ahead(_rows(path, reader, warn), inputs)

@@ -5,17 +5,19 @@ import threading
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.batching import DeviceLock
 from pipeline.models.contents import digest, loaded_files, verify
 from pipeline.models.files import resolve
-from pipeline.models.loras import LoraFolder, open_loras
 from pipeline.models.safetensors import read_header, read_json
 from pipeline.models.tokenizers import check_tokenizer
+from pipeline.models.weights import WeightsFolder
 from pipeline.profile import DiffusersProfile, Dtype, LocalWriterProfile
 from pipeline.watchdog import suspended
+
+Weights = TypeVar("Weights", bound=WeightsFolder)
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -101,10 +103,10 @@ class Models:
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return min(free - WORKING * total, self._limit - held if self._limit else math.inf)
 
-    def loras(self, profile: DiffusersProfile) -> LoraFolder | None:
-        """The profile's folder of LoRAs, None where it names none. Raises ModelError."""
-        opened = partial(open_loras, profile.loras, self._root, self._cache)
-        folder: LoraFolder | None = self._once(("loras", profile.loras), opened)
+    def weights(self, kind: type[Weights], reference: str) -> Weights | None:
+        """The folder of a reference, None for an empty one. Raises ModelError."""
+        opened = partial(kind.open, reference, self._root, self._cache)
+        folder: Weights | None = self._once((kind, reference), opened)
         return folder
 
     def preview_decoder(self, profile: DiffusersProfile) -> Any:

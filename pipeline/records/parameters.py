@@ -44,6 +44,7 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
         "Model hash": outcome.models.get("renderer", "")[:10],
         "Model": str(renderer.get("model", "")),
         "Lora hashes": ", ".join(f"{lora.name}: {lora.digest[:12]}" for lora in job.loras),
+        "TI hashes": ", ".join(f"{each.name}: {each.digest[:12]}" for each in job.embeddings),
         "Version": f"pressrun {outcome.version}".strip(),
     }
     quoted = (

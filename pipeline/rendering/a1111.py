@@ -154,16 +154,21 @@ def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
         images, info = answer["images"], json.loads(answer.get("info") or "{}")
         # some servers leave these out
         seeds = [int(seed) for seed in info.get("all_seeds") or []]
-        used = " ".join(map(str, info.get("infotexts") or [])).partition("Lora hashes:")[2]
+        said = " ".join(map(str, info.get("infotexts") or []))
     except MALFORMED as error:
         raise JobError(f"the A1111 server's answer is malformed ({error!r})") from error
     if not isinstance(images, list) or len(images) != len(request.seeds):
         raise JobError(f"the A1111 server did not answer with {len(request.seeds)} images")
     if seeds and seeds != list(request.seeds):
         raise JobError(f"the A1111 server used seeds {seeds}, not {list(request.seeds)}")
+    # unknown ones are left out in silence
+    loras, embeddings = (said.partition(f"{kind} hashes:")[2] for kind in ("Lora", "TI"))
     for lora in request.loras:
-        if lora.weight and f"{lora.name}:" not in used:  # an unknown one is left out in silence
+        if lora.weight and f"{lora.name}:" not in loras:
             notice(f"the A1111 server does not say that it used the LoRA {lora.name!r}")
+    for embedding in request.embeddings:
+        if f"{embedding.name}:".lower() not in embeddings.lower():
+            notice(f"the A1111 server does not say that it used the embedding {embedding.name!r}")
     decoded: list[ImageArray] = []
     for encoded in images:
         try:

@@ -15,7 +15,7 @@ from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.calls import Windows, call_arguments, guided, taken
-from pipeline.rendering.conditions import CONDITIONS, ImageAdapter, applied
+from pipeline.rendering.conditions import CONDITIONS, ImageAdapter, applied, reworded
 from pipeline.rendering.guidance import Guidance
 from pipeline.rendering.inputs import pasted
 from pipeline.telemetry import notice, rendered_by
@@ -61,6 +61,7 @@ class DiffusersRenderer:
             raise JobError(f"{type(self._pipe).__name__} takes no prompts that are joined by AND")
         if (self.guidance.first, self.guidance.until) != (0, 1) and guided(request):
             notice("renderer.guided_from and guided_until have no effect with this model")
+        request = reworded(self.conditions, request)
         for condition in self.conditions:
             condition.check(request)
         self.windows.report(request)

@@ -9,6 +9,7 @@ from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
+from pipeline.rendering.conditions import reworded
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import family_of
@@ -61,12 +62,13 @@ class EngineRenderer:
         """One image per seed, in order, None where the pruner dropped it. Raises JobError, and the
         device's own error when the device is lost.
         """
+        worded = reworded(self._reference.conditions, request)
         try:
-            samples = [self.engine.begin(request, seed) for seed in request.seeds]
+            samples = [self.engine.begin(worded, seed) for seed in request.seeds]
         except Unsupported:
             return self._reference.render(request)
         rendered_by("engine")
-        self._reference.windows.report(request, self._reference.guidance)
+        self._reference.windows.report(worded, self._reference.guidance)
         left, first = samples, samples[0].step
         try:
             for point in pruner.points if pruner else ():

@@ -42,6 +42,13 @@ def brief_from(job: Job, context: Context, draft: Draft, *, empty: str = NO_PROM
     prompt = _kept("prompt", cleaned(draft.prompt, UNCUT), PROMPT_LIMIT)
     if not says_something(prompt):
         raise JobError(empty)
+    for embedding in job.embeddings:
+        asked = embedding.pattern.search(f"{job.keywords} {job.style}")
+        if asked and not embedding.pattern.search(prompt):
+            prompt = f"{prompt}, {embedding.name}"
+            notice(
+                f"the writer left out the embedding {embedding.name!r}; it is at the prompt's end"
+            )
     text = given_text(job, context, UNCUT) or cleaned(draft.text, UNCUT)
     return Brief(
         text=_kept("text", text, TEXT_LIMIT) or prompt, prompt=prompt, negative=job.negative

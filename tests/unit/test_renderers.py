@@ -9,7 +9,7 @@ import pytest
 from flows.runs.check import check_jobs
 from flows.runs.open import asked_for
 from flows.runs.reproduce import reproduce_record
-from pipeline.assemble import Assembly, check_models, lora_state, open_lora_folders
+from pipeline.assemble import Assembly, check_models, open_weights, weights_state
 from pipeline.errors import ConfigError, ModelError
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
@@ -41,8 +41,8 @@ def profile(folder: Path, more: str = "", was: str = "", becomes: str = "") -> P
 def read(folder: Path, profile: Profile, *rows: str, **said: object) -> list[Job | BadRow]:
     path = folder / "rows.csv"
     path.write_text("\n".join(["keywords,model,steps", *rows]), encoding="utf-8")
-    loras = open_lora_folders(load_settings(home=folder), profile)
-    return list(read_jobs(path, profile, Overrides(**said), lambda _: None, loras))
+    weights = open_weights(load_settings(home=folder), profile)
+    return list(read_jobs(path, profile, Overrides(**said), lambda _: None, weights))
 
 
 def test_the_pages_rows_are_drawn_by_the_models_that_they_name(
@@ -125,11 +125,12 @@ def test_each_renderer_has_its_own_loras(tmp_path: Path) -> None:
     given = profile(tmp_path, with_folder)
     path = tmp_path / "rows.csv"
     path.write_text("keywords,model,loras\na,,outlined\na,draft,outlined\na,styled,outlined\n")
-    loras = open_lora_folders(load_settings(home=tmp_path), given)
-    assert list(loras) == ["", "styled"]
-    assert loras[""] is loras["styled"]
-    assert lora_state(loras) == loras[""].state()
-    own, draft, styled = read_jobs(path, given, Overrides(), lambda _: None, loras)
+    weights = open_weights(load_settings(home=tmp_path), given)
+    assert [name for name, by_column in weights.items() if by_column] == ["", "styled"]
+    folder = weights[""]["loras"]
+    assert weights["styled"]["loras"] is folder
+    assert weights_state(weights) == folder.state()
+    own, draft, styled = read_jobs(path, given, Overrides(), lambda _: None, weights)
     assert isinstance(own, Job)
     assert isinstance(styled, Job)
     assert isinstance(draft, BadRow)

@@ -16,6 +16,12 @@ class Condition:
     def __init__(self, pipe: Any, models: Models, profile: DiffusersProfile) -> None:
         pass
 
+    def reworded(self, request: RenderRequest) -> RenderRequest:
+        """The request with its texts as the pipeline's tokenizers are to read them. Called once,
+        before all else, by the job's thread, without the device lock. Raises JobError.
+        """
+        return request
+
     def check(self, request: RenderRequest) -> None:
         """Raise JobError for a request that cannot be rendered so, before its first step. Called by
         the job's thread, without the device lock.
@@ -33,6 +39,13 @@ class Condition:
         order, once or several times over. The caller holds the device lock.
         """
         return nullcontext()
+
+
+def reworded(conditions: Sequence[Condition], request: RenderRequest) -> RenderRequest:
+    """The request as all conditions word it."""
+    for condition in conditions:
+        request = condition.reworded(request)
+    return request
 
 
 @contextmanager

@@ -6,8 +6,6 @@ on each layer adds scale · B(A(x)) to the rows that asked for it, as in Punica'
 rows without one compute what they would alone.
 """
 
-import hashlib
-import os
 import threading
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import contextmanager
@@ -18,18 +16,17 @@ from typing import Any
 import torch
 from cachetools import LRUCache
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.errors import MALFORMED, JobError
+from pipeline.errors import JobError
 from pipeline.job import Lora, RenderRequest
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
-from pipeline.models.loras import Found, LoraFolder
+from pipeline.models.loras import LoraFolder
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
+from pipeline.rendering.conditions.weights import read
 from pipeline.watchdog import suspended
 
 KEPT_BYTES = 2 << 30
@@ -119,7 +116,7 @@ class Loras(Condition):
 
     def __init__(self, pipe: Any, models: Models, profile: DiffusersProfile) -> None:
         self._pipe, self._device_lock = pipe, models.device_lock
-        self._folder: LoraFolder | None = models.loras(profile)
+        self._folder = models.weights(LoraFolder, profile.loras)
         self._compiled = profile.compile
         self._loaded: LRUCache[str, LoadedLora] = LRUCache(
             KEPT_BYTES, getsizeof=lambda lora: min(lora.nbytes, KEPT_BYTES)
@@ -203,30 +200,10 @@ class Loras(Condition):
             self._texts[lora.digest] = found.changes_texts
         return found
 
-    def _checked(self, lora: Lora) -> tuple[Found, os.stat_result]:
-        """The LoRA of a row, and the state of its file before it was read whole.
-
-        Raises JobError for another file than the row's.
-        """
+    def _load(self, lora: Lora) -> LoadedLora:
         if self._folder is None:
             raise JobError("the profile's renderer names no folder of LoRAs (renderer.loras)")
-        found = self._folder.find(lora.name)
-        try:
-            before, data = found.file.stat(), found.file.read_bytes()
-            if (digest := hashlib.sha256(data).hexdigest()) != lora.digest:
-                raise JobError(
-                    f"the LoRA {lora.name!r} here is {digest[:12]}, and the row's is"
-                    f" {lora.digest[:12]}"
-                )
-            finite = all(tensor.isfinite().all() for tensor in load(data).values())
-        except (OSError, SafetensorError, *MALFORMED) as error:
-            raise JobError(f"the LoRA {lora.name!r} cannot be read: {error}") from error
-        if not finite:
-            raise JobError(f"the LoRA {lora.name!r} holds numbers that are not finite")
-        return found, before
-
-    def _load(self, lora: Lora) -> LoadedLora:
-        (file, _, wanted), before = self._checked(lora)
+        (file, _, wanted), before, _ = read(self._folder, lora)
         if not hasattr(self._pipe, "load_lora_weights"):
             raise JobError(f"{type(self._pipe).__name__} takes no LoRAs")
         layers, texts = dict[nn.Module, Layer](), False

@@ -16,9 +16,9 @@ SHIPPED = LoraFolder(SHIPPED_MODELS / "loras")
 
 def read(folder: Path, loras: LoraFolder | None, *values: str) -> list[Job | BadRow]:
     path = folder / "jobs.csv"
-    folders = {"": loras} if loras else {}
+    folders = {"": {"loras": loras}} if loras else {}
     path.write_text("keywords,loras\n" + "".join(f"circle,{value}\n" for value in values))
-    return list(read_jobs(path, Profile.load("shapes"), Overrides(), loras=folders))
+    return list(read_jobs(path, Profile.load("shapes"), Overrides(), weights=folders))
 
 
 def test_a_row_names_loras_with_their_weights_and_gets_their_digests(tmp_path: Path) -> None:
@@ -69,4 +69,4 @@ def test_what_cannot_be_used_is_a_bad_row_with_its_column(
 def test_a_profile_without_a_folder_takes_none(tmp_path: Path) -> None:
     (bad,) = read(tmp_path, None, "outlined")
     assert isinstance(bad, BadRow)
-    assert "names no folder of LoRAs" in bad.reason
+    assert "names no folder of them (renderer.loras)" in bad.reason

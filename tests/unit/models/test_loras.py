@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import JobError, ModelError
-from pipeline.models.loras import MOST_RANK, LoraFolder, open_loras
+from pipeline.models.loras import MOST_RANK, LoraFolder
 
 
 def a_lora(layer: str = "unet.mid.to_q", rank: int = 2, wide: int = 4) -> dict[str, torch.Tensor]:
@@ -38,7 +38,7 @@ def test_the_names_of_every_tool_are_read(tmp_path: Path, down: str, up: str) ->
     tensors = {down: torch.ones(2, 4), up: torch.ones(4, 2)}
     if "_down" in down:
         tensors["lora_unet_mid_to_q.alpha"] = torch.tensor(2.0)
-    assert saved(tmp_path, tensors).find("a").layers == 1
+    assert saved(tmp_path, tensors).find("a").size == 1
 
 
 def test_names_have_spaces_and_brackets_as_downloads_have(tmp_path: Path) -> None:
@@ -114,6 +114,6 @@ def test_a_file_that_has_changed_is_looked_at_again(tmp_path: Path) -> None:
 
 
 def test_a_profile_may_name_no_folder_and_no_missing_one(tmp_path: Path) -> None:
-    assert open_loras("", tmp_path) is None
+    assert LoraFolder.open("", tmp_path) is None
     with pytest.raises(ModelError, match="no folder of LoRAs 'b'"):
-        open_loras("b", tmp_path)
+        LoraFolder.open("b", tmp_path)

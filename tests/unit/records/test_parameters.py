@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from pipeline.job import Brief, Job, Lora
+from pipeline.job import Brief, Job, Lora, TextualInversion
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.media.image import EXIF_CHARACTERS
 from pipeline.profile import JobDefaults
@@ -114,3 +114,11 @@ def test_loras_are_written_as_a1111_writes_them(
     found = read_back(parameters(make_outcome(make_job(loras=loras))))
     assert found["Prompt"] == "a red circle <lora:ink:0.5> <lora:b c:1>"
     assert found["Lora hashes"] == "ink: abababababab, b c: cdcdcdcdcdcd"
+
+
+def test_embeddings_are_named_as_a1111_names_them(
+    make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]
+) -> None:
+    embeddings = (TextualInversion(name="circle", digest="ab" * 32),)
+    found = read_back(parameters(make_outcome(make_job(embeddings=embeddings))))
+    assert (found["Prompt"], found["TI hashes"]) == ("a red circle", "circle: abababababab")

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import http
 from pipeline.errors import JobError, Refused, Unavailable
-from pipeline.job import ImageArray, Lora, RenderRequest
+from pipeline.job import ImageArray, Lora, RenderRequest, TextualInversion
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile
 from pipeline.rendering.a1111 import A1111Renderer, request_body, rows_of_seeds
@@ -219,3 +219,21 @@ def test_loras_are_sent_and_those_that_the_server_does_not_name_are_told(
     assert server.requests[0]["prompt"] == "a circle <lora:a:0.5> <lora:b c:1> <lora:d:0>"
     notice = "the A1111 server does not say that it used the LoRA {!r}"
     assert meter.notices == [notice.format(name) for name in ("a", "b c")[-told:]]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [('Lora hashes: "b: 01", TI hashes: "A: 01, c: 02", Version: 1', ["b"]), ("", ["a", "b"])],
+)
+def test_embeddings_that_the_server_does_not_name_are_told(
+    server: Server, said: str, told: list[str]
+) -> None:
+    plain = json.loads(txt2img(request_body(a_request(7), A1111Profile()), Noise()))
+    plain["info"] = json.dumps({"all_seeds": [7], "infotexts": [said]})
+    server.misbehave = [lambda: (200, json.dumps(plain).encode())]
+    embeddings = tuple(TextualInversion(name=name) for name in ("a", "b"))
+    with metered() as meter:
+        client(server).render(a_request(7).model_copy(update={"embeddings": embeddings}))
+    assert server.requests[0]["prompt"] == "a circle"
+    notice = "the A1111 server does not say that it used the embedding {!r}"
+    assert meter.notices == [notice.format(name) for name in told]

@@ -59,7 +59,7 @@ class Pipe:
 
 def renderer(pipe: Pipe, batch: int = 8) -> DiffusersRenderer:
     models: Any = SimpleNamespace(
-        device_lock=threading.Lock(), diffusion=lambda _: pipe, loras=lambda _: None
+        device_lock=threading.Lock(), diffusion=lambda _: pipe, weights=lambda *_: None
     )
     return DiffusersRenderer(models, DiffusersProfile(batch=batch))
 

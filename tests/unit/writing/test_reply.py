@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import JobError
-from pipeline.job import Context, Job
+from pipeline.job import Context, Job, TextualInversion
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.retrieval.sources.chunks import LONGEST
 from pipeline.telemetry import metered
@@ -133,3 +133,24 @@ def test_nothing_is_told_of_a_reply_that_is_whole(make_job: MakeJob) -> None:
 def test_the_longest_field_and_the_longest_passage_are_read_whole() -> None:
     assert KEYWORDS_LIMIT >= FIELD_LIMIT
     assert PASSAGE_LIMIT >= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("keywords", "prompt", "added"),
+    [
+        ("a cup, Tartan", "a cup", True),
+        ("a cup, embedding:tartan", "a cup", True),
+        ("a cup", "a cup", False),
+        ("a tartan cup", "a cup in TARTAN", False),
+        ("a tartan cup", "a cup of tartans", True),
+    ],
+)
+def test_an_embedding_of_the_keywords_is_kept_in_the_prompt(
+    make_job: MakeJob, keywords: str, prompt: str, added: bool
+) -> None:
+    job = make_job(keywords=keywords, embeddings=[TextualInversion(name="tartan")])
+    with metered() as meter:
+        brief = brief_from(job, Context(), Draft(TEXT, prompt))
+    assert brief.prompt == (f"{prompt}, tartan" if added else prompt)
+    said = "the writer left out the embedding 'tartan'; it is at the prompt's end"
+    assert meter.notices == [said] * added
