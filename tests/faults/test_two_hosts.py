@@ -67,7 +67,7 @@ def run_through(pair: Pair, rows: int, cut: float) -> tuple[dict[str, Any], int]
     flow.wait(LIMIT)
     assert flow.returncode == 0, (workdir / "answer").read_text(encoding="utf-8")[-2000:]
     asked = pair.here.run("-m", "flows.cli", "reconcile", "r", "--json")
-    counted = Counter(tally.read_text(encoding="utf-8").split())
+    counted = Counter(line.split()[0] for line in tally.read_text(encoding="utf-8").splitlines())
     return json.loads(asked.stdout.splitlines()[-1]), counted.total()
 
 

@@ -2,7 +2,8 @@
 
 A supervisor starts `python -m tests.harness.stand_in FD` in place of the real worker. Queue,
 leases, records and store are real; an image is one flat colour, made after STAND_IN_SECONDS, which
-is 0 unless set. If STAND_IN_TALLY names a file, each execution adds a line with its job's seed.
+is 0 unless set. If STAND_IN_TALLY names a file, each execution adds a line with its job's seed, its
+process and its model, divided by spaces.
 """
 
 import os
@@ -47,7 +48,7 @@ class FlatRenderer:
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         """An image for each seed, after the wait."""
         if TALLY:
-            _count(request.seeds[0])
+            _count(request)
         if self.seconds:
             time.sleep(self.seconds)
         charge("renderer", self.seconds)
@@ -56,10 +57,10 @@ class FlatRenderer:
         return [np.full(shape, seed % 256 / 255, np.float32) for seed in request.seeds]
 
 
-def _count(seed: int) -> None:
+def _count(request: RenderRequest) -> None:
     # unbuffered and appended: a line is whole, whoever is killed when
     with Path(TALLY).open("ab", buffering=0) as file:
-        file.write(b"%d\n" % seed)
+        file.write(f"{request.seeds[0]} {os.getpid()} {request.model}\n".encode())
 
 
 class ApprovingJudge:

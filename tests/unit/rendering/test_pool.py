@@ -17,6 +17,7 @@ from pipeline.assemble import Assembly
 from pipeline.errors import ModelError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
+from pipeline.models.loading import LIMIT, WORKING
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile, DiffusersProfile, RendererProfile
 from pipeline.rendering.pool import RendererPool
@@ -149,6 +150,18 @@ def test_an_error_of_loading_is_raised_and_the_next_call_tries_again() -> None:
     with pytest.raises(ModelError, match="gone"):
         use(pool, A)
     use(pool, A)
+
+
+def test_room_is_what_the_device_has_left_and_the_settings_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Models(tmp_path, "cpu", limit=15).room(5) == 10
+    assert Models(tmp_path, "cpu").room(LIMIT) == 0
+    figures = {"mem_get_info": (60, 100), "memory_reserved": 20, "memory_allocated": 10}
+    for name, figure in figures.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, figure=figure: figure)
+    assert Models(tmp_path, "cuda:1").room(1000) == 60 + 20 - 10 - WORKING * 100
+    assert Models(tmp_path, "cuda:1", limit=15).room(5) == 10
 
 
 def test_an_evicted_engine_leaves_no_thread_and_no_weights(tmp_path: Path) -> None:
