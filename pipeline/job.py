@@ -135,6 +135,24 @@ class LoadedImage:
     pixels: ImageArray = field(compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class Control:
+    """A row's ControlNet, by its name in the profile, with the image that it reads.
+
+    Its residuals are weighted by `scale` in the steps between the fractions `first` and `until`.
+    """
+
+    name: str
+    image: LoadedImage
+    scale: float = 1.0
+    first: float = 0.0
+    until: float = 1.0
+
+    def active(self, step: int, steps: int) -> bool:
+        """True in the steps, numbered from 0, that it takes part in."""
+        return bool(self.scale) and self.first <= step / steps and (step + 1) / steps <= self.until
+
+
 class Job(FrozenModel):
     """A validated row, with every default filled in.
 
@@ -413,6 +431,7 @@ class RenderRequest(FrozenModel):
     strength: float = 1.0
     mask: InstanceOf[LoadedImage] | None = None
     embeddings: tuple[TextualInversion, ...] = Field(default=(), max_length=MOST_EMBEDDINGS)
+    control: InstanceOf[Control] | None = None
 
     @property
     def batch_key(self) -> BatchKey:

@@ -27,6 +27,15 @@ PROFILES = Path(__file__).parent / "profiles"
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tool = Literal["langchain", "llamaindex", "haystack"]
+PlainName = Annotated[str, Field(min_length=1, pattern=PLAIN_NAME)]
+Preprocessor = Literal["none", "canny", "invert", "luminance"]
+
+
+class Section(FrozenModel):
+    """A section that holds tables, and is hashable all the same: what it chooses is cached."""
+
+    def __hash__(self) -> int:
+        return hash(digest_of(self.model_dump(mode="json")))
 
 
 class CollectionProfile(FrozenModel):
@@ -39,7 +48,7 @@ class CollectionProfile(FrozenModel):
     vector: str = Field(default="", description="name of the dense vector; empty: the tool's own")
 
 
-class RetrievalProfile(FrozenModel):
+class RetrievalProfile(Section):
     """Retrieval of any kind."""
 
     kind: str
@@ -54,10 +63,6 @@ class RetrievalProfile(FrozenModel):
     def allows(self, collection: str) -> bool:
         """True where jobs may search the collection."""
         return not self.allowed or collection in self.allowed
-
-    def __hash__(self) -> int:
-        # a dict has none, and retrievers are cached by their profile
-        return hash(digest_of(self.model_dump(mode="json")))
 
 
 class QdrantProfile(RetrievalProfile):
@@ -126,7 +131,16 @@ class TemplateWriterProfile(FrozenModel):
     prompt_template: str = "{keywords} {style}"
 
 
-class DiffusersProfile(FrozenModel):
+class ControlProfile(FrozenModel):
+    """A ControlNet that rows may name, and how a row's image becomes the one that it reads."""
+
+    model: str = Field(description="model reference of a ControlNet")
+    preprocessor: Preprocessor = Field(
+        default="none", description="what makes the control image of a row's image"
+    )
+
+
+class DiffusersProfile(Section):
     """A diffusion model on this device as the renderer, with its batches."""
 
     kind: Literal["diffusers"] = "diffusers"
@@ -141,6 +155,9 @@ class DiffusersProfile(FrozenModel):
     loras: str = Field(default="", description="folder of LoRAs that rows may name")
     embeddings: str = Field(
         default="", description="folder of textual inversions that rows may name"
+    )
+    controls: dict[PlainName, ControlProfile] = Field(
+        default={}, description="ControlNets that rows may name"
     )
     variant: str = Field(default="", description="file variant of the weights, such as fp16")
     scheduler: str = Field(
@@ -167,6 +184,7 @@ class DiffusersProfile(FrozenModel):
             "previews": self.previews,
             "image_adapter": self.image_adapter,
         }
+        extras |= {f"control:{name}": each.model for name, each in self.controls.items()}
         return {"renderer": self.model} | {role: each for role, each in extras.items() if each}
 
 
@@ -241,7 +259,6 @@ WriterProfile = Annotated[
 ]
 RendererProfile = Annotated[DiffusersProfile | A1111Profile, Field(discriminator="kind")]
 NamedRenderer = NamedDiffusersProfile | NamedA1111Profile
-RendererName = Annotated[str, Field(pattern=PLAIN_NAME, min_length=1)]
 _RENDERER: TypeAdapter[RendererProfile] = TypeAdapter(RendererProfile)
 
 
@@ -294,7 +311,7 @@ class Profile(FrozenModel):
     )
     writer: WriterProfile
     renderer: RendererProfile
-    renderers: dict[RendererName, Annotated[NamedRenderer, Field(discriminator="kind")]] = Field(
+    renderers: dict[PlainName, Annotated[NamedRenderer, Field(discriminator="kind")]] = Field(
         default={}
     )
     judge: Annotated[SerializeAsAny[JudgeProfile], BeforeValidator(_of_its_kind)]

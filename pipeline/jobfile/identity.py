@@ -13,8 +13,8 @@ from pipeline.profile import Profile
 
 _ASIDE = frozenset({"id", "row", "priority", "model"})
 _NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout", "allowed", "renderers"})
-_NAMED = "collections"
-"""A table whose keys are the user's own names, not settings."""
+_NAMED = frozenset({"collections", "controls"})
+"""Tables whose keys are the user's own names, not settings."""
 
 
 class JobIds:
@@ -69,7 +69,7 @@ def profile_digest(profile: Profile) -> str:
 
 def _effective(table: dict[str, Any]) -> dict[str, Any]:
     return {
-        key: _effective(value) if isinstance(value, dict) and key != _NAMED else value
+        key: _effective(value) if isinstance(value, dict) and key not in _NAMED else value
         for key, value in table.items()
         if key not in _NO_EFFECT
     }

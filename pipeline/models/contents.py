@@ -14,6 +14,7 @@ CONFIGS: dict[str, str] = {
     "renderer": "model_index.json",
     "unet": "config.json",
     "previews": "config.json",
+    "control": "config.json",
     "judge": "open_clip_config.json",
     "embedding": "config.json",
     "image_encoder": "open_clip_config.json",
@@ -66,7 +67,7 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     """The files that are loaded for a model in this role, with a variant's weights where it has
     any.
 
-    A role may name its collection after a colon. Raises ModelError for a folder with code, and
+    A role may name one of several after a colon. Raises ModelError for a folder with code, and
     where a file is missing.
     """
     role = role.partition(":")[0]

@@ -14,7 +14,7 @@ from pipeline.errors import ModelError
 from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.profile import DiffusersProfile
+from pipeline.profile import DiffusersProfile, Dtype
 
 COMPILED_SHAPES = 4096
 LOCAL: dict[str, Any] = {
@@ -84,13 +84,33 @@ def load_adapter(pipe: Any, folder: Path) -> None:
     pipe.set_ip_adapter_scale(0.0)
 
 
+def load_controlnet(folder: Path, name: str, dtype: Dtype) -> Any:
+    """A ControlNet of diffusers' class `name`. Raises ModelError for a file that lacks weights, and
+    for one with numbers that are not finite.
+    """
+    loader = getattr(diffusers, name)
+    net, report = loader.from_pretrained(
+        folder, dtype=getattr(torch, dtype), output_loading_info=True, **LOCAL
+    )
+    if lacking := report["missing_keys"]:
+        raise ModelError(f"{folder} lacks weights: {sorted(lacking)[0]}")
+    if not all(weight.isfinite().all() for weight in net.parameters()):
+        raise ModelError(f"{folder} holds numbers that are not finite")
+    return net
+
+
+def denoiser_of(pipe: Any) -> Any:
+    """The model of a pipeline that is called in each step."""
+    return getattr(pipe, "unet", None) or pipe.transformer
+
+
 def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
     """Make a pipeline on its device faster.
 
     `compiled` compiles the denoiser's and decoder's repeated blocks, once for each input shape
     (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
     """
-    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    denoiser = denoiser_of(pipe)
     if channels_last:
         for model in (denoiser, pipe.vae):
             model.to(memory_format=torch.channels_last)

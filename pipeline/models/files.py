@@ -82,7 +82,7 @@ def command(reference: str, root: Path, patterns: list[str]) -> str:
 def references(profile: Profile) -> dict[str, str]:
     """Role to reference of each model that a profile runs in this process.
 
-    A role may name its collection, or its renderer among several, after a colon.
+    A role may name its collection, its ControlNet or its renderer among several, after a colon.
     """
     named = profile.judge.models() | profile.retrieval.models()
     if profile.writer.kind == "local":

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from pipeline.errors import ModelError
 from pipeline.models.batching import DeviceLock
 from pipeline.models.contents import digest, loaded_files, verify
+from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
 from pipeline.models.safetensors import read_header, read_json
 from pipeline.models.tokenizers import check_tokenizer
@@ -73,12 +74,15 @@ class Models:
         return self._once(profile, load)
 
     def forget(self, profile: DiffusersProfile) -> None:
-        """Free the memory of a profile's pipeline and preview decoder, which nobody else holds."""
+        """Free the memory of a profile's pipeline, preview decoder and ControlNets, which nobody
+        else holds.
+        """
         from pipeline.models.faults import free_memory
 
         with self._lock:
-            for key in (profile, (profile, "previews")):
-                self._loaded.pop(key, None)
+            for key in list(self._loaded):
+                if key == profile or (isinstance(key, tuple) and key[0] == profile):
+                    del self._loaded[key]
         free_memory()
 
     def nbytes(self, profile: DiffusersProfile) -> int:
@@ -108,6 +112,22 @@ class Models:
         opened = partial(kind.open, reference, self._root, self._cache)
         folder: Weights | None = self._once((kind, reference), opened)
         return folder
+
+    def controlnet(self, reference: str, profile: DiffusersProfile) -> Any:
+        """A ControlNet for the profile's pipeline, on the device. Raises ModelError."""
+
+        def load() -> Any:
+            from pipeline.models.diffusion import load_controlnet
+
+            folder = self.folder(reference, "control")
+            base = self.folder(profile.model, "renderer", profile.variant)
+            unet = self.folder(profile.unet, "unet") if profile.unet else None
+            name = check_fit(folder, base, unet)
+            return _loading(folder, lambda: load_controlnet(folder, name, profile.dtype)).to(
+                self.device
+            )
+
+        return self._once((profile, "control", reference), load)
 
     def preview_decoder(self, profile: DiffusersProfile) -> Any:
         """The profile's preview decoder, None where it names none. Raises ModelError."""

@@ -121,11 +121,15 @@ class DiffusersRenderer:
         arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
 
-        def after_step(_pipe: Any, _step: int, _timestep: Any, tensors: Any) -> Any:
+        steps = [0] * len(requests)
+
+        def after_step(pipe: Any, step: int, _timestep: Any, tensors: Any) -> Any:
             beat()
+            # a scheduler of second order calls the model twice for a step
+            steps[:] = [(step + 1) // pipe.scheduler.order] * len(steps)
             return tensors
 
-        with applied(self.conditions, requests):
+        with applied(self.conditions, requests, steps):
             if "callback_on_step_end" in taken(pipe):
                 output = pipe(callback_on_step_end=after_step, **arguments)
             else:

@@ -265,7 +265,7 @@ class Engine:
             for size in sizes(most):
                 x = torch.stack([sample.latents] * size)
                 texts, requests = [sample.conditionings[0]] * size, [sample.request] * size
-                with applied(self._conditions, requests):
+                with applied(self._conditions, requests, [sample.step] * size):
                     self._family.predict(x, timestep.expand(size), texts, requests)
             self._family.decode(sample.latents[None], sample.request)
         group.warm = most
@@ -322,7 +322,8 @@ class Engine:
             padding = next(size for size in sizes(group.warm) if size >= len(rows)) - len(rows)
             indices, texts = indices + indices[:1] * padding, texts + texts[:1] * padding
         requests = [samples[index].request for index in indices]
-        with applied(self._conditions, requests):
+        steps = [samples[index].step for index in indices]
+        with applied(self._conditions, requests, steps):
             predicted = self._family.predict(x[indices], timestep[indices], texts, requests)
         weighted = predicted[: len(rows)] * _wide(torch.tensor(weights, device=x.device), x)
         out, done = weighted[: len(x)], len(x)

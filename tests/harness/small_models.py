@@ -1,5 +1,6 @@
 """Models for tests: the shipped ones, and tiny random ones of the large models' classes."""
 
+import inspect
 import json
 import os
 from collections.abc import Callable
@@ -14,13 +15,16 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLQwenImage,
     AutoencoderTiny,
+    ControlNetModel,
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxControlNetModel,
     FluxPipeline,
     FluxTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    SD3ControlNetModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionInpaintPipeline,
@@ -88,6 +92,27 @@ def save_preview_decoder(family: str, folder: Path) -> None:
         num_encoder_blocks=(1, 1),
         num_decoder_blocks=(1, 1),
     ).save_pretrained(folder)
+
+
+def save_controlnet(pipe: Any, folder: Path, seed: int = 0, **config: Any) -> None:
+    """A ControlNet for a pipeline, with random weights where a new one has zeros."""
+    torch.manual_seed(seed)
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    kind: Any = {
+        "UNet2DConditionModel": ControlNetModel,
+        "SD3Transformer2DModel": SD3ControlNetModel,
+        "FluxTransformer2DModel": FluxControlNetModel,
+    }[type(denoiser).__name__]
+    known = inspect.signature(kind.__init__).parameters
+    settings = {name: value for name, value in denoiser.config.items() if name in known}
+    if kind is ControlNetModel:
+        # halves the image as often as the VAE does
+        settings["conditioning_embedding_out_channels"] = (8, 8)
+    net = kind(**settings | config)
+    for weight in net.parameters():
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.5)
+    net.save_pretrained(folder, safe_serialization=True)
 
 
 def save_judge(folder: Path) -> None:
@@ -176,7 +201,7 @@ def stable_diffusion_3() -> StableDiffusion3Pipeline:
             sample_size=16,
             patch_size=2,
             in_channels=16,
-            num_layers=1,
+            num_layers=3,
             attention_head_dim=8,
             num_attention_heads=4,
             joint_attention_dim=2 * WIDTH,
@@ -207,8 +232,8 @@ def flux(guidance_embeds: bool = False) -> FluxPipeline:
         transformer=FluxTransformer2DModel(
             patch_size=1,
             in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
+            num_layers=3,
+            num_single_layers=2,
             attention_head_dim=16,
             num_attention_heads=2,
             joint_attention_dim=WIDTH,

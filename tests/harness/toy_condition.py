@@ -25,7 +25,7 @@ class Fog(Condition):
             raise JobError("there is fog here, and no smoke")
 
     @contextmanager
-    def applied(self, requests: Sequence[RenderRequest]) -> Iterator[None]:
+    def applied(self, requests: Sequence[RenderRequest], steps: Sequence[int]) -> Iterator[None]:
         """Add to the rows of foggy requests."""
         foggy = torch.tensor([float("fog" in request.prompt) for request in requests])
 

@@ -34,9 +34,13 @@ class Condition:
         """Additions to the conditioning of each of the request's texts, or of its negative one."""
         return {}
 
-    def applied(self, requests: Sequence[RenderRequest]) -> AbstractContextManager[object]:
+    def applied(
+        self, requests: Sequence[RenderRequest], steps: Sequence[int]
+    ) -> AbstractContextManager[object]:
         """The context of a call of the pipeline's models for a batch: the requests of its rows, in
-        order, once or several times over. The caller holds the device lock.
+        order, once or several times over, and how many steps each row has behind it. These may
+        rise within the context; there are none where texts are encoded. The caller holds the
+        device lock.
         """
         return nullcontext()
 
@@ -49,9 +53,11 @@ def reworded(conditions: Sequence[Condition], request: RenderRequest) -> RenderR
 
 
 @contextmanager
-def applied(conditions: Sequence[Condition], requests: Sequence[RenderRequest]) -> Generator[None]:
+def applied(
+    conditions: Sequence[Condition], requests: Sequence[RenderRequest], steps: Sequence[int] = ()
+) -> Generator[None]:
     """The context of a call under all conditions."""
     with ExitStack() as stack:
         for condition in conditions:
-            stack.enter_context(condition.applied(requests))
+            stack.enter_context(condition.applied(requests, steps))
         yield

@@ -60,7 +60,9 @@ class ImageAdapter(Condition):
             torch.tensor(request.references) if request.references else torch.zeros(1, self._width)
         )
 
-    def applied(self, requests: Sequence[RenderRequest]) -> AbstractContextManager[object]:
+    def applied(
+        self, requests: Sequence[RenderRequest], steps: Sequence[int]
+    ) -> AbstractContextManager[object]:
         """Set the weight of the images in the next call; 0 ignores them."""
         if self.present:
             for processor in self._processors:

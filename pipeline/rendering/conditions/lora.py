@@ -156,7 +156,7 @@ class Loras(Condition):
         return tuple((lora.digest, lora.weight) for lora in asked if self._texts[lora.digest])
 
     @contextmanager
-    def applied(self, requests: Sequence[RenderRequest]) -> Generator[None]:
+    def applied(self, requests: Sequence[RenderRequest], steps: Sequence[int]) -> Generator[None]:
         """Let the hooks add each request's LoRAs to its rows."""
         asked = [[lora for lora in request.loras if lora.weight] for request in requests]
         if all(loras == asked[0] for loras in asked):
