@@ -25,6 +25,7 @@ from pipeline.models import (
     variant,
     verify,
 )
+from pipeline.models.controlnets import check_fit
 from pipeline.models.loras import LoraFolder
 from pipeline.models.textual_inversions import TextualInversionFolder
 from pipeline.models.weights import WeightsFolder
@@ -427,7 +428,8 @@ def open_jobs(
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
     """Check every model that the profile needs, without loading it; returns role to folder.
 
-    Raises ModelError for a model that is missing, pickled or truncated.
+    Raises ModelError for a model that is missing, pickled or truncated, and for a ControlNet of
+    another model.
     """
     try:
         folders = role_folders(profile, settings.models)
@@ -439,6 +441,11 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
             " Without PRESSRUN_MODELS the small models that come with Pressrun are used."
         ) from error
     for_each_role(folders, lambda role, folder: verify(folder, role, variant(profile, role)))
+    for name, renderer in {"": profile.renderer, **profile.renderers}.items():
+        end = f":{name}" if name else ""
+        for control in renderer.controls if isinstance(renderer, DiffusersProfile) else ():
+            unet = folders.get(f"unet{end}")
+            check_fit(folders[f"control:{control}{end}"], folders[f"renderer{end}"], unet)
     return folders
 
 

@@ -150,7 +150,12 @@ class Control:
 
     def active(self, step: int, steps: int) -> bool:
         """True in the steps, numbered from 0, that it takes part in."""
-        return bool(self.scale) and self.first <= step / steps and (step + 1) / steps <= self.until
+        return self.scale > 0 and lies_between(step, steps, self.first, self.until)
+
+
+def lies_between(step: int, steps: int, first: float, until: float) -> bool:
+    """True for a step, numbered from 0, that begins and ends between two fractions of the steps."""
+    return first <= step / steps and (step + 1) / steps <= until
 
 
 class Job(FrozenModel):
@@ -261,6 +266,35 @@ class Job(FrozenModel):
         ),
         Settable(("row", "profile"), ()),
     ] = ()
+    control: Annotated[
+        str,
+        Field(pattern=PLAIN_NAME, description="ControlNet of the profile to render with"),
+        Settable(),
+    ] = ""
+    control_image: Annotated[
+        InputImage | None,
+        Field(description="image that the ControlNet reads, a file's path"),
+        Settable(),
+    ] = None
+    control_scale: Annotated[
+        float,
+        Field(ge=0, le=2, description="weight of the ControlNet"),
+        Settable(
+            ("row", "profile"),
+            1.0,
+            elsewhere=("controlnet_conditioning_scale", "control_weight"),
+        ),
+    ] = 1.0
+    control_from: Annotated[
+        float,
+        Field(ge=0, le=1, description="where the ControlNet begins, as a fraction of the steps"),
+        Settable(("row", "profile"), 0.0, elsewhere=("control_guidance_start",)),
+    ] = 0.0
+    control_until: Annotated[
+        float,
+        Field(ge=0, le=1, description="where it ends, as a fraction of the steps"),
+        Settable(("row", "profile"), 1.0, elsewhere=("control_guidance_end",)),
+    ] = 1.0
     tags: Annotated[
         tuple[str, ...],
         Field(description="tags that a source must have, all of them"),
@@ -413,7 +447,7 @@ class RenderRequest(FrozenModel):
 
     `references` are embeddings of images that steer the render, weighted by `reference_scale`. It
     begins from `image`, where there is one, for the part `strength` of the steps; with a `mask`,
-    what is black in it stays as it is.
+    what is black in it stays as it is. The `control` is a ControlNet with its image.
     """
 
     prompt: str

@@ -12,6 +12,7 @@ from pipeline.job import (
     Brief,
     Candidate,
     Context,
+    Control,
     ImageArray,
     InputImage,
     Job,
@@ -209,6 +210,11 @@ def render_request(
     def loaded(image: InputImage | None) -> LoadedImage | None:
         return inputs.load(image, job.width, job.height) if image else None
 
+    control = None
+    if job.control and (image := loaded(job.control_image)):
+        control = Control(
+            job.control, image, job.control_scale, job.control_from, job.control_until
+        )
     embeddings = tuple(r.embedding for r in context.references if r.scale)
     return RenderRequest(
         prompt=brief.prompt,
@@ -226,6 +232,7 @@ def render_request(
         strength=job.strength if job.image else 1.0,
         mask=loaded(job.mask),
         embeddings=job.embeddings,
+        control=control,
     )
 
 

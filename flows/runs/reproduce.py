@@ -44,7 +44,8 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
         raise RunError(f"The record of job {job_id} does not say how it was rendered.")
     spec, assembly = run_folder.spec(), Assembly(settings)
     profile = profile_of(spec).of(outcome.job.model)
-    assembly.compare(profile, run, {k: v for k, v in outcome.models.items() if k in RENDERING})
+    used = RENDERING | {f"control:{outcome.job.control}"}
+    assembly.compare(profile, run, {k: v for k, v in outcome.models.items() if k in used})
     context = assembly.embedded(spec, outcome.winners_context)
     request = render_request(outcome.job, context, outcome.brief, assembly.inputs, (outcome.seed,))
     again = assembly.renderer(spec).render(request)[0]

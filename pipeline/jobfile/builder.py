@@ -14,6 +14,7 @@ from pipeline.job import (
     Job,
     NamedWeights,
     digest_of,
+    lies_between,
 )
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
@@ -41,6 +42,7 @@ _MARKS = "marks of direction, byte order marks or other tools' line breaks were 
 _NAN = "NaN was read as empty"
 _NO_SEED = "seed -1 was read as no seed: the row decides it"
 _RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
+_CONTROLLING = ("control_scale", "control_from", "control_until")
 _WAVES = ("first_above", "race_above")
 _RENAMED = {column: name for column, (name, _, _) in COLUMNS.items() if column != name}
 """Columns whose field of a job has another name."""
@@ -168,6 +170,7 @@ class JobBuilder:
             job.collection and job.references and job.reference_scale
         ):
             raise _Refused("rounds", _NO_IMAGES)
+        _check_control(job, under)
         for column, reason in _unused(job, given if self._retrieval else (), under.profile):
             self._note(row.line, column, reason)
         return job
@@ -261,6 +264,27 @@ def _check_inputs(images: Mapping[str, InputImage], fields: Mapping[str, Any]) -
         )
 
 
+def _check_control(job: Job, under: _Under) -> None:
+    """Raise _Refused for a ControlNet that the profile does not name, for one without an image, an
+    image without one, and where no step lies between its fractions.
+    """
+    renderer = under.profile.renderer
+    controls = renderer.controls if renderer.kind == "diffusers" else {}
+    offer = f"({under.section}.controls has: {', '.join(controls) or 'none'})"
+    if not job.control:
+        if job.control_image:
+            raise _Refused("control_image", f"control has to name a ControlNet too {offer}")
+        return
+    if job.control not in controls:
+        raise _Refused("control", f"the profile has no ControlNet {shown(job.control)} {offer}")
+    if not job.control_image:
+        raise _Refused("control", "it needs an image to read, in the column control_image")
+    part = job.control_from, job.control_until
+    if not any(lies_between(step, job.steps, *part) for step in range(job.steps)):
+        reason = "none of {} steps lies between control_from {:g} and control_until {:g}"
+        raise _Refused("control_until", reason.format(job.steps, *part))
+
+
 def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple[str, str]]:
     """The columns without effect on a job, each with the reason; `given` are the row's own."""
     # A1111 turns guidance off at exactly 1, diffusers at 1 and below
@@ -269,6 +293,12 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
         yield "negative", "the negative prompt has no effect at guidance 1 or less"
     if "strength" in given and not job.image:
         yield "strength", "strength has no effect without an image"
+    if job.control and not job.control_scale:
+        yield "control", "control has no effect with a control_scale of 0"
+    if not job.control:
+        for column in _CONTROLLING:
+            if column in given:
+                yield column, f"{column} has no effect without control"
     writer = profile.writer
     if "style" in given and writer.kind == "template":
         # `{text}` in the prompt template may hold the style

@@ -67,7 +67,7 @@ def _joined(strong: NDArray[np.bool_], weak: NDArray[np.bool_]) -> NDArray[np.bo
     around = [row + column for row in (-width, 0, width) for column in (-1, 0, 1)]
     frontier = np.flatnonzero(kept)
     while len(frontier):
-        near = np.unique(frontier[:, None] + around)
-        frontier = near[open_.flat[near]]
+        near = (frontier[:, None] + around).ravel()
+        frontier = np.unique(near[open_.flat[near]])
         open_.flat[frontier], kept.flat[frontier] = False, True
     return kept[1:-1, 1:-1]

@@ -47,6 +47,8 @@ class A1111Renderer:
             raise JobError("an A1111 server is sent no images: set reference_scale to 0")
         if request.image:
             raise JobError("this renderer cannot begin from an image")
+        if request.control:
+            raise JobError("an A1111 server is sent no ControlNet: leave control empty")
         rendered_by("a1111")
         if request.negative and request.guidance == 1:
             notice(unheard(request))

@@ -7,7 +7,14 @@ import pytest
 from pydantic import BaseModel
 
 from pipeline.errors import ConfigError, RunError
-from pipeline.profile import PROFILES, CollectionProfile, Profile, TemplateWriterProfile, profile_of
+from pipeline.profile import (
+    PROFILES,
+    CollectionProfile,
+    ControlProfile,
+    Profile,
+    TemplateWriterProfile,
+    profile_of,
+)
 from tests.harness.jobs import make_spec
 
 DOCUMENT = Path("docs/profiles.md").read_text(encoding="utf-8")
@@ -103,11 +110,17 @@ def test_another_kind_keeps_what_it_knows_of_the_extended_profile(tmp_path: Path
     assert Profile.load(str(path)).writer == TemplateWriterProfile()
 
 
-def test_every_key_of_a_collection_is_documented_with_its_default_and_no_other() -> None:
-    key = r"^\| `retrieval\.collections\.NAME\.([a-z_]+)` \| (.*?) \|"
+@pytest.mark.parametrize(
+    ("table", "model"),
+    [("retrieval.collections", CollectionProfile), ("renderer.controls", ControlProfile)],
+)
+def test_every_key_of_a_table_is_documented_with_its_default_and_no_other(
+    table: str, model: type[BaseModel]
+) -> None:
+    key = rf"^\| `{re.escape(table)}\.NAME\.([a-z_]+)` \| (.*?) \|"
     assert dict(re.findall(key, DOCUMENT, re.MULTILINE)) == {
         name: _shown(field.get_default(), field.is_required())
-        for name, field in CollectionProfile.model_fields.items()
+        for name, field in model.model_fields.items()
     }
 
 

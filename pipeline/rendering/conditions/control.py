@@ -48,7 +48,7 @@ class Controls(Condition):
     """
 
     def __init__(self, pipe: Any, models: Models, profile: DiffusersProfile) -> None:
-        self._device, self._device_lock = torch.device(pipe._execution_device), models.device_lock
+        self._device_lock = models.device_lock
         self._nets = dict[str, ControlNet]()
         self._preprocessors = {name: each.preprocessor for name, each in profile.controls.items()}
         for name, each in profile.controls.items():
@@ -111,11 +111,11 @@ class Controls(Condition):
         """The rows that one ControlNet adds to, its weight in each, and what it adds."""
         requests = [self._requests[row % len(self._requests)] for row in rows]
         controls = [request.control for request in requests if request.control]
+        images = torch.stack([self._image(control) for control in controls])
         where, scales = (
-            torch.tensor(each, device=self._device)
+            torch.tensor(each, device=images.device)
             for each in (rows, [control.scale for control in controls])
         )
-        images = torch.stack([self._image(control) for control in controls])
         return where, scales, self._nets[name].residuals(call, where, images, requests)
 
     def _image(self, control: Control) -> Tensor:
@@ -133,7 +133,7 @@ class Controls(Condition):
     def _read(self, control: Control, image: ImageArray) -> Tensor:
         """The ControlNet's form of an image, which is kept. The caller holds the device lock."""
         net = self._nets[control.name]
-        pixels = torch.from_numpy(image).permute(2, 0, 1).to(self._device)
+        pixels = torch.from_numpy(image).permute(2, 0, 1).to(net.net.device)
         read = net.read(pixels).to(net.net.dtype)
         with self._lock:
             self._images[_key(control)] = read
