@@ -39,6 +39,7 @@ PARTS = (
     Part("text_encoder", "renderer.text_encoder", "--out {w}/diffusion"),
     Part("unet", "renderer.unet", "--out {w}/diffusion"),
     Part("lora", "renderer.lora", "--out {w}/loras --base {w}/diffusion"),
+    Part("control", "control.train", "--out {w}/control-edges --pipeline {w}/diffusion"),
     Part("umpire", "umpire", "--out {w}/umpire --vae {w}/diffusion/vae --seconds 1200"),
     Part("first_judge", "judge.train", f"--out {{w}}/first-judge {SEEN}"),
     Part(
@@ -61,6 +62,7 @@ SHIP = (
     "diffusion",
     "draft-unet",
     "loras",
+    "control-edges",
     "umpire",
     "open_clip",
     "image-adapter",
