@@ -280,9 +280,10 @@ def _check_control(job: Job, under: _Under) -> None:
     if not job.control_image:
         raise _Refused("control", "it needs an image to read, in the column control_image")
     part = job.control_from, job.control_until
-    if not any(lies_between(step, job.steps, *part) for step in range(job.steps)):
+    first = job.steps - int(job.steps * job.strength) if job.image else 0
+    if not any(lies_between(step, job.steps, *part) for step in range(first, job.steps)):
         reason = "none of {} steps lies between control_from {:g} and control_until {:g}"
-        raise _Refused("control_until", reason.format(job.steps, *part))
+        raise _Refused("control_until", reason.format(job.steps - first, *part))
 
 
 def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple[str, str]]:

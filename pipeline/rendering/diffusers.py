@@ -121,12 +121,13 @@ class DiffusersRenderer:
         arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests)
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
 
-        steps = [0] * len(requests)
+        first = requests[0].steps - int(requests[0].steps * requests[0].strength)
+        steps = [first] * len(requests)
 
         def after_step(pipe: Any, step: int, _timestep: Any, tensors: Any) -> Any:
             beat()
             # a scheduler of second order calls the model twice for a step
-            steps[:] = [(step + 1) // pipe.scheduler.order] * len(steps)
+            steps[:] = [first + (step + 1) // pipe.scheduler.order] * len(steps)
             return tensors
 
         with applied(self.conditions, requests, steps):

@@ -32,7 +32,7 @@ def truncate(folder: Path) -> None:
 def test_a_broken_model_is_told_before_any_job(
     damage: Callable[[Path], None], complaint: str, tmp_path: Path, models_root: Path
 ) -> None:
-    for name in ("writer", "open_clip", "diffusion", "image-adapter"):
+    for name in ("writer", "open_clip", "diffusion", "image-adapter", "control-edges"):
         shutil.copytree(models_root / name, tmp_path / "models" / name)
     damage(tmp_path / "models")
     (tmp_path / "jobs.csv").write_text("keywords\nred circle\n", encoding="utf-8")

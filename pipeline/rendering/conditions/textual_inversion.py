@@ -110,7 +110,7 @@ class TextualInversions(Condition):
         return tuple(embedding.digest for embedding in request.embeddings)
 
     @contextmanager
-    def applied(self, requests: Sequence[RenderRequest]) -> Generator[None]:
+    def applied(self, requests: Sequence[RenderRequest], steps: Sequence[int]) -> Generator[None]:
         """Have the text encoders look up each request's embeddings in its texts."""
         with ExitStack() as hooks:
             for index, encoder in enumerate(self._encoders):

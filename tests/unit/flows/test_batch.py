@@ -75,6 +75,7 @@ def test_what_a_resumed_run_needs_is_looked_for_before_anything_is_started(
     with pytest.raises(ModelError) as missing:
         resume_run("r", retry, settings.model_copy(update={"models": tmp_path / "empty"}))
     roles = [line.partition(":")[0] for line in missing.value.detail.splitlines()]
-    assert set(roles[:-1]) == {"judge", "writer", "renderer", "image_adapter", "image_encoder"}
+    needed = {"judge", "writer", "renderer", "image_adapter", "control", "image_encoder"}
+    assert set(roles[:-1]) == needed
     assert roles[-1] == "PRESSRUN_MODELS"
     assert {each.name for each in settings.home.glob("*")} <= {"digests.json"}, "the models' cache"

@@ -31,6 +31,7 @@ ROLES = {
     "renderer": "diffusion",
     "unet": "draft-unet",
     "image_adapter": "image-adapter",
+    "control": "control-edges",
 }
 
 

@@ -226,7 +226,8 @@ def test_a_download_that_breaks_off_is_explained(
 
 
 def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
-    for name in ("writer", "diffusion", "draft-unet", "open_clip", "image-adapter"):
+    names = ("writer", "diffusion", "draft-unet", "open_clip", "image-adapter", "control-edges")
+    for name in names:
         (tmp_path / name).mkdir()
     draft = role_folders(Profile.load("shapes-draft"), tmp_path)
     assert {role: folder.name for role, folder in draft.items()} == {
@@ -234,6 +235,7 @@ def test_the_roles_of_a_profile_are_the_models_it_runs(tmp_path: Path) -> None:
         "renderer": "diffusion",
         "unet": "draft-unet",
         "image_adapter": "image-adapter",
+        "control:canny": "control-edges",
         "image_encoder": "open_clip",
         "judge": "open_clip",
     }
