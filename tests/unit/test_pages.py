@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from examples.shapes import world
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_jobs
 from pipeline.job import Job
@@ -44,6 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     half.paste(255, (0, 0, 32, 64))
     square.save(made / "photos" / "square.png")
     half.save(made / "photos" / "left-half.png")
+    left = world.Scene((world.Thing("circle", "blue", "large", "left"),), "yellow")
+    Image.fromarray(world.draw(left, np.random.default_rng(0))).save(made / "left.png")
     (made / "embeddings").mkdir()
     for seed, name in enumerate(("inklines", "badshapes")):
         vectors = torch.randn(2, 96, generator=torch.Generator().manual_seed(seed))
