@@ -1,4 +1,5 @@
-"""The renderer that calls AUTOMATIC1111's `txt2img`: the WebUI itself, Forge or SD.Next.
+"""The renderer that calls AUTOMATIC1111's `txt2img` and `img2img`: the WebUI itself, Forge or
+SD.Next.
 
 The interface is the WebUI's own: a request for n images from seed s uses s, s+1, …, s+n-1.
 """
@@ -15,10 +16,11 @@ import httpx
 from pipeline.errors import MALFORMED, JobError, PressrunError, Refused, Unavailable
 from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
 from pipeline.job import ImageArray, RenderRequest
-from pipeline.media.image import decode
+from pipeline.media.image import decode, encode
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile
 from pipeline.rendering.calls import unheard
+from pipeline.rendering.inputs import pasted
 from pipeline.telemetry import charge, notice, rendered_by
 from pipeline.watchdog import suspended
 
@@ -45,8 +47,6 @@ class A1111Renderer:
         """
         if request.references:
             raise JobError("an A1111 server is sent no images: set reference_scale to 0")
-        if request.image:
-            raise JobError("this renderer cannot begin from an image")
         if request.control:
             raise JobError("an A1111 server is sent no ControlNet: leave control empty")
         rendered_by("a1111")
@@ -58,7 +58,7 @@ class A1111Renderer:
             part = request.model_copy(update={"seeds": seeds})
             images += read_answer(self._ask(part), part)
         charge("renderer", time.perf_counter() - start)
-        return images
+        return pasted(request, images)
 
     def close(self) -> None:
         """Close the connections."""
@@ -68,7 +68,7 @@ class A1111Renderer:
     def _ask(self, request: RenderRequest) -> bytes:
         try:
             answer = self._client.post(
-                "/sdapi/v1/txt2img",
+                f"/sdapi/v1/{'img2img' if request.image else 'txt2img'}",
                 json=request_body(request, self._profile),
                 seconds=self._profile.timeout,
                 # 4 bytes of base64 for each pixel of an uncompressed image, twice over
@@ -99,7 +99,7 @@ def rows_of_seeds(seeds: Sequence[int], limit: int) -> Iterator[tuple[int, ...]]
 
 
 def request_body(request: RenderRequest, profile: A1111Profile) -> dict[str, Any]:
-    """The body of a `txt2img` call for a request with consecutive seeds."""
+    """The body of a `txt2img` or `img2img` call for a request with consecutive seeds."""
     tags = (f"<lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
     body: dict[str, Any] = {
         "prompt": " ".join([request.prompt, *tags]),
@@ -116,11 +116,28 @@ def request_body(request: RenderRequest, profile: A1111Profile) -> dict[str, Any
         "override_settings": {"return_grid": False},
         "override_settings_restore_afterwards": False,
     }
+    if request.image:
+        body |= {
+            "init_images": [_base64(request.image.pixels)],
+            "denoising_strength": request.strength,
+            "resize_mode": 0,  # it has the row's size
+        }
+    if request.mask:
+        body |= {
+            "mask": _base64(request.mask.pixels),
+            "mask_blur": 0,
+            "inpainting_fill": 1,  # what is under the mask stays there to begin from
+            "inpaint_full_res": False,
+        }
     if profile.scheduler:
         body["sampler_name"] = profile.scheduler
     if profile.model:
         body["override_settings"]["sd_model_checkpoint"] = profile.model
     return body
+
+
+def _base64(image: ImageArray) -> str:
+    return base64.b64encode(encode(image, "png", "")).decode()
 
 
 def refusal(answer: Answer) -> PressrunError | None:
@@ -143,12 +160,12 @@ def refusal(answer: Answer) -> PressrunError | None:
     if status == 404 and "sampler" in said.lower():
         return Refused(f"The A1111 server lacks the sampler; correct renderer.scheduler: {said}")
     if status == 404:
-        return Refused("The A1111 server has no txt2img; start it with --api")
+        return Refused("The A1111 server has no txt2img or img2img; start it with --api")
     return JobError(f"the A1111 server refused the request with {status}: {said}")
 
 
 def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
-    """The images of a `txt2img` answer, one per seed of the request and of its size. Raises
+    """The images of an answer, one per seed of the request and of its size. Raises
     JobError.
     """
     try:

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import JobError
-from pipeline.job import ImageArray, RenderRequest
+from pipeline.job import ImageArray, LoadedImage, RenderRequest
+from pipeline.media.image import decode
 from pipeline.ports import Renderer
 
 Request = dict[str, Any]
@@ -45,8 +46,14 @@ def serve(renderer: Renderer) -> Iterator[Server]:
         httpd.server_close()
 
 
-def txt2img(request: Request, renderer: Renderer) -> bytes:
-    """The answer of AUTOMATIC1111: base64 PNGs, and its `info` as JSON in a string."""
+def generated(request: Request, renderer: Renderer) -> bytes:
+    """The answer of AUTOMATIC1111's `txt2img` and `img2img`: base64 PNGs, and its `info` as JSON in
+    a string.
+    """
+
+    def sent(encoded: str) -> LoadedImage:
+        return LoadedImage("", decode(base64.b64decode(encoded)))
+
     seeds = tuple(range(request["seed"], request["seed"] + request["batch_size"]))
     asked = RenderRequest(
         prompt=request["prompt"],
@@ -56,6 +63,9 @@ def txt2img(request: Request, renderer: Renderer) -> bytes:
         steps=request["steps"],
         guidance=request["cfg_scale"],
         seeds=seeds,
+        image=sent(request["init_images"][0]) if "init_images" in request else None,
+        strength=request.get("denoising_strength", 1.0),
+        mask=sent(request["mask"]) if "mask" in request else None,
     )
     images = [encode(image) for image in renderer.render(asked)]
     info = json.dumps({"seed": seeds[0], "all_seeds": seeds})
@@ -64,7 +74,7 @@ def txt2img(request: Request, renderer: Renderer) -> bytes:
 
 def _answer(request: Request, renderer: Renderer) -> tuple[int, bytes]:
     try:
-        return 200, txt2img(request, renderer)
+        return 200, generated(request, renderer)
     except JobError as error:
         return 422, json.dumps({"detail": str(error)}).encode()
 
@@ -84,7 +94,7 @@ def _handler(server: Server, renderer: Renderer) -> type[BaseHTTPRequestHandler]
             server.headers.append(dict(self.headers.items()))
             if server.misbehave:
                 status, answer = server.misbehave.pop(0)()
-            elif self.path == "/sdapi/v1/txt2img":
+            elif self.path == f"/sdapi/v1/{'img' if 'init_images' in request else 'txt'}2img":
                 status, answer = _answer(request, renderer)
             else:
                 status, answer = 404, b"Not Found"

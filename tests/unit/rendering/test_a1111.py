@@ -11,12 +11,12 @@ import pytest
 
 from pipeline import http
 from pipeline.errors import JobError, Refused, Unavailable
-from pipeline.job import ImageArray, Lora, RenderRequest, TextualInversion
+from pipeline.job import ImageArray, LoadedImage, Lora, RenderRequest, TextualInversion
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile
 from pipeline.rendering.a1111 import A1111Renderer, request_body, rows_of_seeds
 from pipeline.telemetry import metered
-from tests.harness.a1111_server import Server, encode, serve, txt2img
+from tests.harness.a1111_server import Server, encode, generated, serve
 
 
 class Noise:
@@ -91,8 +91,40 @@ def test_no_seeds_are_no_requests() -> None:
     assert list(rows_of_seeds((), 4)) == []
 
 
-def test_images_are_refused_and_not_left_out(server: Server) -> None:
-    shown = a_request(1).model_copy(update={"references": ((0.5,),), "strength": 1.0})
+class Negative:
+    """A renderer whose image is the negative of its input image."""
+
+    def __init__(self) -> None:
+        self.requests: list[RenderRequest] = []
+
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        self.requests.append(request)
+        assert request.image
+        return [1 - request.image.pixels for _ in request.seeds]
+
+
+def test_an_input_image_and_its_mask_are_sent_and_what_is_not_masked_stays() -> None:
+    image, left = noise(1), np.zeros((16, 16, 3), np.float32)
+    left[:, :8] = 1
+    asked = a_request(3, 4).model_copy(
+        update={"image": LoadedImage("a", image), "mask": LoadedImage("b", left), "strength": 0.5}
+    )
+    with serve(renderer := Negative()) as server:
+        images = client(server).render(asked)
+        client(server).render(asked.model_copy(update={"mask": None}))
+    masked, whole = renderer.requests
+    assert masked.image is not None
+    assert masked.mask is not None
+    assert np.array_equal(masked.image.pixels, image)
+    assert np.array_equal(masked.mask.pixels, left)
+    assert (masked.strength, whole.mask) == (0.5, None)
+    for each in images:
+        assert np.allclose(each[:, :8], 1 - image[:, :8], atol=1e-6)
+        assert np.array_equal(each[:, 8:], image[:, 8:])
+
+
+def test_references_are_refused_and_not_left_out(server: Server) -> None:
+    shown = a_request(1).model_copy(update={"references": ((0.5,),), "reference_scale": 1.0})
     with pytest.raises(JobError, match="no images"):
         client(server).render(shown)
     assert not server.requests
@@ -210,7 +242,7 @@ def test_a_negative_prompt_without_effect_is_told(
 def test_loras_are_sent_and_those_that_the_server_does_not_name_are_told(
     server: Server, said: str, told: int
 ) -> None:
-    plain = json.loads(txt2img(request_body(a_request(7), A1111Profile()), Noise()))
+    plain = json.loads(generated(request_body(a_request(7), A1111Profile()), Noise()))
     plain["info"] = json.dumps({"all_seeds": [7], "infotexts": [said]})
     server.misbehave = [lambda: (200, json.dumps(plain).encode())]
     loras = (Lora(name="a", weight=0.5), Lora(name="b c"), Lora(name="d", weight=0.0))
