@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.common import arguments, show
+from benchmarks.plot import plot
 from benchmarks.retrieval.brand_accuracy import BrandAccuracy
 from benchmarks.retrieval.chain import Chain
 from benchmarks.retrieval.fact_recall import FactRecall
 from benchmarks.retrieval.image_guidance import ImageGuidance
-from benchmarks.retrieval.plot import plot
 from benchmarks.retrieval.refinement import Refinement
 
 FEWEST = 8
