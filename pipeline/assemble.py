@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from pipeline.errors import ConfigError, ModelError, RunError
-from pipeline.job import BadRow, Context, Job
+from pipeline.errors import ConfigError, JobError, ModelError, RunError
+from pipeline.job import BadRow, Context, Embedding, ImageArray, Job
 from pipeline.jobfile.reader import Overrides, Warn, read_jobs, warn_on_stderr
 from pipeline.media.image_store import INPUTS, KNOWLEDGE, ImageStore
 from pipeline.media.inputs import InputReader, StoredInputs
@@ -49,7 +49,7 @@ from pipeline.profile import (
 from pipeline.record import RunSpec
 from pipeline.records.run_folder import RunFolder
 from pipeline.rendering.pool import LoadedRenderer, ModelRenderer, RendererPool
-from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
+from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder, embedding
 from pipeline.retrieval.images import embedded
 from pipeline.settings import Settings
 from pipeline.storage.folder import FolderStore
@@ -77,7 +77,6 @@ class Assembly:
         self._settings = settings
         self._store = open_store_to_commit(settings)
         self.models = open_models(settings)
-        self.inputs = StoredInputs(ImageStore(self._store, INPUTS))
         self._opening = threading.Lock()
         self._client = cache(partial(open_knowledge, settings, PATIENCE))
         self._retriever: Callable[[RetrievalProfile], Retriever] = cache(
@@ -108,6 +107,19 @@ class Assembly:
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer, without loading its other models."""
         return ModelRenderer(profile_of(spec), self.renderers.lent)
+
+    def inputs(self, spec: RunSpec) -> StoredInputs:
+        """The stored input images of a run's rows, embedded as its profile says."""
+        profile = profile_of(spec).retrieval
+
+        def embed(image: ImageArray) -> Embedding:
+            if isinstance(profile, QdrantProfile):
+                encoder = open_image_embedder(profile.image_encoder, self.models)
+                if encoder is not None:
+                    return embedding(encoder.encode_images([image])[0], profile.image_norm)
+            raise JobError("the profile names no encoder of images (retrieval.image_encoder)")
+
+        return StoredInputs(ImageStore(self._store, INPUTS), embed)
 
     def compare(self, profile: Profile, run: str, digests: Mapping[str, str]) -> None:
         """Raise ModelError where the model of a role differs from that of a run in `digests`."""
@@ -150,7 +162,7 @@ class Assembly:
             guard=TermGuard(profile.guard.blocked_terms),
             retriever=self._retriever(profile.retrieval),
             writer=self._writer(profile.writer),
-            inputs=self.inputs,
+            inputs=self.inputs(spec),
             renderer=ModelRenderer(profile, self.renderers.lent),
             judge=self._judge(profile.judge),
             records=self.run_folder(spec.run).records,

@@ -245,6 +245,11 @@ class Job(FrozenModel):
         Field(max_length=4, description="LoRAs to render with, as `NAME:WEIGHT`"),
         Settable(("row", "profile"), ()),
     ] = ()
+    reference_images: Annotated[
+        tuple[InputImage, ...],
+        Field(max_length=8, description="images that steer the render, files' paths"),
+        Settable(),
+    ] = ()
     image: Annotated[
         InputImage | None, Field(description="image to begin from, a file's path"), Settable()
     ] = None
@@ -359,9 +364,8 @@ class Job(FrozenModel):
     @property
     def batch_key(self) -> BatchKey:
         """The batch key of the job's render requests, as far as it is known before retrieval."""
-        return _batch_key(
-            self.model, self.width, self.height, self.references, self.reference_scale
-        )
+        references = self.references + len(self.reference_images)
+        return _batch_key(self.model, self.width, self.height, references, self.reference_scale)
 
 
 class BadRow(FrozenModel):

@@ -8,6 +8,7 @@ from typing import Protocol
 from pipeline.job import (
     Brief,
     Context,
+    Embedding,
     ImageArray,
     InputImage,
     Job,
@@ -49,6 +50,12 @@ class Inputs(Protocol):
         """The image in that size, in pixels; its sides are cropped where its proportions differ.
 
         Raises JobError where it is gone from the store.
+        """
+        ...
+
+    def embed(self, image: InputImage) -> Embedding:
+        """The image's embedding for the image adapter. Raises JobError likewise, and where the
+        profile names no encoder of images.
         """
         ...
 

@@ -215,7 +215,11 @@ def render_request(
         control = Control(
             job.control, image, job.control_scale, job.control_from, job.control_until
         )
-    embeddings = tuple(r.embedding for r in context.references if r.scale)
+    named = job.reference_images if job.reference_scale else ()
+    embeddings = (
+        *(inputs.embed(image) for image in named),
+        *(reference.embedding for reference in context.references if reference.scale),
+    )
     return RenderRequest(
         prompt=brief.prompt,
         negative=brief.negative,

@@ -47,7 +47,9 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     used = RENDERING | {f"control:{outcome.job.control}"}
     assembly.compare(profile, run, {k: v for k, v in outcome.models.items() if k in used})
     context = assembly.embedded(spec, outcome.winners_context)
-    request = render_request(outcome.job, context, outcome.brief, assembly.inputs, (outcome.seed,))
+    request = render_request(
+        outcome.job, context, outcome.brief, assembly.inputs(spec), (outcome.seed,)
+    )
     again = assembly.renderer(spec).render(request)[0]
     assert again is not None  # a request without a pruner loses no image
     stored = decode(run_folder.blob(outcome.image.path))

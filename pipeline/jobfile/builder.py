@@ -147,15 +147,25 @@ class JobBuilder:
             fields[_RENAMED[column]] = fields.pop(column)
         fields |= {"meta": meta, "row": row.line}
         fields.setdefault("seed", int(digest[:8], 16))
-        if fields["references"] and fields["reference_scale"] and not under.adapted:
-            raise _Refused("references", _NO_ADAPTER.format(under.section))
+        for column in ("references", "reference_images"):
+            if fields.get(column) and fields["reference_scale"] and not under.adapted:
+                raise _Refused(column, _NO_ADAPTER.format(under.section))
         for column in NAMED_WEIGHTS:
             if fields[column]:
                 fields[column] = _with_digests(column, fields[column], under)
-        images = {name: self._input(name, fields[name]) for name in INPUTS if name in given}
+        images = dict[str, InputImage | tuple[InputImage, ...]]()
+        for column in INPUTS:
+            match given.get(column):
+                case str(name):
+                    images[column] = self._input(column, name)
+                case tuple(names):
+                    images[column] = tuple(self._input(column, name) for name in names)
         _check_inputs(images, fields)
         # the content alone: equal images make equal work, whatever their names
-        contents = {name: image.sha256 for name, image in images.items()}
+        contents = {
+            name: [image.sha256 for image in found] if isinstance(found, tuple) else found.sha256
+            for name, found in images.items()
+        }
         fields |= images | {"id": under.ids.of(fields | contents)}
         try:
             job = Job.model_validate(fields)
@@ -249,7 +259,7 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
     return expanded
 
 
-def _check_inputs(images: Mapping[str, InputImage], fields: Mapping[str, Any]) -> None:
+def _check_inputs(images: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     """Raise _Refused for images of a row that do not go together, or with its other columns."""
     image, mask = images.get("image"), images.get("mask")
     if image and 0 < fields["steps"] * fields["strength"] < 1:
@@ -292,6 +302,8 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
     guided = job.guidance != 1 if profile.renderer.kind == "a1111" else job.guidance > 1
     if job.negative and not guided:
         yield "negative", "the negative prompt has no effect at guidance 1 or less"
+    if job.reference_images and not job.reference_scale:
+        yield "reference_images", "reference_images have no effect at reference_scale 0"
     if "strength" in given and not job.image:
         yield "strength", "strength has no effect without an image"
     if job.control and not job.control_scale:
@@ -316,9 +328,13 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
         yield "wave", f"wave has no effect in the contest {job.contest}"
     if not job.collection:
         for column in _RETRIEVING:
-            if column in given and getattr(job, column):
+            if (
+                column in given
+                and getattr(job, column)
+                and not (column == "reference_scale" and job.reference_images)
+            ):
                 yield column, f"{column} has no effect without a collection"
-    elif "reference_scale" in given and not job.references:
+    elif "reference_scale" in given and not (job.references or job.reference_images):
         yield "reference_scale", "reference_scale has no effect without references"
 
 

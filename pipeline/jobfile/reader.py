@@ -120,7 +120,8 @@ def _inputs_of(row: RawRow) -> list[str]:
     for column in INPUTS:
         if given := row.values.get(column):
             with suppress(ValueError):
-                found.append(str(READERS[column](given)))
+                read = READERS[column](given)
+                found += read if isinstance(read, tuple) else [str(read)]
     return found
 
 

@@ -55,6 +55,12 @@ def path(value: Value) -> str:
     return given
 
 
+def paths(value: Value) -> tuple[str, ...]:
+    """Paths separated by `|`, each once."""
+    given = map(str.strip, path(value).split("|"))
+    return tuple(dict.fromkeys(filter(None, given)))
+
+
 def whole(value: Value) -> int:
     """A whole number; `4.0`, as spreadsheets write it, is 4."""
     if isinstance(value, int):
@@ -100,7 +106,7 @@ def truth(value: Value) -> bool:
 def _reader(kind: object) -> Callable[[Value], str | int | float | tuple[str, ...]]:
     """The function that reads a column's values, by the type of its field."""
     if InputImage in get_args(kind):
-        return path
+        return paths if get_origin(kind) is tuple else path
     if kind is bool:
         return truth
     if kind is int:
@@ -121,7 +127,7 @@ def takes_truth(column: str) -> bool:
 
 def takes_lists(column: str) -> bool:
     """True if the column takes a list of texts."""
-    return READERS.get(column) is names
+    return READERS.get(column) in (names, paths)
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -6,15 +6,15 @@ import hashlib
 import os
 import stat
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cachetools import LRUCache
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from pipeline.errors import JobError, TooLarge
-from pipeline.job import InputImage, LoadedImage
+from pipeline.job import Embedding, ImageArray, InputImage, LoadedImage
 from pipeline.media.image import LARGEST_SIDE, read_image, to_array
 from pipeline.media.image_store import INPUTS, ImageStore, png
 from pipeline.ports import Store
@@ -139,16 +139,23 @@ class InputReader:
 class StoredInputs:
     """The Inputs port over the store."""
 
-    def __init__(self, images: ImageStore) -> None:
-        self._images = images
+    def __init__(self, images: ImageStore, embed: Callable[[ImageArray], Embedding]) -> None:
+        self._images, self._embed = images, embed
 
     def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
         """The image in the size asked for: scaled to cover it, and cropped around its middle."""
+        stored = ImageOps.fit(self._stored(image), (width, height))
+        return LoadedImage(image.sha256, to_array(stored))
+
+    def embed(self, image: InputImage) -> Embedding:
+        """The whole image's embedding."""
+        return self._embed(to_array(self._stored(image)))
+
+    def _stored(self, image: InputImage) -> Image.Image:
         try:
-            stored = self._images.image(f"{INPUTS}{image.sha256}.png")
+            return self._images.image(f"{INPUTS}{image.sha256}.png")
         except KeyError:
             raise JobError(f"the input image {image.path!r} is gone from the store") from None
-        return LoadedImage(image.sha256, to_array(ImageOps.fit(stored, (width, height))))
 
 
 _TOO_LARGE = f"the file is larger than {LARGEST_FILE >> 20} MB"

@@ -83,7 +83,7 @@ class StandInAssembly(Assembly):
             guard=TermGuard(()),
             retriever=NoRetriever(),
             writer=TemplateWriter(TemplateWriterProfile()),
-            inputs=self.inputs,
+            inputs=self.inputs(spec),
             renderer=FlatRenderer(SECONDS),
             judge=ApprovingJudge(),
             records=self.run_folder(spec.run).records,

@@ -260,7 +260,7 @@ def test_loras_are_sent_and_those_that_the_server_does_not_name_are_told(
 def test_embeddings_that_the_server_does_not_name_are_told(
     server: Server, said: str, told: list[str]
 ) -> None:
-    plain = json.loads(txt2img(request_body(a_request(7), A1111Profile()), Noise()))
+    plain = json.loads(generated(request_body(a_request(7), A1111Profile()), Noise()))
     plain["info"] = json.dumps({"all_seeds": [7], "infotexts": [said]})
     server.misbehave = [lambda: (200, json.dumps(plain).encode())]
     embeddings = tuple(TextualInversion(name=name) for name in ("a", "b"))
