@@ -9,7 +9,16 @@ import pytest
 from pydantic import SecretStr
 from qdrant_client import QdrantClient
 
-from pipeline.job import ImageArray, InputImage, Job, LoadedImage, RenderRequest, Score, digest_of
+from pipeline.job import (
+    Embedding,
+    ImageArray,
+    InputImage,
+    Job,
+    LoadedImage,
+    RenderRequest,
+    Score,
+    digest_of,
+)
 from pipeline.ports import Ports, Pruner, Writer
 from pipeline.profile import EndpointWriterProfile, QdrantProfile, TemplateWriterProfile
 from pipeline.record import Outcome, Status
@@ -42,6 +51,9 @@ class Parts:
         self.requests: list[RenderRequest] = []
 
     def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
+        raise AssertionError("the rows name no images")
+
+    def embed(self, image: InputImage) -> Embedding:
         raise AssertionError("the rows name no images")
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:

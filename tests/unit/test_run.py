@@ -11,6 +11,7 @@ from pipeline.job import (
     SEED_SPACE,
     Brief,
     Context,
+    Embedding,
     ImageArray,
     InputImage,
     Job,
@@ -59,6 +60,9 @@ class Parts:
     def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
         return LoadedImage(image.sha256, np.full((height, width, 3), 0.5, np.float32))
 
+    def embed(self, image: InputImage) -> Embedding:
+        return (float(image.width),)
+
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
     ) -> Sequence[ImageArray | None]:
@@ -86,6 +90,18 @@ def scores(*values: float) -> list[Score]:
 
 
 INVALID = Score(raw=0, calibrated=0, valid=False, reason="blank")
+
+
+def test_the_images_of_a_row_reach_the_renderer_in_its_size() -> None:
+    image = InputImage(path="a.png", sha256="a" * 64, width=5, height=7)
+    own = {"image": image, "strength": 0.5, "mask": image, "reference_images": (image,)}
+    parts = Parts(scores(0.2, 0.9, 0.95, 0.1))
+    run_job(JOB.model_copy(update=own | {"reference_scale": 0.4}), parts.ports())
+    (asked,) = parts.requests
+    assert asked.image is not None
+    assert asked.image.pixels.shape == (JOB.height, JOB.width, 3)
+    assert asked.mask == asked.image
+    assert (asked.strength, asked.references, asked.reference_scale) == (0.5, ((5.0,),), 0.4)
 
 
 def test_the_best_candidate_wins_with_its_own_seed_and_image() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.errors import JobError
 from pipeline.job import BadRow, InputImage, Job
-from pipeline.jobfile.reader import Overrides, input_names, read_jobs
+from pipeline.jobfile.reader import Notice, Overrides, input_names, read_jobs
 from pipeline.media.image_store import INPUTS, ImageStore
 from pipeline.media.inputs import InputReader, StoredInputs
 from pipeline.profile import Profile
@@ -29,6 +29,10 @@ def an_image(width: int = 12, height: int = 8, **options: object) -> bytes:
     file = BytesIO()
     Image.fromarray(pixels).save(file, format="PNG", **options)
     return file.getvalue()
+
+
+def stored(images: ImageStore) -> StoredInputs:
+    return StoredInputs(images, lambda image: tuple(image.mean((0, 1)).tolist()))
 
 
 def read(folder: Path, *rows: str, inputs: InputReader | None = None) -> list[Job | BadRow]:
@@ -55,13 +59,14 @@ def test_an_image_is_stored_by_its_content_and_loaded_in_the_jobs_size(tmp_path:
     assert spaced.sha256 == same.sha256
     assert list(store.keys("")) == [f"inputs/{spaced.sha256}.png"]
     # 8 of its 12 columns, in the middle
-    loaded = StoredInputs(images).load(spaced, 32, 32)
+    loaded = stored(images).load(spaced, 32, 32)
     assert loaded.pixels.shape == (32, 32, 3)
     assert np.allclose(loaded.pixels[:, :14], (200 / 255, 0, 0), atol=0.02)
     assert np.allclose(loaded.pixels[:, 18:], 1, atol=0.02)
+    assert stored(images).embed(spaced) == pytest.approx((0.89, 0.5, 0.5), abs=0.01)
     store.delete(f"inputs/{spaced.sha256}.png")
     with pytest.raises(JobError, match="gone from the store"):
-        StoredInputs(images).load(spaced, 32, 32)
+        stored(images).load(spaced, 32, 32)
 
 
 def test_the_content_of_an_image_decides_the_jobs_id_and_its_name_does_not(tmp_path: Path) -> None:
@@ -93,6 +98,33 @@ def test_the_state_of_the_files_tells_a_changed_one(tmp_path: Path) -> None:
     assert InputReader([tmp_path]).state([]) == ""
     # an object's state is not asked for: it counts as changed
     assert len({InputReader([]).state(["s3://b/a.png"]) for _ in range(2)}) == 2
+
+
+def test_reference_images_are_a_list_that_needs_an_adapter(tmp_path: Path) -> None:
+    for name, width in (("a.png", 12), ("b.png", 16)):
+        (tmp_path / name).write_bytes(an_image(width))
+    path = tmp_path / "jobs.csv"
+    header = "keywords,reference_images,reference_scale\n"
+    path.write_text(f"{header}circle,a.png| b.png,\nring,x.png,0\n")
+    told = list[Notice]()
+
+    def read(profile: Profile) -> list[Job | BadRow]:
+        inputs = InputReader([tmp_path])
+        return list(read_jobs(path, profile, Overrides(), told.append, inputs=inputs))
+
+    two, missing = read(PROFILE)
+    assert isinstance(two, Job)
+    assert [image.path for image in two.reference_images] == ["a.png", "b.png"]
+    assert two.batch_key[3] == 2
+    assert isinstance(missing, BadRow)
+    assert missing.column == "reference_images"
+    bare = PROFILE.renderer.model_copy(update={"image_adapter": ""})
+    refused, _ = read(PROFILE.model_copy(update={"renderer": bare}))
+    assert isinstance(refused, BadRow)
+    assert "no image adapter" in refused.reason
+    path.write_text(f"{header}circle,a.png,0\n")
+    read(PROFILE)
+    assert "reference_images have no effect at reference_scale 0" in told[-1].reason
 
 
 def bomb(folder: Path) -> None:
@@ -234,5 +266,5 @@ def test_a_photographs_orientation_and_cmyk_are_understood(tmp_path: Path) -> No
     reader = InputReader([tmp_path], images=ImageStore(store, INPUTS))
     turned, cmyk = map(of, read(tmp_path, "turned.png,,", "cmyk.jpg,,", inputs=reader))
     assert (turned.width, turned.height) == (8, 12)
-    red = StoredInputs(ImageStore(store, INPUTS)).load(cmyk, 8, 8).pixels[4, 4]
+    red = stored(ImageStore(store, INPUTS)).load(cmyk, 8, 8).pixels[4, 4]
     assert red[0] > 0.9 > 0.2 > red[1]
