@@ -379,7 +379,7 @@ class BadRow(FrozenModel):
 
 
 class Passage(FrozenModel):
-    """A retrieved text. `score` is its relevance, comparable within one search."""
+    """A retrieved text. `score` ranks it, comparable within one search."""
 
     id: str
     text: str
@@ -388,6 +388,9 @@ class Passage(FrozenModel):
     license: str = ""
     tags: tuple[str, ...] = ()
     score: float
+    relevance: float | None = Field(
+        default=None, description="0..1, comparable everywhere; none where there is no floor"
+    )
 
 
 class Reference(Passage):

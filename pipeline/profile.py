@@ -25,6 +25,9 @@ from pipeline.record import RunSpec
 
 PROFILES = Path(__file__).parent / "profiles"
 
+FLOOR = 0.55
+"""Relevance below which texts are about something else (`python -m benchmarks.retrieval`)."""
+
 Dtype = Literal["float32", "bfloat16", "float16"]
 Tool = Literal["langchain", "llamaindex", "haystack"]
 PlainName = Annotated[str, Field(min_length=1, pattern=PLAIN_NAME)]
@@ -75,7 +78,13 @@ class QdrantProfile(RetrievalProfile):
     dense: float = Field(
         default=0.6, ge=0, le=1, description="the share of dense vectors; the rest is BM25's"
     )
-    floor: float = Field(default=0.0, ge=0, le=1, description="passages below are dropped")
+    floor: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="relevance that a source's text must reach; 0: none; None: FLOOR with "
+        "`hashed`, 0 with a text encoder and in collections of other tools",
+    )
     image_encoder: str = Field(
         default="", description="model reference of the OpenCLIP that embeds images; empty: none"
     )
@@ -88,6 +97,17 @@ class QdrantProfile(RetrievalProfile):
     collections: dict[str, CollectionProfile] = Field(
         default={}, description="those that other tools wrote, by name"
     )
+
+    def floor_of(self, collection: str) -> float:
+        """The floor for a collection's texts.
+
+        A text encoder, which other tools use too, also finds what shares no word with the keywords,
+        and no floor tells that from what is about something else.
+        """
+        if self.floor is not None:
+            return self.floor
+        by_words = self.embedding == "hashed" and collection not in self.collections
+        return FLOOR if by_words else 0.0
 
     def models(self) -> dict[str, str]:
         """Embedders; a role names its external collection after a colon."""

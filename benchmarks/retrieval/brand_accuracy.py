@@ -112,8 +112,9 @@ class BrandAccuracy:
         right = []
         for job, brand in zip(jobs, brands, strict=True):
             one = job.model_copy(update={"passages": 0, "references": 1, "reference_scale": 0.0})
-            nearest = retriever.retrieve(one).references[0]
-            right.append(umpire.confirms(shown[nearest.source], brand.look.prompt))
+            look = brand.look.prompt
+            nearest = retriever.retrieve(one).references
+            right.append(any(umpire.confirms(shown[each.source], look) for each in nearest))
         return fmean(right)
 
 

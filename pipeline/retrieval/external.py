@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import UnexpectedResponse
-from qdrant_client.models import Distance, QueryRequest, ScoredPoint
+from qdrant_client.models import QueryRequest, ScoredPoint
 
 from pipeline.errors import JobError
 from pipeline.job import Passage
@@ -81,15 +81,10 @@ class ExternalCollection:
     layout: Layout
     embedder: Embedder
     vector: str
-    distance: Distance
 
-    def search(self, vector: Vectors, depth: int, floor: float) -> QueryRequest:
-        """The search by dense vector. `floor` applies to similarities, not to distances."""
-        similarity = self.distance in (Distance.COSINE, Distance.DOT)
-        least = floor if floor and similarity else None
-        return QueryRequest(
-            query=vector.tolist(), using=self.vector, limit=depth, score_threshold=least
-        )
+    def search(self, vector: Vectors, depth: int) -> QueryRequest:
+        """The search by dense vector."""
+        return QueryRequest(query=vector.tolist(), using=self.vector, limit=depth)
 
     def passage(self, found: ScoredPoint) -> Passage | None:
         """The passage of a search result, cleaned as in an ingest; a long text is cut at a word.
@@ -156,7 +151,7 @@ def open_external(
             f"{embedder.name} gives {embedder.size}; name the embedding that made it in "
             f"retrieval.collections.{collection}.embedding."
         )
-    return ExternalCollection(layout, embedder, name, vector.distance)
+    return ExternalCollection(layout, embedder, name)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -118,12 +118,18 @@ def rarity(word: str) -> float:
     """sqrt(COMMON / frequency), at most 1; 1 for a word that is not in CLIP's vocabulary.
 
     Mikolov et al., "Distributed Representations of Words and Phrases and their Compositionality"
-    (2013), 2.3. The frequency follows from the word's rank in CLIP's captions by Zipf's law.
+    (2013), 2.3.
+    """
+    share = frequency(word)
+    return min(1.0, (COMMON / share) ** 0.5) if share else 1.0
+
+
+def frequency(word: str) -> float:
+    """A word's share of all words in CLIP's captions, by its rank there and Zipf's law; 0 for one
+    that is not in CLIP's vocabulary.
     """
     rank = _ranks().get(word)
-    if rank is None:
-        return 1.0
-    return float(min(1.0, (COMMON * rank * log(_MERGES)) ** 0.5))
+    return 1 / (rank * log(_MERGES)) if rank else 0.0
 
 
 def evenly(_: str) -> float:

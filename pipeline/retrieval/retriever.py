@@ -1,7 +1,7 @@
 """Finds passages and images by hybrid search: words and vectors at once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import monotonic
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -21,16 +21,20 @@ from qdrant_client.models import (
 )
 
 from pipeline.errors import JobError
-from pipeline.job import Context, Job, Passage
+from pipeline.job import Context, Job, Passage, Reference
 from pipeline.profile import CollectionProfile, QdrantProfile
 from pipeline.retrieval import schema, versions
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedder, Embedders, Vectors, normalised
 from pipeline.retrieval.external import ExternalCollection, open_external
 from pipeline.retrieval.lexical import HashedEmbedder, evenly, query_vector
+from pipeline.retrieval.relevance import SAMPLE, Rarity, Relevance
 from pipeline.telemetry import notice
 
 Item = TypeVar("Item")
+Source = TypeVar("Source", bound=Passage)
+Reader = Callable[[ScoredPoint], Passage | None]
+"""Reads the text of a search result, if it has one."""
 
 DEPTH = 4
 """Candidates of each search, as a multiple of the requested number of sources."""
@@ -42,17 +46,22 @@ exact match of a name beats an image that is merely similar.
 ROUNDING = 1e-5
 """Tolerance of a cosine: with `alike` 1 nothing counts as a duplicate, not even an exact copy."""
 
+SAMPLED_SECONDS = 60.0
+"""Time after which a collection's texts are sampled again."""
+
 _CUT = "the encoder that finds {} read the beginning of the keywords alone"
+_NOTHING = "nothing in collection {!r} reaches retrieval.floor {:g}: the best has {:.2f}"
 
 
 class QdrantRetriever:
     """A Retriever: fuses dense vectors and BM25, and for images their similarity to the keywords.
 
     The query is a job's keywords. Scores are from 0 to 1 and cannot be compared across jobs
-    (`fused`). The floor applies to the dense similarity of keywords and passage, whichever
-    search found it. Of passages with nearly equal wording, and of images that look nearly equal,
-    the best is kept; wording is compared by hashing, because for a text encoder two facts that
-    differ in one word are nearly equal.
+    (`fused`); so the floor applies to the relevance of a text (`Relevance`), whichever search found
+    it. An image without a text has none and is kept: it says nothing, and may be there for its
+    style. Of passages with nearly equal wording, and of images that look nearly equal, the best is
+    kept; wording is compared by hashing, because for a text encoder two facts that differ in one
+    word are nearly equal.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class QdrantRetriever:
         self._wording = HashedEmbedder(evenly)
         self._usable = set[str]()
         self._external = dict[str, ExternalCollection]()
+        self._rarities = dict[str, tuple[float, Rarity]]()
 
     def retrieve(self, job: Job) -> Context:
         """At most `job.passages` passages and `job.references` images of `job.collection`, best
@@ -86,18 +96,16 @@ class QdrantRetriever:
         images = self._images(job, vector) if job.references else []
         passages: tuple[Passage, ...] = ()
         if job.passages and vector.any():
-            floor = self._profile.floor
             searches = self._word_searches(vector, job.keywords, DEPTH * job.passages)
-            found = self._search(job, searches, _filter(job), schema.DENSE if floor else None)
-            near = [
-                point
+            found = self._search(job, searches, _filter(job), [schema.DENSE])
+            ranked = [
+                (schema.passage(point), schema.vector_of(point, schema.DENSE))
                 for point in self._fused(job, found, self._word_shares)
-                if not floor or schema.vector_of(point, schema.DENSE) @ vector >= floor
             ]
-            passages = self._distinct(map(schema.passage, near), job.passages)
-        norm = self._profile.image_norm
-        references = tuple(schema.reference(p, job.reference_scale, norm) for p in images)
-        return Context(passages=passages, references=references)
+            passages = self._distinct(
+                self._relevant(job, ranked, vector, schema.passage), job.passages
+            )
+        return Context(passages=passages, references=tuple(images))
 
     @property
     def _client(self) -> QdrantClient:
@@ -120,12 +128,15 @@ class QdrantRetriever:
         vector = _embedded(job, external.embedder)
         if not vector.any():
             return ()
-        search = external.search(vector, DEPTH * job.passages, self._profile.floor)
+        search = external.search(vector, DEPTH * job.passages)
         wanted = _filter(job, prefix=external.layout.prefix)
-        (found,) = self._search(job, [search], wanted)
-        return self._distinct(filter(None, map(external.passage, found)), job.passages)
+        (found,) = self._search(job, [search], wanted, [external.vector])
+        read = [(external.passage(each), schema.vector_of(each, external.vector)) for each in found]
+        ranked = [(passage, dense) for passage, dense in read if passage]
+        relevant = self._relevant(job, ranked, vector, external.passage)
+        return self._distinct(relevant, job.passages)
 
-    def _images(self, job: Job, vector: Vectors) -> list[ScoredPoint]:
+    def _images(self, job: Job, vector: Vectors) -> list[Reference]:
         encoder = self._embedders.images
         if encoder is None:
             raise JobError("images are asked for, and the profile has no retrieval.image_encoder")
@@ -138,18 +149,60 @@ class QdrantRetriever:
         if vector.any():
             searches += self._word_searches(vector, job.keywords, depth)
             shares += [(1 - LIKENESS) * share for share in self._word_shares]
-        found = self._search(job, searches, _filter(job, image=True), schema.IMAGE)
-        ranked = self._fused(job, found, shares)
-        direction = partial(schema.vector_of, name=schema.IMAGE)
-        return different(ranked, direction, self._profile.alike, job.references)
+        wanted = _filter(job, image=True)
+        found = self._search(job, searches, wanted, [schema.IMAGE, schema.DENSE])
+        scale, norm = job.reference_scale, self._profile.image_norm
+        ranked = [
+            (schema.reference(point, scale, norm), schema.vector_of(point, schema.DENSE))
+            for point in self._fused(job, found, shares)
+        ]
+        return different(
+            self._relevant(job, ranked, vector, schema.passage),
+            lambda reference: np.asarray(reference.embedding, dtype=np.float32),
+            self._profile.alike,
+            job.references,
+        )
+
+    def _relevant(
+        self, job: Job, ranked: Sequence[tuple[Source, Vectors]], vector: Vectors, read: Reader
+    ) -> Iterator[Source]:
+        """The sources, each given with its text's vector, that reach the floor, with their
+        relevance; a notice where none does.
+        """
+        floor = self._profile.floor_of(job.collection)
+        if not floor:
+            yield from (source for source, _ in ranked)
+            return
+        relevance = Relevance(job.keywords, vector, self._rarity(job.collection, read))
+        best, none = 0.0, bool(ranked)
+        for source, own in ranked:
+            value = relevance(schema.indexed(source), own) if source.text else None
+            if value is None or value >= floor:
+                none = False
+                yield source.model_copy(update={"relevance": value})
+            else:
+                best = max(best, value)
+        if none:
+            notice(_NOTHING.format(job.collection, floor, best))
+
+    def _rarity(self, collection: str, read: Reader) -> Rarity:
+        """The rarity of words in a collection, by its first texts: those of the lowest ids, which
+        are hashes, so that they are a random sample.
+        """
+        since, rarity = self._rarities.get(collection, (0.0, None))
+        if rarity is None or monotonic() - since > SAMPLED_SECONDS:
+            with calling(self._client):
+                records, _ = self._client.scroll(collection, limit=SAMPLE, with_payload=True)
+            points = (
+                ScoredPoint(id=each.id, version=0, score=0.0, payload=each.payload)
+                for each in records
+            )
+            rarity = Rarity(schema.indexed(each) for each in map(read, points) if each)
+            self._rarities[collection] = monotonic(), rarity
+        return rarity
 
     def _word_searches(self, vector: Vectors, keywords: str, depth: int) -> list[QueryRequest]:
-        dense = QueryRequest(
-            query=vector.tolist(),
-            using=schema.DENSE,
-            limit=depth,
-            score_threshold=self._profile.floor or None,
-        )
+        dense = QueryRequest(query=vector.tolist(), using=schema.DENSE, limit=depth)
         return [dense, QueryRequest(query=query_vector(keywords), using=schema.SPARSE, limit=depth)]
 
     @property
@@ -161,13 +214,13 @@ class QdrantRetriever:
         job: Job,
         searches: Sequence[QueryRequest],
         wanted: Filter | None,
-        vector: str | None = None,
+        vectors: Sequence[str],
     ) -> list[list[ScoredPoint]]:
-        """The results of each search, sent in one request; each point with the named vector."""
+        """The results of each search, sent in one request; each point with the named vectors."""
         options = {
             "filter": wanted,
             "with_payload": True,
-            "with_vector": [vector] if vector else None,
+            "with_vector": list(vectors) if all(vectors) else True,
         }
         try:
             with calling(self._client):

@@ -146,7 +146,7 @@ def _has(client: QdrantClient, collection: str, vector: str) -> bool:
 
 def _source(found: ScoredPoint) -> dict[str, Any]:
     kept = found.payload or {}
-    known = Passage.model_fields.keys() - {"id", "score"}
+    known = Passage.model_fields.keys() - {"id", "score", "relevance"}
     return {key: kept[key] for key in known if key in kept} | {
         "id": str(found.id),
         "score": found.score,

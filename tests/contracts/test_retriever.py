@@ -67,9 +67,11 @@ def collection(client: QdrantClient, written_by: str, tmp_path_factory) -> Itera
 
 @pytest.fixture
 def profile(collection: str, written_by: str) -> QdrantProfile:
+    # the floor has tests of its own
     if written_by == "pressrun":
-        return QdrantProfile()
-    return QdrantProfile(collections={collection: CollectionProfile(written_by=written_by)})
+        return QdrantProfile(floor=0)
+    theirs = CollectionProfile(written_by=written_by)
+    return QdrantProfile(floor=0, collections={collection: theirs})
 
 
 @pytest.fixture
