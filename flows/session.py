@@ -275,6 +275,7 @@ class Shards:
         self._retry = to_retry(run_folder, spec, retry, len(self._recorded))
         self._lines = RunLines(run_folder, spec)
         self._several = bool(spec.profile.get("renderers"))
+        self._loaded_ahead = spec.profile.get("defaults", {}).get("model", "")
         self._visits = dict[int, Visits]()
         self._later = defaultdict[str, list[int]](list)
         self.stopped = ""
@@ -283,9 +284,13 @@ class Shards:
     def passes(self) -> Iterator[tuple[str, Iterable[int]]]:
         """Each model of the run, with the shards to visit for it. The first pass begins while the
         job file is read, and visits all shards; ask for another one once the last is done.
+
+        The first model is the one that workers load ahead, if the first shard has jobs of it.
         """
         rows = self._rows(1) if self._several else []
-        yield next((row.model for row in rows if isinstance(row, Job)), ""), self._opening.shards()
+        models = [row.model for row in rows if isinstance(row, Job)] or [self._loaded_ahead]
+        first = self._loaded_ahead if self._loaded_ahead in models else models[0]
+        yield first, self._opening.shards()
         while self._later:
             model = min(self._later)
             yield model, sorted(self._later.pop(model))

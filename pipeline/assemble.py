@@ -100,8 +100,7 @@ class Assembly:
         Raises ModelError.
         """
         self._writer(profile.writer)
-        with self.renderers.lent(profile.of(profile.defaults.model).renderer):
-            pass
+        self.renderers.load(profile.of(profile.defaults.model).renderer)
         self._judge(profile.judge)
 
     def renderer(self, spec: RunSpec) -> Renderer:

@@ -81,9 +81,23 @@ class RendererPool:
         """A section's renderer, which stays loaded while the block runs. A block must not ask for
         another one. Raises ModelError.
         """
+        with self._used(section) as held:
+            with self._changed:
+                if self._last not in (None, section):
+                    telemetry.renderer("changed")
+                self._last = section
+            yield held.renderer
+
+    def load(self, section: RendererProfile) -> None:
+        """Load a section's renderer ahead of its first call. Raises ModelError."""
+        with self._used(section):
+            pass
+
+    @contextmanager
+    def _used(self, section: RendererProfile) -> Iterator[Held]:
         held = self._take(section) or self._loaded(section)
         try:
-            yield held.renderer
+            yield held
         finally:
             with self._changed:
                 held.users -= 1
@@ -103,9 +117,6 @@ class RendererPool:
     def _use(self, section: RendererProfile, held: Held) -> None:
         self._held[section] = self._held.pop(section, held)
         held.users += 1
-        if self._last not in (None, section):
-            telemetry.renderer("changed")
-        self._last = section
 
     def _loaded(self, section: RendererProfile) -> Held:
         """Load a renderer for the caller's call."""

@@ -92,8 +92,8 @@ def test_a_models_jobs_of_all_shards_are_done_before_the_next_models(tmp_path: P
         return inline.worked
 
     assert run() == [
-        ("b", 1), ("b", 2), ("b", 3), ("b", 3), ("", 1), ("", 3), ("a", 1), ("a", 2), ("a", 4),
-        ("a", 4),
+        ("", 1), ("", 3), ("a", 1), ("a", 2), ("a", 4), ("a", 4), ("b", 1), ("b", 2), ("b", 3),
+        ("b", 3),
     ]  # fmt: skip
     lines = RunLines(run_folder, spec)
     assert all(lines.has(shard) for shard in range(1, spec.shards + 1))

@@ -93,6 +93,13 @@ def test_the_one_used_least_recently_makes_room(shelf: Shelf, noted: Noted) -> N
     assert noted.renderers == Counter(loaded=6, evicted=3, changed=8)
 
 
+def test_loading_ahead_is_no_call(noted: Noted) -> None:
+    pool = RendererPool(Shelf(2))
+    pool.load(A)
+    use(pool, B, B, A)
+    assert noted.renderers == Counter(loaded=2, changed=1)
+
+
 def test_one_that_fits_nowhere_is_an_error_and_leaves_nothing_behind() -> None:
     shelf = Shelf(9, fits=0)
     pool = RendererPool(shelf)
