@@ -1,12 +1,12 @@
-"""LoRAs in a batch: how fast rows of several LoRAs render, and how their weight shows; and changes
-of models in a fleet.
+"""LoRAs in a batch: how fast rows of several LoRAs render, and how their weight shows; ControlNets;
+and changes of models in a fleet.
 
 Rows of ten sets of LoRAs render three ways: in mixed batches of the engine, and by diffusers with
 PEFT, which switches the LoRAs of its pipeline between calls, for rows as they come (`unplanned`)
 and for rows sorted by set (`planned`). `memory_growth` is the resident memory after the mixed rows
 over that after the first pass of them, less one. `styled` is, by weight, the share of the images
-with a full shape that the shipped LoRA `outlined` makes hollow. The keys that begin with `model`
-are those of `benchmarks.model_changes`.
+with a full shape that the shipped LoRA `outlined` makes hollow. The keys that end in `control` are
+those of `benchmarks.control`, those that begin with `model` of `benchmarks.model_changes`.
 """
 
 import json
@@ -23,7 +23,7 @@ import psutil
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks import model_changes
+from benchmarks import control, model_changes
 from benchmarks.common import arguments, show
 from examples.shapes import world
 from pipeline.job import ImageArray, Lora, RenderRequest
@@ -48,12 +48,15 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--prompts", type=int, default=100, help="images of each weight")
+    parser.add_argument("--control-rows", type=int, default=100, help="of a ControlNet; 0: none")
     parser.add_argument("--model-rows", type=int, default=500, help="of three models; 0: none")
     parser.add_argument("--seed", type=int, default=90_001, help="no training used it")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="pressrun-") as folder:
         bench = Bench(Path(folder), given.seed)
         figures = bench.speed(given.rows) | bench.style(given.prompts)
+    if given.control_rows:
+        figures |= control.measure(given.control_rows, given.seed)
     if given.model_rows:
         figures |= model_changes.measure(given.model_rows)
     show("Adapters and models", figures)

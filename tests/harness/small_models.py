@@ -63,10 +63,10 @@ def save(family: str, folder: Path, variant: str = "") -> None:
     made(family).save_pretrained(folder, safe_serialization=True, variant=variant or None)
 
 
-def made(family: str) -> Any:
+def made(family: str, **more: Any) -> Any:
     """The pipeline of a family, with random weights that are always the same."""
     torch.manual_seed(0)
-    pipe = _MADE[family]()
+    pipe = _MADE[family](**more)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval()  # T5 drops values out while it is trained
@@ -194,14 +194,14 @@ def stable_diffusion_xl() -> StableDiffusionXLPipeline:
     )
 
 
-def stable_diffusion_3() -> StableDiffusion3Pipeline:
+def stable_diffusion_3(layers: int = 1) -> StableDiffusion3Pipeline:
     """SD 3.5's classes: a transformer with three text encoders."""
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
             sample_size=16,
             patch_size=2,
             in_channels=16,
-            num_layers=3,
+            num_layers=layers,
             attention_head_dim=8,
             num_attention_heads=4,
             joint_attention_dim=2 * WIDTH,
@@ -220,7 +220,7 @@ def stable_diffusion_3() -> StableDiffusion3Pipeline:
     )
 
 
-def flux(guidance_embeds: bool = False) -> FluxPipeline:
+def flux(guidance_embeds: bool = False, layers: int = 1) -> FluxPipeline:
     """FLUX.1's classes: schnell without, dev with a guidance embedding."""
     return FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -232,8 +232,8 @@ def flux(guidance_embeds: bool = False) -> FluxPipeline:
         transformer=FluxTransformer2DModel(
             patch_size=1,
             in_channels=16,
-            num_layers=3,
-            num_single_layers=2,
+            num_layers=layers,
+            num_single_layers=layers,
             attention_head_dim=16,
             num_attention_heads=2,
             joint_attention_dim=WIDTH,
@@ -404,7 +404,7 @@ def _t5_tokenizer() -> T5Tokenizer:
     )
 
 
-_MADE: dict[str, Callable[[], Any]] = {
+_MADE: dict[str, Callable[..., Any]] = {
     "sd": stable_diffusion,
     "sd-inpaint": stable_diffusion_inpaint,
     "sdxl": stable_diffusion_xl,

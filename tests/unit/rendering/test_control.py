@@ -2,7 +2,9 @@
 trace.
 """
 
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from safetensors.torch import load_file, save_file
 
+from pipeline.errors import JobError, ModelError
 from pipeline.job import Control, ImageArray, LoadedImage, RenderRequest
 from pipeline.media.image import to_image
 from pipeline.models import Models
-from pipeline.profile import ControlProfile, DiffusersProfile
+from pipeline.models.controlnets import KINDS, check_fit
+from pipeline.profile import A1111Profile, ControlProfile, DiffusersProfile, Preprocessor
+from pipeline.rendering.a1111 import A1111Renderer
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.conditions.control import PREPROCESSORS
 from pipeline.rendering.diffusers import DiffusersRenderer
@@ -82,31 +88,23 @@ class Workshop:
                 "control_guidance_end": control.until,
             }
         pipe.set_progress_bar_config(disable=True)
-        made: ImageArray = pipe(
-            generator=torch.Generator().manual_seed(request.seeds[0]), **arguments
-        ).images[0]
+        generator = torch.Generator().manual_seed(request.seeds[0])
+        with pytest.MonkeyPatch.context() as patch:
+            # they draw the latents of a control image, the engine takes the distribution's mode
+            patch.setattr(DiagonalGaussianDistribution, "sample", lambda each, _=None: each.mode())
+            made: ImageArray = pipe(generator=generator, **arguments).images[0]
         return made
 
 
-@pytest.fixture(scope="module")
-def encoded() -> Iterator[None]:
-    """Have diffusers' pipelines take the mode of an image's latents, as the engine does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode()
-        )
-        yield
-
-
 @pytest.fixture(scope="module", params=PIPELINES)
-def workshop(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, encoded: None
-) -> Workshop:
+def workshop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return opened(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def opened(family: str, root: Path) -> Workshop:
-    pipe = small_models.made(family)
+    # deeper than a ControlNet, whose residuals several blocks then share
+    deep = {"layers": 3} if family in ("sd3", "flux") else {}
+    pipe = small_models.made(family, **deep)
     pipe.save_pretrained(root / "model")
     fewer = {
         "sd3": ({"num_layers": 2}, {"num_layers": 3, "force_zeros_for_pooled_projection": False}),
@@ -145,3 +143,166 @@ def test_rows_of_any_controls_share_a_batch_and_are_diffusers_own(workshop: Work
         alone = workshop.reference.render(request)[0]
         assert np.abs(alone - own).max() <= CLOSE
     assert all(np.abs(each - wanted[0]).max() > SEEN for each in wanted[1:])
+
+
+def test_a_control_leaves_no_trace(workshop: Workshop) -> None:
+    for renderer in (workshop.engine, workshop.reference):
+        plain, shown, again, nothing = (
+            renderer.render(workshop.request(control))[0]
+            for control in (None, CASES[1], None, Control("canny", picture(1), scale=0.0))
+        )
+        assert np.array_equal(plain, again)
+        assert np.array_equal(plain, nothing)
+        assert not np.array_equal(plain, shown)
+
+
+@pytest.fixture(scope="module")
+def sd(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return opened("sd", tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.parametrize("control", [CASES[1], Control("depth", picture(2), first=0.5, until=0.75)])
+def test_a_row_that_begins_from_an_image_is_controlled_from_there_on(
+    sd: Workshop, control: Control
+) -> None:
+    begun = {"image": picture(3), "strength": 0.5, "seeds": (7,)}
+    engine, reference, plain = (
+        renderer.render(sd.request(with_, **begun))[0]
+        for renderer, with_ in ((sd.engine, control), (sd.reference, control), (sd.engine, None))
+    )
+    assert np.abs(engine - reference).max() <= CLOSE
+    assert np.abs(engine - plain).max() > SEEN
+
+
+def test_one_image_in_two_sizes_is_read_in_each(sd: Workshop) -> None:
+    small = LoadedImage(picture(1).sha256, picture(1).pixels[:16, :16])
+    sizes = [(picture(1), 32), (small, 16), (picture(1), 32)]
+    first, other, again = (
+        sd.engine.render(sd.request(Control("canny", image), width=side, height=side))[0]
+        for image, side in sizes
+    )
+    assert other.shape == (16, 16, 3)
+    assert np.array_equal(first, again)
+
+
+def test_an_unknown_control_fails_its_row_alone(sd: Workshop) -> None:
+    for renderer in (sd.engine, sd.reference):
+        with pytest.raises(JobError, match=r"no ControlNet 'pose' \(there are: canny"):
+            renderer.render(sd.request(Control("pose", picture(1))))
+    assert np.abs(sd.engine.render(sd.request(CASES[1]))[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "wanted"),
+    [
+        ("none", (1.0, 0.2, 0.0)),
+        ("invert", (0.0, 0.8, 1.0)),
+        # ITU-R 601: 0.299 R + 0.587 G + 0.114 B
+        ("luminance", (0.4157, 0.4157, 0.4157)),
+        ("canny", (0.0, 0.0, 0.0)),
+    ],
+)
+def test_a_preprocessor_makes_the_control_image(
+    preprocessor: Preprocessor, wanted: tuple[float, float, float]
+) -> None:
+    image = np.tile(np.array((1.0, 0.2, 0.0), np.float32), (8, 8, 1))
+    made = PREPROCESSORS[preprocessor](image)
+    assert made.dtype == np.float32
+    assert np.allclose(made, wanted, atol=1 / 255)
+
+
+def _nan(folder: Path) -> None:
+    file = folder / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    save_file(state | {"conv_in.bias": torch.full_like(state["conv_in.bias"], torch.nan)}, file)
+
+
+def _lacking(folder: Path) -> None:
+    file = folder / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    del state["conv_in.bias"]
+    save_file(state, file)
+
+
+def _config(**changes: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_nan, "one holds numbers that are not finite"),
+        (_lacking, "one lacks weights: conv_in.bias"),
+        (
+            _config(block_out_channels=[8, 32]),
+            "one is for another model than .*model: its bl",
+        ),
+        (_config(cross_attention_dim=768), "its cross_attention_dim is 768, not 32"),
+        (_config(_class_name="ControlNetUnionModel"), "a ControlNetUnionModel, and .* ControlNetM"),
+        (_config(_class_name="FluxControlNetModel"), "for another kind of model"),
+        (_config(global_pool_conditions=True), "one that pools its image"),
+    ],
+)
+def test_a_controlnet_that_does_not_fit_is_refused_with_both_names(
+    sd: Workshop, tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    shutil.copytree(sd.root / "one", tmp_path / "one")
+    (tmp_path / "model").symlink_to(sd.root / "model")
+    damage(tmp_path / "one")
+    models = Models(tmp_path, "cpu")
+    with pytest.raises(ModelError, match=said):
+        models.controlnet("one", PROFILE)
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "changes", "said"),
+    [
+        ("FluxTransformer2DModel", {}, ""),
+        ("FluxTransformer2DModel", {"num_mode": 7}, "a union"),
+        ("FluxTransformer2DModel", {"conditioning_embedding_channels": 16}, "XLabs"),
+        ("FluxTransformer2DModel", {"num_attention_heads": 4}, "num_attention_heads is 4, not 2"),
+        ("SD3Transformer2DModel", {"extra_conditioning_channels": 1}, "one for inpainting"),
+        # as the ones by Stability AI, which read no text
+        ("SD3Transformer2DModel", {"joint_attention_dim": None}, ""),
+        ("ZImageTransformer2DModel", {}, "there are no ControlNets for the model"),
+    ],
+)
+def test_the_fit_is_checked_by_configurations_alone(
+    tmp_path: Path, denoiser: str, changes: dict[str, object], said: str
+) -> None:
+    sizes = {"in_channels": 16, "num_attention_heads": 2, "joint_attention_dim": 32}
+    name = KINDS[denoiser].name if denoiser in KINDS else "ControlNetModel"
+    for part, config in (
+        ("model/transformer", {"_class_name": denoiser} | sizes),
+        ("net", {"_class_name": name} | sizes | changes),
+    ):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "config.json").write_text(json.dumps(config))
+    if not said:
+        assert check_fit(tmp_path / "net", tmp_path / "model") == name
+        return
+    with pytest.raises(ModelError, match=said):
+        check_fit(tmp_path / "net", tmp_path / "model")
+
+
+def test_a_model_that_is_forgotten_takes_its_controlnets_along(sd: Workshop) -> None:
+    models = Models(sd.root, "cpu")
+    models.diffusion(PROFILE)
+    first = models.controlnet("one", PROFILE)
+    assert models.controlnet("one", PROFILE) is first
+    models.forget(PROFILE)
+    assert models.controlnet("one", PROFILE) is not first
+
+
+def test_an_a1111_server_is_sent_no_controlnet() -> None:
+    renderer = A1111Renderer("http://127.0.0.1:9", "", A1111Profile())
+    request = RenderRequest(
+        prompt="a", negative="", width=64, height=64, steps=1, guidance=1.0, seeds=(1,),
+        control=Control("canny", picture(1)),
+    )  # fmt: skip
+    with pytest.raises(JobError, match="leave control empty"):
+        renderer.render(request)
