@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.job import Job
 from pipeline.record import Outcome
 
 _SAMPLERS = {
@@ -45,6 +46,7 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
         "Model": str(renderer.get("model", "")),
         "Lora hashes": ", ".join(f"{lora.name}: {lora.digest[:12]}" for lora in job.loras),
         "TI hashes": ", ".join(f"{each.name}: {each.digest[:12]}" for each in job.embeddings),
+        "ControlNet 0": _control(job, outcome.models, renderer),
         "Version": f"pressrun {outcome.version}".strip(),
     }
     quoted = (
@@ -53,6 +55,30 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
     )
     lines.append(", ".join(f"{name}: {value}" for name, value in quoted if value))
     return "\n".join(lines)
+
+
+def _control(job: Job, models: Mapping[str, str], renderer: Mapping[str, Any]) -> str:
+    """The job's ControlNet as sd-webui-controlnet writes it; empty where it has none.
+
+    The form is that of `serialize_unit` in Mikubill/sd-webui-controlnet, scripts/infotext.py.
+    """
+    if not job.control:
+        return ""
+    named = renderer.get("controls", {}).get(job.control, {})
+    digest = models.get(f"control:{job.control}", "")
+    unit = {
+        "Module": named.get("preprocessor", ""),
+        "Model": f"{named.get('model', '')} [{digest[:8]}]",
+        "Weight": job.control_scale,
+        "Resize Mode": "Crop and Resize",
+        "Guidance Start": job.control_from,
+        "Guidance End": job.control_until,
+        "Pixel Perfect": True,
+        "Control Mode": "Balanced",
+    }
+    # its reader divides at commas and colons
+    plain = {name: str(value).replace(",", " ").replace(":", " ") for name, value in unit.items()}
+    return ", ".join(f"{name}: {value}" for name, value in plain.items())
 
 
 def _one_line(text: str) -> str:

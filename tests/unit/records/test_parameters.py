@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from pipeline.job import Brief, Job, Lora, TextualInversion
+from pipeline.job import Brief, InputImage, Job, Lora, TextualInversion
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.media.image import EXIF_CHARACTERS
 from pipeline.profile import JobDefaults
@@ -105,6 +105,28 @@ def test_no_jobs_parameters_are_longer_than_what_is_kept_of_them(
     brief = Brief(text="a", prompt="🔴" * PROMPT_LIMIT, negative="x" * FIELD_LIMIT)
     text = parameters(make_outcome(make_job(), brief=brief), {"model": "m" * 4096})
     assert len(text) < EXIF_CHARACTERS
+
+
+def test_a_controlnet_is_written_as_its_extension_writes_it(
+    make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]
+) -> None:
+    image = InputImage(path="a, b.png", sha256="ab" * 32, width=9, height=9)
+    job = make_job(control="edges", control_image=image, control_scale=0.5, control_until=0.75)
+    outcome = make_outcome(job).model_copy(update={"models": {"control:edges": "cd" * 32}})
+    renderer = {"controls": {"edges": {"model": "org/a:b,c", "preprocessor": "canny"}}}
+    unit = read_back(parameters(outcome, renderer))["ControlNet 0"]
+    # parse_unit in sd-webui-controlnet's scripts/infotext.py
+    assert dict(item.strip().split(": ") for item in unit.split(",")) == {
+        "Module": "canny",
+        "Model": "org/a b c [cdcdcdcd]",
+        "Weight": "0.5",
+        "Resize Mode": "Crop and Resize",
+        "Guidance Start": "0.0",
+        "Guidance End": "0.75",
+        "Pixel Perfect": "True",
+        "Control Mode": "Balanced",
+    }
+    assert "ControlNet 0" not in read_back(parameters(make_outcome(make_job())))
 
 
 def test_loras_are_written_as_a1111_writes_them(
