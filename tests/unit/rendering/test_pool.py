@@ -194,12 +194,15 @@ def test_an_evicted_engine_leaves_no_thread_and_no_weights(tmp_path: Path) -> No
             if isinstance(part, torch.nn.Module) for p in part.parameters()
         )  # fmt: skip
     assert parameters <= size < 1.1 * parameters
+    extra = (one, "control", "edges")
+    assembly.models._once(extra, dict)
     begun = set(threading.enumerate()) - before
     assert {thread.name for thread in begun} == {"engine", "batch-renderer"}
     del renderer
     with assembly.renderers.lent(two):
         gc.collect()
         assert unet() is None
+        assert extra not in assembly.models._loaded
         assert not any(thread.is_alive() for thread in begun)
     with assembly.renderers.lent(one) as renderer:
         (again,) = renderer.render(request)
