@@ -5,11 +5,14 @@ Rows of ten sets of LoRAs render three ways: in mixed batches of the engine, and
 PEFT, which switches the LoRAs of its pipeline between calls, for rows as they come (`unplanned`)
 and for rows sorted by set (`planned`). `memory_growth` is the resident memory after the mixed rows
 over that after the first pass of them, less one. `styled` is, by weight, the share of the images
-with a full shape that the shipped LoRA `outlined` makes hollow. The keys that end in `control` are
-those of `benchmarks.control`, those that begin with `model` of `benchmarks.model_changes`.
+with a full shape that the shipped LoRA `outlined` makes hollow; `hollow_at_A_to_B` and
+`gray_at_A_to_B` are the shares where it has the weight A and the LoRA `monochrome` has B. The keys
+that end in `control` are those of `benchmarks.control`, those that begin with `model` of
+`benchmarks.model_changes`.
 """
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -39,7 +42,9 @@ SETS, BATCH, STEPS, SIDE = 10, 16, 20, 64
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 INK = 0.2
 """A pixel is ink that differs by so much from the image's corner."""
-SHIPPED = "outlined"
+SHIPPED, SECOND = "outlined", "monochrome"
+COLOUR = 0.25
+"""A pixel has a colour where its channels differ by so much."""
 ALONE = 10
 
 
@@ -71,7 +76,8 @@ class Bench:
         self._rng = np.random.default_rng(seed)
         state = load_file(SHIPPED_MODELS / "loras" / f"{SHIPPED}.safetensors")
         torch.manual_seed(seed)
-        save_file(state, folder / f"{SHIPPED}.safetensors")
+        for name in (SHIPPED, SECOND):
+            shutil.copy(SHIPPED_MODELS / "loras" / f"{name}.safetensors", folder)
         for number in range(SETS):
             noisy = {key: w + 0.1 * w.std() * torch.randn_like(w) for key, w in state.items()}
             save_file(noisy, folder / f"{number}.safetensors")
@@ -124,6 +130,13 @@ class Bench:
             images = self._mixed([_request(text, n, loras) for n, text in enumerate(prompts)])
             hollow = [_hollow(image) for image, was in zip(images, full, strict=True) if was]
             shares[f"styled_at_{weight:g}"] = float(np.mean(hollow))
+        coloured = [not _gray(image) for image in plain]
+        for weight in WEIGHTS:
+            both = (self._lora(SHIPPED, weight), self._lora(SECOND, 1 - weight))
+            images = self._mixed([_request(text, n, both) for n, text in enumerate(prompts)])
+            for name, shows, could in (("hollow", _hollow, full), ("gray", _gray, coloured)):
+                found = [shows(image) for image, was in zip(images, could, strict=True) if was]
+                shares[f"{name}_at_{weight:g}_to_{1 - weight:g}"] = float(np.mean(found))
         # one at a time: the size of a batch moves the last bits
         same = True
         for number, text in enumerate(prompts[:ALONE]):
@@ -190,6 +203,11 @@ def _hollow(image: ImageArray) -> bool:
     middle = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = (max(1, side // 3) for side in middle.shape)
     return bool(middle[height : 2 * height, width : 2 * width].mean() < 0.5)
+
+
+def _gray(image: ImageArray) -> bool:
+    """True where nothing has a colour."""
+    return bool(np.percentile(np.ptp(image, axis=2), 98) < COLOUR)
 
 
 if __name__ == "__main__":

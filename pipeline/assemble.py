@@ -372,19 +372,19 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
 
 def open_weights(settings: Settings, profile: Profile) -> dict[str, dict[str, WeightsFolder]]:
     """By renderer and column, the folders of weights that a profile's rows may name, those of one
-    reference as one. Raises ModelError.
+    reference and one model as one. Raises ModelError.
     """
 
     @cache
-    def opened(kind: type[WeightsFolder], reference: str) -> WeightsFolder | None:
-        return kind.open(reference, settings.models, settings.digests)
+    def opened(kind: type[WeightsFolder], reference: str, model: str) -> WeightsFolder | None:
+        return kind.open(reference, settings.models, settings.digests, model)
 
     def by_column(renderer: RendererProfile) -> dict[str, WeightsFolder]:
         if not isinstance(renderer, DiffusersProfile):
             return {}
         folders = {
-            "loras": opened(LoraFolder, renderer.loras),
-            "embeddings": opened(TextualInversionFolder, renderer.embeddings),
+            "loras": opened(LoraFolder, renderer.loras, renderer.model),
+            "embeddings": opened(TextualInversionFolder, renderer.embeddings, renderer.model),
         }
         return {column: folder for column, folder in folders.items() if folder}
 

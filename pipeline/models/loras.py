@@ -3,8 +3,10 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.models.safetensors import read_json
 from pipeline.models.weights import WeightsFolder
 
 MOST_RANK = 512
@@ -13,6 +15,8 @@ _PART = re.compile(
     r"(?P<layer>.{1,400}?)[._]lora(?:_linear_layer)?[._](?P<part>down|up|A|B)(?:\.default)?\.weight"
 )
 """Low-rank matrices in the names of diffusers, PEFT and kohya."""
+_READS_TEXTS = re.compile(r"attn2[._](?:processor[._])?to_k[._]?lora.*(?:down|A)\b")
+_TRANSFORMER = re.compile(r"(?:double|single|joint)_(?:transformer_)?blocks")
 _OTHER = re.compile(r"dora|magnitude|lokr|hada|oft|glora|diff|norm|bias")
 
 
@@ -40,3 +44,21 @@ class LoraFolder(WeightsFolder):
         if (most := max(map(max, ranks))) > MOST_RANK:
             raise ValueError(f"it has rank {most}, and {MOST_RANK} is the most")
         return len(ranks)
+
+    def fit(self, header: Mapping[str, Mapping[str, Any]], model: Path) -> None:
+        """Compare a UNet's LoRA with the width of the texts that the model reads, and refuse one of
+        a transformer for a UNet.
+        """
+        config = model / "unet" / "config.json"
+        if not config.is_file():
+            return
+        width = read_json(config).get("cross_attention_dim")
+        for key, entry in header.items():
+            if _TRANSFORMER.search(key):
+                raise ValueError("it was made for a transformer, and the model is a UNet")
+            if _READS_TEXTS.search(key) and entry["shape"][1:] != [width]:
+                theirs = ", ".join(map(str, entry["shape"][1:]))
+                raise ValueError(
+                    f"it was made for another model: its layers read texts of width {theirs}, the"
+                    f" model's of {width}"
+                )

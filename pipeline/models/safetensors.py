@@ -5,15 +5,22 @@ length (little endian), the header as JSON, then the tensors, back to back.
 """
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.errors import MALFORMED, ModelError
 
 HEADER_BYTES = 10_000_000
 TENSORS = 20_000
 CONFIG_BYTES = 32_000_000
+EXPONENTS = {"F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80), "F32": ("<u4", 0x7F800000)}
+"""By type of a tensor, the word that holds a number, and the bits of its exponent in it."""
+CHUNK = 1 << 24
+"""Bytes that are looked at in one go."""
 POINTER = b"version https://git-lfs.github.com/"
 """First bytes of a Git LFS pointer, which stands in for a file that was not fetched."""
 
@@ -49,6 +56,26 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     if held != listed:
         raise _broken(path, f"it holds {held} bytes of tensors and its header lists {listed}")
     return entries
+
+
+def finite(path: Path, header: Mapping[str, Mapping[str, Any]]) -> bool:
+    """True where a file of this header holds no infinity and no NaN, as far as its tensors are of a
+    type in EXPONENTS. Raises OSError.
+    """
+    held = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    start = path.stat().st_size - held
+    for entry in header.values():
+        if entry["dtype"] not in EXPONENTS:
+            continue
+        word, exponent = EXPONENTS[entry["dtype"]]
+        first, end = entry["data_offsets"]
+        for begin in range(start + first, start + end, CHUNK):
+            size = min(CHUNK, start + end - begin) // np.dtype(word).itemsize
+            bits = np.fromfile(path, word, size, offset=begin)
+            # all ones in these alone (IEEE 754, section 3.4)
+            if (bits & exponent == exponent).any():
+                return False
+    return True
 
 
 def shards(index: Path) -> list[Path]:

@@ -1,8 +1,10 @@
 """The folder of a profile's textual inversions."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.models.safetensors import read_json
 from pipeline.models.weights import WeightsFolder
 
 MOST_VECTORS = 75
@@ -43,3 +45,15 @@ class TextualInversionFolder(WeightsFolder):
         if not 1 <= count <= MOST_VECTORS:
             raise ValueError(f"it has {count} vectors, and {MOST_VECTORS} are the most")
         return count
+
+    def fit(self, header: Mapping[str, Mapping[str, Any]], model: Path) -> None:
+        """Compare the width of the vectors with those of the model's text encoders."""
+        configs = model.glob("text_encoder*/config.json")
+        widths = {int(width) for each in configs if (width := read_json(each).get("hidden_size"))}
+        own = {int(entry["shape"][-1]) for entry in header.values()}
+        if widths and not own <= widths:
+            theirs, ours = (", ".join(map(str, sorted(each))) for each in (own, widths))
+            raise ValueError(
+                f"it was made for another model: its vectors have width {theirs}, those of the "
+                f"model's text encoders {ours}"
+            )

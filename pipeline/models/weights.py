@@ -12,7 +12,7 @@ from pipeline.errors import MALFORMED, JobError, ModelError
 from pipeline.job import digest_of
 from pipeline.models.digests import sha256_of
 from pipeline.models.files import local_folder
-from pipeline.models.safetensors import read_header
+from pipeline.models.safetensors import finite, read_header
 
 SUFFIX = ".safetensors"
 REMEMBERED = 10_000
@@ -29,7 +29,8 @@ class Found(NamedTuple):
 
 class WeightsFolder(ABC):
     """Weights by name, each the file NAME.safetensors in `folder`; `cache` is the file that
-    remembers digests. A file is looked at once, and again when it has changed.
+    remembers digests, `model` the folder of the model that they are for. A file is looked at once,
+    and again when it has changed.
     """
 
     kind: ClassVar[str]
@@ -37,21 +38,24 @@ class WeightsFolder(ABC):
     largest: ClassVar[int]
     """Bytes of a file."""
 
-    def __init__(self, folder: Path, cache: Path | None = None) -> None:
-        self._folder, self._cache = folder, cache
+    def __init__(self, folder: Path, cache: Path | None = None, model: Path | None = None) -> None:
+        self._folder, self._cache, self._model = folder, cache, model
         self._looked: LRUCache[object, Found | str] = LRUCache(REMEMBERED)
         self._lock = Lock()
 
     @classmethod
-    def open(cls, reference: str, root: Path, cache: Path | None = None) -> Self | None:
-        """The folder of a reference, below `root` or any existing path; None without a reference.
+    def open(
+        cls, reference: str, root: Path, cache: Path | None = None, model: str = ""
+    ) -> Self | None:
+        """The folder of a reference, for the model of another one, both below `root` or anywhere
+        else; None without a reference.
 
         Raises ModelError.
         """
         if not reference:
             return None
         if folder := local_folder(reference, root):
-            return cls(folder, cache)
+            return cls(folder, cache, local_folder(model, root))
         raise ModelError(
             f"there is no folder of {cls.kind}s {reference!r}, neither in {root} nor here"
         )
@@ -60,6 +64,12 @@ class WeightsFolder(ABC):
     def size(self, header: Mapping[str, Mapping[str, Any]]) -> int:
         """The number of layers or vectors that a file's header lists. Raises ValueError, or another
         error of MALFORMED, for a file that cannot be used.
+        """
+
+    @abstractmethod
+    def fit(self, header: Mapping[str, Mapping[str, Any]], model: Path) -> None:
+        """Raise ValueError, or another error of MALFORMED, for weights that were clearly made for
+        another model than the one in the folder `model`.
         """
 
     def names(self) -> list[str]:
@@ -114,7 +124,12 @@ class WeightsFolder(ABC):
         if (held := file.stat().st_size) > self.largest:
             return f"the {self.kind} {name!r} has {held} bytes; {self.largest} are the most"
         try:
-            size = self.size(read_header(file))
+            header = read_header(file)
+            size = self.size(header)
+            if self._model:
+                self.fit(header, self._model)
+            if not finite(file, header):
+                raise ValueError("it holds numbers that are not finite")
         except (ModelError, IndexError, *MALFORMED) as error:
             return f"the {self.kind} {name!r} cannot be used: {error}"
         return Found(file, sha256_of([file], self._cache)[0], size)

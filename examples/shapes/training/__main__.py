@@ -39,6 +39,7 @@ PARTS = (
     Part("text_encoder", "renderer.text_encoder", "--out {w}/diffusion"),
     Part("unet", "renderer.unet", "--out {w}/diffusion"),
     Part("lora", "renderer.lora", "--out {w}/loras --base {w}/diffusion"),
+    Part("second_lora", "renderer.lora", "--out {w}/loras --base {w}/diffusion --style monochrome"),
     Part("control", "control.train", "--out {w}/control-edges --pipeline {w}/diffusion"),
     Part("umpire", "umpire", "--out {w}/umpire --vae {w}/diffusion/vae --seconds 1200"),
     Part("first_judge", "judge.train", f"--out {{w}}/first-judge {SEEN}"),

@@ -11,7 +11,7 @@ from examples.shapes.world.scene import BACKGROUNDS, COLOURS, Rgb, Scene
 ImageArray = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 Points = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
-STYLES = ("filled", "outlined")
+STYLES = ("filled", "outlined", "monochrome")
 PIXELS = 64
 _SCALE = 4  # images are drawn this much larger and averaged down
 _RADIUS = {"small": 9.0, "large": 16.0, None: 12.0}
@@ -47,6 +47,8 @@ def draw(scene: Scene, rng: np.random.Generator, style: str = "filled") -> Image
                 )
             else:
                 pen.polygon(points, fill=ground if i else colour)
+    if style == "monochrome":
+        image = image.convert("L").convert("RGB")
     return np.asarray(image.reduce(_SCALE))
 
 

@@ -22,8 +22,8 @@ class Read(NamedTuple):
 
 
 def read(folder: WeightsFolder, asked: NamedWeights) -> Read:
-    """The weights that a row names. Raises JobError for a file that cannot be used, for another one
-    than the row's, and for numbers that are not finite.
+    """The weights that a row names. Raises JobError for a file that cannot be used, and for another
+    one than the row's.
     """
     found, what = folder.find(asked.name), f"the {folder.kind} {asked.name!r}"
     try:
@@ -35,6 +35,4 @@ def read(folder: WeightsFolder, asked: NamedWeights) -> Read:
         tensors = load(data)
     except (OSError, SafetensorError, *MALFORMED) as error:
         raise JobError(f"{what} cannot be read: {error}") from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise JobError(f"{what} holds numbers that are not finite")
     return Read(found, state, tensors)

@@ -117,3 +117,43 @@ def test_a_profile_may_name_no_folder_and_no_missing_one(tmp_path: Path) -> None
     assert LoraFolder.open("", tmp_path) is None
     with pytest.raises(ModelError, match="no folder of LoRAs 'b'"):
         LoraFolder.open("b", tmp_path)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_numbers_that_are_not_finite_are_refused(
+    tmp_path: Path, number: float, dtype: torch.dtype
+) -> None:
+    tensors = {key: each.to(dtype) for key, each in a_lora(rank=3, wide=5).items()}
+    tensors["unet.mid.to_q.lora_A.weight"][0, 0] = torch.finfo(dtype).max
+    assert saved(tmp_path, tensors, "large").find("large").size == 1
+    tensors["unet.mid.to_q.lora_A.weight"][2, 4] = number
+    with pytest.raises(JobError, match="numbers that are not finite"):
+        saved(tmp_path, tensors).find("a")
+
+
+@pytest.mark.parametrize(
+    ("layer", "wide", "said"),
+    [
+        ("unet.down_blocks.0.attn2.to_k", 768, ""),
+        ("unet.down_blocks.0.attn1.to_k", 320, ""),
+        ("unet.down_blocks.0.attn2.to_k", 2048, "read texts of width 2048, the model's of 768"),
+        ("unet.down_blocks.0.attn2.processor.to_k", 1024, "of width 1024"),
+        ("lora_unet_down_blocks_0_attn2_to_k", 2048, "of width 2048"),
+        ("transformer.single_transformer_blocks.0.attn.to_k", 3072, "made for a transformer"),
+        ("lora_unet_double_blocks_0_img_attn_qkv", 3072, "made for a transformer"),
+    ],
+)
+def test_a_lora_of_another_base_is_told_by_its_header(
+    tmp_path: Path, layer: str, wide: int, said: str
+) -> None:
+    (tmp_path / "model" / "unet").mkdir(parents=True)
+    (tmp_path / "model" / "unet" / "config.json").write_text('{"cross_attention_dim": 768}')
+    saved(tmp_path, a_lora(layer, wide=wide))
+    folder = LoraFolder.open(str(tmp_path), tmp_path, model="model")
+    assert folder is not None
+    if said:
+        with pytest.raises(JobError, match=said):
+            folder.find("a")
+    else:
+        assert folder.find("a").size == 1

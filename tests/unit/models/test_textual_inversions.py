@@ -56,3 +56,27 @@ def test_a_file_of_a_models_size_is_not_read(tmp_path: Path) -> None:
         file.truncate(TextualInversionFolder.largest + 1)
     with pytest.raises(JobError, match="has 16777217 bytes; 16777216 are the most"):
         TextualInversionFolder(tmp_path).find("a")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, ""),
+        ({"emb_params": torch.ones(2, 768)}, ""),
+        ({"emb_params": torch.ones(2, 1024)}, "have width 1024, those of the .* 768, 1280"),
+    ],
+)
+def test_an_embedding_of_another_base_is_told_by_its_header(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], said: str
+) -> None:
+    for name, width in (("text_encoder", 768), ("text_encoder_2", 1280)):
+        (tmp_path / "model" / name).mkdir(parents=True)
+        (tmp_path / "model" / name / "config.json").write_text(f'{{"hidden_size": {width}}}')
+    saved(tmp_path, tensors)
+    folder = TextualInversionFolder.open(str(tmp_path), tmp_path, model="model")
+    assert folder is not None
+    if said:
+        with pytest.raises(JobError, match=said):
+            folder.find("a")
+    else:
+        assert folder.find("a").size == 2

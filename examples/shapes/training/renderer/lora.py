@@ -1,4 +1,4 @@
-"""Train the low-rank adapter "outlined": the denoiser keeps its world and draws it as line art."""
+"""Train a LoRA: the denoiser keeps its world and draws it as line art, or without colours."""
 
 from pathlib import Path
 
@@ -69,8 +69,10 @@ def save(pipe: StableDiffusionPipeline, file: Path) -> None:
     )
 
 
-def hollow(pipe: StableDiffusionPipeline, scale: float, count: int = 4) -> float:
-    """Share of large centred circles, squares and triangles whose middle shows the background."""
+def styled(pipe: StableDiffusionPipeline, style: str, scale: float, count: int = 4) -> float:
+    """Share of large centred circles, squares and triangles whose middle shows the background, or
+    is gray.
+    """
     names = [("red circle", "white"), ("blue square", "pink"), ("black triangle", "teal")]
     prompts = [f"a large {thing} in the center on a {b} background" for thing, b in names]
     generators = [torch.Generator().manual_seed(i) for i in range(count * len(prompts))]
@@ -85,6 +87,8 @@ def hollow(pipe: StableDiffusionPipeline, scale: float, count: int = 4) -> float
         cross_attention_kwargs={"scale": scale},
     ).images
     middle = images[:, 30:36, 30:36].mean((1, 2)) * 255
+    if style == "monochrome":
+        return float((np.ptp(middle, axis=1) < 30).mean())
     grounds = np.array([world.BACKGROUNDS[b] for _, b in names] * count)
     return float((np.abs(middle - grounds).max(1) < 50).mean())
 
@@ -93,14 +97,15 @@ def main() -> None:
     """Command line: --base is the pipeline's folder, --out the folder of adapters."""
     parser = common.arguments(__doc__, seconds=150)
     parser.add_argument("--base", type=Path, required=True, help="the diffusion pipeline")
+    parser.add_argument("--style", choices=world.STYLES[1:], default="outlined")
     args = parser.parse_args()
     rng = common.seeded(args.seed)
     pipe = StableDiffusionPipeline.from_pretrained(args.base, use_safetensors=True)
     pipe.set_progress_bar_config(disable=True)
-    images = image(pipe.vae, common.sample_many(IMAGES, rng, 0.3), rng, "outlined")
+    images = image(pipe.vae, common.sample_many(IMAGES, rng, 0.3), rng, args.style)
     train(pipe, images, common.Budget(args.seconds, args.steps), rng)
-    save(pipe, args.out / "outlined.safetensors")
-    report = {f"hollow_at_{scale}": hollow(pipe, scale) for scale in (0.0, 1.0)}
+    save(pipe, args.out / f"{args.style}.safetensors")
+    report = {f"styled_at_{scale}": styled(pipe, args.style, scale) for scale in (0.0, 1.0)}
     common.report(**report)
 
 

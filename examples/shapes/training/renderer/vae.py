@@ -15,7 +15,6 @@ from diffusers import AutoencoderKL
 from torch.nn import functional
 
 from examples.shapes.training import common
-from examples.shapes.world import STYLES
 
 NOISE, LOG_VARIANCE, BATCH = 0.1, -5.0, 12
 
@@ -95,7 +94,7 @@ def psnr(vae: AutoencoderKL, images: torch.Tensor) -> tuple[float, float]:
 def training_images(count: int, rng: np.random.Generator) -> torch.Tensor:
     """Half single, half double scenes; a tenth in outline, so that such styles survive too."""
     outlined = count // 10
-    parts = zip(STYLES, (count - outlined, outlined), strict=True)
+    parts = zip(("filled", "outlined"), (count - outlined, outlined), strict=True)
     return torch.cat([common.draw_many(common.sample_many(n, rng, 0.5), rng, s) for s, n in parts])
 
 
