@@ -16,8 +16,8 @@ ImageArray = NDArray[np.float32]
 Embedding = tuple[float, ...]
 """An image's embedding, in the image adapter's width."""
 
-BatchKey = tuple[str, int, int, int, float]
-"""The model, width, height, number of references and their scale."""
+BatchKey = tuple[str, int, int, int]
+"""The model, width, height and number of references that steer the render."""
 
 SEED_SPACE = 2**64
 
@@ -365,7 +365,7 @@ class Job(FrozenModel):
     def batch_key(self) -> BatchKey:
         """The batch key of the job's render requests, as far as it is known before retrieval."""
         references = self.references + len(self.reference_images)
-        return _batch_key(self.model, self.width, self.height, references, self.reference_scale)
+        return self.model, self.width, self.height, references if self.reference_scale else 0
 
 
 class BadRow(FrozenModel):
@@ -477,9 +477,7 @@ class RenderRequest(FrozenModel):
     @property
     def batch_key(self) -> BatchKey:
         """Equal for all requests that may share a batch."""
-        return _batch_key(
-            self.model, self.width, self.height, len(self.references), self.reference_scale
-        )
+        return self.model, self.width, self.height, len(self.references)
 
 
 @dataclass(frozen=True)
@@ -507,8 +505,3 @@ def digest_of(value: Any) -> str:
 def digest_of_json(document: str) -> str:
     """The digest of a value from its canonical JSON."""
     return hashlib.sha256(document.encode()).hexdigest()[:24]
-
-
-def _batch_key(model: str, width: int, height: int, references: int, scale: float) -> BatchKey:
-    """The model, the shapes of its inputs, and the adapter's scale, which is one per batch."""
-    return model, width, height, references, scale if references else 0.0

@@ -118,7 +118,7 @@ class DiffusersRenderer:
     def _call(self, shots: list[Shot]) -> list[ImageArray]:
         requests = [shot.request for shot in shots]
         pipe = self._pipe_for(requests[0])
-        arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests)
+        arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests[0])
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
 
         first = requests[0].steps - int(requests[0].steps * requests[0].strength)
@@ -165,13 +165,13 @@ class DiffusersRenderer:
                 raise JobError(f"the model's {name} cannot {start}") from error
         return self._others[make]
 
-    def _adapter_arguments(self, requests: Sequence[RenderRequest]) -> dict[str, Any]:
-        """The image adapter's argument of a call: the embeddings of each request's references."""
+    def _adapter_arguments(self, request: RenderRequest) -> dict[str, Any]:
+        """The image adapter's argument of a call: embeddings that diffusers gives to each row."""
         adapter = next(each for each in self.conditions if isinstance(each, ImageAdapter))
         if not adapter.present:
             return {}
-        embeds = torch.stack([adapter.embeddings(request) for request in requests])
-        if guided(requests[0]):
+        embeds = adapter.embeddings(request)[None]
+        if guided(request):
             embeds = torch.cat([torch.zeros_like(embeds), embeds])
         return {"ip_adapter_image_embeds": [embeds.to(self._pipe.device, self._pipe.dtype)]}
 
@@ -180,4 +180,5 @@ def shared_settings(request: RenderRequest) -> Hashable:
     """The key that is equal for requests that can share a call."""
     negative = bool(request.negative) and guided(request)
     start = bool(request.image), request.strength, bool(request.mask)
-    return (request.batch_key, request.steps, request.guidance, negative, start)
+    images = request.references, request.reference_scale
+    return (request.batch_key, request.steps, request.guidance, negative, start, images)

@@ -5,13 +5,13 @@ to, as the neighbours do in Blattmann et al., "Retrieval-Augmented Diffusion Mod
 https://arxiv.org/abs/2204.11824.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from diffusers.models.embeddings import MultiIPAdapterImageProjection
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
@@ -22,17 +22,21 @@ from pipeline.rendering.families import Conditioning
 
 
 class ImageAdapter(Condition):
-    """A UNet's IP-Adapter, if it has one. Its scale is one for a whole batch."""
+    """A UNet's IP-Adapter, if it has one. Rows of different scales share a batch."""
 
     def __init__(self, pipe: Any, models: Models, profile: DiffusersProfile) -> None:
         unet: Any = getattr(pipe, "unet", None)
         found: Any = getattr(unet, "encoder_hid_proj", None)
         self.present = isinstance(found, MultiIPAdapterImageProjection)
+        self._processors = list[Any]()
+        self._scales: Tensor | None = None
         if self.present:
             self._device = torch.device(pipe._execution_device)
             self._width: int = found.image_projection_layers[0].image_embeds.in_features
             processors = unet.attn_processors.values()
             self._processors = [each for each in processors if hasattr(each, "scale")]
+            for layer in (layer for each in self._processors for layer in each.to_v_ip):
+                layer.register_forward_hook(self._weigh)
 
     def check(self, request: RenderRequest) -> None:
         """Raise JobError for embeddings without an adapter, and for those of another width, which
@@ -60,11 +64,28 @@ class ImageAdapter(Condition):
             torch.tensor(request.references) if request.references else torch.zeros(1, self._width)
         )
 
-    def applied(
-        self, requests: Sequence[RenderRequest], steps: Sequence[int]
-    ) -> AbstractContextManager[object]:
-        """Set the weight of the images in the next call; 0 ignores them."""
-        if self.present:
-            for processor in self._processors:
-                processor.scale = [requests[0].reference_scale]
-        return nullcontext()
+    @contextmanager
+    def applied(self, requests: Sequence[RenderRequest], steps: Sequence[int]) -> Generator[None]:
+        """Weigh each request's images in its rows; where no request has any, skip the adapter."""
+        scales = [request.reference_scale for request in requests]
+        for processor in self._processors:
+            processor.scale = [1.0 if any(scales) else 0.0]
+        if self.present and any(scales):
+            self._scales = torch.tensor(scales, device=self._device)
+        try:
+            yield
+        finally:
+            self._scales = None
+
+    def _weigh(self, _layer: nn.Module, _given: object, values: Tensor) -> Tensor | None:
+        """Weigh the values that the images have for the attention, [rows, ...]: its output is
+        linear in them.
+        """
+        if self._scales is None:
+            return None
+        times, rest = divmod(len(values), len(self._scales))
+        if rest:
+            raise JobError("the model mixes the rows of a batch")
+        # a pipeline that guides doubles its rows
+        scales = self._scales.repeat(times).to(values.dtype)
+        return values * scales.view(-1, *[1] * (values.ndim - 1))

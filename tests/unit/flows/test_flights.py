@@ -33,9 +33,7 @@ def test_urgent_jobs_go_first_and_jobs_of_one_shape_together() -> None:
     assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j3", "j1", "j0", "j2"]
 
 
-@pytest.mark.parametrize(
-    "setting", ["height", "references", "reference_scale", "steps", "guidance"]
-)
+@pytest.mark.parametrize("setting", ["height", "references", "steps", "guidance"])
 def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
     values = enumerate([3, 2, 3])
     jobs = [
@@ -45,14 +43,12 @@ def test_jobs_that_may_share_a_batch_are_neighbours(setting: str) -> None:
     assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j1", "j0", "j2"]
 
 
-def test_without_images_their_strength_keeps_no_jobs_apart() -> None:
+def test_the_scale_of_images_keeps_jobs_apart_where_it_is_0_alone() -> None:
     jobs = [
-        job(number).model_copy(
-            update={"references": 0, "reference_scale": strength, "steps": steps}
-        )
-        for number, (strength, steps) in enumerate([(0.1, 9), (0.9, 3), (0.5, 9)])
+        job(number).model_copy(update={"references": 2, "reference_scale": scale, "steps": steps})
+        for number, (scale, steps) in enumerate([(0.1, 9), (0.9, 3), (0.5, 9), (0.0, 9)])
     ]
-    assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j1", "j0", "j2"]
+    assert ids(PendingJobs(jobs, 0, WAITS).take(9, 0)) == ["j3", "j1", "j0", "j2"]
 
 
 def test_a_job_ends_once() -> None:

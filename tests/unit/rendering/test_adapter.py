@@ -1,10 +1,11 @@
 """Images beside the prompt: in mixed batches of the engine as in diffusers' own pipeline."""
 
 from concurrent.futures import ThreadPoolExecutor
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -12,16 +13,42 @@ from diffusers.models.embeddings import ImageProjection
 from safetensors.torch import save_file
 
 from pipeline.errors import JobError, ModelError
-from pipeline.job import RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
-from pipeline.ports import Renderer
 from pipeline.profile import DiffusersProfile
+from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
 from pipeline.rendering.local import EngineRenderer
 from tests.harness import small_models
 
 WIDTH, TOKENS = 12, 4
-Renderers = tuple[Renderer, Renderer]
+
+
+@dataclass(frozen=True)
+class Renderers:
+    """The engine and the reference over one pipeline with an adapter."""
+
+    root: Path
+    engine: EngineRenderer
+    reference: DiffusersRenderer
+
+    def by_diffusers(self, request: RenderRequest) -> list[ImageArray]:
+        """The images of a pipeline of its own, with the adapter's scale set for all of a call."""
+        pipe: Any = diffusers.DiffusionPipeline.from_pretrained(self.root / "model")
+        pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+        pipe.set_progress_bar_config(disable=True)
+        arguments = call_arguments(pipe, [request])
+        if request.references:
+            pipe.load_ip_adapter(
+                self.root / "adapter", subfolder="", weight_name="ip.safetensors",
+                image_encoder_folder=None,
+            )  # fmt: skip
+            pipe.set_ip_adapter_scale(request.reference_scale)
+            embeds = torch.tensor(request.references)[None]
+            both = torch.cat([torch.zeros_like(embeds), embeds])
+            arguments["ip_adapter_image_embeds"] = [both]
+        seeds = (torch.Generator().manual_seed(seed) for seed in request.seeds)
+        return [pipe(generator=seed, **arguments).images[0] for seed in seeds]
 
 
 def random_adapter(unet: Any) -> dict[str, torch.Tensor]:
@@ -44,8 +71,10 @@ def _plain(name: str) -> str:
 
 
 @pytest.fixture(scope="module", params=["sd", "sdxl"])
-def renderers(request: pytest.FixtureRequest, tmp_path_factory) -> Renderers:
-    """The engine and the reference over one pipeline with an adapter."""
+def renderers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Renderers:
+    """Over SD and over SDXL."""
     root = tmp_path_factory.mktemp(request.param)
     small_models.save(request.param, root / "model")
     (root / "adapter").mkdir()
@@ -56,11 +85,11 @@ def renderers(request: pytest.FixtureRequest, tmp_path_factory) -> Renderers:
     )
     models = Models(root, "cpu")
     reference = DiffusersRenderer(models, profile)
-    return EngineRenderer(models, profile, reference), reference
+    return Renderers(root, EngineRenderer(models, profile, reference), reference)
 
 
-def a_request(references: int, strength: float, width: int = WIDTH) -> RenderRequest:
-    rng = np.random.default_rng(references)
+def a_request(references: int, scale: float, draw: int = 0, width: int = WIDTH) -> RenderRequest:
+    rng = np.random.default_rng([references, draw])
     embeddings = tuple(tuple(rng.normal(size=width).tolist()) for _ in range(references))
     return RenderRequest(
         prompt="a cup",
@@ -71,33 +100,37 @@ def a_request(references: int, strength: float, width: int = WIDTH) -> RenderReq
         guidance=3,
         seeds=(5, 6),
         references=embeddings,
-        reference_scale=strength,
+        reference_scale=scale,
     )
 
 
-ORDERS = [a_request(0, 0), a_request(1, 1), a_request(1, 0.5), a_request(3, 1)]
+REQUESTS = [
+    a_request(*each) for each in ((0, 0), (1, 1), (1, 1, 1), (1, 0.5), (1, 0), (3, 1), (3, 0.2))
+]
 
 
 def test_reference_images_have_the_same_effect_whatever_shares_the_batch(
     renderers: Renderers,
 ) -> None:
-    engine, reference = renderers
-    expected = [reference.render(each) for each in ORDERS]
-    with ThreadPoolExecutor(len(ORDERS)) as pool:
-        found = list(pool.map(engine.render, ORDERS))
-    for left, right in zip(found, expected, strict=True):
-        assert np.abs(np.stack(left) - np.stack(right)).max() <= 2 / 255
-    plain, *shown = (images[0] for images in expected)
-    assert all(np.abs(each - plain).max() > 8 / 255 for each in shown)
+    expected = [renderers.by_diffusers(each) for each in REQUESTS]
+    for renderer in (renderers.engine, renderers.reference):
+        with ThreadPoolExecutor(len(REQUESTS)) as pool:
+            found = list(pool.map(renderer.render, REQUESTS))
+        for left, right in zip(found, expected, strict=True):
+            assert np.abs(np.stack(left) - np.stack(right)).max() <= 2 / 255
+    plain, full, other, half, none, *_ = (images[0] for images in expected)
+    assert np.abs(none - plain).max() <= 2 / 255
+    assert all(np.abs(each - plain).max() > 8 / 255 for each in (full, half))
+    assert all(np.abs(each - full).max() > 8 / 255 for each in (other, half))
 
 
-@pytest.mark.parametrize("kind_of", [attrgetter("batch_key"), shared_settings])
-def test_what_differs_in_strength_or_number_shares_no_call(kind_of) -> None:
-    assert len({kind_of(each) for each in ORDERS}) == len(ORDERS)
+def test_the_engine_keeps_numbers_of_images_apart_and_diffusers_the_images_and_scales() -> None:
+    assert len({each.batch_key for each in REQUESTS}) == 3
+    assert len({shared_settings(each) for each in REQUESTS}) == len(REQUESTS)
 
 
 def test_another_encoders_embeddings(renderers: Renderers) -> None:
-    for renderer in renderers:
+    for renderer in (renderers.engine, renderers.reference):
         with pytest.raises(JobError, match="12 numbers, not of 7"):
             renderer.render(a_request(1, 1, width=7))
 

@@ -141,7 +141,7 @@ def test_rows_of_any_embeddings_share_a_batch_and_are_diffusers_own(workshop: Wo
 def test_an_embedding_leaves_no_trace(workshop: Workshop) -> None:
     for renderer in (workshop.engine, workshop.reference):
         plain, shown, again = (
-            renderer.render(workshop.request(CASES[case], guidance=2.5))[0] for case in (5, 1, 5)
+            renderer.render(workshop.request(CASES[case], guidance=2.5))[0] for case in (5, 4, 5)
         )
         assert np.array_equal(plain, again)
         assert not np.array_equal(plain, shown)
