@@ -15,6 +15,7 @@ from pipeline.cancellation import result_of
 from pipeline.errors import Unavailable
 from pipeline.job import ImageArray, Job, RenderRequest
 from pipeline.ports import Ports, Pruner
+from pipeline.profile import Profile
 from pipeline.record import Outcome, RunSpec, Status
 from pipeline.records.shards import ShardFiles
 from pipeline.settings import Settings, load_settings
@@ -41,7 +42,8 @@ class Worker(StandInAssembly):
         self.on_render: Callable[[], None] = lambda: None
         self.spec = RunSpec(
             run=run, job_file="jobs.csv", job_file_digest="0" * 24, rows=PARTS, shards=PARTS,
-            profile={"renderer": {}}, models={}, created_at="", version="",
+            profile=Profile.load("shapes").model_dump(mode="json"), models={}, created_at="",
+            version="",
         )  # fmt: skip
         for part in range(1, PARTS + 1):
             self.run_folder(run).shards.write(self.spec.fingerprint, part, [job(part)])
