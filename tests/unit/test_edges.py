@@ -37,12 +37,38 @@ def image(dark: float = 0.0) -> np.ndarray:
     return (pixels * (1 - dark)).astype(np.float32) / np.float32(255)
 
 
+def drawn(edges: np.ndarray) -> list[str]:
+    return ["".join("#" if white else "." for white in row) for row in edges[..., 0]]
+
+
 def test_the_edges_are_opencvs() -> None:
     edges = canny(image())
     assert edges.shape == (16, 16, 3)
     assert edges.dtype == np.float32
-    assert ["".join("#" if white else "." for white in row) for row in edges[..., 0]] == OPENCV
+    assert drawn(edges) == OPENCV
     assert np.array_equal(edges[..., 0], edges[..., 2])
+
+
+def test_a_slope_as_steep_as_its_neighbour_is_decided_as_by_opencv() -> None:
+    rows, columns = np.mgrid[0:14, 0:14]
+    grey = (rows // 2 + columns // 2 * 7 + (rows // 3) * (columns // 3)) % 8 * 32
+    edges = canny(np.repeat(grey[..., None], 3, axis=2).astype(np.float32) / np.float32(255))
+    assert drawn(edges) == [
+        ".#............",
+        "#.#......##...",
+        "...####....###",
+        ".......####...",
+        ".#.........###",
+        ".#..#..#......",
+        ".#.####.##.##.",
+        "..............",
+        ".......#..#..#",
+        "...#.....#.##.",
+        "......##.#....",
+        "....##.#.##..#",
+        ".#.#....#..#..",
+        "..#..#..#..#..",
+    ]
 
 
 @pytest.mark.parametrize("dark", [0.9, 1.0])

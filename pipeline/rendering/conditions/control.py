@@ -26,7 +26,7 @@ from pipeline.profile import DiffusersProfile, Preprocessor
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.controlnets import CONTROLNETS, ControlNet, Residuals
 
-KEPT_BYTES = 256 << 20
+KEPT_BYTES = 512 << 20
 """Bytes of control images that stay on the device; the least recently used ones leave."""
 
 
@@ -73,7 +73,7 @@ class Controls(Condition):
             named = ", ".join(self._nets) or "none"
             raise JobError(f"the profile names no ControlNet {control.name!r} (there are: {named})")
         if control.scale and self._known(control) is None:
-            image = PREPROCESSORS[self._preprocessors[control.name]](control.image.pixels)
+            image = self._preprocessed(control)
             with self._device_lock:
                 self._read(control, image)
 
@@ -90,10 +90,10 @@ class Controls(Condition):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """The denoiser's arguments with the residuals of the rows that asked for some."""
-        call = self._signature.bind(*args, **kwargs).arguments
-        batch, count = len(next(iter(call.values()))), len(self._requests)
         if not any(request.control for request in self._requests):
             return None
+        call = self._signature.bind(*args, **kwargs).arguments
+        batch, count = len(next(iter(call.values()))), len(self._requests)
         if batch % count:
             raise JobError(f"{type(module).__name__} mixes the rows of a batch")
         wanted = dict[str, list[int]]()
@@ -122,8 +122,10 @@ class Controls(Condition):
         """The control image on the device, as its ControlNet reads it."""
         if (known := self._known(control)) is not None:
             return known
-        image = PREPROCESSORS[self._preprocessors[control.name]](control.image.pixels)
-        return self._read(control, image)
+        return self._read(control, self._preprocessed(control))
+
+    def _preprocessed(self, control: Control) -> ImageArray:
+        return PREPROCESSORS[self._preprocessors[control.name]](control.image.pixels)
 
     def _known(self, control: Control) -> Tensor | None:
         with self._lock:

@@ -49,13 +49,18 @@ def test_a_row_names_a_control_and_its_image(tmp_path: Path) -> None:
     assert other.id != one.id
 
 
-def test_another_control_image_or_preprocessor_is_another_job(tmp_path: Path) -> None:
-    (one,) = read(tmp_path, "canny,a.png,,,")
-    controls = {"canny": ControlProfile(model="a", preprocessor="canny")}
-    renderer = RENDERER.model_copy(update={"controls": controls})
-    profile = SHAPES.model_copy(update={"renderer": renderer})
-    (edges,) = read(tmp_path, "canny,a.png,,,", profile=profile)
-    assert one.id != edges.id
+def test_another_model_or_preprocessor_of_any_name_is_another_job(tmp_path: Path) -> None:
+    ids = set[str]()
+    # `batch` is also the name of a setting that changes no job
+    for name in ("canny", "batch"):
+        for model, preprocessor in (("a", "none"), ("b", "none"), ("a", "canny")):
+            control = ControlProfile.model_validate({"model": model, "preprocessor": preprocessor})
+            renderer = RENDERER.model_copy(update={"controls": {name: control}})
+            profile = SHAPES.model_copy(update={"renderer": renderer})
+            (job,) = read(tmp_path, f"{name},a.png,,,", profile=profile)
+            assert isinstance(job, Job)
+            ids.add(job.id)
+    assert len(ids) == 6
 
 
 @pytest.mark.parametrize(

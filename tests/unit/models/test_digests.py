@@ -11,7 +11,13 @@ from pipeline.assemble import Assembly, model_digests, open_run_folder
 from pipeline.errors import ModelError
 from pipeline.job import Brief, ImageArray, Score
 from pipeline.models import digest
-from pipeline.profile import A1111Profile, DiffusersProfile, Profile, TemplateWriterProfile
+from pipeline.profile import (
+    A1111Profile,
+    ControlProfile,
+    DiffusersProfile,
+    Profile,
+    TemplateWriterProfile,
+)
 from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.settings import Settings, load_settings
 from tests.harness import small_models
@@ -144,19 +150,27 @@ def test_a_worker_that_loaded_the_old_weights_does_not_work_on_a_new_run(
         assembly.ports(anew)
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [("renderer", "renderer 'diffusion'"), ("control:lines", "control:lines 'net'")],
+)
 def test_an_image_is_not_made_again_with_other_weights(
-    settings: Settings, spec: RunSpec, image: ImageArray
+    settings: Settings, spec: RunSpec, image: ImageArray, other: str, said: str
 ) -> None:
-    small_models.save("sd", settings.models / "diffusion")
-    profile = DiffusersProfile(model="diffusion").model_dump(mode="json")
+    pipe = small_models.made("sd")
+    pipe.save_pretrained(settings.models / "diffusion")
+    small_models.save_controlnet(pipe, settings.models / "net")
+    controls = {name: ControlProfile(model="net") for name in ("lines", "unused")}
+    profile = DiffusersProfile(model="diffusion", controls=controls).model_dump(mode="json")
     run_folder = open_run_folder(settings, spec.run)
     run_folder.write_spec(spec.model_copy(update={"profile": spec.profile | {"renderer": profile}}))
     kept = CandidateRecord(index=0, seed=1, score=Score(raw=1, calibrated=1))
     outcome = Outcome(
-        run=spec.run, job_id="j1", status=Status.ACCEPTED, job=JOB, row=2, keywords="red circle",
+        run=spec.run, job_id="j1", status=Status.ACCEPTED, row=2, keywords="red circle",
+        job=JOB.model_copy(update={"control": "lines"}),
         brief=Brief(text="a", prompt="a"), candidates=(kept,), winner=0,
-        models={"renderer": "0" * 64, "writer": "not asked for"},
+        models={other: "0" * 64, "writer": "not asked for", "control:unused": "not asked for"},
     )  # fmt: skip
     run_folder.records.commit(outcome, image)
-    with pytest.raises(ModelError, match=r"The renderer 'diffusion' here is .* of 000000000000"):
+    with pytest.raises(ModelError, match=rf"The {said} here is .* of 000000000000"):
         reproduce_record(f"{spec.run}/j1", settings, None)
