@@ -115,12 +115,21 @@ def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
         for model in (denoiser, pipe.vae):
             model.to(memory_format=torch.channels_last)
     if compiled:
-        # all blocks share one code, which is compiled for each size of batch, width and image
-        dynamo.recompile_limit = dynamo.accumulated_recompile_limit = COMPILED_SHAPES
         models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
         for block in (block for model in models for block in model.modules()):
             if type(block).__name__ in REPEATED_BLOCKS:
                 block.compile(dynamic=False)
+        # an autoencoder's parts are called by themselves
+        for part in (part for model in models for part in (model, *model.children())):
+            part.register_forward_pre_hook(_allow_shapes)
+
+
+def _allow_shapes(*_: object) -> None:
+    """Let this thread compile COMPILED_SHAPES shapes: all blocks share one code, which is compiled
+    for each size of batch, width and image, and each thread has limits of its own.
+    """
+    if dynamo.recompile_limit < COMPILED_SHAPES:
+        dynamo.recompile_limit = dynamo.accumulated_recompile_limit = COMPILED_SHAPES
 
 
 def load_preview_decoder(folder: Path, profile: DiffusersProfile) -> Any:

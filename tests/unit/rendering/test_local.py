@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch._dynamo.utils import counters
 from pipeline.cancellation import Cancelled, cancellable
 from pipeline.job import RenderRequest
 from pipeline.models import Models
+from pipeline.models.diffusion import tune
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
@@ -97,6 +99,22 @@ def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(
         assert image is not None
         assert other is not None
         assert np.abs(image - other).max() <= 2 / 255
+
+
+def test_a_compiled_model_meets_any_number_of_shapes_in_any_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    pipe = small_models.made("sd")
+    tune(pipe, compiled=True, channels_last=False)
+
+    def graphs_after(size: int) -> int:
+        pipe.vae.decode(torch.zeros(size, 4, 2, 2))
+        return int(counters["stats"]["unique_graphs"])
+
+    with ThreadPoolExecutor(1) as pool:
+        met = [pool.submit(graphs_after, size).result() for size in range(1, 5)]
+    assert len(set(met)) == len(met)
 
 
 def test_guidance_ends_where_the_profile_says(tmp_path: Path) -> None:
