@@ -437,6 +437,9 @@ class Brief(FrozenModel):
     text: str
     prompt: str
     negative: str = ""
+    sources: tuple[str, ...] = Field(
+        default=(), description="ids of the retrieved texts that it was written with"
+    )
 
 
 class Score(FrozenModel):

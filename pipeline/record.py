@@ -8,7 +8,18 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.job import Brief, Context, Digest, FrozenModel, Id, Job, Reference, Score, digest_of
+from pipeline.job import (
+    Brief,
+    Context,
+    Digest,
+    FrozenModel,
+    Id,
+    Job,
+    Passage,
+    Reference,
+    Score,
+    digest_of,
+)
 
 RECORD_SCHEMA = 2
 
@@ -135,6 +146,11 @@ class Outcome(FrozenModel):
         if self.refinement is None or self.winner is None or self.winner < self.refinement.first:
             return self.context
         return self.context.joined(self.refinement.references)
+
+    def uses(self, source: Passage) -> bool:
+        """True for a source whose text the writer was given, or whose image entered the render."""
+        rendered = isinstance(source, Reference) and source.scale > 0 and bool(self.candidates)
+        return rendered or (self.brief is not None and source.id in self.brief.sources)
 
     @property
     def score(self) -> float | None:

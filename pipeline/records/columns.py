@@ -116,6 +116,7 @@ COLUMNS: Columns = {
                     "source": _TEXT,
                     "license": _TEXT,
                     "score": _NUMBER,
+                    "used": pa.bool_(),
                 }
             )
         ),
@@ -127,6 +128,7 @@ COLUMNS: Columns = {
                 "source": each.source,
                 "license": each.license,
                 "score": each.score,
+                "used": o.uses(each),
             }
             for each in o.winners_context.sources
         ],
@@ -134,7 +136,9 @@ COLUMNS: Columns = {
     ),
     "passage_sources": Column(
         pa.list_(_TEXT),
-        lambda o: [each.source or each.title or each.id for each in o.context.passages],
+        lambda o: [
+            each.source or each.title or each.id for each in o.context.passages if o.uses(each)
+        ],
     ),
     "notices": Column(pa.list_(_TEXT), lambda o: list(o.notices)),
     "models": Column(_TEXT, lambda o: o.models, as_json=True),

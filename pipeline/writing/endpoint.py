@@ -16,7 +16,7 @@ from pipeline.profile import EndpointWriterProfile
 from pipeline.telemetry import charge, notice
 from pipeline.watchdog import suspended
 from pipeline.writing.lines import one_line
-from pipeline.writing.messages import messages_for
+from pipeline.writing.messages import messages_for, texts_read
 from pipeline.writing.reply import CUT_OFF, Draft, brief_from, parse_reply
 
 log = structlog.get_logger(__name__)
@@ -95,7 +95,7 @@ class EndpointWriter:
         start = time.perf_counter()
         answer = self._ask(job, context)
         charge("writer", time.perf_counter() - start)
-        return brief_from(job, context, _draft(answer))
+        return brief_from(job, context, _draft(answer), texts_read(job, context))
 
     def close(self) -> None:
         """Close the connections."""

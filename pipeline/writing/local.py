@@ -23,7 +23,7 @@ from pipeline.models import Models
 from pipeline.models.batching import Batcher
 from pipeline.profile import LocalWriterProfile
 from pipeline.telemetry import notice
-from pipeline.writing.messages import Message, messages_for
+from pipeline.writing.messages import Message, messages_for, texts_read
 from pipeline.writing.reply import CUT_OFF, brief_from, parse_reply
 
 PROBE = "nine blue boats"
@@ -76,18 +76,20 @@ class LocalWriter:
 
     def write(self, job: Job, context: Context) -> Brief:
         """The model's brief. Raises JobError for an unusable reply."""
-        question = _Question(self._fitting_tokens(job, context), job.seed)
-        reply = self._batcher(question)
+        tokens, fitting = self._fitting(job, context)
+        reply = self._batcher(_Question(tokens, job.seed))
         if not reply.ended:
             notice(CUT_OFF)
-        return brief_from(job, context, parse_reply(reply.text))
+        return brief_from(job, context, parse_reply(reply.text), texts_read(job, fitting))
 
     def close(self) -> None:
         """Finish the waiting jobs, then stop."""
         self._batcher.close()
 
-    def _fitting_tokens(self, job: Job, context: Context) -> list[int]:
-        """The messages' tokens, with as many of the best passages as fit the model's window."""
+    def _fitting(self, job: Job, context: Context) -> tuple[list[int], Context]:
+        """The messages' tokens, with as many of the best passages as fit the model's window, and
+        those.
+        """
         for kept in range(len(context.texts), -1, -1):
             fewer = Context(passages=context.texts[:kept])
             purged = _without_special_tokens(self._tokenizer, messages_for(job, fewer))
@@ -97,7 +99,7 @@ class LocalWriter:
             if len(tokens) <= self._room:
                 if kept < len(context.texts):
                     notice(f"the writer read {kept} of {len(context.texts)} retrieved texts")
-                return tokens
+                return tokens, fewer
         raise JobError(f"keywords and style do not fit into the writer's {self._room} tokens")
 
     @torch.inference_mode()

@@ -9,6 +9,8 @@ KEYWORDS_LIMIT = 2048
 """Largest length of a row's field, in characters."""
 PASSAGE_LIMIT = 1200
 """Largest length of a passage, in characters."""
+BEGINNING = 40
+"""Letters of a passage that tell it from others."""
 TITLE_LIMIT = 120
 TEXT_LIMIT = 2048
 UNCUT = 100_000
@@ -48,6 +50,21 @@ def given_text(job: Job, context: Context, limit: int = TEXT_LIMIT) -> str | Non
     found = context.texts if job.mode == "retrieved" else ()
     texts = " ".join(plain_words(passage.text, PASSAGE_LIMIT) for passage in found)
     return one_line(texts, limit) or one_line(job.keywords, limit)
+
+
+def texts_read(job: Job, context: Context) -> tuple[str, ...]:
+    """Ids of the retrieved texts that the messages hold."""
+    if job.mode == "retrieved":
+        return quoted(context, given_text(job, context) or "")
+    if job.mode == "keywords":
+        return ()
+    return tuple(each.id for each in context.texts if plain_words(each.text, PASSAGE_LIMIT))
+
+
+def quoted(context: Context, line: str) -> tuple[str, ...]:
+    """Ids of the retrieved texts whose beginnings are in a line made of them: a limit cuts it."""
+    begun = {each.id: plain_words(each.text, PASSAGE_LIMIT)[:BEGINNING] for each in context.texts}
+    return tuple(key for key, words in begun.items() if words and words in line)
 
 
 def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Message]:

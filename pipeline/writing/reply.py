@@ -34,8 +34,16 @@ class Draft:
     prompt: str = ""
 
 
-def brief_from(job: Job, context: Context, draft: Draft, *, empty: str = NO_PROMPT) -> Brief:
-    """The job's brief. Its text is the given one, else the written one, else the prompt.
+def brief_from(
+    job: Job,
+    context: Context,
+    draft: Draft,
+    sources: tuple[str, ...] = (),
+    *,
+    empty: str = NO_PROMPT,
+) -> Brief:
+    """The job's brief. Its text is the given one, else the written one, else the prompt; `sources`
+    are the ids of the retrieved texts that the writer was given.
 
     Raises JobError with the reason `empty` where no prompt is left.
     """
@@ -51,7 +59,10 @@ def brief_from(job: Job, context: Context, draft: Draft, *, empty: str = NO_PROM
             )
     text = given_text(job, context, UNCUT) or cleaned(draft.text, UNCUT)
     return Brief(
-        text=_kept("text", text, TEXT_LIMIT) or prompt, prompt=prompt, negative=job.negative
+        text=_kept("text", text, TEXT_LIMIT) or prompt,
+        prompt=prompt,
+        negative=job.negative,
+        sources=sources,
     )
 
 

@@ -6,7 +6,7 @@ from pipeline.errors import ConfigError, JobError
 from pipeline.job import Brief, Context, Job
 from pipeline.profile import TemplateWriterProfile
 from pipeline.writing.lines import one_line, plain_words
-from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text
+from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text, quoted
 from pipeline.writing.reply import Draft, brief_from
 
 FIELD = re.compile(r"\{([^{}]*)\}")
@@ -38,7 +38,12 @@ class TemplateWriter:
         if text is None:
             text = _fill(self._text, fields)
         prompt = _fill(self._prompt, fields | {"text": text})
-        return brief_from(job, context, Draft(text, prompt), empty=_EMPTY)
+        brief = brief_from(job, context, Draft(text, prompt), empty=_EMPTY)
+        filled = {"retrieved": "{passages}", "generated": self._text}.get(job.mode, "")
+        if "passages" not in _names(filled + self._prompt):
+            return brief
+        sources = quoted(context, f"{brief.text}\n{brief.prompt}")
+        return brief.model_copy(update={"sources": sources})
 
 
 def _fill(template: str, fields: dict[str, str]) -> str:
@@ -51,8 +56,12 @@ def _fill(template: str, fields: dict[str, str]) -> str:
     return FIELD.sub(value, template)
 
 
+def _names(template: str) -> set[str]:
+    return {name.strip() for name in FIELD.findall(template)}
+
+
 def _check(template: str, known: frozenset[str]) -> None:
-    names = {name.strip() for name in FIELD.findall(template)}
+    names = _names(template)
     if unknown := {n for n in names - known if not n.startswith("meta.")}:
         listed = ", ".join(f"{{{name}}}" for name in sorted(unknown))
         raise ConfigError(f"the writer's template {template!r} names {listed}")

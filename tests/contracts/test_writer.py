@@ -115,6 +115,7 @@ def test_writes_one_brief_in_every_mode(
     brief = writer.write(job(mode), context(*passages))
     assert_well_formed(brief)
     assert brief.negative == "blurry"
+    assert brief.sources == (() if mode == "keywords" else passages)
 
 
 def test_the_text_is_the_mode_s(writer: Writer) -> None:

@@ -26,7 +26,7 @@ def make_outcome(job: Job, **fields: Any) -> Outcome:
         "run": "demo", "job_id": job.id, "status": Status.ACCEPTED, "job": job, "row": job.row,
         "keywords": job.keywords,
         "context": Context(passages=(Passage(id="p", text="t", source="s.md", score=1),)),
-        "brief": Brief(text="A circle.", prompt="a red circle", negative="blur"),
+        "brief": Brief(text="A circle.", prompt="a red circle", negative="blur", sources=("p",)),
         "candidates": tuple(
             CandidateRecord(index=index, seed=job.candidate_seed(index), score=score)
             for index, score in enumerate(scores)

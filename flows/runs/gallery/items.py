@@ -22,7 +22,7 @@ PLAIN = {
 
 
 def card_of(outcome: Outcome) -> Card:
-    """The card of a row. A source is its title, address, text and score."""
+    """The card of a row. A source is its title, address, text and score, and 1 if it was used."""
     card = line_of(PLAIN, outcome) | {
         "outcome": outcome.status.value,
         "score": _rounded(outcome.score),
@@ -31,7 +31,7 @@ def card_of(outcome: Outcome) -> Card:
         "device_seconds": round(outcome.device_time, 3),
         "candidates": [_candidate(candidate) for candidate in outcome.candidates],
         "sources": [
-            [each.title, each.source, each.text, _rounded(each.score)]
+            [each.title, each.source, each.text, _rounded(each.score), int(outcome.uses(each))]
             for each in outcome.winners_context.sources
         ],
     }
@@ -39,15 +39,15 @@ def card_of(outcome: Outcome) -> Card:
 
 
 def chunk_of(cards: Sequence[Card]) -> Chunk:
-    """Consecutive cards and the passages in them, each once; a source is then its passage's index
-    and its score.
+    """Consecutive cards and the passages in them, each once; a source is then its passage's index,
+    its score, and 1 if it was used.
     """
     passages = dict[tuple[str, ...], int]()
     for card in cards:
         if sources := card.get("sources"):
             card["sources"] = [
-                [passages.setdefault(tuple(passage), len(passages)), score]
-                for *passage, score in sources
+                [passages.setdefault(tuple(passage), len(passages)), score, used]
+                for *passage, score, used in sources
             ]
     return {"passages": [list(passage) for passage in passages], "cards": list(cards)}
 

@@ -46,9 +46,9 @@ const gallery = (() => {
   async function cardAt(index) {
     const { cards, passages } = await chunk(Math.floor(index / facts.chunk));
     const card = cards[index % facts.chunk];
-    const sources = (card.sources ?? []).map(([passage]) => {
+    const sources = (card.sources ?? []).map(([passage, , used]) => {
       const [title, source, text] = passages[passage];
-      return { title, source, text };
+      return { title, source, text, used };
     });
     return { ...card, sources };
   }
@@ -132,7 +132,8 @@ const gallery = (() => {
         card.prompt && card.prompt !== card.keywords && make("p", { class: "clamp", title: card.prompt }, card.prompt),
         make("div", { class: "foot" },
           card.notices && make("span", { class: "source", title: card.notices.join("\n") }, "notices"),
-          ...card.sources.map((source) => make("span", { class: "source", title: source.text }, named(source))),
+          ...card.sources.filter(({ used }) => used)
+            .map((source) => make("span", { class: "source", title: source.text }, named(source))),
           card.seed !== undefined && make("span", { class: "seed" }, `seed ${card.seed}`))));
   }
 
@@ -208,9 +209,14 @@ const gallery = (() => {
       card.score !== undefined && scoreBar(card.score, card.threshold),
       part("Prompt", card.prompt && make("p", {}, card.prompt)),
       part("Text", card.text && card.text !== card.prompt && make("p", {}, card.text)),
-      part("Sources", ...card.sources.map((source) => make("blockquote", {}, source.text, make("cite", {}, [source.title, source.source].filter(Boolean).join(" · "))))),
+      part("Sources", ...card.sources.filter(({ used }) => used).map(quoted)),
+      part("Retrieved, not used", ...card.sources.filter(({ used }) => !used).map(quoted)),
       part("Candidates", card.candidates && candidates(card)),
       part("Receipt", receipt(card)));
+  }
+
+  function quoted({ title, source, text }) {
+    return make("blockquote", {}, text, make("cite", {}, [title, source].filter(Boolean).join(" · ")));
   }
 
   function part(title, ...content) {

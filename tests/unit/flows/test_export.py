@@ -96,9 +96,9 @@ def test_tables_hold_every_job_once(
     first, bad, fourth = lines[0], lines[2], lines[3]
     assert first["sources"] == [
         {"kind": "text", "id": "p", "title": "T", "source": "s.md", "license": "CC0-1.0",
-         "score": 0.5},
+         "score": 0.5, "used": False},
         {"kind": "image", "id": "q", "title": "", "source": "q.png", "license": "",
-         "score": 0.25},
+         "score": 0.25, "used": True},
     ]  # fmt: skip
     assert first["candidates"] == [
         {"index": 0, "seed": first["seed"], "score": 0.9, "cosine": 0.3, "invalid": None}

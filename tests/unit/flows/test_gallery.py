@@ -13,7 +13,7 @@ import pytest
 from flows.runs.gallery import page as gallery
 from flows.runs.gallery.page import Gallery, embedded, histogram
 from flows.runs.lines import RunLines
-from pipeline.job import BadRow, Brief, Context, Job, Passage, Score
+from pipeline.job import BadRow, Brief, Context, Job, Passage, Reference, Score
 from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.records.manifest import COLUMNS, build_manifest, read_manifest
 from pipeline.records.run_folder import RunFolder
@@ -48,7 +48,7 @@ def outcome(one: Job, status: Status = Status.ACCEPTED, **fields: Any) -> Outcom
                 Passage(id="p", text="A <b>fact</b>.", title="The mark", source="b.md", score=1.0),
             )
         ),
-        "brief": Brief(text="A text.", prompt="a circle"),
+        "brief": Brief(text="A text.", prompt="a circle", sources=("p",)),
         "device_seconds": {},
     }
     return make_outcome(one, **defaults | {"status": status} | fields)
@@ -112,11 +112,31 @@ def test_a_card_tells_how_the_image_came_to_be(run_folder: RunFolder, tmp_path: 
         "score": 0.875, "seed": 201, "width": 16, "height": 16, "winner": 1,
         "candidates": [[0, 200, 0.25, 0.3], [1, 201, 0.875, 0.3]], "device_seconds": 0,
         "prompt": "a circle", "text": "A text.", "style": "small", "threshold": 0.5, "steps": 5,
-        "guidance": 4.0, "meta": {"product": "mug"}, "sources": [[0, 1.0]],
+        "guidance": 4.0, "meta": {"product": "mug"}, "sources": [[0, 1.0, 1]],
         "notices": ["the prompt was cut"],
     }  # fmt: skip
     passages = facts_of(page)["chunks"][0]["passages"]
     assert passages == [["The mark", "b.md", "A <b>fact</b>."]]
+
+
+def test_a_source_that_was_not_used_is_told_apart(run_folder: RunFolder) -> None:
+    image = f"knowledge/images/{0:064x}.png"
+    shown, asleep = (
+        Reference(id=str(scale), text="", score=1.0, image=image, scale=scale, title=str(scale))
+        for scale in (0.5, 0.0)
+    )
+    passages = tuple(Passage(id=key, text=key, score=1.0) for key in ("read", "left out"))
+    ended = outcome(
+        job(2),
+        context=Context(passages=passages, references=(shown, asleep)),
+        brief=Brief(text="A text.", prompt="a circle", sources=("read",)),
+    )
+    (card,) = cards_of(page_of(run_folder, fill(run_folder, [job(2)], [ended])))
+    assert [used for _, _, used in card["sources"]] == [1, 0, 1, 0]
+    (line,) = read_manifest(run_folder).lines("sources")
+    assert line["sources"] == ["read"]
+    early = ended.model_copy(update={"candidates": (), "brief": None})
+    assert not any(map(early.uses, early.context.sources))
 
 
 def test_rows_without_an_image_have_a_card_with_the_reason(run_folder: RunFolder) -> None:

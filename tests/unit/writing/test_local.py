@@ -132,9 +132,10 @@ def test_only_as_many_passages_as_fit_are_shown(
     make_job: MakeJob, make_context: MakeContext
 ) -> None:
     writer, model = scripted(CHAT)
-    writer.write(make_job(), make_context("first " * 10, "second " * 10, "third " * 80))
+    brief = writer.write(make_job(), make_context("first " * 10, "second " * 10, "third " * 80))
     assert "second" in model.asked[0]
     assert "third" not in model.asked[0]
+    assert brief.sources == ("0", "1")
 
 
 def test_keywords_that_do_not_fit_fail_the_job(make_job: MakeJob) -> None:
@@ -175,7 +176,7 @@ def test_what_shares_a_batch_does_not_matter(make_job: MakeJob, temperature: flo
 def _question(writer: LocalWriter, job: Job) -> Any:
     from pipeline.writing.local import _Question
 
-    return _Question(writer._fitting_tokens(job, Context()), job.seed)
+    return _Question(writer._fitting(job, Context())[0], job.seed)
 
 
 def test_draws_follow_the_softmax_and_the_seed() -> None:

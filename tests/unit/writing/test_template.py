@@ -37,6 +37,25 @@ def test_the_prompt_may_use_the_text(make_job: MakeJob, make_context: MakeContex
     assert writer("photo: {text}").write(job, make_context("A fact.")).prompt == "photo: A fact."
 
 
+@pytest.mark.parametrize(
+    ("mode", "prompt", "text", "sources"),
+    [
+        ("generated", "{keywords}", "{passages}", ("0", "1")),
+        ("generated", "{ passages }", "{keywords}", ("0",)),
+        ("generated", "{keywords}", "{keywords}", ()),
+        ("retrieved", "{keywords}", "{keywords}", ("0", "1")),
+        ("keywords", "{keywords}", "{passages}", ()),
+    ],
+)
+def test_the_sources_are_those_that_a_template_takes_in_and_no_limit_leaves_out(
+    make_job: MakeJob, make_context: MakeContext, mode: str, prompt: str, text: str, sources: object
+) -> None:
+    # a prompt has room for the first, a text for two, and the last has no word
+    passages = ("The Viora logo. " + "first " * 180, "Nexo. " + "second " * 150, "third " * 90, "★")
+    job = make_job(mode=mode, keywords="The Viora logo")
+    assert writer(prompt, text).write(job, make_context(*passages)).sources == sources
+
+
 def test_a_field_that_the_row_lacks_fails_the_job(make_job: MakeJob) -> None:
     with pytest.raises(JobError, match=r"meta\.product"):
         writer("{meta.product}").write(make_job(), Context())
