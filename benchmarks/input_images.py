@@ -1,4 +1,4 @@
-"""What becomes of an input image: image-to-image by strength, and inpainting.
+"""Effects of an input image: image-to-image by strength, and inpainting.
 
 Each row begins from a drawn scene, and its prompt names another shape in another colour at the same
 place. The umpire says what the result shows: `shape_kept_at`, `colour_kept_at` are by strength the

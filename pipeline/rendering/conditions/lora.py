@@ -203,7 +203,7 @@ class Loras(Condition):
     def _load(self, lora: Lora) -> LoadedLora:
         if self._folder is None:
             raise JobError("the profile's renderer names no folder of LoRAs (renderer.loras)")
-        (file, _, wanted), before, _ = read(self._folder, lora)
+        (file, _, wanted), before = read(self._folder, lora)[:2]
         if not hasattr(self._pipe, "load_lora_weights"):
             raise JobError(f"{type(self._pipe).__name__} takes no LoRAs")
         layers, texts = dict[nn.Module, Layer](), False

@@ -77,11 +77,11 @@ class TextualInversions(Condition):
         self._lock = threading.Lock()
         self._encoders = list[Encoder]()
         readers = [
-            (part, getattr(pipe, name.replace("text_encoder", "tokenizer")))
+            (part, pipe.components.get(name.replace("text_encoder", "tokenizer")))
             for name, part in pipe.components.items()
             if self._folder and name.startswith("text_encoder") and part is not None
         ]
-        if all(type(model).__name__.startswith("CLIPText") for model, _ in readers):
+        if all(tokens and type(model).__name__.startswith("CLIPText") for model, tokens in readers):
             for model, tokenizer in readers:
                 tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
                 first = tokenizer.convert_tokens_to_ids(MARKS[0])
