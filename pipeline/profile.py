@@ -154,7 +154,7 @@ class TemplateWriterProfile(FrozenModel):
 class ControlProfile(FrozenModel):
     """A ControlNet that rows may name, and how a row's image becomes the one that it reads."""
 
-    model: str = Field(description="model reference of a ControlNet")
+    model: str = Field(description="model reference of a ControlNet, or the server's name of it")
     preprocessor: Preprocessor = Field(
         default="none", description="what makes the control image of a row's image"
     )
@@ -208,11 +208,14 @@ class DiffusersProfile(Section):
         return {"renderer": self.model} | {role: each for role, each in extras.items() if each}
 
 
-class A1111Profile(FrozenModel):
+class A1111Profile(Section):
     """An A1111-compatible server as the renderer."""
 
     kind: Literal["a1111"] = "a1111"
     model: str = Field(default="", description="a checkpoint's name; empty: the one it has loaded")
+    controls: dict[PlainName, ControlProfile] = Field(
+        default={}, description="ControlNets that rows may name, each with the server's name of it"
+    )
     scheduler: str = Field(default="", description="a sampler's name; empty: the server's choice")
     batch: int = Field(default=8, ge=1, description="images in one call")
     timeout: float = Field(default=300.0, gt=0, description="seconds for one call")

@@ -278,8 +278,7 @@ def _check_control(job: Job, under: _Under) -> None:
     """Raise _Refused for a ControlNet that the profile does not name, for one without an image, an
     image without one, and where no step lies between its fractions.
     """
-    renderer = under.profile.renderer
-    controls = renderer.controls if renderer.kind == "diffusers" else {}
+    controls = under.profile.renderer.controls
     offer = f"({under.section}.controls has: {', '.join(controls) or 'none'})"
     if not job.control:
         if job.control_image:

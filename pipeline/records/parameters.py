@@ -68,7 +68,7 @@ def _control(job: Job, models: Mapping[str, str], renderer: Mapping[str, Any]) -
     digest = models.get(f"control:{job.control}", "")
     unit = {
         "Module": named.get("preprocessor", ""),
-        "Model": f"{named.get('model', '')} [{digest[:8]}]",
+        "Model": f"{named.get('model', '')} [{digest[:8]}]" if digest else named.get("model", ""),
         "Weight": job.control_scale,
         "Resize Mode": "Crop and Resize",
         "Guidance Start": job.control_from,

@@ -15,12 +15,12 @@ import httpx
 
 from pipeline.errors import MALFORMED, JobError, PressrunError, Refused, Unavailable
 from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
-from pipeline.job import ImageArray, RenderRequest
+from pipeline.job import Control, ImageArray, RenderRequest
 from pipeline.media.image import decode, encode
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile
 from pipeline.rendering.calls import unheard
-from pipeline.rendering.inputs import pasted
+from pipeline.rendering.inputs import PREPROCESSORS, pasted
 from pipeline.telemetry import charge, notice, rendered_by
 from pipeline.watchdog import suspended
 
@@ -41,14 +41,14 @@ class A1111Renderer:
         self._profile = profile
 
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
-        """One image per seed, in order. Raises JobError for a request with references, and for one
-        that the server refuses or answers with something else; Refused where it would refuse every
-        request; Unavailable when it does not answer.
+        """One image per seed, in order. Raises JobError for a request with references or an unknown
+        ControlNet, and for one that the server refuses or answers with something else; Refused
+        where it would refuse every request; Unavailable when it does not answer.
         """
         if request.references:
             raise JobError("an A1111 server is sent no images: set reference_scale to 0")
-        if request.control:
-            raise JobError("an A1111 server is sent no ControlNet: leave control empty")
+        if request.control and request.control.name not in self._profile.controls:
+            raise JobError(f"the profile names no ControlNet {request.control.name!r}")
         rendered_by("a1111")
         if request.negative and request.guidance == 1:
             notice(unheard(request))
@@ -71,8 +71,9 @@ class A1111Renderer:
                 f"/sdapi/v1/{'img2img' if request.image else 'txt2img'}",
                 json=request_body(request, self._profile),
                 seconds=self._profile.timeout,
-                # 4 bytes of base64 for each pixel of an uncompressed image, twice over
-                largest=ROOM + len(request.seeds) * request.width * request.height * 8,
+                # 4 bytes of base64 for each pixel of an uncompressed image, twice over, and for a
+                # control image
+                largest=ROOM + (len(request.seeds) + 1) * request.width * request.height * 8,
                 again=lambda answer: isinstance(refusal(answer), NoAnswer),
             )
         except BadAnswer as error:
@@ -129,11 +130,30 @@ def request_body(request: RenderRequest, profile: A1111Profile) -> dict[str, Any
             "inpainting_fill": 1,  # what is under the mask stays there to begin from
             "inpaint_full_res": False,
         }
+    if request.control and request.control.scale:
+        body["alwayson_scripts"] = {"controlnet": {"args": [_unit(request.control, profile)]}}
     if profile.scheduler:
         body["sampler_name"] = profile.scheduler
     if profile.model:
         body["override_settings"]["sd_model_checkpoint"] = profile.model
     return body
+
+
+def _unit(control: Control, profile: A1111Profile) -> dict[str, Any]:
+    """A unit of sd-webui-controlnet, with the control image as it is to be read."""
+    named = profile.controls[control.name]
+    return {
+        "enabled": True,
+        "module": "none",
+        "model": named.model,
+        "image": _base64(PREPROCESSORS[named.preprocessor](control.image.pixels)),
+        "weight": control.scale,
+        "guidance_start": control.first,
+        "guidance_end": control.until,
+        "resize_mode": "Just Resize",  # it has the row's size
+        "pixel_perfect": True,
+        "control_mode": "Balanced",
+    }
 
 
 def _base64(image: ImageArray) -> str:
@@ -151,6 +171,8 @@ def refusal(answer: Answer) -> PressrunError | None:
         return Unavailable(f"The A1111 server is out of memory; {hint}: {said}")
     if "checkpoint" in said.lower() and status >= 400:
         return Refused(f"The A1111 server lacks the model; correct renderer.model: {said}")
+    if "controlnet" in said.lower():
+        return JobError(f"the A1111 server cannot use the ControlNet ({status}): {said}")
     if worth_another_try(status):
         return NoAnswer(f"It said {status}: {said}")
     if status in (401, 403):
@@ -176,6 +198,8 @@ def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
         said = " ".join(map(str, info.get("infotexts") or []))
     except MALFORMED as error:
         raise JobError(f"the A1111 server's answer is malformed ({error!r})") from error
+    if request.control and isinstance(images, list):
+        images = images[: len(request.seeds)]  # the extension adds its control image
     if not isinstance(images, list) or len(images) != len(request.seeds):
         raise JobError(f"the A1111 server did not answer with {len(request.seeds)} images")
     if seeds and seeds != list(request.seeds):
@@ -188,6 +212,9 @@ def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
     for embedding in request.embeddings:
         if f"{embedding.name}:".lower() not in embeddings.lower():
             notice(f"the A1111 server does not say that it used the embedding {embedding.name!r}")
+    control = request.control
+    if control and control.scale and "ControlNet 0:" not in said:
+        notice(f"the A1111 server does not say that it used the ControlNet {control.name!r}")
     decoded: list[ImageArray] = []
     for encoded in images:
         try:

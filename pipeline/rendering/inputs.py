@@ -1,11 +1,15 @@
-"""The input images of a request: the mask of an image, and the pixels that it keeps."""
+"""The input images of a request: the mask of an image and the pixels that it keeps, and the images
+that ControlNets read.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.job import ImageArray, RenderRequest
+from pipeline.media.edges import canny
+from pipeline.profile import Preprocessor
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """The weights of red, green and blue in ITU-R BT.601."""
@@ -25,3 +29,16 @@ def pasted(request: RenderRequest, images: Sequence[ImageArray]) -> list[ImageAr
         return list(images)
     mask, kept = mask_of(request)[..., None], request.image.pixels
     return [kept + mask * (image - kept) for image in images]
+
+
+def _luminance(image: ImageArray) -> ImageArray:
+    return np.repeat((image @ np.array(LUMINANCE, np.float32))[..., None], 3, axis=2)
+
+
+PREPROCESSORS: Mapping[Preprocessor, Callable[[ImageArray], ImageArray]] = {
+    "none": lambda image: image,
+    "canny": canny,
+    "invert": lambda image: 1 - image,
+    "luminance": _luminance,
+}
+"""What makes a control image of a row's image."""

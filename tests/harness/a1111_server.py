@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import JobError
-from pipeline.job import ImageArray, LoadedImage, RenderRequest
+from pipeline.job import Control, ImageArray, LoadedImage, RenderRequest
 from pipeline.media.image import decode
 from pipeline.ports import Renderer
 
@@ -54,6 +54,17 @@ def generated(request: Request, renderer: Renderer) -> bytes:
     def sent(encoded: str) -> LoadedImage:
         return LoadedImage("", decode(base64.b64decode(encoded)))
 
+    units = request.get("alwayson_scripts", {}).get("controlnet", {}).get("args", [])
+    control = None
+    if units:  # one, as it is sent by us
+        unit = units[0]
+        control = Control(
+            unit["model"],
+            sent(unit["image"]),
+            unit["weight"],
+            unit["guidance_start"],
+            unit["guidance_end"],
+        )
     seeds = tuple(range(request["seed"], request["seed"] + request["batch_size"]))
     asked = RenderRequest(
         prompt=request["prompt"],
@@ -66,9 +77,14 @@ def generated(request: Request, renderer: Renderer) -> bytes:
         image=sent(request["init_images"][0]) if "init_images" in request else None,
         strength=request.get("denoising_strength", 1.0),
         mask=sent(request["mask"]) if "mask" in request else None,
+        control=control,
     )
     images = [encode(image) for image in renderer.render(asked)]
-    info = json.dumps({"seed": seeds[0], "all_seeds": seeds})
+    described = {"seed": seeds[0], "all_seeds": seeds}
+    if control:  # as the extension does
+        images.append(encode(control.image.pixels))
+        described["infotexts"] = [f'ControlNet 0: "Module: none, Model: {control.name}"']
+    info = json.dumps(described)
     return json.dumps({"images": images, "parameters": request, "info": info}).encode()
 
 

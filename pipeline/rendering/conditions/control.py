@@ -7,39 +7,25 @@ without one share a batch, and these compute what they would alone.
 
 import inspect
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from cachetools import LRUCache
 from torch import Tensor, nn
 
 from pipeline.errors import JobError
 from pipeline.job import Control, ImageArray, RenderRequest
-from pipeline.media.edges import canny
-from pipeline.media.image import to_image
 from pipeline.models import Models
 from pipeline.models.diffusion import denoiser_of
-from pipeline.profile import DiffusersProfile, Preprocessor
+from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.controlnets import CONTROLNETS, ControlNet, Residuals
+from pipeline.rendering.inputs import PREPROCESSORS
 
 KEPT_BYTES = 512 << 20
 """Bytes of control images that stay on the device; the least recently used ones leave."""
-
-
-def _luminance(image: ImageArray) -> ImageArray:
-    return np.asarray(to_image(image).convert("L").convert("RGB"), np.float32) / np.float32(255)
-
-
-PREPROCESSORS: Mapping[Preprocessor, Callable[[ImageArray], ImageArray]] = {
-    "none": lambda image: image,
-    "canny": canny,
-    "invert": lambda image: 1 - image,
-    "luminance": _luminance,
-}
 
 
 class Controls(Condition):

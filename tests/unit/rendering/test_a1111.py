@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from pipeline import http
 from pipeline.errors import JobError, Refused, Unavailable
-from pipeline.job import ImageArray, LoadedImage, Lora, RenderRequest, TextualInversion
+from pipeline.job import Control, ImageArray, LoadedImage, Lora, RenderRequest, TextualInversion
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile
 from pipeline.rendering.a1111 import A1111Renderer, request_body, rows_of_seeds
@@ -89,6 +90,56 @@ def test_seeds_that_do_not_count_up_are_asked_for_apart(server: Server) -> None:
 
 def test_no_seeds_are_no_requests() -> None:
     assert list(rows_of_seeds((), 4)) == []
+
+
+class Controlled(Noise):
+    """A renderer that keeps the requests."""
+
+    def __init__(self) -> None:
+        self.requests: list[RenderRequest] = []
+
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        self.requests.append(request)
+        return super().render(request)
+
+
+CONTROLS = {"controls": {"scribble": {"model": "control_scribble", "preprocessor": "invert"}}}
+
+
+def test_a_control_image_is_sent_as_the_controlnet_reads_it() -> None:
+    control = Control("scribble", LoadedImage("a", noise(1)), 0.5, 0.1, 0.9)
+    asked = a_request(3, 4).model_copy(update={"control": control})
+    nothing = a_request(3).model_copy(update={"control": replace(control, scale=0.0)})
+    with serve(renderer := Controlled()) as server, metered() as meter:
+        images = client(server, **CONTROLS).render(asked)
+        client(server, **CONTROLS).render(nothing)
+    assert [np.array_equal(p, noise(s)) for s, p in zip((3, 4), images, strict=True)]
+    sent, none = (request.control for request in renderer.requests)
+    assert sent
+    assert (sent.name, sent.scale, sent.first, sent.until) == ("control_scribble", 0.5, 0.1, 0.9)
+    assert np.allclose(sent.image.pixels, 1 - noise(1), atol=1e-6)
+    assert none is None
+    assert meter.notices == []
+
+
+def test_a_controlnet_that_the_server_does_not_use_or_know_is_said(server: Server) -> None:
+    control = Control("scribble", LoadedImage("a", noise(1)))
+    asked = a_request(3).model_copy(update={"control": control})
+    server.misbehave.append(lambda: (200, answer(encode(noise(3)))))
+    with metered() as meter:
+        client(server, **CONTROLS).render(asked)
+    assert list(meter.notices) == [
+        "the A1111 server does not say that it used the ControlNet 'scribble'"
+    ]
+    for status, said in (
+        (422, b"always on script controlnet not found"),
+        (500, b"RuntimeError: ControlNet model control_scribble(None) does not exist"),
+    ):
+        server.misbehave.append(lambda status=status, said=said: (status, said))
+        with pytest.raises(JobError, match="cannot use the ControlNet"):
+            client(server, **CONTROLS).render(asked)
+    with pytest.raises(JobError, match="the profile names no ControlNet 'scribble'"):
+        client(server).render(asked)
 
 
 class Negative:

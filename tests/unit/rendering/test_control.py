@@ -22,11 +22,10 @@ from pipeline.job import Control, ImageArray, LoadedImage, RenderRequest
 from pipeline.media.image import to_image
 from pipeline.models import Models
 from pipeline.models.controlnets import KINDS, check_fit
-from pipeline.profile import A1111Profile, ControlProfile, DiffusersProfile, Preprocessor
-from pipeline.rendering.a1111 import A1111Renderer
+from pipeline.profile import ControlProfile, DiffusersProfile, Preprocessor
 from pipeline.rendering.calls import call_arguments
-from pipeline.rendering.conditions.control import PREPROCESSORS
 from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.inputs import PREPROCESSORS
 from pipeline.rendering.local import EngineRenderer
 from tests.harness import small_models
 
@@ -296,13 +295,3 @@ def test_a_model_that_is_forgotten_takes_its_controlnets_along(sd: Workshop) -> 
     assert models.controlnet("one", PROFILE) is first
     models.forget(PROFILE)
     assert models.controlnet("one", PROFILE) is not first
-
-
-def test_an_a1111_server_is_sent_no_controlnet() -> None:
-    renderer = A1111Renderer("http://127.0.0.1:9", "", A1111Profile())
-    request = RenderRequest(
-        prompt="a", negative="", width=64, height=64, steps=1, guidance=1.0, seeds=(1,),
-        control=Control("canny", picture(1)),
-    )  # fmt: skip
-    with pytest.raises(JobError, match="leave control empty"):
-        renderer.render(request)
