@@ -37,7 +37,8 @@ def files(*places: Path | str) -> set[str]:
 def test_it_holds_the_packages_and_what_the_demo_needs_alone(wheel: Path) -> None:
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     example = files(EXAMPLE / "models") | {
-        f"{EXAMPLE}/{name}" for name in ("MODEL_CARD.md", "jobs.csv", "knowledge/brands.jsonl")
+        f"{EXAMPLE}/{name}"
+        for name in ("MODEL_CARD.md", "jobs.csv", "star.png", "knowledge/brands.jsonl")
     }
     placed = {name.replace(str(EXAMPLE), "pipeline/shapes") for name in example}
     assert packed == files(*PACKAGES) | placed
