@@ -120,7 +120,7 @@ def spec(settings: Settings, tmp_path: Path) -> RunSpec:
 
 
 def test_a_worker_with_other_weights_hands_the_job_back(settings: Settings, spec: RunSpec) -> None:
-    assert Assembly(settings).ports(spec).models == spec.models
+    assert Assembly(settings).ports(spec).models == {"": spec.models}
     flip(settings.models / "open_clip" / "open_clip_model.safetensors")
     ill, queue = list[str](), Queue.connect(settings.redis_url)
     executor = Executor(settings, ill.append, Assembly(settings))
