@@ -25,7 +25,7 @@ from pipeline.record import RunSpec
 
 PROFILES = Path(__file__).parent / "profiles"
 
-FLOOR = 0.55
+FLOOR = 0.53
 """Relevance below which texts are about something else (`python -m benchmarks.retrieval`)."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]

@@ -43,6 +43,19 @@ def test_facts_are_found_and_copies_thinned(tmp_path: Path) -> None:
     assert figures["recall_at_3_thinned"] >= figures["recall_at_3_unthinned"]
 
 
+def test_a_floor_keeps_sources_from_rows_that_are_about_none(tmp_path: Path) -> None:
+    figures = retrieval.measure("floor", tmp_path, rows=0, facts=40, seed=3)
+    for kind in ("look", "brand", "everyday"):
+        for name in ("passages", "images"):
+            assert figures[f"wrong_{name}_{kind}_0"] == 1
+            assert figures[f"wrong_{name}_{kind}"] < 0.4
+    assert 0.5 < figures["floor_recall"] <= 1
+    assert 0.5 < figures["floor_recall_images"] <= 1
+    assert set(figures["floor_by_form"]) == {
+        "plain", "capitals", "small", "possessive", "misspelled",
+    }  # fmt: skip
+
+
 def test_images_follow_their_collection_at_full_strength(tmp_path: Path) -> None:
     following = ImageGuidance(Chain(tmp_path, "shapes"), rows=4, seed=3, strengths=(0, 1))
     figures = following.measure()
@@ -65,6 +78,7 @@ def test_the_program_prints_and_draws_what_was_measured(
     measured = {
         "brand_accuracy": {"accuracy_with": 0.5},
         "fact_recall": {"by_form": {"plain": {"hybrid": 0.5}}},
+        "floor": {"floor_by_form": {"plain": 0.5}},
         "image_guidance": {"sweep": SWEEP},
         "refinement": {"won_two_rounds": 0.5},
     }
