@@ -97,7 +97,7 @@ class QdrantRetriever:
         passages: tuple[Passage, ...] = ()
         if job.passages and vector.any():
             searches = self._word_searches(vector, job.keywords, DEPTH * job.passages)
-            found = self._search(job, searches, _filter(job), [schema.DENSE])
+            found = self._search(job, searches, _filter(job), self._floored(job, schema.DENSE))
             ranked = [
                 (schema.passage(point), schema.vector_of(point, schema.DENSE))
                 for point in self._fused(job, found, self._word_shares)
@@ -130,7 +130,7 @@ class QdrantRetriever:
             return ()
         search = external.search(vector, DEPTH * job.passages)
         wanted = _filter(job, prefix=external.layout.prefix)
-        (found,) = self._search(job, [search], wanted, [external.vector])
+        (found,) = self._search(job, [search], wanted, self._floored(job, external.vector))
         read = [(external.passage(each), schema.vector_of(each, external.vector)) for each in found]
         ranked = [(passage, dense) for passage, dense in read if passage]
         relevant = self._relevant(job, ranked, vector, external.passage)
@@ -150,7 +150,8 @@ class QdrantRetriever:
             searches += self._word_searches(vector, job.keywords, depth)
             shares += [(1 - LIKENESS) * share for share in self._word_shares]
         wanted = _filter(job, image=True)
-        found = self._search(job, searches, wanted, [schema.IMAGE, schema.DENSE])
+        vectors = [schema.IMAGE, *self._floored(job, schema.DENSE)]
+        found = self._search(job, searches, wanted, vectors)
         scale, norm = job.reference_scale, self._profile.image_norm
         ranked = [
             (schema.reference(point, scale, norm), schema.vector_of(point, schema.DENSE))
@@ -162,6 +163,10 @@ class QdrantRetriever:
             self._profile.alike,
             job.references,
         )
+
+    def _floored(self, job: Job, vector: str) -> list[str]:
+        """The texts' vector, where a floor needs it."""
+        return [vector] if self._profile.floor_of(job.collection) else []
 
     def _relevant(
         self, job: Job, ranked: Sequence[tuple[Source, Vectors]], vector: Vectors, read: Reader
@@ -197,7 +202,8 @@ class QdrantRetriever:
                 ScoredPoint(id=each.id, version=0, score=0.0, payload=each.payload)
                 for each in records
             )
-            rarity = Rarity(schema.indexed(each) for each in map(read, points) if each)
+            said = (each for each in map(read, points) if each and each.text)
+            rarity = Rarity(map(schema.indexed, said))
             self._rarities[collection] = monotonic(), rarity
         return rarity
 
@@ -220,7 +226,8 @@ class QdrantRetriever:
         options = {
             "filter": wanted,
             "with_payload": True,
-            "with_vector": list(vectors) if all(vectors) else True,
+            # the unnamed one has no other name than "all"
+            "with_vector": (list(vectors) or None) if all(vectors) else True,
         }
         try:
             with calling(self._client):

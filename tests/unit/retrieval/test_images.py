@@ -97,7 +97,9 @@ def test_a_pair_is_found_by_its_words(images, tmp_path: Path) -> None:
     find = retriever(images).retrieve
     for brand in brands:
         assert find(asked(f"{brand} sign")).references[0].text == f"The sign of {brand}."
+    assert not find(asked("Zorvane poster", references=4)).references
     (found,) = find(asked("Viora sign", reference_scale=0.7)).references
+    assert found.relevance is not None
     assert (found.text, found.source) == ("The sign of Viora.", "brandbook")
     assert (found.license, found.tags, found.scale) == ("CC-BY-4.0", ("brand",), 0.7)
     kept = images.image_store.get(found.image)
