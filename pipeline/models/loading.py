@@ -32,7 +32,8 @@ WORKING = 0.2
 class Models:
     """The models of this process. Hold `device_lock` while running one on the device.
 
-    A model is loaded once for equal settings and shared; other callers wait while it loads.
+    A model is loaded once for equal settings and shared; other callers wait while it loads. No
+    model runs meanwhile, so a caller that holds `device_lock` may ask only for one that is loaded.
     `cache` is the file that remembers the digests of files; `limit` bounds the bytes of diffusion
     models at a time, 0 is the device's own bound.
     """
@@ -71,7 +72,7 @@ class Models:
             tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
             return pipe
 
-        return self._once(profile, load)
+        return self._built(profile, load)
 
     def forget(self, profile: DiffusersProfile) -> None:
         """Free the memory of a profile's pipeline, preview decoder and ControlNets, which nobody
@@ -127,7 +128,7 @@ class Models:
                 self.device
             )
 
-        return self._once((profile, "control", reference), load)
+        return self._built((profile, "control", reference), load)
 
     def preview_decoder(self, profile: DiffusersProfile) -> Any:
         """The profile's preview decoder, None where it names none. Raises ModelError."""
@@ -140,7 +141,7 @@ class Models:
             folder = self.folder(profile.previews, "previews")
             return _loading(folder, lambda: load_preview_decoder(folder, profile)).to(self.device)
 
-        return self._once((profile, "previews"), load)
+        return self._built((profile, "previews"), load)
 
     def language_model(self, profile: LocalWriterProfile) -> tuple[Any, Any]:
         """A causal language model and its tokenizer, which pads on the left. Raises ModelError."""
@@ -153,7 +154,7 @@ class Models:
             dtype = getattr(torch, profile.dtype)
             return self._transformer(folder, AutoModelForCausalLM, "left", dtype=dtype)
 
-        loaded: tuple[Any, Any] = self._once(profile, load)
+        loaded: tuple[Any, Any] = self._built(profile, load)
         return loaded
 
     def clip(self, reference: str, role: str, dtype: Dtype = "float32") -> tuple[Any, Any, Any]:
@@ -162,12 +163,21 @@ class Models:
 
         def load() -> tuple[Any, Any, Any]:
             import open_clip
+            from open_clip.transform import MaybeToTensor
+            from torch import float32
+            from torchvision.transforms import Compose, ConvertImageDtype, PILToTensor
 
             name = f"local-dir:{folder.resolve()}"
             text = read_json(folder / "open_clip_config.json")["model_cfg"].get("text_cfg", {})
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, precision=PRECISIONS[dtype], device=self.device
             )
+            # in torch's default dtype the pixels would be another model's while that one is loaded
+            floats = Compose([PILToTensor(), ConvertImageDtype(float32)])
+            preprocess.transforms = [
+                floats if isinstance(each, MaybeToTensor) else each
+                for each in preprocess.transforms
+            ]
             # OpenCLIP's own tokenizer has none of transformers' settings
             settings = LOCAL if text.get("hf_tokenizer_name") else {}
             tokenizer = open_clip.get_tokenizer(name, **settings)
@@ -176,7 +186,7 @@ class Models:
             return model.eval(), preprocess, tokenizer
 
         key = ("clip", folder, dtype)
-        loaded: tuple[Any, Any, Any] = self._once(key, lambda: _loading(folder, load))
+        loaded: tuple[Any, Any, Any] = self._built(key, lambda: _loading(folder, load))
         return loaded
 
     def text_encoder(self, reference: str) -> tuple[Any, Any]:
@@ -187,7 +197,7 @@ class Models:
 
             return self._transformer(self.folder(reference, "embedding"), AutoModel, "right")
 
-        loaded: tuple[Any, Any] = self._once(("text encoder", reference), load)
+        loaded: tuple[Any, Any] = self._built(("text encoder", reference), load)
         return loaded
 
     def folder(self, reference: str, role: str, variant: str = "") -> Path:
@@ -211,6 +221,15 @@ class Models:
 
         found: tuple[Path, str] = self._once(key, look)
         return found
+
+    def _built(self, key: object, load: Callable[[], Any]) -> Any:
+        """A model that `load` makes at its first use, while no other one runs: the libraries set
+        torch's default dtype and patch its modules meanwhile, for all threads.
+        """
+        if (loaded := self._loaded.get(key)) is not None:
+            return loaded
+        with self.device_lock:  # before the own lock, as by a thread that runs a model
+            return self._once(key, load)
 
     def _once(self, key: object, load: Callable[[], Any]) -> Any:
         with self._lock:

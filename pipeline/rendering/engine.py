@@ -27,6 +27,7 @@ from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
 from pipeline.rendering.conditions import Condition, applied
 from pipeline.rendering.families import Conditioning, Family
+from pipeline.rendering.families.base import draw
 from pipeline.rendering.guidance import ALL_STEPS, Branch, Guidance
 from pipeline.rendering.inputs import mask_of
 from pipeline.rendering.sample import Kept, SampleState
@@ -238,7 +239,7 @@ class Engine:
                 pixels = pixels * (hole < 0.5)[..., None]
             encoded = self._images[key] = self._family.encode_image(pixels.permute(2, 0, 1))
         mean, deviation = encoded
-        noise = torch.randn((1, *mean.shape), generator=generator)[0].to(mean.device)
+        noise = draw(mean.shape, generator, mean.device)
         return self._family.latents(mean + deviation * noise, request)
 
     def _text_key(self, sample: SampleState, branch: Branch) -> Hashable:

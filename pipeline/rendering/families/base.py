@@ -93,8 +93,11 @@ def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:
-    """Standard noise, drawn on the processor: a seed gives the same noise on every device."""
-    return torch.randn((1, *shape), generator=generator)[0].to(device)
+    """Standard noise in float32, drawn on the processor: a seed gives the same noise on every
+    device.
+    """
+    noise = torch.randn((1, *shape), generator=generator, dtype=torch.float32)
+    return noise[0].to(device)
 
 
 def encoded(vae: Any, image: Tensor) -> Tensor:

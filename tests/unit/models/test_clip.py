@@ -40,6 +40,16 @@ def test_both_towers_give_what_open_clip_gives(clip: OpenClip, models: Models) -
     assert np.abs(both[1] - images).max() < 1e-4
 
 
+def test_pixels_are_floats_while_another_model_is_loaded(clip: OpenClip) -> None:
+    preprocess = clip._loaded[1]
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        seen = [preprocess(to_image(image)) for image in IMAGES]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {each.dtype for each in seen} == {torch.float32}
+
+
 def test_every_thread_gets_its_own(clip: OpenClip) -> None:
     calls = [(TEXTS[n % 3 :], IMAGES[n % 5 :]) for n in range(20)]
     alone = [clip.encode(*call) for call in calls]

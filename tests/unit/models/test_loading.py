@@ -31,6 +31,34 @@ def test_threads_share_one_model(root: Path) -> None:
     assert models.digest("diffusion", "renderer") == digest(root / "diffusion", "renderer")
 
 
+def test_a_model_is_loaded_while_no_other_one_runs(
+    root: Path, models_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped, models = small_models.shipped(models_root), Models(root, "cpu")
+    small_models.save_controlnet(small_models.made("sd"), root / "edges")
+    small_models.save_preview_decoder("sd", root / "tiny")
+    alone, change = list[bool](), torch.set_default_dtype
+
+    def changed(dtype: torch.dtype) -> None:
+        alone.append(bool(shipped.device_lock._waiting or models.device_lock._waiting))
+        change(dtype)
+
+    monkeypatch.setattr(torch, "set_default_dtype", changed)
+    profile = DiffusersProfile(model="diffusion", previews="tiny")
+    for load in (
+        lambda: models.diffusion(profile),
+        lambda: models.preview_decoder(profile),
+        lambda: models.controlnet("edges", profile),
+        lambda: shipped.language_model(Profile.load("shapes").writer),
+    ):
+        before = len(alone)
+        model = load()
+        assert alone[before:]
+        with models.device_lock, shipped.device_lock:
+            assert load() is model, "a thread that runs a model cannot use another one"
+    assert all(alone)
+
+
 def test_unet_scheduler_and_precision_are_the_profiles(root: Path) -> None:
     profile = DiffusersProfile(
         model="diffusion",
