@@ -36,7 +36,8 @@ class Writer(Protocol):
     """Writes the text of a job and, from it, the image prompt."""
 
     def write(self, job: Job, context: Context) -> Brief:
-        """One brief with a prompt that is not empty, without URLs and of bounded length.
+        """One brief with a prompt that is not empty, without URLs and of bounded length; its
+        `sources` are the retrieved texts that the model or the template was given.
 
         Raises JobError when the model wrote nothing usable, Unavailable when it does not answer.
         """
