@@ -1,5 +1,6 @@
 """The composition root: the only place that picks implementations, with late heavy imports."""
 
+import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
@@ -84,6 +85,7 @@ class Assembly:
                 self.models, self._knowledge, profile
             )
         )
+        self._image_embedder = cache(lambda reference: open_image_embedder(reference, self.models))
         self._writer = cache(self._make_writer)
         self.renderers = RendererPool(_Loader(settings, self.models))
         self._judge: Callable[[JudgeProfile], Judge] = cache(
@@ -113,7 +115,7 @@ class Assembly:
 
         def embed(image: ImageArray) -> Embedding:
             if isinstance(profile, QdrantProfile):
-                encoder = open_image_embedder(profile.image_encoder, self.models)
+                encoder = self._image_embedder(profile.image_encoder)
                 if encoder is not None:
                     return embedding(encoder.encode_images([image])[0], profile.image_norm)
             raise JobError("the profile names no encoder of images (retrieval.image_encoder)")
@@ -141,7 +143,7 @@ class Assembly:
         profile = profile_of(spec).retrieval
         if not isinstance(profile, QdrantProfile):
             return context
-        encoder = open_image_embedder(profile.image_encoder, self.models)
+        encoder = self._image_embedder(profile.image_encoder)
         if encoder is None or not any(reference.scale for reference in context.references):
             return context
         try:
@@ -400,8 +402,14 @@ def weights_state(folders: Mapping[str, Mapping[str, WeightsFolder]]) -> str:
     return "+".join(sorted({folder.state() for folder in each}))
 
 
-def open_inputs(settings: Settings, job_file: Path, store: Store | None = None) -> InputReader:
+def open_inputs(
+    settings: Settings,
+    job_file: Path,
+    store: Store | None = None,
+    patiently: Callable[[Callable[[], Any]], Any] = operator.call,
+) -> InputReader:
     """The reader of the images that a job file's rows name; without a `store` it stores none.
+    `patiently` makes each call to a store.
 
     Raises ConfigError and StoreError.
     """
@@ -416,6 +424,7 @@ def open_inputs(settings: Settings, job_file: Path, store: Store | None = None) 
         folders if places else [job_file.absolute().parent],
         buckets,
         ImageStore(store, INPUTS) if store else None,
+        patiently,
     )
 
 
@@ -425,15 +434,18 @@ def open_jobs(
     settings: Settings,
     warn: Warn = warn_on_stderr,
     store: Store | None = None,
+    patiently: Callable[[Callable[[], Any]], Any] = operator.call,
 ) -> Iterator[Job | BadRow]:
     """Every row of a job file under the settings' profile, as `read_jobs` reads it; the images that
-    rows name are put into the `store`, if one is given.
+    rows name are put into the `store`, if one is given, and `patiently` makes each call to it.
 
     Raises JobFileError, ConfigError, ModelError and StoreError.
     """
     profile = settings.chosen_profile
     weights = open_weights(settings, profile)
-    return read_jobs(path, profile, overrides, warn, weights, open_inputs(settings, path, store))
+    return read_jobs(
+        path, profile, overrides, warn, weights, open_inputs(settings, path, store, patiently)
+    )
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:

@@ -20,6 +20,8 @@ BatchKey = tuple[str, int, int, int]
 """The model, width, height and number of references that steer the render."""
 
 SEED_SPACE = 2**64
+MASKED = 0.5
+"""Luminance from which on a mask's pixel is painted anew."""
 
 _ID = r"^[0-9A-Za-z_]{1,64}$"
 JOB_ID = re.compile(_ID)
@@ -117,8 +119,8 @@ NAMED_WEIGHTS: dict[str, type[NamedWeights]] = {"loras": Lora, "embeddings": Tex
 
 
 class InputImage(FrozenModel):
-    """An image of a row: its path or address there, and the sha256 of its copy in the store, which
-    is `inputs/<sha256>.png`, with its size in pixels.
+    """An image of a row: its path or address there, its size in pixels, and the sha256 of size and
+    pixels, which names its copy in the store, `inputs/<sha256>.png`.
     """
 
     path: str
@@ -151,6 +153,11 @@ class Control:
     def active(self, step: int, steps: int) -> bool:
         """True in the steps, numbered from 0, that it takes part in."""
         return self.scale > 0 and lies_between(step, steps, self.first, self.until)
+
+
+def first_step(steps: int, strength: float) -> int:
+    """The first step that is taken from an image on: all but the whole steps within `strength`."""
+    return steps - int(steps * strength)
 
 
 def lies_between(step: int, steps: int, first: float, until: float) -> bool:
@@ -353,9 +360,15 @@ class Job(FrozenModel):
     meta: dict[str, str] = Field(default_factory=dict)
 
     @property
-    def steps_taken(self) -> int:
-        """Denoising steps of a candidate: of a job that begins from an image, a part of them."""
-        return max(1, int(self.steps * self.strength)) if self.image else self.steps
+    def first_step(self) -> int:
+        """The first denoising step that is taken; 0 unless the job begins from an image."""
+        return first_step(self.steps, self.strength) if self.image else 0
+
+    @property
+    def inputs(self) -> tuple[InputImage, ...]:
+        """The images that its row names."""
+        named = (self.image, self.mask, self.control_image)
+        return (*(image for image in named if image), *self.reference_images)
 
     def candidate_seed(self, index: int) -> int:
         """The seed of candidate `index`: the job's seed plus the index, as in A1111."""
@@ -476,6 +489,11 @@ class RenderRequest(FrozenModel):
     mask: InstanceOf[LoadedImage] | None = None
     embeddings: tuple[TextualInversion, ...] = Field(default=(), max_length=MOST_EMBEDDINGS)
     control: InstanceOf[Control] | None = None
+
+    @property
+    def first_step(self) -> int:
+        """The first denoising step that is taken."""
+        return first_step(self.steps, self.strength) if self.image else 0
 
     @property
     def batch_key(self) -> BatchKey:

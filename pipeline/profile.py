@@ -349,6 +349,15 @@ class Profile(FrozenModel):
             raise ValueError(f"defaults.model: {error.detail}") from error
         return self
 
+    @model_validator(mode="after")
+    def _every_server_has_its_checkpoint(self) -> Self:
+        named = [self.renderer, *self.renderers.values()]
+        served = [each for each in named if isinstance(each, A1111Profile)]
+        if len(served) > 1 and not all(each.model for each in served):
+            # a checkpoint that a row asks for stays loaded for the rows after it
+            raise ValueError("of several renderers of kind 'a1111' each has to name its model")
+        return self
+
     def of(self, model: str) -> Self:
         """The profile as it is for jobs of a `model`: its renderer and defaults are that one's, and
         there are no others. Raises ConfigError for an unknown name.

@@ -9,6 +9,7 @@ from itertools import chain, zip_longest
 from pipeline.cancellation import check
 from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
+    MASKED,
     Brief,
     Candidate,
     Context,
@@ -23,6 +24,7 @@ from pipeline.job import (
 )
 from pipeline.judging import contest
 from pipeline.masking import mask
+from pipeline.media.image import luminance
 from pipeline.ports import Inputs, Ports
 from pipeline.record import KEPT, CandidateRecord, Outcome, Refinement, Status, timestamp, version
 from pipeline.telemetry import Meter, metered, stage
@@ -165,7 +167,8 @@ def hold_contest(
     from `begin`.
     """
     scoring, candidates = scoring_of(job, brief, ports), list[Candidate]()
-    request = render_request(job, context, brief, ports.inputs)
+    with stage("render"):
+        request = render_request(job, context, brief, ports.inputs)
     while count := contest.next_wave(job, [c.score for c in candidates]):
         check()
         first = begin + len(candidates)
@@ -215,6 +218,9 @@ def render_request(
         control = Control(
             job.control, image, job.control_scale, job.control_from, job.control_until
         )
+    masked = loaded(job.mask)
+    if masked and luminance(masked.pixels).max() < MASKED:
+        raise JobError("the mask is black everywhere: nothing would be painted")
     named = job.reference_images if job.reference_scale else ()
     embeddings = (
         *(inputs.embed(image) for image in named),
@@ -234,7 +240,7 @@ def render_request(
         model=job.model,
         image=loaded(job.image),
         strength=job.strength if job.image else 1.0,
-        mask=loaded(job.mask),
+        mask=masked,
         embeddings=job.embeddings,
         control=control,
     )

@@ -10,7 +10,8 @@ FIRST = 4
 
 def work_of(job: Job) -> int:
     """A job's cost as known in advance: pixels times denoising steps, at most."""
-    return job.candidates * job.rounds * job.steps_taken * job.width * job.height
+    steps = job.steps - job.first_step
+    return job.candidates * job.rounds * steps * job.width * job.height
 
 
 class Budget:

@@ -37,10 +37,10 @@ def check_jobs(
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
-    store = open_store(settings)
+    open_store(settings)
     plan, warnings = _Plan(StratifiedSample(pilot) if pilot else None), list[Notice]()
     filled = _Filled(profile, remarks := Remarks())
-    for row in open_jobs(path, overrides, settings, warnings.append, store if pilot else None):
+    for row in open_jobs(path, overrides, settings, warnings.append):
         plan.count(row)
         filled.see(row)
     remarks.report(warnings.append)
@@ -118,7 +118,7 @@ class _Plan:
             self._models[row.model] += 1
             candidates = row.candidates * row.rounds
             self.counts["candidates"] += candidates
-            self.counts["steps"] += candidates * row.steps_taken
+            self.counts["steps"] += candidates * (row.steps - row.first_step)
             self.counts["work"] += work_of(row)
 
     def report(self) -> dict[str, Any]:

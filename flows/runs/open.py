@@ -34,7 +34,7 @@ def asked_for(
     path: Path, overrides: Overrides, settings: Settings, run_folder: RunFolder
 ) -> RunSpec:
     """The spec of a run with this file: the stored one if it was opened before, else a new one with
-    0 rows and shards. Raises ModelError.
+    0 rows and shards. Raises ModelError, JobFileError, ConfigError and StoreError.
     """
     profile = settings.chosen_profile
     spec = RunSpec(
@@ -80,7 +80,7 @@ def open_run(
         stored(spec)
         return spec
     earlier = run_folder.standing_spec()
-    source = open_jobs(path, overrides, settings, store=run_folder.store)
+    source = open_jobs(path, overrides, settings, store=run_folder.store, patiently=patiently)
     try:
         while shard := list(islice(source, spec.shard_size)):
             if not spec.shards:

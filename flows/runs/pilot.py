@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.estimate import by_work, share, total
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly
+from pipeline.assemble import Assembly, open_inputs
 from pipeline.errors import JobError, PressrunError
 from pipeline.job import SEED_SPACE, Job
 from pipeline.jobfile.reader import Overrides
@@ -80,6 +80,9 @@ def run_pilot(
         settings = settings.model_copy(update={"store": folder})
         assembly = Assembly(settings)
         run_folder = assembly.run_folder(RUN)
+        inputs = open_inputs(settings, path, run_folder.store)
+        for image in chain.from_iterable(job.inputs for job in jobs):
+            inputs.read(image.path)
         spec = asked_for(path, overrides, settings, run_folder)
         run_folder.write_spec(spec)
         ports = assembly.ports(spec)

@@ -34,6 +34,7 @@ _NO_ADAPTER = (
 )
 _NO_FOLDER = "the profile's renderer names no folder of them ({}.{})"
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
+_NO_ENCODER = "the profile names no encoder of images (retrieval.image_encoder)"
 _NO_IMAGES = (
     "a second round retrieves images: it needs a collection, references of 1 or more, and a "
     "reference_scale above 0"
@@ -98,6 +99,7 @@ class JobBuilder:
     ) -> None:
         self._whole, self._retrieval, self._weights = profile, overrides.retrieval, weights or {}
         self._inputs = inputs or InputReader(())
+        self._encodes = bool(getattr(profile.retrieval, "image_encoder", ""))
         self._note = (remarks or Remarks()).add
         self._said = overrides.model_dump(exclude={"retrieval"}, exclude_none=True)
         self._model = self._said.get("model", profile.defaults.model)
@@ -141,7 +143,13 @@ class JobBuilder:
             for reason in unsupported_syntax(given.get(column, "")):
                 self._note(row.line, column, reason)
         under = self._under_of(given.get("model") or self._model)
-        digest = identity.row_digest(given | {"meta": meta})
+        images = self._images(given)
+        # the content alone: equal images make equal work, whatever their names
+        contents = {
+            name: [image.sha256 for image in found] if isinstance(found, tuple) else found.sha256
+            for name, found in images.items()
+        }
+        digest = identity.row_digest(given | contents | {"meta": meta})
         fields = under.defaults | given | _expanded(given, meta, digest) | self._forced
         for column in _RENAMED.keys() & given.keys():
             fields[_RENAMED[column]] = fields.pop(column)
@@ -150,22 +158,11 @@ class JobBuilder:
         for column in ("references", "reference_images"):
             if fields.get(column) and fields["reference_scale"] and not under.adapted:
                 raise _Refused(column, _NO_ADAPTER.format(under.section))
+        if fields.get("reference_images") and fields["reference_scale"] and not self._encodes:
+            raise _Refused("reference_images", _NO_ENCODER)
         for column in NAMED_WEIGHTS:
             if fields[column]:
                 fields[column] = _with_digests(column, fields[column], under)
-        images = dict[str, InputImage | tuple[InputImage, ...]]()
-        for column in INPUTS:
-            match given.get(column):
-                case str(name):
-                    images[column] = self._input(column, name)
-                case tuple(names):
-                    images[column] = tuple(self._input(column, name) for name in names)
-        _check_inputs(images, fields)
-        # the content alone: equal images make equal work, whatever their names
-        contents = {
-            name: [image.sha256 for image in found] if isinstance(found, tuple) else found.sha256
-            for name, found in images.items()
-        }
         fields |= images | {"id": under.ids.of(fields | contents)}
         try:
             job = Job.model_validate(fields)
@@ -180,8 +177,11 @@ class JobBuilder:
             job.collection and job.references and job.reference_scale
         ):
             raise _Refused("rounds", _NO_IMAGES)
+        _check_inputs(job)
         _check_control(job, under)
-        for column, reason in _unused(job, given if self._retrieval else (), under.profile):
+        if not self._retrieval:
+            given = {name: value for name, value in given.items() if name not in _RETRIEVING}
+        for column, reason in _unused(job, given, under.profile):
             self._note(row.line, column, reason)
         return job
 
@@ -190,6 +190,17 @@ class JobBuilder:
             return self._under(model)
         except ConfigError as error:
             raise _Refused("model", error.detail) from error
+
+    def _images(self, given: Mapping[str, Any]) -> dict[str, InputImage | tuple[InputImage, ...]]:
+        """The images that a row names, by column."""
+        images = dict[str, InputImage | tuple[InputImage, ...]]()
+        for column in INPUTS:
+            match given.get(column):
+                case str(name):
+                    images[column] = self._input(column, name)
+                case tuple(names):
+                    images[column] = tuple(self._input(column, name) for name in names)
+        return images
 
     def _input(self, column: str, name: str) -> InputImage:
         try:
@@ -259,11 +270,11 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
     return expanded
 
 
-def _check_inputs(images: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+def _check_inputs(job: Job) -> None:
     """Raise _Refused for images of a row that do not go together, or with its other columns."""
-    image, mask = images.get("image"), images.get("mask")
-    if image and 0 < fields["steps"] * fields["strength"] < 1:
-        raise _Refused("strength", f"{fields['strength']} of {fields['steps']} steps is no step")
+    image, mask = job.image, job.mask
+    if job.first_step == job.steps:
+        raise _Refused("strength", f"{job.strength} of {job.steps} steps is no step")
     if mask and not image:
         raise _Refused("mask", "a mask needs an image")
     if mask and image and abs(mask.width * image.height / (mask.height * image.width) - 1) > 0.02:
@@ -289,10 +300,10 @@ def _check_control(job: Job, under: _Under) -> None:
     if not job.control_image:
         raise _Refused("control", "it needs an image to read, in the column control_image")
     part = job.control_from, job.control_until
-    first = job.steps - int(job.steps * job.strength) if job.image else 0
-    if not any(lies_between(step, job.steps, *part) for step in range(first, job.steps)):
+    taken = range(job.first_step, job.steps)
+    if not any(lies_between(step, job.steps, *part) for step in taken):
         reason = "none of {} steps lies between control_from {:g} and control_until {:g}"
-        raise _Refused("control_until", reason.format(job.steps - first, *part))
+        raise _Refused("control_until", reason.format(len(taken), *part))
 
 
 def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple[str, str]]:
@@ -305,6 +316,8 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
         yield "reference_images", "reference_images have no effect at reference_scale 0"
     if "strength" in given and not job.image:
         yield "strength", "strength has no effect without an image"
+    if job.image and job.strength == 1 and not job.mask:
+        yield "strength", "at strength 1 little or nothing of the image is left"
     if job.control and not job.control_scale:
         yield "control", "control has no effect with a control_scale of 0"
     if not job.control:

@@ -12,7 +12,7 @@ from pipeline.job import BadRow, Job
 from pipeline.jobfile import csv, jsonl, parquet
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.remarks import Notice, Remarks, Warn
-from pipeline.jobfile.rows import RawRow, suffix_of
+from pipeline.jobfile.rows import ROW_LIMIT, RawRow, suffix_of
 from pipeline.jobfile.values import READERS
 from pipeline.media.inputs import InputReader
 from pipeline.models.weights import WeightsFolder
@@ -52,6 +52,9 @@ _HINTS = {
 
 AHEAD = 64
 """Rows whose images are read together."""
+_NAMES_INPUTS = re.compile(
+    "|".join(column.partition("_")[0] for column in INPUTS).encode(), re.IGNORECASE
+)
 _PRETTY = re.compile(rb"\{[ \t\r]*\n")
 
 
@@ -93,7 +96,10 @@ def read_jobs(
 
 def input_names(path: Path) -> Iterator[str]:
     """The names of all input images of a job file, in order. Raises JobFileError."""
-    for row in _rows(path, _reader(path), lambda _: None):
+    reader = _reader(path)
+    if not _may_name_inputs(path):
+        return
+    for row in _rows(path, reader, lambda _: None):
         yield from _inputs_of(row)
 
 
@@ -112,6 +118,24 @@ def _rows(path: Path, reader: Reader, warn: Warn) -> Iterator[RawRow]:
         yield from reader(path, warn)
     except OSError as error:
         raise JobFileError(f"{path}: {error.strerror}.") from error
+
+
+def _may_name_inputs(path: Path) -> bool:
+    """False for a text file that clearly has none of the columns INPUTS: most job files do not."""
+    if suffix_of(path) == ".parquet":
+        return True
+    header_alone, before = suffix_of(path) in (".csv", ".tsv"), b""
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(4 * ROW_LIMIT):
+                if _NAMES_INPUTS.search(before + piece):
+                    return True
+                if header_alone:
+                    break
+                before = piece[-16:]  # a name may lie across two pieces
+    except OSError as error:
+        raise JobFileError(f"{path}: {error.strerror}.") from error
+    return False
 
 
 def _inputs_of(row: RawRow) -> list[str]:

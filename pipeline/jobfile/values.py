@@ -11,6 +11,7 @@ from pipeline.options import COLUMNS
 
 FIELD_LIMIT = 2048
 """Bytes of UTF-8 that one field may take."""
+MOST_PATHS = 8
 NUMBER_LIMIT = 40
 """Characters of a number."""
 
@@ -56,9 +57,11 @@ def path(value: Value) -> str:
 
 
 def paths(value: Value) -> tuple[str, ...]:
-    """Paths separated by `|`, each once."""
-    given = map(str.strip, path(value).split("|"))
-    return tuple(dict.fromkeys(filter(None, given)))
+    """At most MOST_PATHS paths separated by `|`, each once."""
+    given = tuple(dict.fromkeys(filter(None, map(str.strip, path(value).split("|")))))
+    if len(given) > MOST_PATHS:
+        raise ValueError(f"{len(given)} images are too many; {MOST_PATHS} are the most")
+    return given
 
 
 def whole(value: Value) -> int:

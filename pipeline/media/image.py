@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from pipeline.errors import JobError
@@ -102,6 +103,20 @@ def read_image(data: bytes, longest_side: int | None = None) -> Image.Image:
         raise JobError(f"the image cannot be read: {error}") from error
 
 
+def luminance(image: ImageArray) -> NDArray[np.float32]:
+    """[height, width] in 0..1, weighted as in ITU-R BT.601."""
+    return image @ np.array((0.299, 0.587, 0.114), np.float32)
+
+
+def pixels_in(data: bytes) -> int:
+    """The number of pixels that a file of an image says it has; 0 where it is none."""
+    try:
+        with Image.open(BytesIO(data), formats=_READABLE) as image:
+            return image.width * image.height
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 0
+
+
 def to_image(image: ImageArray) -> Image.Image:
     """The image in 8 bits, rounded. Raises ValueError unless it is finite [height, width, 3]."""
     if image.ndim != 3 or image.shape[2] != 3 or not np.isfinite(image).all():
@@ -115,7 +130,9 @@ def _over_white(image: Image.Image, longest_side: int) -> Image.Image:
         # Pillow would clip 16 bits to 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     transparent = image.has_transparency_data
-    image = image.convert("RGBA" if transparent else "RGB")
+    mode = "RGBA" if transparent else "RGB"
+    if image.mode != mode:  # a copy of a large image is hundreds of megabytes
+        image = image.convert(mode)
     image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
     if not transparent:
         return image

@@ -20,11 +20,13 @@ class ImageStore:
         self._store, self._folder = store, folder
 
     def put(self, image: Image.Image) -> str:
-        """Store an image's pixels, and no metadata of its file; returns its key, which names the
-        sha256 of the stored file.
-        """
-        key, data = png(image, self._folder)
-        self._store.put(key, data, content_type="image/png", new=True)
+        """Store an image's pixels, and no metadata of its file; returns its key."""
+        file = BytesIO()
+        pixels = Image.fromarray(np.asarray(image.convert("RGB")))  # without the metadata
+        # level 1: a third of the default's time for a file that is hardly larger
+        pixels.save(file, format="PNG", compress_level=1)
+        key = f"{self._folder}{pixel_digest(image)}.png"
+        self._store.put(key, file.getvalue(), content_type="image/png", new=True)
         return key
 
     def get(self, key: str) -> ImageArray:
@@ -36,11 +38,8 @@ class ImageStore:
         return read_image(self._store.get(key))
 
 
-def png(image: Image.Image, folder: str) -> tuple[str, bytes]:
-    """The key of an image in a folder of the store, and its file there."""
-    file = BytesIO()
-    pixels = Image.fromarray(np.asarray(image.convert("RGB")))  # without the metadata
-    # level 1: a third of the default's time for a file that is hardly larger
-    pixels.save(file, format="PNG", compress_level=1)
-    data = file.getvalue()
-    return f"{folder}{hashlib.sha256(data).hexdigest()}.png", data
+def pixel_digest(image: Image.Image) -> str:
+    """The sha256 of an image's size and its pixels in 8-bit RGB, however a file packs them."""
+    digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()

@@ -66,7 +66,7 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
     }
     size = {"width": request.width, "height": request.height}
     if images := [each.image.pixels for each in requests if each.image]:
-        arguments |= {"image": images, "strength": request.strength}
+        arguments |= {"image": images, "strength": strength_of(pipe, request)}
         size = {name: value for name, value in size.items() if name in takes}
     if request.mask:
         arguments["mask_image"] = [mask_of(each) for each in requests]
@@ -83,6 +83,17 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
     if missing := sorted(arguments.keys() - takes):
         raise JobError(f"the model's {type(pipe).__name__} takes no {', '.join(missing)}")
     return arguments
+
+
+def strength_of(pipe: Any, request: RenderRequest) -> float:
+    """The strength with which a pipeline begins at the request's first step: those of flow matching
+    round the steps down that they leave out, the others those that they take.
+    """
+    taken = request.steps - request.first_step
+    if not request.first_step:
+        return 1.0
+    half = -0.5 if "FlowMatch" in type(pipe.scheduler).__name__ else 0.5
+    return (taken + half) / request.steps
 
 
 def _guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, Any]:

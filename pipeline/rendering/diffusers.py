@@ -121,7 +121,7 @@ class DiffusersRenderer:
         arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests[0])
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
 
-        first = requests[0].steps - int(requests[0].steps * requests[0].strength)
+        first = requests[0].first_step
         steps = [first] * len(requests)
 
         def after_step(pipe: Any, step: int, _timestep: Any, tensors: Any) -> Any:
@@ -159,6 +159,7 @@ class DiffusersRenderer:
         if make not in self._others:
             try:
                 self._others[make] = make.from_pipe(self._pipe)
+                self._others[make].set_progress_bar_config(disable=True)
             except ValueError as error:
                 start = "paint a part of an image" if request.mask else "begin from an image"
                 name = type(self._pipe).__name__
@@ -179,6 +180,6 @@ class DiffusersRenderer:
 def shared_settings(request: RenderRequest) -> Hashable:
     """The key that is equal for requests that can share a call."""
     negative = bool(request.negative) and guided(request)
-    start = bool(request.image), request.strength, bool(request.mask)
+    start = bool(request.image), request.first_step, bool(request.mask)
     images = request.references, request.reference_scale
     return (request.batch_key, request.steps, request.guidance, negative, start, images)

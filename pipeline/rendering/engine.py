@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipeline import telemetry
 from pipeline.errors import JobError
-from pipeline.job import ImageArray, RenderRequest
+from pipeline.job import MASKED, ImageArray, RenderRequest
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
 from pipeline.rendering.conditions import Condition, applied
@@ -103,8 +103,9 @@ class Engine:
             request.steps,
             guided=self._family.guides(request),
         )
-        first = self._family.first_step(request)
-        table = self._sampler_table(request.steps, request.width, request.height, first)
+        table = self._sampler_table(
+            request.steps, request.width, request.height, request.first_step
+        )
         return SampleState(request, seed, table, branches)
 
     def submit(self, sample: SampleState, until: int) -> "Future[ImageArray]":
@@ -198,46 +199,51 @@ class Engine:
 
     def _start(self, sample: SampleState) -> None:
         """Place a sample at its first step: noise, or an image's latents with as much noise as that
-        step has. Draws from its generator in the order of diffusers' pipelines.
+        step has. Draws from its generator in the order of diffusers' pipelines. The sample has no
+        `x` until all else is there.
         """
         request, table, generator = sample.request, sample.sampler_table, sample.generator
         generator.manual_seed(sample.seed)
         image, mask, family = request.image, request.mask, self._family
-        from_noise = not image or bool(mask and request.strength == 1)
+        from_noise = not image or bool(mask and not request.first_step)
         clean = None
         if image and not (family.fills and from_noise):
-            clean = self._drawn(request, generator)
+            clean = self._drawn(self._encoded(request), request, generator)
         noise = family.noise(request, generator)
+        if mask:
+            hole = torch.from_numpy(mask_of(request) >= MASKED).float().to(family.device)
+            shrunk = family.mask(hole, request)
+            # diffusers draws this where it has no use for it too
+            encoded = self._encoded(request, hole if family.fills else None)
+            left = self._drawn(encoded, request, generator)
+            if family.fills:
+                filling = {"filling": torch.cat([shrunk, left])}
+                sample.conditionings = [each | filling for each in sample.conditionings]
+            elif clean is not None:
+                sample.kept = Kept(clean, noise, shrunk)
         if clean is None or from_noise:
             sample.x = noise * table.start
         else:
             signal, level = table.levels[sample.step].tolist()
             sample.x = signal * clean + level * noise
-        if not mask:
-            return
-        hole = torch.from_numpy(mask_of(request) >= 0.5).float().to(family.device)
-        left = self._drawn(request, generator, hole)
-        shrunk = family.mask(hole, request)
-        if family.fills:
-            filling = {"filling": torch.cat([shrunk, left])}
-            sample.conditionings = [each | filling for each in sample.conditionings]
-        elif clean is not None:
-            sample.kept = Kept(clean, noise, shrunk)
 
-    def _drawn(
-        self, request: RenderRequest, generator: torch.Generator, hole: Tensor | None = None
-    ) -> Tensor:
-        """Latents of the request's image, drawn from what the encoder gives; where `hole` is 1 the
-        image is grey. Images that many samples share are encoded once.
+    def _encoded(self, request: RenderRequest, hole: Tensor | None = None) -> Tensor:
+        """What the encoder gives of the request's image, which is grey where `hole` is 1. Images
+        that many samples share are encoded once.
         """
-        assert request.image
-        masked = request.mask if hole is not None else None
-        key = request.image, masked, request.width, request.height
-        if (encoded := self._images.get(key)) is None:
-            pixels = torch.from_numpy(request.image.pixels * 2 - 1).to(self._family.device)
+        image, mask = request.image, request.mask
+        assert image
+        masked = mask.sha256 if mask and hole is not None else ""
+        key = image.sha256, masked, request.width, request.height
+        if (found := self._images.get(key)) is None:
+            pixels = torch.from_numpy(image.pixels * 2 - 1).to(self._family.device)
             if hole is not None:
-                pixels = pixels * (hole < 0.5)[..., None]
-            encoded = self._images[key] = self._family.encode_image(pixels.permute(2, 0, 1))
+                pixels = pixels * (1 - hole)[..., None]
+            found = self._images[key] = self._family.encode_image(pixels.permute(2, 0, 1))
+        return found
+
+    def _drawn(self, encoded: Tensor, request: RenderRequest, generator: torch.Generator) -> Tensor:
+        """Latents out of an encoder's distribution."""
         mean, deviation = encoded
         noise = draw(mean.shape, generator, mean.device)
         return self._family.latents(mean + deviation * noise, request)
@@ -296,13 +302,18 @@ class Engine:
             spares = (sample.spare for sample in samples)
             noises = [torch.zeros_like(x[0]) if spare is None else spare for spare in spares]
             after += a_noise * torch.stack(noises)
+        # copies, because a view would keep the whole batch in memory
+        ahead = [
+            sample.kept.within(each, sample.sampler_table.levels[sample.step + 1])
+            if sample.kept
+            else each.clone()
+            for sample, each in zip(samples, after, strict=True)
+        ]
+        estimates = [each.clone() for each in x0]
         share = (perf_counter() - started) / len(samples)
-        for sample, ahead, estimate in zip(samples, after, x0, strict=True):
-            # a view would keep the whole batch in memory
-            sample.x, sample.x0, sample.spare = ahead.clone(), estimate.clone(), None
+        for sample, each, estimate in zip(samples, ahead, estimates, strict=True):
+            sample.x, sample.x0, sample.spare = each, estimate, None
             sample.step += 1
-            if sample.kept:
-                sample.x = sample.kept.within(ahead, sample.sampler_table.levels[sample.step])
             sample.seconds += share
         self.stats.steps += 1
         self.stats.used += len(samples)

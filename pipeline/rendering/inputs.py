@@ -9,16 +9,14 @@ from numpy.typing import NDArray
 
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.media.edges import canny
+from pipeline.media.image import luminance
 from pipeline.profile import Preprocessor
-
-LUMINANCE = (0.299, 0.587, 0.114)
-"""The weights of red, green and blue in ITU-R BT.601."""
 
 
 def mask_of(request: RenderRequest) -> NDArray[np.float32]:
     """[height, width] in 0..1: 1 where the image is painted anew."""
     assert request.mask is not None
-    return request.mask.pixels @ np.array(LUMINANCE, np.float32)
+    return luminance(request.mask.pixels)
 
 
 def pasted(request: RenderRequest, images: Sequence[ImageArray]) -> list[ImageArray]:
@@ -32,7 +30,7 @@ def pasted(request: RenderRequest, images: Sequence[ImageArray]) -> list[ImageAr
 
 
 def _luminance(image: ImageArray) -> ImageArray:
-    return np.repeat((image @ np.array(LUMINANCE, np.float32))[..., None], 3, axis=2)
+    return np.repeat((luminance(image))[..., None], 3, axis=2)
 
 
 PREPROCESSORS: Mapping[Preprocessor, Callable[[ImageArray], ImageArray]] = {

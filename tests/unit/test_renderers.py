@@ -199,3 +199,14 @@ def test_a_check_tells_the_jobs_and_the_changes_of_models(
     plain = load_settings(store=str(tmp_path / "out"), home=tmp_path)
     path.write_text("keywords\nring\n", encoding="utf-8")
     assert "by_model" not in check_jobs(path, Overrides(), plain)
+
+
+def test_of_several_servers_each_names_its_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint that one row asks for stays loaded for the next one."""
+    path, two = tmp_path / "servers.toml", '[renderers.xl]\nkind = "a1111"\nmodel = "xl"\n'
+    begin = 'extends = "shapes"\n[renderer]\nkind = "a1111"\n'
+    path.write_text(f'{begin}model = "sd"\n{two}')
+    assert Profile.load(str(path)).of("xl").renderer.kind == "a1111"
+    path.write_text(f'{begin}model = ""\n{two}')
+    with pytest.raises(ConfigError, match="each has to name its model"):
+        Profile.load(str(path))

@@ -104,6 +104,17 @@ def test_the_images_of_a_row_reach_the_renderer_in_its_size() -> None:
     assert (asked.strength, asked.references, asked.reference_scale) == (0.5, ((5.0,),), 0.4)
 
 
+def test_a_black_mask_fails_its_job() -> None:
+    image = InputImage(path="a.png", sha256="a" * 64, width=5, height=7)
+    parts = Parts(())
+    parts.load = lambda image, width, height: LoadedImage(  # type: ignore[method-assign]
+        image.sha256, np.full((height, width, 3), 0.3, np.float32)
+    )
+    outcome = run_job(JOB.model_copy(update={"image": image, "mask": image}), parts.ports())
+    assert (outcome.status, "black everywhere" in outcome.reason) == (Status.FAILED, True)
+    assert not parts.requests
+
+
 def test_the_best_candidate_wins_with_its_own_seed_and_image() -> None:
     parts = Parts(scores(0.2, 0.9, 0.95, 0.1))
     outcome = run_job(JOB, parts.ports())

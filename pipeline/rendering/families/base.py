@@ -40,10 +40,6 @@ class Family(Protocol):
         """The conditioning of the second prediction; `prompt` may be empty."""
         ...
 
-    def first_step(self, request: RenderRequest) -> int:
-        """The first of the request's steps that is taken; 0 unless it begins from an image."""
-        ...
-
     def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The schedule for images of that size, in pixels, from the step `first` on. Raises
         Unsupported.

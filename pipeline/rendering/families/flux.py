@@ -60,10 +60,6 @@ class Flux:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 
-    def first_step(self, request: RenderRequest) -> int:
-        """The last one that begins at `strength` or above."""
-        return int(request.steps - request.steps * request.strength)
-
     def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The table of the pipeline's scheduler, shifted for the image's size."""
         scheduler = self._pipe.scheduler

@@ -53,10 +53,6 @@ class StableDiffusion:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 
-    def first_step(self, request: RenderRequest) -> int:
-        """All but the whole steps within `strength` are left out."""
-        return request.steps - int(request.steps * request.strength)
-
     def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The table of the pipeline's scheduler."""
         return sampler_table(self._pipe.scheduler, steps, first)

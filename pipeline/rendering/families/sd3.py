@@ -29,10 +29,6 @@ class StableDiffusion3(StableDiffusion):
         )
         return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
 
-    def first_step(self, request: RenderRequest) -> int:
-        """The last one that begins at `strength` or above."""
-        return int(request.steps - request.steps * request.strength)
-
     def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The table of the pipeline's scheduler, shifted for the image's size where configured."""
         scheduler = self._pipe.scheduler

@@ -1,5 +1,6 @@
 """The columns that name images: which files a row may have, and what becomes of them."""
 
+import errno
 import os
 import struct
 import zlib
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, StoreError
 from pipeline.job import BadRow, InputImage, Job
-from pipeline.jobfile.reader import Notice, Overrides, input_names, read_jobs
+from pipeline.jobfile.reader import FORMATS, Notice, Overrides, input_names, read_jobs
 from pipeline.media.image_store import INPUTS, ImageStore
 from pipeline.media.inputs import InputReader, StoredInputs
 from pipeline.profile import Profile
@@ -72,9 +73,8 @@ def test_an_image_is_stored_by_its_content_and_loaded_in_the_jobs_size(tmp_path:
 def test_the_content_of_an_image_decides_the_jobs_id_and_its_name_does_not(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(an_image())
-    # the seed of a row comes from what it says, unless it says one
     path = tmp_path / "jobs.csv"
-    path.write_text("keywords,image,seed\ncircle,a.png,1\ncircle,b.png,1\ncircle,,1\n")
+    path.write_text("keywords,image\ncircle,a.png\ncircle,./b.png\ncircle,\n")
 
     def ids() -> list[str]:
         rows = read_jobs(path, PROFILE, Overrides(), inputs=InputReader([tmp_path]))
@@ -193,6 +193,9 @@ def test_a_hostile_file_is_a_bad_row_with_its_reason(tmp_path: Path, kind: str) 
         ("data:image/png;base64 AAAA", "no URL is fetched"),
         ("s3://other/x.png", "no allowed place"),
         ("a\x00b.png", "U+0000 is not allowed"),
+        ("s3://brand/in/../x.png", "begins with a dot"),
+        ("s3://brand/in//x.png", "is empty"),
+        ("s3://brand/in/.x.png", "begins with a dot"),
         ("x" * 3000, "longer than 2048 bytes"),
         ("x" * 300, "no such file"),
     ],
@@ -201,7 +204,8 @@ def test_a_name_outside_the_allowed_places_is_refused(tmp_path: Path, name: str,
     (tmp_path / "secret.png").write_bytes(an_image())
     folder = tmp_path / "inputs"
     folder.mkdir()
-    (bad,) = read(tmp_path, f"{name},,", inputs=InputReader([folder]))
+    reader = InputReader([folder], {"s3://brand/in": FolderStore(tmp_path / "bucket")})
+    (bad,) = read(tmp_path, f"{name},,", inputs=reader)
     assert isinstance(bad, BadRow)
     assert said in bad.reason
 
@@ -238,6 +242,68 @@ def test_images_that_do_not_go_together_are_refused(
     (bad,) = read(tmp_path, row)
     assert isinstance(bad, BadRow)
     assert (bad.column, said in bad.reason) == (column, True), bad.reason
+
+
+def test_too_many_images_and_numbers_beyond_reason_are_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(an_image())
+    path = tmp_path / "jobs.jsonl"
+    many = "|".join(f"{number}.png" for number in range(9))
+    path.write_text(
+        f'{{"keywords": "a", "reference_images": "{many}"}}\n'
+        f'{{"keywords": "a", "image": "a.png", "steps": {"9" * 400}}}\n'
+    )
+    reader = InputReader([tmp_path])
+    images, steps = read_jobs(path, PROFILE, Overrides(), inputs=reader)
+    assert isinstance(images, BadRow)
+    assert "9 images are too many" in images.reason
+    assert isinstance(steps, BadRow)
+    assert steps.column == "steps"
+
+
+def test_a_place_may_be_a_link_and_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "a.png").write_bytes(an_image())
+    reader = InputReader([tmp_path / "link"])
+    for name in ("a.png", f"{tmp_path}/link/a.png", f"{tmp_path}/real/a.png"):
+        assert reader.read(name).width == 12
+
+
+def test_a_store_is_waited_for(tmp_path: Path) -> None:
+    """A disk that does not answer is not the row's fault, and a store may answer later."""
+    (tmp_path / "a.png").write_bytes(an_image())
+    calls = list[object]()
+
+    def patiently(call: Callable[[], object]) -> object:
+        calls.append(call)
+        return call()
+
+    images = ImageStore(FolderStore(tmp_path / "store"), INPUTS)
+    InputReader([tmp_path], images=images, patiently=patiently).read("a.png")
+    assert len(calls) == 1
+
+
+def test_a_disk_that_fails_is_not_the_rows_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(an_image())
+
+    def failing(*_: object, **_named: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("pipeline.media.inputs.os.open", failing)
+    with pytest.raises(StoreError, match="Input/output error"):
+        read(tmp_path, "a.png,,")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_file_without_such_columns_is_not_parsed_for_them(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"jobs{suffix}"
+    path.write_text("keywords\ncircle\n" if suffix == ".csv" else '{"keywords": "circle"}\n')
+    monkeypatch.setitem(FORMATS, suffix, lambda *_: pytest.fail("it was parsed"))
+    assert list(input_names(path)) == []
 
 
 def test_an_image_is_read_once_however_many_rows_name_it(

@@ -50,9 +50,6 @@ class Still:
     def encode_negative(self, prompt: str) -> Conditioning:
         return self.encode([prompt])[0]
 
-    def first_step(self, request: RenderRequest) -> int:
-        return 0
-
     def sampler_table(self, steps: int, width: int, height: int, first: int) -> SamplerTable:
         return SamplerTable(
             torch.tensor([STAY] * steps), torch.ones(steps + 1, 2), first, 1.0,

@@ -20,6 +20,7 @@ from pipeline.errors import JobError
 from pipeline.job import ImageArray, LoadedImage, RenderRequest
 from pipeline.models import Models
 from pipeline.profile import DiffusersProfile, Profile
+from pipeline.rendering.calls import SCHNELL_TOKENS, strength_of
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import family_of
@@ -113,12 +114,14 @@ def expected(pipe: Any, asked: RenderRequest) -> ImageArray:
     """The image of diffusers' own pipeline, and outside a mask the input image itself."""
     arguments: dict[str, Any] = {"guidance_scale": asked.guidance}
     if asked.image is not None:
-        arguments |= {"image": asked.image.pixels[None], "strength": asked.strength}
+        arguments |= {"image": asked.image.pixels[None], "strength": strength_of(pipe, asked)}
         if asked.mask is not None:
             arguments["mask_image"] = LEFT[None, ..., 0]
         if "Inpaint" not in type(pipe).__name__:
             make = AutoPipelineForInpainting if asked.mask else AutoPipelineForImage2Image
             pipe = make.from_pipe(pipe)
+    if "Flux" in type(pipe).__name__:
+        arguments["max_sequence_length"] = SCHNELL_TOKENS
     if "width" in signature(type(pipe).__call__).parameters:
         arguments |= {"width": WIDTH, "height": HEIGHT}
     shift = pipe.vae.config.shift_factor if isinstance(pipe, StableDiffusion3InpaintPipeline) else 0
@@ -201,3 +204,36 @@ def test_a_model_that_fills_masks_renders_no_other_row(folder: Path) -> None:
     models, profile = Models(folder, "cpu"), DiffusersProfile(model="sd-inpaint", dtype="float32")
     with pytest.raises(JobError, match="needs image and mask"):
         local_renderer(models, profile).render(a_request(1))
+
+
+def test_a_strength_is_rounded_the_same_everywhere(pipes: dict[str, Any]) -> None:
+    """SD's pipelines round the steps that they take down, SD 3's and FLUX's those left out."""
+    down, out = (pipes.setdefault(name, small_models.made(name)) for name in ("sd", "flux"))
+    for steps in range(1, 200):
+        for taken in range(1, steps + 1):
+            asked = a_request(0, steps=steps, image=IMAGE, strength=(taken + 0.3) / (steps + 0.3))
+            assert int(steps * strength_of(down, asked)) == steps - asked.first_step
+            assert int(steps - steps * strength_of(out, asked)) == asked.first_step
+
+
+def test_a_sample_whose_start_fails_is_begun_anew(pipes: dict[str, Any]) -> None:
+    """Memory runs out in the second image that a nine-channel model has encoded."""
+    pipe = pipes.setdefault("sd-inpaint", small_models.made("sd-inpaint"))
+    family = family_of(pipe)
+    real, calls = family.encode_image, list[int]()
+
+    def once_too_little(image: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(image)
+
+    asked = a_request(2, image=IMAGE, mask=MASK, strength=0.6)
+    engine = Engine(family, limit=4, device_lock=threading.Lock())
+    (wanted,) = rendered(engine, [asked])
+    engine.close()
+    family.encode_image = once_too_little  # type: ignore[method-assign]
+    engine = Engine(family, limit=4, device_lock=threading.Lock())
+    made = rendered(engine, [asked, asked.model_copy(update={"seeds": (3,)})])
+    engine.close()
+    assert np.abs(made[0] - wanted).max() <= CLOSE
