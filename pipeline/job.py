@@ -150,6 +150,11 @@ class Control:
     first: float = 0.0
     until: float = 1.0
 
+    @property
+    def partial(self) -> bool:
+        """True where it leaves some steps out."""
+        return (self.first, self.until) != (0, 1)
+
     def active(self, step: int, steps: int) -> bool:
         """True in the steps, numbered from 0, that it takes part in."""
         return self.scale > 0 and lies_between(step, steps, self.first, self.until)

@@ -1,8 +1,11 @@
 """Classification of device errors: retryable ones, and losses that end the process."""
 
 import gc
+from collections.abc import Callable
 
 import torch
+
+from pipeline.errors import JobError
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 LOST = ("AcceleratorError", "CUDA error", "CUDNN_STATUS", "CUBLAS_STATUS", "device-side assert")
@@ -48,3 +51,23 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def with_room(call: Callable[[], object], make_room: Callable[[], None]) -> None:
+    """Run the call; where the memory runs out, make room and run it once more.
+
+    Raises JobError where that does not help.
+    """
+    for last in (False, True):
+        try:
+            call()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if last:
+                raise JobError("the device has no memory left for it") from error
+        else:
+            return
+        # outside the except block, which holds the tensors
+        make_room()
+        free_memory()

@@ -99,8 +99,11 @@ class FluxControlNet(ControlNet):
         """One for each of the transformer's blocks, of both kinds where the ControlNet has both."""
         guidance = None
         if self.net.config.guidance_embeds:
-            scales = [request.guidance for request in requests]
-            guidance = torch.tensor(scales, device=images.device)
+            # the transformer's own: with a negative prompt it is not the request's
+            theirs, scales = call.get("guidance"), [request.guidance for request in requests]
+            guidance = (
+                torch.tensor(scales, device=images.device) if theirs is None else theirs[rows]
+            )
         double, single = self.net(
             **_of_rows(call, self.ROWS, rows),
             controlnet_cond=images,

@@ -121,7 +121,12 @@ class DiffusersRenderer:
         arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests[0])
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
 
-        first = requests[0].first_step
+        heard, first = "callback_on_step_end" in taken(pipe), requests[0].first_step
+        if not heard and any(each.control and each.control.partial for each in requests):
+            raise JobError(
+                f"{type(pipe).__name__} does not tell its steps: leave control_from at 0 and "
+                "control_until at 1"
+            )
         steps = [first] * len(requests)
 
         def after_step(pipe: Any, step: int, _timestep: Any, tensors: Any) -> Any:
@@ -131,7 +136,7 @@ class DiffusersRenderer:
             return tensors
 
         with applied(self.conditions, requests, steps):
-            if "callback_on_step_end" in taken(pipe):
+            if heard:
                 output = pipe(callback_on_step_end=after_step, **arguments)
             else:
                 with suspended():

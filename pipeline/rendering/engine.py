@@ -228,7 +228,7 @@ class Engine:
             sample.x = signal * clean + level * noise
 
     def _encoded(self, request: RenderRequest, hole: Tensor | None = None) -> Tensor:
-        """What the encoder gives of the request's image, which is grey where `hole` is 1. Images
+        """The encoder's distribution for the request's image, grey where `hole` is 1. Images
         that many samples share are encoded once.
         """
         image, mask = request.image, request.mask

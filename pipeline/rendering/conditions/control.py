@@ -9,6 +9,7 @@ import inspect
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from pipeline.errors import JobError
 from pipeline.job import Control, ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.models.diffusion import denoiser_of
+from pipeline.models.faults import with_room
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.controlnets import CONTROLNETS, ControlNet, Residuals
@@ -61,7 +63,11 @@ class Controls(Condition):
         if control.scale and self._known(control) is None:
             image = self._preprocessed(control)
             with self._device_lock:
-                self._read(control, image)
+                with_room(partial(self._read, control, image), self._forget)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._images.clear()
 
     @contextmanager
     def applied(self, requests: Sequence[RenderRequest], steps: Sequence[int]) -> Generator[None]:

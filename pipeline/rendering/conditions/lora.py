@@ -10,6 +10,7 @@ import threading
 from collections.abc import Generator, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch.nn import functional
 from pipeline.errors import JobError
 from pipeline.job import Lora, RenderRequest
 from pipeline.models import Models
-from pipeline.models.faults import device_lost, free_memory, out_of_memory
+from pipeline.models.faults import device_lost, out_of_memory, with_room
 from pipeline.models.loras import LoraFolder
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
@@ -137,15 +138,11 @@ class Loras(Condition):
         for lora in request.loras:
             if lora.weight and self._known(lora) is None:
                 with self._device_lock:
-                    try:
-                        self._found(lora)
-                    except Exception as error:
-                        if not out_of_memory(error):
-                            raise
-                        with self._lock:
-                            self._loaded.clear()
-                        free_memory()
-                        self._found(lora)
+                    with_room(partial(self._found, lora), self._forget)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._loaded.clear()
 
     def text_key(self, request: RenderRequest) -> Hashable:
         """The LoRAs that change a text encoder."""

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.models.faults import device_lost, out_of_memory, tells_of_lost_device
+from pipeline.errors import JobError
+from pipeline.models.faults import device_lost, out_of_memory, tells_of_lost_device, with_room
 
 LOST = [
     torch.AcceleratorError("an illegal memory access was encountered"),
@@ -43,3 +44,22 @@ def test_full_memory_is_no_lost_device(error: Exception) -> None:
 def test_what_one_job_asked_wrongly_ends_no_worker(error: Exception) -> None:
     assert not device_lost(error)
     assert not out_of_memory(error)
+
+
+def test_a_call_without_room_is_run_once_more_after_some_is_made() -> None:
+    done = list[str]()
+
+    def call() -> None:
+        done.append("call")
+        if done.count("call") <= short:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    short = 1
+    with_room(call, lambda: done.append("room"))
+    assert done == ["call", "room", "call"]
+    done, short = [], 2
+    with pytest.raises(JobError, match="no memory left"):
+        with_room(call, lambda: done.append("room"))
+    with pytest.raises(ZeroDivisionError):
+        with_room(lambda: 1 // 0, lambda: done.append("never"))
+    assert "never" not in done
