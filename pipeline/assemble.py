@@ -107,7 +107,7 @@ class Assembly:
 
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer, without loading its other models."""
-        return ModelRenderer(profile_of(spec), self.renderers.lent)
+        return ModelRenderer(profile_of(spec), self.renderers)
 
     def inputs(self, spec: RunSpec) -> StoredInputs:
         """The stored input images of a run's rows, embedded as its profile says."""
@@ -164,7 +164,7 @@ class Assembly:
             retriever=self._retriever(profile.retrieval),
             writer=self._writer(profile.writer),
             inputs=self.inputs(spec),
-            renderer=ModelRenderer(profile, self.renderers.lent),
+            renderer=ModelRenderer(profile, self.renderers),
             judge=self._judge(profile.judge),
             records=self.run_folder(spec.run).records,
             run=spec.run,

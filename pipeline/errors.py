@@ -47,6 +47,10 @@ class JobError(PressrunError):
     """This job failed for a reason of its own; the rest of the run goes on."""
 
 
+class OutOfMemory(JobError):
+    """The device has not enough memory for this image; ask for a smaller one."""
+
+
 class Unavailable(PressrunError):
     """A service did not answer; check that it runs and that its address is right."""
 

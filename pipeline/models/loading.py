@@ -89,7 +89,8 @@ class Models:
     def nbytes(self, profile: DiffusersProfile) -> int:
         """Size of a profile's weights on the device, at most. Raises ModelError."""
         numbers = 0
-        for role, reference in profile.models().items():
+        kinds = ((role.partition(":")[0], name) for role, name in profile.models().items())
+        for role, reference in set(kinds):  # ControlNets of one model share it
             variant = profile.variant if role == "renderer" else ""
             for file in loaded_files(self.folder(reference, role, variant), role, variant):
                 if file.suffix == ".safetensors":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, OutOfMemory
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
@@ -111,7 +111,7 @@ class DiffusersRenderer:
             # outside the except block, which holds the tensors
             free_memory()
             if len(chunk) == 1:
-                raise JobError("not even one image of this size fits the device's memory")
+                raise OutOfMemory("not even one image of this size fits the device's memory")
             size = self._fitting[key] = max(1, len(chunk) // 2)
         return done
 

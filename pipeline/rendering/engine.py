@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from torch import Tensor
 
 from pipeline import telemetry
-from pipeline.errors import JobError
+from pipeline.errors import JobError, OutOfMemory
 from pipeline.job import MASKED, ImageArray, RenderRequest
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.rendering.batch_groups import BatchGroup, StepTask, choose, sizes
@@ -383,7 +383,8 @@ class Engine:
         elif out_of_memory(error):
             free_memory()
             if len(group.active) == 1:
-                _fail(group, JobError("not even one image of this size fits the device's memory"))
+                reason = "not even one image of this size fits the device's memory"
+                _fail(group, OutOfMemory(reason))
             with self._changed:
                 group.shrink()
         elif len(group.active) == 1:

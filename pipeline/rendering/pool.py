@@ -3,8 +3,8 @@ one needs its memory.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from pipeline import telemetry
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, OutOfMemory
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.ports import Pruner, Renderer
 from pipeline.profile import Profile, RendererProfile
@@ -67,6 +67,7 @@ class Held:
 class RendererPool:
     """The loaded renderers by their sections. Where one more does not fit, the one that was used
     least recently leaves, an idle one first. Thread-safe; one thread loads or evicts at a time.
+    `evictions` counts those that left.
     """
 
     def __init__(self, loader: Loader) -> None:
@@ -75,6 +76,7 @@ class RendererPool:
         self._changed = threading.Condition()
         self._loading = False
         self._last: RendererProfile | None = None
+        self.evictions = 0
 
     @contextmanager
     def lent(self, section: RendererProfile) -> Iterator[LoadedRenderer]:
@@ -92,6 +94,19 @@ class RendererPool:
         """Load a section's renderer ahead of its first call. Raises ModelError."""
         with self._used(section):
             pass
+
+    def evict_others(self, section: RendererProfile) -> None:
+        """Evict all but a section's renderer, once their calls have ended; the caller uses none."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._loading)
+            self._loading = True
+        try:
+            while self._evict(section):
+                pass
+        finally:
+            with self._changed:
+                self._loading = False
+                self._changed.notify_all()
 
     @contextmanager
     def _used(self, section: RendererProfile) -> Iterator[Held]:
@@ -136,6 +151,7 @@ class RendererPool:
         while nbytes > self._loader.room(self._nbytes()):
             if not self._evict():
                 break  # the size is an estimate: the device decides
+        left = True
         while True:
             try:
                 renderer = self._loader.load(section)
@@ -148,17 +164,23 @@ class RendererPool:
                 return Held(renderer, nbytes)
             # outside the except block, which holds the tensors
             self._loader.unload(section)
-            if not self._evict():
+            if not left:
                 raise ModelError(f"{section.model!r} does not fit the device's memory: {reason}")
+            # after the last one, too: the threads of its calls may still have held it
+            left = self._evict()
 
     def _nbytes(self) -> int:
         with self._changed:
             return sum(held.nbytes for held in self._held.values())
 
-    def _evict(self) -> bool:
-        """Evict a renderer that takes memory, once its calls have ended; False if none is left."""
+    def _evict(self, kept: RendererProfile | None = None) -> bool:
+        """Evict a renderer that takes memory, once its calls have ended; False if none but `kept`
+        is left.
+        """
         with self._changed:
-            sections = [section for section, held in self._held.items() if held.nbytes]
+            sections = [
+                section for section, held in self._held.items() if held.nbytes and section != kept
+            ]
             if not sections:
                 return False
             section = min(sections, key=lambda each: self._held[each].users > 0)
@@ -168,6 +190,7 @@ class RendererPool:
         renderer.close()
         del renderer  # it holds the model
         self._loader.unload(section)
+        self.evictions += 1
         telemetry.renderer("evicted")
         log.info("a renderer leaves the memory", model=section.model)
         return True
@@ -176,14 +199,22 @@ class RendererPool:
 class ModelRenderer:
     """The Renderer port of a profile: each request goes to the renderer that its `model` names."""
 
-    def __init__(
-        self, profile: Profile, lent: Callable[[RendererProfile], AbstractContextManager[Renderer]]
-    ) -> None:
-        self._section, self._lent = cache(lambda model: profile.of(model).renderer), lent
+    def __init__(self, profile: Profile, pool: RendererPool) -> None:
+        self._section, self._pool = cache(lambda model: profile.of(model).renderer), pool
 
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
     ) -> Sequence[ImageArray | None]:
-        """The images of that renderer. Raises its errors, and ModelError."""
-        with self._lent(self._section(request.model)) as renderer:
+        """The images of that renderer, which gets the memory of the others where it needs that.
+        Raises its errors, and ModelError.
+        """
+        section, evictions = self._section(request.model), self._pool.evictions
+        try:
+            with self._pool.lent(section) as renderer:
+                return renderer.render(request, pruner)
+        except OutOfMemory:
+            self._pool.evict_others(section)
+            if self._pool.evictions == evictions:
+                raise
+        with self._pool.lent(section) as renderer:
             return renderer.render(request, pruner)

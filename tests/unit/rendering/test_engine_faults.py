@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, OutOfMemory
 from pipeline.job import RenderRequest
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import Conditioning
@@ -185,6 +185,7 @@ def test_an_image_that_never_fits_is_the_jobs_error(engine: Engine, still: Still
     still.room = 0
     (error,) = together(engine, still, [a_request()])
     assert isinstance(error, JobError)
+    assert isinstance(error, OutOfMemory)
     assert "not even one image" in error.detail
 
 

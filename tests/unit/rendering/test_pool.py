@@ -14,13 +14,19 @@ import pytest
 import torch
 
 from pipeline.assemble import Assembly
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, OutOfMemory
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.models.loading import LIMIT, WORKING
 from pipeline.ports import Pruner
-from pipeline.profile import A1111Profile, DiffusersProfile, RendererProfile
-from pipeline.rendering.pool import RendererPool
+from pipeline.profile import (
+    A1111Profile,
+    ControlProfile,
+    DiffusersProfile,
+    Profile,
+    RendererProfile,
+)
+from pipeline.rendering.pool import ModelRenderer, RendererPool
 from pipeline.settings import load_settings
 from tests.conftest import Noted
 from tests.harness import small_models
@@ -50,6 +56,7 @@ class Shelf:
         self._room, self._fits = room, fits
         self.loaded, self.here = list[str](), set[str]()
         self.most = 0
+        self.made = Flat
 
     def load(self, section: RendererProfile) -> Flat:
         if len(self.here) >= self._fits:
@@ -58,7 +65,7 @@ class Shelf:
         if self.nbytes(section):
             self.here.add(section.model)
         self.most = max(self.most, len(self.here))
-        return Flat()
+        return self.made()
 
     def unload(self, section: RendererProfile) -> None:
         self.here.discard(section.model)
@@ -107,6 +114,51 @@ def test_one_that_fits_nowhere_is_an_error_and_leaves_nothing_behind() -> None:
         with pytest.raises(ModelError, match="'a' does not fit the device's memory"), pool.lent(A):
             pass
     assert not shelf.here
+
+
+def test_one_that_still_lies_in_memory_as_it_is_evicted_makes_room_all_the_same() -> None:
+    class Late(Shelf):
+        """Frees an evicted model's memory only when asked again."""
+
+        late = ""
+
+        def unload(self, section: RendererProfile) -> None:
+            self.here.discard(self.late)
+            self.late = section.model
+
+    shelf = Late(9, fits=1)
+    use(RendererPool(shelf), A, B)
+    assert shelf.loaded == ["a", "b"]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_image_that_does_not_fit_beside_other_models_gets_their_memory(beside: bool) -> None:
+    class Full(Flat):
+        def render(
+            self, request: RenderRequest, pruner: Pruner | None = None
+        ) -> Sequence[ImageArray]:
+            if shelf.here != {"a"} or not beside:
+                raise OutOfMemory("not even one")
+            return []
+
+    shelf = Shelf(9)
+    shelf.made = Full
+    pool = RendererPool(shelf)
+    use(pool, B, A, C)
+    both = Profile.load("shapes").model_copy(update={"renderer": A})
+    request = RenderRequest(
+        prompt="a", negative="", width=32, height=32, steps=2, guidance=1.0, seeds=(1,)
+    )
+    renderer = ModelRenderer(both, pool)
+    if beside:
+        assert renderer.render(request) == []
+        assert shelf.loaded == ["b", "a", "c"]
+    else:
+        for _ in range(2):
+            with pytest.raises(OutOfMemory):
+                renderer.render(request)
+    use(pool, B)
+    assert shelf.here == {"a", "b"}
 
 
 def test_one_in_use_stays_until_its_calls_have_ended_and_takes_no_more() -> None:
@@ -177,6 +229,11 @@ def test_an_evicted_engine_leaves_no_thread_and_no_weights(tmp_path: Path) -> No
     one, two = (DiffusersProfile(model=name) for name in ("one", "two"))
     size = Models(tmp_path, "cpu").nbytes(one)
     assert 0 < size < 1 << 20
+    small_models.save_controlnet(small_models.made("sd"), tmp_path / "net")
+    edges, lines = (ControlProfile(model="net", preprocessor=each) for each in ("canny", "none"))
+    models = Models(tmp_path, "cpu")
+    both = models.nbytes(DiffusersProfile(model="one", controls={"edges": edges, "lines": lines}))
+    assert both == models.nbytes(DiffusersProfile(model="one", controls={"edges": edges})) > size
     settings = load_settings(
         models=tmp_path, store=str(tmp_path / "out"), home=tmp_path / "home", device="cpu"
     )

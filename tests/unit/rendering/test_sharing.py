@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, OutOfMemory
 from pipeline.job import RenderRequest
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer, shared_settings
@@ -138,7 +138,7 @@ def test_a_call_that_does_not_fit_is_halved_and_remembered() -> None:
 
 
 def test_an_image_that_never_fits_is_the_jobs_error() -> None:
-    with pytest.raises(JobError, match="not even one image"):
+    with pytest.raises(OutOfMemory, match="not even one image"):
         renderer(Pipe(room=0)).render(a_request([1]))
 
 
