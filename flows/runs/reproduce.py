@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.assemble import Assembly, open_run_folder
-from pipeline.errors import RunError
+from pipeline.errors import ConfigError, RunError
 from pipeline.media.image import decode, encode
 from pipeline.profile import profile_of
 from pipeline.run import render_request
@@ -43,7 +43,13 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     if not (outcome.job and outcome.brief and outcome.seed is not None):
         raise RunError(f"The record of job {job_id} does not say how it was rendered.")
     spec, assembly = run_folder.spec(), Assembly(settings)
-    profile = profile_of(spec).of(outcome.job.model)
+    try:
+        profile = profile_of(spec).of(outcome.job.model)
+    except ConfigError as error:
+        raise RunError(
+            f"Job {job_id} was rendered by {outcome.job.model!r}, a name that its run's profile no"
+            " longer has: submit the job file again with that name for the renderer."
+        ) from error
     used = RENDERING | {f"control:{outcome.job.control}"}
     assembly.compare(profile, run, {k: v for k, v in outcome.models.items() if k in used})
     context = assembly.embedded(spec, outcome.winners_context)

@@ -10,7 +10,7 @@ from flows.runs.check import check_jobs
 from flows.runs.open import asked_for
 from flows.runs.reproduce import reproduce_record
 from pipeline.assemble import Assembly, check_models, open_weights, weights_state
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.profile import Profile
@@ -69,6 +69,11 @@ def test_the_pages_rows_are_drawn_by_the_models_that_they_name(
     assert not [role for role in draft.models if ":" in role]
     for outcome in outcomes:
         assert reproduce_record(f"both/{outcome.job_id}", settings, None)["equal"]
+    renderers = spec.profile["renderers"]
+    renamed = spec.profile | {"renderers": {"early": renderers["draft"]}}
+    run_folder.write_spec(spec.model_copy(update={"profile": renamed}))
+    with pytest.raises(RunError, match="rendered by 'draft', a name that its run's profile no"):
+        reproduce_record(f"both/{draft.job_id}", settings, None)
 
 
 def test_a_row_before_the_run_before_the_renderer_before_the_profile(tmp_path: Path) -> None:
