@@ -209,12 +209,30 @@ class ModelRenderer:
         Raises its errors, and ModelError.
         """
         section, evictions = self._section(request.model), self._pool.evictions
+        answers = list[Sequence[int]]()
         try:
             with self._pool.lent(section) as renderer:
-                return renderer.render(request, pruner)
+                return renderer.render(request, pruner and Repeated(pruner, answers))
         except OutOfMemory:
             self._pool.evict_others(section)
             if self._pool.evictions == evictions:
                 raise
         with self._pool.lent(section) as renderer:
-            return renderer.render(request, pruner)
+            return renderer.render(request, pruner and Repeated(pruner, answers))
+
+
+class Repeated:
+    """A pruner of images that may be rendered again: it begins with the `answers` of the time
+    before, to which it adds its own.
+    """
+
+    def __init__(self, pruner: Pruner, answers: list[Sequence[int]]) -> None:
+        self.points, self._keep = pruner.points, pruner.keep
+        self._answers, self._given = answers, iter(tuple(answers))
+
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
+        """The answer of the time before; the pruner's own where there was none."""
+        if (answer := next(self._given, None)) is None:
+            answer = self._keep(previews)
+            self._answers.append(answer)
+        return answer

@@ -137,11 +137,24 @@ def test_an_image_that_does_not_fit_beside_other_models_gets_their_memory(beside
         def render(
             self, request: RenderRequest, pruner: Pruner | None = None
         ) -> Sequence[ImageArray]:
+            assert pruner
+            kept.append(pruner.keep([np.zeros((1, 1, 3), np.float32)] * 2))
             if shelf.here != {"a"} or not beside:
                 raise OutOfMemory("not even one")
             return []
 
-    shelf = Shelf(9)
+    class Once:
+        """A pruner that answers once."""
+
+        points = (0.5,)
+
+        def __init__(self) -> None:
+            self._answers = iter([[1]])
+
+        def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
+            return next(self._answers)
+
+    shelf, kept = Shelf(9), list[Sequence[int]]()
     shelf.made = Full
     pool = RendererPool(shelf)
     use(pool, B, A, C)
@@ -151,12 +164,13 @@ def test_an_image_that_does_not_fit_beside_other_models_gets_their_memory(beside
     )
     renderer = ModelRenderer(both, pool)
     if beside:
-        assert renderer.render(request) == []
+        assert renderer.render(request, Once()) == []
+        assert kept == [[1], [1]]
         assert shelf.loaded == ["b", "a", "c"]
     else:
         for _ in range(2):
             with pytest.raises(OutOfMemory):
-                renderer.render(request)
+                renderer.render(request, Once())
     use(pool, B)
     assert shelf.here == {"a", "b"}
 
