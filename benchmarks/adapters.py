@@ -31,7 +31,7 @@ from benchmarks.common import arguments, show
 from examples.shapes import world
 from pipeline.job import ImageArray, Lora, RenderRequest
 from pipeline.models import Models
-from pipeline.models.loras import LoraFolder
+from pipeline.models.named.loras import LoraFolder
 from pipeline.profile import DiffusersProfile, Profile
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer

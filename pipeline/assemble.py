@@ -27,9 +27,9 @@ from pipeline.models import (
     verify,
 )
 from pipeline.models.controlnets import check_fit
-from pipeline.models.loras import LoraFolder
-from pipeline.models.textual_inversions import TextualInversionFolder
-from pipeline.models.weights import WeightsFolder
+from pipeline.models.named.folder import WeightsFolder
+from pipeline.models.named.loras import LoraFolder
+from pipeline.models.named.textual_inversions import TextualInversionFolder
 from pipeline.ports import Judge, Ports, Renderer, Retriever, Store, Writer
 from pipeline.profile import (
     JUDGES,

@@ -23,7 +23,7 @@ from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.media.checks import says_something
 from pipeline.media.inputs import InputReader
-from pipeline.models.weights import WeightsFolder
+from pipeline.models.named.folder import WeightsFolder
 from pipeline.options import COLUMNS, INPUTS, message, settings_by
 from pipeline.profile import Profile
 

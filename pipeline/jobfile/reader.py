@@ -15,7 +15,7 @@ from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow, suffix_of
 from pipeline.jobfile.values import READERS
 from pipeline.media.inputs import InputReader
-from pipeline.models.weights import WeightsFolder
+from pipeline.models.named.folder import WeightsFolder
 from pipeline.options import INPUTS
 from pipeline.profile import Profile
 from pipeline.tabular.rows import BOM

@@ -12,9 +12,9 @@ from pipeline.models.batching import DeviceLock
 from pipeline.models.contents import digest, loaded_files, verify
 from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
+from pipeline.models.named.folder import WeightsFolder
 from pipeline.models.safetensors import read_header, read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.models.weights import WeightsFolder
 from pipeline.profile import DiffusersProfile, Dtype, LocalWriterProfile
 from pipeline.watchdog import suspended
 

@@ -63,7 +63,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for package in ("pipeline", "workers", "flows"):
         unwanted = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, folder / package, ignore=unwanted)
-    job = folder / "pipeline" / "job.py"
+    job = folder / "pipeline" / "job" / "row.py"
     before, mark, after = job.read_text("utf-8").partition("    meta: dict[str, str]")
     job.write_text(f"{before}{ENTRY}{mark}{after}", "utf-8")
     (folder / "jobs.csv").write_text("keywords,Colour Temperature\nlamp,\nlamp,7\nlamp,10\n")

@@ -24,7 +24,7 @@ from pipeline.errors import JobError
 from pipeline.job import Lora, RenderRequest
 from pipeline.models import Models
 from pipeline.models.faults import device_lost, out_of_memory, with_room
-from pipeline.models.loras import LoraFolder
+from pipeline.models.named.loras import LoraFolder
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.conditions.weights import read

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from pipeline.errors import JobError
 from pipeline.job import MOST_EMBEDDINGS, RenderRequest, TextualInversion
 from pipeline.models import Models
-from pipeline.models.textual_inversions import TWO_ENCODERS, TextualInversionFolder
+from pipeline.models.named.textual_inversions import TWO_ENCODERS, TextualInversionFolder
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.conditions.weights import read

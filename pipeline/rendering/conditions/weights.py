@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.errors import MALFORMED, JobError
 from pipeline.job import NamedWeights
-from pipeline.models.weights import Found, WeightsFolder
+from pipeline.models.named.folder import Found, WeightsFolder
 
 
 class Read(NamedTuple):

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
-from pipeline.models.textual_inversions import TextualInversionFolder
+from pipeline.models.named.textual_inversions import TextualInversionFolder
 from pipeline.profile import A1111Profile, Profile
 from tests.unit.models.test_textual_inversions import saved
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
-from pipeline.models.loras import LoraFolder
+from pipeline.models.named.loras import LoraFolder
 from pipeline.profile import Profile
 from pipeline.settings import SHIPPED_MODELS
 from tests.unit.models.test_loras import a_lora, saved

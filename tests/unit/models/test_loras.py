@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import JobError, ModelError
-from pipeline.models.loras import MOST_RANK, LoraFolder
+from pipeline.models.named.loras import MOST_RANK, LoraFolder
 
 
 def a_lora(layer: str = "unet.mid.to_q", rank: int = 2, wide: int = 4) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import JobError
-from pipeline.models.textual_inversions import MOST_VECTORS, TextualInversionFolder
+from pipeline.models.named.textual_inversions import MOST_VECTORS, TextualInversionFolder
 
 
 def saved(folder: Path, tensors: dict[str, torch.Tensor]) -> TextualInversionFolder:

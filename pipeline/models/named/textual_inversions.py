@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.models.named.folder import WeightsFolder
 from pipeline.models.safetensors import read_json
-from pipeline.models.weights import WeightsFolder
 
 MOST_VECTORS = 75
 """A CLIP reads no more tokens beside the first and the last."""

@@ -1,51 +1,19 @@
-"""A job and what its stages hand on: frozen values, copied to be changed."""
+"""A row of a job file: its columns, each declared once, and what they may hold."""
 
-import hashlib
-import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
+from pydantic import Field, model_validator
 
-ImageArray = NDArray[np.float32]
-"""[height, width, 3], RGB in 0..1. It may hold NaN until the judge has called it valid."""
-
-Embedding = tuple[float, ...]
-"""An image's embedding, in the image adapter's width."""
-
-BatchKey = tuple[str, int, int, int]
-"""The model, width, height and number of references that steer the render."""
+from pipeline.job.values import FILE_NAME, PLAIN_NAME, BatchKey, Digest, FrozenModel, Id
 
 SEED_SPACE = 2**64
-MASKED = 0.5
-"""Luminance from which on a mask's pixel is painted anew."""
-
-_ID = r"^[0-9A-Za-z_]{1,64}$"
-JOB_ID = re.compile(_ID)
-Id = Annotated[str, Field(pattern=_ID)]
-"""A job's id, which also names its record's file."""
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-PLAIN_NAME = r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,99})?$"
-"""The name of a stored thing, or none: never a path or an address."""
-
-FILE_NAME = r"^[^./\\:|<>\s\x00-\x1f][^/\\:|<>\x00-\x1f]{0,99}$"
-"""The name of a file without its suffix: no path, and not hidden."""
-
 MOST_EMBEDDINGS = 4
 
 Setter = Literal["row", "profile", "run"]
 TextMode = Literal["generated", "retrieved", "keywords"]
 ContestMode = Literal["best_of", "first_above", "race", "race_above"]
-
-
-class FrozenModel(BaseModel):
-    """A frozen value that refuses unknown fields, and numbers that JSON cannot hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Rung(FrozenModel):
@@ -127,37 +95,6 @@ class InputImage(FrozenModel):
     sha256: Digest
     width: int
     height: int
-
-
-@dataclass(frozen=True)
-class LoadedImage:
-    """An input image in the size of its job; equal where the stored file is."""
-
-    sha256: str
-    pixels: ImageArray = field(compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class Control:
-    """A row's ControlNet, by its name in the profile, with the image that it reads.
-
-    Its residuals are weighted by `scale` in the steps between the fractions `first` and `until`.
-    """
-
-    name: str
-    image: LoadedImage
-    scale: float = 1.0
-    first: float = 0.0
-    until: float = 1.0
-
-    @property
-    def partial(self) -> bool:
-        """True where it leaves some steps out."""
-        return (self.first, self.until) != (0, 1)
-
-    def active(self, step: int, steps: int) -> bool:
-        """True in the steps, numbered from 0, that it takes part in."""
-        return self.scale > 0 and lies_between(step, steps, self.first, self.until)
 
 
 def first_step(steps: int, strength: float) -> int:
@@ -394,140 +331,3 @@ class BadRow(FrozenModel):
     column: str
     reason: str
     keywords: str = Field(default="", description="as far as they could be read, shortened")
-
-
-class Passage(FrozenModel):
-    """A retrieved text. `score` ranks it, comparable within one search."""
-
-    id: str
-    text: str
-    title: str = ""
-    source: str = ""
-    license: str = ""
-    tags: tuple[str, ...] = ()
-    score: float
-    relevance: float | None = Field(
-        default=None, description="0..1, comparable everywhere; none where there is no floor"
-    )
-
-
-class Reference(Passage):
-    """A retrieved image; its `text` is the knowledge base's description of it, and may be empty.
-
-    A record keeps `image`, from which the embedding can be computed again.
-    """
-
-    image: str = Field(
-        pattern=r"^knowledge/images/[0-9a-f]{64}\.png$",
-        description="the store's key of it, under its sha256",
-    )
-    scale: float = Field(description="of the image in the render; 0: not used there")
-    embedding: Embedding = Field(default=(), exclude=True, repr=False)
-
-
-class Context(FrozenModel):
-    """The passages and images retrieved for a job, best first."""
-
-    passages: tuple[Passage, ...] = ()
-    references: tuple[Reference, ...] = ()
-    unavailable: str = Field(default="", description="why nothing could be retrieved")
-
-    @property
-    def sources(self) -> tuple[Passage, ...]:
-        """The passages, then the images."""
-        return (*self.passages, *self.references)
-
-    @property
-    def texts(self) -> tuple[Passage, ...]:
-        """The passages and the descriptions of the images, each once."""
-        said = {each.id: each for each in (*self.references, *self.passages) if each.text}
-        order = dict.fromkeys(each.id for each in self.sources)
-        return tuple(said[key] for key in order if key in said)
-
-    def joined(self, references: tuple[Reference, ...]) -> "Context":
-        """A copy with more images behind its own."""
-        return self.model_copy(update={"references": (*self.references, *references)})
-
-
-class Brief(FrozenModel):
-    """The text to illustrate, and the image prompt written from it."""
-
-    text: str
-    prompt: str
-    negative: str = ""
-    sources: tuple[str, ...] = Field(
-        default=(), description="ids of the retrieved texts that it was written with"
-    )
-
-
-class Score(FrozenModel):
-    """A judge's score of one image. An invalid image has `raw` and `calibrated` 0."""
-
-    raw: float = Field(description="cosine of image and text, -1..1")
-    calibrated: float = Field(ge=0, le=1, description="chance that the image shows the text")
-    valid: bool = True
-    reason: str = ""
-
-
-class RenderRequest(FrozenModel):
-    """One call of a renderer: the same prompt once for each seed. `model` is the renderer's name
-    in the profile.
-
-    `references` are embeddings of images that steer the render, weighted by `reference_scale`. It
-    begins from `image`, where there is one, for the part `strength` of the steps; with a `mask`,
-    what is black in it stays as it is. The `control` is a ControlNet with its image.
-    """
-
-    prompt: str
-    negative: str
-    width: int
-    height: int
-    steps: int
-    guidance: float
-    seeds: tuple[int, ...]
-    references: tuple[Embedding, ...] = ()
-    reference_scale: float = 0.0
-    loras: tuple[Lora, ...] = ()
-    model: str = ""
-    image: InstanceOf[LoadedImage] | None = None
-    strength: float = 1.0
-    mask: InstanceOf[LoadedImage] | None = None
-    embeddings: tuple[TextualInversion, ...] = Field(default=(), max_length=MOST_EMBEDDINGS)
-    control: InstanceOf[Control] | None = None
-
-    @property
-    def first_step(self) -> int:
-        """The first denoising step that is taken."""
-        return first_step(self.steps, self.strength) if self.image else 0
-
-    @property
-    def batch_key(self) -> BatchKey:
-        """Equal for all requests that may share a batch."""
-        return self.model, self.width, self.height, len(self.references)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One image of a job with its score, or neither where it was dropped before its last step.
-    `previews` are the judge's scores at the job's rungs.
-    """
-
-    index: int
-    seed: int
-    image: ImageArray | None
-    score: Score | None
-    previews: tuple[Score, ...] = ()
-
-
-canonical_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
-"""JSON that is equal for equal values."""
-
-
-def digest_of(value: Any) -> str:
-    """A 24-digit hex digest of anything JSON can hold, equal for equal values."""
-    return digest_of_json(canonical_json(value))
-
-
-def digest_of_json(document: str) -> str:
-    """The digest of a value from its canonical JSON."""
-    return hashlib.sha256(document.encode()).hexdigest()[:24]
