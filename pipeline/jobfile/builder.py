@@ -155,11 +155,6 @@ class JobBuilder:
             fields[_RENAMED[column]] = fields.pop(column)
         fields |= {"meta": meta, "row": row.line}
         fields.setdefault("seed", int(digest[:8], 16))
-        for column in ("references", "reference_images"):
-            if fields.get(column) and fields["reference_scale"] and not under.adapted:
-                raise _Refused(column, _NO_ADAPTER.format(under.section))
-        if fields.get("reference_images") and fields["reference_scale"] and not self._encodes:
-            raise _Refused("reference_images", _NO_ENCODER)
         for column in NAMED_WEIGHTS:
             if fields[column]:
                 fields[column] = _with_digests(column, fields[column], under)
@@ -171,19 +166,27 @@ class JobBuilder:
             field = str(problem["loc"][0])
             column = next((c for c, name in _RENAMED.items() if name == field), field)
             raise _Refused(column, _explained(problem)) from error
-        if job.collection and not self._whole.retrieval.allows(job.collection):
-            raise _Refused("collection", f"{shown(job.collection)} {_NOT_ALLOWED}")
-        if given.get("rounds", 1) > 1 and not (
-            job.collection and job.references and job.reference_scale
-        ):
-            raise _Refused("rounds", _NO_IMAGES)
-        _check_inputs(job)
-        _check_control(job, under)
+        self._check(job, given, under)
         if not self._retrieval:
             given = {name: value for name, value in given.items() if name not in _RETRIEVING}
         for column, reason in _unused(job, given, under.profile):
             self._note(row.line, column, reason)
         return job
+
+    def _check(self, job: Job, given: Mapping[str, Any], under: _Under) -> None:
+        """Raise _Refused for a job that asks for what its profile does not have."""
+        for column in ("references", "reference_images"):
+            if getattr(job, column) and job.reference_scale and not under.adapted:
+                raise _Refused(column, _NO_ADAPTER.format(under.section))
+        if job.reference_images and job.reference_scale and not self._encodes:
+            raise _Refused("reference_images", _NO_ENCODER)
+        if job.collection and not self._whole.retrieval.allows(job.collection):
+            raise _Refused("collection", f"{shown(job.collection)} {_NOT_ALLOWED}")
+        retrieving = job.collection and job.references and job.reference_scale
+        if given.get("rounds", 1) > 1 and not retrieving:
+            raise _Refused("rounds", _NO_IMAGES)
+        _check_inputs(job)
+        _check_control(job, under)
 
     def _under_of(self, model: str) -> _Under:
         try:
