@@ -167,14 +167,14 @@ def hold_contest(
     from `begin`.
     """
     scoring, candidates = scoring_of(job, brief, ports), list[Candidate]()
-    with stage("render"):
-        request = render_request(job, context, brief, ports.inputs)
+    request: RenderRequest | None = None
     while count := contest.next_wave(job, [c.score for c in candidates]):
         check()
         first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
         race = Race(contest.rungs(job), scoring, count)
         with stage("render"):
+            request = request or render_request(job, context, brief, ports.inputs)
             images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
         scores = iter(scoring([image for image in images if image is not None]))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
