@@ -20,6 +20,8 @@ SIMILAR = 0.75
 """Least share of letters in common of two spellings of a word."""
 SHORTEST = 4
 """Letters of a word that may be spelled otherwise."""
+COMMON = 0.5
+"""Share of a collection's texts from which on a word tells nothing about one of them."""
 
 # scripts without spaces: Thai to Burmese, Khmer, kana, Han
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -36,6 +38,7 @@ class Rarity:
 
     def __init__(self, texts: Iterable[str]) -> None:
         known = [terms(text) for text in texts]
+        self._own = len(known)
         self._general = max(SAMPLE - len(known), 0)
         self._size = len(known) + self._general
         self._counts = Counter(word for each in known for word in each)
@@ -44,6 +47,10 @@ class Rarity:
         """The weight of a word, 0..1."""
         general = min(1.0, TYPICAL_WORDS * frequency(word))
         return self._inverse(self._counts[word] + self._general * general) / self._inverse(0)
+
+    def common(self, word: str) -> bool:
+        """True for a word that most of the collection's own texts have."""
+        return self._own > 0 and self._counts[word] >= COMMON * self._own
 
     def _inverse(self, count: float) -> float:
         return log((self._size - count + 0.5) / (count + 0.5) + 1)
@@ -58,14 +65,20 @@ class Relevance:
 
     So a text about something else that has ordinary words in common is not relevant, nor is one
     with a single rare word of many. Words match as well where they are spelled nearly the same.
+
+    It is 1 for all texts where every word of the keywords is `common`, such as the name of a
+    handbook that each of them has.
     """
 
     def __init__(self, keywords: str, vector: Vectors, rarity: Rarity) -> None:
         self._terms, self._vector, self._rarity = terms(keywords)[:TERMS], vector, rarity
+        self._of_all = bool(self._terms) and all(map(rarity.common, self._terms))
 
     def __call__(self, text: str, vector: Vectors) -> float:
         """The relevance of a text with this vector."""
-        known, whole, shared, rarest = terms(text), 0.0, 0.0, 0.0
+        known, whole, shared, rarest = _lookup(text), 0.0, 0.0, 0.0
+        if self._of_all:
+            return 1.0
         for term in self._terms:
             word, likeness = nearest(term, known)
             weight = self._rarity(word)
@@ -84,6 +97,11 @@ def terms(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _lookup(text: str) -> list[str]:
+    """The terms of a text, and the single letters in it of scripts without spaces."""
+    return [*terms(text), *dict.fromkeys(_UNSPACED.findall(text))]
+
+
 def nearest(term: str, known: Sequence[str]) -> tuple[str, float]:
     """The known word that is spelled most like this one, and how alike they are; the word itself
     and 0 where none is near.
@@ -93,7 +111,15 @@ def nearest(term: str, known: Sequence[str]) -> tuple[str, float]:
     """
     if term in known:
         return term, 1.0
-    long = [word for word in known if len(word) >= SHORTEST] if len(term) >= SHORTEST else []
+    pairs = {term[at : at + 2] for at in range(len(term) - 1)}
+    # comparing letter by letter is slow, and a like spelling has about the length and some pairs
+    long = [
+        word
+        for word in (known if len(term) >= SHORTEST else ())
+        if len(word) >= SHORTEST
+        and SIMILAR * (len(word) + len(term)) <= 2 * min(len(word), len(term))
+        and any(pair in word for pair in pairs)
+    ]
     for word in get_close_matches(term, long, 1, SIMILAR):
         return word, SequenceMatcher(None, word, term).ratio()
     return term, 0.0

@@ -1,6 +1,7 @@
 """Finds passages and images by hybrid search: words and vectors at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from threading import Lock
 from time import monotonic
 from types import MappingProxyType
 from typing import TypeVar
@@ -78,6 +79,7 @@ class QdrantRetriever:
         self._usable = set[str]()
         self._external = dict[str, ExternalCollection]()
         self._rarities = dict[str, tuple[float, Rarity]]()
+        self._sampling = Lock()
 
     def retrieve(self, job: Job) -> Context:
         """At most `job.passages` passages and `job.references` images of `job.collection`, best
@@ -191,21 +193,27 @@ class QdrantRetriever:
             notice(_NOTHING.format(job.collection, floor, best))
 
     def _rarity(self, collection: str, read: Reader) -> Rarity:
-        """The rarity of words in a collection, by its first texts: those of the lowest ids, which
-        are hashes, so that they are a random sample.
+        """The rarity of words in a collection, by its texts of the lowest ids, which are hashes in
+        collections of our own: a random sample. Raises JobError.
         """
-        since, rarity = self._rarities.get(collection, (0.0, None))
-        if rarity is None or monotonic() - since > SAMPLED_SECONDS:
-            with calling(self._client):
-                records, _ = self._client.scroll(collection, limit=SAMPLE, with_payload=True)
-            points = (
-                ScoredPoint(id=each.id, version=0, score=0.0, payload=each.payload)
-                for each in records
-            )
-            said = (each for each in map(read, points) if each and each.text)
-            rarity = Rarity(map(schema.indexed, said))
-            self._rarities[collection] = monotonic(), rarity
-        return rarity
+        with self._sampling:
+            since, rarity = self._rarities.get(collection, (0.0, None))
+            if rarity is None or monotonic() - since > SAMPLED_SECONDS:
+                try:
+                    with calling(self._client):
+                        records, _ = self._client.scroll(
+                            collection, limit=SAMPLE, with_payload=True
+                        )
+                except (UnexpectedResponse, ValueError) as error:
+                    raise _unsearchable(collection, error) from error
+                points = (
+                    ScoredPoint(id=each.id, version=0, score=0.0, payload=each.payload)
+                    for each in records
+                )
+                said = (each for each in map(read, points) if each and each.text)
+                rarity = Rarity(map(schema.indexed, said))
+                self._rarities[collection] = monotonic(), rarity
+            return rarity
 
     def _word_searches(self, vector: Vectors, keywords: str, depth: int) -> list[QueryRequest]:
         dense = QueryRequest(query=vector.tolist(), using=schema.DENSE, limit=depth)
@@ -235,7 +243,7 @@ class QdrantRetriever:
                     job.collection, [each.model_copy(update=options) for each in searches]
                 )
         except (UnexpectedResponse, ValueError) as error:
-            raise JobError(f"Collection {job.collection!r} cannot be searched: {error}") from error
+            raise _unsearchable(job.collection, error) from error
         return [answer.points for answer in answers]
 
     def _fused(
@@ -327,3 +335,7 @@ def different(
             kept.append(item)
             directions.append(own)
     return kept
+
+
+def _unsearchable(collection: str, error: Exception) -> JobError:
+    return JobError(f"Collection {collection!r} cannot be searched: {error}")

@@ -25,7 +25,7 @@ def test_looks_that_are_told_are_drawn_and_others_are_not(tmp_path: Path) -> Non
         assert 0 <= figures[f"won_{way}"] <= figures[f"accepted_{way}"] <= 1
     assert figures["won_oracle"] > figures["won_without"]
     assert figures["won_with"] > figures["won_shuffled"]
-    assert figures["accuracy_copy"] > 0.5
+    assert figures["accuracy_copy"] >= 0.5
     assert figures["with_of_oracle"] == pytest.approx(
         figures["accuracy_with"] / figures["accuracy_oracle"]
     )

@@ -37,6 +37,21 @@ def test_only_what_a_text_is_about_reaches_the_floor(keywords: str, about: int |
     assert above == ([] if about is None else [about])
 
 
+def test_the_name_that_every_text_has_drops_none_of_them() -> None:
+    pages = [f"Contoso brand handbook: page {number}." for number in range(300)]
+    pages += ["Contoso brand handbook: envelopes.", "Contoso brand handbook: vehicles."]
+    rarity = Rarity(pages)
+    assert all(relevance("Contoso brand handbook", page, rarity) == 1 for page in pages)
+    assert relevance("Contoso vehicles", pages[-1], rarity) > FLOOR
+    assert relevance("Contoso vehicles", pages[-2], rarity) < FLOOR
+
+
+def test_one_letter_of_a_script_without_spaces_is_a_word() -> None:
+    cat, hill = "黒い猫がソファで眠っている。", "山は高い。"
+    rarity = Rarity([cat, hill])
+    assert relevance("猫", cat, rarity) > FLOOR > relevance("猫", hill, rarity)
+
+
 def test_it_is_one_for_the_same_rare_words_and_zero_for_other_ones() -> None:
     rarity = Rarity(FACTS)
     assert relevance("Zorvane", "Zorvane", rarity) == pytest.approx(1)
