@@ -20,7 +20,7 @@ SIMILAR = 0.75
 """Least share of letters in common of two spellings of a word."""
 SHORTEST = 4
 """Letters of a word that may be spelled otherwise."""
-COMMON = 0.5
+COMMON = 0.8
 """Share of a collection's texts from which on a word tells nothing about one of them."""
 
 # scripts without spaces: Thai to Burmese, Khmer, kana, Han
@@ -50,7 +50,7 @@ class Rarity:
 
     def common(self, word: str) -> bool:
         """True for a word that most of the collection's own texts have."""
-        return self._own > 0 and self._counts[word] >= COMMON * self._own
+        return self._counts[word] >= max(2, COMMON * self._own)
 
     def _inverse(self, count: float) -> float:
         return log((self._size - count + 0.5) / (count + 0.5) + 1)

@@ -42,6 +42,8 @@ def test_the_name_that_every_text_has_drops_none_of_them() -> None:
     pages += ["Contoso brand handbook: envelopes.", "Contoso brand handbook: vehicles."]
     rarity = Rarity(pages)
     assert all(relevance("Contoso brand handbook", page, rarity) == 1 for page in pages)
+    # one text of two is not most of a collection
+    assert relevance("a red star", FACTS[0], Rarity(FACTS[:2])) < FLOOR
     assert relevance("Contoso vehicles", pages[-1], rarity) > FLOOR
     assert relevance("Contoso vehicles", pages[-2], rarity) < FLOOR
 
