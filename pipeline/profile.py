@@ -261,6 +261,7 @@ class JobDefaults(settings_by("profile", defaults=True)):  # type: ignore[misc] 
     """Values for the columns that a row leaves empty."""
 
 
+# a computed base, as above
 class RendererDefaults(settings_by("profile", without=["model"])):  # type: ignore[misc]
     """Values in place of the profile's defaults in rows of one renderer; None keeps those."""
 

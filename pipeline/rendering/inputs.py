@@ -30,7 +30,7 @@ def pasted(request: RenderRequest, images: Sequence[ImageArray]) -> list[ImageAr
 
 
 def _luminance(image: ImageArray) -> ImageArray:
-    return np.repeat((luminance(image))[..., None], 3, axis=2)
+    return np.repeat(luminance(image)[..., None], 3, axis=2)
 
 
 PREPROCESSORS: Mapping[Preprocessor, Callable[[ImageArray], ImageArray]] = {
