@@ -160,6 +160,35 @@ class ControlProfile(FrozenModel):
     )
 
 
+Scale = Annotated[float, Field(ge=0, le=1)]
+BlockScales = Scale | dict[str, Scale | list[Scale]]
+"""For all blocks, or by block (`block_0`), there for all layers or for each of them."""
+
+
+class UNetScales(FrozenModel):
+    """Weights of an image adapter by the parts of the UNet."""
+
+    down: BlockScales = 0.0
+    mid: Scale = 0.0
+    up: BlockScales = 0.0
+
+
+class ImageAdapterProfile(FrozenModel):
+    """One of several IP-Adapters of a renderer, and the images that it is given."""
+
+    model: str = Field(description="model reference of an IP-Adapter: a folder with one file")
+    images: Literal["all", "named", "retrieved"] = Field(
+        default="all", description="which of a row's images it is given"
+    )
+    scale: Scale | UNetScales = Field(
+        default=1.0, description="its own weight, times the row's; or by the UNet's parts"
+    )
+
+    def takes(self, source: Literal["named", "retrieved"]) -> bool:
+        """True where it is given the images of this source."""
+        return self.images in ("all", source)
+
+
 class DiffusersProfile(Section):
     """A diffusion model on this device as the renderer, with its batches."""
 
@@ -169,8 +198,8 @@ class DiffusersProfile(Section):
     previews: str = Field(
         default="", description="model reference of a small decoder (TAESD) for previews, if any"
     )
-    image_adapter: str = Field(
-        default="", description="model reference of an IP-Adapter: a folder with one file"
+    image_adapter: str | dict[PlainName, ImageAdapterProfile] = Field(
+        default="", description="model reference of an IP-Adapter, or several by name"
     )
     loras: str = Field(default="", description="folder of LoRAs that rows may name")
     embeddings: str = Field(
@@ -197,13 +226,18 @@ class DiffusersProfile(Section):
         default=False, description="whether AND divides a prompt into parts predicted apart"
     )
 
+    @property
+    def image_adapters(self) -> dict[str, ImageAdapterProfile]:
+        """The IP-Adapters by role."""
+        if isinstance(self.image_adapter, str):
+            named = {"image_adapter": self.image_adapter} if self.image_adapter else {}
+            return {role: ImageAdapterProfile(model=each) for role, each in named.items()}
+        return {f"image_adapter:{name}": each for name, each in self.image_adapter.items()}
+
     def models(self) -> dict[str, str]:
         """Role to reference of each model that it runs in this process."""
-        extras = {
-            "unet": self.unet,
-            "previews": self.previews,
-            "image_adapter": self.image_adapter,
-        }
+        extras = {"unet": self.unet, "previews": self.previews}
+        extras |= {role: each.model for role, each in self.image_adapters.items()}
         extras |= {f"control:{name}": each.model for name, each in self.controls.items()}
         return {"renderer": self.model} | {role: each for role, each in extras.items() if each}
 

@@ -235,6 +235,7 @@ def render_request(
         guidance=job.guidance,
         seeds=seeds,
         references=embeddings,
+        named=len(named),
         reference_scale=job.reference_scale if embeddings else 0.0,
         loras=job.loras,
         model=job.model,

@@ -50,8 +50,13 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
             f"Job {job_id} was rendered by {outcome.job.model!r}, a name that its run's profile no"
             " longer has: submit the job file again with that name for the renderer."
         ) from error
-    used = RENDERING | {f"control:{outcome.job.control}"}
-    assembly.compare(profile, run, {k: v for k, v in outcome.models.items() if k in used})
+    control = f"control:{outcome.job.control}"
+    used = {
+        role: digest
+        for role, digest in outcome.models.items()
+        if role.partition(":")[0] in RENDERING or role == control
+    }
+    assembly.compare(profile, run, used)
     context = assembly.embedded(spec, outcome.winners_context)
     request = render_request(
         outcome.job, context, outcome.brief, assembly.inputs(spec), (outcome.seed,)

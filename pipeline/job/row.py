@@ -319,8 +319,8 @@ class Job(FrozenModel):
     @property
     def batch_key(self) -> BatchKey:
         """The batch key of the job's render requests, as far as it is known before retrieval."""
-        references = self.references + len(self.reference_images)
-        return self.model, self.width, self.height, references if self.reference_scale else 0
+        images = (len(self.reference_images), self.references) if self.reference_scale else (0, 0)
+        return self.model, self.width, self.height, *images
 
 
 class BadRow(FrozenModel):

@@ -119,9 +119,10 @@ class RenderRequest(FrozenModel):
     """One call of a renderer: the same prompt once for each seed. `model` is the renderer's name
     in the profile.
 
-    `references` are embeddings of images that steer the render, weighted by `reference_scale`. It
-    begins from `image`, where there is one, for the part `strength` of the steps; with a `mask`,
-    what is black in it stays as it is. The `control` is a ControlNet with its image.
+    `references` are embeddings of images that steer the render, weighted by `reference_scale`; the
+    first `named` of them are the row's own, the others were retrieved. It begins from `image`,
+    where there is one, for the part `strength` of the steps; with a `mask`, what is black in it
+    stays as it is. The `control` is a ControlNet with its image.
     """
 
     prompt: str
@@ -132,6 +133,7 @@ class RenderRequest(FrozenModel):
     guidance: float
     seeds: tuple[int, ...]
     references: tuple[Embedding, ...] = ()
+    named: int = 0
     reference_scale: float = 0.0
     loras: tuple[Lora, ...] = ()
     model: str = ""
@@ -149,7 +151,8 @@ class RenderRequest(FrozenModel):
     @property
     def batch_key(self) -> BatchKey:
         """Equal for all requests that may share a batch."""
-        return self.model, self.width, self.height, len(self.references)
+        retrieved = len(self.references) - self.named
+        return self.model, self.width, self.height, self.named, retrieved
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ ImageArray = NDArray[np.float32]
 Embedding = tuple[float, ...]
 """An image's embedding, in the image adapter's width."""
 
-BatchKey = tuple[str, int, int, int]
-"""The model, width, height and number of references that steer the render."""
+BatchKey = tuple[str, int, int, int, int]
+"""The model, width, height, and how many named and retrieved images steer the render."""
 
 
 _ID = r"^[0-9A-Za-z_]{1,64}$"

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -76,10 +76,14 @@ class _Under(NamedTuple):
     ids: identity.JobIds
     weights: Mapping[str, WeightsFolder]
 
-    @property
-    def adapted(self) -> bool:
+    def check_adapter(self, column: str, source: Literal["named", "retrieved"]) -> None:
+        """Raise _Refused where the column's images steer no image adapter."""
         renderer = self.profile.renderer
-        return renderer.kind == "diffusers" and bool(renderer.image_adapter)
+        adapters = renderer.image_adapters.values() if renderer.kind == "diffusers" else ()
+        if not adapters:
+            raise _Refused(column, _NO_ADAPTER.format(self.section))
+        if not any(adapter.takes(source) for adapter in adapters):
+            raise _Refused(column, f"no {self.section}.image_adapter takes {source} images")
 
 
 class JobBuilder:
@@ -175,11 +179,12 @@ class JobBuilder:
 
     def _check(self, job: Job, given: Mapping[str, Any], under: _Under) -> None:
         """Raise _Refused for a job that asks for what its profile does not have."""
-        for column in ("references", "reference_images"):
-            if getattr(job, column) and job.reference_scale and not under.adapted:
-                raise _Refused(column, _NO_ADAPTER.format(under.section))
-        if job.reference_images and job.reference_scale and not self._encodes:
-            raise _Refused("reference_images", _NO_ENCODER)
+        if job.references and job.reference_scale:
+            under.check_adapter("references", "retrieved")
+        if job.reference_images and job.reference_scale:
+            under.check_adapter("reference_images", "named")
+            if not self._encodes:
+                raise _Refused("reference_images", _NO_ENCODER)
         if job.collection and not self._whole.retrieval.allows(job.collection):
             raise _Refused("collection", f"{shown(job.collection)} {_NOT_ALLOWED}")
         retrieving = job.collection and job.references and job.reference_scale

@@ -1,5 +1,6 @@
 """Loading and tuning of diffusers pipelines from local folders."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from pipeline.errors import ModelError
 from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
-from pipeline.profile import DiffusersProfile, Dtype
+from pipeline.profile import DiffusersProfile, Dtype, UNetScales
 
 COMPILED_SHAPES = 4096
 LOCAL: dict[str, Any] = {
@@ -64,24 +65,51 @@ def load_pipeline(folder: Path, unet: Path | None, profile: DiffusersProfile) ->
     return pipe
 
 
-def load_adapter(pipe: Any, folder: Path) -> None:
-    """Load an IP-Adapter (https://arxiv.org/abs/2308.06721) into a pipeline, which then needs
-    embeddings of images in every call. Raises ModelError for an unsupported family or kind.
+def load_adapters(pipe: Any, folders: Sequence[Path], scales: Sequence[float | UNetScales]) -> None:
+    """Load IP-Adapters (https://arxiv.org/abs/2308.06721) with their own scales into a pipeline,
+    which then needs embeddings of images for each of them in every call.
+
+    Raises ModelError for an unsupported family or kind, for adapters that take embeddings of
+    different widths, and for scales that do not fit the UNet's blocks.
     """
     if not hasattr(pipe, "unet"):
-        raise ModelError(f"{folder}: image adapters are for Stable Diffusion 1, 2 and XL")
-    file = adapter_file(folder)
+        raise ModelError(f"{folders[0]}: image adapters are for Stable Diffusion 1, 2 and XL")
+    files = [adapter_file(folder) for folder in folders]
     pipe.load_ip_adapter(
-        str(folder),
-        subfolder="",
-        weight_name=file.name,
+        [str(folder) for folder in folders],
+        subfolder=[""] * len(files),
+        weight_name=[file.name for file in files],
         image_encoder_folder=None,
         local_files_only=True,
     )
-    (projection,) = pipe.unet.encoder_hid_proj.image_projection_layers
-    if not isinstance(projection, ImageProjection):
-        raise ModelError(f"{file}: of image adapters only the plain kind is known")
-    pipe.set_ip_adapter_scale(0.0)
+    layers = pipe.unet.encoder_hid_proj.image_projection_layers
+    for file, projection in zip(files, layers, strict=True):
+        if not isinstance(projection, ImageProjection):
+            raise ModelError(f"{file}: of image adapters only the plain kind is known")
+    widths = {layer.image_embeds.in_features for layer in layers}
+    if len(widths) > 1:
+        raise ModelError(
+            f"image adapters of one renderer share one image encoder, and these take embeddings of "
+            f"{' and '.join(map(str, sorted(widths)))} numbers"
+        )
+    pipe.set_ip_adapter_scale([_by_block(pipe.unet, scale) for scale in scales])
+
+
+def _by_block(unet: Any, scale: float | UNetScales) -> Any:
+    """The scale as diffusers takes it. Raises ModelError for a block without attention, which
+    diffusers would ignore.
+    """
+    if not isinstance(scale, UNetScales):
+        return scale
+    for part, blocks in (("down", unet.down_blocks), ("up", unet.up_blocks)):
+        scales = getattr(scale, part)
+        known = {f"block_{at}" for at, each in enumerate(blocks) if hasattr(each, "attentions")}
+        if unknown := set(scales if isinstance(scales, dict) else ()) - known:
+            raise ModelError(
+                f"{min(unknown)} in {part} of an image adapter's scale is none of the UNet's "
+                f"blocks with attention: {', '.join(sorted(known))}"
+            )
+    return scale.model_dump()
 
 
 def load_controlnet(folder: Path, name: str, dtype: Dtype) -> Any:

@@ -61,14 +61,16 @@ class Models:
         """The diffusers pipeline of a profile, on the device. Raises ModelError."""
 
         def load() -> Any:
-            from pipeline.models.diffusion import load_adapter, load_pipeline, tune
+            from pipeline.models.diffusion import load_adapters, load_pipeline, tune
 
             folder = self.folder(profile.model, "renderer", profile.variant)
             unet = self.folder(profile.unet, "unet") if profile.unet else None
             pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile)).to(self.device)
-            if profile.image_adapter:
-                adapter = self.folder(profile.image_adapter, "image_adapter")
-                _loading(adapter, lambda: load_adapter(pipe, adapter))
+            if adapters := profile.image_adapters.values():
+                folders = [self.folder(each.model, "image_adapter") for each in adapters]
+                scales = [each.scale for each in adapters]
+                names = ", ".join(map(str, folders))
+                _loading(names, lambda: load_adapters(pipe, folders, scales))
             tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
             return pipe
 
@@ -260,7 +262,7 @@ class Models:
 _HUB = threading.Lock()
 
 
-def _loading(folder: Path, load: Callable[[], Any]) -> Any:
+def _loading(folder: Path | str, load: Callable[[], Any]) -> Any:
     """The result of `load`, offline. Raises ModelError for every error of the libraries."""
     from huggingface_hub import constants
     from transformers.utils import logging

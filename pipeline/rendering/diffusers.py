@@ -15,7 +15,7 @@ from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.calls import Windows, call_arguments, guided, taken
-from pipeline.rendering.conditions import CONDITIONS, ImageAdapter, applied, reworded
+from pipeline.rendering.conditions import CONDITIONS, ImageAdapters, applied, reworded
 from pipeline.rendering.guidance import Guidance
 from pipeline.rendering.inputs import pasted
 from pipeline.telemetry import notice, rendered_by
@@ -172,19 +172,23 @@ class DiffusersRenderer:
         return self._others[make]
 
     def _adapter_arguments(self, request: RenderRequest) -> dict[str, Any]:
-        """The image adapter's argument of a call: embeddings that diffusers gives to each row."""
-        adapter = next(each for each in self.conditions if isinstance(each, ImageAdapter))
-        if not adapter.present:
+        """The image adapters' argument of a call: embeddings that diffusers gives to each row."""
+        adapters = next(each for each in self.conditions if isinstance(each, ImageAdapters))
+        if not adapters.present:
             return {}
-        embeds = adapter.embeddings(request)[None]
+        images = [embeds[None] for embeds in adapters.embeddings(request)]
         if guided(request):
-            embeds = torch.cat([torch.zeros_like(embeds), embeds])
-        return {"ip_adapter_image_embeds": [embeds.to(self._pipe.device, self._pipe.dtype)]}
+            images = [torch.cat([torch.zeros_like(embeds), embeds]) for embeds in images]
+        return {
+            "ip_adapter_image_embeds": [
+                embeds.to(self._pipe.device, self._pipe.dtype) for embeds in images
+            ]
+        }
 
 
 def shared_settings(request: RenderRequest) -> Hashable:
     """The key that is equal for requests that can share a call."""
     negative = bool(request.negative) and guided(request)
     start = bool(request.image), request.first_step, bool(request.mask)
-    images = request.references, request.reference_scale
+    images = request.references, request.named, request.reference_scale
     return (request.batch_key, request.steps, request.guidance, negative, start, images)

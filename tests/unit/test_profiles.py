@@ -11,6 +11,7 @@ from pipeline.profile import (
     PROFILES,
     CollectionProfile,
     ControlProfile,
+    ImageAdapterProfile,
     Profile,
     TemplateWriterProfile,
     profile_of,
@@ -112,7 +113,11 @@ def test_another_kind_keeps_what_it_knows_of_the_extended_profile(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("table", "model"),
-    [("retrieval.collections", CollectionProfile), ("renderer.controls", ControlProfile)],
+    [
+        ("retrieval.collections", CollectionProfile),
+        ("renderer.controls", ControlProfile),
+        ("renderer.image_adapter", ImageAdapterProfile),
+    ],
 )
 def test_every_key_of_a_table_is_documented_with_its_default_and_no_other(
     table: str, model: type[BaseModel]

@@ -1,4 +1,4 @@
-"""The image adapter of a pipeline: embeddings of images as conditions beside the prompt.
+"""The image adapters of a pipeline: embeddings of images as conditions beside the prompt.
 
 Ye et al., "IP-Adapter" (2023), https://arxiv.org/abs/2308.06721. Each image adds tokens to attend
 to, as the neighbours do in Blattmann et al., "Retrieval-Augmented Diffusion Models" (2022),
@@ -14,28 +14,31 @@ from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import Tensor, nn
 
 from pipeline.errors import JobError
-from pipeline.job import RenderRequest
+from pipeline.job import Embedding, RenderRequest
 from pipeline.models import Models
-from pipeline.profile import DiffusersProfile
+from pipeline.profile import DiffusersProfile, ImageAdapterProfile
 from pipeline.rendering.conditions.base import Condition
-from pipeline.rendering.families import Conditioning
+from pipeline.rendering.families import IMAGES, Conditioning
 
 
-class ImageAdapter(Condition):
-    """A UNet's IP-Adapter, if it has one. Rows of different scales share a batch."""
+class ImageAdapters(Condition):
+    """A UNet's IP-Adapters, if it has any. Rows of different scales share a batch."""
 
     def __init__(self, pipe: Any, models: Models, profile: DiffusersProfile) -> None:
         unet: Any = getattr(pipe, "unet", None)
         found: Any = getattr(unet, "encoder_hid_proj", None)
         self.present = isinstance(found, MultiIPAdapterImageProjection)
-        self._processors = list[Any]()
+        self._adapters = list(profile.image_adapters.values())
+        self._processors = list[tuple[Any, list[float]]]()
         self._scales: Tensor | None = None
         if self.present:
             self._device = torch.device(pipe._execution_device)
             self._width: int = found.image_projection_layers[0].image_embeds.in_features
             processors = unet.attn_processors.values()
-            self._processors = [each for each in processors if hasattr(each, "scale")]
-            for layer in (layer for each in self._processors for layer in each.to_v_ip):
+            self._processors = [
+                (each, list(each.scale)) for each in processors if hasattr(each, "scale")
+            ]
+            for layer in (layer for each, _ in self._processors for layer in each.to_v_ip):
                 layer.register_forward_hook(self._weigh)
 
     def check(self, request: RenderRequest) -> None:
@@ -55,27 +58,44 @@ class ImageAdapter(Condition):
         """The embeddings; zeros for the negative text."""
         if not self.present:
             return {}
-        embeddings = self.embeddings(request).to(self._device)
-        return {"images": torch.zeros_like(embeddings) if unconditional else embeddings}
+        embeddings = [each.to(self._device) for each in self.embeddings(request)]
+        return {
+            f"{IMAGES}{at}": torch.zeros_like(each) if unconditional else each
+            for at, each in enumerate(embeddings)
+        }
 
-    def embeddings(self, request: RenderRequest) -> Tensor:
-        """[images, width] in float32; one row of zeros for a request without references."""
-        return (
-            torch.tensor(request.references) if request.references else torch.zeros(1, self._width)
-        )
+    def embeddings(self, request: RenderRequest) -> list[Tensor]:
+        """[images, width] in float32 for each adapter; a row of zeros where it is given none."""
+        given = [self._given(each, request) for each in self._adapters]
+        return [torch.tensor(each) if each else torch.zeros(1, self._width) for each in given]
 
     @contextmanager
     def applied(self, requests: Sequence[RenderRequest], steps: Sequence[int]) -> Generator[None]:
-        """Weigh each request's images in its rows; where no request has any, skip the adapter."""
+        """Weigh each request's images in its rows; skip an adapter that no request has images
+        for.
+        """
         scales = [request.reference_scale for request in requests]
-        for processor in self._processors:
-            processor.scale = [1.0 if any(scales) else 0.0]
+        used = [
+            any(each.reference_scale and self._given(adapter, each) for each in requests)
+            for adapter in self._adapters
+        ]
+        for processor, own in self._processors:
+            processor.scale = [scale if use else 0.0 for scale, use in zip(own, used, strict=True)]
         if self.present and any(scales):
             self._scales = torch.tensor(scales, device=self._device)
         try:
             yield
         finally:
             self._scales = None
+
+    @staticmethod
+    def _given(adapter: ImageAdapterProfile, request: RenderRequest) -> tuple[Embedding, ...]:
+        """Embeddings of the images that an adapter is given."""
+        named, retrieved = request.references[: request.named], request.references[request.named :]
+        return (
+            *(named if adapter.takes("named") else ()),
+            *(retrieved if adapter.takes("retrieved") else ()),
+        )
 
     def _weigh(self, _layer: nn.Module, _given: object, values: Tensor) -> Tensor | None:
         """Weigh the values that the images have for the attention, [rows, ...]: its output is

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.rendering.families.base import Conditioning, Family
+from pipeline.rendering.families.base import IMAGES, Conditioning, Family
 from pipeline.rendering.families.flux import Flux
 from pipeline.rendering.families.sd import StableDiffusion, StableDiffusionXL
 from pipeline.rendering.families.sd3 import StableDiffusion3
 from pipeline.rendering.sampler import Unsupported
 
-__all__ = ["Conditioning", "Family", "family_of"]
+__all__ = ["IMAGES", "Conditioning", "Family", "family_of"]
 
 _FAMILIES: Mapping[str, Callable[[Any, Any], Family]] = {
     "StableDiffusionPipeline": StableDiffusion,

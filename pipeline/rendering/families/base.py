@@ -14,6 +14,9 @@ from pipeline.rendering.sampler import SamplerTable
 Conditioning = dict[str, Tensor]
 """The conditions that one text gives: tensors by the model's names, without a batch axis."""
 
+IMAGES = "images:"
+"""What the names of image adapters' embeddings begin with in a conditioning; a number follows."""
+
 
 class Family(Protocol):
     """A model that predicts noise or velocity, and a decoder. Latents are float32 on its device."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import (
+    IMAGES,
     Conditioning,
     check_multiple,
     draw,
@@ -84,9 +85,9 @@ class StableDiffusion:
     ) -> Tensor:
         """One call of the UNet."""
         added = self._added(texts, requests)
-        if "images" in texts[0]:
-            embeds = stacked(texts, "images").to(self._model.dtype)
-            added = (added or {}) | {"image_embeds": [embeds]}
+        if adapters := [name for name in texts[0] if name.startswith(IMAGES)]:
+            embeds = [stacked(texts, name).to(self._model.dtype) for name in adapters]
+            added = (added or {}) | {"image_embeds": embeds}
         if self.fills:
             x = torch.cat([x, stacked(texts, "filling")], 1)
         output: Tensor = self._model(

@@ -17,7 +17,7 @@ from pipeline.job import BadRow, InputImage, Job
 from pipeline.jobfile.reader import FORMATS, Notice, Overrides, input_names, read_jobs
 from pipeline.media.image_store import INPUTS, ImageStore
 from pipeline.media.inputs import InputReader, StoredInputs
-from pipeline.profile import Profile
+from pipeline.profile import ImageAdapterProfile, Profile
 from pipeline.storage.folder import FolderStore
 
 PROFILE = Profile.load("shapes")
@@ -115,13 +115,18 @@ def test_reference_images_are_a_list_that_needs_an_adapter(tmp_path: Path) -> No
     two, missing = read(PROFILE)
     assert isinstance(two, Job)
     assert [image.path for image in two.reference_images] == ["a.png", "b.png"]
-    assert two.batch_key[3] == 2
+    assert two.batch_key[3:] == (2, 0)
     assert isinstance(missing, BadRow)
     assert missing.column == "reference_images"
     bare = PROFILE.renderer.model_copy(update={"image_adapter": ""})
     refused, _ = read(PROFILE.model_copy(update={"renderer": bare}))
     assert isinstance(refused, BadRow)
     assert "no image adapter" in refused.reason
+    look = ImageAdapterProfile(model="look", images="retrieved")
+    others = PROFILE.renderer.model_copy(update={"image_adapter": {"look": look}})
+    refused, _ = read(PROFILE.model_copy(update={"renderer": others}))
+    assert isinstance(refused, BadRow)
+    assert refused.reason == "no renderer.image_adapter takes named images"
     path.write_text(f"{header}circle,a.png,0\n")
     read(PROFILE)
     assert "reference_images have no effect at reference_scale 0" in told[-1].reason

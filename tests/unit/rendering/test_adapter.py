@@ -33,29 +33,49 @@ class Renderers:
     reference: DiffusersRenderer
 
     def by_diffusers(self, request: RenderRequest) -> list[ImageArray]:
-        """The images of a pipeline of its own, with the adapter's scale set for all of a call."""
+        """The images of a pipeline of its own, with the adapters' scales set for all of a call."""
         pipe: Any = diffusers.DiffusionPipeline.from_pretrained(self.root / "model")
         pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipe.scheduler.config)
         pipe.set_progress_bar_config(disable=True)
         arguments = call_arguments(pipe, [request])
         if request.references:
+            named, retrieved = (
+                request.references[: request.named],
+                request.references[request.named :],
+            )
+            given = {  # the images and scales of each adapter
+                "adapter": (request.references, 1.0),
+                "layout": (named, {"down": {"block_1": [0.5]}}),
+                "look": (retrieved, 0.7),
+            }
+            folders = [name for name in given if self.root.joinpath(name).is_dir()]
+            used = [given[name] for name in folders]
             pipe.load_ip_adapter(
-                self.root / "adapter", subfolder="", weight_name="ip.safetensors",
-                image_encoder_folder=None,
+                [str(self.root / name) for name in folders], subfolder=[""] * len(folders),
+                weight_name=["ip.safetensors"] * len(folders), image_encoder_folder=None,
             )  # fmt: skip
-            pipe.set_ip_adapter_scale(request.reference_scale)
-            embeds = torch.tensor(request.references)[None]
-            both = torch.cat([torch.zeros_like(embeds), embeds])
-            arguments["ip_adapter_image_embeds"] = [both]
+            pipe.set_ip_adapter_scale(
+                [scaled(scale, request.reference_scale if images else 0) for images, scale in used]
+            )
+            embeds = [torch.tensor(images or [[0.0] * WIDTH])[None] for images, _ in used]
+            arguments["ip_adapter_image_embeds"] = [
+                torch.cat([torch.zeros_like(each), each]) for each in embeds
+            ]
         seeds = (torch.Generator().manual_seed(seed) for seed in request.seeds)
         return [pipe(generator=seed, **arguments).images[0] for seed in seeds]
 
 
-def random_adapter(unet: Any) -> dict[str, torch.Tensor]:
+def scaled(scale: Any, by: float) -> Any:
+    if isinstance(scale, dict):
+        return {key: scaled(each, by) for key, each in scale.items()}
+    return [each * by for each in scale] if isinstance(scale, list) else scale * by
+
+
+def random_adapter(unet: Any, seed: int = 1, width: int = WIDTH) -> dict[str, torch.Tensor]:
     """An IP-Adapter for a UNet, with random weights that are strong enough to be seen."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     cross = unet.config.cross_attention_dim
-    projection = ImageProjection(WIDTH, cross, TOKENS).state_dict()
+    projection = ImageProjection(width, cross, TOKENS).state_dict()
     state = {f"image_proj.{_plain(name)}": value for name, value in projection.items()}
     crossings = [name for name in unet.attn_processors if "attn2" in name]
     for number, name in enumerate(crossings):
@@ -70,25 +90,31 @@ def _plain(name: str) -> str:
     return name.replace("image_embeds", "proj")
 
 
-@pytest.fixture(scope="module", params=["sd", "sdxl"])
-def renderers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Renderers:
-    """Over SD and over SDXL."""
-    root = tmp_path_factory.mktemp(request.param)
-    small_models.save(request.param, root / "model")
-    (root / "adapter").mkdir()
-    adapter = random_adapter(small_models.made(request.param).unet)
-    save_file(adapter, root / "adapter" / "ip.safetensors")
-    profile = DiffusersProfile(
-        model="model", image_adapter="adapter", scheduler="EulerDiscreteScheduler"
+def made_of(family: str, root: Path, adapters: str | dict[str, Any]) -> Renderers:
+    small_models.save(family, root / "model")
+    for seed, name in enumerate([adapters] if isinstance(adapters, str) else adapters, 1):
+        (root / name).mkdir()
+        adapter = random_adapter(small_models.made(family).unet, seed)
+        save_file(adapter, root / name / "ip.safetensors")
+    profile = DiffusersProfile.model_validate(
+        {"model": "model", "image_adapter": adapters, "scheduler": "EulerDiscreteScheduler"}
     )
     models = Models(root, "cpu")
     reference = DiffusersRenderer(models, profile)
     return Renderers(root, EngineRenderer(models, profile, reference), reference)
 
 
-def a_request(references: int, scale: float, draw: int = 0, width: int = WIDTH) -> RenderRequest:
+@pytest.fixture(scope="module", params=["sd", "sdxl"])
+def renderers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Renderers:
+    """Over SD and over SDXL."""
+    return made_of(request.param, tmp_path_factory.mktemp(request.param), "adapter")
+
+
+def a_request(
+    references: int, scale: float, draw: int = 0, width: int = WIDTH, named: int = 0
+) -> RenderRequest:
     rng = np.random.default_rng([references, draw])
     embeddings = tuple(tuple(rng.normal(size=width).tolist()) for _ in range(references))
     return RenderRequest(
@@ -100,6 +126,7 @@ def a_request(references: int, scale: float, draw: int = 0, width: int = WIDTH) 
         guidance=3,
         seeds=(5, 6),
         references=embeddings,
+        named=named,
         reference_scale=scale,
     )
 
@@ -124,8 +151,58 @@ def test_reference_images_have_the_same_effect_whatever_shares_the_batch(
     assert all(np.abs(each - full).max() > 8 / 255 for each in (other, half))
 
 
+SEVERAL = {
+    "layout": {"model": "layout", "images": "named", "scale": {"down": {"block_1": [0.5]}}},
+    "look": {"model": "look", "images": "retrieved", "scale": 0.7},
+}
+
+
+def test_several_adapters_have_their_own_images_and_scales(tmp_path: Path) -> None:
+    renderers = made_of("sdxl", tmp_path, SEVERAL)
+    numbers = [(1, 0), (1, 1), (2, 1), (3, 1), (0, 0)]
+    requests = [a_request(count, 0.9, named=named) for count, named in numbers]
+    requests.append(a_request(2, 0.4, named=1))
+    expected = [renderers.by_diffusers(each)[0] for each in requests]
+    for renderer in (renderers.engine, renderers.reference):
+        with ThreadPoolExecutor(len(requests)) as pool:
+            found = [images[0] for images in pool.map(renderer.render, requests)]
+        assert np.abs(np.stack(found) - np.stack(expected)).max() <= 2 / 255
+    look, layout, both, *_, plain, weaker = expected
+    assert all(np.abs(each - plain).max() > 8 / 255 for each in (look, layout, both))
+    assert all(np.abs(each - both).max() > 8 / 255 for each in (look, layout, weaker))
+
+
+@pytest.mark.parametrize(
+    ("scale", "reason"),
+    [
+        ({"up": {"block_7": 1}}, "block_7 in up .* block_0"),
+        ({"down": {"block_1": [1, 1, 1]}}, "Expected 1 scales for down.block_1, got 3"),
+    ],
+)
+def test_scales_of_blocks_that_the_unet_does_not_have(
+    tmp_path: Path, scale: dict[str, Any], reason: str
+) -> None:
+    adapter = {"model": "layout", "scale": scale}
+    with pytest.raises(ModelError, match=reason):
+        made_of("sd", tmp_path, {"layout": adapter})
+
+
+def test_adapters_of_different_encoders(tmp_path: Path) -> None:
+    small_models.save("sd", tmp_path / "model")
+    unet = small_models.made("sd").unet
+    for name, width in (("one", WIDTH), ("other", 7)):
+        (tmp_path / name).mkdir()
+        save_file(random_adapter(unet, width=width), tmp_path / name / "ip.safetensors")
+    profile = DiffusersProfile.model_validate(
+        {"model": "model", "image_adapter": {name: {"model": name} for name in ("one", "other")}}
+    )
+    with pytest.raises(ModelError, match=r"share one image encoder, .* 7 and 12 numbers"):
+        Models(tmp_path, "cpu").diffusion(profile)
+
+
 def test_the_engine_keeps_numbers_of_images_apart_and_diffusers_the_images_and_scales() -> None:
     assert len({each.batch_key for each in REQUESTS}) == 3
+    assert a_request(2, 1, named=1).batch_key != a_request(2, 1).batch_key
     assert len({shared_settings(each) for each in REQUESTS}) == len(REQUESTS)
 
 
