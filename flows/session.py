@@ -1,7 +1,7 @@
 """A run while a flow works on it: opened, reported, dispatched as shards, published, stopped."""
 
 import threading
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ class RunSession:
                 self._window,
                 dispatcher,
             ):
-                work_through(shards, lambda: self._window.shards)
+                work_through(shards, self._window)
         except BaseException:
             dispatcher.stop()
             cancel = partial(self._queue.cancel, spec.run, spec.fingerprint)
@@ -242,7 +242,7 @@ def _open(
 
 @dataclass
 class Visits:
-    """The models of a shard whose jobs are left. `anew`: an earlier visit had jobs to do; `doubt`:
+    """The models of a shard whose rows are left. `anew`: an earlier visit had jobs to do; `doubt`:
     another shard may yet remove a record of this one's rows.
     """
 
@@ -277,20 +277,21 @@ class Shards:
         self._several = bool(spec.profile.get("renderers"))
         self._loaded_ahead = spec.profile.get("defaults", {}).get("model", "")
         self._visits = dict[int, Visits]()
-        self._later = defaultdict[str, list[int]](list)
+        self._later = defaultdict[str, list[tuple[int, int]]](list)
         self.stopped = ""
         self._lock = threading.Lock()
 
-    def passes(self) -> Iterator[tuple[str, Iterable[int]]]:
-        """Each model of the run, with the shards to visit for it. The first pass begins while the
-        job file is read, and visits all shards; ask for another one once the last is done.
+    def passes(self) -> Iterator[tuple[str, Iterable[tuple[int, int]]]]:
+        """Each model of the run, with the shards to visit for it, each with the number of rows that
+        name it, at most. The first pass begins while the job file is read, and visits all shards;
+        ask for another one once the last is done.
 
         The first model is the one that workers load ahead, if the first shard has jobs of it.
         """
         rows = self._rows(1) if self._several else []
         models = [row.model for row in rows if isinstance(row, Job)] or [self._loaded_ahead]
         first = self._loaded_ahead if self._loaded_ahead in models else models[0]
-        yield first, self._opening.shards()
+        yield first, ((shard, self._size) for shard in self._opening.shards())
         while self._later:
             model = min(self._later)
             yield model, sorted(self._later.pop(model))
@@ -345,31 +346,32 @@ class Shards:
         with self._lock:
             if shard in self._visits:
                 return self._visits[shard], 0
-            visits = self._visits[shard] = Visits({r.model for r in rows if isinstance(r, Job)})
+            counts = Counter(row.model for row in rows if isinstance(row, Job))
+            visits = self._visits[shard] = Visits(set(counts))
             for other in visits.left - {model}:
-                self._later[other].append(shard)
+                self._later[other].append((shard, counts[other]))
         return visits, sum(isinstance(row, BadRow) for row in rows)
 
 
-def work_through(shards: Shards, at_once: Callable[[], int]) -> None:
-    """Work through the run's shards, `at_once()` at a time and one model after the other, until all
-    are done or a budget is used up.
+def work_through(shards: Shards, window: Window) -> None:
+    """Work through the run's shards, as many at a time as fill the window, one model after the
+    other, until all are done or a budget is used up.
 
     Raises Stopped if the run was cancelled, and any error of a shard or of the job file's reader.
     """
-    in_flight = deque[PrefectFuture[Any]]()
+    in_flight = deque[tuple[PrefectFuture[Any], int]]()
     try:
         for model, visited in shards.passes():
-            for shard in visited:
-                while len(in_flight) >= at_once():
-                    in_flight[0].wait(LOOK)
-                    if in_flight[0].state.is_final():
-                        in_flight.popleft().result()
+            for shard, rows in visited:
+                while not window.has_room(rows, [others for _, others in in_flight]):
+                    in_flight[0][0].wait(LOOK)
+                    if in_flight[0][0].state.is_final():
+                        in_flight.popleft()[0].result()
                 if shards.stopped:
                     break
-                in_flight.append(work_on_shard.submit(shard, model, shards))
+                in_flight.append((work_on_shard.submit(shard, model, shards), rows))
             while in_flight:
-                in_flight.popleft().result()
+                in_flight.popleft()[0].result()
             if shards.stopped:
                 break
     except CancelledRun:

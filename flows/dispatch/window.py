@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import structlog
@@ -71,6 +71,14 @@ class Window:
     def of_shard(self) -> int:
         """Jobs in flight in each shard in work."""
         return self.size // self.shards
+
+    def has_room(self, jobs: int, others: Sequence[int]) -> bool:
+        """True where a shard with so many jobs may be in work beside others with theirs: one with
+        few of them, as where they are the rows of one model, does not fill its part of the window.
+        """
+        part = max(1, self.of_shard())
+        taken = sum(min(part, each) for each in (*others, jobs))
+        return not others or (len(others) < MOST_SHARDS and taken <= self.size)
 
     def look(self) -> None:
         """Read the number of jobs that the workers execute at a time."""

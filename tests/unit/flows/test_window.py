@@ -62,6 +62,22 @@ def test_a_worker_that_misses_a_look_still_counts() -> None:
     assert window.of_shard() * window.shards <= window.size
 
 
+def test_shards_with_few_jobs_are_in_work_beside_more_others() -> None:
+    window = Window(lambda: 0, shard=250, asked=64)
+
+    def in_work(jobs: int) -> int:
+        others = list[int]()
+        while window.has_room(jobs, others):
+            others.append(jobs)
+        return len(others)
+
+    assert in_work(250) == in_work(32) == window.shards == 2
+    assert in_work(10) == 6
+    assert in_work(1) == MOST_SHARDS
+    window = Window(lambda: 0, shard=250, asked=1)
+    assert in_work(250) == 1
+
+
 def test_a_window_keeps_its_size_while_redis_is_away() -> None:
     def away() -> int:
         raise Unavailable("Redis")
