@@ -7,6 +7,7 @@ from pipeline.rendering.families.base import IMAGES, Conditioning, Family
 from pipeline.rendering.families.flux import Flux
 from pipeline.rendering.families.sd import StableDiffusion, StableDiffusionXL
 from pipeline.rendering.families.sd3 import StableDiffusion3
+from pipeline.rendering.families.z_image import ZImage
 from pipeline.rendering.sampler import Unsupported
 
 __all__ = ["IMAGES", "Conditioning", "Family", "family_of"]
@@ -18,6 +19,7 @@ _FAMILIES: Mapping[str, Callable[[Any, Any], Family]] = {
     "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
+    "ZImagePipeline": ZImage,
 }
 
 

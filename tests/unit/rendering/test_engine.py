@@ -34,9 +34,11 @@ CASES = [
 CASES += [("sdxl", *UNET_SCHEDULERS[0]), ("sdxl", *UNET_SCHEDULERS[-1])]
 CASES += [
     (family, "FlowMatchEulerDiscreteScheduler", settings)
-    for family in ("sd3", "flux", "flux-dev")
+    for family in ("sd3", "flux", "flux-dev", "z-image")
     for settings in ({}, {"shift": 3.0}, {"use_dynamic_shifting": True})
 ]
+
+NEWER = [("z-image", "FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True})]
 
 
 def a_request(**changes: object) -> RenderRequest:
@@ -106,6 +108,28 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
     images = [future.result(60) for future in (ends[0], rest[0], ends[1], *rest[1:])]
     for each, image in zip(asked, images, strict=True):
         assert np.abs(image - reference(pipe, each)).max() <= CLOSE
+
+
+@pytest.mark.parametrize("pipe", NEWER, indirect=True, ids=str)
+def test_texts_of_any_length_and_negative_prompts_share_a_batch(pipe: Any, engine: Engine) -> None:
+    """In two sizes, each with a shift of its own."""
+    words = "a red circle beside a blue star under a green ring"
+    asked = [
+        a_request(seeds=(seed,), prompt=words[:end], **changes)
+        for seed, (end, changes) in enumerate(
+            (
+                (50, {"negative": "a blurred image of nothing at all in the dark"}),
+                (5, {"guidance": 5.0, "negative": "rain"}),
+                (30, {"guidance": 1.0}),
+                (12, {"width": 64, "steps": 4, "negative": "rain"}),
+                (44, {"width": 64, "steps": 5, "guidance": 2.0}),
+            )
+        )
+    ]
+    samples = [engine.begin(each, each.seeds[0]) for each in asked]
+    futures = [engine.submit(sample, sample.steps) for sample in samples]
+    for each, future in zip(asked, futures, strict=True):
+        assert np.abs(future.result(60) - reference(pipe, each)).max() <= CLOSE
 
 
 @pytest.mark.parametrize("pipe", [CASES[0]], indirect=True)

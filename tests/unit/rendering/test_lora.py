@@ -28,6 +28,13 @@ from tests.harness import small_models
 CLOSE, SEEN = 2 / 255, 2.5 / 255
 PROFILE = DiffusersProfile(model="model", loras="loras")
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+OTHERS = {
+    "sd": ["conv1", "conv2"],
+    "sdxl": ["conv1", "conv2"],
+    "sd3": ["proj_out"],
+    "flux": ["proj_out"],
+    "z-image": ["w2", "cap_embedder.1"],
+}
 Weights = Sequence[tuple[str, float]]
 
 
@@ -94,16 +101,14 @@ def save_lora(root: Path, name: str, seed: int, targets: list[str], words: bool 
     pipe.save_lora_weights(root / "loras", weight_name=f"{name}.safetensors", **layers)
 
 
-@pytest.fixture(scope="module", params=["sd", "sdxl", "sd3", "flux"])
+@pytest.fixture(scope="module", params=["sd", "sdxl", "sd3", "flux", "z-image"])
 def workshop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     root = tmp_path_factory.mktemp(request.param)
     small_models.save(request.param, root / "model")
     save_lora(root, "plain", 0, ATTENTION)
-    save_lora(root, "words", 1, ATTENTION, words=True)
-    if request.param in ("sd", "sdxl"):
-        save_lora(root, "convolved", 2, [*ATTENTION, "conv1", "conv2"])
-    else:
-        save_lora(root, "convolved", 2, [*ATTENTION, "proj_out"])
+    # Z-Image's text encoder takes none
+    save_lora(root, "words", 1, ATTENTION, words=request.param != "z-image")
+    save_lora(root, "convolved", 2, [*ATTENTION, *OTHERS[request.param]])
     models = Models(root, "cpu")
     reference = DiffusersRenderer(models, PROFILE)
     return Workshop(root, reference, EngineRenderer(models, PROFILE, reference))
