@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.errors import ModelError
 from pipeline.models.code import refuse_code
 from pipeline.models.digests import sha256_of
+from pipeline.models.pipelines import unsupported
 from pipeline.models.safetensors import read_header, read_json, shards
 
 CONFIGS: dict[str, str] = {
@@ -78,6 +79,8 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
         return [adapter_file(folder)]
     config = folder / CONFIGS[role]
     if not config.is_file():
+        if role == "renderer" and (folder / "modular_model_index.json").is_file():
+            raise ModelError(f"{folder} {unsupported('ModularPipeline')}")
         raise ModelError(f"{folder} has no {config.name}")
     read_json(config)
     match config.name:
@@ -132,6 +135,8 @@ def _pipeline_files(folder: Path, variant: str) -> list[Path]:
     kind = described.get("_class_name")
     if not isinstance(kind, str):
         raise ModelError(f"{config} names a class of its own, {kind}: a model's code is not run")
+    if reason := unsupported(kind):
+        raise ModelError(f"{config} names {kind}, which {reason}")
     spared, parts = left_out(folder), list[Path]()
     for name, entry in described.items():
         match entry:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.rendering.guidance import ALL_STEPS, Guidance
-from pipeline.rendering.inputs import mask_of
+from pipeline.rendering.inputs import MASK_ASKED, mask_of
 from pipeline.telemetry import notice
 
 SCHNELL_TOKENS = 256
@@ -18,7 +18,7 @@ SCHNELL_TOKENS = 256
 GUIDED_ABOVE_ZERO = ("ZImage", "Krea2")
 """Pipelines that add the difference to the prompt's own result: their 0 is 1 elsewhere."""
 
-GUIDED_BELOW_ONE = ("Ideogram4", "DreamLite", "OmniGen")
+GUIDED_BELOW_ONE = ("Ideogram4", "DreamLite", "OmniGen", "LDM")
 """Pipelines that guide at any scale: below 1 they would follow the empty prompt."""
 
 FIXED: Mapping[str, Any] = {"use_resolution_binning": False, "guidance_schedule": None}
@@ -59,9 +59,13 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
     Raises JobError for a setting that the pipeline does not take.
     """
     request, takes = requests[0], taken(pipe)
+    if "mask_image" in takes and not request.mask:
+        raise JobError(MASK_ASKED)
+    # Stable Cascade's image comes of its prior, and a decoder makes it larger in steps of its own
+    cascade = "prior_num_inference_steps" in takes and "guidance_scale" not in takes
     arguments: dict[str, Any] = {
         "prompt": [each.prompt for each in requests],
-        "num_inference_steps": request.steps,
+        "prior_num_inference_steps" if cascade else "num_inference_steps": request.steps,
         "output_type": "np",
     }
     size = {"width": request.width, "height": request.height}

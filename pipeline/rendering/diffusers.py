@@ -121,8 +121,9 @@ class DiffusersRenderer:
         arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests[0])
         arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
 
-        heard, first = "callback_on_step_end" in taken(pipe), requests[0].first_step
-        if not heard and any(each.control and each.control.partial for each in requests):
+        names = {"callback_on_step_end", "prior_callback_on_step_end"} & taken(pipe)
+        first = requests[0].first_step
+        if not names and any(each.control and each.control.partial for each in requests):
             raise JobError(
                 f"{type(pipe).__name__} does not tell its steps: leave control_from at 0 and "
                 "control_until at 1"
@@ -132,12 +133,12 @@ class DiffusersRenderer:
         def after_step(pipe: Any, step: int, _timestep: Any, tensors: Any) -> Any:
             beat()
             # a scheduler of second order calls the model twice for a step
-            steps[:] = [first + (step + 1) // pipe.scheduler.order] * len(steps)
+            steps[:] = [first + (step + 1) // getattr(pipe.scheduler, "order", 1)] * len(steps)
             return tensors
 
         with applied(self.conditions, requests, steps):
-            if heard:
-                output = pipe(callback_on_step_end=after_step, **arguments)
+            if names:
+                output = pipe(**arguments, **dict.fromkeys(names, after_step))
             else:
                 with suspended():
                     output = pipe(**arguments)

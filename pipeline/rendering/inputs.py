@@ -12,6 +12,8 @@ from pipeline.media.edges import canny
 from pipeline.media.image import luminance
 from pipeline.profile import Preprocessor
 
+MASK_ASKED = "this model paints masked images alone: a row needs image and mask"
+
 
 def mask_of(request: RenderRequest) -> NDArray[np.float32]:
     """[height, width] in 0..1: 1 where the image is painted anew."""

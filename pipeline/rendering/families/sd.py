@@ -19,6 +19,7 @@ from pipeline.rendering.families.base import (
     shrunk,
     stacked,
 )
+from pipeline.rendering.inputs import MASK_ASKED
 from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
 
 
@@ -39,7 +40,7 @@ class StableDiffusion:
         """Check that the sides are multiples of 8, as diffusers' pipeline does."""
         check_multiple(request, 8)
         if self.fills and not request.mask:
-            raise JobError("this model paints masked images alone: a row needs image and mask")
+            raise JobError(MASK_ASKED)
 
     def guides(self, request: RenderRequest) -> bool:
         """True above guidance 1."""

@@ -63,6 +63,37 @@ def test_a_complete_model_is_accepted(writer: Path, pipeline: Path) -> None:
     verify(pipeline, "renderer")
 
 
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("WanPipeline", "makes videos: take a text-to-image model"),
+        ("QwenImageEditPipeline", "needs an input image: take a text-to-image model"),
+        ("IFSuperResolutionPipeline", "needs an input image"),
+        ("StableDiffusionUpscalePipeline", "needs an input image"),
+        ("StableDiffusionXLImg2ImgPipeline", "image: let it name StableDiffusionXLPipeline if the"),
+        ("FluxControlNetPipeline", r"belong into renderer\.controls: let it name FluxPipeline if"),
+        ("StableDiffusionPAGPipeline", "guides by perturbed attention, for which"),
+        ("KandinskyV22Pipeline", "takes no prompt"),
+        ("StableCascadePriorPipeline", "makes no images"),
+        ("WuerstchenCombinedPipeline", "is no longer maintained by diffusers"),
+        ("Flux3ModularPipeline", r"is a modular pipeline: take .* with a model_index\.json"),
+        ("Flux9Pipeline", r"is unknown to diffusers [\d.]+: install a newer one"),
+    ],
+)
+def test_a_pipeline_that_renders_no_row_is_refused_with_a_remedy(
+    pipeline: Path, kind: str, why: str
+) -> None:
+    (pipeline / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(ModelError, match=rf"model_index\.json names {kind}, which .*{why}"):
+        verify(pipeline, "renderer")
+
+
+def test_a_folder_of_a_modular_pipeline_is_refused_with_a_remedy(pipeline: Path) -> None:
+    (pipeline / "model_index.json").rename(pipeline / "modular_model_index.json")
+    with pytest.raises(ModelError, match=r"is a modular pipeline: take .* a model_index\.json"):
+        verify(pipeline, "renderer")
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere is missing"):
         verify(tmp_path / "nowhere", "writer")

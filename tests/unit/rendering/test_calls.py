@@ -1,6 +1,7 @@
 """A setting has an effect in every family's pipeline, or the job is refused."""
 
 import inspect
+import re
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,32 +16,21 @@ from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
 from pipeline import watchdog
 from pipeline.errors import JobError
-from pipeline.job import RenderRequest
+from pipeline.job import LoadedImage, RenderRequest
 from pipeline.models import Models
+from pipeline.models.pipelines import call_of, sources, unsupported
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.calls import call_arguments, hears_negative, taken
 from pipeline.rendering.diffusers import DiffusersRenderer
 from tests.harness import small_models
 
-OTHERS = (
-    "BriaPipeline",
-    "DreamLiteMobilePipeline",
-    "DreamLitePipeline",
-    "ErnieImagePipeline",
-    "Flux2KleinKVPipeline",
-    "HiDreamImagePipeline",
-    "HunyuanImagePipeline",
-    "Kandinsky5T2IPipeline",
-    "LongCatImagePipeline",
-    "OmniGenPipeline",
-    "SanaSprintPipeline",
-)
-CLASSES = {each.__name__: each for each in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()} | {
-    name: getattr(diffusers, name) for name in OTHERS
-}
+NAMES = [name for name in sources() if not unsupported(name)]
 NO_GUIDANCE = {"DreamLiteMobilePipeline", "Flux2KleinKVPipeline", "HunyuanImagePipeline"}
 BUILT_IN = {"HunyuanImagePipeline"}
-NO_STEPS = {"HeliosPyramidPipeline"}
+OTHER_USES = (
+    "needs a control image|guides by perturbed attention|makes videos|is no longer maintained"
+)
+PICTURE = LoadedImage("a" * 64, np.zeros((48, 32, 3), np.float32))
 
 
 def a_request(**changes: Any) -> RenderRequest:
@@ -61,21 +51,44 @@ def bare(cls: type, *, built_in: bool = False, distilled: bool = False) -> Any:
     pipe = cls.__new__(cls)
     pipe.__dict__ |= {
         "_internal_dict": FrozenDict(is_distilled=distilled),
+        "scheduler": None,
         "transformer": SimpleNamespace(config=SimpleNamespace(guidance_embeds=built_in)),
     }
     return pipe
 
 
-@pytest.mark.parametrize("name", CLASSES)
+def test_each_class_that_makes_images_of_texts_is_rendered_with_or_refused() -> None:
+    """By diffusers' own list."""
+    for cls in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values():
+        name = cls.__name__
+        assert name in NAMES or re.match(OTHER_USES, unsupported(name)), name
+
+
+def test_no_class_is_refused_without_a_reason_and_a_remedy() -> None:
+    refused = {name: unsupported(name) for name in sources() if name not in NAMES}
+    assert len(refused) > len(NAMES) > 50
+    for name, said in refused.items():
+        assert re.fullmatch(r".{10,}: (take|let it name \w+Pipeline) .{10,}", said), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_has_the_arguments_that_its_source_tells(name: str) -> None:
+    given = inspect.signature(getattr(diffusers, name).__call__).parameters.values()
+    named = {each.name: each.default for each in given if each.kind is not each.VAR_KEYWORD}
+    takes, needs = call_of(name, sources()[name])
+    assert takes == named.keys() - {"self"}
+    assert needs == {each for each in takes if named[each] is inspect.Parameter.empty}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> None:
-    cls = CLASSES[name]
+    cls = getattr(diffusers, name)
+    fills = {"image": PICTURE, "mask": PICTURE} if "mask_image" in taken(bare(cls)) else {}
     for guidance, negative, built_in in product((0.0, 1.0, 4.0), ("", "blurred"), (False, True)):
         pipe = bare(cls, built_in=built_in)
-        asked = a_request(guidance=guidance, negative=negative)
+        asked = a_request(guidance=guidance, negative=negative, **fills)
         refused = ""
-        if name in NO_STEPS:
-            refused = "takes no num_inference_steps"
-        elif guidance > 1 and name in (NO_GUIDANCE - BUILT_IN if built_in else NO_GUIDANCE):
+        if guidance > 1 and name in (NO_GUIDANCE - BUILT_IN if built_in else NO_GUIDANCE):
             refused = "takes no guidance"
         elif negative and hears_negative(pipe, asked) and "negative_prompt" not in taken(pipe):
             refused = "takes no negative_prompt"
@@ -90,6 +103,9 @@ def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> N
             assert 4.0 in arguments.values() or arguments["guidance_scale"] == 3.0
             if negative and hears_negative(pipe, asked):
                 assert arguments["negative_prompt"] == ["blurred"]
+        if fills:
+            with pytest.raises(JobError, match="a row needs image and mask"):
+                call_arguments(pipe, [a_request()])
 
 
 def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> None:
@@ -109,12 +125,14 @@ def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> Non
         ("DreamLitePipeline", {"guidance": 0.0}, "guidance_scale", 1),
         ("Krea2Pipeline", {}, "guidance_scale", 3.0),
         ("SanaSprintPipeline", {"steps": 4}, "intermediate_timesteps", None),
+        ("LDMTextToImagePipeline", {"guidance": 0.0}, "guidance_scale", 1),
+        ("StableCascadeCombinedPipeline", {"steps": 4}, "prior_num_inference_steps", 4),
     ],
 )
 def test_a_family_gets_the_arguments_of_its_own(
     name: str, asked: dict[str, Any], argument: str, value: object
 ) -> None:
-    assert call_arguments(bare(CLASSES[name]), [a_request(**asked)])[argument] == value
+    assert call_arguments(bare(getattr(diffusers, name)), [a_request(**asked)])[argument] == value
 
 
 @pytest.mark.parametrize("family", ["qwen-image", "z-image"])
