@@ -17,6 +17,8 @@ from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import check_tokenizer
 from pipeline.profile import DiffusersProfile, Dtype, UNetScales
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By number of axes: the weights of convolutions of images, and of videos."""
 COMPILED_SHAPES = 4096
 LOCAL: dict[str, Any] = {
     "use_safetensors": True,
@@ -140,8 +142,9 @@ def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
     """
     denoiser = denoiser_of(pipe)
     if channels_last:
-        for model in (denoiser, pipe.vae):
-            model.to(memory_format=torch.channels_last)
+        for weight in (*denoiser.parameters(), *pipe.vae.parameters()):
+            if layout := CHANNELS_LAST.get(weight.ndim):
+                weight.data = weight.data.contiguous(memory_format=layout)
     if compiled:
         models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
         for block in (block for model in models for block in model.modules()):
