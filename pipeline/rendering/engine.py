@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
 from time import perf_counter
+from typing import Any
 
 import torch
 from cachetools import LRUCache
@@ -328,7 +329,7 @@ class Engine:
         """
         ranks = list(zip_longest(*(sample.active_branches for sample in samples)))
         rows = [(index, *branch) for rank in ranks for index, branch in enumerate(rank) if branch]
-        indices, texts, weights = map(list, zip(*rows, strict=True))
+        indices, texts, weights, shares = map(list, zip(*rows, strict=True))
         self.stats.rows += len(rows)
         if self._fixed_sizes:
             padding = next(size for size in sizes(group.warm) if size >= len(rows)) - len(rows)
@@ -337,12 +338,10 @@ class Engine:
         steps = [samples[index].step for index in indices]
         with applied(self._conditions, requests, steps):
             predicted = self._family.predict(x[indices], timestep[indices], texts, requests)
-        weighted = predicted[: len(rows)] * _wide(torch.tensor(weights, device=x.device), x)
-        out, done = weighted[: len(x)], len(x)
-        for rank in ranks[1:]:
-            several = [index for index, branch in enumerate(rank) if branch]
-            out[several] += weighted[done : done + len(several)]
-            done += len(several)
+        out = _summed(predicted, weights, ranks)
+        if self._family.keeps_norm:
+            own = _norm(_summed(predicted, shares, ranks))
+            out *= own / _norm(out).clamp_min(torch.finfo(out.dtype).tiny)
         return out
 
     def _decode_reached(self, group: BatchGroup) -> None:
@@ -395,6 +394,24 @@ class Engine:
                 alone = BatchGroup(1, [task])
                 self._iterate(alone)
                 group.active += alone.active
+
+
+def _summed(predicted: Tensor, weights: Sequence[float], ranks: Sequence[Sequence[Any]]) -> Tensor:
+    """The weighted sums of the samples' predictions. These come rank by rank, and padding last."""
+    factors = torch.tensor(weights, device=predicted.device)
+    weighted = predicted[: len(weights)] * _wide(factors, predicted)
+    sums, done = weighted[: len(ranks[0])], len(ranks[0])
+    for rank in ranks[1:]:
+        several = [index for index, branch in enumerate(rank) if branch]
+        sums[several] += weighted[done : done + len(several)]
+        done += len(several)
+    return sums
+
+
+def _norm(x: Tensor) -> Tensor:
+    """The norm of each token of latents [n, tokens, channels]."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return norm
 
 
 def _wide(column: Tensor, x: Tensor) -> Tensor:

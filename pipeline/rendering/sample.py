@@ -66,10 +66,17 @@ class SampleState:
         return len(self.sampler_table)
 
     @property
-    def active_branches(self) -> list[tuple[Conditioning, float]]:
-        """The conditionings of the next step, with their weights."""
-        weighted = zip(self.conditionings, self.branches, strict=True)
-        return [(text, w) for text, branch in weighted if (w := branch.weights[self.step])]
+    def active_branches(self) -> list[tuple[Conditioning, float, float]]:
+        """The conditionings of the next step, with their weights, and their weights in the
+        prediction without guidance.
+        """
+        branches = [(branch, branch.weights[self.step]) for branch in self.branches]
+        total = sum(weight for branch, weight in branches if not branch.unconditional)
+        return [
+            (text, weight, 0.0 if branch.unconditional else weight / total)
+            for text, (branch, weight) in zip(self.conditionings, branches, strict=True)
+            if weight
+        ]
 
     @property
     def latents(self) -> Tensor:

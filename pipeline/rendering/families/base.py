@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
@@ -24,6 +25,10 @@ class Family(Protocol):
     device: torch.device
     fills: bool
     """True for a model that is given the mask and what is left of the image, in every call."""
+    keeps_norm: bool
+    """True for a model whose guided prediction is given the norm, in each token, of the prompt's
+    own.
+    """
 
     def check(self, request: RenderRequest) -> None:
         """Raise JobError for a request with a size or settings that the family cannot render, and
@@ -89,6 +94,19 @@ class Family(Protocol):
 def stacked(texts: Sequence[Conditioning], name: str) -> Tensor:
     """One tensor of all texts, with a batch axis."""
     return torch.stack([text[name] for text in texts])
+
+
+def padded(texts: Sequence[Conditioning], name: str) -> tuple[Tensor, Tensor | None]:
+    """[n, tokens, width] of texts of any lengths, with zeros behind the shorter ones, and a mask
+    [n, tokens] that is True where a text is; None where all are equally long.
+    """
+    states = [text[name] for text in texts]
+    lengths = torch.tensor([len(each) for each in states], device=states[0].device)
+    longest = int(lengths.max())
+    if bool((lengths == longest).all()):
+        return torch.stack(states), None
+    places = torch.arange(longest, device=lengths.device)
+    return pad_sequence(states, batch_first=True), places < lengths[:, None]
 
 
 def draw(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> Tensor:

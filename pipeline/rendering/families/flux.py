@@ -29,7 +29,7 @@ PATCH = 2
 class Flux:
     """The Family port over a FluxPipeline. Latents are [height / 16 · width / 16, 4 · channels]."""
 
-    fills = False
+    fills = keeps_norm = False
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
@@ -82,8 +82,7 @@ class Flux:
 
     def latents(self, encoded: Tensor, request: RenderRequest) -> Tensor:
         """Scaled, then packed."""
-        config = self._pipe.vae.config
-        return self._packed((encoded - config.shift_factor) * config.scaling_factor, request)
+        return self._packed(self._scaled(encoded), request)
 
     def mask(self, mask: Tensor, request: RenderRequest) -> Tensor:
         """Packed, for all channels."""
@@ -137,8 +136,18 @@ class Flux:
         rows, columns = self._rows(request), self._columns(request)
         patches = x.view(len(x), rows, columns, -1, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
         plain = patches.reshape(len(x), -1, rows * PATCH, columns * PATCH)
-        plain = plain / vae.config.scaling_factor + vae.config.shift_factor
-        return images(vae.decode(plain.to(vae.dtype), return_dict=False)[0])
+        return images(self._unscaled_and_decoded(vae, plain))
+
+    def _scaled(self, plain: Tensor) -> Tensor:
+        config = self._pipe.vae.config
+        scaled: Tensor = (plain - config.shift_factor) * config.scaling_factor
+        return scaled
+
+    def _unscaled_and_decoded(self, vae: Any, x: Tensor) -> Tensor:
+        """A decoder's output [n, 3, height, width] in -1..1 for plain latents."""
+        x = x / vae.config.scaling_factor + vae.config.shift_factor
+        decoded: Tensor = vae.decode(x.to(vae.dtype), return_dict=False)[0]
+        return decoded
 
     @property
     def _token(self) -> int:

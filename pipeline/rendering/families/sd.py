@@ -26,6 +26,8 @@ from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
 class StableDiffusion:
     """The Family port over a StableDiffusionPipeline, 1.x and 2.x."""
 
+    keeps_norm = False
+
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
         self._preview_decoder = preview_decoder

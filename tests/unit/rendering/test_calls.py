@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from pipeline.models.pipelines import call_of, sources, unsupported
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.calls import call_arguments, hears_negative, taken
 from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.local import EngineRenderer, local_renderer
 from tests.harness import small_models
 
 NAMES = [name for name in sources() if not unsupported(name)]
@@ -135,16 +137,21 @@ def test_a_family_gets_the_arguments_of_its_own(
     assert call_arguments(bare(getattr(diffusers, name)), [a_request(**asked)])[argument] == value
 
 
+@pytest.mark.parametrize("make", [DiffusersRenderer, local_renderer])
 @pytest.mark.parametrize("family", ["qwen-image", "z-image"])
 def test_guidance_and_negative_prompt_change_the_image(
-    family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    family: str,
+    make: Callable[[Models, DiffusersProfile], EngineRenderer | DiffusersRenderer],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """From 1 on; below there is none."""
     pipe = small_models.made(family)
     pipe.set_progress_bar_config(disable=True)
     models = Models(tmp_path, "cpu")
     monkeypatch.setattr(models, "diffusion", lambda profile: pipe)
-    renderer = DiffusersRenderer(models, DiffusersProfile(model=family))
+    renderer = make(models, DiffusersProfile(model=family))
+    assert make is DiffusersRenderer or isinstance(renderer, EngineRenderer)
 
     def differs(one: RenderRequest, other: RenderRequest) -> bool:
         ((a,), (b,)) = renderer.render(one), renderer.render(other)

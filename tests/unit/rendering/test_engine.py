@@ -34,11 +34,14 @@ CASES = [
 CASES += [("sdxl", *UNET_SCHEDULERS[0]), ("sdxl", *UNET_SCHEDULERS[-1])]
 CASES += [
     (family, "FlowMatchEulerDiscreteScheduler", settings)
-    for family in ("sd3", "flux", "flux-dev", "z-image")
+    for family in ("sd3", "flux", "flux-dev", "z-image", "qwen-image")
     for settings in ({}, {"shift": 3.0}, {"use_dynamic_shifting": True})
 ]
 
-NEWER = [("z-image", "FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True})]
+NEWER = [
+    (family, "FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True})
+    for family in ("z-image", "qwen-image")
+]
 
 
 def a_request(**changes: object) -> RenderRequest:

@@ -28,7 +28,7 @@ class Still:
     """A family whose steps change nothing. Memory suffices for `room` candidates in a call."""
 
     device = torch.device("cpu")
-    fills = False
+    fills = keeps_norm = False
 
     def __init__(self, room: int = 100, decodable: int = 100) -> None:
         self.room, self.decodable = room, decodable

@@ -13,6 +13,7 @@ from diffusers import AutoencoderTiny, FluxPipeline
 from torch._dynamo.utils import counters
 
 from pipeline.cancellation import Cancelled, cancellable
+from pipeline.errors import ModelError
 from pipeline.job import RenderRequest
 from pipeline.models import Models
 from pipeline.models.diffusion import tune
@@ -55,7 +56,7 @@ def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path
     assert np.abs(engine.render(a_request())[0] - engine.render(asked)[0]).max() > 0
 
 
-@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux", "z-image"])
 def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: str) -> None:
     small_models.save(family, tmp_path / "model")
     small_models.save_preview_decoder(family, tmp_path / "small")
@@ -76,6 +77,19 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
     plain = DiffusersProfile(model="model")
     (full,) = DiffusersRenderer(models, plain).render(a_request())
     assert np.abs(finished - full).max() <= 2 / 255
+
+
+def test_qwen_image_takes_no_small_decoder_and_weights_in_any_layout(tmp_path: Path) -> None:
+    """Its decoder is a video's, with an axis more."""
+    small_models.save("qwen-image", tmp_path / "model")
+    small_models.save_preview_decoder("sd3", tmp_path / "small")
+    models, profile = Models(tmp_path, "cpu"), DiffusersProfile(model="model")
+    with pytest.raises(ModelError, match=r"let renderer\.previews be empty"):
+        local_renderer(models, profile.model_copy(update={"previews": "small"}))
+    last = local_renderer(models, profile.model_copy(update={"channels_last": True}))
+    wanted, found = local_renderer(models, profile).render(a_request()), last.render(a_request())
+    assert found[0] is not None
+    assert np.abs(found[0] - wanted[0]).max() <= 2 / 255
 
 
 @pytest.mark.slow

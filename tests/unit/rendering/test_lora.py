@@ -33,6 +33,7 @@ OTHERS = {
     "sdxl": ["conv1", "conv2"],
     "sd3": ["proj_out"],
     "flux": ["proj_out"],
+    "qwen-image": ["img_in", "txt_mod.1"],
     "z-image": ["w2", "cap_embedder.1"],
 }
 Weights = Sequence[tuple[str, float]]
@@ -101,13 +102,13 @@ def save_lora(root: Path, name: str, seed: int, targets: list[str], words: bool 
     pipe.save_lora_weights(root / "loras", weight_name=f"{name}.safetensors", **layers)
 
 
-@pytest.fixture(scope="module", params=["sd", "sdxl", "sd3", "flux", "z-image"])
+@pytest.fixture(scope="module", params=["sd", "sdxl", "sd3", "flux", "z-image", "qwen-image"])
 def workshop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     root = tmp_path_factory.mktemp(request.param)
     small_models.save(request.param, root / "model")
     save_lora(root, "plain", 0, ATTENTION)
-    # Z-Image's text encoder takes none
-    save_lora(root, "words", 1, ATTENTION, words=request.param != "z-image")
+    # no LoRA of the newer ones changes the text encoder
+    save_lora(root, "words", 1, ATTENTION, words=request.param not in ("z-image", "qwen-image"))
     save_lora(root, "convolved", 2, [*ATTENTION, *OTHERS[request.param]])
     models = Models(root, "cpu")
     reference = DiffusersRenderer(models, PROFILE)

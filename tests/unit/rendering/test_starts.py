@@ -42,7 +42,7 @@ SAMPLERS = {
 }
 CASES = [("sd", sampler) for sampler in ("euler", "ancestral", "ddim", "dpm")]
 CASES += [("sdxl", "dpm"), ("sd-inpaint", "ancestral"), ("sd3", "flow"), ("flux", "shifted")]
-CASES += [("z-image", "shifted")]
+CASES += [("z-image", "shifted"), ("qwen-image", "shifted")]
 
 
 def pixels(seed: int) -> ImageArray:
@@ -116,6 +116,8 @@ def expected(pipe: Any, asked: RenderRequest) -> ImageArray:
     arguments: dict[str, Any] = {"guidance_scale": asked.guidance}
     if "ZImage" in type(pipe).__name__:
         arguments = {"guidance_scale": asked.guidance - 1}
+    if "Qwen" in type(pipe).__name__:
+        arguments = {"true_cfg_scale": asked.guidance, "negative_prompt": " "}
     if asked.image is not None:
         arguments |= {"image": asked.image.pixels[None], "strength": strength_of(pipe, asked)}
         if asked.mask is not None:
