@@ -4,6 +4,7 @@ A profile travels in the run's spec and is part of every job's identity.
 """
 
 import tomllib
+from math import isfinite
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, NamedTuple, Self, Union, get_args
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, Union, get_args
 from pydantic import (
     BeforeValidator,
     Field,
+    PlainValidator,
     SerializeAsAny,
     TypeAdapter,
     ValidationError,
@@ -32,6 +34,15 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Tool = Literal["langchain", "llamaindex", "haystack"]
 PlainName = Annotated[str, Field(min_length=1, pattern=PLAIN_NAME)]
 Preprocessor = Literal["none", "canny", "invert", "luminance"]
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and isfinite(value)):
+        return value
+    raise ValueError("Input should be true or false, a finite number or a text")
+
+
+Scalar = Annotated[bool | int | float | str, PlainValidator(_scalar)]
 
 
 class Section(FrozenModel):
@@ -211,6 +222,9 @@ class DiffusersProfile(Section):
     variant: str = Field(default="", description="file variant of the weights, such as fp16")
     scheduler: str = Field(
         default="", description="a diffusers scheduler class; empty: the model's"
+    )
+    scheduler_settings: dict[str, Scalar] = Field(
+        default={}, description="values in place of the model's own, by the class's names"
     )
     dtype: Dtype = "float32"
     batch: int = Field(default=8, ge=1, description="images in one batch")
@@ -462,7 +476,7 @@ def _read_profile(name: str) -> dict[str, Any]:
 
 def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
     """The tables over those of another profile. A section of another kind keeps of the base's keys
-    those that its kind knows.
+    those that its kind knows, and a renderer of another scheduler none of its settings.
     """
     kept = dict(base)
     for section in base.keys() & tables.keys() & Profile.model_fields.keys():
@@ -475,11 +489,14 @@ def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
 
 
 def _known(section: str, old: Any, new: Any) -> Any:
-    """A section's keys without those that the kind in the other table does not know."""
-    if not isinstance(old, dict) or not isinstance(new, dict) or "kind" not in new:
+    """A section's keys without those that mean nothing beside the ones of the other table."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
         return old
-    kind = Profile.kinds(section).get(str(new["kind"]))
-    return {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
+    kind = Profile.kinds(section).get(str(new["kind"])) if "kind" in new else None
+    kept = {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
+    if "scheduler" in new and new["scheduler"] != old.get("scheduler"):
+        kept.pop("scheduler_settings", None)
+    return kept
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.errors import ModelError
 from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
+from pipeline.models.schedulers import configured
 from pipeline.models.tokenizers import check_tokenizer
 from pipeline.profile import DiffusersProfile, Dtype, UNetScales
 
@@ -58,11 +59,10 @@ def load_pipeline(folder: Path, unet: Path | None, profile: DiffusersProfile) ->
     for name, part in pipe.components.items():
         if isinstance(part, PreTrainedTokenizerBase):
             check_tokenizer(part, folder / name)
-    if profile.scheduler:
-        scheduler = getattr(diffusers, profile.scheduler, None)
-        if not isinstance(scheduler, type) or not issubclass(scheduler, diffusers.SchedulerMixin):
-            raise ModelError(f"diffusers has no scheduler {profile.scheduler!r}")
-        pipe.scheduler = cast(Any, scheduler).from_config(pipe.scheduler.config)
+    if hasattr(pipe, "scheduler"):
+        pipe.scheduler = configured(pipe.scheduler, profile.scheduler, profile.scheduler_settings)
+    elif profile.scheduler or profile.scheduler_settings:
+        raise ModelError(f"{type(pipe).__name__} has no scheduler")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

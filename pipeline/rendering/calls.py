@@ -2,12 +2,17 @@
 
 import inspect
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
+
+import torch
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
+from pipeline.models.schedulers import eta_of
 from pipeline.rendering.guidance import ALL_STEPS, Guidance
 from pipeline.rendering.inputs import MASK_ASKED, mask_of
 from pipeline.telemetry import notice
@@ -82,11 +87,29 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
         # without a negative prompt these pipelines do not guide at all
         arguments["negative_prompt"] = [" "] * len(requests)
     arguments |= {name: value for name, value in FIXED.items() if name in takes}
+    if eta := eta_of(getattr(pipe, "scheduler", None)):
+        arguments["eta"] = eta
     if "intermediate_timesteps" in takes and request.steps != 2:
         arguments["intermediate_timesteps"] = None
     if missing := sorted(arguments.keys() - takes):
         raise JobError(f"the model's {type(pipe).__name__} takes no {', '.join(missing)}")
     return arguments
+
+
+@contextmanager
+def seeded(scheduler: Any, generators: Sequence[torch.Generator]) -> Generator[None]:
+    """Let a scheduler's steps draw their noise from `generators`, which not every pipeline hands
+    to them.
+    """
+    step = getattr(scheduler, "step", None)
+    if step is None or "generator" not in inspect.signature(step).parameters:
+        yield
+        return
+    scheduler.step = partial(step, generator=list(generators))
+    try:
+        yield
+    finally:
+        del scheduler.step
 
 
 def strength_of(pipe: Any, request: RenderRequest) -> float:

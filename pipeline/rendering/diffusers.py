@@ -14,7 +14,7 @@ from pipeline.models.batching import Batcher
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
-from pipeline.rendering.calls import Windows, call_arguments, guided, taken
+from pipeline.rendering.calls import Windows, call_arguments, guided, seeded, taken
 from pipeline.rendering.conditions import CONDITIONS, ImageAdapters, applied, reworded
 from pipeline.rendering.guidance import Guidance
 from pipeline.rendering.inputs import pasted
@@ -119,7 +119,8 @@ class DiffusersRenderer:
         requests = [shot.request for shot in shots]
         pipe = self._pipe_for(requests[0])
         arguments = call_arguments(pipe, requests) | self._adapter_arguments(requests[0])
-        arguments["generator"] = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
+        generators = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
+        arguments["generator"] = generators
 
         names = {"callback_on_step_end", "prior_callback_on_step_end"} & taken(pipe)
         first = requests[0].first_step
@@ -136,7 +137,8 @@ class DiffusersRenderer:
             steps[:] = [first + (step + 1) // getattr(pipe.scheduler, "order", 1)] * len(steps)
             return tensors
 
-        with applied(self.conditions, requests, steps):
+        scheduler = getattr(pipe, "scheduler", None)
+        with seeded(scheduler, generators), applied(self.conditions, requests, steps):
             if names:
                 output = pipe(**arguments, **dict.fromkeys(names, after_step))
             else:

@@ -32,11 +32,14 @@ from pipeline.rendering.families.base import draw
 from pipeline.rendering.guidance import ALL_STEPS, Branch, Guidance
 from pipeline.rendering.inputs import mask_of
 from pipeline.rendering.sample import Kept, SampleState
+from pipeline.rendering.sampler import MIXED, NUMBERS
 from pipeline.watchdog import beat, suspended
 
 TEXTS_KEPT = 256
 IMAGES_KEPT = 64
 SAMPLER_TABLES_KEPT = 64
+SAMPLE_PARTS = "x0", "before", "base", "spare"
+"""Tensors of a sample that a Mix weighs beside the latents and their new estimate, in its order."""
 IDLE_GROUPS_KEPT = 16
 """A group remembers the batch size that fits the device, and whether a compiled model met it."""
 
@@ -225,7 +228,7 @@ class Engine:
         if clean is None or from_noise:
             sample.x = noise * table.start
         else:
-            signal, level = table.levels[sample.step].tolist()
+            signal, level = table.levels[sample.call].tolist()
             sample.x = signal * clean + level * noise
 
     def _encoded(self, request: RenderRequest, hole: Tensor | None = None) -> Tensor:
@@ -279,42 +282,40 @@ class Engine:
         group.warm = most
 
     def _step(self, samples: Sequence[SampleState], group: BatchGroup) -> None:
-        """One denoising step for each sample. No sample changes unless the whole step succeeds."""
+        """One call of the model for each sample. No sample changes unless all of it succeeds."""
         if not samples:
             return
         started = perf_counter()
         x = torch.stack([sample.latents for sample in samples])
-        rows = torch.stack([sample.sampler_table.rows[sample.step] for sample in samples])
-        # one column per coefficient of sampler.Step, each shaped to multiply x
-        timestep, c_in, c_skip, c_out, a_x, a_x0, a_prev, a_noise = (
-            _wide(column, x) for column in rows.to(x.device).T
-        )
+        rows = torch.stack([sample.sampler_table.rows[sample.call] for sample in samples])
+        rows = rows.to(x.device)
+        # one column per coefficient of a Call, each shaped to multiply x
+        timestep, c_in, c_skip, c_out = (_wide(column, x) for column in rows[:, :NUMBERS].T)
         out = self._predict(samples, x * c_in, timestep.flatten(), group)
         x0 = c_skip * x + c_out * out
-        after = a_x * x + a_x0 * x0
-        if any(sample.sampler_table.has_history for sample in samples):
-            # on a first step `decodable` is x itself, and a_prev is 0
-            after += a_prev * torch.stack([sample.decodable for sample in samples])
-        noisy = [sample for sample in samples if sample.sampler_table.has_noise]
-        for sample in noisy:
-            if sample.spare is None:
-                sample.spare = self._family.noise(sample.request, sample.generator)
-        if noisy:
-            spares = (sample.spare for sample in samples)
-            noises = [torch.zeros_like(x[0]) if spare is None else spare for spare in spares]
-            after += a_noise * torch.stack(noises)
+        for sample in samples:
+            if sample.sampler_table.has_noise and sample.spare is None:
+                sample.spare = draw(x.shape[1:], sample.generator, x.device)
+        parts = [
+            x,
+            x0,
+            *(_stacked([getattr(sample, name) for sample in samples], x) for name in SAMPLE_PARTS),
+        ]
+        mixes = rows[:, NUMBERS:].view(len(samples), 2, MIXED, *[1] * (x.ndim - 1))
+        after, base = (mixes * torch.stack(parts, 1)[:, None]).sum(2).unbind(1)
         # copies, because a view would keep the whole batch in memory
         ahead = [
-            sample.kept.within(each, sample.sampler_table.levels[sample.step + 1])
+            sample.kept.within(each, sample.sampler_table.levels[sample.call + 1])
             if sample.kept
             else each.clone()
             for sample, each in zip(samples, after, strict=True)
         ]
-        estimates = [each.clone() for each in x0]
+        estimates, bases = ([each.clone() for each in every] for every in (x0, base))
         share = (perf_counter() - started) / len(samples)
-        for sample, each, estimate in zip(samples, ahead, estimates, strict=True):
-            sample.x, sample.x0, sample.spare = each, estimate, None
-            sample.step += 1
+        for sample, *changed in zip(samples, ahead, estimates, bases, strict=True):
+            sample.before, sample.spare = sample.x0, None
+            sample.x, sample.x0, sample.base = changed
+            sample.call += 1
             sample.seconds += share
         self.stats.steps += 1
         self.stats.used += len(samples)
@@ -412,6 +413,11 @@ def _norm(x: Tensor) -> Tensor:
     """The norm of each token of latents [n, tokens, channels]."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return norm
+
+
+def _stacked(parts: Sequence[Tensor | None], x: Tensor) -> Tensor:
+    """One part of each sample, zeros for those that have none."""
+    return torch.stack([torch.zeros_like(x[0]) if part is None else part for part in parts])
 
 
 def _wide(column: Tensor, x: Tensor) -> Tensor:

@@ -31,20 +31,24 @@ class Kept:
 
 @dataclass(eq=False)
 class SampleState:
-    """One candidate's tensors before the step `step`.
+    """One candidate's tensors before the call `call` of the model.
 
-    `x` are the latents and `x0` the latest estimate of the finished ones; both are None before the
-    sample is begun. `spare` is noise that was drawn for a step which did not complete. The engine's
-    thread writes these fields; the job's thread reads `steps` and `seconds` between its tasks.
+    `x` are the latents, None before the sample is begun. `x0` is the latest estimate of the
+    finished ones, `before` the one before it, and `base` the latents that the scheduler may go back
+    to; all None before the first call. `spare` is noise that was drawn for a call which did not
+    complete. The engine's thread writes these fields; the job's thread reads `steps` and `seconds`
+    between its tasks.
     """
 
     request: RenderRequest
     seed: int
     sampler_table: SamplerTable
     branches: Sequence[Branch]
-    step: int = field(init=False)
+    call: int = field(init=False)
     x: Tensor | None = None
     x0: Tensor | None = None
+    before: Tensor | None = None
+    base: Tensor | None = None
     spare: Tensor | None = None
     kept: Kept | None = None
     generator: torch.Generator = field(default_factory=torch.Generator)
@@ -53,12 +57,17 @@ class SampleState:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.step = self.sampler_table.first
+        self.call = self.sampler_table.done.index(self.sampler_table.first)
 
     @property
     def begun(self) -> bool:
         """True once it holds memory on the device."""
         return self.x is not None
+
+    @property
+    def step(self) -> int:
+        """Number of steps that are complete or left out."""
+        return self.sampler_table.done[self.call]
 
     @property
     def steps(self) -> int:
@@ -67,7 +76,7 @@ class SampleState:
 
     @property
     def active_branches(self) -> list[tuple[Conditioning, float, float]]:
-        """The conditionings of the next step, with their weights, and their weights in the
+        """The conditionings of the next call, with their weights, and their weights in the
         prediction without guidance.
         """
         branches = [(branch, branch.weights[self.step]) for branch in self.branches]

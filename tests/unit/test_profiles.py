@@ -65,6 +65,10 @@ REFUSED = {
     "[renderer]\ntimeout = 9": "renderer.timeout: the kind 'diffusers' has no such key; "
     "'a1111' has",
     "[renderer]\nbatsch = 9": "renderer.batsch: Extra inputs are not permitted",
+    "[renderer.scheduler_settings]\nshift = inf": "renderer.scheduler_settings.shift: "
+    "Input should be true or false, a finite number or a text",
+    "[renderer.scheduler_settings]\nbetas = [1]": "renderer.scheduler_settings.betas: "
+    "Input should be true or false, a finite number or a text",
     "[renderer]\nbatch = 0": "renderer.batch: Input should be greater than or equal to 1",
     '[renderer]\nkind = "comfy"': "renderer.kind: Input should be 'diffusers' or 'a1111'",
     "renderer = 3": "renderer: Input should be a valid dictionary or object to extract fields from",
@@ -144,14 +148,38 @@ def _inline(item: BaseModel) -> str:
     return "{ " + ", ".join(f"{key} = {value}" for key, value in item) + " }"
 
 
-def test_the_example_profile_of_the_documentation_loads(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+def test_the_example_profiles_of_the_documentation_load(tmp_path: Path) -> None:
+    example, *parts = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
     path = tmp_path / "shop.toml"
+    for part in parts:
+        path.write_text('extends = "sdxl"\n' + part, encoding="utf-8")
+        Profile.load(str(path))
     path.write_text(example, encoding="utf-8")
     shop, sdxl = Profile.load(str(path)), Profile.load("sdxl")
     assert shop.name == "shop"
     assert shop.judge.slope == sdxl.judge.slope
     assert shop.renderer.model != sdxl.renderer.model
+
+
+def test_another_scheduler_keeps_none_of_the_settings(tmp_path: Path) -> None:
+    base, path = tmp_path / "base.toml", tmp_path / "mine.toml"
+    base.write_text(
+        'extends = "sdxl"\n[renderer.scheduler_settings]\ntimestep_spacing = "trailing"\n'
+    )
+
+    def settings(renderer: str) -> object:
+        path.write_text(f'extends = "{base}"\n[renderer]\n{renderer}\n', encoding="utf-8")
+        return Profile.load(str(path)).renderer.scheduler_settings
+
+    assert settings("batch = 3") == {"timestep_spacing": "trailing"}
+    assert settings('scheduler = "EulerDiscreteScheduler"') == {"timestep_spacing": "trailing"}
+    assert settings('scheduler = "LCMScheduler"') == {}
+    both = "[renderer.scheduler_settings]\nuse_karras_sigmas = true\nsteps_offset = 1"
+    assert settings(both) == {
+        "timestep_spacing": "trailing",
+        "use_karras_sigmas": True,
+        "steps_offset": 1,
+    }
 
 
 def test_a_run_whose_profile_has_a_key_without_a_meaning_is_refused_by_name() -> None:

@@ -33,5 +33,5 @@ def family_of(pipe: Any, preview_decoder: Any = None) -> Family:
     if make is None:
         raise Unsupported(type(pipe).__name__)
     family = make(pipe, preview_decoder or pipe.vae)
-    family.sampler_table(10, 512, 512)
+    family.sampler_table(1, 512, 512)
     return family

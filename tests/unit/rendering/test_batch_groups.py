@@ -14,14 +14,12 @@ from pipeline.rendering.sampler import SamplerTable
 ORDER: Any = RenderRequest(
     prompt="a", negative="", width=8, height=8, steps=4, guidance=0, seeds=(0,)
 )
-STEPS = SamplerTable(
-    torch.zeros(4, 8), torch.ones(5, 2), 0, 1.0, has_history=False, has_noise=False
-)
+STEPS = SamplerTable(torch.zeros(4, 16), torch.ones(5, 2), (0, 1, 2, 3, 4), 0, 1.0, has_noise=False)
 
 
 def task(step: int = 0) -> StepTask:
     sample = SampleState(ORDER, 0, STEPS, (), x=torch.zeros(1) if step else None)
-    sample.step = step
+    sample.call = step
     return StepTask(sample, until=4)
 
 

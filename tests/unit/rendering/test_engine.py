@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.job import ImageArray, RenderRequest
-from pipeline.rendering.calls import call_arguments
+from pipeline.errors import JobError
+from pipeline.job import ImageArray, LoadedImage, RenderRequest
+from pipeline.rendering.calls import call_arguments, seeded
 from pipeline.rendering.engine import IDLE_GROUPS_KEPT, Engine
 from pipeline.rendering.families import family_of
 from tests.harness import small_models
 
 CLOSE = 2 / 255
 STEPS = 7
+BLACK = np.zeros((48, 32, 3), np.float32)
 UNET_SCHEDULERS = (
     ("EulerDiscreteScheduler", {}),
     ("EulerDiscreteScheduler", {"timestep_spacing": "trailing", "use_karras_sigmas": True}),
@@ -32,6 +34,46 @@ CASES = [
 ]
 # a scheduler does not know which U-Net it steps
 CASES += [("sdxl", *UNET_SCHEDULERS[0]), ("sdxl", *UNET_SCHEDULERS[-1])]
+LATENT = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+SDE = {"algorithm_type": "sde-dpmsolver++"}
+TO_SIGMA_MIN = {"final_sigmas_type": "sigma_min", "lower_order_final": False}
+MORE_SCHEDULERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    ("HeunDiscreteScheduler", {"use_karras_sigmas": True}),
+    ("HeunDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    ("DDIMScheduler", {"clip_sample": False, "timestep_spacing": "trailing", "eta": 0.5}),
+    ("LCMScheduler", {}),
+    ("LCMScheduler", {"original_inference_steps": 8}),
+    ("TCDScheduler", {}),
+    ("TCDScheduler", {"eta": 0.3}),
+    ("DPMSolverMultistepScheduler", SDE),
+    ("DPMSolverMultistepScheduler", SDE | {"use_karras_sigmas": True}),
+    ("DPMSolverMultistepScheduler", SDE | TO_SIGMA_MIN | {"solver_type": "heun"}),
+    ("DPMSolverMultistepScheduler", {"solver_order": 1, "use_exponential_sigmas": True}),
+    ("DPMSolverMultistepScheduler", {"euler_at_final": True, "timestep_spacing": "trailing"}),
+    ("DPMSolverSinglestepScheduler", {}),
+    ("DPMSolverSinglestepScheduler", SDE | {"use_karras_sigmas": True}),
+    # without `lower_order_final` an odd number of steps changes diffusers' scheduler for good
+    (
+        "DPMSolverSinglestepScheduler",
+        TO_SIGMA_MIN | {"solver_type": "heun", "lower_order_final": True},
+    ),
+    ("UniPCMultistepScheduler", {}),
+    ("UniPCMultistepScheduler", {"use_karras_sigmas": True, "disable_corrector": [0, 2]}),
+    ("UniPCMultistepScheduler", {"solver_type": "bh1", "final_sigmas_type": "sigma_min"}),
+)
+FEW_STEPS = [
+    ("sd", name, LATENT | settings | {"prediction_type": "v_prediction"})
+    for name, settings in MORE_SCHEDULERS
+]
+FEW_STEPS += [
+    ("sd", "EulerDiscreteScheduler", LATENT | {"prediction_type": "sample"}),
+    ("sdxl", "LCMScheduler", LATENT),
+    ("sd3", "UniPCMultistepScheduler", {"use_flow_sigmas": True}),
+    ("sd3", "DPMSolverMultistepScheduler", {"use_flow_sigmas": True, "flow_shift": 3.0}),
+    ("flux", "FlowMatchLCMScheduler", {}),
+    ("sd3", "FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}),
+]
 CASES += [
     (family, "FlowMatchEulerDiscreteScheduler", settings)
     for family in ("sd3", "flux", "flux-dev", "z-image", "qwen-image")
@@ -65,10 +107,15 @@ def pipes() -> dict[str, Any]:
 @pytest.fixture
 def pipe(request: pytest.FixtureRequest, pipes: dict[str, Any]) -> Any:
     family, scheduler, settings = request.param
+    if settings.get("use_flow_sigmas"):
+        settings = settings | {"prediction_type": "flow_prediction"}
     if family not in pipes:
         pipes[family] = small_models.made(family)
         pipes[family].set_progress_bar_config(disable=True)
-    pipes[family].scheduler = getattr(diffusers, scheduler)(**settings)
+    taken = {name: value for name, value in settings.items() if name != "eta"}
+    pipes[family].scheduler = getattr(diffusers, scheduler)(**taken)
+    if "eta" in settings:
+        pipes[family].scheduler.register_to_config(eta=settings["eta"])
     return pipes[family]
 
 
@@ -81,8 +128,18 @@ def engine(pipe: Any) -> Iterator[Engine]:
 
 def reference(pipe: Any, asked: RenderRequest) -> ImageArray:
     generator = torch.Generator("cpu").manual_seed(asked.seeds[0])
-    image: ImageArray = pipe(generator=generator, **call_arguments(pipe, [asked])).images[0]
+    with seeded(pipe.scheduler, [generator]):
+        image: ImageArray = pipe(generator=generator, **call_arguments(pipe, [asked])).images[0]
     return image
+
+
+@pytest.mark.parametrize("pipe", FEW_STEPS, indirect=True, ids=str)
+def test_few_steps_are_diffusers_own_beside_others(pipe: Any, engine: Engine) -> None:
+    asked = [a_request(seeds=(steps,), steps=steps) for steps in (1, 2, 4, 8)]
+    samples = [engine.begin(each, each.seeds[0]) for each in asked]
+    futures = [engine.submit(sample, sample.steps) for sample in samples]
+    for each, future in zip(asked, futures, strict=True):
+        assert np.abs(future.result(60) - reference(pipe, each)).max() <= CLOSE
 
 
 @pytest.mark.slow
@@ -133,6 +190,28 @@ def test_texts_of_any_length_and_negative_prompts_share_a_batch(pipe: Any, engin
     futures = [engine.submit(sample, sample.steps) for sample in samples]
     for each, future in zip(asked, futures, strict=True):
         assert np.abs(future.result(60) - reference(pipe, each)).max() <= CLOSE
+
+
+@pytest.mark.parametrize("pipe", [("sd", "HeunDiscreteScheduler", {})], indirect=True)
+def test_both_calls_of_a_step_of_second_order_count_as_one(engine: Engine) -> None:
+    sample = engine.begin(a_request(steps=4), 7)
+    met = list[tuple[int, int]]()
+    for until in (1, 3, 4):
+        engine.submit(sample, until).result(60)
+        met.append((sample.step, engine.stats.steps))
+    assert met == [(1, 2), (3, 6), (4, 7)]
+    late = engine.begin(a_request(steps=4, image=LoadedImage("1" * 64, BLACK), strength=0.5), 7)
+    engine.submit(late, 4).result(60)
+    assert engine.stats.steps == 7 + 3
+
+
+@pytest.mark.parametrize("pipe", [("sd", "LCMScheduler", {})], indirect=True)
+def test_steps_beyond_those_of_the_training_fail_the_row(engine: Engine) -> None:
+    with pytest.raises(
+        JobError,
+        match=r"LCMScheduler takes no 60 steps: .*: 60$",
+    ):
+        engine.begin(a_request(steps=60), 7)
 
 
 @pytest.mark.parametrize("pipe", [CASES[0]], indirect=True)

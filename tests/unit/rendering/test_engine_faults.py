@@ -20,8 +20,9 @@ from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import Conditioning
 from pipeline.rendering.guidance import Guidance
 from pipeline.rendering.sampler import SamplerTable
+from pipeline.rendering.schedulers import Mix
 
-STAY = (0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+STAY = (0.0, 1.0, 1.0, 0.0, *Mix(x=1.0), *Mix(x=1.0))
 
 
 class Still:
@@ -52,8 +53,8 @@ class Still:
 
     def sampler_table(self, steps: int, width: int, height: int, first: int) -> SamplerTable:
         return SamplerTable(
-            torch.tensor([STAY] * steps), torch.ones(steps + 1, 2), first, 1.0,
-            has_history=False, has_noise=False,
+            torch.tensor([STAY] * steps), torch.ones(steps + 1, 2), tuple(range(steps + 1)),
+            first, 1.0, has_noise=False,
         )  # fmt: skip
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:

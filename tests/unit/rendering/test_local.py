@@ -31,7 +31,7 @@ def a_request(**changes: object) -> RenderRequest:
 
 @pytest.mark.parametrize(
     ("scheduler", "renderer"),
-    [("HeunDiscreteScheduler", DiffusersRenderer), ("EulerDiscreteScheduler", EngineRenderer)],
+    [("KDPM2DiscreteScheduler", DiffusersRenderer), ("EulerDiscreteScheduler", EngineRenderer)],
 )
 def test_the_reference_serves_the_schedulers_that_the_engine_does_not(
     tmp_path: Path, scheduler: str, renderer: type

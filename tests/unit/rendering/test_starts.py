@@ -37,10 +37,16 @@ SAMPLERS = {
     "ancestral": ("EulerAncestralDiscreteScheduler", {}),
     "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}),
     "dpm": ("DPMSolverMultistepScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {"beta_end": 0.012}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+    "sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "single": ("DPMSolverSinglestepScheduler", {"use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
     "flow": ("FlowMatchEulerDiscreteScheduler", {}),
     "shifted": ("FlowMatchEulerDiscreteScheduler", {"use_dynamic_shifting": True}),
 }
-CASES = [("sd", sampler) for sampler in ("euler", "ancestral", "ddim", "dpm")]
+CASES = [("sd", sampler) for sampler in list(SAMPLERS)[:-2]]
 CASES += [("sdxl", "dpm"), ("sd-inpaint", "ancestral"), ("sd3", "flow"), ("flux", "shifted")]
 CASES += [("z-image", "shifted"), ("qwen-image", "shifted")]
 
