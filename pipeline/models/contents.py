@@ -1,10 +1,11 @@
-"""The files that are loaded from a model folder; only these are checked and hashed."""
+"""The files that are loaded of a model; only these are checked and hashed."""
 
 import hashlib
 import re
 from pathlib import Path
 
 from pipeline.errors import ModelError
+from pipeline.models.checkpoints import checkpoint
 from pipeline.models.code import refuse_code
 from pipeline.models.digests import sha256_of
 from pipeline.models.pipelines import unsupported
@@ -20,6 +21,8 @@ CONFIGS: dict[str, str] = {
     "embedding": "config.json",
     "image_encoder": "open_clip_config.json",
 }
+SINGLE = {"renderer"}
+"""Roles whose model may be a single file."""
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 TEXTS = {".json", ".txt", ".model", ".jinja"}
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
@@ -43,35 +46,41 @@ STEMS = ("model", "diffusion_pytorch_model")
 """The names that transformers and diffusers give to weights."""
 
 
-def verify(folder: Path, role: str, variant: str = "") -> None:
-    """Raise ModelError, naming the file, unless the folder holds a whole model for the role.
+def verify(model: Path, role: str, variant: str = "") -> None:
+    """Raise ModelError, naming the file, unless the folder, or the single file, holds a whole model
+    for the role.
 
     Reads headers and configurations only, so it takes milliseconds whatever the model's size.
     """
-    for path in loaded_files(folder, role, variant):
+    for path in loaded_files(model, role, variant):
         if path.suffix == ".safetensors":
             read_header(path)
 
 
-def digest(folder: Path, role: str, variant: str = "", cache: Path | None = None) -> str:
-    """SHA-256 over the names and contents of the files that are loaded; `cache` is the file that
-    remembers the files' own. Raises ModelError.
+def digest(model: Path, role: str, variant: str = "", cache: Path | None = None) -> str:
+    """SHA-256 over the names and contents of the files that are loaded, or of a single file as it
+    is; `cache` is the file that remembers the files' own. Raises ModelError.
     """
-    files = sorted(loaded_files(folder, role, variant))
+    files = sorted(loaded_files(model, role, variant))
     sums = sha256_of(files, cache)
-    names = (path.relative_to(folder).as_posix() for path in files)
+    if files == [model]:
+        return sums[0]
+    names = (path.relative_to(model).as_posix() for path in files)
     listing = "".join(f"{sum_}  {name}\n" for sum_, name in zip(sums, names, strict=True))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     """The files that are loaded for a model in this role, with a variant's weights where it has
-    any.
+    any; a single file is its own.
 
-    A role may name one of several after a colon. Raises ModelError for a folder with code, and
-    where a file is missing.
+    A role may name one of several after a colon. Raises ModelError for a folder with code, for a
+    single file that is no whole checkpoint, and where a file is missing.
     """
     role = role.partition(":")[0]
+    if folder.is_file():
+        _check_single(folder, role)
+        return [folder]
     if not folder.is_dir():
         raise ModelError(f"folder {folder} is missing")
     refuse_code(folder)
@@ -81,7 +90,7 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     if not config.is_file():
         if role == "renderer" and (folder / "modular_model_index.json").is_file():
             raise ModelError(f"{folder} {unsupported('ModularPipeline')}")
-        raise ModelError(f"{folder} has no {config.name}")
+        raise ModelError(f"{folder} has no {config.name}{_single_files(folder, role)}")
     read_json(config)
     match config.name:
         case "model_index.json":
@@ -90,6 +99,26 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
             return [*_texts(folder), open_clip_weights(folder)]
         case _:
             return _model_files(folder, "")
+
+
+def _check_single(file: Path, role: str) -> None:
+    """Raise ModelError for a file that is not the whole model of this role."""
+    if file.suffix in PICKLES:
+        raise ModelError(_pickled(file))
+    if file.suffix == ".gguf":
+        raise ModelError(
+            f"{file} is a GGUF file, which is not loaded here: for a writer, serve it with "
+            'llama.cpp or Ollama and set writer.kind = "endpoint"'
+        )
+    if role not in SINGLE or file.suffix != ".safetensors":
+        raise ModelError(f"{file} is a file, and this model has to be a folder")
+    checkpoint(file)
+
+
+def _single_files(folder: Path, role: str) -> str:
+    """A hint at the single files of a folder that was named in their place."""
+    files = _files(folder, {".safetensors"}) if role in SINGLE else []
+    return f"; to load a checkpoint in one file, name the file: {files[0]}" if files else ""
 
 
 def adapter_file(folder: Path) -> Path:

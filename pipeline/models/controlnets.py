@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.errors import ModelError
+from pipeline.models.checkpoints import part_config
 from pipeline.models.safetensors import read_json
 
 
@@ -37,16 +38,15 @@ _UNSUPPORTED = {
 
 
 def check_fit(folder: Path, model: Path, unet: Path | None = None) -> str:
-    """The class of a ControlNet that fits the pipeline in the folder `model`, with another `unet`
-    where one is given. Raises ModelError, which names both.
+    """The class of a ControlNet that fits the pipeline in `model`, with another `unet` where one is
+    given. Raises ModelError, which names both.
     """
-    denoiser = unet or next(
-        (part for name in ("unet", "transformer") if (part := model / name).is_dir()), model
-    )
-    base, own = (
-        read_json(each / "config.json") if (each / "config.json").is_file() else {}
-        for each in (denoiser, folder)
-    )
+    base: Mapping[str, Any]
+    if unet:
+        base = read_json(unet / "config.json")
+    else:
+        base = part_config(model, "unet") or part_config(model, "transformer")
+    own = read_json(folder / "config.json")
     kind = KINDS.get(str(base.get("_class_name")))
     if kind is None:
         raise ModelError(f"there are no ControlNets for the model in {model}, a kind unknown here")

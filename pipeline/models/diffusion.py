@@ -1,7 +1,8 @@
-"""Loading and tuning of diffusers pipelines from local folders."""
+"""Loading and tuning of diffusers pipelines from local folders and single files."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import diffusers
@@ -12,10 +13,11 @@ from torch._dynamo import config as dynamo
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import ModelError
+from pipeline.models.checkpoints import INDEX, checkpoint
 from pipeline.models.contents import adapter_file, left_out
 from pipeline.models.safetensors import read_json
 from pipeline.models.schedulers import configured
-from pipeline.models.tokenizers import check_tokenizer
+from pipeline.models.tokenizers import END, check_tokenizer, clip_tokenizer
 from pipeline.profile import DiffusersProfile, Dtype, UNetScales
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -26,6 +28,10 @@ LOCAL: dict[str, Any] = {
     "local_files_only": True,
     "trust_remote_code": False,
 }
+PADS = {("sd2", "tokenizer"): "!", ("sdxl", "tokenizer_2"): "!"}
+"""Tokens that fill the windows of OpenCLIP's text encoders, by family and tokenizer."""
+LAST = 999
+"""The timestep of the most noise."""
 REPEATED_BLOCKS = frozenset(
     {
         "BasicTransformerBlock",
@@ -37,34 +43,79 @@ REPEATED_BLOCKS = frozenset(
 )
 
 
-def load_pipeline(folder: Path, unet: Path | None, profile: DiffusersProfile) -> Any:
-    """The text-to-image pipeline in `folder`, with `unet` and the profile's scheduler, if any."""
+def load_pipeline(model: Path, unet: Path | None, profile: DiffusersProfile) -> Any:
+    """The text-to-image pipeline in a folder or a single file, with `unet` and the profile's
+    scheduler, if any.
+    """
     # truncation warnings would put prompts into logs
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
-    dtype = getattr(torch, profile.dtype)
-    settings: dict[str, Any] = {
-        "dtype": dtype,
-        "variant": profile.variant or None,
-        **LOCAL,
-        **dict.fromkeys(left_out(folder)),
-    }
+    parts: dict[str, Any] = {"dtype": getattr(torch, profile.dtype)}
     if unet:
         loader = cast(Any, diffusers.UNet2DConditionModel)
-        settings["unet"] = loader.from_pretrained(unet, dtype=dtype, **LOCAL)
-    named = read_json(folder / "model_index.json").get("_class_name")
-    known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
-    auto = diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
-    pipe = cast(Any, auto).from_pretrained(folder, **settings)
-    for name, part in pipe.components.items():
-        if isinstance(part, PreTrainedTokenizerBase):
-            check_tokenizer(part, folder / name)
+        parts["unet"] = loader.from_pretrained(unet, **parts, **LOCAL)
+    pipe = _from_file(model, parts) if model.is_file() else _from_folder(model, profile, parts)
     if hasattr(pipe, "scheduler"):
         pipe.scheduler = configured(pipe.scheduler, profile.scheduler, profile.scheduler_settings)
     elif profile.scheduler or profile.scheduler_settings:
         raise ModelError(f"{type(pipe).__name__} has no scheduler")
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def _from_folder(folder: Path, profile: DiffusersProfile, parts: dict[str, Any]) -> Any:
+    spared = dict.fromkeys(left_out(folder))
+    named = read_json(folder / "model_index.json").get("_class_name")
+    known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
+    auto = diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
+    pipe = cast(Any, auto).from_pretrained(
+        folder, variant=profile.variant or None, **LOCAL, **spared, **parts
+    )
+    for name, part in pipe.components.items():
+        if isinstance(part, PreTrainedTokenizerBase):
+            check_tokenizer(part, folder / name)
+    return pipe
+
+
+def _from_file(file: Path, parts: dict[str, Any]) -> Any:
+    """The pipeline of a single-file checkpoint. Raises ModelError for one that lacks weights."""
+    found = checkpoint(file)
+    length = found.configs["text_encoder"]["max_position_embeddings"]
+    parts |= {
+        name: clip_tokenizer(PADS.get((found.family, name), END), length)
+        for name in found.configs[INDEX]
+        if name.startswith("tokenizer")
+    }
+    with TemporaryDirectory() as folder:
+        found.write(Path(folder))
+        kind = cast(Any, getattr(diffusers, found.pipeline))
+        lacking = ModelError(f"{file} lacks some of its weights; fetch it again")
+        try:
+            pipe = kind.from_single_file(str(file), config=folder, local_files_only=True, **parts)
+        except NotImplementedError as error:  # a weight that no tensor of the file has filled
+            raise lacking from error
+    modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    if any(weight.is_meta for module in modules for weight in module.parameters()):
+        raise lacking
+    if not found.prediction and not predicts_noise(pipe.unet):
+        pipe.scheduler.register_to_config(prediction_type="v_prediction")
+    return pipe
+
+
+def predicts_noise(unet: Any) -> bool:
+    """True for a UNet that predicts an image's noise, False for one of v (Salimans and Ho 2022,
+    https://arxiv.org/abs/2202.00512). Before the first step an image is nearly noise alone: the
+    former gives it back, and of v is left hardly any of it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
+    noise = torch.randn(shape, generator=generator).to(unet.dtype)
+    texts = torch.zeros((1, 1, unet.config.cross_attention_dim), dtype=unet.dtype)
+    with torch.inference_mode():
+        found = unet(noise, LAST, encoder_hidden_states=texts).sample
+    given = noise[:, : found.shape[1]]
+    alike = torch.nn.functional.cosine_similarity(given.flatten(), found.flatten(), dim=0)
+    return bool(alike > 0.5)
 
 
 def load_adapters(pipe: Any, folders: Sequence[Path], scales: Sequence[float | UNetScales]) -> None:

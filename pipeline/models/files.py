@@ -1,4 +1,5 @@
-"""Model references and their folders, without torch: local ones, or snapshots of hub models.
+"""Model references and their folders or files, without torch: local ones, or snapshots of hub
+models.
 
 From the hub come safetensors and configurations, never code.
 """
@@ -26,17 +27,29 @@ UNUSED = ["*.non_ema.*"]
 
 
 def resolve(reference: str, root: Path, role: str) -> Path:
-    """The folder of a model: one under `root`, any existing path, or else fetched from the hub.
+    """The folder of a model, or its single file: one under `root`, any existing path, or else
+    fetched from the hub.
 
     A hub id is `org/name` or `org/name@revision`. Raises ModelError with the command to fetch it.
     """
-    return local_folder(reference, root) or fetch(reference, root, role)
+    return local_model(reference, root) or fetch(reference, root, role)
+
+
+def local_model(reference: str, root: Path) -> Path | None:
+    """The folder or file of a reference under `root`, or any existing path; None where there is
+    none.
+    """
+    files = (path for path in _places(reference, root) if path.is_file())
+    return local_folder(reference, root) or next(files, None)
 
 
 def local_folder(reference: str, root: Path) -> Path | None:
     """The folder of a reference under `root`, or any existing path; None where there is none."""
-    folders = (root / reference, Path(reference).expanduser())
-    return next((each for each in folders if reference and each.is_dir()), None)
+    return next((path for path in _places(reference, root) if path.is_dir()), None)
+
+
+def _places(reference: str, root: Path) -> list[Path]:
+    return [root / reference, Path(reference).expanduser()] if reference else []
 
 
 def fetch(reference: str, root: Path, role: str) -> Path:

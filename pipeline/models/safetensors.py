@@ -29,21 +29,16 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     """The header's entries by tensor, each with its `dtype`, `shape` and `data_offsets`. Raises
     ModelError unless the header is valid and lists exactly the file's bytes.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(len(POINTER))
-        if start == POINTER:
-            raise _pointer(path)
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(HEADER_BYTES, size - 8):
-            raise _broken(path, f"its header of {length} bytes does not fit")
-        header = file.read(length)
+    size, header = path.stat().st_size, _header(path)
+    length = len(header)
     try:
         entries: dict[str, dict[str, Any]] = json.loads(header)
         entries.pop("__metadata__", None)
         offsets = (entry["data_offsets"] for entry in entries.values())
         spans = sorted((int(first), int(end)) for first, end in offsets)
+        for name, entry in entries.items():
+            if any(type(side) is not int or side < 0 for side in entry["shape"]):
+                raise ValueError(f"the shape of {name[:80]}")
     except MALFORMED as error:
         raise _broken(path, f"its header is malformed ({error!r})") from error
     if len(spans) > TENSORS:
@@ -56,6 +51,12 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     if held != listed:
         raise _broken(path, f"it holds {held} bytes of tensors and its header lists {listed}")
     return entries
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts that a file's header says of the whole; read_header has checked it before."""
+    told = json.loads(_header(path)).get("__metadata__")
+    return {key: str(value) for key, value in told.items()} if isinstance(told, dict) else {}
 
 
 def finite(path: Path, header: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -108,6 +109,19 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object")
     return value
+
+
+def _header(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(POINTER))
+        if start == POINTER:
+            raise _pointer(path)
+        file.seek(0)
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(HEADER_BYTES, size - 8):
+            raise _broken(path, f"its header of {length} bytes does not fit")
+        return file.read(length)
 
 
 def _broken(path: Path, why: str) -> ModelError:

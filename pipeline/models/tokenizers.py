@@ -1,4 +1,4 @@
-"""Checks of tokenizers: one loaded from incomplete files encodes every text alike."""
+"""CLIP's tokenizer, and checks of others: one of incomplete files encodes every text alike."""
 
 from itertools import islice
 from typing import Any
@@ -8,6 +8,24 @@ from pipeline.errors import ModelError
 TEXTS = ("a red circle", "nine blue boats")
 """Texts of equally many words, because even an empty vocabulary may encode their number."""
 WORDS = 100
+BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def clip_tokenizer(pad: str, length: int) -> Any:
+    """CLIP's own tokenizer, made of the vocabulary that OpenCLIP carries; `length` is the window of
+    its text encoder, and `pad` the token that fills it.
+    """
+    from open_clip.tokenizer import SimpleTokenizer
+    from transformers import CLIPTokenizer
+
+    known = SimpleTokenizer()
+    names = dict(zip(known.all_special_ids, (BEGIN, END), strict=True))
+    return CLIPTokenizer(
+        vocab={names.get(number, token): number for token, number in known.encoder.items()},
+        merges=list(known.bpe_ranks),
+        pad_token=pad,
+        model_max_length=length,
+    )
 
 
 def check_tokenizer(tokenizer: Any, where: object) -> None:

@@ -11,7 +11,7 @@ from cachetools import LRUCache
 from pipeline.errors import MALFORMED, JobError, ModelError
 from pipeline.job import digest_of
 from pipeline.models.digests import sha256_of
-from pipeline.models.files import local_folder
+from pipeline.models.files import local_folder, local_model
 from pipeline.models.safetensors import finite, read_header
 
 SUFFIX = ".safetensors"
@@ -29,8 +29,8 @@ class Found(NamedTuple):
 
 class WeightsFolder(ABC):
     """Weights by name, each the file NAME.safetensors in `folder`; `cache` is the file that
-    remembers digests, `model` the folder of the model that they are for. A file is looked at once,
-    and again when it has changed.
+    remembers digests, `model` the folder or file of the model that they are for. A file is looked
+    at once, and again when it has changed.
     """
 
     kind: ClassVar[str]
@@ -55,7 +55,7 @@ class WeightsFolder(ABC):
         if not reference:
             return None
         if folder := local_folder(reference, root):
-            return cls(folder, cache, local_folder(model, root))
+            return cls(folder, cache, local_model(model, root))
         raise ModelError(
             f"there is no folder of {cls.kind}s {reference!r}, neither in {root} nor here"
         )
@@ -69,7 +69,7 @@ class WeightsFolder(ABC):
     @abstractmethod
     def fit(self, header: Mapping[str, Mapping[str, Any]], model: Path) -> None:
         """Raise ValueError, or another error of MALFORMED, for weights that were clearly made for
-        another model than the one in the folder `model`.
+        another model than `model`.
         """
 
     def names(self) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.models.checkpoints import part_config
 from pipeline.models.named.folder import WeightsFolder
-from pipeline.models.safetensors import read_json
 
 MOST_RANK = 512
 
@@ -49,10 +49,9 @@ class LoraFolder(WeightsFolder):
         """Compare a UNet's LoRA with the width of the texts that the model reads, and refuse one of
         a transformer for a UNet.
         """
-        config = model / "unet" / "config.json"
-        if not config.is_file():
+        if not (config := part_config(model, "unet")):
             return
-        width = read_json(config).get("cross_attention_dim")
+        width = config.get("cross_attention_dim")
         for key, entry in header.items():
             if _TRANSFORMER.search(key):
                 raise ValueError("it was made for a transformer, and the model is a UNet")

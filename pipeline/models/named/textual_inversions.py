@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.models.checkpoints import part_config
 from pipeline.models.named.folder import WeightsFolder
-from pipeline.models.safetensors import read_json
 
 MOST_VECTORS = 75
 """A CLIP reads no more tokens beside the first and the last."""
@@ -48,8 +48,8 @@ class TextualInversionFolder(WeightsFolder):
 
     def fit(self, header: Mapping[str, Mapping[str, Any]], model: Path) -> None:
         """Compare the width of the vectors with those of the model's text encoders."""
-        configs = model.glob("text_encoder*/config.json")
-        widths = {int(width) for each in configs if (width := read_json(each).get("hidden_size"))}
+        configs = (part_config(model, name) for name in ("text_encoder", "text_encoder_2"))
+        widths = {int(width) for each in configs if (width := each.get("hidden_size"))}
         own = {int(entry["shape"][-1]) for entry in header.values()}
         if widths and not own <= widths:
             theirs, ours = (", ".join(map(str, sorted(each))) for each in (own, widths))

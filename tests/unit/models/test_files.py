@@ -145,6 +145,11 @@ def test_a_file_with_more_than_its_tensors_is_refused(writer: Path) -> None:
         verify(writer, "writer")
 
 
+def spans(*offsets: list[int]) -> bytes:
+    entries = {str(n): {"shape": [4], "data_offsets": each} for n, each in enumerate(offsets)}
+    return json.dumps(entries).encode()
+
+
 def many(count: int) -> dict[str, object]:
     return {str(n): {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]} for n in range(count)}
 
@@ -158,10 +163,10 @@ def many(count: int) -> dict[str, object]:
         (b'{"a": {"data_offsets": [0, 1e999]}}', "malformed"),
         (b'{"a": {"data_offsets": [0, NaN]}}', "malformed"),
         (b'{"a": ' * 5000, "malformed"),
-        (b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [2, 6]}}', "overlap"),
-        (b'{"a": {"data_offsets": [0, 4]}, "b": {"data_offsets": [5, 6]}}', "gaps"),
-        (b'{"a": {"data_offsets": [-2, 6]}}', "gaps"),
-        (b'{"a": {"data_offsets": [0, 8]}, "b": {"data_offsets": [8, 6]}}', "overlap"),
+        (spans([0, 4], [2, 6]), "overlap"),
+        (spans([0, 4], [5, 6]), "gaps"),
+        (spans([-2, 6]), "gaps"),
+        (spans([0, 8], [8, 6]), "overlap"),
         (json.dumps(many(20_001)).encode(), "20001 tensors"),
     ],
 )
