@@ -240,6 +240,10 @@ class DiffusersProfile(Section):
         default=False, description="whether AND divides a prompt into parts predicted apart"
     )
 
+    weighted: bool = Field(
+        default=False, description="whether brackets weigh words of a prompt and BREAK divides it"
+    )
+
     @property
     def image_adapters(self) -> dict[str, ImageAdapterProfile]:
         """The IP-Adapters by role."""

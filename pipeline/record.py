@@ -18,6 +18,7 @@ from pipeline.job import (
     Passage,
     Reference,
     Score,
+    TokenCount,
     digest_of,
 )
 
@@ -123,6 +124,9 @@ class Outcome(FrozenModel):
     image: ImageRecord | None = None
     models: dict[str, str] = Field(default_factory=dict, description="role to digest")
     renderer: str = Field(default="", description="engine, diffusers (the reference) or a1111")
+    tokens: tuple[TokenCount, ...] = Field(
+        default=(), description="of prompt and negative prompt, by text encoder"
+    )
     seconds: dict[str, float] = Field(default_factory=dict, description="wall time by stage")
     device_seconds: dict[str, float] = Field(
         default_factory=dict, description="this job's share of each batched model call, by role"

@@ -148,6 +148,7 @@ class Execution:
             winner=winner,
             models=ports.models[job.model],
             renderer=meter.renderer,
+            tokens=meter.tokens,
             seconds=meter.wall,
             device_seconds=meter.device,
             attempt=uuid.uuid4().hex,

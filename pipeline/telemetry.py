@@ -5,25 +5,28 @@ pipeline itself exports nothing.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from opentelemetry import trace
 
+from pipeline.job import TokenCount
+
 
 @dataclass
 class Meter:
     """Costs of one job in seconds: `wall` by stage, `device` by model role.
 
-    `renderer` is the one that rendered last. `notices` are unique sentences about truncated texts
-    and settings without effect.
+    `renderer` is the one that rendered last, and `tokens` are those of the texts that it read.
+    `notices` are unique sentences about truncated texts and settings without effect.
     """
 
     wall: dict[str, float] = field(default_factory=dict)
     device: dict[str, float] = field(default_factory=dict)
     renderer: str = ""
+    tokens: tuple[TokenCount, ...] = ()
     notices: list[str] = field(default_factory=list)
 
 
@@ -67,6 +70,12 @@ def rendered_by(renderer: str) -> None:
     """Set the name of this job's renderer."""
     if meter := _meter.get():
         meter.renderer = renderer
+
+
+def read_tokens(tokens: Sequence[TokenCount]) -> None:
+    """Set the numbers of tokens of this job's texts."""
+    if meter := _meter.get():
+        meter.tokens = tuple(tokens)
 
 
 def notice(sentence: str) -> None:

@@ -26,11 +26,12 @@ from diffusers import (
 from torch import nn
 
 from pipeline.rendering.families import Conditioning, Family
-from pipeline.rendering.families.flux import TOKENS, Flux
+from pipeline.rendering.families.flux import Flux
 from pipeline.rendering.families.sd import StableDiffusionXL
+from pipeline.rendering.prompts import Prompt
 
 Size = Literal["full", "tiny"]
-CLIP_TOKENS = 77
+CLIP_TOKENS, T5_TOKENS = 77, 512
 
 DECODER = {
     "block_out_channels": (128, 256, 512, 512),
@@ -130,9 +131,13 @@ class Wordless:
 
     text: Conditioning
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """The same for every prompt."""
         return [self.text for _ in prompts]
+
+    def encode_negative(self, prompt: Prompt) -> Conditioning:
+        """Zeros, as SDXL has for an empty one."""
+        return {name: torch.zeros_like(value) for name, value in self.text.items()}
 
 
 class WordlessXL(Wordless, StableDiffusionXL):
@@ -180,7 +185,7 @@ def flux(size: Size, dtype: torch.dtype, device: torch.device) -> Subject:
     )
     config = pipe.transformer.config
     shapes = {
-        "text": (TOKENS, config.joint_attention_dim),
+        "text": (T5_TOKENS, config.joint_attention_dim),
         "pooled": (config.pooled_projection_dim,),
     }
     return _subject(pipe, pipe.transformer, WordlessFlux(pipe, pipe.vae), shapes)

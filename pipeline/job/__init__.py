@@ -29,6 +29,7 @@ from pipeline.job.stages import (
     Reference,
     RenderRequest,
     Score,
+    TokenCount,
 )
 from pipeline.job.values import (
     FILE_NAME,
@@ -79,6 +80,7 @@ __all__ = [
     "Setter",
     "TextMode",
     "TextualInversion",
+    "TokenCount",
     "canonical_json",
     "digest_of",
     "digest_of_json",

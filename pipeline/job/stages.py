@@ -1,6 +1,7 @@
 """Values that the stages of a job hand on: context, brief, render request, scores, candidates."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pydantic import Field, InstanceOf
 
@@ -104,6 +105,18 @@ class Brief(FrozenModel):
     sources: tuple[str, ...] = Field(
         default=(), description="ids of the retrieved texts that it was written with"
     )
+
+
+class TokenCount(FrozenModel):
+    """Tokens of a text, and how many of them a text encoder of the renderer read."""
+
+    text: Literal["prompt", "negative prompt"] = Field(
+        description="of prompts that AND joins there is one for each, in order"
+    )
+    encoder: str = Field(description="the encoder's name in the model")
+    tokens: int = Field(ge=0, description="without those for the begin and the end of a text")
+    read: int = Field(ge=0, description="the others were left out")
+    chunks: int = Field(default=1, ge=1, description="texts that the encoder read one by one")
 
 
 class Score(FrozenModel):

@@ -1,10 +1,8 @@
-"""Differences between diffusers pipelines: their arguments, guidance and text encoders."""
+"""Differences between diffusers pipelines: their arguments and their guidance."""
 
 import inspect
-import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -13,9 +11,7 @@ import torch
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
 from pipeline.models.schedulers import eta_of
-from pipeline.rendering.guidance import ALL_STEPS, Guidance
 from pipeline.rendering.inputs import MASK_ASKED, mask_of
-from pipeline.telemetry import notice
 
 SCHNELL_TOKENS = 256
 """The longest prompt, in T5 tokens, that FLUX's distilled model was trained on."""
@@ -150,52 +146,3 @@ def _guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, A
     if guided(request):
         raise JobError(f"the model's {name} takes no guidance; let `guidance` be 0 or 1")
     return {}
-
-
-class Windows:
-    """The context windows of a pipeline's text encoders, in tokens."""
-
-    def __init__(self, pipe: Any) -> None:
-        self._pipe, self._longest = pipe, _longest(pipe)
-        # copies: a call sets its tokenizer's truncation, and the pipeline's own must truncate
-        self._tokenizers = {
-            name.replace("tokenizer", "text encoder").replace("_", " "): deepcopy(part)
-            for name, part in pipe.components.items()
-            if name.startswith("tokenizer")
-            and part is not None
-            and getattr(pipe, name.replace("tokenizer", "text_encoder"), None) is not None
-        }
-        self._lock = threading.Lock()
-
-    def report(self, request: RenderRequest, guidance: Guidance = ALL_STEPS) -> None:
-        """Add notices to the job's record about truncated prompts, and about a negative prompt
-        without effect.
-        """
-        for part, _ in guidance.parts(request.prompt):
-            self._report_cut("prompt", part)
-        if not request.negative:
-            return
-        if not hears_negative(self._pipe, request):
-            notice(unheard(request))
-        elif guidance.never:
-            notice("the negative prompt has no effect: the profile guides no step")
-        else:
-            self._report_cut("negative prompt", request.negative)
-
-    def _report_cut(self, name: str, text: str) -> None:
-        for encoder, tokenizer in self._tokenizers.items():
-            with self._lock:
-                found = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-            own = self._longest is None or "CLIP" in type(tokenizer).__name__
-            room = tokenizer.model_max_length if own else self._longest
-            room -= tokenizer.num_special_tokens_to_add()
-            if len(found) > room:
-                notice(f"the {encoder} read {room} of {len(found)} tokens of the {name}")
-
-
-def _longest(pipe: Any) -> int | None:
-    """The pipeline's token limit for encoders other than CLIP, if it has one."""
-    if distilled(pipe):
-        return SCHNELL_TOKENS
-    limit = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
-    return int(limit.default) if limit and limit.default else None

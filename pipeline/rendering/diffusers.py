@@ -14,10 +14,11 @@ from pipeline.models.batching import Batcher
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
-from pipeline.rendering.calls import Windows, call_arguments, guided, seeded, taken
+from pipeline.rendering.calls import call_arguments, guided, seeded, taken
 from pipeline.rendering.conditions import CONDITIONS, ImageAdapters, applied, reworded
 from pipeline.rendering.guidance import Guidance
 from pipeline.rendering.inputs import pasted
+from pipeline.rendering.text_encoders import TextEncoders
 from pipeline.telemetry import notice, rendered_by
 from pipeline.watchdog import beat, suspended
 
@@ -41,7 +42,7 @@ class DiffusersRenderer:
         self._pipe = models.diffusion(profile)
         self.guidance = Guidance(profile.guided_from, profile.guided_until, profile.composed)
         self.conditions = [make(self._pipe, models, profile) for make in CONDITIONS]
-        self.windows = Windows(self._pipe)
+        self.texts = TextEncoders(self._pipe, weighted=profile.weighted)
         self._limit = profile.batch
         self._others = dict[type, Any]()
         self._fitting: dict[Hashable, int] = {}
@@ -49,7 +50,7 @@ class DiffusersRenderer:
             "renderer",
             self._render_requests,
             limit=profile.batch,
-            key=shared_settings,
+            key=self._shared,
             size=lambda request: len(request.seeds),
             device_lock=models.device_lock,
         )
@@ -64,7 +65,7 @@ class DiffusersRenderer:
         request = reworded(self.conditions, request)
         for condition in self.conditions:
             condition.check(request)
-        self.windows.report(request)
+        self.texts.report(request)
         images: list[ImageArray] = []
         for first in range(0, len(request.seeds), self._limit):
             seeds = request.seeds[first : first + self._limit]
@@ -92,7 +93,7 @@ class DiffusersRenderer:
         return [[next(images) for _ in request.seeds] for request in requests]
 
     def _render_shots(self, shots: list[Shot]) -> list[ImageArray]:
-        key = shared_settings(shots[0].request)
+        key = self._shared(shots[0].request)
         size = self._fitting.get(key, self._limit)
         done: list[ImageArray] = []
         while len(done) < len(shots):
@@ -139,6 +140,7 @@ class DiffusersRenderer:
 
         scheduler = getattr(pipe, "scheduler", None)
         with seeded(scheduler, generators), applied(self.conditions, requests, steps):
+            arguments = self.texts.call_arguments(arguments, requests)
             if names:
                 output = pipe(**arguments, **dict.fromkeys(names, after_step))
             else:
@@ -158,6 +160,10 @@ class DiffusersRenderer:
             for shot, each in zip(shots, images, strict=True)
             for image in pasted(shot.request, [each])
         ]
+
+    def _shared(self, request: RenderRequest) -> Hashable:
+        """The key that is equal for requests that can share a call."""
+        return shared_settings(request), self.texts.chunks(request)
 
     def _pipe_for(self, request: RenderRequest) -> Any:
         """The pipeline of the same models for a request's kind of start. Raises JobError."""
@@ -190,7 +196,7 @@ class DiffusersRenderer:
 
 
 def shared_settings(request: RenderRequest) -> Hashable:
-    """The key that is equal for requests that can share a call."""
+    """The settings that are equal for requests that can share a call."""
     negative = bool(request.negative) and guided(request)
     start = bool(request.image), request.first_step, bool(request.mask)
     images = request.references, request.named, request.reference_scale

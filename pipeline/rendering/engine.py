@@ -1,7 +1,7 @@
 """The engine: step-level continuous batching of samples from many jobs.
 
 One thread owns the model. Each iteration takes the samples of one batch group (equal
-`RenderRequest.batch_key`), runs one denoising step for all of them, each at its own timestep,
+`SampleState.batch_key`), runs one denoising step for all of them, each at its own timestep,
 decodes those that have reached their task's step, and fills their places from the queue. An image
 does not depend on what shared its batch: noise comes from the sample's own seed, and each row of a
 step uses its own coefficients.
@@ -31,6 +31,7 @@ from pipeline.rendering.families import Conditioning, Family
 from pipeline.rendering.families.base import draw
 from pipeline.rendering.guidance import ALL_STEPS, Branch, Guidance
 from pipeline.rendering.inputs import mask_of
+from pipeline.rendering.prompts import Prompt, as_it_stands
 from pipeline.rendering.sample import Kept, SampleState
 from pipeline.rendering.sampler import MIXED, NUMBERS
 from pipeline.watchdog import beat, suspended
@@ -69,7 +70,7 @@ class Engine:
     `limit` is the number of places in a batch; it is halved for a group whose batch does not fit
     the device's memory. With `fixed_sizes`, for a compiled model, batches are padded to one of a
     few sizes, all of which the model has met before the first step, and images are decoded one by
-    one. `device_lock` is held during each iteration.
+    one. `read` makes prompts of the texts of a sample. `device_lock` is held during each iteration.
     """
 
     def __init__(
@@ -80,10 +81,11 @@ class Engine:
         device_lock: AbstractContextManager[object],
         guidance: Guidance = ALL_STEPS,
         conditions: Sequence[Condition] = (),
+        read: Callable[[Sequence[str]], list[Prompt]] = as_it_stands,
         fixed_sizes: bool = False,
     ) -> None:
         self._family, self._limit, self._device_lock = family, limit, device_lock
-        self._guidance, self._conditions = guidance, conditions
+        self._guidance, self._conditions, self._read = guidance, conditions, read
         self._fixed_sizes = fixed_sizes
         self._groups: dict[Hashable, BatchGroup] = {}
         self._texts: LRUCache[Hashable, Conditioning] = LRUCache(TEXTS_KEPT)
@@ -110,7 +112,8 @@ class Engine:
         table = self._sampler_table(
             request.steps, request.width, request.height, request.first_step
         )
-        return SampleState(request, seed, table, branches)
+        prompts = self._read([branch.text for branch in branches])
+        return SampleState(request, seed, table, branches, prompts)
 
     def submit(self, sample: SampleState, until: int) -> "Future[ImageArray]":
         """Queue a sample until a step; the future is its image there, at the last step the finished
@@ -122,7 +125,7 @@ class Engine:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the engine is closed")
-            key = sample.request.batch_key
+            key = sample.batch_key
             # least recently used first
             group = self._groups.pop(key) if key in self._groups else BatchGroup(self._limit)
             self._groups[key] = group
@@ -175,29 +178,29 @@ class Engine:
         step.
         """
         wanted = {
-            self._text_key(sample, branch): (sample.request, branch)
+            self._text_key(sample, prompt, branch): (sample.request, prompt, branch)
             for sample in samples
-            for branch in sample.branches
+            for prompt, branch in zip(sample.prompts, sample.branches, strict=True)
         }
         texts = {key: self._texts[key] for key in wanted if key in self._texts}
-        prompts = {key: each for key, each in wanted.items() if not each[1].unconditional}
+        prompts = {key: each for key, each in wanted.items() if not each[2].unconditional}
         fresh = sorted(prompts.keys() - texts.keys(), key=str)
         telemetry.texts("renderer", len(prompts) - len(fresh), len(fresh))
         if fresh:
             with applied(self._conditions, [wanted[key][0] for key in fresh]):
-                encoded = self._family.encode([wanted[key][1].text for key in fresh])
+                encoded = self._family.encode([wanted[key][1] for key in fresh])
             texts |= dict(zip(fresh, encoded, strict=True))
         for key in wanted.keys() - texts.keys():
-            request, branch = wanted[key]
+            request, prompt, _ = wanted[key]
             with applied(self._conditions, [request]):
-                texts[key] = self._family.encode_negative(branch.text)
+                texts[key] = self._family.encode_negative(prompt)
         self._texts.update(texts)
         for sample in samples:
             request = sample.request
             sample.conditionings = [
-                texts[self._text_key(sample, branch)]
+                texts[self._text_key(sample, prompt, branch)]
                 | self._conditioning(request, branch.unconditional)
-                for branch in sample.branches
+                for prompt, branch in zip(sample.prompts, sample.branches, strict=True)
             ]
             self._start(sample)
 
@@ -252,10 +255,10 @@ class Engine:
         noise = draw(mean.shape, generator, mean.device)
         return self._family.latents(mean + deviation * noise, request)
 
-    def _text_key(self, sample: SampleState, branch: Branch) -> Hashable:
+    def _text_key(self, sample: SampleState, prompt: Prompt, branch: Branch) -> Hashable:
         """Equal for texts whose encodings are equal."""
         keys = (condition.text_key(sample.request) for condition in self._conditions)
-        return branch.text, branch.unconditional, *keys
+        return prompt, branch.unconditional, *keys
 
     def _conditioning(self, request: RenderRequest, unconditional: bool) -> Conditioning:
         found: Conditioning = {}

@@ -52,6 +52,7 @@ class EngineRenderer:
             device_lock=models.device_lock,
             guidance=reference.guidance,
             conditions=reference.conditions,
+            read=reference.texts.prompts,
             fixed_sizes=profile.compile,
         )
         self._reference = reference
@@ -68,7 +69,7 @@ class EngineRenderer:
         except Unsupported:
             return self._reference.render(request)
         rendered_by("engine")
-        self._reference.windows.report(worded, self._reference.guidance)
+        self._reference.texts.report(worded, self._reference.guidance)
         left, first = samples, samples[0].step
         try:
             for point in pruner.points if pruner else ():

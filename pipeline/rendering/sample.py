@@ -1,6 +1,6 @@
 """A candidate while it is rendered: its latents and what its next step needs."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.job import RenderRequest
 from pipeline.rendering.families import Conditioning
 from pipeline.rendering.guidance import Branch
+from pipeline.rendering.prompts import Prompt
 from pipeline.rendering.sampler import SamplerTable
 
 
@@ -33,17 +34,18 @@ class Kept:
 class SampleState:
     """One candidate's tensors before the call `call` of the model.
 
-    `x` are the latents, None before the sample is begun. `x0` is the latest estimate of the
-    finished ones, `before` the one before it, and `base` the latents that the scheduler may go back
-    to; all None before the first call. `spare` is noise that was drawn for a call which did not
-    complete. The engine's thread writes these fields; the job's thread reads `steps` and `seconds`
-    between its tasks.
+    `prompts` are the branches' texts, with equally many chunks. `x` are the latents, None before
+    the sample is begun. `x0` is the latest estimate of the finished ones, `before` the one before
+    it, and `base` the latents that the scheduler may go back to; all None before the first call.
+    `spare` is noise that was drawn for a call which did not complete. The engine's thread writes
+    these fields; the job's thread reads `steps` and `seconds` between its tasks.
     """
 
     request: RenderRequest
     seed: int
     sampler_table: SamplerTable
     branches: Sequence[Branch]
+    prompts: Sequence[Prompt]
     call: int = field(init=False)
     x: Tensor | None = None
     x0: Tensor | None = None
@@ -68,6 +70,11 @@ class SampleState:
     def step(self) -> int:
         """Number of steps that are complete or left out."""
         return self.sampler_table.done[self.call]
+
+    @property
+    def batch_key(self) -> Hashable:
+        """Equal for samples that may share a batch: their texts are equally long, too."""
+        return self.request.batch_key, self.prompts[0].chunks
 
     @property
     def steps(self) -> int:

@@ -27,11 +27,12 @@ from pipeline.models.named.textual_inversions import TWO_ENCODERS, TextualInvers
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.conditions.base import Condition
 from pipeline.rendering.conditions.weights import read
+from pipeline.rendering.prompts import MARK
 from pipeline.telemetry import notice
 
 KEPT = 256
 """Embeddings that stay in memory."""
-MARKS = [chr(0xF0000 + number) for number in range(MOST_EMBEDDINGS)]
+MARKS = [chr(ord(MARK) + number) for number in range(MOST_EMBEDDINGS)]
 """The tokens for the vectors of a request's first, second, … embedding: characters that Unicode
 leaves to private use.
 """

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.errors import JobError
 from pipeline.job import RenderRequest
+from pipeline.rendering.prompts import Prompt
 from pipeline.rendering.sampler import SamplerTable
 
 Conditioning = dict[str, Tensor]
@@ -40,11 +41,13 @@ class Family(Protocol):
         """True where each step needs a second, unconditional prediction."""
         ...
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """The prompts' conditionings, in order."""
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
+        """The conditionings of prompts of equally many chunks, in order. A model whose text
+        encoders are not read in chunks takes `Prompt.plain`.
+        """
         ...
 
-    def encode_negative(self, prompt: str) -> Conditioning:
+    def encode_negative(self, prompt: Prompt) -> Conditioning:
         """The conditioning of the second prediction; `prompt` may be empty."""
         ...
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pipeline.job import RenderRequest
-from pipeline.rendering.calls import SCHNELL_TOKENS
 from pipeline.rendering.families.base import (
     Conditioning,
     check_multiple,
@@ -19,9 +18,10 @@ from pipeline.rendering.families.base import (
     shrunk,
     stacked,
 )
+from pipeline.rendering.prompts import Prompt
 from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table, shift_of
+from pipeline.rendering.text_encoders import TextEncoders
 
-TOKENS = 512
 TRAIN_TIMESTEPS = 1000
 PATCH = 2
 
@@ -33,6 +33,7 @@ class Flux:
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
+        self._texts = TextEncoders(pipe)
         self._preview_decoder = preview_decoder
         self._guidance: bool = pipe.transformer.config.guidance_embeds
 
@@ -46,17 +47,11 @@ class Flux:
         """False: guidance is an input of the model."""
         return False
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """T5's hidden states and CLIP's pooled output."""
-        states, pooled, _ = self._pipe.encode_prompt(
-            list(prompts),
-            None,
-            device=self.device,
-            max_sequence_length=TOKENS if self._guidance else SCHNELL_TOKENS,
-        )
-        return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
+        return self._texts.encode(prompts)
 
-    def encode_negative(self, prompt: str) -> Conditioning:
+    def encode_negative(self, prompt: Prompt) -> Conditioning:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 

@@ -11,6 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import Conditioning, check_multiple, encoded, padded
 from pipeline.rendering.families.flux import TRAIN_TIMESTEPS, Flux
+from pipeline.rendering.prompts import Prompt, as_it_stands
 from pipeline.rendering.sampler import Unsupported
 
 TOKENS = 512
@@ -38,18 +39,20 @@ class QwenImage(Flux):
         """True above guidance 1."""
         return request.guidance > 1
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """The hidden states of each text's own tokens, [tokens, width]."""
         states, mask = self._pipe.encode_prompt(
-            list(prompts), device=self.device, max_sequence_length=TOKENS
+            [prompt.plain for prompt in prompts],
+            device=self.device,
+            max_sequence_length=TOKENS,
         )
         if mask is None:
             return [{"text": each} for each in states]
         return [{"text": each[own]} for each, own in zip(states, mask.bool(), strict=True)]
 
-    def encode_negative(self, prompt: str) -> Conditioning:
+    def encode_negative(self, prompt: Prompt) -> Conditioning:
         """The prompt's own conditioning; that of a blank for an empty one."""
-        return self.encode([prompt or EMPTY])[0]
+        return self.encode([prompt] if prompt.plain else as_it_stands([EMPTY]))[0]
 
     def encode_image(self, image: Tensor) -> Tensor:
         """One call of the encoder, with the image as a video of one frame."""

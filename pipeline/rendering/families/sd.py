@@ -20,7 +20,9 @@ from pipeline.rendering.families.base import (
     stacked,
 )
 from pipeline.rendering.inputs import MASK_ASKED
+from pipeline.rendering.prompts import Prompt
 from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
+from pipeline.rendering.text_encoders import TextEncoders
 
 
 class StableDiffusion:
@@ -30,6 +32,7 @@ class StableDiffusion:
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
+        self._texts = TextEncoders(pipe)
         self._preview_decoder = preview_decoder
         self._scale: int = pipe.vae_scale_factor
         self.fills = "Inpaint" in type(pipe).__name__ and (
@@ -48,12 +51,11 @@ class StableDiffusion:
         """True above guidance 1."""
         return request.guidance > 1
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """The text encoder's hidden states."""
-        states, _ = self._pipe.encode_prompt(list(prompts), self.device, 1, False)
-        return [{"text": state} for state in states]
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
+        """The text encoders' hidden states, and the pooled output where the model takes one."""
+        return self._texts.encode(prompts)
 
-    def encode_negative(self, prompt: str) -> Conditioning:
+    def encode_negative(self, prompt: Prompt) -> Conditioning:
         """The prompt's own conditioning."""
         return self.encode([prompt])[0]
 
@@ -141,19 +143,9 @@ class StableDiffusionXL(StableDiffusion):
         if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """The hidden states of both encoders, joined, and the second one's pooled output."""
-        states, _, pooled, _ = self._pipe.encode_prompt(
-            list(prompts), device=self.device, do_classifier_free_guidance=False
-        )
-        return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
-
-    def encode_negative(self, prompt: str) -> Conditioning:
+    def encode_negative(self, prompt: Prompt) -> Conditioning:
         """The prompt's conditioning; zeros for an empty prompt where the model was trained so."""
-        text = self.encode([prompt])[0]
-        if not prompt and self._pipe.config.force_zeros_for_empty_prompt:
-            return {name: torch.zeros_like(value) for name, value in text.items()}
-        return text
+        return self._texts.encode_negatives([prompt])[0]
 
     def _added(
         self, texts: Sequence[Conditioning], requests: Sequence[RenderRequest]

@@ -22,13 +22,6 @@ class StableDiffusion3(StableDiffusion):
         """Check that the sides are multiples of a patch."""
         check_multiple(request, self._patch)
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        """The hidden states of all encoders, joined, and the pooled output of the first two."""
-        states, _, pooled, _ = self._pipe.encode_prompt(
-            list(prompts), None, None, device=self.device, do_classifier_free_guidance=False
-        )
-        return [{"text": s, "pooled": p} for s, p in zip(states, pooled, strict=True)]
-
     def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
         """The table of the pipeline's scheduler, shifted for the image's size where configured."""
         scheduler = self._pipe.scheduler

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import Conditioning
 from pipeline.rendering.families.sd3 import StableDiffusion3
+from pipeline.rendering.prompts import Prompt
 from pipeline.rendering.sampler import SamplerTable, sampler_table, shift_of
 
 TOKENS = 512
@@ -21,10 +22,10 @@ class ZImage(StableDiffusion3):
     noise to image.
     """
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """The hidden states of each text's own tokens, [tokens, width]."""
         states, _ = self._pipe.encode_prompt(
-            list(prompts),
+            [prompt.plain for prompt in prompts],
             device=self.device,
             do_classifier_free_guidance=False,
             max_sequence_length=TOKENS,

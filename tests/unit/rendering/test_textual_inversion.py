@@ -5,6 +5,7 @@ trace.
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,15 +169,45 @@ def test_each_vector_takes_the_place_of_a_token(sd: Workshop) -> None:
     long = Texts("a " * 70 + "Many", "blue", ("many",))
     for renderer in (sd.engine, sd.reference):
         with metered() as meter:
-            renderer.render(sd.request(long))
             renderer.render(sd.request(Texts("a", "a", ("many",))))
+            renderer.render(sd.request(long))
         assert meter.notices == [
             "the embedding 'many' has no effect: neither the prompt nor the negative prompt holds "
             "its name",
         ]
+        assert (meter.tokens[0].tokens, meter.tokens[0].chunks) == (75, 1)
         with metered() as meter:
             renderer.render(sd.request(long._replace(prompt=f"{long.prompt} a")))
-        assert meter.notices == ["the text encoder read 75 of 76 tokens of the prompt"]
+        assert (meter.tokens[0].read, meter.tokens[0].chunks) == (76, 2)
+
+
+@pytest.mark.parametrize(("before", "ends"), [(0, [75]), (70, [75, 150]), (74, [74, 149])])
+def test_the_vectors_of_an_embedding_stay_in_one_chunk(
+    sd: Workshop, before: int, ends: list[int]
+) -> None:
+    sd.save("many", 5, 2)
+    texts = Texts("a " * before + "many " + "b " * 90, "blue", ("many",))
+    pipe: Any = diffusers.DiffusionPipeline.from_pretrained(sd.root / "model")
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_textual_inversion({"many": load_file(sd.file("many"))["emb_params"]}, token="many")
+    names, arguments = pipe.tokenizer, call_arguments(pipe, [sd.request(texts)])
+    for name in ("prompt", "negative_prompt"):
+        (words,) = pipe.maybe_convert_prompt(arguments.pop(name), names)
+        numbers = names(words, add_special_tokens=False).input_ids
+        parts = [numbers[first:end] for first, end in pairwise([0, *ends, len(words)])]
+        rows = [
+            [names.bos_token_id, *part, *[names.eos_token_id] * (76 - len(part))] for part in parts
+        ]
+        with torch.no_grad():
+            states = pipe.text_encoder(torch.tensor(rows))[0]
+        arguments[f"{name}_embeds"] = states.flatten(0, 1)[None]
+    own = pipe(generator=torch.Generator().manual_seed(7), **arguments).images[0]
+    others = sd.request(CASES[4])
+    for renderer in (sd.engine, sd.reference):
+        with ThreadPoolExecutor(2) as pool:
+            images, _ = pool.map(renderer.render, [sd.request(texts), others])
+        assert images[0] is not None
+        assert np.abs(images[0] - own).max() <= CLOSE
 
 
 def test_an_embedding_that_cannot_be_used_fails_its_row_alone(sd: Workshop) -> None:

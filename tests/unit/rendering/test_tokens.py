@@ -1,15 +1,16 @@
-"""What the text encoders do not read is told, whoever renders."""
+"""A record says how many tokens the text encoders read, whoever renders."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.job import RenderRequest
 from pipeline.ports import Renderer
 from pipeline.profile import Profile
-from pipeline.rendering.calls import Windows
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer
+from pipeline.rendering.text_encoders import TextEncoders
 from pipeline.telemetry import metered
 from tests.harness import small_models
 
@@ -35,27 +36,35 @@ def renderer(request: pytest.FixtureRequest, models_root: Path) -> Renderer:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "read", "told"),
     [
-        (a_request("red " * 46), []),
-        (a_request("red " * 47), ["the text encoder read 46 of 47 tokens of the prompt"]),
+        (a_request("red " * 46), [("prompt", 46, 46, 1)], []),
+        (a_request("red " * 47), [("prompt", 47, 47, 2)], []),
         (
             a_request("red", "blue " * 60),
-            ["the text encoder read 46 of 60 tokens of the negative prompt"],
+            [("prompt", 1, 1, 1), ("negative prompt", 60, 60, 2)],
+            [],
+        ),
+        (
+            a_request("red " * 800),
+            [("prompt", 800, 736, 16)],
+            ["the text encoder read 736 of 800 tokens of the prompt"],
         ),
         (
             a_request("red", "blue " * 60, guidance=1.0),
+            [("prompt", 1, 1, 1)],
             ["the negative prompt has no effect with this model at guidance 1"],
         ),
     ],
 )
-def test_a_record_says_what_was_not_read(
-    renderer: Renderer, asked: RenderRequest, told: list[str]
+def test_a_record_says_what_was_read(
+    renderer: Renderer, asked: RenderRequest, read: list[tuple[Any, ...]], told: list[str]
 ) -> None:
     with metered() as meter:
         renderer.render(asked)
         renderer.render(asked)
     assert meter.notices == told
+    assert [(each.text, each.tokens, each.read, each.chunks) for each in meter.tokens] == read
 
 
 def test_a_negative_prompt_in_no_guided_step_is_told_of(models_root: Path) -> None:
@@ -71,18 +80,16 @@ def test_a_negative_prompt_in_no_guided_step_is_told_of(models_root: Path) -> No
         assert meter.notices == told
 
 
-def test_every_text_encoder_that_cuts_a_prompt_is_named(subtests: pytest.Subtests) -> None:
-    clip, long = small_models.made("sd").tokenizer.model_max_length, "a" * 600
-    both = {"text encoder": clip - 2, "text encoder 2": clip - 2}
+def test_every_text_encoder_that_leaves_tokens_out_is_named(subtests: pytest.Subtests) -> None:
     for family, rooms in {
-        "sd": {"text encoder": clip - 2},
-        "sdxl": both,
-        "sd3": both | {"text encoder 3": 255},
-        "flux": {"text encoder": clip - 2, "text encoder 2": 255},
-        "flux-dev": {"text encoder": clip - 2, "text encoder 2": 511},
+        "sd": {},
+        "sdxl": {},
+        "sd3": {"text encoder 3": 255},
+        "flux": {"text encoder": 75, "text encoder 2": 255},
+        "flux-dev": {"text encoder": 75, "text encoder 2": 511},
     }.items():
         with subtests.test(family), metered() as meter:
-            Windows(small_models.made(family)).report(a_request(long))
+            TextEncoders(small_models.made(family)).report(a_request("a" * 600))
             told = [said.split(" of ")[0].removeprefix("the ") for said in meter.notices]
             assert told == [f"{encoder} read {room}" for encoder, room in rooms.items()]
 
@@ -90,6 +97,6 @@ def test_every_text_encoder_that_cuts_a_prompt_is_named(subtests: pytest.Subtest
 @pytest.mark.parametrize(("family", "effect"), [("flux", False), ("flux-dev", True), ("sd3", True)])
 def test_a_model_that_takes_no_negative_prompt_is_told_of(family: str, effect: bool) -> None:
     with metered() as meter:
-        Windows(small_models.made(family)).report(a_request("a", "b"))
+        TextEncoders(small_models.made(family)).report(a_request("a", "b"))
     said = "the negative prompt has no effect with this model at guidance 3"
     assert meter.notices == ([] if effect else [said])
