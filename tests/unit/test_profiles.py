@@ -149,11 +149,12 @@ def _inline(item: BaseModel) -> str:
 
 
 def test_the_example_profiles_of_the_documentation_load(tmp_path: Path) -> None:
-    example, *parts = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
     path = tmp_path / "shop.toml"
-    for part in parts:
-        path.write_text('extends = "sdxl"\n' + part, encoding="utf-8")
+    for example in re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL):
+        begun = example if "extends" in example else f'extends = "sdxl"\n{example}'
+        path.write_text(begun, encoding="utf-8")
         Profile.load(str(path))
+    (example,) = re.findall(r"```toml\n(# shop.toml.*?)```", DOCUMENT, re.DOTALL)
     path.write_text(example, encoding="utf-8")
     shop, sdxl = Profile.load(str(path)), Profile.load("sdxl")
     assert shop.name == "shop"

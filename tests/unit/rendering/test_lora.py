@@ -1,6 +1,7 @@
 """LoRAs of single rows: in mixed batches as in diffusers' own pipeline, and without a trace."""
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,12 +20,18 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import JobError
 from pipeline.job import ImageArray, Lora, RenderRequest
 from pipeline.models import Models
-from pipeline.profile import DiffusersProfile
+from pipeline.profile import DiffusersProfile, Profile
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer
-from pipeline.rendering.local import EngineRenderer
+from pipeline.rendering.local import EngineRenderer, local_renderer
 from tests.harness import small_models
 
+SDXL_SCHEDULE: dict[str, Any] = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+    "timestep_spacing": "leading",
+}  # fmt: skip
+"""As in stable-diffusion-xl-base-1.0."""
 CLOSE, SEEN = 2 / 255, 2.5 / 255
 PROFILE = DiffusersProfile(model="model", loras="loras")
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -203,3 +210,50 @@ def test_a_compiled_model_takes_no_loras(tmp_path: Path, sd: Workshop) -> None:
     reference = DiffusersRenderer(Models(sd.root, "cpu"), profile)
     with pytest.raises(JobError, match=r"renderer\.compile and LoRAs"):
         reference.render(sd.request([("plain", 1.0)]))
+
+
+def test_profiles_of_few_steps_render_as_their_model_cards_say(
+    tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    """With the scheduler, the timesteps and the LoRA that each card's program has."""
+    trailing = {"timestep_spacing": "trailing"}
+    cards: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
+        "sdxl-lightning": (diffusers.EulerDiscreteScheduler, trailing, {}),
+        "sdxl-hyper": (diffusers.DDIMScheduler, trailing, {}),
+        "sdxl-dmd2": (diffusers.LCMScheduler, {}, {"timesteps": [999, 749, 499, 249]}),
+        "sdxl-lcm": (diffusers.LCMScheduler, {}, {"guidance_scale": 1.0}),
+    }
+    xl = small_models.made("sdxl")
+    xl.scheduler = diffusers.EulerDiscreteScheduler.from_config(SDXL_SCHEDULE)
+    xl.save_pretrained(tmp_path / "model")
+    save_lora(tmp_path, "distilled", 3, [*ATTENTION, "conv1", "conv2"])
+    for name, (scheduler, settings, given) in cards.items():
+        profile = Profile.load(name)
+        (lora,) = profile.defaults.loras
+        shutil.copy(
+            tmp_path / "loras/distilled.safetensors", tmp_path / f"loras/{lora.name}.safetensors"
+        )
+        changes = {"model": "model", "variant": "", "dtype": "float32"}
+        renderer = profile.renderer.model_copy(update=changes)
+        engine = local_renderer(Models(tmp_path, "cpu"), renderer)
+        assert isinstance(engine, EngineRenderer)
+        file = tmp_path / f"loras/{lora.name}.safetensors"
+        defaults = {key: getattr(profile.defaults, key) for key in ("steps", "guidance")}
+        asked = RenderRequest(
+            prompt="a red circle", negative="", width=32, height=32, seeds=(7,),
+            loras=(Lora(name=lora.name, weight=lora.weight, digest=digest(file)),), **defaults,
+        )  # fmt: skip
+        (made,) = engine.render(asked)
+        engine.close()
+        pipe: Any = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "model")
+        pipe.load_lora_weights(file)
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **settings)
+        pipe.set_progress_bar_config(disable=True)
+        steps = {} if "timesteps" in given else {"num_inference_steps": 4}
+        image = pipe(
+            "a red circle", width=32, height=32, generator=torch.Generator().manual_seed(7),
+            output_type="np", **({"guidance_scale": 0.0} | steps | given),
+        ).images[0]  # fmt: skip
+        with subtests.test(name):
+            assert made is not None
+            assert np.abs(made - image).max() <= CLOSE
