@@ -22,6 +22,7 @@ from pipeline.models import (
     digests_of,
     for_each_role,
     references,
+    remarks,
     role_folders,
     variant,
     verify,
@@ -470,6 +471,17 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
             unet = folders.get(f"unet{end}")
             check_fit(folders[f"control:{control}{end}"], folders[f"renderer{end}"], unet)
     return folders
+
+
+def model_remarks(settings: Settings, profile: Profile) -> list[str]:
+    """Sentences on what is loaded of a profile's models in place of what it asks for. Raises
+    ModelError.
+    """
+    said = dict[str, None]()
+    for role, folder in role_folders(profile, settings.models).items():
+        if role.partition(":")[0] == "renderer":
+            said |= dict.fromkeys(remarks(folder, variant(profile, role)))
+    return list(said)
 
 
 def model_digests(settings: Settings, profile: Profile) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.estimate import StratifiedSample
-from pipeline.assemble import check_models, open_jobs, open_store
+from pipeline.assemble import check_models, model_remarks, open_jobs, open_store
 from pipeline.errors import JobError, JobFileError
 from pipeline.job import BadRow, Context, Job
 from pipeline.jobfile.reader import Notice, Overrides
@@ -37,6 +37,7 @@ def check_jobs(
     """
     profile = settings.chosen_profile
     check_models(settings, profile)
+    said = model_remarks(settings, profile)
     open_store(settings)
     plan, warnings = _Plan(StratifiedSample(pilot) if pilot else None), list[Notice]()
     filled = _Filled(profile, remarks := Remarks())
@@ -50,6 +51,7 @@ def check_jobs(
         "profile": profile.name,
         **plan.report(),
         **(plan.models() if profile.renderers else {}),
+        **({"model_remarks": said} if said else {}),
         "warnings": [asdict(warning) for warning in warnings],
         "problems": plan.problems,
     }

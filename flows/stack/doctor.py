@@ -70,7 +70,13 @@ def examine(settings: Settings) -> dict[str, Any]:
     # heavy: a probe, which comes every few seconds, does without Celery and models
     from flows.stack.embedded import require_prefect
     from flows.stack.redis_server import described, private_server
-    from pipeline.assemble import model_digests, open_knowledge, open_store_to_commit, reach_store
+    from pipeline.assemble import (
+        model_digests,
+        model_remarks,
+        open_knowledge,
+        open_store_to_commit,
+        reach_store,
+    )
     from pipeline.models import Models
     from pipeline.retrieval.versions import names
     from workers.queue.messages import Queue
@@ -81,7 +87,8 @@ def examine(settings: Settings) -> dict[str, Any]:
     with findings.of("models"):
         digests = model_digests(settings, settings.chosen_profile).items()
         shown = ", ".join(f"{role} {digest[:8]}" for role, digest in digests)
-        findings["models"] = shown or "none needed"
+        said = model_remarks(settings, settings.chosen_profile)
+        findings["models"] = "; ".join([shown or "none needed", *said])
     with findings.of("device"):
         require_device(settings.device)
         findings["device"] = Models(settings.models, settings.device).device

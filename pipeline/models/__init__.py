@@ -1,6 +1,6 @@
 """Model folders: found, checked and hashed without torch; each loaded once per process."""
 
-from pipeline.models.contents import digest, verify
+from pipeline.models.contents import digest, remarks, verify
 from pipeline.models.files import (
     digests_of,
     for_each_role,
@@ -17,6 +17,7 @@ __all__ = [
     "digests_of",
     "for_each_role",
     "references",
+    "remarks",
     "resolve",
     "role_folders",
     "variant",

@@ -31,6 +31,8 @@ BYTEWISE = ("ByT5", "Canine")
 ABOUT = ("readme", "license", "notice")
 SPARE = {"safety_checker", "feature_extractor", "image_encoder"}
 """Parts of a diffusers folder that may be left out."""
+T5 = {"text_encoder_3", "tokenizer_3"}
+"""Parts of Stable Diffusion 3 that may be left out, both."""
 OPEN_CLIP = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -44,6 +46,8 @@ OPEN_CLIP = (
 """The names that OpenCLIP looks for in a folder, the first one first."""
 STEMS = ("model", "diffusion_pytorch_model")
 """The names that transformers and diffusers give to weights."""
+TAGGED = re.compile(rf"(?:{'|'.join(STEMS)})\.(?:safetensors\.index\.)?(\w+)(?:-\d+-of-\d+)?\.\w+$")
+"""The file of a variant."""
 
 
 def verify(model: Path, role: str, variant: str = "") -> None:
@@ -94,7 +98,7 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     read_json(config)
     match config.name:
         case "model_index.json":
-            return _pipeline_files(folder, variant)
+            return _pipeline_files(folder, variant_of(folder, variant))
         case "open_clip_config.json":
             return [*_texts(folder), open_clip_weights(folder)]
         case _:
@@ -150,38 +154,88 @@ def open_clip_weights(folder: Path) -> Path:
 def left_out(folder: Path) -> set[str]:
     """Optional components that a pipeline's index names but that are missing, or only pickles."""
     named = read_json(folder / "model_index.json")
-    return {
+    spared = {
         part
         for part in SPARE & named.keys()
         if not (folder / part).is_dir()
         or (_files(folder / part, PICKLES) and not _files(folder / part, {".safetensors"}))
     }
+    if str(named.get("_class_name")).startswith("StableDiffusion3"):
+        encoder = folder / "text_encoder_3"
+        here = named.get(encoder.name) != [None, None] and encoder.is_dir()
+        if not here or not _files(encoder, {".safetensors"}):
+            spared |= T5
+    return spared
+
+
+def variant_of(folder: Path, variant: str) -> str:
+    """The variant of a pipeline's weights that is loaded where `variant` is asked for: that one if
+    any part has it, else the plain files, and where a part has none, the one variant that it has.
+    """
+    models = [part for part in _parts(folder) if _is_model(part)]
+    if variant and any(_has_weights(part, variant) for part in models):
+        return variant
+    bare = [_tags(part) for part in models if not _has_weights(part, "")]
+    common = set[str].intersection(*bare) if bare else set()
+    return common.pop() if len(common) == 1 else ""
+
+
+def remarks(model: Path, variant: str = "") -> list[str]:
+    """Sentences on what is loaded of a pipeline in place of what a profile asks for."""
+    asked = f'renderer.variant = "{variant}" has no effect'
+    if model.is_file():
+        return [f"{asked}: {model.name} is a single file"] if variant else []
+    said = list[str]()
+    if (loaded := variant_of(model, variant)) != variant:
+        what = f'its files of variant "{loaded}"' if loaded else "its plain files"
+        lack = f'variant "{variant}"' if variant else "plain weights"
+        said.append(f"{model.name} has no {lack}: {what} are loaded")
+    if left_out(model) >= T5:
+        said.append(f"{model.name} is loaded without its T5 encoder, which is missing")
+    return said
 
 
 def _pipeline_files(folder: Path, variant: str) -> list[Path]:
     config = folder / "model_index.json"
-    described = read_json(config)
-    kind = described.get("_class_name")
+    kind = read_json(config).get("_class_name")
     if not isinstance(kind, str):
         raise ModelError(f"{config} names a class of its own, {kind}: a model's code is not run")
     if reason := unsupported(kind):
         raise ModelError(f"{config} names {kind}, which {reason}")
+    parts = _parts(folder)
+    if gone := next((part for part in parts if not part.is_dir()), None):
+        raise ModelError(f"{gone} is missing, which {config} names; fetch the model again")
+    files = [config]
+    for part in parts:
+        files += _model_files(part, variant) if _is_model(part) else _texts(part)
+    return files
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The folders of a pipeline's parts, without those that are left out."""
     spared, parts = left_out(folder), list[Path]()
-    for name, entry in described.items():
+    for name, entry in read_json(folder / "model_index.json").items():
         match entry:
             # a library and a class; other lists are settings
             case [str(), str()] if not name.startswith("_") and name not in spared:
                 parts.append(folder / name)
-    if gone := next((part for part in parts if not part.is_dir()), None):
-        raise ModelError(f"{gone} is missing, which {config} names; fetch the model again")
-    weights = PICKLES | {".safetensors"}
-    models = [p for p in parts if (p / "config.json").is_file() or _files(p, weights)]
-    if variant and not any(_weights(part, stem, variant) for part in models for stem in STEMS):
-        raise ModelError(f'{folder} has no files of variant "{variant}": set renderer.variant = ""')
-    files = [config]
-    for part in parts:
-        files += _model_files(part, variant) if part in models else _texts(part)
-    return files
+    return parts
+
+
+def _is_model(part: Path) -> bool:
+    return part.is_dir() and (
+        (part / "config.json").is_file() or bool(_files(part, PICKLES | {".safetensors"}))
+    )
+
+
+def _has_weights(part: Path, variant: str) -> bool:
+    return any(_weights(part, stem, variant) for stem in STEMS)
+
+
+def _tags(part: Path) -> set[str]:
+    """The variants of a part's weights."""
+    found = filter(None, (TAGGED.match(path.name) for path in part.iterdir()))
+    return {match[1] for match in found if _has_weights(part, match[1])}
 
 
 def _model_files(part: Path, variant: str) -> list[Path]:
@@ -214,10 +268,8 @@ def _weights(part: Path, stem: str, variant: str) -> list[Path]:
 def _no_weights(part: Path) -> str:
     """The reason why a folder has no weights to load."""
     names = [path.name for path in part.iterdir()]
-    tagged = re.compile(rf"(?:{'|'.join(STEMS)})\.(?:safetensors\.index\.)?(\w+)(?:-\d+-of.*)?\.")
-    for match in filter(None, map(tagged.match, sorted(names))):
-        if match[1] not in ("safetensors", "bin", "json", "index"):
-            return f'{part} holds variant "{match[1]}" alone: set renderer.variant = "{match[1]}"'
+    if tags := sorted(_tags(part)):
+        return f"{part} holds variants alone: set renderer.variant to one of {', '.join(tags)}"
     for name in sorted(names):
         if found := re.match(r"(.+)-\d+-of-\d+\.safetensors", name):
             index = part / f"{found[1]}.safetensors.index.json"

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from pipeline.errors import ModelError
 from pipeline.models.checkpoints import INDEX, checkpoint
-from pipeline.models.contents import adapter_file, left_out
+from pipeline.models.contents import adapter_file, left_out, variant_of
 from pipeline.models.safetensors import read_json
 from pipeline.models.schedulers import configured
 from pipeline.models.tokenizers import END, check_tokenizer, clip_tokenizer
@@ -69,7 +69,7 @@ def _from_folder(folder: Path, profile: DiffusersProfile, parts: dict[str, Any])
     known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
     auto = diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
     pipe = cast(Any, auto).from_pretrained(
-        folder, variant=profile.variant or None, **LOCAL, **spared, **parts
+        folder, variant=variant_of(folder, profile.variant) or None, **LOCAL, **spared, **parts
     )
     for name, part in pipe.components.items():
         if isinstance(part, PreTrainedTokenizerBase):

@@ -4,12 +4,13 @@ models.
 From the hub come safetensors and configurations, never code.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TypeVar
 
 from pipeline.errors import ModelError
+from pipeline.models.contents import STEMS
 from pipeline.profile import Profile
 
 Given = TypeVar("Given")
@@ -17,22 +18,20 @@ Made = TypeVar("Made")
 
 TEXTS = ("*.json", "*.txt", "*.model", "*.jinja")
 WEIGHTS = {
-    # a pipeline's root holds whole checkpoints in one file as well, which are not loaded
-    "renderer": ("*/*.safetensors",),
-    # likewise the same weights in the names of transformers
+    # their folders hold the same weights in the names of transformers as well
     "judge": ("open_clip*.safetensors",),
     "image_encoder": ("open_clip*.safetensors",),
 }
 UNUSED = ["*.non_ema.*"]
 
 
-def resolve(reference: str, root: Path, role: str) -> Path:
+def resolve(reference: str, root: Path, role: str, variant: str = "") -> Path:
     """The folder of a model, or its single file: one under `root`, any existing path, or else
-    fetched from the hub.
+    fetched from the hub in one variant.
 
     A hub id is `org/name` or `org/name@revision`. Raises ModelError with the command to fetch it.
     """
-    return local_model(reference, root) or fetch(reference, root, role)
+    return local_model(reference, root) or fetch(reference, root, role, variant)
 
 
 def local_model(reference: str, root: Path) -> Path | None:
@@ -44,17 +43,32 @@ def local_model(reference: str, root: Path) -> Path | None:
 
 
 def local_folder(reference: str, root: Path) -> Path | None:
-    """The folder of a reference under `root`, or any existing path; None where there is none."""
-    return next((path for path in _places(reference, root) if path.is_dir()), None)
+    """The folder of a reference under `root`, or any existing path; None where there is none. In a
+    folder of the hub's cache that is its snapshot.
+    """
+    return next((_snapshot(path) for path in _places(reference, root) if path.is_dir()), None)
 
 
 def _places(reference: str, root: Path) -> list[Path]:
-    return [root / reference, Path(reference).expanduser()] if reference else []
+    if not reference:
+        return []
+    name, _, revision = reference.partition("@")
+    cached = _snapshot(root / f"models--{name.replace('/', '--')}", revision or "main")
+    return [root / reference, Path(reference).expanduser(), cached]
 
 
-def fetch(reference: str, root: Path, role: str) -> Path:
+def _snapshot(folder: Path, revision: str = "main") -> Path:
+    """The files of a revision in a folder of the hub's cache; another folder is its own."""
+    ref = folder / "refs" / revision
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
+    found = folder / "snapshots" / commit
+    return found if found.is_dir() else folder
+
+
+def fetch(reference: str, root: Path, role: str, variant: str = "") -> Path:
     """The local snapshot of hub model `org/name[@revision]`, downloaded if it is not cached.
 
+    Of a pipeline come the weights of one variant, and for parts without it those that they have.
     Raises ModelError with the command that fetches it by hand.
     """
     from httpx2 import HTTPError
@@ -64,13 +78,21 @@ def fetch(reference: str, root: Path, role: str) -> Path:
     name, _, revision = reference.partition("@")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no folder {reference!r}, neither in {root} nor here")
-    patterns = [*TEXTS, *WEIGHTS.get(role.partition(":")[0], ("*.safetensors",))]
-    try:
+    role = role.partition(":")[0]
+    patterns = [*TEXTS, *_weights(role, variant)]
+
+    def get(wanted: list[str]) -> Path:
         return Path(
             snapshot_download(
-                name, revision=revision or None, allow_patterns=patterns, ignore_patterns=UNUSED
+                name, revision=revision or None, allow_patterns=wanted, ignore_patterns=UNUSED
             )
         )
+
+    try:
+        snapshot = get(patterns)
+        configured = snapshot.glob("*/config.json") if role == "renderer" else ()
+        bare = [each.parent for each in configured if not any(each.parent.glob("*.safetensors"))]
+        return get([f"{part.name}/*.safetensors" for part in bare]) if bare else snapshot
     except (HFValidationError, HTTPError, OSError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         if isinstance(error, OSError) and error.errno:
@@ -82,6 +104,13 @@ def fetch(reference: str, root: Path, role: str) -> Path:
             f"{reference!r} is not in {root}, and the hub did not give it ({reason}). "
             f"By hand: {command(reference, root, patterns)}"
         ) from error
+
+
+def _weights(role: str, variant: str) -> Sequence[str]:
+    if role != "renderer":
+        return WEIGHTS.get(role, ("*.safetensors",))
+    tag = f".{variant}" if variant else ""
+    return [f"*/{stem}{tag}{end}.safetensors" for stem in STEMS for end in ("", "-*-of-*")]
 
 
 def command(reference: str, root: Path, patterns: list[str]) -> str:
@@ -116,7 +145,9 @@ def digests_of(profile: Profile, model: str, digests: Mapping[str, str]) -> dict
 
 def role_folders(profile: Profile, root: Path) -> dict[str, Path]:
     """The folder of each model that a profile runs in this process. Raises ModelError."""
-    return for_each_role(references(profile), lambda role, name: resolve(name, root, role))
+    return for_each_role(
+        references(profile), lambda role, name: resolve(name, root, role, variant(profile, role))
+    )
 
 
 def for_each_role(given: Mapping[str, Given], do: Callable[[str, Given], Made]) -> dict[str, Made]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.batching import DeviceLock
-from pipeline.models.contents import digest, loaded_files, verify
+from pipeline.models.contents import digest, loaded_files, remarks, verify
 from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
 from pipeline.models.named.folder import WeightsFolder
@@ -75,6 +75,12 @@ class Models:
             return pipe
 
         return self._built(profile, load)
+
+    def remarks(self, profile: DiffusersProfile) -> list[str]:
+        """Sentences on what is loaded of a profile's pipeline in place of what it asks for. Raises
+        ModelError.
+        """
+        return remarks(self.folder(profile.model, "renderer", profile.variant), profile.variant)
 
     def forget(self, profile: DiffusersProfile) -> None:
         """Free the memory of a profile's pipeline, preview decoder and ControlNets, which nobody
@@ -218,7 +224,7 @@ class Models:
         key = ("folder", reference, role, variant)
 
         def look() -> tuple[Path, str]:
-            folder = resolve(reference, self._root, role)
+            folder = resolve(reference, self._root, role, variant)
             verify(folder, role, variant)
             return folder, digest(folder, role, variant, self._cache)
 

@@ -43,6 +43,7 @@ class DiffusersRenderer:
         self.guidance = Guidance(profile.guided_from, profile.guided_until, profile.composed)
         self.conditions = [make(self._pipe, models, profile) for make in CONDITIONS]
         self.texts = TextEncoders(self._pipe, weighted=profile.weighted)
+        self.remarks = models.remarks(profile)
         self._limit = profile.batch
         self._others = dict[type, Any]()
         self._fitting: dict[Hashable, int] = {}
@@ -66,6 +67,8 @@ class DiffusersRenderer:
         for condition in self.conditions:
             condition.check(request)
         self.texts.report(request)
+        for remark in self.remarks:
+            notice(remark)
         images: list[ImageArray] = []
         for first in range(0, len(request.seeds), self._limit):
             seeds = request.seeds[first : first + self._limit]

@@ -16,7 +16,7 @@ from pipeline.rendering.families import family_of
 from pipeline.rendering.inputs import pasted
 from pipeline.rendering.sample import SampleState
 from pipeline.rendering.sampler import Unsupported
-from pipeline.telemetry import charge, rendered_by
+from pipeline.telemetry import charge, notice, rendered_by
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +70,8 @@ class EngineRenderer:
             return self._reference.render(request)
         rendered_by("engine")
         self._reference.texts.report(worded, self._reference.guidance)
+        for remark in self._reference.remarks:
+            notice(remark)
         left, first = samples, samples[0].step
         try:
             for point in pruner.points if pruner else ():

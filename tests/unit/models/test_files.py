@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from safetensors.numpy import save_file
 
 from pipeline.assemble import check_models
 from pipeline.errors import ModelError
-from pipeline.models import digest, resolve, role_folders, verify
+from pipeline.models import digest, remarks, resolve, role_folders, verify
+from pipeline.models.contents import loaded_files
 from pipeline.profile import (
     A1111Profile,
     CollectionProfile,
@@ -329,14 +331,60 @@ def test_what_the_hub_gave_before_is_found_again(
 WEIGHTS = "diffusion_pytorch_model"
 
 
-def test_a_variant_is_there_or_the_setting_is_named(pipeline: Path) -> None:
-    with pytest.raises(ModelError, match=r'no files of variant "fp16": set renderer\.variant = ""'):
-        verify(pipeline, "renderer", "fp16")
+def test_a_missing_variant_falls_back_to_what_is_there_and_says_so(pipeline: Path) -> None:
     plain = pipeline / "unet" / f"{WEIGHTS}.safetensors"
-    plain.rename(plain.with_name(f"{WEIGHTS}.fp16.safetensors"))
-    verify(pipeline, "renderer", "fp16")
-    with pytest.raises(ModelError, match=r'"fp16" alone: set renderer\.variant = "fp16"'):
+    half = plain.with_name(f"{WEIGHTS}.fp16.safetensors")
+    assert plain in loaded_files(pipeline, "renderer", "fp16")
+    assert 'no variant "fp16": its plain files' in remarks(pipeline, "fp16")[0]
+    plain.rename(half)
+    assert half in loaded_files(pipeline, "renderer", "fp16")
+    assert remarks(pipeline, "fp16") == []
+    for asked in ("", "bf16"):
+        assert half in loaded_files(pipeline, "renderer", asked)
+        assert 'its files of variant "fp16" are loaded' in remarks(pipeline, asked)[0]
+    write_weights(plain.with_name(f"{WEIGHTS}.bf16.safetensors"))
+    with pytest.raises(ModelError, match=r"set renderer\.variant to one of bf16, fp16"):
         verify(pipeline, "renderer")
+
+
+HUB = ("unet/m.fp16.safetensors", "unet/m.safetensors", "vae/m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"), [("fp16", {HUB[0], HUB[2]}), ("", {HUB[1], HUB[2]}), ("bf16", {*HUB})]
+)
+def test_one_variant_is_fetched_and_for_a_part_without_it_what_it_has(
+    asked: str, found: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = {name.replace("/m", f"/{WEIGHTS}") for name in HUB}
+    held = weights | {"all.safetensors", "unet/config.json", "vae/config.json", "unet/m.bin"}
+
+    def download(_: str, *, allow_patterns: list[str], **__: object) -> str:
+        for name in held:
+            if any(fnmatch(name, pattern) for pattern in allow_patterns):
+                (tmp_path / "got" / name).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / "got" / name).touch()
+        return str(tmp_path / "got")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    got = resolve("org/name", tmp_path, "renderer", asked)
+    names = {path.relative_to(got).as_posix() for path in got.rglob("*") if path.suffix != ".json"}
+    assert {name.replace(WEIGHTS, "m") for name in names if "." in name} == found
+
+
+def test_a_root_may_be_the_hubs_own_cache(tmp_path: Path) -> None:
+    held = tmp_path / "models--org--name"
+    commits = {"main": "0" * 40, "v2": "1" * 40}
+    (held / "refs").mkdir(parents=True)
+    for name, commit in commits.items():
+        (held / "refs" / name).write_text(commit)
+        (held / "snapshots" / commit).mkdir(parents=True)
+    main, second = (held / "snapshots" / commit for commit in commits.values())
+    assert resolve("org/name", tmp_path, "writer") == main
+    assert resolve("models--org--name", tmp_path, "writer") == main
+    assert resolve(str(held), tmp_path / "elsewhere", "writer") == main
+    assert resolve("org/name@v2", tmp_path, "writer") == second
+    assert resolve(f"org/name@{commits['v2']}", tmp_path, "writer") == second
 
 
 def test_shards_without_their_index_are_told(pipeline: Path) -> None:

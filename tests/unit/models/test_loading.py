@@ -1,15 +1,21 @@
 """Models are loaded once, from local safetensors, on the device asked for."""
 
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.errors import ModelError
-from pipeline.models import Models, digest
+from pipeline.job import RenderRequest
+from pipeline.models import Models, digest, verify
 from pipeline.profile import DiffusersProfile, Profile
+from pipeline.rendering.local import local_renderer
+from pipeline.telemetry import metered
 from tests.harness import small_models
 
 
@@ -105,3 +111,46 @@ def test_the_shipped_models_load(models_root: Path) -> None:
     assert tokenizer.padding_side == "left"
     assert tokenizer.pad_token is not None
     assert not model.training
+
+
+REQUEST = RenderRequest(
+    prompt="a circle", negative="", width=32, height=32, steps=2, guidance=2, seeds=(7,)
+)
+
+
+def test_a_missing_variant_is_loaded_as_it_is_there_and_the_record_says_so(tmp_path: Path) -> None:
+    small_models.save("sd", tmp_path / "half", "fp16")
+    small_models.save("sd", tmp_path / "plain")
+    models = Models(tmp_path, "cpu")
+    asked = {"half": "", "plain": "fp16"}
+    profiles = [DiffusersProfile(model=name, variant=tag) for name, tag in asked.items()]
+    first, second = (models.diffusion(profile).unet.state_dict() for profile in profiles)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert models.nbytes(profiles[0]) == models.nbytes(profiles[1])
+    with closing(local_renderer(models, profiles[1])) as renderer, metered() as meter:
+        renderer.render(REQUEST)
+    assert 'plain has no variant "fp16": its plain files are loaded' in meter.notices
+
+
+@pytest.mark.parametrize("kind", ["missing", "null", "without weights"])
+def test_stable_diffusion_3_is_loaded_without_its_t5(kind: str, tmp_path: Path) -> None:
+    small_models.save("sd3", tmp_path / "sd3")
+    index = tmp_path / "sd3" / "model_index.json"
+    parts = [index.with_name(name) for name in ("text_encoder_3", "tokenizer_3")]
+    if kind == "without weights":
+        (parts[0] / "model.safetensors").unlink()
+    else:
+        for part in parts:
+            shutil.rmtree(part)
+    if kind == "null":
+        left = {part.name: [None, None] for part in parts}
+        index.write_text(json.dumps(json.loads(index.read_text()) | left))
+    verify(index.parent, "renderer")
+    models, profile = Models(tmp_path, "cpu"), DiffusersProfile(model="sd3")
+    assert models.diffusion(profile).text_encoder_3 is None
+    with closing(local_renderer(models, profile)) as renderer, metered() as meter:
+        (image,) = renderer.render(REQUEST)
+    assert image is not None
+    assert np.isfinite(image).all()
+    assert meter.renderer == "engine"
+    assert "sd3 is loaded without its T5 encoder, which is missing" in meter.notices
