@@ -72,8 +72,9 @@ def _from_folder(folder: Path, profile: DiffusersProfile, parts: dict[str, Any])
         folder, variant=variant_of(folder, profile.variant) or None, **LOCAL, **spared, **parts
     )
     for name, part in pipe.components.items():
-        if isinstance(part, PreTrainedTokenizerBase):
-            check_tokenizer(part, folder / name)
+        tokenizer = getattr(part, "tokenizer", part)  # a processor's own
+        if isinstance(tokenizer, PreTrainedTokenizerBase):
+            check_tokenizer(tokenizer, folder / name)
     return pipe
 
 

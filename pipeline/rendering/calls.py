@@ -22,6 +22,9 @@ GUIDED_ABOVE_ZERO = ("ZImage", "Krea2")
 GUIDED_BELOW_ONE = ("Ideogram4", "DreamLite", "OmniGen", "LDM")
 """Pipelines that guide at any scale: below 1 they would follow the empty prompt."""
 
+UNMASKED = ("Kandinsky5",)
+"""Pipelines that pad the texts of a call to the longest one and let the image see the padding."""
+
 FIXED: Mapping[str, Any] = {"use_resolution_binning": False, "guidance_schedule": None}
 """Arguments that switch off overrides of the requested size and guidance."""
 
@@ -33,7 +36,12 @@ def guided(request: RenderRequest) -> bool:
 
 def hears_negative(pipe: Any, request: RenderRequest) -> bool:
     """True where a negative prompt has an effect."""
-    return guided(request) and not distilled(pipe)
+    return guided(request) and not distilled(pipe) and not _built_in(pipe)
+
+
+def _built_in(pipe: Any) -> bool:
+    """True for the distilled HunyuanImage, which guides by itself and reads no negative prompt."""
+    return "distilled_guidance_scale" in taken(pipe) and pipe.transformer.config.guidance_embeds
 
 
 def unheard(request: RenderRequest) -> str:
@@ -141,8 +149,32 @@ def _guidance(pipe: Any, request: RenderRequest, takes: set[str]) -> dict[str, A
         return {"guidance_scale": scale}
     if "prior_guidance_scale" in takes:
         return {"prior_guidance_scale": scale}
-    if "distilled_guidance_scale" in takes and pipe.transformer.config.guidance_embeds:
+    if _built_in(pipe):
         return {"distilled_guidance_scale": scale}
-    if guided(request):
+    if guided(request) and not guiders(pipe):
         raise JobError(f"the model's {name} takes no guidance; let `guidance` be 0 or 1")
     return {}
+
+
+def guiders(pipe: Any) -> list[Any]:
+    """The parts by which a pipeline guides, where a call does not name the scale."""
+    found = (getattr(pipe, name, None) for name in ("guider", "ocr_guider"))
+    return [each for each in found if each is not None]
+
+
+def set_parts(pipe: Any, request: RenderRequest) -> None:
+    """Set what a call reads from the pipeline itself: the size, where it has a list of these, and
+    the guidance of its guiders.
+    """
+    if "resolutions" in vars(pipe):
+        pipe.resolutions = [(request.width, request.height)]
+    for guider in guiders(pipe):
+        if not guided(request):
+            guider.disable()
+            continue
+        guider.enable()
+        share = request.guidance / guider.config["guidance_scale"]
+        # the later steps' scale is another one than the first steps'
+        for name in ("guidance_scale", "adaptive_projected_guidance_scale"):
+            if name in guider.config:
+                setattr(guider, name, share * guider.config[name])

@@ -14,7 +14,14 @@ from pipeline.models.batching import Batcher
 from pipeline.models.faults import device_lost, free_memory, out_of_memory
 from pipeline.ports import Pruner
 from pipeline.profile import DiffusersProfile
-from pipeline.rendering.calls import call_arguments, guided, seeded, taken
+from pipeline.rendering.calls import (
+    UNMASKED,
+    call_arguments,
+    guided,
+    seeded,
+    set_parts,
+    taken,
+)
 from pipeline.rendering.conditions import CONDITIONS, ImageAdapters, applied, reworded
 from pipeline.rendering.guidance import Guidance
 from pipeline.rendering.inputs import pasted
@@ -126,6 +133,7 @@ class DiffusersRenderer:
         generators = [torch.Generator("cpu").manual_seed(shot.seed) for shot in shots]
         arguments["generator"] = generators
 
+        set_parts(pipe, requests[0])
         names = {"callback_on_step_end", "prior_callback_on_step_end"} & taken(pipe)
         first = requests[0].first_step
         if not names and any(each.control and each.control.partial for each in requests):
@@ -166,7 +174,9 @@ class DiffusersRenderer:
 
     def _shared(self, request: RenderRequest) -> Hashable:
         """The key that is equal for requests that can share a call."""
-        return shared_settings(request), self.texts.chunks(request)
+        alone = type(self._pipe).__name__.startswith(UNMASKED)
+        texts = (request.prompt, request.negative) if alone else self.texts.chunks(request)
+        return shared_settings(request), texts
 
     def _pipe_for(self, request: RenderRequest) -> Any:
         """The pipeline of the same models for a request's kind of start. Raises JobError."""

@@ -211,7 +211,7 @@ class TextEncoders:
             TextEncoder(
                 part,
                 model,
-                tokenizer,
+                getattr(tokenizer, "tokenizer", tokenizer),  # a processor's own
                 longest=_longest(pipe),
                 chunked=self._encode not in (None, _flux) and "CLIP" in type(tokenizer).__name__,
             )
@@ -292,11 +292,13 @@ class TextEncoders:
 
     def report(self, request: RenderRequest, guidance: Guidance = ALL_STEPS) -> None:
         """Add to the job's record how many tokens its texts have, and notices about those that are
-        left out and about a negative prompt without effect.
+        left out and about guidance and negative prompts without effect.
         """
         prompts: dict[Text, list[str]] = {
             "prompt": [part for part, _ in guidance.parts(request.prompt)]
         }
+        if guided(request) and distilled(self._pipe):
+            notice(f"guidance {request.guidance:g} has no effect with this model")
         if request.negative:
             if not hears_negative(self._pipe, request):
                 notice(unheard(request))

@@ -12,18 +12,39 @@ import open_clip
 import pytest
 import torch
 from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
+    AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLHunyuanImage,
     AutoencoderKLQwenImage,
     AutoencoderTiny,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
     ControlNetModel,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
     FluxControlNetModel,
     FluxPipeline,
     FluxTransformer2DModel,
+    HunyuanImagePipeline,
+    HunyuanImageTransformer2DModel,
+    Kandinsky5T2IPipeline,
+    Kandinsky5Transformer3DModel,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     SD3ControlNetModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
@@ -34,22 +55,37 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from diffusers.guiders import AdaptiveProjectedMixGuidance
 from safetensors.torch import save_file
 from transformers import (
+    ByT5Tokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    PixtralImageProcessor,
+    PixtralProcessor,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from pipeline.models import Models
@@ -247,22 +283,6 @@ def flux(guidance_embeds: bool = False, layers: int = 1) -> FluxPipeline:
 def qwen_image() -> QwenImagePipeline:
     """Qwen-Image's classes: true guidance, beside a negative prompt only."""
     tokenizer = _qwen_tokenizer()
-    text = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": WIDTH,
-        "intermediate_size": WIDTH,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3], "rope_type": "default"},
-    }
-    vision = {
-        "depth": 1,
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_heads": 2,
-        "out_hidden_size": WIDTH,
-    }
     pipe = QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=AutoencoderKLQwenImage(
@@ -273,9 +293,7 @@ def qwen_image() -> QwenImagePipeline:
             latents_mean=[0.4, -0.3, 0.2, -0.1],
             latents_std=[1.5, 0.8, 1.2, 0.9],
         ),
-        text_encoder=Qwen2_5_VLForConditionalGeneration(
-            Qwen2_5_VLConfig(text_config=text, vision_config=vision)
-        ),
+        text_encoder=_qwen_vl(len(tokenizer)),
         tokenizer=tokenizer,
         transformer=QwenImageTransformer2DModel(
             in_channels=16,
@@ -303,17 +321,7 @@ def z_image() -> ZImagePipeline:
     return ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=_vae(16, scaling_factor=0.36, shift_factor=0.12),
-        text_encoder=Qwen3Model(
-            Qwen3Config(
-                vocab_size=len(tokenizer),
-                hidden_size=WIDTH,
-                intermediate_size=WIDTH,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                num_key_value_heads=2,
-                head_dim=16,
-            )
-        ),
+        text_encoder=Qwen3Model(_qwen3_config(len(tokenizer), 2)),
         tokenizer=tokenizer,
         transformer=ZImageTransformer2DModel(
             dim=WIDTH,
@@ -324,6 +332,338 @@ def z_image() -> ZImagePipeline:
             cap_feat_dim=WIDTH,
             axes_dims=[4, 6, 6],
         ),
+    )
+
+
+def flux2() -> Flux2Pipeline:
+    """FLUX.2 dev's classes: guidance built in, texts from three layers of a Mistral 3."""
+    tokenizer = _qwen_tokenizer()
+    template = (
+        "{% for m in messages %}{{ m['role'] }}:"
+        "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}\n{% endfor %}"
+    )
+    tokenizer.add_tokens(["[IMG]", "[IMG_BREAK]", "[IMG_END]"])
+    text = {
+        "model_type": "mistral",
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 31,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    }
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 16,
+    }
+    return Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_flux2_vae(),
+        text_encoder=Mistral3ForConditionalGeneration(
+            Mistral3Config(text_config=text, vision_config=vision)
+        ),
+        tokenizer=PixtralProcessor(
+            image_processor=PixtralImageProcessor(), tokenizer=tokenizer, chat_template=template
+        ),
+        transformer=_flux2_transformer(guidance_embeds=True),
+    )
+
+
+def flux2_klein(is_distilled: bool = False) -> Flux2KleinPipeline:
+    """FLUX.2 Klein's classes: classifier-free guidance, or none where it is distilled."""
+    tokenizer = _qwen_tokenizer()
+    return Flux2KleinPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_flux2_vae(),
+        text_encoder=Qwen3ForCausalLM(_qwen3_config(len(tokenizer), 28, 16)),
+        tokenizer=tokenizer,
+        transformer=_flux2_transformer(guidance_embeds=False),
+        is_distilled=is_distilled,
+    )
+
+
+def chroma() -> ChromaPipeline:
+    """Chroma's classes: FLUX.1's without CLIP and with real guidance."""
+    return ChromaPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4, shift_factor=0.06),
+        text_encoder=_t5(WIDTH),
+        tokenizer=_t5_tokenizer(),
+        transformer=ChromaTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=WIDTH,
+            axes_dims_rope=(4, 4, 8),
+            approximator_num_channels=8,
+            approximator_hidden_dim=16,
+            approximator_layers=1,
+        ),
+    )
+
+
+def lumina2() -> Lumina2Pipeline:
+    """Lumina Image 2's classes."""
+    tokenizer = _gemma_tokenizer()
+    return Lumina2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4, levels=4, shift_factor=0.06),
+        text_encoder=_gemma(len(tokenizer)),
+        tokenizer=tokenizer,
+        transformer=Lumina2Transformer2DModel(
+            in_channels=4,
+            hidden_size=24,
+            num_layers=1,
+            num_refiner_layers=1,
+            num_attention_heads=2,
+            num_kv_heads=1,
+            multiple_of=8,
+            axes_dim_rope=(4, 4, 4),
+            cap_feat_dim=WIDTH,
+        ),
+    )
+
+
+def sana() -> SanaPipeline:
+    """Sana's classes: a deep autoencoder and linear attention."""
+    tokenizer = _gemma_tokenizer()
+    return SanaPipeline(
+        scheduler=DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+        ),
+        vae=AutoencoderDC(
+            latent_channels=4,
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            encoder_layers_per_block=(1, 1),
+            decoder_layers_per_block=(1, 1),
+            encoder_qkv_multiscales=((), ()),
+            decoder_qkv_multiscales=((), ()),
+        ),
+        text_encoder=_gemma(len(tokenizer)),
+        tokenizer=tokenizer,
+        transformer=SanaTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            num_layers=1,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=8,
+            cross_attention_dim=16,
+            caption_channels=WIDTH,
+        ),
+    )
+
+
+def pixart_sigma() -> PixArtSigmaPipeline:
+    """PixArt-Sigma's classes, which tell no steps."""
+    return PixArtSigmaPipeline(
+        scheduler=DPMSolverMultistepScheduler(),
+        vae=_vae(4),
+        text_encoder=_t5(WIDTH),
+        tokenizer=_t5_tokenizer(),
+        transformer=PixArtTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            num_layers=1,
+            cross_attention_dim=16,
+            caption_channels=WIDTH,
+            sample_size=16,
+            use_additional_conditions=False,
+        ),
+    )
+
+
+def aura_flow() -> AuraFlowPipeline:
+    """AuraFlow's classes."""
+    return AuraFlowPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4),
+        text_encoder=UMT5EncoderModel(UMT5Config(**_t5_sizes(WIDTH))),
+        tokenizer=_t5_tokenizer(),
+        transformer=_louder(
+            AuraFlowTransformer2DModel(
+                num_mmdit_layers=1,
+                num_single_dit_layers=1,
+                attention_head_dim=8,
+                num_attention_heads=2,
+                joint_attention_dim=WIDTH,
+                caption_projection_dim=16,
+                pos_embed_max_size=1024,
+            )
+        ),
+    )
+
+
+def kandinsky5() -> Kandinsky5T2IPipeline:
+    """Kandinsky 5's classes for images."""
+    tokenizer = _qwen_tokenizer()
+    tokenizer.add_tokens(["<|image_pad|>", "<|video_pad|>"])
+    return Kandinsky5T2IPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4, levels=4),
+        text_encoder=_qwen_vl(len(tokenizer)),
+        tokenizer=Qwen2VLProcessor(
+            image_processor=Qwen2VLImageProcessor(),
+            tokenizer=tokenizer,
+            video_processor=Qwen2VLVideoProcessor(),
+        ),
+        text_encoder_2=CLIPTextModel(_clip_config()),
+        tokenizer_2=_clip_tokenizer(),
+        transformer=_louder(
+            Kandinsky5Transformer3DModel(
+                in_visual_dim=4,
+                out_visual_dim=4,
+                in_text_dim=WIDTH,
+                in_text_dim2=WIDTH,
+                time_dim=16,
+                model_dim=24,
+                ff_dim=24,
+                num_text_blocks=1,
+                num_visual_blocks=1,
+                axes_dims=(4, 4, 4),
+            )
+        ),
+    )
+
+
+def hunyuan_image(guidance_embeds: bool = False) -> HunyuanImagePipeline:
+    """HunyuanImage 2.1's classes: guided by parts of their own, or distilled."""
+    tokenizer = _qwen_tokenizer()
+    guide = None if guidance_embeds else AdaptiveProjectedMixGuidance()
+    glyphs = ByT5Tokenizer(extra_ids=0)
+    return HunyuanImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKLHunyuanImage(
+            in_channels=3,
+            out_channels=3,
+            latent_channels=4,
+            block_out_channels=(32, 32),
+            layers_per_block=1,
+            spatial_compression_ratio=2,
+            sample_size=32,
+            scaling_factor=0.5,
+        ),
+        text_encoder=_qwen_vl(len(tokenizer), layers=2),
+        tokenizer=tokenizer,
+        text_encoder_2=T5EncoderModel(T5Config(**_t5_sizes(WIDTH) | {"vocab_size": len(glyphs)})),
+        tokenizer_2=glyphs,
+        transformer=HunyuanImageTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            num_layers=1,
+            num_single_layers=1,
+            num_refiner_layers=1,
+            guidance_embeds=guidance_embeds,
+            text_embed_dim=WIDTH,
+            text_embed_2_dim=WIDTH,
+            rope_axes_dim=(4, 4),
+        ),
+        guider=guide,
+        ocr_guider=guide,
+    )
+
+
+def _louder(model: Any) -> Any:
+    """The model with weights such that a text changes an image."""
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model
+
+
+def _flux2_vae() -> AutoencoderKLFlux2:
+    return AutoencoderKLFlux2(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        latent_channels=4,
+        norm_num_groups=4,
+        layers_per_block=1,
+        sample_size=32,
+    )
+
+
+def _flux2_transformer(guidance_embeds: bool) -> Flux2Transformer2DModel:
+    return Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=3 * 16,
+        timestep_guidance_channels=16,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=guidance_embeds,
+    )
+
+
+def _qwen_vl(vocabulary: int, layers: int = 1) -> Qwen2_5_VLForConditionalGeneration:
+    text = {
+        "vocab_size": vocabulary,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3], "rope_type": "default"},
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+    }
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    )
+
+
+def _qwen3_config(vocabulary: int, layers: int, width: int = WIDTH) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+    )
+
+
+def _gemma(vocabulary: int) -> Gemma2Model:
+    return Gemma2Model(
+        Gemma2Config(
+            vocab_size=vocabulary,
+            hidden_size=WIDTH,
+            intermediate_size=WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=16,
+        )
+    )
+
+
+def _gemma_tokenizer() -> GemmaTokenizer:
+    """Letter by letter."""
+    entries = ["<pad>", "<eos>", "<bos>", "<unk>", "▁", *LETTERS]
+    return GemmaTokenizer(
+        vocab={entry: number for number, entry in enumerate(entries)},
+        merges=[],
+        model_max_length=512,
     )
 
 
@@ -339,11 +679,11 @@ def _qwen_tokenizer() -> Qwen2Tokenizer:
     return tokenizer
 
 
-def _vae(channels: int, **more: Any) -> AutoencoderKL:
+def _vae(channels: int, levels: int = 2, **more: Any) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8,) * levels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
         latent_channels=channels,
         norm_num_groups=4,
         layers_per_block=1,
@@ -391,16 +731,18 @@ def _clip_tokenizer() -> CLIPTokenizer:
 
 
 def _t5(width: int) -> T5EncoderModel:
-    return T5EncoderModel(
-        T5Config(
-            vocab_size=len(LETTERS) + 4,
-            d_model=width,
-            d_kv=8,
-            d_ff=width,
-            num_layers=1,
-            num_heads=2,
-        )
-    )
+    return T5EncoderModel(T5Config(**_t5_sizes(width)))
+
+
+def _t5_sizes(width: int) -> dict[str, Any]:
+    return {
+        "vocab_size": len(LETTERS) + 4,
+        "d_model": width,
+        "d_kv": 8,
+        "d_ff": width,
+        "num_layers": 1,
+        "num_heads": 2,
+    }
 
 
 def _t5_tokenizer() -> T5Tokenizer:
@@ -421,4 +763,15 @@ _MADE: dict[str, Callable[..., Any]] = {
     "qwen-image": qwen_image,
     "z-image": z_image,
     "flux-dev": partial(flux, guidance_embeds=True),
+    "flux2": flux2,
+    "flux2-klein": flux2_klein,
+    "flux2-klein-distilled": partial(flux2_klein, is_distilled=True),
+    "chroma": chroma,
+    "lumina2": lumina2,
+    "sana": sana,
+    "pixart-sigma": pixart_sigma,
+    "aura-flow": aura_flow,
+    "kandinsky5": kandinsky5,
+    "hunyuan-image": hunyuan_image,
+    "hunyuan-image-distilled": partial(hunyuan_image, guidance_embeds=True),
 }
