@@ -200,6 +200,18 @@ class ImageAdapterProfile(FrozenModel):
         return self.images in ("all", source)
 
 
+class MemoryProfile(FrozenModel):
+    """Ways to do with less of the device's memory."""
+
+    weights: Literal["whole", "float8"] = Field(
+        default="whole", description="storage of the denoiser's weights"
+    )
+    offload: Literal["none", "auto", "host"] = Field(
+        default="none", description="layers to the host's memory while others calculate"
+    )
+    tiling: bool = Field(default=False, description="the VAE works in tiles")
+
+
 class DiffusersProfile(Section):
     """A diffusion model on this device as the renderer, with its batches."""
 
@@ -232,6 +244,7 @@ class DiffusersProfile(Section):
         default=False, description="memory layout of the weights: channels last"
     )
     compile: bool = Field(default=False, description="the models' repeated blocks")
+    memory: MemoryProfile = MemoryProfile()
     guided_from: float = Field(default=0.0, ge=0, le=1, description="where guidance begins")
     guided_until: float = Field(
         default=1.0, ge=0, le=1, description="where it ends, as a fraction of the steps"
@@ -239,10 +252,18 @@ class DiffusersProfile(Section):
     composed: bool = Field(
         default=False, description="whether AND divides a prompt into parts predicted apart"
     )
-
     weighted: bool = Field(
         default=False, description="whether brackets weigh words of a prompt and BREAK divides it"
     )
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.compile and (self.memory.offload != "none" or self.memory.weights != "whole"):
+            raise ValueError("compile needs memory.weights `whole` and memory.offload `none`")
+        if self.loras and self.memory.weights != "whole":
+            # PEFT rounds what it loads as the weights are stored
+            raise ValueError("loras need memory.weights `whole`; memory.offload saves memory too")
+        return self
 
     @property
     def image_adapters(self) -> dict[str, ImageAdapterProfile]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from redis.exceptions import RedisError
 
-from pipeline.errors import ConfigError, PressrunError
+from pipeline.errors import ConfigError, ModelError, PressrunError
 from pipeline.record import version
 from pipeline.settings import Settings
 from workers.processes.heartbeat import HeartbeatFile
@@ -65,6 +65,27 @@ def probe(settings: Settings, question: Literal["live", "ready"]) -> dict[str, A
     return findings.report()
 
 
+def memory_needed(settings: Settings) -> str:
+    """The memory that the weights of the profile's renderers take on the device, and what it has.
+    Raises ModelError where they do not fit.
+    """
+    from pipeline.models import Models
+    from pipeline.profile import DiffusersProfile
+
+    profile, models = settings.chosen_profile, Models(settings.models, settings.device)
+    sections = (profile.renderer, *profile.renderers.values())
+    needed = [models.nbytes(each) for each in sections if isinstance(each, DiffusersProfile)]
+    if not needed:
+        return "no renderer on this device"
+    most, total = max(needed) / 1e9, models.memory() / 1e9
+    told = f"the renderer's weights take {most:.1f} GB, and the device has {total:.1f} GB"
+    if most > total:
+        raise ModelError(
+            f"{told}: set renderer.memory.offload to `auto`, or renderer.memory.weights to `float8`"
+        )
+    return told
+
+
 def examine(settings: Settings) -> dict[str, Any]:
     """One line for each part: its description, or the problem and its remedy."""
     # heavy: a probe, which comes every few seconds, does without Celery and models
@@ -92,6 +113,9 @@ def examine(settings: Settings) -> dict[str, Any]:
     with findings.of("device"):
         require_device(settings.device)
         findings["device"] = Models(settings.models, settings.device).device
+    with findings.of("memory"):
+        if not findings["models"].startswith("PROBLEM"):
+            findings["memory"] = memory_needed(settings)
     with findings.of("store"):
         reach_store(settings)
         store = open_store_to_commit(settings)

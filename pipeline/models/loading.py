@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,6 +24,9 @@ Weights = TypeVar("Weights", bound=WeightsFolder)
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """`trust_remote_code` is explicit because transformers would prompt at the terminal without it."""
+DENOISERS = frozenset({"unet", "transformer"})
+RESIDENT = frozenset({"vae", "previews", "control"})
+"""Parts that are never offloaded."""
 LIMIT = 8 << 30
 """Bytes of diffusion models at a time, unless the settings or a CUDA device say otherwise."""
 WORKING = 0.2
@@ -62,15 +66,18 @@ class Models:
 
         def load() -> Any:
             from pipeline.models.diffusion import load_adapters, load_pipeline, tune
+            from pipeline.models.memory import place, shrink
 
             folder = self.folder(profile.model, "renderer", profile.variant)
             unet = self.folder(profile.unet, "unet") if profile.unet else None
-            pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile)).to(self.device)
+            pipe = _loading(folder, lambda: load_pipeline(folder, unet, profile))
             if adapters := profile.image_adapters.values():
                 folders = [self.folder(each.model, "image_adapter") for each in adapters]
                 scales = [each.scale for each in adapters]
                 names = ", ".join(map(str, folders))
                 _loading(names, lambda: load_adapters(pipe, folders, scales))
+            shrink(pipe, profile)
+            place(pipe, self.device, offloaded=self._offloaded(profile))
             tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
             return pipe
 
@@ -96,15 +103,51 @@ class Models:
 
     def nbytes(self, profile: DiffusersProfile) -> int:
         """Size of a profile's weights on the device, at most. Raises ModelError."""
-        numbers = 0
+        offloaded = self._offloaded(profile)
+        parts = self._parts(profile).items()
+        return sum(size for part, size in parts if part in RESIDENT or not offloaded)
+
+    def _offloaded(self, profile: DiffusersProfile) -> bool:
+        """True where the profile's layers lie in the host's memory. Raises ModelError."""
+        import torch
+
+        match profile.memory.offload, torch.device(self.device).type:
+            case "none", _:
+                return False
+            case "auto", "cuda":
+                return sum(self._parts(profile).values()) > (1 - WORKING) * self.memory()
+            case "auto", _:
+                return False
+            case "host", "cpu":
+                raise ModelError(
+                    "renderer.memory.offload is `host`, and the device is the processor, whose "
+                    "memory that is: `auto` offloads on a GPU alone"
+                )
+            case _:
+                return True
+
+    def _parts(self, profile: DiffusersProfile) -> Counter[str]:
+        """Bytes of weights by part of the pipeline, and by the role of what is added to it."""
+        size, parts = 4 if profile.dtype == "float32" else 2, Counter[str]()
         kinds = ((role.partition(":")[0], name) for role, name in profile.models().items())
         for role, reference in set(kinds):  # ControlNets of one model share it
             variant = profile.variant if role == "renderer" else ""
             for file in loaded_files(self.folder(reference, role, variant), role, variant):
                 if file.suffix == ".safetensors":
+                    part = file.parent.name if role == "renderer" else role
+                    small = profile.memory.weights == "float8" and part in DENOISERS
                     shapes = (entry["shape"] for entry in read_header(file).values())
-                    numbers += sum(map(math.prod, shapes))
-        return numbers * (4 if profile.dtype == "float32" else 2)
+                    parts[part] += (1 if small else size) * sum(map(math.prod, shapes))
+        return parts
+
+    def memory(self) -> int:
+        """Bytes of memory that the device has in all: the host's where it has none of its own."""
+        import psutil
+        import torch
+
+        if torch.device(self.device).type != "cuda":
+            return int(psutil.virtual_memory().total)
+        return torch.cuda.mem_get_info(self.device)[1]
 
     def room(self, held: int) -> float:
         """Bytes for one more diffusion model beside `held` bytes of others."""

@@ -203,7 +203,7 @@ class DiffusersRenderer:
             images = [torch.cat([torch.zeros_like(embeds), embeds]) for embeds in images]
         return {
             "ip_adapter_image_embeds": [
-                embeds.to(self._pipe.device, self._pipe.dtype) for embeds in images
+                embeds.to(self._pipe._execution_device, self._pipe.dtype) for embeds in images
             ]
         }
 

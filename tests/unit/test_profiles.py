@@ -12,6 +12,7 @@ from pipeline.profile import (
     CollectionProfile,
     ControlProfile,
     ImageAdapterProfile,
+    MemoryProfile,
     Profile,
     TemplateWriterProfile,
     profile_of,
@@ -118,15 +119,16 @@ def test_another_kind_keeps_what_it_knows_of_the_extended_profile(tmp_path: Path
 @pytest.mark.parametrize(
     ("table", "model"),
     [
-        ("retrieval.collections", CollectionProfile),
-        ("renderer.controls", ControlProfile),
-        ("renderer.image_adapter", ImageAdapterProfile),
+        ("retrieval.collections.NAME", CollectionProfile),
+        ("renderer.controls.NAME", ControlProfile),
+        ("renderer.image_adapter.NAME", ImageAdapterProfile),
+        ("renderer.memory", MemoryProfile),
     ],
 )
 def test_every_key_of_a_table_is_documented_with_its_default_and_no_other(
     table: str, model: type[BaseModel]
 ) -> None:
-    key = rf"^\| `{re.escape(table)}\.NAME\.([a-z_]+)` \| (.*?) \|"
+    key = rf"^\| `{re.escape(table)}\.([a-z_]+)` \| (.*?) \|"
     assert dict(re.findall(key, DOCUMENT, re.MULTILINE)) == {
         name: _shown(field.get_default(), field.is_required())
         for name, field in model.model_fields.items()
@@ -136,6 +138,8 @@ def test_every_key_of_a_table_is_documented_with_its_default_and_no_other(
 def _shown(default: object, required: bool) -> str:
     if required:
         return "required"
+    if isinstance(default, BaseModel):
+        return "below"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple) and default:

@@ -180,7 +180,8 @@ class Loras(Condition):
             [places[lora.digest] for _, lora in given],
             [lora.weight for _, lora in given],
         )
-        rows, which, weights = (torch.tensor(each, device=self._pipe.device) for each in columns)
+        device = self._pipe._execution_device
+        rows, which, weights = (torch.tensor(each, device=device) for each in columns)
         return Additions(list(loaded.values()), rows, which, weights)
 
     def _known(self, lora: Lora) -> LoadedLora | None:
@@ -210,7 +211,8 @@ class Loras(Condition):
             converted = self._pipe.lora_state_dict(file.parent, **given)
             self._pipe.load_lora_weights(file.parent, adapter_name=_NAME, **given)
             for part, model in self._pipe.components.items():
-                found = _layers(model) if isinstance(model, nn.Module) else {}
+                is_model = isinstance(model, nn.Module)
+                found = _layers(model, self._pipe._execution_device) if is_model else {}
                 texts = texts or bool(found and part.startswith("text_encoder"))
                 layers |= found
         except Exception as error:
@@ -251,8 +253,10 @@ class Loras(Condition):
             addition.add(module, given[0], output)
 
 
-def _layers(model: nn.Module) -> dict[nn.Module, Layer]:
-    """The layers that PEFT has put into a model. Raises ValueError for what is no plain LoRA."""
+def _layers(model: nn.Module, device: torch.device) -> dict[nn.Module, Layer]:
+    """The layers that PEFT has put into a model, on the device, where an offloaded model is not.
+    Raises ValueError for what is no plain LoRA.
+    """
     found = dict[nn.Module, Layer]()
     tuned: list[Any] = [each for each in model.modules() if isinstance(each, BaseTunerLayer)]
     for module in tuned:
@@ -266,6 +270,6 @@ def _layers(model: nn.Module) -> dict[nn.Module, Layer]:
         if up.weight.ndim == 4 and up.weight.shape[2:] != (1, 1):
             raise ValueError(f"a convolution of {tuple(up.weight.shape[2:])} behind the rank")
         up = up.weight.detach().flatten(1) * module.scaling[_NAME]
-        dtype = base.weight.dtype
-        found[base] = Layer(down.weight.detach().to(dtype), up.to(dtype))
+        to = {"device": device, "dtype": base.weight.dtype}
+        found[base] = Layer(down.weight.detach().to(**to), up.to(**to))
     return found
