@@ -11,7 +11,17 @@ from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer
 from tests.harness import small_models
 
-FAMILIES = {"sd15": "sd", "sdxl": "sdxl", "sdxl-turbo": "sdxl", "sd35": "sd3", "flux": "flux"}
+FAMILIES = {
+    "sd15": "sd",
+    "sdxl": "sdxl",
+    "sdxl-turbo": "sdxl",
+    "sd35": "sd3",
+    "flux": "flux",
+    "flux2-klein": "flux2-klein-distilled",
+    "z-image-turbo": "z-image",
+    "chroma": "chroma",
+    "qwen-image": "qwen-image",
+}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
