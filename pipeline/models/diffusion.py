@@ -35,6 +35,8 @@ LAST = 999
 REPEATED_BLOCKS = frozenset(
     {
         "BasicTransformerBlock",
+        "Flux2SingleTransformerBlock",
+        "Flux2TransformerBlock",
         "FluxSingleTransformerBlock",
         "FluxTransformerBlock",
         "JointTransformerBlock",

@@ -184,13 +184,17 @@ class DiffusersRenderer:
             return self._pipe
         make = AutoPipelineForInpainting if request.mask else AutoPipelineForImage2Image
         if make not in self._others:
+            start = "paint a part of an image" if request.mask else "begin from an image"
+            refusal = f"the model's {type(self._pipe).__name__} cannot {start}"
             try:
-                self._others[make] = make.from_pipe(self._pipe)
-                self._others[make].set_progress_bar_config(disable=True)
+                other = make.from_pipe(self._pipe)
             except ValueError as error:
-                start = "paint a part of an image" if request.mask else "begin from an image"
-                name = type(self._pipe).__name__
-                raise JobError(f"the model's {name} cannot {start}") from error
+                raise JobError(refusal) from error
+            # those that edit read an image beside the prompt
+            if "strength" not in taken(other):
+                raise JobError(refusal)
+            other.set_progress_bar_config(disable=True)
+            self._others[make] = other
         return self._others[make]
 
     def _adapter_arguments(self, request: RenderRequest) -> dict[str, Any]:

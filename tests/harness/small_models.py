@@ -295,23 +295,19 @@ def qwen_image() -> QwenImagePipeline:
         ),
         text_encoder=_qwen_vl(len(tokenizer)),
         tokenizer=tokenizer,
-        transformer=QwenImageTransformer2DModel(
-            in_channels=16,
-            out_channels=4,
-            num_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=WIDTH,
-            axes_dims_rope=(4, 4, 8),
+        transformer=_louder(
+            QwenImageTransformer2DModel(
+                in_channels=16,
+                out_channels=4,
+                num_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=WIDTH,
+                axes_dims_rope=(4, 4, 8),
+            )
         ),
     )
-    # with weights as they are drawn, a text moves the image by less than 1/255
-    for weight in (
-        *pipe.transformer.transformer_blocks.parameters(),
-        *pipe.vae.decoder.conv_out.parameters(),
-    ):
-        if weight.ndim > 1:
-            weight.data *= 3
+    pipe.vae.decoder.conv_out.weight.data *= 3  # else all images are grey
     return pipe
 
 
@@ -584,7 +580,7 @@ def _louder(model: Any) -> Any:
 
 
 def _flux2_vae() -> AutoencoderKLFlux2:
-    return AutoencoderKLFlux2(
+    vae = AutoencoderKLFlux2(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -593,10 +589,13 @@ def _flux2_vae() -> AutoencoderKLFlux2:
         layers_per_block=1,
         sample_size=32,
     )
+    vae.bn.running_mean.uniform_(-0.5, 0.5)
+    vae.bn.running_var.uniform_(0.5, 1.5)
+    return vae
 
 
-def _flux2_transformer(guidance_embeds: bool) -> Flux2Transformer2DModel:
-    return Flux2Transformer2DModel(
+def _flux2_transformer(guidance_embeds: bool) -> Any:
+    transformer = Flux2Transformer2DModel(
         in_channels=16,
         num_layers=1,
         num_single_layers=1,
@@ -607,6 +606,7 @@ def _flux2_transformer(guidance_embeds: bool) -> Flux2Transformer2DModel:
         axes_dims_rope=(4, 4, 4, 4),
         guidance_embeds=guidance_embeds,
     )
+    return _louder(transformer)
 
 
 def _qwen_vl(vocabulary: int, layers: int = 1) -> Qwen2_5_VLForConditionalGeneration:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline.rendering.families.base import IMAGES, Conditioning, Family
 from pipeline.rendering.families.flux import Flux
+from pipeline.rendering.families.flux2 import Flux2, Flux2Klein
 from pipeline.rendering.families.qwen_image import QwenImage
 from pipeline.rendering.families.sd import StableDiffusion, StableDiffusionXL
 from pipeline.rendering.families.sd3 import StableDiffusion3
@@ -20,6 +21,8 @@ _FAMILIES: Mapping[str, Callable[[Any, Any], Family]] = {
     "StableDiffusionXLInpaintPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
     "FluxPipeline": Flux,
+    "Flux2Pipeline": Flux2,
+    "Flux2KleinPipeline": Flux2Klein,
     "QwenImagePipeline": QwenImage,
     "ZImagePipeline": ZImage,
 }

@@ -13,8 +13,8 @@ from diffusers import AutoencoderTiny, FluxPipeline
 from torch._dynamo.utils import counters
 
 from pipeline.cancellation import Cancelled, cancellable
-from pipeline.errors import ModelError
-from pipeline.job import RenderRequest
+from pipeline.errors import JobError, ModelError
+from pipeline.job import LoadedImage, RenderRequest
 from pipeline.models import Models
 from pipeline.models.diffusion import tune
 from pipeline.profile import DiffusersProfile
@@ -22,6 +22,8 @@ from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
 from pipeline.telemetry import metered
 from tests.harness import small_models
+
+IMAGE = LoadedImage("a" * 64, np.ones((32, 32, 3), np.float32))
 
 
 def a_request(**changes: object) -> RenderRequest:
@@ -41,6 +43,17 @@ def test_the_reference_serves_the_schedulers_that_the_engine_does_not(
     found = local_renderer(Models(tmp_path, "cpu"), profile)
     assert type(found) is renderer
     assert found.render(a_request())[0].shape == (32, 32, 3)
+
+
+def test_a_scheduler_that_cannot_be_shifted_fails_each_job_of_a_model_that_is(
+    tmp_path: Path,
+) -> None:
+    small_models.save("z-image", tmp_path / "model")
+    profile = DiffusersProfile(model="model", scheduler="EulerDiscreteScheduler")
+    renderer = local_renderer(Models(tmp_path, "cpu"), profile)
+    assert isinstance(renderer, DiffusersRenderer)
+    with pytest.raises(JobError, match="EulerDiscreteScheduler"):
+        renderer.render(a_request())
 
 
 def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path) -> None:
@@ -77,6 +90,30 @@ def test_previews_come_from_the_profiles_small_decoder(tmp_path: Path, family: s
     plain = DiffusersProfile(model="model")
     (full,) = DiffusersRenderer(models, plain).render(a_request())
     assert np.abs(finished - full).max() <= 2 / 255
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("flux2", {"negative": "blurred"}, "takes no negative_prompt"),
+        ("flux2-klein", {"negative": "blurred"}, "takes no negative_prompt"),
+        ("flux2-klein-distilled", {}, "takes no guidance"),
+        ("flux2", {"image": IMAGE, "strength": 0.5}, "cannot begin from an image"),
+        ("flux2-klein", {"image": IMAGE, "mask": IMAGE}, "cannot paint a part of an image"),
+    ],
+)
+def test_what_a_flux2_does_not_take_is_the_jobs_error(
+    family: str, changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    small_models.save(family, tmp_path / "model")
+    models, profile = Models(tmp_path, "cpu"), DiffusersProfile(model="model")
+    renderer = local_renderer(models, profile)
+    assert isinstance(renderer, EngineRenderer)
+    with pytest.raises(JobError, match=f"the model's Flux2.*Pipeline {said}"):
+        renderer.render(a_request(**changes))
+    with metered() as meter:
+        renderer.render(a_request(guidance=1.0))
+    assert meter.renderer == "engine"
 
 
 def test_qwen_image_takes_no_small_decoder_and_weights_in_any_layout(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ OTHERS = {
     "sdxl": ["conv1", "conv2"],
     "sd3": ["proj_out"],
     "flux": ["proj_out"],
+    "flux2-klein": ["x_embedder", "to_qkv_mlp_proj", "linear_in"],
     "qwen-image": ["img_in", "txt_mod.1"],
     "z-image": ["w2", "cap_embedder.1"],
 }
@@ -55,6 +56,7 @@ class Workshop:
     root: Path
     reference: DiffusersRenderer
     engine: EngineRenderer
+    negative: str = "blue"
 
     def request(self, weights: Weights, **changes: object) -> RenderRequest:
         loras = [
@@ -64,8 +66,8 @@ class Workshop:
             for name, weight in weights
         ]
         asked = {
-            "prompt": "a red circle", "negative": "blue", "width": 32, "height": 32, "steps": 4,
-            "guidance": 3.0, "seeds": (7,), "loras": loras,
+            "prompt": "a red circle", "negative": self.negative, "width": 32, "height": 32,
+            "steps": 4, "guidance": 3.0, "seeds": (7,), "loras": loras,
         }  # fmt: skip
         return RenderRequest.model_validate(asked | changes)
 
@@ -109,17 +111,19 @@ def save_lora(root: Path, name: str, seed: int, targets: list[str], words: bool 
     pipe.save_lora_weights(root / "loras", weight_name=f"{name}.safetensors", **layers)
 
 
-@pytest.fixture(scope="module", params=["sd", "sdxl", "sd3", "flux", "z-image", "qwen-image"])
+@pytest.fixture(scope="module", params=OTHERS)
 def workshop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     root = tmp_path_factory.mktemp(request.param)
     small_models.save(request.param, root / "model")
     save_lora(root, "plain", 0, ATTENTION)
     # no LoRA of the newer ones changes the text encoder
-    save_lora(root, "words", 1, ATTENTION, words=request.param not in ("z-image", "qwen-image"))
+    save_lora(root, "words", 1, ATTENTION, words=request.param in ("sd", "sdxl", "sd3", "flux"))
     save_lora(root, "convolved", 2, [*ATTENTION, *OTHERS[request.param]])
     models = Models(root, "cpu")
     reference = DiffusersRenderer(models, PROFILE)
-    return Workshop(root, reference, EngineRenderer(models, PROFILE, reference))
+    engine = EngineRenderer(models, PROFILE, reference)
+    # FLUX.2 takes no negative prompt
+    return Workshop(root, reference, engine, "" if request.param == "flux2-klein" else "blue")
 
 
 CASES: list[Weights] = [
