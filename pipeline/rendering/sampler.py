@@ -58,6 +58,8 @@ def sampler_table(scheduler: Any, steps: int, first: int = 0, **shift: Any) -> S
     except ValueError as error:
         reason = str(error).partition(". ")[0]
         raise JobError(f"the model's {name} takes no {steps} steps: {reason}") from error
+    except (AssertionError, TypeError) as error:
+        raise Unsupported(f"{name} with the timesteps of this model") from error
     count, order = len(own.timesteps), own.order
     if count != order * (steps - 1) + 1:
         raise Unsupported(f"{count} timesteps for {steps} steps")
