@@ -142,15 +142,11 @@ def test_a_family_gets_the_arguments_of_its_own(
 def test_guidance_and_negative_prompt_change_the_image(
     family: str,
     make: Callable[[Models, DiffusersProfile], EngineRenderer | DiffusersRenderer],
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     """From 1 on; below there is none."""
-    pipe = small_models.made(family)
-    pipe.set_progress_bar_config(disable=True)
-    models = Models(tmp_path, "cpu")
-    monkeypatch.setattr(models, "diffusion", lambda profile: pipe)
-    renderer = make(models, DiffusersProfile(model=family))
+    small_models.save(family, tmp_path / family)
+    renderer = make(Models(tmp_path, "cpu"), DiffusersProfile(model=family))
     assert make is DiffusersRenderer or isinstance(renderer, EngineRenderer)
 
     def differs(one: RenderRequest, other: RenderRequest) -> bool:
@@ -190,6 +186,7 @@ def test_a_pipeline_that_reports_no_steps_is_no_hang(
 ) -> None:
     models = Models(tmp_path, "cpu")
     monkeypatch.setattr(models, "diffusion", lambda profile: Silent())
+    monkeypatch.setattr(models, "remarks", lambda profile: [])
     renderer = DiffusersRenderer(models, DiffusersProfile(model="m"))
     assert len(renderer.render(a_request(seeds=(1, 2)))) == 2
     assert watchdog._process._suspended == 0
