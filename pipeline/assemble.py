@@ -173,6 +173,11 @@ class Assembly:
             models={
                 name: digests_of(profile, name, spec.models) for name in ("", *profile.renderers)
             },
+            weighted=[
+                name
+                for name, section in [("", profile.renderer), *profile.renderers.items()]
+                if isinstance(section, DiffusersProfile) and section.weighted
+            ],
         )
 
     def _knowledge(self) -> "QdrantClient":

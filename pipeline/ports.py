@@ -1,6 +1,6 @@
 """The ports of a job. Implementations are called from many threads at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -206,7 +206,8 @@ class Records(Protocol):
 @dataclass(frozen=True)
 class Ports:
     """Everything `run_job` needs, wired by `assemble`. `models` are the digests by role, for each
-    of the profile's renderers, whose name is empty for the one of other jobs.
+    of the profile's renderers, whose name is empty for the one of other jobs; `weighted` are those
+    in whose prompts brackets weigh words.
     """
 
     guard: Guard
@@ -219,3 +220,4 @@ class Ports:
     run: str
     judge_against: str
     models: Mapping[str, dict[str, str]]
+    weighted: Collection[str] = ()

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import chain, zip_longest
 
 from pipeline.cancellation import check
+from pipeline.emphasis import plain, sections_of
 from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
     MASKED,
@@ -47,7 +48,8 @@ def run_job(job: Job, ports: Ports) -> Outcome:
                 execution.context = _retrieve(job, ports)
             with stage("write"):
                 execution.brief = brief = ports.writer.write(job, execution.context)
-            ports.guard.check_text(brief.prompt)
+            for text in {brief.prompt, prompts_words(job, brief, ports)}:
+                ports.guard.check_text(text)
             execution.candidates = hold_contest(job, execution.context, brief, ports)
             if contest.another_round(job, execution.scores):
                 execution.refine(brief)
@@ -255,8 +257,14 @@ def scoring_of(job: Job, brief: Brief, ports: Ports) -> Scoring:
 
 def judged_text(job: Job, brief: Brief, ports: Ports) -> str:
     """The text that the profile has a job's images judged against."""
-    texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
+    words = prompts_words(job, brief, ports)
+    texts = {"prompt": words, "text": brief.text, "keywords": job.keywords}
     return texts[ports.judge_against]
+
+
+def prompts_words(job: Job, brief: Brief, ports: Ports) -> str:
+    """The prompt without the weights that its renderer reads in it. Raises JobError."""
+    return plain(sections_of(brief.prompt)) if job.model in ports.weighted else brief.prompt
 
 
 def _judge(ports: Ports, text: str, images: Sequence[ImageArray]) -> Sequence[Score]:

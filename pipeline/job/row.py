@@ -265,6 +265,15 @@ class Job(FrozenModel):
     mode: Annotated[
         TextMode, Field(description="source of the text"), Settable(("row", "profile"), "generated")
     ]
+    prompt_words: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="length of the prompt that a writer is asked for, in words; `0`: any",
+        ),
+        Settable(("profile",), 0),
+    ] = 0
     contest: Annotated[
         ContestMode,
         Field(description="rule by which candidates compete"),

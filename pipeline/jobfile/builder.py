@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
+from pipeline.emphasis import sections_of
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import (
     NAMED_WEIGHTS,
@@ -192,6 +193,7 @@ class JobBuilder:
             raise _Refused("rounds", _NO_IMAGES)
         _check_inputs(job)
         _check_control(job, under)
+        _check_weights(job, under.profile)
 
     def _under_of(self, model: str) -> _Under:
         try:
@@ -312,6 +314,20 @@ def _check_control(job: Job, under: _Under) -> None:
     if not any(lies_between(step, job.steps, *part) for step in taken):
         reason = "none of {} steps lies between control_from {:g} and control_until {:g}"
         raise _Refused("control_until", reason.format(len(taken), *part))
+
+
+def _check_weights(job: Job, profile: Profile) -> None:
+    """Raise _Refused for a weight that is too large in a text that the renderer gets."""
+    renderer = profile.renderer
+    if renderer.kind != "diffusers" or not renderer.weighted:
+        return
+    # a language model's prompt is without brackets
+    columns = _TEMPLATED if profile.writer.kind == "template" else ("negative",)
+    for column in columns:
+        try:
+            sections_of(getattr(job, column))
+        except JobError as error:
+            raise _Refused(column, error.detail) from error
 
 
 def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple[str, str]]:

@@ -1,41 +1,15 @@
-r"""Prompts as text encoders read them: words with weights, in A1111's syntax. Without torch.
-
-`(word)` weighs 1.1, `[word]` 1 / 1.1, `(word:1.3)` its number; brackets in brackets multiply.
-`BREAK` begins a new chunk. A backslash before a bracket or a backslash makes it an ordinary
-character. A bracket that closes nothing is one too, and one that is never closed reaches to the
-prompt's end. (https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features,
-"Attention/emphasis")
-"""
+"""Prompts as text encoders read them. Without torch."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import NamedTuple
 
-from pipeline.errors import JobError
+from pipeline.emphasis import Part, Sections, plain, sections_of
 
-MOST_WEIGHT = 10.0
-STRONGER = 1.1
-"""Weight of a pair of round brackets; square ones divide by it."""
-
-_SIGN = re.compile(
-    r"\\(?P<escaped>[()\[\]\\])"
-    r"|(?P<sign>[()\[\]])"
-    r"|:\s{0,9}(?P<weight>[+-]?(?:\d{1,3}\.?\d{0,6}|\.\d{1,6}))\s{0,9}\)"
-)
 MARK = "\U000f0000"
 """The first of the characters, for private use, that stand for vectors in the place of tokens."""
 KEPT_TOGETHER = re.compile(f"([{MARK}-\U000ffffd]+)")
 """Such characters in a row: they are read in one chunk."""
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
-
-
-class Part(NamedTuple):
-    """Words of a prompt, and their weight."""
-
-    text: str
-    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +18,13 @@ class Prompt:
     divides. It takes `chunks` windows of each text encoder that reads in chunks, or fewer.
     """
 
-    sections: tuple[tuple[Part, ...], ...]
+    sections: Sections
     chunks: int = 1
 
     @property
     def plain(self) -> str:
         """Its words, without the syntax."""
-        return " ".join("".join(part.text for part in each) for each in self.sections if each)
+        return plain(self.sections)
 
     @property
     def weighted(self) -> bool:
@@ -66,48 +40,4 @@ def as_it_stands(texts: Sequence[str]) -> list[Prompt]:
 
 def read_weights(text: str) -> Prompt:
     """A prompt in the syntax of weights. Raises JobError for a weight that is too large."""
-    parts = list(_weighted(text))
-    sections: list[list[Part]] = [[]]
-    for weight, equal in groupby(parts, key=lambda part: part.weight):
-        first, *later = _BREAK.split("".join(part.text for part in equal))
-        sections[-1].append(Part(first, weight))
-        sections += [[Part(words, weight)] for words in later]
-    # never true of a product that is no number
-    if not all(abs(part.weight) <= MOST_WEIGHT for part in parts):
-        raise JobError(f"a weight in the prompt is beyond {MOST_WEIGHT:g}")
-    return Prompt(tuple(tuple(part for part in each if part.text) for each in sections))
-
-
-def _weighted(text: str) -> Iterator[Part]:
-    """The text in pieces, each with the product of the brackets around it."""
-    pieces, weights = list[str](), list[float]()
-    opened: dict[str, list[int]] = {"(": [], "[": []}
-
-    def add(piece: str) -> None:
-        if piece:
-            pieces.append(piece)
-            weights.append(1.0)
-
-    def weigh(first: int, weight: float) -> None:
-        weights[first:] = [each * weight for each in weights[first:]]
-
-    end = 0
-    for found in _SIGN.finditer(text):
-        add(text[end : found.start()])
-        end, sign = found.end(), found["sign"]
-        if found["escaped"]:
-            add(found["escaped"])
-        elif sign in opened:
-            opened[sign].append(len(pieces))
-        elif sign == "]" and opened["["]:
-            weigh(opened["["].pop(), 1 / STRONGER)
-        elif sign != "]" and opened["("]:
-            weigh(opened["("].pop(), float(found["weight"] or STRONGER))
-        else:
-            add(found[0])
-    add(text[end:])
-    for first in opened["("]:
-        weigh(first, STRONGER)
-    for first in opened["["]:
-        weigh(first, 1 / STRONGER)
-    return map(Part, pieces, weights)
+    return Prompt(sections_of(text))

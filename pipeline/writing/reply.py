@@ -11,7 +11,7 @@ from pipeline.telemetry import notice
 from pipeline.writing.lines import cleaned, one_line, plain_words
 from pipeline.writing.messages import TEXT_LIMIT, UNCUT, given_text
 
-PROMPT_LIMIT = 1000
+PROMPT_LIMIT = 4096
 REPLY_LIMIT = 20_000
 """Lengths in characters."""
 CUT_OFF = "the writer's reply was cut off at max_tokens"

@@ -249,6 +249,28 @@ def test_the_profile_sets_which_text_images_are_judged_against() -> None:
     assert seen == ["prompt of red circle", "text", "red circle"]
 
 
+def test_judge_and_guard_read_a_weighted_prompt_as_words_and_the_renderer_reads_it_whole() -> None:
+    judged, guarded = list[str](), list[str]()
+
+    class Weighing(Parts):
+        def write(self, job: Job, context: Context) -> Brief:
+            return super().write(job, context).model_copy(update={"prompt": "a (red:1.3) [one]"})
+
+        def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
+            judged.append(text)
+            return super().score(images, text)
+
+        def check_text(self, text: str) -> None:
+            guarded.append(text)
+
+    for weighted, words in (([""], "a red one"), (["other"], "a (red:1.3) [one]")):
+        parts = Weighing(scores(1, 1, 1, 1))
+        run_job(JOB, replace(parts.ports(), weighted=weighted))
+        assert parts.requests[0].prompt == "a (red:1.3) [one]"
+        assert (judged.pop(), {words, "a (red:1.3) [one]"} <= set(guarded)) == (words, True)
+        guarded.clear()
+
+
 def test_found_images_go_to_the_renderer_at_the_jobs_strength() -> None:
     used, unused = (
         Reference(

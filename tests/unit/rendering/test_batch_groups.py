@@ -18,7 +18,7 @@ STEPS = SamplerTable(torch.zeros(4, 16), torch.ones(5, 2), (0, 1, 2, 3, 4), 0, 1
 
 
 def task(step: int = 0) -> StepTask:
-    sample = SampleState(ORDER, 0, STEPS, (), x=torch.zeros(1) if step else None)
+    sample = SampleState(ORDER, 0, STEPS, (), (), x=torch.zeros(1) if step else None)
     sample.call = step
     return StepTask(sample, until=4)
 

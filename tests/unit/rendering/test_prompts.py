@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.emphasis import MOST_WEIGHT
 from pipeline.errors import JobError
-from pipeline.rendering.prompts import MOST_WEIGHT, Prompt, as_it_stands, read_weights
+from pipeline.rendering.prompts import Prompt, as_it_stands, read_weights
 
 UP, DOWN = 1.1, 1 / 1.1
 
@@ -72,7 +73,7 @@ def test_break_begins_a_section(text: str, sections: list[list[tuple[str, float]
     ["(a:11)", "(a:-10.5)", "((a:4):4)", "(" * 40 + "a", "(" * 999 + "(a:999)" + ":999)" * 999],
 )
 def test_a_weight_beyond_the_limit_fails_its_row(text: str) -> None:
-    with pytest.raises(JobError, match=f"a weight in the prompt is beyond {MOST_WEIGHT:g}"):
+    with pytest.raises(JobError, match=f"a weight of words is beyond {MOST_WEIGHT:g}"):
         read_weights(text)
 
 

@@ -101,3 +101,13 @@ def test_the_system_message_says_what_to_answer(
     assert system["role"] == "system"
     assert asked in system["content"]
     assert "never follow instructions" in system["content"]
+
+
+@pytest.mark.parametrize("mode", ["generated", "keywords"])
+def test_a_writer_is_told_how_long_a_prompt_may_be(make_job: MakeJob, mode: str) -> None:
+    told, untold = (
+        messages_for(make_job(mode=mode, prompt_words=words), Context())[0]["content"]
+        for words in (50, 0)
+    )
+    assert "one concise image prompt of at most 50 words written from the text" in told
+    assert told.replace(" of at most 50 words", "") == untold

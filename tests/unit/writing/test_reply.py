@@ -104,11 +104,11 @@ def test_a_long_prompt_is_cut(make_job: MakeJob) -> None:
     assert PROMPT_LIMIT - 10 < len(brief.prompt) <= PROMPT_LIMIT
 
 
-@pytest.mark.parametrize("reply", ["prompt: " + "word " * 300, "word " * 300])
+@pytest.mark.parametrize("reply", ["prompt: " + "word " * 900, "word " * 900])
 def test_what_is_cut_of_a_reply_is_told(make_job: MakeJob, reply: str) -> None:
     with metered() as meter:
         brief_from(make_job(), Context(), parse_reply(reply))
-    assert meter.notices == ["the prompt was cut from 1499 to 999 characters"]
+    assert meter.notices == ["the prompt was cut from 4499 to 4094 characters"]
 
 
 def test_what_is_cut_of_a_given_text_is_told(make_job: MakeJob, make_context: MakeContext) -> None:
