@@ -258,8 +258,8 @@ class DiffusersProfile(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if self.compile and (self.memory.offload != "none" or self.memory.weights != "whole"):
-            raise ValueError("compile needs memory.weights `whole` and memory.offload `none`")
+        if self.compile and (self.memory.offload == "host" or self.memory.weights != "whole"):
+            raise ValueError("compile needs memory.weights `whole`, and no memory.offload `host`")
         if self.loras and self.memory.weights != "whole":
             # PEFT rounds what it loads as the weights are stored
             raise ValueError("loras need memory.weights `whole`; memory.offload saves memory too")

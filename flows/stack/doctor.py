@@ -74,11 +74,13 @@ def memory_needed(settings: Settings) -> str:
 
     profile, models = settings.chosen_profile, Models(settings.models, settings.device)
     sections = (profile.renderer, *profile.renderers.values())
-    needed = [models.nbytes(each) for each in sections if isinstance(each, DiffusersProfile)]
-    if not needed:
+    own = [each for each in sections if isinstance(each, DiffusersProfile)]
+    if not own:
         return "no renderer on this device"
-    most, total = max(needed) / 1e9, models.memory() / 1e9
+    most, total = max(map(models.nbytes, own)) / 1e9, models.memory() / 1e9
     told = f"the renderer's weights take {most:.1f} GB, and the device has {total:.1f} GB"
+    if any(map(models.offloaded, own)):
+        told += "; layers lie in the host's memory"
     if most > total:
         raise ModelError(
             f"{told}: set renderer.memory.offload to `auto`, or renderer.memory.weights to `float8`"

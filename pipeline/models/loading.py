@@ -27,6 +27,10 @@ LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 DENOISERS = frozenset({"unet", "transformer"})
 RESIDENT = frozenset({"vae", "previews", "control"})
 """Parts that are never offloaded."""
+RENDERERS_PART = 2 / 3
+"""Part of a CUDA device's memory that a renderer's weights may take; writer, judge and images have
+the rest.
+"""
 LIMIT = 8 << 30
 """Bytes of diffusion models at a time, unless the settings or a CUDA device say otherwise."""
 WORKING = 0.2
@@ -77,7 +81,7 @@ class Models:
                 names = ", ".join(map(str, folders))
                 _loading(names, lambda: load_adapters(pipe, folders, scales))
             shrink(pipe, profile)
-            place(pipe, self.device, offloaded=self._offloaded(profile))
+            place(pipe, self.device, offloaded=self.offloaded(profile))
             tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
             return pipe
 
@@ -103,19 +107,19 @@ class Models:
 
     def nbytes(self, profile: DiffusersProfile) -> int:
         """Size of a profile's weights on the device, at most. Raises ModelError."""
-        offloaded = self._offloaded(profile)
+        offloaded = self.offloaded(profile)
         parts = self._parts(profile).items()
         return sum(size for part, size in parts if part in RESIDENT or not offloaded)
 
-    def _offloaded(self, profile: DiffusersProfile) -> bool:
+    def offloaded(self, profile: DiffusersProfile) -> bool:
         """True where the profile's layers lie in the host's memory. Raises ModelError."""
         import torch
 
         match profile.memory.offload, torch.device(self.device).type:
             case "none", _:
                 return False
-            case "auto", "cuda":
-                return sum(self._parts(profile).values()) > (1 - WORKING) * self.memory()
+            case "auto", "cuda" if not profile.compile:
+                return sum(self._parts(profile).values()) > RENDERERS_PART * self.memory()
             case "auto", _:
                 return False
             case "host", "cpu":

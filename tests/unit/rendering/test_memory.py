@@ -56,7 +56,7 @@ def test_an_offloaded_model_renders_the_same(
     small_models.save(family, tmp_path / "model")
     wanted = renderers(tmp_path)[1].render(REQUEST)
     # on the processor the host's memory is the device's: layers go to the disk instead
-    monkeypatch.setattr(Models, "_offloaded", lambda *_: True)
+    monkeypatch.setattr(Models, "offloaded", lambda *_: True)
     kind: Any = type(small_models.made(family))
     offload = kind.enable_group_offload
 
@@ -97,7 +97,7 @@ def test_what_would_have_no_effect_is_refused(tmp_path: Path) -> None:
     ("settings", "reason"),
     [
         ({"compile": True, "memory": {"weights": "float8"}}, "compile needs"),
-        ({"compile": True, "memory": {"offload": "auto"}}, "compile needs"),
+        ({"compile": True, "memory": {"offload": "host"}}, "compile needs"),
         ({"loras": "loras", "memory": {"weights": "float8"}}, "loras need"),
     ],
 )
