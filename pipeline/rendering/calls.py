@@ -93,6 +93,9 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
     arguments |= {name: value for name, value in FIXED.items() if name in takes}
     if eta := eta_of(getattr(pipe, "scheduler", None)):
         arguments["eta"] = eta
+    if "max_area" in takes:
+        # FLUX.1 Kontext renders at this area, whatever the size
+        arguments["max_area"] = request.width * request.height
     if "intermediate_timesteps" in takes and request.steps != 2:
         arguments["intermediate_timesteps"] = None
     if missing := sorted(arguments.keys() - takes):

@@ -37,14 +37,22 @@ from diffusers import (
     HunyuanImageTransformer2DModel,
     Kandinsky5T2IPipeline,
     Kandinsky5Transformer3DModel,
+    Krea2Pipeline,
+    Krea2Transformer2DModel,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
+    OvisImagePipeline,
+    OvisImageTransformer2DModel,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
+    SanaSprintPipeline,
     SanaTransformer2DModel,
+    SCMScheduler,
     SD3ControlNetModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
@@ -81,6 +89,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -285,14 +295,7 @@ def qwen_image() -> QwenImagePipeline:
     tokenizer = _qwen_tokenizer()
     pipe = QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=AutoencoderKLQwenImage(
-            base_dim=8,
-            z_dim=4,
-            dim_mult=[1, 1, 1, 1],
-            num_res_blocks=1,
-            latents_mean=[0.4, -0.3, 0.2, -0.1],
-            latents_std=[1.5, 0.8, 1.2, 0.9],
-        ),
+        vae=_qwen_vae(),
         text_encoder=_qwen_vl(len(tokenizer)),
         tokenizer=tokenizer,
         transformer=_louder(
@@ -430,33 +433,104 @@ def lumina2() -> Lumina2Pipeline:
 
 def sana() -> SanaPipeline:
     """Sana's classes: a deep autoencoder and linear attention."""
-    tokenizer = _gemma_tokenizer()
-    return SanaPipeline(
-        scheduler=DPMSolverMultistepScheduler(
-            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
-        ),
-        vae=AutoencoderDC(
-            latent_channels=4,
-            encoder_block_out_channels=(8, 8),
-            decoder_block_out_channels=(8, 8),
-            encoder_layers_per_block=(1, 1),
-            decoder_layers_per_block=(1, 1),
-            encoder_qkv_multiscales=((), ()),
-            decoder_qkv_multiscales=((), ()),
-        ),
-        text_encoder=_gemma(len(tokenizer)),
+    scheduler = DPMSolverMultistepScheduler(
+        use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
+    )
+    return SanaPipeline(scheduler=scheduler, **_sana_parts(guidance_embeds=False))
+
+
+def sana_sprint() -> SanaSprintPipeline:
+    """Sana-Sprint's classes: guidance built in, and one to four steps."""
+    return SanaSprintPipeline(
+        scheduler=SCMScheduler(prediction_type="trigflow"),
+        **_sana_parts(guidance_embeds=True, qk_norm="rms_norm_across_heads"),
+    )
+
+
+def latent_consistency() -> LatentConsistencyModelPipeline:
+    """LCM's classes: SD 1.5's with guidance built into the UNet."""
+    parts = {
+        name: part
+        for name, part in stable_diffusion().components.items()
+        if name not in ("unet", "scheduler")
+    }
+    return LatentConsistencyModelPipeline(
+        unet=_unet(cross_attention_dim=WIDTH, time_cond_proj_dim=8),
+        scheduler=LCMScheduler(),
+        requires_safety_checker=False,
+        **parts,
+    )
+
+
+def ovis_image() -> OvisImagePipeline:
+    """Ovis-Image's classes."""
+    tokenizer = _qwen_tokenizer()
+    return OvisImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_vae(4, shift_factor=0.06),
+        text_encoder=Qwen3Model(_qwen3_config(len(tokenizer), 1)),
         tokenizer=tokenizer,
-        transformer=SanaTransformer2DModel(
-            in_channels=4,
-            out_channels=4,
-            num_attention_heads=2,
-            attention_head_dim=8,
-            num_layers=1,
-            num_cross_attention_heads=2,
-            cross_attention_head_dim=8,
-            cross_attention_dim=16,
-            caption_channels=WIDTH,
+        transformer=_louder(
+            OvisImageTransformer2DModel(
+                in_channels=16,
+                out_channels=16,
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=WIDTH,
+                axes_dims_rope=(4, 4, 8),
+            )
         ),
+    )
+
+
+def krea2() -> Krea2Pipeline:
+    """Krea 2's classes, whose index has a list of numbers among its parts."""
+    tokenizer = _qwen_tokenizer()
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rope_scaling": {"mrope_section": [2, 3, 3], "rope_type": "default"},
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "deepstack_visual_indexes": [0],
+    }
+    return Krea2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_qwen_vae(),
+        text_encoder=Qwen3VLModel(Qwen3VLConfig(text_config=text, vision_config=vision)),
+        tokenizer=tokenizer,
+        transformer=_louder(
+            Krea2Transformer2DModel(
+                in_channels=16,
+                num_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=16,
+                timestep_embed_dim=16,
+                text_hidden_dim=WIDTH,
+                num_text_layers=2,
+                text_num_attention_heads=2,
+                text_num_key_value_heads=2,
+                text_intermediate_size=16,
+                num_layerwise_text_blocks=1,
+                num_refiner_text_blocks=1,
+                axes_dims_rope=(4, 4, 8),
+            )
+        ),
+        text_encoder_select_layers=(1, 2),
     )
 
 
@@ -579,6 +653,35 @@ def _louder(model: Any) -> Any:
     return model
 
 
+def _sana_parts(**more: Any) -> dict[str, Any]:
+    tokenizer = _gemma_tokenizer()
+    return {
+        "vae": AutoencoderDC(
+            latent_channels=4,
+            encoder_block_out_channels=(8, 8),
+            decoder_block_out_channels=(8, 8),
+            encoder_layers_per_block=(1, 1),
+            decoder_layers_per_block=(1, 1),
+            encoder_qkv_multiscales=((), ()),
+            decoder_qkv_multiscales=((), ()),
+        ),
+        "text_encoder": _gemma(len(tokenizer)),
+        "tokenizer": tokenizer,
+        "transformer": SanaTransformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_attention_heads=2,
+            attention_head_dim=8,
+            num_layers=1,
+            num_cross_attention_heads=2,
+            cross_attention_head_dim=8,
+            cross_attention_dim=16,
+            caption_channels=WIDTH,
+            **more,
+        ),
+    }
+
+
 def _flux2_vae() -> AutoencoderKLFlux2:
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 8),
@@ -607,6 +710,17 @@ def _flux2_transformer(guidance_embeds: bool) -> Any:
         guidance_embeds=guidance_embeds,
     )
     return _louder(transformer)
+
+
+def _qwen_vae() -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.4, -0.3, 0.2, -0.1],
+        latents_std=[1.5, 0.8, 1.2, 0.9],
+    )
 
 
 def _qwen_vl(vocabulary: int, layers: int = 1) -> Qwen2_5_VLForConditionalGeneration:
@@ -769,6 +883,10 @@ _MADE: dict[str, Callable[..., Any]] = {
     "chroma": chroma,
     "lumina2": lumina2,
     "sana": sana,
+    "sana-sprint": sana_sprint,
+    "lcm": latent_consistency,
+    "ovis-image": ovis_image,
+    "krea2": krea2,
     "pixart-sigma": pixart_sigma,
     "aura-flow": aura_flow,
     "kandinsky5": kandinsky5,

@@ -73,6 +73,11 @@ def test_no_class_is_refused_without_a_reason_and_a_remedy() -> None:
         assert re.fullmatch(r".{10,}: (take|let it name \w+Pipeline) .{10,}", said), name
 
 
+def test_the_page_of_models_names_each_class_that_is_rendered_with() -> None:
+    page = Path("docs/models.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(\w+Pipeline)`", page)) == set(NAMES)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_class_has_the_arguments_that_its_source_tells(name: str) -> None:
     given = inspect.signature(getattr(diffusers, name).__call__).parameters.values()
@@ -128,6 +133,7 @@ def test_a_distilled_klein_takes_no_guidance_and_prompts_of_full_length() -> Non
         ("Krea2Pipeline", {}, "guidance_scale", 3.0),
         ("SanaSprintPipeline", {"steps": 4}, "intermediate_timesteps", None),
         ("LDMTextToImagePipeline", {"guidance": 0.0}, "guidance_scale", 1),
+        ("FluxKontextPipeline", {}, "max_area", 32 * 48),
         ("StableCascadeCombinedPipeline", {"steps": 4}, "prior_num_inference_steps", 4),
     ],
 )
