@@ -269,7 +269,12 @@ class TextEncoders:
         prompts, negatives = zip(*map(self._both, requests), strict=True)
         texts = {"prompt": prompts, "negative_prompt": negatives}
         given = {name: texts[name] for name in arguments if name in texts}
-        plain = {name: [prompt.plain for prompt in each] for name, each in given.items()}
+        # Qwen-Image's blank in place of no negative prompt stays
+        plain = {
+            name: [prompt.plain for prompt in each]
+            for name, each in given.items()
+            if name == "prompt" or requests[0].negative
+        }
         if not self.chunks(requests[0]):
             return {**arguments, **plain}
         encoded = {"": self.encode(prompts)}

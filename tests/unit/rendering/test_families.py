@@ -1,14 +1,18 @@
 """Each profile for real models loads and renders tiny models of the same architecture classes."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.job import RenderRequest
+from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
-from pipeline.profile import Profile
+from pipeline.profile import DiffusersProfile, Profile
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.local import EngineRenderer, local_renderer
 from tests.harness import small_models
 
 FAMILIES = {
@@ -61,6 +65,36 @@ def test_a_profile_renders_its_family_the_same_in_any_company(
     assert alone.dtype == np.float32
     assert 0 <= alone.min() < alone.max() <= 1
     assert np.abs(alone - accompanied).max() <= 2 / 255
+
+
+class LastAlone:
+    """Drops all rivals but the last one, after half of the steps."""
+
+    points = (0.5,)
+
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
+        assert {preview.shape for preview in previews} == {(48, 32, 3)}
+        return [len(previews) - 1]
+
+
+def test_a_race_in_the_engine_ends_with_the_image_of_the_reference(
+    profile_name: str, tmp_path: Path
+) -> None:
+    found = Profile.load(profile_name).renderer
+    assert isinstance(found, DiffusersProfile)
+    profile = found.model_copy(update={"dtype": "float32"})
+    small_models.save(FAMILIES[profile_name], tmp_path / profile.model, profile.variant)
+    renderer = local_renderer(Models(tmp_path, "cpu"), profile)
+    if profile_name == "chroma":
+        assert isinstance(renderer, DiffusersRenderer)
+        return
+    assert isinstance(renderer, EngineRenderer)
+    asked = a_request(profile_name, seeds=(5, 6, 7))
+    first, second, third = renderer.render(asked, LastAlone())
+    assert first is None
+    assert second is None
+    assert third is not None
+    assert np.abs(third - renderer._reference.render(asked)[2]).max() <= 2 / 255
 
 
 def test_a_negative_prompt_tells_where_the_profile_guides(
