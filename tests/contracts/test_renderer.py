@@ -29,9 +29,8 @@ def renderer(
 ) -> Iterator[Renderer]:
     """Each implementation; the A1111 server is a real one that renders the same model."""
     if request.param == "engine":
-        yield EngineRenderer(
-            small_models.shipped(models_root), Profile.load("shapes").renderer, reference
-        )
+        models, profile = small_models.shipped(models_root), Profile.load("shapes").renderer
+        yield EngineRenderer(models, profile, DiffusersRenderer(models, profile))
         return
     if request.param == "diffusers":
         yield reference
