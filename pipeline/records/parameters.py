@@ -16,10 +16,16 @@ _SAMPLERS = {
     "EulerAncestralDiscreteScheduler": "Euler a",
     "DDIMScheduler": "DDIM",
     "DPMSolverMultistepScheduler": "DPM++ 2M",
-    "DPMSolverSDEScheduler": "DPM++ SDE",
     "HeunDiscreteScheduler": "Heun",
+    "LCMScheduler": "LCM",
     "LMSDiscreteScheduler": "LMS",
     "UniPCMultistepScheduler": "UniPC",
+}
+_SCHEDULES = {
+    ("use_karras_sigmas", True): "Karras",
+    ("use_exponential_sigmas", True): "Exponential",
+    ("use_beta_sigmas", True): "Beta",
+    ("timestep_spacing", "trailing"): "SGM Uniform",
 }
 
 
@@ -35,10 +41,9 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
     lines = [" ".join([_one_line(brief.prompt), *tags])]
     if negative := _one_line(brief.negative):
         lines.append(f"Negative prompt: {negative}")
-    scheduler = str(renderer.get("scheduler", ""))
     settings = {
         "Steps": str(job.steps),
-        "Sampler": _SAMPLERS.get(scheduler, scheduler),
+        **_sampling(renderer),
         "CFG scale": str(job.guidance),
         "Seed": "" if outcome.seed is None else str(outcome.seed),
         "Size": f"{job.width}x{job.height}",
@@ -55,6 +60,17 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
     )
     lines.append(", ".join(f"{name}: {value}" for name, value in quoted if value))
     return "\n".join(lines)
+
+
+def _sampling(renderer: Mapping[str, Any]) -> dict[str, str]:
+    """The scheduler and its schedule by A1111's names; empty where the profile names none."""
+    scheduler = str(renderer.get("scheduler", ""))
+    own = renderer.get("scheduler_settings", {})
+    sampler = _SAMPLERS.get(scheduler, scheduler)
+    if sampler == "DPM++ 2M" and own.get("algorithm_type") == "sde-dpmsolver++":
+        sampler = "DPM++ 2M SDE"
+    schedules = (name for (key, value), name in _SCHEDULES.items() if own.get(key) == value)
+    return {"Sampler": sampler, "Schedule type": next(schedules, "")}
 
 
 def _control(job: Job, models: Mapping[str, str], renderer: Mapping[str, Any]) -> str:

@@ -60,6 +60,34 @@ def test_a1111_reads_it_back(
     }
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "settings", "sampler", "schedule"),
+    [
+        ("EulerAncestralDiscreteScheduler", {}, "Euler a", None),
+        ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, "DPM++ 2M", "Karras"),
+        (
+            "DPMSolverMultistepScheduler",
+            {"algorithm_type": "sde-dpmsolver++"},
+            "DPM++ 2M SDE",
+            None,
+        ),
+        ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}, "Euler", "SGM Uniform"),
+        ("", {"use_karras_sigmas": False}, None, None),
+    ],
+)
+def test_sampler_and_schedule_have_a1111s_names(
+    scheduler: str,
+    settings: dict[str, object],
+    sampler: str | None,
+    schedule: str | None,
+    make_job: Callable[..., Job],
+    make_outcome: Callable[..., Outcome],
+) -> None:
+    renderer = {"scheduler": scheduler, "scheduler_settings": settings}
+    found = read_back(parameters(make_outcome(make_job()), renderer))
+    assert (found.get("Sampler"), found.get("Schedule type")) == (sampler, schedule)
+
+
 def test_a_prompt_cannot_pass_for_settings(
     make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]
 ) -> None:
