@@ -66,6 +66,8 @@ class DiffusersRenderer:
     def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
         """One image per seed, in order. Raises JobError, and the error of a lost device."""
         rendered_by("diffusers")
+        if pruner and pruner.points:
+            notice("the race dropped no candidate: diffusers' own pipeline renders each to its end")
         if len(self.guidance.parts(request.prompt)) > 1:
             raise JobError(f"{type(self._pipe).__name__} takes no prompts that are joined by AND")
         if (self.guidance.first, self.guidance.until) != (0, 1) and guided(request):

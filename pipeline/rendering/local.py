@@ -30,10 +30,15 @@ def local_renderer(
         return EngineRenderer(models, profile, reference)
     except Unsupported as why:
         log.info("the reference renderer is used", model=profile.model, reason=str(why))
+        reference.remarks = [*reference.remarks, _lacking(why)]
         return reference
     except BaseException:
         reference.close()
         raise
+
+
+def _lacking(why: Unsupported) -> str:
+    return f"diffusers' own pipeline renders this: the engine lacks {why}"
 
 
 class EngineRenderer:
@@ -66,8 +71,9 @@ class EngineRenderer:
         worded = reworded(self._reference.conditions, request)
         try:
             samples = [self.engine.begin(worded, seed) for seed in request.seeds]
-        except Unsupported:
-            return self._reference.render(request)
+        except Unsupported as why:
+            notice(_lacking(why))
+            return self._reference.render(request, pruner)
         rendered_by("engine")
         self._reference.texts.report(worded, self._reference.guidance)
         for remark in self._reference.remarks:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch._dynamo.utils import counters
 
 from pipeline.cancellation import Cancelled, cancellable
 from pipeline.errors import JobError, ModelError
-from pipeline.job import LoadedImage, RenderRequest
+from pipeline.job import ImageArray, LoadedImage, RenderRequest
 from pipeline.models import Models
 from pipeline.models.diffusion import tune
 from pipeline.profile import DiffusersProfile
@@ -31,6 +32,15 @@ def a_request(**changes: object) -> RenderRequest:
     return RenderRequest.model_validate(settings | {"guidance": 3.0, "seeds": (1,)} | changes)
 
 
+class HalfWay:
+    """A pruner that keeps all."""
+
+    points = (0.5,)
+
+    def keep(self, previews: Sequence[ImageArray]) -> Sequence[int]:
+        return range(len(previews))
+
+
 @pytest.mark.parametrize(
     ("scheduler", "renderer"),
     [("KDPM2DiscreteScheduler", DiffusersRenderer), ("EulerDiscreteScheduler", EngineRenderer)],
@@ -42,7 +52,13 @@ def test_the_reference_serves_the_schedulers_that_the_engine_does_not(
     profile = DiffusersProfile(model="model", scheduler=scheduler)
     found = local_renderer(Models(tmp_path, "cpu"), profile)
     assert type(found) is renderer
-    assert found.render(a_request())[0].shape == (32, 32, 3)
+    with metered() as meter:
+        assert found.render(a_request(), HalfWay())[0].shape == (32, 32, 3)
+    told = [
+        "the race dropped no candidate: diffusers' own pipeline renders each to its end",
+        f"diffusers' own pipeline renders this: the engine lacks the scheduler {scheduler}",
+    ]
+    assert meter.notices == (told if renderer is DiffusersRenderer else [])
 
 
 def test_a_scheduler_that_cannot_be_shifted_fails_each_job_of_a_model_that_is(
@@ -66,6 +82,9 @@ def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path
     with metered() as meter:
         assert np.array_equal(engine.render(asked)[0], reference.render(asked)[0])
     assert meter.renderer == "diffusers"
+    assert meter.notices == [
+        "diffusers' own pipeline renders this: the engine lacks a negative prompt for FLUX"
+    ]
     assert np.abs(engine.render(a_request())[0] - engine.render(asked)[0]).max() > 0
 
 
