@@ -46,10 +46,18 @@ BACKTRACK = 20
 LEAST_MEAN = 1e-3
 """Least mean of hidden states that is worth restoring, as a fraction of their mean size."""
 
+CHATS = ("ZImage", "Flux2")
+"""Pipelines whose limit counts the chat template around a prompt, too."""
+GLYPHS = {"HunyuanImagePipeline": ("text_encoder_2",)}
+"""Text encoders that read nothing of a prompt but what it quotes."""
+
 Encoded = dict[str, Tensor]
 """`text`, the hidden states [tokens, width], and for most models `pooled`, [width]."""
 Layer = Callable[[Any], Tensor]
 """Picks hidden states [n, tokens, width] out of a model's output."""
+
+
+_PROBE = "nine blue boats"
 
 
 class Token(NamedTuple):
@@ -66,11 +74,19 @@ Text = Literal["prompt", "negative prompt"]
 class TextEncoder:
     """A text encoder and its tokenizer. It reads `room` tokens at a time, beside those for the
     begin and the end of a text: chunk after chunk where it is `chunked`, else the first ones only.
-    `longest` is the pipeline's own limit, if it has one.
+    `longest` is the pipeline's own limit, if it has one; in it the pipeline puts the text `before`
+    ahead of each prompt.
     """
 
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, *, longest: int | None, chunked: bool
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        *,
+        longest: int | None,
+        chunked: bool,
+        before: str = "",
     ) -> None:
         self.name, self._model, self.chunked = name.replace("_", " "), model, chunked
         self._clip = "CLIP" in type(tokenizer).__name__
@@ -81,7 +97,8 @@ class TextEncoder:
         if self._clip:
             window = min(window, getattr(model.config, "max_position_embeddings", window))
         self._window = int(window if self._clip or longest is None else longest)
-        self.room = self._window - tokenizer.num_special_tokens_to_add()
+        taken = tokenizer.num_special_tokens_to_add() + len(self._numbers(before))
+        self.room = max(0, self._window - taken)
         commas = self._numbers(",") if chunked else []
         self._comma = commas[0] if commas and commas[0] != tokenizer.unk_token_id else None
 
@@ -196,11 +213,13 @@ class TextEncoders:
     def __init__(self, pipe: Any, *, weighted: bool = False) -> None:
         self._pipe, self._weighted, name = pipe, weighted, type(pipe).__name__
         parts = {
-            part: (model, tokenizer)
+            # a processor has its tokenizer
+            part: (model, getattr(tokenizer, "tokenizer", tokenizer))
             for part, model in pipe.components.items()
             if part.startswith("text_encoder")
             and model is not None
             and (tokenizer := pipe.components.get(part.replace("text_encoder", "tokenizer")))
+            and part not in GLYPHS.get(name, ())
         }
         kinds = {type(model).__name__ for model, _ in parts.values()}
         known = kinds and all(kind.startswith(("CLIPText", "T5Enc")) for kind in kinds)
@@ -214,6 +233,7 @@ class TextEncoders:
                 getattr(tokenizer, "tokenizer", tokenizer),  # a processor's own
                 longest=_longest(pipe),
                 chunked=self._encode not in (None, _flux) and "CLIP" in type(tokenizer).__name__,
+                before=_before(pipe) if name.startswith(CHATS) else "",
             )
             for part, (model, tokenizer) in parts.items()
         ]
@@ -378,4 +398,19 @@ def _longest(pipe: Any) -> int | None:
     if distilled(pipe):
         return SCHNELL_TOKENS
     limit = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
-    return int(limit.default) if limit and limit.default else None
+    if limit and limit.default:
+        return int(limit.default)
+    return int(pipe.tokenizer_max_length) if type(pipe).__name__ in GLYPHS else None
+
+
+def _before(pipe: Any) -> str:
+    """The text that a pipeline's chat template puts ahead of a prompt."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": _PROBE}]
+    if system := getattr(pipe, "system_message", ""):
+        texts = {"system": system, "user": _PROBE}
+        messages = [
+            {"role": role, "content": [{"type": "text", "text": text}]}
+            for role, text in texts.items()
+        ]
+    rendered = pipe.tokenizer.apply_chat_template(messages, tokenize=False)
+    return str(rendered).partition(_PROBE)[0]

@@ -29,6 +29,7 @@ PROFILE = """
 extends = "shapes"
 writer = {{ kind = "template" }}
 renderer.embeddings = "{folder}/embeddings"
+renderer.weighted = true
 defaults = {{ candidates = 1, steps = 4 }}
 renderers.draft = {{ kind = "diffusers", model = "diffusion", unet = "draft-unet" }}
 """

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.job import RenderRequest
 from pipeline.ports import Renderer
 from pipeline.profile import Profile
 from pipeline.rendering.diffusers import DiffusersRenderer
+from pipeline.rendering.families import family_of
 from pipeline.rendering.local import EngineRenderer
+from pipeline.rendering.prompts import as_it_stands
 from pipeline.rendering.text_encoders import TextEncoders
 from pipeline.telemetry import metered
 from tests.harness import small_models
@@ -87,12 +90,26 @@ def test_every_text_encoder_that_leaves_tokens_out_is_named(subtests: pytest.Sub
         "sd3": {"text encoder 3": 255},
         "flux": {"text encoder": 75, "text encoder 2": 255},
         "flux-dev": {"text encoder": 75, "text encoder 2": 511},
+        # `user:` is ahead of the prompt, in the same window
+        "z-image": {"text encoder": 507},
+        "flux2-klein": {"text encoder": 507},
+        "qwen-image": {"text encoder": 512},
     }.items():
         with subtests.test(family), metered() as meter:
             TextEncoders(small_models.made(family)).report(a_request("a" * 600))
             cut = [said for said in meter.notices if " read " in said]
             told = [said.split(" of ")[0].removeprefix("the ") for said in cut]
             assert told == [f"{encoder} read {room}" for encoder, room in rooms.items()]
+
+
+@pytest.mark.parametrize(("family", "room"), [("z-image", 507), ("flux2-klein", 507)])
+def test_a_language_model_reads_as_many_tokens_as_are_told(family: str, room: int) -> None:
+    pipe = small_models.made(family)
+    for kept, differs in ((room - 1, True), (room, False)):
+        texts = as_it_stands(["a" * kept + "b", "a" * kept + "c"])
+        with torch.no_grad():
+            one, other = (each["text"] for each in family_of(pipe).encode(texts))
+        assert torch.equal(one, other) != differs
 
 
 @pytest.mark.parametrize(("family", "effect"), [("flux", False), ("flux-dev", True), ("sd3", True)])
