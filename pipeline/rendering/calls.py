@@ -99,7 +99,8 @@ def call_arguments(pipe: Any, requests: Sequence[RenderRequest]) -> dict[str, An
     if "intermediate_timesteps" in takes and request.steps != 2:
         arguments["intermediate_timesteps"] = None
     if missing := sorted(arguments.keys() - takes):
-        raise JobError(f"the model's {type(pipe).__name__} takes no {', '.join(missing)}")
+        empty = "; leave `negative` empty" if missing == ["negative_prompt"] else ""
+        raise JobError(f"the model's {type(pipe).__name__} takes no {', '.join(missing)}{empty}")
     return arguments
 
 

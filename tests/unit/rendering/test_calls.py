@@ -98,7 +98,7 @@ def test_every_setting_is_an_argument_of_the_pipeline_or_refused(name: str) -> N
         if guidance > 1 and name in (NO_GUIDANCE - BUILT_IN if built_in else NO_GUIDANCE):
             refused = "takes no guidance"
         elif negative and hears_negative(pipe, asked) and "negative_prompt" not in taken(pipe):
-            refused = "takes no negative_prompt"
+            refused = "takes no negative_prompt; leave `negative` empty"
         if refused:
             with pytest.raises(JobError, match=refused):
                 call_arguments(pipe, [asked])
