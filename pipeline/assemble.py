@@ -352,12 +352,12 @@ def open_embedder(reference: str, models: Models) -> Embedder:
 
 
 def open_image_embedder(reference: str, models: Models) -> ImageEmbedder | None:
-    """An OpenCLIP by model reference; None without one. Raises ModelError."""
+    """A CLIP by model reference; None without one. Raises ModelError."""
     if not reference:
         return None
-    from pipeline.models.clip import OpenClip
+    from pipeline.models.clip import Clip
 
-    return OpenClip(models, reference, "image_encoder")
+    return Clip(models, reference, "image_encoder")
 
 
 def open_library(settings: Settings, profile: Profile) -> "Library":

@@ -97,7 +97,7 @@ class QdrantProfile(RetrievalProfile):
         "`hashed`, 0 with a text encoder and in collections of other tools",
     )
     image_encoder: str = Field(
-        default="", description="model reference of the OpenCLIP that embeds images; empty: none"
+        default="", description="model reference of the CLIP that embeds images; empty: none"
     )
     image_norm: float = Field(
         default=0.0, ge=0, description="length that embeddings of images are given; 0: their own"
@@ -310,10 +310,10 @@ class JudgeProfile(FrozenModel):
 
 
 class ClipJudgeProfile(JudgeProfile):
-    """An OpenCLIP as the judge, and the calibration of its cosines."""
+    """A CLIP or SigLIP as the judge, and the calibration of its cosines."""
 
     kind: Literal["clip"] = "clip"
-    model: str = Field(description="model reference: an OpenCLIP folder or hub id")
+    model: str = Field(description="model reference: OpenCLIP, or CLIP or SigLIP of transformers")
     dtype: Dtype = "float32"
     batch: int = Field(default=32, ge=1, description="images in one call")
     slope: float | None = Field(default=None, description="None: the model's calibration.json")

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.job import ImageArray, Score
 from pipeline.media.checks import problem
 from pipeline.models import Models
-from pipeline.models.clip import OpenClip, Vectors
+from pipeline.models.clip import Clip, Vectors
 from pipeline.profile import ClipJudgeProfile
 
 TEXTS_KEPT = 1024
@@ -35,16 +35,14 @@ CUTS = (
 
 
 class ClipJudge:
-    """The Judge port over an OpenCLIP model.
+    """The Judge port over a CLIP or SigLIP, of OpenCLIP or of transformers.
 
     A text longer than the model's context is cut at the ends of sentences, else of clauses; its
     embedding is the normalised mean of the pieces' embeddings.
     """
 
     def __init__(self, models: Models, profile: ClipJudgeProfile) -> None:
-        self._clip = OpenClip(
-            models, profile.model, "judge", dtype=profile.dtype, batch=profile.batch
-        )
+        self._clip = Clip(models, profile.model, "judge", dtype=profile.dtype, batch=profile.batch)
         self._clip.load()
         self._calibration = calibration(profile, models.folder(profile.model, "judge"))
         self._texts: LRUCache[str, Vectors] = LRUCache(TEXTS_KEPT)

@@ -1,4 +1,4 @@
-"""OpenCLIP models: texts and images as vectors of one space."""
+"""CLIP models: texts and images as vectors of one space."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.job import ImageArray
 from pipeline.media.image import to_image
 from pipeline.models.batching import Batcher
+from pipeline.models.contents import embedding_size
 from pipeline.models.loading import Models
-from pipeline.models.safetensors import read_json
 from pipeline.models.tokenizers import fits
 from pipeline.profile import Dtype
 
@@ -29,8 +29,9 @@ class _Call(NamedTuple):
     pixels: Sequence[Any]
 
 
-class OpenClip:
-    """The two towers of an OpenCLIP model (Radford et al. 2021, arXiv:2103.00020).
+class Clip:
+    """The two towers of a CLIP (Radford et al. 2021, arXiv:2103.00020), as OpenCLIP's models have
+    them; CLIP and SigLIP in the format of transformers are called like these.
 
     Concurrent calls share forward passes of at most `batch` texts or images. The vectors have the
     model's own lengths. The model, and torch, are loaded at first use. `name` has the files'
@@ -49,7 +50,7 @@ class OpenClip:
         self._models, self._reference, self._role, self._dtype = models, reference, role, dtype
         folder = models.folder(reference, role)
         self.name = f"{folder.name}@{models.digest(reference, role)[:12]}"
-        self.size = int(read_json(folder / "open_clip_config.json")["model_cfg"]["embed_dim"])
+        self.size = embedding_size(folder)
         self._limit, self._lock = batch, threading.Lock()
         self._batcher = Batcher(
             role,

@@ -11,15 +11,16 @@ from pipeline.models.digests import sha256_of
 from pipeline.models.pipelines import unsupported
 from pipeline.models.safetensors import read_header, read_json, shards
 
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 CONFIGS: dict[str, str] = {
     "writer": "config.json",
     "renderer": "model_index.json",
     "unet": "config.json",
     "previews": "config.json",
     "control": "config.json",
-    "judge": "open_clip_config.json",
+    "judge": OPEN_CLIP_CONFIG,
     "embedding": "config.json",
-    "image_encoder": "open_clip_config.json",
+    "image_encoder": OPEN_CLIP_CONFIG,
 }
 SINGLE = {"renderer"}
 """Roles whose model may be a single file."""
@@ -33,6 +34,10 @@ SPARE = {"safety_checker", "feature_extractor", "image_encoder"}
 """Parts of a diffusers folder that may be left out."""
 T5 = {"text_encoder_3", "tokenizer_3"}
 """Parts of Stable Diffusion 3 that may be left out, both."""
+TWO_TOWERS = ("clip", "siglip")
+"""Models of transformers that read texts and images of one size."""
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+"""Settings of the preprocessing of images."""
 OPEN_CLIP = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -91,6 +96,8 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     if role == "image_adapter":
         return [adapter_file(folder)]
     config = folder / CONFIGS[role]
+    if config.name == OPEN_CLIP_CONFIG and not config.is_file():
+        return _two_tower_files(folder)
     if not config.is_file():
         if role == "renderer" and (folder / "modular_model_index.json").is_file():
             raise ModelError(f"{folder} {unsupported('ModularPipeline')}")
@@ -99,7 +106,7 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     match config.name:
         case "model_index.json":
             return _pipeline_files(folder, variant_of(folder, variant))
-        case "open_clip_config.json":
+        case name if name == OPEN_CLIP_CONFIG:
             return [*_texts(folder), open_clip_weights(folder)]
         case _:
             return _model_files(folder, "")
@@ -123,6 +130,39 @@ def _single_files(folder: Path, role: str) -> str:
     """A hint at the single files of a folder that was named in their place."""
     files = _files(folder, {".safetensors"}) if role in SINGLE else []
     return f"; to load a checkpoint in one file, name the file: {files[0]}" if files else ""
+
+
+def embedding_size(folder: Path) -> int:
+    """The numbers in an embedding of the two-tower model in a folder. Raises ModelError."""
+    if (config := folder / OPEN_CLIP_CONFIG).is_file():
+        return int(read_json(config)["model_cfg"]["embed_dim"])
+    for file in _model_files(folder, ""):
+        header = read_header(file) if file.suffix == ".safetensors" else {}
+        for name in ("text_projection.weight", "text_model.head.weight"):
+            if name in header:
+                return int(header[name]["shape"][0])
+    raise ModelError(f"{folder} holds no text tower; fetch it again")
+
+
+def _two_tower_files(folder: Path) -> list[Path]:
+    """The files of a CLIP or SigLIP in the format of transformers. Raises ModelError."""
+    lack = f"{folder} has no {OPEN_CLIP_CONFIG}"
+    if not (config := folder / "config.json").is_file():
+        raise ModelError(f"{lack} nor {config.name}")
+    if (kind := read_json(config).get("model_type")) == "siglip2":
+        raise ModelError(
+            f"{folder} is a SigLIP 2 for images of any size (NaFlex), which is not loaded: take "
+            "one for a single size, such as google/siglip2-base-patch16-224"
+        )
+    if kind not in TWO_TOWERS:
+        raise ModelError(f"{lack}, and its {config.name} is of {kind!r}, neither CLIP nor SigLIP")
+    files = _model_files(folder, "")
+    names = {file.name for file in files}
+    if not names & {*PROCESSORS}:
+        raise ModelError(f"{folder} has no {PROCESSORS[0]}; fetch it again")
+    if not names & {*VOCABULARIES} and not any(file.suffix == ".model" for file in files):
+        raise ModelError(f"{folder} has no tokenizer.json nor another vocabulary; fetch it again")
+    return files
 
 
 def adapter_file(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from shlex import quote
 from typing import TypeVar
 
 from pipeline.errors import ModelError
-from pipeline.models.contents import STEMS
+from pipeline.models.contents import OPEN_CLIP_CONFIG, STEMS
 from pipeline.profile import Profile
 
 Given = TypeVar("Given")
@@ -90,6 +90,8 @@ def fetch(reference: str, root: Path, role: str, variant: str = "") -> Path:
 
     try:
         snapshot = get(patterns)
+        if role in WEIGHTS and not (snapshot / OPEN_CLIP_CONFIG).is_file():
+            return get(["model*.safetensors"])
         configured = snapshot.glob("*/config.json") if role == "renderer" else ()
         bare = [each.parent for each in configured if not any(each.parent.glob("*.safetensors"))]
         return get([f"{part.name}/*.safetensors" for part in bare]) if bare else snapshot

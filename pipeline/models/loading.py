@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.batching import DeviceLock
-from pipeline.models.contents import digest, loaded_files, remarks, verify
+from pipeline.models.contents import OPEN_CLIP_CONFIG, digest, loaded_files, remarks, verify
 from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
 from pipeline.models.named.folder import WeightsFolder
@@ -214,17 +214,21 @@ class Models:
         return loaded
 
     def clip(self, reference: str, role: str, dtype: Dtype = "float32") -> tuple[Any, Any, Any]:
-        """An OpenCLIP model, its preprocessing and its tokenizer. Raises ModelError."""
+        """An OpenCLIP model, or transformers' CLIP or SigLIP, its preprocessing and its tokenizer.
+        Raises ModelError.
+        """
         folder = self.folder(reference, role)
 
         def load() -> tuple[Any, Any, Any]:
+            if not (folder / OPEN_CLIP_CONFIG).is_file():
+                return load_transformers()
             import open_clip
             from open_clip.transform import MaybeToTensor
             from torch import float32
             from torchvision.transforms import Compose, ConvertImageDtype, PILToTensor
 
             name = f"local-dir:{folder.resolve()}"
-            text = read_json(folder / "open_clip_config.json")["model_cfg"].get("text_cfg", {})
+            text = read_json(folder / OPEN_CLIP_CONFIG)["model_cfg"].get("text_cfg", {})
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, precision=PRECISIONS[dtype], device=self.device
             )
@@ -240,6 +244,14 @@ class Models:
             if settings:
                 check_tokenizer(tokenizer.tokenizer, folder)
             return model.eval(), preprocess, tokenizer
+
+        def load_transformers() -> tuple[Any, Any, Any]:
+            import torch
+
+            from pipeline.models.transformers_clip import load_towers
+
+            model, preprocess, tokenizer = load_towers(folder, getattr(torch, dtype), **LOCAL)
+            return model.to(self.device).eval(), preprocess, tokenizer
 
         key = ("clip", folder, dtype)
         loaded: tuple[Any, Any, Any] = self._built(key, lambda: _loading(folder, load))

@@ -67,6 +67,9 @@ from diffusers.guiders import AdaptiveProjectedMixGuidance
 from safetensors.torch import save_file
 from transformers import (
     ByT5Tokenizer,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -91,6 +94,9 @@ from transformers import (
     Qwen3Model,
     Qwen3VLConfig,
     Qwen3VLModel,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -99,6 +105,7 @@ from transformers import (
 )
 
 from pipeline.models import Models
+from pipeline.models.tokenizers import END, clip_tokenizer
 
 WIDTH = 32
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -180,6 +187,26 @@ def save_judge(folder: Path) -> None:
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     described = json.dumps({"model_cfg": config, "preprocess_cfg": {}})
     (folder / "open_clip_config.json").write_text(described)
+
+
+def save_towers(kind: str, folder: Path) -> None:
+    """A CLIP or a SigLIP in the format of transformers."""
+    torch.manual_seed(0)
+    text = {"hidden_size": 64, "num_attention_heads": 1}
+    vision = {"hidden_size": 32, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    for each in (text, vision):
+        each |= {"num_hidden_layers": 1, "intermediate_size": 32}
+    model: Any
+    if kind == "clip":
+        text["max_position_embeddings"] = 16
+        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
+        processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=28)
+    else:
+        text |= {"vocab_size": 49408, "projection_size": 32}
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+        processor = SiglipImageProcessor(size={"height": 28, "width": 28})
+    for part in (model, processor, clip_tokenizer(END, 77)):
+        part.save_pretrained(folder)
 
 
 def save_writer(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pipeline import telemetry
 from pipeline.judging import clip
 from pipeline.judging.clip import ClipJudge, pieces
-from pipeline.models.clip import OpenClip
+from pipeline.models.clip import Clip
 from pipeline.profile import ClipJudgeProfile, Profile
 from tests.harness import small_models
 
@@ -32,7 +32,7 @@ def test_a_long_text_stands_for_the_mean_of_its_pieces(
     judge: ClipJudge, models_root: Path, profile: ClipJudgeProfile
 ) -> None:
     text = " ".join([ONE] * 5 + [OTHER] * 5)
-    clip = OpenClip(small_models.shipped(models_root), profile.model, "judge")
+    clip = Clip(small_models.shipped(models_root), profile.model, "judge")
     parts = pieces(text, clip.reads_whole)
     assert len(parts) > 1
     read, (seen,) = clip.encode(parts, [IMAGE])

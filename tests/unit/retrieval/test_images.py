@@ -16,7 +16,7 @@ from pipeline.jobfile.rows import RawRow
 from pipeline.media.image import to_image
 from pipeline.media.image_store import KNOWLEDGE, ImageStore
 from pipeline.models import Models
-from pipeline.models.clip import OpenClip
+from pipeline.models.clip import Clip
 from pipeline.profile import Profile, QdrantProfile
 from pipeline.retrieval.embedders import Embedders
 from pipeline.retrieval.images import embedded
@@ -31,12 +31,12 @@ SEEN = ["red circle", "red square", "blue circle", "blue star"]
 
 
 @pytest.fixture(scope="module")
-def encoder(models_root: Path) -> OpenClip:
-    return OpenClip(Models(models_root, "cpu"), "open_clip", "image_encoder")
+def encoder(models_root: Path) -> Clip:
+    return Clip(Models(models_root, "cpu"), "open_clip", "image_encoder")
 
 
 @pytest.fixture
-def images(tmp_path: Path, encoder: OpenClip) -> Library:
+def images(tmp_path: Path, encoder: Clip) -> Library:
     return library(QdrantClient(":memory:"), tmp_path / "store", images=encoder)
 
 
@@ -194,7 +194,7 @@ def test_what_is_no_image_is_told_and_the_rest_goes_in(images, tmp_path: Path) -
     assert (bad.file, "not a PNG, JPEG or WebP" in bad.reason) == ("evil.png", True)
 
 
-def test_blocked_words_stay_outside(tmp_path: Path, encoder: OpenClip) -> None:
+def test_blocked_words_stay_outside(tmp_path: Path, encoder: Clip) -> None:
     store = tmp_path / "store"
     strict = library(QdrantClient(":memory:"), store, images=encoder, blocked=("gore",))
     root = folder(tmp_path / "looks", {"text": "much gore", "image": "0.png"})
@@ -222,7 +222,7 @@ def test_a_profile_that_embeds_no_images_adds_none(images, tmp_path: Path) -> No
 
 
 def test_a_collection_of_another_encoder(images, tmp_path: Path) -> None:
-    class Other(OpenClip):
+    class Other(Clip):
         def __init__(self) -> None:
             self.name, self.size = "other", 128
 
