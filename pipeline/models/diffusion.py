@@ -32,6 +32,8 @@ PADS = {("sd2", "tokenizer"): "!", ("sdxl", "tokenizer_2"): "!"}
 """Tokens that fill the windows of OpenCLIP's text encoders, by family and tokenizer."""
 LAST = 999
 """The timestep of the most noise."""
+BLOCKS_OF_ANY_LENGTH = frozenset({"QwenImageTransformerBlock", "ZImageTransformerBlock"})
+"""Those that read texts at their own lengths, which would be compiled for each length."""
 REPEATED_BLOCKS = frozenset(
     {
         "BasicTransformerBlock",
@@ -191,7 +193,7 @@ def denoiser_of(pipe: Any) -> Any:
 def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
     """Make a pipeline on its device faster.
 
-    `compiled` compiles the denoiser's and decoder's repeated blocks, once for each input shape
+    `compiled` compiles the denoiser's and decoder's repeated blocks, most once for each input shape
     (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
     """
     denoiser = denoiser_of(pipe)
@@ -202,8 +204,8 @@ def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:
     if compiled:
         models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
         for block in (block for model in models for block in model.modules()):
-            if type(block).__name__ in REPEATED_BLOCKS:
-                block.compile(dynamic=False)
+            if (name := type(block).__name__) in REPEATED_BLOCKS | BLOCKS_OF_ANY_LENGTH:
+                block.compile(dynamic=name in BLOCKS_OF_ANY_LENGTH)
         # an autoencoder's parts are called by themselves
         for part in (part for model in models for part in (model, *model.children())):
             part.register_forward_pre_hook(_allow_shapes)

@@ -149,22 +149,25 @@ def test_qwen_image_takes_no_small_decoder_and_weights_in_any_layout(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", ["flux", "qwen-image"])
 def test_a_compiled_model_renders_the_same_and_compiles_nothing_in_the_middle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # graphs are made for the same shapes; their C++ would take minutes
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    small_models.save("flux", tmp_path / "model")
+    small_models.save(family, tmp_path / "model")
     models = Models(tmp_path, "cpu")
     plain = DiffusersProfile(model="model", batch=2)
     tuned = plain.model_copy(update={"compile": True, "channels_last": True})
     fast = local_renderer(models, tuned)
-    fast.render(a_request())
+    before = counters["stats"]["unique_graphs"]
+    fast.render(a_request(prompt="a star"))
     graphs = counters["stats"]["unique_graphs"]
-    assert graphs > 0
-    images = fast.render(a_request(seeds=(1, 2, 3), steps=5))
+    assert graphs > before
+    longer = a_request(prompt="a blue star", seeds=(1, 2, 3), steps=5)
+    images = fast.render(longer)
     assert counters["stats"]["unique_graphs"] == graphs
-    wanted = local_renderer(models, plain).render(a_request(seeds=(1, 2, 3), steps=5))
+    wanted = local_renderer(models, plain).render(longer)
     for image, other in zip(images, wanted, strict=True):
         assert image is not None
         assert other is not None
