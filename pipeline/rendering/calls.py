@@ -40,8 +40,13 @@ def hears_negative(pipe: Any, request: RenderRequest) -> bool:
 
 
 def _built_in(pipe: Any) -> bool:
-    """True for the distilled HunyuanImage, which guides by itself and reads no negative prompt."""
-    return "distilled_guidance_scale" in taken(pipe) and pipe.transformer.config.guidance_embeds
+    """True for models that guide by themselves and read no negative prompt, though their pipeline
+    takes one: a distilled HunyuanImage, and a UNet of a latent consistency model.
+    """
+    if "distilled_guidance_scale" in taken(pipe):
+        return bool(pipe.transformer.config.guidance_embeds)
+    unet = getattr(pipe, "unet", None) if "negative_prompt" in taken(pipe) else None
+    return unet is not None and unet.config.get("time_cond_proj_dim") is not None
 
 
 def unheard(request: RenderRequest) -> str:

@@ -241,6 +241,13 @@ def stable_diffusion() -> StableDiffusionPipeline:
     )
 
 
+def stable_diffusion_lcm() -> StableDiffusionPipeline:
+    """SD 1.5's classes with a UNet distilled by LCM, which has guidance as an input."""
+    parts = dict(stable_diffusion().components)
+    parts["unet"] = _unet(cross_attention_dim=WIDTH, time_cond_proj_dim=WIDTH)
+    return StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
 def stable_diffusion_inpaint() -> StableDiffusionInpaintPipeline:
     """SD 1.5's classes with a UNet of nine channels."""
     parts = dict(stable_diffusion().components)
@@ -897,6 +904,7 @@ def _t5_tokenizer() -> T5Tokenizer:
 
 _MADE: dict[str, Callable[..., Any]] = {
     "sd": stable_diffusion,
+    "sd-lcm": stable_diffusion_lcm,
     "sd-inpaint": stable_diffusion_inpaint,
     "sdxl": stable_diffusion_xl,
     "sd3": stable_diffusion_3,

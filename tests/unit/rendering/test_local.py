@@ -72,6 +72,40 @@ def test_a_scheduler_that_cannot_be_shifted_fails_each_job_of_a_model_that_is(
         renderer.render(a_request())
 
 
+def test_noise_that_a_pipeline_does_not_seed_is_the_rows_own_all_the_same(tmp_path: Path) -> None:
+    """SD 3's pipeline gives its generator to no scheduler."""
+    small_models.save("sd3", tmp_path / "model")
+    settings = {"stochastic_sampling": True}
+    models = Models(tmp_path, "cpu")
+    profile = DiffusersProfile(model="model", scheduler_settings=settings)
+    reference = DiffusersRenderer(models, profile)
+    asked = a_request(seeds=(1, 2), steps=3)
+    made = reference.render(asked)
+    (alone,) = reference.render(a_request(seeds=(2,), steps=3))
+    stepped = EngineRenderer(models, profile, reference).render(asked)
+    for one, other in ((made[1], alone), (made[0], stepped[0]), (made[1], stepped[1])):
+        assert other is not None
+        assert np.abs(one - other).max() <= 2 / 255
+
+
+def test_a_unet_with_guidance_as_its_input_reads_no_negative_prompt(tmp_path: Path) -> None:
+    small_models.save("sd-lcm", tmp_path / "model")
+    profile = DiffusersProfile(model="model", scheduler="LCMScheduler")
+    renderer = local_renderer(Models(tmp_path, "cpu"), profile)
+    with metered() as meter:
+        (told,) = renderer.render(a_request(negative="blurred"))
+    assert meter.notices == [
+        "the negative prompt has no effect with this model at guidance 3",
+        "diffusers' own pipeline renders this: the engine lacks a UNet with its guidance built in",
+    ]
+    (plain,), (weaker,) = renderer.render(a_request()), renderer.render(a_request(guidance=1.5))
+    assert told is not None
+    assert plain is not None
+    assert weaker is not None
+    assert np.array_equal(told, plain)
+    assert not np.array_equal(plain, weaker)
+
+
 def test_the_reference_serves_the_orders_that_the_engine_does_not(tmp_path: Path) -> None:
     """FLUX with a negative prompt has guidance of another kind."""
     small_models.save("flux-dev", tmp_path / "model")
