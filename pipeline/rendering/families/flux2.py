@@ -110,7 +110,7 @@ class Flux2Klein(Flux2):
     """The Family port over a Flux2KleinPipeline."""
 
     def check(self, request: RenderRequest) -> None:
-        """As dev's. Guidance of a distilled model is Unsupported."""
+        """The checks of FLUX.2 dev. Raises Unsupported for guidance of a distilled model."""
         super().check(request)
         if self._pipe.config["is_distilled"] and request.guidance > 1:
             raise Unsupported("guidance for a distilled FLUX.2 Klein")
