@@ -106,7 +106,7 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     match config.name:
         case "model_index.json":
             return _pipeline_files(folder, variant_of(folder, variant))
-        case name if name == OPEN_CLIP_CONFIG:
+        case "open_clip_config.json":
             return [*_texts(folder), open_clip_weights(folder)]
         case _:
             return _model_files(folder, "")
@@ -203,7 +203,7 @@ def left_out(folder: Path) -> set[str]:
     if str(named.get("_class_name")).startswith("StableDiffusion3"):
         encoder = folder / "text_encoder_3"
         here = named.get(encoder.name) != [None, None] and encoder.is_dir()
-        if not here or not _files(encoder, {".safetensors"}):
+        if not here or not _files(encoder, PICKLES | {".safetensors"}):
             spared |= T5
     return spared
 

@@ -146,6 +146,11 @@ def test_stable_diffusion_3_is_loaded_without_its_t5(kind: str, tmp_path: Path) 
         left = {part.name: [None, None] for part in parts}
         index.write_text(json.dumps(json.loads(index.read_text()) | left))
     verify(index.parent, "renderer")
+    if kind == "without weights":
+        (parts[0] / "pytorch_model.bin").touch()
+        with pytest.raises(ModelError, match="is a pickle"):
+            verify(index.parent, "renderer")
+        (parts[0] / "pytorch_model.bin").unlink()
     models, profile = Models(tmp_path, "cpu"), DiffusersProfile(model="sd3")
     assert models.diffusion(profile).text_encoder_3 is None
     with closing(local_renderer(models, profile)) as renderer, metered() as meter:
