@@ -20,11 +20,12 @@ from pipeline.job import (
     RenderRequest,
     Rung,
     Score,
+    TokenCount,
 )
 from pipeline.ports import Ports, Pruner
 from pipeline.record import Outcome, Status
 from pipeline.run import run_job
-from pipeline.telemetry import notice, rendered_by
+from pipeline.telemetry import notice, read_tokens, rendered_by
 from tests.harness.jobs import make_job
 
 JOB = make_job(
@@ -247,6 +248,21 @@ def test_the_profile_sets_which_text_images_are_judged_against() -> None:
         ports = Listening(scores(1, 1, 1, 1)).ports()
         run_job(JOB, replace(ports, judge_against=against))
     assert seen == ["prompt of red circle", "text", "red circle"]
+
+
+def test_a_record_tells_how_many_tokens_the_text_encoders_read() -> None:
+    read = TokenCount(text="prompt", encoder="text encoder", tokens=300, read=300, chunks=4)
+
+    class Counting(Parts):
+        def render(
+            self, request: RenderRequest, pruner: Pruner | None = None
+        ) -> Sequence[ImageArray | None]:
+            read_tokens([read])
+            return super().render(request, pruner)
+
+    outcome = run_job(JOB, Counting(scores(1, 1, 1, 1)).ports())
+    assert outcome.tokens == (read,)
+    assert Outcome.model_validate_json(outcome.model_dump_json()).tokens == (read,)
 
 
 def test_judge_and_guard_read_a_weighted_prompt_as_words_and_the_renderer_reads_it_whole() -> None:

@@ -207,7 +207,8 @@ def test_the_vectors_of_an_embedding_stay_in_one_chunk(
         with ThreadPoolExecutor(2) as pool:
             images, _ = pool.map(renderer.render, [sd.request(texts), others])
         assert images[0] is not None
-        assert np.abs(images[0] - own).max() <= CLOSE
+        # one vector of a long prompt changes little
+        assert np.abs(images[0] - own).max() <= CLOSE / 100
 
 
 def test_an_embedding_that_cannot_be_used_fails_its_row_alone(sd: Workshop) -> None:
