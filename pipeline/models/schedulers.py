@@ -35,12 +35,14 @@ def configured(scheduler: Any, name: str, settings: Mapping[str, Any]) -> Any:
     cls: Any = type(scheduler)
     if name and name not in UNSEEDED:
         cls = getattr(diffusers, name, None)
+        if lacking := getattr(cls, "_backends", ()):
+            raise ModelError(f"{name} needs packages that are not all here: {', '.join(lacking)}")
         if not isinstance(cls, type) or not issubclass(cls, diffusers.SchedulerMixin):
             raise ModelError(f"diffusers has no scheduler {name!r}")
     if (unseeded := name or cls.__name__) in UNSEEDED:
         raise ModelError(
-            f"{unseeded} draws noise that a row's seed does not decide; "
-            "DPMSolverMultistepScheduler with algorithm_type = 'sde-dpmsolver++' does not"
+            f"{unseeded} draws noise that a row's seed does not decide: use "
+            "DPMSolverMultistepScheduler with algorithm_type = 'sde-dpmsolver++' instead"
         )
     if not name and not settings:
         return scheduler
@@ -48,10 +50,13 @@ def configured(scheduler: Any, name: str, settings: Mapping[str, Any]) -> Any:
     own = {key: value for key, value in settings.items() if key != ETA}
     try:
         made = cls.from_config(scheduler.config, **own)
-        shift = {"mu": 1.0} if made.config.get("use_dynamic_shifting") else {}
-        deepcopy(made).set_timesteps(1, **shift)
+        if settings:
+            # it reads some of them no sooner
+            shifted = "mu" in signature(made.set_timesteps).parameters
+            shifted = shifted and made.config.get("use_dynamic_shifting")
+            deepcopy(made).set_timesteps(1, **({"mu": 1.0} if shifted else {}))
     except (ArithmeticError, AssertionError, ImportError, TypeError, ValueError) as error:
-        raise ModelError(f"{cls.__name__} refuses renderer.scheduler_settings: {error}") from error
+        raise ModelError(f"{cls.__name__} refuses its settings: {error}") from error
     for key, value in own.items():
         if made.config[key] != value:
             # such as a solver of another class

@@ -46,7 +46,7 @@ def test_settings_take_the_place_of_the_models_own() -> None:
             {"solver_type": "bh2"},
             "solver_type = 'bh2' means nothing",
         ),
-        ("LCMScheduler", {"original_inference_steps": 0}, "refuses renderer.scheduler_settings"),
+        ("LCMScheduler", {"original_inference_steps": 0}, "LCMScheduler refuses its settings"),
         ("TCDScheduler", {"eta": 1.5}, "eta = 1.5 is not within 0 and 1"),
     ],
 )
@@ -55,6 +55,13 @@ def test_what_means_nothing_to_a_scheduler_is_refused_by_name(
 ) -> None:
     with pytest.raises(ModelError, match=problem):
         configured(diffusers.EulerDiscreteScheduler(), name, settings)
+
+
+def test_a_scheduler_without_its_packages_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    dummy = type("SlowScheduler", (), {"_backends": ["torch", "slowsolver"]})
+    monkeypatch.setattr(diffusers, "SlowScheduler", dummy, raising=False)
+    with pytest.raises(ModelError, match="needs packages that are not all here: torch, slowsolver"):
+        configured(diffusers.EulerDiscreteScheduler(), "SlowScheduler", {})
 
 
 def test_a_models_own_scheduler_is_refused_where_no_seed_decides_its_noise() -> None:
