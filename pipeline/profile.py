@@ -249,6 +249,9 @@ class DiffusersProfile(Section):
     guided_until: float = Field(
         default=1.0, ge=0, le=1, description="where it ends, as a fraction of the steps"
     )
+    predict_every: int = Field(
+        default=1, ge=1, le=8, description="steps of which the model predicts in one"
+    )
     composed: bool = Field(
         default=False, description="whether AND divides a prompt into parts predicted apart"
     )

@@ -70,7 +70,8 @@ class Engine:
     `limit` is the number of places in a batch; it is halved for a group whose batch does not fit
     the device's memory. With `fixed_sizes`, for a compiled model, batches are padded to one of a
     few sizes, all of which the model has met before the first step, and images are decoded one by
-    one. `read` makes prompts of the texts of a sample. `device_lock` is held during each iteration.
+    one. `read` makes prompts of the texts of a sample. The model predicts in one of `predict_every`
+    steps. `device_lock` is held during each iteration.
     """
 
     def __init__(
@@ -83,10 +84,11 @@ class Engine:
         conditions: Sequence[Condition] = (),
         read: Callable[[Sequence[str]], list[Prompt]] = as_it_stands,
         fixed_sizes: bool = False,
+        predict_every: int = 1,
     ) -> None:
         self._family, self._limit, self._device_lock = family, limit, device_lock
         self._guidance, self._conditions, self._read = guidance, conditions, read
-        self._fixed_sizes = fixed_sizes
+        self._fixed_sizes, self._every = fixed_sizes, predict_every
         self._groups: dict[Hashable, BatchGroup] = {}
         self._texts: LRUCache[Hashable, Conditioning] = LRUCache(TEXTS_KEPT)
         self._images: LRUCache[Hashable, Tensor] = LRUCache(IMAGES_KEPT)
@@ -112,8 +114,12 @@ class Engine:
         table = self._sampler_table(
             request.steps, request.width, request.height, request.first_step
         )
+        if self._every > 1 and len(table) < len(table.rows):
+            raise JobError(
+                "renderer.predict_every needs a scheduler that calls the model once in a step"
+            )
         prompts = self._read([branch.text for branch in branches])
-        return SampleState(request, seed, table, branches, prompts)
+        return SampleState(request, seed, table, branches, prompts, self._every)
 
     def submit(self, sample: SampleState, until: int) -> "Future[ImageArray]":
         """Queue a sample until a step; the future is its image there, at the last step the finished
@@ -285,7 +291,9 @@ class Engine:
         group.warm = most
 
     def _step(self, samples: Sequence[SampleState], group: BatchGroup) -> None:
-        """One call of the model for each sample. No sample changes unless all of it succeeds."""
+        """One call of the model for each sample that does not leave it out. No sample changes
+        unless all of it succeeds.
+        """
         if not samples:
             return
         started = perf_counter()
@@ -294,7 +302,7 @@ class Engine:
         rows = rows.to(x.device)
         # one column per coefficient of a Call, each shaped to multiply x
         timestep, c_in, c_skip, c_out = (_wide(column, x) for column in rows[:, :NUMBERS].T)
-        out = self._predict(samples, x * c_in, timestep.flatten(), group)
+        out = self._predicted(samples, x * c_in, timestep.flatten(), group)
         x0 = c_skip * x + c_out * out
         for sample in samples:
             if sample.sampler_table.has_noise and sample.spare is None:
@@ -313,9 +321,17 @@ class Engine:
             else each.clone()
             for sample, each in zip(samples, after, strict=True)
         ]
+        predictions = [
+            (sample.call, each.clone()) if sample.every > 1 else None
+            for sample, each in zip(samples, out, strict=True)
+        ]
         estimates, bases = ([each.clone() for each in every] for every in (x0, base))
         share = (perf_counter() - started) / len(samples)
-        for sample, *changed in zip(samples, ahead, estimates, bases, strict=True):
+        for sample, prediction, *changed in zip(
+            samples, predictions, ahead, estimates, bases, strict=True
+        ):
+            if prediction and sample.predicted[sample.call]:
+                sample.predictions = (*sample.predictions[-1:], prediction)
             sample.before, sample.spare = sample.x0, None
             sample.x, sample.x0, sample.base = changed
             sample.call += 1
@@ -324,6 +340,22 @@ class Engine:
         self.stats.used += len(samples)
         self.stats.places += group.limit
         telemetry.batch("renderer", len(samples), group.limit)
+
+    def _predicted(
+        self, samples: Sequence[SampleState], x: Tensor, timestep: Tensor, group: BatchGroup
+    ) -> Tensor:
+        """Each sample's prediction: the model's, or a forecast where its call is left out."""
+        due = [index for index, each in enumerate(samples) if each.predicted[each.call]]
+        if len(due) == len(samples):
+            return self._predict(samples, x, timestep, group)
+        out = torch.empty_like(x)
+        if due:
+            asked = [samples[index] for index in due]
+            out[due] = self._predict(asked, x[due], timestep[due], group)
+        for index, sample in enumerate(samples):
+            if not sample.predicted[sample.call]:
+                out[index] = sample.forecast
+        return out
 
     def _predict(
         self, samples: Sequence[SampleState], x: Tensor, timestep: Tensor, group: BatchGroup

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from pipeline.cancellation import result_of
+from pipeline.errors import JobError, ModelError
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models
 from pipeline.ports import Pruner
@@ -20,6 +21,8 @@ from pipeline.telemetry import charge, notice, rendered_by
 
 log = structlog.get_logger(__name__)
 
+EVERY_STEP = "renderer.predict_every is for the engine alone"
+
 
 def local_renderer(
     models: Models, profile: DiffusersProfile
@@ -29,6 +32,9 @@ def local_renderer(
     try:
         return EngineRenderer(models, profile, reference)
     except Unsupported as why:
+        if profile.predict_every > 1:
+            reference.close()
+            raise ModelError(f"{EVERY_STEP}: the engine lacks {why}") from why
         log.info("the reference renderer is used", model=profile.model, reason=str(why))
         reference.remarks = [*reference.remarks, _lacking(why)]
         return reference
@@ -59,8 +65,9 @@ class EngineRenderer:
             conditions=reference.conditions,
             read=reference.texts.prompts,
             fixed_sizes=profile.compile,
+            predict_every=profile.predict_every,
         )
-        self._reference = reference
+        self._reference, self._every = reference, profile.predict_every
 
     def render(
         self, request: RenderRequest, pruner: Pruner | None = None
@@ -72,6 +79,8 @@ class EngineRenderer:
         try:
             samples = [self.engine.begin(worded, seed) for seed in request.seeds]
         except Unsupported as why:
+            if self._every > 1:
+                raise JobError(f"{EVERY_STEP}: the engine lacks {why}") from why
             notice(_lacking(why))
             return self._reference.render(request, pruner)
         rendered_by("engine")

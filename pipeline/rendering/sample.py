@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pipeline.job import RenderRequest
 from pipeline.rendering.families import Conditioning
+from pipeline.rendering.forecasts import predicted_calls
 from pipeline.rendering.guidance import Branch
 from pipeline.rendering.prompts import Prompt
 from pipeline.rendering.sampler import SamplerTable
@@ -37,6 +38,7 @@ class SampleState:
     `prompts` are the branches' texts, with equally many chunks. `x` are the latents, None before
     the sample is begun. `x0` is the latest estimate of the finished ones, `before` the one before
     it, and `base` the latents that the scheduler may go back to; all None before the first call.
+    The model predicts in one of `every` calls, and `predictions` are the last two with their calls.
     `spare` is noise that was drawn for a call which did not complete. The engine's thread writes
     these fields; the job's thread reads `steps` and `seconds` between its tasks.
     """
@@ -46,7 +48,10 @@ class SampleState:
     sampler_table: SamplerTable
     branches: Sequence[Branch]
     prompts: Sequence[Prompt]
+    every: int = 1
     call: int = field(init=False)
+    predicted: tuple[bool, ...] = field(init=False)
+    """The calls in which the model predicts."""
     x: Tensor | None = None
     x0: Tensor | None = None
     before: Tensor | None = None
@@ -56,10 +61,20 @@ class SampleState:
     generator: torch.Generator = field(default_factory=torch.Generator)
     conditionings: Sequence[Conditioning] = ()
     """Of the branches, in order."""
+    predictions: tuple[tuple[int, Tensor], ...] = ()
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.call = self.sampler_table.done.index(self.sampler_table.first)
+        done, control = self.sampler_table.done, self.request.control
+        self.call = done.index(self.sampler_table.first)
+        settings = [
+            (
+                tuple(branch.weights[step] for branch in self.branches),
+                control is not None and control.active(step, self.steps),
+            )
+            for step in done[self.call : -1]
+        ]
+        self.predicted = (*[False] * self.call, *predicted_calls(settings, self.every))
 
     @property
     def begun(self) -> bool:
@@ -93,6 +108,12 @@ class SampleState:
             for text, (branch, weight) in zip(self.conditionings, branches, strict=True)
             if weight
         ]
+
+    @property
+    def forecast(self) -> Tensor:
+        """The prediction of a call that is left out, on the line through the last two."""
+        (earlier, before), (later, last) = self.predictions
+        return last + (last - before) * ((self.call - later) / (later - earlier))
 
     @property
     def latents(self) -> Tensor:
