@@ -19,6 +19,7 @@ from pipeline.job import RenderRequest
 from pipeline.rendering.engine import Engine
 from pipeline.rendering.families import Conditioning
 from pipeline.rendering.guidance import Guidance
+from pipeline.rendering.prompts import Prompt
 from pipeline.rendering.sampler import SamplerTable
 from pipeline.rendering.schedulers import Mix
 
@@ -44,11 +45,11 @@ class Still:
     def guides(self, request: RenderRequest) -> bool:
         return request.guidance > 1
 
-    def encode(self, prompts: Sequence[str]) -> list[Conditioning]:
-        self.read += prompts
-        return [{"text": torch.tensor(float(len(prompt)))} for prompt in prompts]
+    def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
+        self.read += (prompt.plain for prompt in prompts)
+        return [{"text": torch.tensor(float(len(prompt.plain)))} for prompt in prompts]
 
-    def encode_negative(self, prompt: str) -> Conditioning:
+    def encode_negative(self, prompt: Prompt) -> Conditioning:
         return self.encode([prompt])[0]
 
     def sampler_table(self, steps: int, width: int, height: int, first: int) -> SamplerTable:
