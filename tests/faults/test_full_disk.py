@@ -12,7 +12,7 @@ from tests.harness.hub_server import hub_server
 pytestmark = pytest.mark.slow
 
 LIMITED = ("bash", "-c", 'ulimit -f 1000 && exec "$@"', "limited")
-SHAPES = Path("pipeline/profiles/shapes.toml")
+SHAPES = Path("pipeline/profile/shipped/shapes.toml")
 
 
 def test_a_download_that_fills_the_disk_is_reported_and_its_model_not_used(

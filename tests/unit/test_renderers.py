@@ -147,8 +147,8 @@ def test_every_model_is_checked_under_its_renderers_name(tmp_path: Path) -> None
     settings = load_settings(home=tmp_path)
     with pytest.raises(ModelError, match="unet:draft: there is no folder 'nowhere'"):
         check_models(settings, missing)
-    bad = profile(tmp_path, "", "batch = 32", 'variant = "fp16"')
-    with pytest.raises(ModelError, match=r'renderer:draft: .* no files of variant "fp16"'):
+    bad = profile(tmp_path, "", 'model = "diffusion"', 'model = "writer"')
+    with pytest.raises(ModelError, match=r"renderer:draft: .* has no model_index\.json"):
         check_models(settings, bad)
     found = check_models(settings, profile(tmp_path))
     assert found["unet:draft"] == SHIPPED_MODELS / "draft-unet"

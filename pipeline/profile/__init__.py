@@ -1,0 +1,67 @@
+"""Profiles: everything besides the row itself that decides a result."""
+
+from pipeline.profile.base import Dtype
+from pipeline.profile.profile import (
+    JUDGES,
+    PROFILES,
+    RETRIEVERS,
+    Plug,
+    Profile,
+    first_problem,
+    profile_of,
+)
+from pipeline.profile.renderers import (
+    A1111Profile,
+    ControlProfile,
+    DiffusersProfile,
+    ImageAdapterProfile,
+    MemoryProfile,
+    Preprocessor,
+    RendererProfile,
+    UNetScales,
+)
+from pipeline.profile.sections import (
+    FLOOR,
+    ClipJudgeProfile,
+    CollectionProfile,
+    EndpointWriterProfile,
+    JobDefaults,
+    JudgeProfile,
+    LocalWriterProfile,
+    QdrantProfile,
+    RetrievalProfile,
+    TemplateWriterProfile,
+    Tool,
+    WriterProfile,
+)
+
+__all__ = [
+    "FLOOR",
+    "JUDGES",
+    "PROFILES",
+    "RETRIEVERS",
+    "A1111Profile",
+    "ClipJudgeProfile",
+    "CollectionProfile",
+    "ControlProfile",
+    "DiffusersProfile",
+    "Dtype",
+    "EndpointWriterProfile",
+    "ImageAdapterProfile",
+    "JobDefaults",
+    "JudgeProfile",
+    "LocalWriterProfile",
+    "MemoryProfile",
+    "Plug",
+    "Preprocessor",
+    "Profile",
+    "QdrantProfile",
+    "RendererProfile",
+    "RetrievalProfile",
+    "TemplateWriterProfile",
+    "Tool",
+    "UNetScales",
+    "WriterProfile",
+    "first_problem",
+    "profile_of",
+]

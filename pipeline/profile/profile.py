@@ -1,0 +1,238 @@
+"""Profiles: everything besides the row itself that decides a result, read from TOML.
+
+A profile travels in the run's spec and is part of every job's identity.
+"""
+
+import tomllib
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Annotated, Any, NamedTuple, Self, Union, get_args
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from pipeline.errors import ConfigError, RunError
+from pipeline.job import FrozenModel
+from pipeline.options import message
+from pipeline.profile.base import PlainName
+from pipeline.profile.renderers import RENDERER, A1111Profile, NamedRenderer, RendererProfile
+from pipeline.profile.sections import (
+    GuardProfile,
+    JobDefaults,
+    JudgeProfile,
+    QdrantProfile,
+    RetrievalProfile,
+    WriterProfile,
+)
+from pipeline.record import RunSpec
+
+PROFILES = Path(__file__).parent / "shipped"
+
+
+class Plug(NamedTuple):
+    """A kind of a port's implementation, as `module:name` of two things that are imported when a
+    profile chooses it: the class of its section, and what makes the implementation of one.
+    """
+
+    profile: str
+    made_by: str
+
+
+JUDGES: dict[str, Plug] = {
+    "clip": Plug("pipeline.profile:ClipJudgeProfile", "pipeline.judging.clip:ClipJudge"),
+}
+"""By kind; each is made of the process's `Models` and its section. The first is the default."""
+
+RETRIEVERS: dict[str, Plug] = {
+    "qdrant": Plug("pipeline.profile:QdrantProfile", "pipeline.assemble:qdrant_retriever"),
+}
+"""By kind; each is made of the process's `Models`, a function that opens the knowledge base, and
+its section. The first is the default.
+"""
+
+PLUGS = {"judge": JUDGES, "retrieval": RETRIEVERS}
+
+
+def _of_its_kind(value: Any, info: ValidationInfo) -> Any:
+    """A section as the class of its kind."""
+    if not isinstance(value, dict):
+        return value
+    kinds = Profile.kinds(str(info.field_name))
+    section = {"kind": next(iter(kinds))} | value
+    union: Any = Union[tuple(kinds.values())]  # noqa: UP007 - of one or more
+    if len(kinds) > 1:
+        union = Annotated[union, Field(discriminator="kind")]
+    return TypeAdapter(union).validate_python(section)
+
+
+class Profile(FrozenModel):
+    """Everything besides the row itself that decides a result.
+
+    A section with a `kind` has the keys of that kind and no others. `renderers` are those that
+    rows choose by their column `model`; without one they are rendered by `renderer`.
+    """
+
+    name: str
+    retrieval: Annotated[SerializeAsAny[RetrievalProfile], BeforeValidator(_of_its_kind)] = (
+        QdrantProfile()
+    )
+    writer: WriterProfile
+    renderer: RendererProfile
+    renderers: dict[PlainName, Annotated[NamedRenderer, Field(discriminator="kind")]] = Field(
+        default={}
+    )
+    judge: Annotated[SerializeAsAny[JudgeProfile], BeforeValidator(_of_its_kind)]
+    guard: GuardProfile = GuardProfile()
+    defaults: JobDefaults
+
+    @model_validator(mode="after")
+    def _has_default(self) -> Self:
+        try:
+            self.of(self.defaults.model)
+        except ConfigError as error:
+            raise ValueError(f"defaults.model: {error.detail}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _every_server_has_its_checkpoint(self) -> Self:
+        named = [self.renderer, *self.renderers.values()]
+        served = [each for each in named if isinstance(each, A1111Profile)]
+        if len(served) > 1 and not all(each.model for each in served):
+            # a checkpoint that a row asks for stays loaded for the rows after it
+            raise ValueError("of several renderers of kind 'a1111' each has to name its model")
+        return self
+
+    def of(self, model: str) -> Self:
+        """The profile as it is for jobs of a `model`: its renderer and defaults are that one's, and
+        there are no others. Raises ConfigError for an unknown name.
+        """
+        renderer, defaults = self.renderer, self.defaults
+        if model:
+            if (named := self.renderers.get(model)) is None:
+                names = ", ".join(self.renderers) or "none"
+                raise ConfigError(f"the profile has no renderer {model!r} (there are: {names})")
+            renderer = RENDERER.validate_python(named.model_dump(exclude={"defaults"}))
+            own = {key: value for key, value in named.defaults if value is not None}
+            defaults = defaults.model_copy(update=own)
+        return self.model_copy(update={"renderer": renderer, "renderers": {}, "defaults": defaults})
+
+    @classmethod
+    def load(cls, name: str) -> Self:
+        """Read a shipped profile by name, or any TOML file by path.
+
+        `extends = "NAME"` begins from another profile. Raises ConfigError.
+        """
+        try:
+            return cls.model_validate(_read_profile(name) | {"name": Path(name).stem})
+        except ValidationError as error:
+            raise ConfigError(f"profile {name!r}: {_problem(error)}") from error
+
+    @classmethod
+    def kinds(cls, section: str) -> dict[str, type[FrozenModel]]:
+        """The models of a section, or of each of the `renderers`, by kind; by the empty name where
+        it has no kinds.
+        """
+        if section in PLUGS:
+            return {kind: resolve_name(plug.profile) for kind, plug in PLUGS[section].items()}
+        named = section == "renderers"
+        annotation = NamedRenderer if named else cls.model_fields[section].annotation
+        models = get_args(annotation) or (annotation,)
+        return {
+            each.model_fields["kind"].default if "kind" in each.model_fields else "": each
+            for each in models
+            if isinstance(each, type) and issubclass(each, FrozenModel)
+        }
+
+
+def profile_of(spec: RunSpec) -> Profile:
+    """The profile of a run. Raises RunError for one of another version of Pressrun."""
+    try:
+        return Profile.model_validate(spec.profile)
+    except ValidationError as error:
+        raise RunError(
+            f"The profile of run {spec.run} is of another version of Pressrun"
+            f" ({_problem(error)}). Go on with version {spec.version}, or submit the job file"
+            " again: what is done under other settings is done anew."
+        ) from error
+
+
+def _read_profile(name: str) -> dict[str, Any]:
+    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        raise ConfigError(f"no profile {name!r}; there are {known}, or give a .toml file's path")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"profile {path}: {error}") from error
+    base = tables.pop("extends", None)
+    return _extended(_read_profile(base), tables) if base else tables
+
+
+def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables over those of another profile. A section of another kind keeps of the base's keys
+    those that its kind knows, and a renderer of another scheduler none of its settings.
+    """
+    kept = dict(base)
+    for section in base.keys() & tables.keys() & Profile.model_fields.keys():
+        old, new = base[section], tables[section]
+        if section == "renderers" and isinstance(old, dict) and isinstance(new, dict):
+            kept[section] = {n: _known(section, each, new.get(n)) for n, each in old.items()}
+        else:
+            kept[section] = _known(section, old, new)
+    return _merge(kept, tables)
+
+
+def _known(section: str, old: Any, new: Any) -> Any:
+    """A section's keys without those that mean nothing beside the ones of the other table."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return old
+    kind = Profile.kinds(section).get(str(new["kind"])) if "kind" in new else None
+    kept = {k: v for k, v in old.items() if kind is None or k in kind.model_fields}
+    if "scheduler" in new and new["scheduler"] != old.get("scheduler"):
+        kept.pop("scheduler_settings", None)
+    return kept
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merge(base[key], value) if both else value
+    return merged
+
+
+def _problem(error: ValidationError) -> str:
+    """The first of a profile's errors in one line, after the dotted name of its key."""
+    problem = error.errors()[0]
+    place = [str(part) for part in problem["loc"]]
+    kinds = Profile.kinds(place[0]) if place and place[0] in Profile.model_fields else {}
+    depth = 2 if place[:1] == ["renderers"] else 1
+    section, place = ".".join(place[:depth]), place[depth:]
+    if problem["type"] == "union_tag_not_found":
+        return f"{section}.kind: Field required"
+    if problem["type"] == "union_tag_invalid":
+        return f"{section}.kind: Input should be {' or '.join(map(repr, kinds))}"
+    if len(kinds) < 2 or len(place) < 2:
+        return first_problem(error)
+    kind, *place = place  # pydantic names it before the key
+    key = ".".join((section, *place))
+    knowing = [repr(name) for name, model in kinds.items() if place[0] in model.model_fields]
+    if problem["type"] == "extra_forbidden" and len(place) == 1 and knowing:
+        verb = "has" if len(knowing) == 1 else "have"
+        return f"{key}: the kind {kind!r} has no such key; {' and '.join(knowing)} {verb}"
+    return f"{key}: {message(problem)}"
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of a validation's errors in one line, after the dotted name of its field."""
+    problem = error.errors()[0]
+    where, what = ".".join(map(str, problem["loc"])), message(problem)
+    return f"{where}: {what}" if where else what
