@@ -126,13 +126,13 @@ def seeded(scheduler: Any, generators: Sequence[torch.Generator]) -> Generator[N
 
 
 def strength_of(pipe: Any, request: RenderRequest) -> float:
-    """The strength with which a pipeline begins at the request's first step: those of flow matching
-    round the steps down that they leave out, the others those that they take.
+    """The strength with which a pipeline begins at the request's first step: those of transformers
+    round the steps down that they leave out, those of UNets those that they take.
     """
     taken = request.steps - request.first_step
     if not request.first_step:
         return 1.0
-    half = -0.5 if "FlowMatch" in type(pipe.scheduler).__name__ else 0.5
+    half = 0.5 if hasattr(pipe, "unet") else -0.5
     return (taken + half) / request.steps
 
 

@@ -105,7 +105,9 @@ class DiffusersRenderer:
         return [[next(images) for _ in request.seeds] for request in requests]
 
     def _render_shots(self, shots: list[Shot]) -> list[ImageArray]:
-        key = self._shared(shots[0].request)
+        request = shots[0].request
+        # without the texts: what fits one prompt fits the next
+        key = shared_settings(request), self.texts.chunks(request)
         size = self._fitting.get(key, self._limit)
         done: list[ImageArray] = []
         while len(done) < len(shots):

@@ -36,8 +36,8 @@ from pipeline.rendering.sample import Kept, SampleState
 from pipeline.rendering.sampler import MIXED, NUMBERS
 from pipeline.watchdog import beat, suspended
 
-TEXTS_KEPT = 256
-IMAGES_KEPT = 64
+TEXTS_KEPT, IMAGES_KEPT = 512 << 20, 128 << 20
+"""Bytes of encoded texts and images: a long text of a large model takes 16 MB."""
 SAMPLER_TABLES_KEPT = 64
 SAMPLE_PARTS = "x0", "before", "base", "spare"
 """Tensors of a sample that a Mix weighs beside the latents and their new estimate, in its order."""
@@ -90,8 +90,13 @@ class Engine:
         self._guidance, self._conditions, self._read = guidance, conditions, read
         self._fixed_sizes, self._every = fixed_sizes, predict_every
         self._groups: dict[Hashable, BatchGroup] = {}
-        self._texts: LRUCache[Hashable, Conditioning] = LRUCache(TEXTS_KEPT)
-        self._images: LRUCache[Hashable, Tensor] = LRUCache(IMAGES_KEPT)
+        self._texts: LRUCache[Hashable, Conditioning] = LRUCache(
+            TEXTS_KEPT,
+            getsizeof=lambda text: min(sum(each.nbytes for each in text.values()), TEXTS_KEPT),
+        )
+        self._images: LRUCache[Hashable, Tensor] = LRUCache(
+            IMAGES_KEPT, getsizeof=lambda image: min(image.nbytes, IMAGES_KEPT)
+        )
         self._sampler_table = lru_cache(SAMPLER_TABLES_KEPT)(family.sampler_table)
         self._changed = threading.Condition()
         self._closed = False
@@ -114,9 +119,10 @@ class Engine:
         table = self._sampler_table(
             request.steps, request.width, request.height, request.first_step
         )
-        if self._every > 1 and len(table) < len(table.rows):
+        if self._every > 1 and (table.has_noise or len(table) < len(table.rows)):
             raise JobError(
-                "renderer.predict_every needs a scheduler that calls the model once in a step"
+                "renderer.predict_every needs a scheduler that calls the model once in a step, and "
+                "adds no noise"
             )
         prompts = self._read([branch.text for branch in branches])
         return SampleState(request, seed, table, branches, prompts, self._every)
@@ -326,20 +332,24 @@ class Engine:
             for sample, each in zip(samples, out, strict=True)
         ]
         estimates, bases = ([each.clone() for each in every] for every in (x0, base))
-        share = (perf_counter() - started) / len(samples)
+        due = [sample.predicted[sample.call] for sample in samples]
+        share = (perf_counter() - started) / (sum(due) or len(samples))
         for sample, prediction, *changed in zip(
             samples, predictions, ahead, estimates, bases, strict=True
         ):
-            if prediction and sample.predicted[sample.call]:
+            predicted = sample.predicted[sample.call]
+            if prediction and predicted:
                 sample.predictions = (*sample.predictions[-1:], prediction)
+            if predicted or not any(due):
+                sample.seconds += share
             sample.before, sample.spare = sample.x0, None
             sample.x, sample.x0, sample.base = changed
             sample.call += 1
-            sample.seconds += share
-        self.stats.steps += 1
-        self.stats.used += len(samples)
-        self.stats.places += group.limit
-        telemetry.batch("renderer", len(samples), group.limit)
+        if any(due):
+            self.stats.steps += 1
+            self.stats.used += sum(due)
+            self.stats.places += group.limit
+            telemetry.batch("renderer", sum(due), group.limit)
 
     def _predicted(
         self, samples: Sequence[SampleState], x: Tensor, timestep: Tensor, group: BatchGroup
@@ -416,6 +426,8 @@ class Engine:
         if device_lost(error):
             _fail(group, error)
         elif out_of_memory(error):
+            self._texts.clear()
+            self._images.clear()
             free_memory()
             if len(group.active) == 1:
                 reason = "not even one image of this size fits the device's memory"

@@ -17,7 +17,7 @@ from pipeline.rendering.sampler import SamplerTable
 @dataclass(frozen=True, eq=False)
 class Kept:
     """The part of an image that an inpainted sample keeps: its latents `clean`, the sample's own
-    first noise, and a mask that is 1 where it is painted anew; all in the shape of `x`.
+    first noise, and a mask that is 1 where it is painted anew; all broadcast to `x`.
     """
 
     clean: Tensor
@@ -111,7 +111,7 @@ class SampleState:
 
     @property
     def forecast(self) -> Tensor:
-        """The prediction of a call that is left out, on the line through the last two."""
+        """The prediction of a call that is left out: the line through the last two, by number."""
         (earlier, before), (later, last) = self.predictions
         return last + (last - before) * ((self.call - later) / (later - earlier))
 

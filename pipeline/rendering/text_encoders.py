@@ -230,7 +230,7 @@ class TextEncoders:
             TextEncoder(
                 part,
                 model,
-                getattr(tokenizer, "tokenizer", tokenizer),  # a processor's own
+                tokenizer,
                 longest=_longest(pipe),
                 chunked=self._encode not in (None, _flux) and "CLIP" in type(tokenizer).__name__,
                 before=_before(pipe) if name.startswith(CHATS) else "",

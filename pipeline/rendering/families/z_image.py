@@ -33,7 +33,7 @@ class ZImage(StableDiffusion3):
         return [{"text": state} for state in states]
 
     def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
-        """The table of the pipeline's scheduler, shifted for the image's size where configured."""
+        """The table of the pipeline's scheduler, shifted for the image's size."""
         tokens = (height // self._patch) * (width // self._patch)
         mu = shift_of(self._pipe.scheduler, tokens)
         sigmas = np.linspace(1.0, 1 / steps, steps)
