@@ -48,7 +48,7 @@ def run_job(job: Job, ports: Ports) -> Outcome:
                 execution.context = _retrieve(job, ports)
             with stage("write"):
                 execution.brief = brief = ports.writer.write(job, execution.context)
-            for text in {brief.prompt, prompts_words(job, brief, ports)}:
+            for text in dict.fromkeys((brief.prompt, words_of(brief.prompt, job, ports))):
                 ports.guard.check_text(text)
             execution.candidates = hold_contest(job, execution.context, brief, ports)
             if contest.another_round(job, execution.scores):
@@ -257,14 +257,13 @@ def scoring_of(job: Job, brief: Brief, ports: Ports) -> Scoring:
 
 def judged_text(job: Job, brief: Brief, ports: Ports) -> str:
     """The text that the profile has a job's images judged against."""
-    words = prompts_words(job, brief, ports)
-    texts = {"prompt": words, "text": brief.text, "keywords": job.keywords}
-    return texts[ports.judge_against]
+    texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
+    return words_of(texts[ports.judge_against], job, ports)
 
 
-def prompts_words(job: Job, brief: Brief, ports: Ports) -> str:
-    """The prompt without the weights that its renderer reads in it. Raises JobError."""
-    return plain(sections_of(brief.prompt)) if job.model in ports.weighted else brief.prompt
+def words_of(text: str, job: Job, ports: Ports) -> str:
+    """The text without the weights that the job's renderer reads in a prompt. Raises JobError."""
+    return plain(sections_of(text)) if job.model in ports.weighted else text
 
 
 def _judge(ports: Ports, text: str, images: Sequence[ImageArray]) -> Sequence[Score]:

@@ -82,9 +82,7 @@ def memory_needed(settings: Settings) -> str:
     if any(map(models.offloaded, own)):
         told += "; layers lie in the host's memory"
     if most > total:
-        raise ModelError(
-            f"{told}: set renderer.memory.offload to `auto`, or renderer.memory.weights to `float8`"
-        )
+        raise ModelError(f"{told}: see renderer.memory, or take a smaller model")
     return told
 
 
@@ -116,7 +114,7 @@ def examine(settings: Settings) -> dict[str, Any]:
         require_device(settings.device)
         findings["device"] = Models(settings.models, settings.device).device
     with findings.of("memory"):
-        if not findings["models"].startswith("PROBLEM"):
+        if not any(findings[part].startswith("PROBLEM") for part in ("models", "device")):
             findings["memory"] = memory_needed(settings)
     with findings.of("store"):
         reach_store(settings)

@@ -28,6 +28,8 @@ HEAD = 64
 """Size of an attention head, but for SD 1's UNet."""
 HEADS = 8
 """Attention heads of SD 1's UNet in each block."""
+MOST_MODULES = 100
+"""Modules of a list; published models have half as many."""
 VOCABULARY = 49408
 """Tokens of CLIP's vocabulary."""
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
@@ -81,6 +83,13 @@ def part_config(model: Path, part: str) -> Mapping[str, Any]:
         return checkpoint(model).configs.get(part, {})
     config = model / part / "config.json"
     return read_json(config) if config.is_file() else {}
+
+
+def part_of(name: str) -> str:
+    """The part of the pipeline that a tensor of a checkpoint belongs to."""
+    if name.startswith(UNET):
+        return "unet"
+    return "vae" if name.startswith(VAE) else "text_encoder"
 
 
 def _unusable(header: Header) -> str:
@@ -208,6 +217,8 @@ def _count(header: Header, start: str) -> int:
     count = 0
     while str(count) in places:
         count += 1
+    if count > MOST_MODULES:
+        raise ValueError(f"{start}{count - 1} is one module too many")
     return count
 
 

@@ -186,8 +186,11 @@ def load_controlnet(folder: Path, name: str, dtype: Dtype) -> Any:
 
 
 def denoiser_of(pipe: Any) -> Any:
-    """The model of a pipeline that is called in each step."""
-    return getattr(pipe, "unet", None) or pipe.transformer
+    """The model of a pipeline that is called in each step. Raises ModelError."""
+    found = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
+    if found is None:
+        raise ModelError(f"{type(pipe).__name__} has no one model that is called in each step")
+    return found
 
 
 def tune(pipe: Any, *, compiled: bool, channels_last: bool) -> None:

@@ -53,8 +53,10 @@ def _places(reference: str, root: Path) -> list[Path]:
     if not reference:
         return []
     name, _, revision = reference.partition("@")
-    cached = _snapshot(root / f"models--{name.replace('/', '--')}", revision or "main")
-    return [root / reference, Path(reference).expanduser(), cached]
+    cached = root / f"models--{name.replace('/', '--')}"
+    snapshot = _snapshot(cached, revision or "main")
+    found = [snapshot] if snapshot != cached else []
+    return [root / reference, Path(reference).expanduser(), *found]
 
 
 def _snapshot(folder: Path, revision: str = "main") -> Path:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from pipeline.errors import ModelError
 from pipeline.models.batching import DeviceLock
+from pipeline.models.checkpoints import part_of
 from pipeline.models.contents import OPEN_CLIP_CONFIG, digest, loaded_files, remarks, verify
 from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
@@ -80,9 +81,15 @@ class Models:
                 scales = [each.scale for each in adapters]
                 names = ", ".join(map(str, folders))
                 _loading(names, lambda: load_adapters(pipe, folders, scales))
-            shrink(pipe, profile)
-            place(pipe, self.device, offloaded=self.offloaded(profile))
-            tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
+            offloaded = self.offloaded(profile)
+
+            def fit() -> None:
+                shrink(pipe, profile)
+                # an offloaded weight is copied as it lies now
+                tune(pipe, compiled=profile.compile, channels_last=profile.channels_last)
+                place(pipe, self.device, offloaded=offloaded)
+
+            _loading(folder, fit)
             return pipe
 
         return self._built(profile, load)
@@ -136,12 +143,18 @@ class Models:
         kinds = ((role.partition(":")[0], name) for role, name in profile.models().items())
         for role, reference in set(kinds):  # ControlNets of one model share it
             variant = profile.variant if role == "renderer" else ""
-            for file in loaded_files(self.folder(reference, role, variant), role, variant):
-                if file.suffix == ".safetensors":
+            model = self.folder(reference, role, variant)
+            for file in loaded_files(model, role, variant):
+                if file.suffix != ".safetensors":
+                    continue
+                for name, entry in read_header(file).items():
                     part = file.parent.name if role == "renderer" else role
+                    if file == model:
+                        part = part_of(name)
+                    if role != "unet" and part == "unet" and profile.unet:
+                        continue  # another one takes its place
                     small = profile.memory.weights == "float8" and part in DENOISERS
-                    shapes = (entry["shape"] for entry in read_header(file).values())
-                    parts[part] += (1 if small else size) * sum(map(math.prod, shapes))
+                    parts[part] += (1 if small else size) * math.prod(entry["shape"])
         return parts
 
     def memory(self) -> int:

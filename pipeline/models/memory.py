@@ -23,7 +23,7 @@ def shrink(pipe: Any, profile: DiffusersProfile) -> None:
         try:
             pipe.vae.enable_tiling()
         except (AttributeError, NotImplementedError) as error:
-            raise ModelError(f"{type(pipe.vae).__name__} cannot work in tiles") from error
+            raise ModelError(f"the VAE of {type(pipe).__name__} cannot work in tiles") from error
 
 
 def place(pipe: Any, device: str, *, offloaded: bool) -> None:

@@ -129,11 +129,13 @@ class DiffusersProfile(Section):
 
     @property
     def image_adapters(self) -> dict[str, ImageAdapterProfile]:
-        """The IP-Adapters by role."""
+        """The IP-Adapters by role. Those with a name have two colons, because one comes before the
+        name of a renderer, which may be the same.
+        """
         if isinstance(self.image_adapter, str):
             named = {"image_adapter": self.image_adapter} if self.image_adapter else {}
             return {role: ImageAdapterProfile(model=each) for role, each in named.items()}
-        return {f"image_adapter:{name}": each for name, each in self.image_adapter.items()}
+        return {f"image_adapter::{name}": each for name, each in self.image_adapter.items()}
 
     def models(self) -> dict[str, str]:
         """Role to reference of each model that it runs in this process."""

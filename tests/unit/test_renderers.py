@@ -13,6 +13,7 @@ from pipeline.assemble import Assembly, check_models, open_weights, weights_stat
 from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.models.files import references
 from pipeline.profile import Profile
 from pipeline.run import run_job
 from pipeline.settings import SHIPPED_MODELS, Settings, load_settings
@@ -152,6 +153,14 @@ def test_every_model_is_checked_under_its_renderers_name(tmp_path: Path) -> None
         check_models(settings, bad)
     found = check_models(settings, profile(tmp_path))
     assert found["unet:draft"] == SHIPPED_MODELS / "draft-unet"
+
+
+def test_an_adapter_may_have_the_name_of_a_renderer(tmp_path: Path) -> None:
+    adapters = '[renderer.image_adapter.draft]\nmodel = "image-adapter"\n'
+    own = 'batch = 32\nimage_adapter = "other"'
+    named = references(profile(tmp_path, adapters, "batch = 32", own))
+    assert named["image_adapter::draft"] == "image-adapter"
+    assert named["image_adapter:draft"] == "other"
 
 
 REFUSED = {

@@ -16,7 +16,7 @@ def test_it_compares_the_weights_with_the_devices_memory(
     settings = load_settings(models=models_root, device="cpu")
     assert memory_needed(settings).startswith("the renderer's weights take 0.0 GB, and the device")
     monkeypatch.setattr(Models, "memory", lambda _: 1_000_000)
-    with pytest.raises(ModelError, match=r"the device has 0\.0 GB: set renderer\.memory\.offload"):
+    with pytest.raises(ModelError, match=r"the device has 0\.0 GB: see renderer\.memory"):
         memory_needed(settings)
     profile = tmp_path / "server.toml"
     profile.write_text('extends = "shapes"\n[renderer]\nkind = "a1111"\n', encoding="utf-8")

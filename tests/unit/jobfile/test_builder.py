@@ -4,7 +4,7 @@ from pipeline.job import BadRow, Job, digest_of
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
-from pipeline.profile import CollectionProfile, Profile
+from pipeline.profile import CollectionProfile, ImageAdapterProfile, Profile
 
 
 def test_defaults_of_the_profile(read_one, profile) -> None:
@@ -226,3 +226,13 @@ def test_images_that_could_not_steer_are_refused(profile) -> None:
     assert (bad.column, "image adapter" in bad.reason) == ("references", True)
     for harmless in ({"references": 1, "reference_scale": 0}, {"references": 0}):
         assert isinstance(builder.build(RawRow(1, {"keywords": "a"} | harmless)), Job)
+
+
+@pytest.mark.parametrize("name", ["name", "batch", "offload", "look"])
+def test_an_adapters_name_is_no_setting_without_effect(profile, name: str) -> None:
+    def adapted(model: str) -> Profile:
+        adapters = {name: ImageAdapterProfile(model=model)}
+        renderer = profile.renderer.model_copy(update={"image_adapter": adapters})
+        return profile.model_copy(update={"renderer": renderer})
+
+    assert profile_digest(adapted("a")) != profile_digest(adapted("b"))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import ModelError
 from pipeline.models import Models, digest, resolve, verify
-from pipeline.models.checkpoints import checkpoint, part_config
+from pipeline.models.checkpoints import UNET, checkpoint, part_config
 from pipeline.models.controlnets import check_fit
 from pipeline.models.diffusion import predicts_noise
 from pipeline.models.digests import sha256_of
@@ -118,6 +118,33 @@ def test_a_checkpoint_of_an_unknown_kind_is_refused(
     save_file(held | change, tmp_path / "a.safetensors")
     with pytest.raises(ModelError, match=said):
         verify(tmp_path / "a.safetensors", "renderer")
+
+
+@pytest.mark.parametrize("model", ["dream.safetensors", "dream"])
+def test_the_memory_of_a_file_is_that_of_its_parts(root: Path, tmp_path: Path, model: str) -> None:
+    original_layout.stable_diffusion().save_pretrained(root / "dream")
+    models = Models(root, "cpu")
+
+    def nbytes(**settings: object) -> int:
+        return models.nbytes(DiffusersProfile.model_validate({"model": model} | settings))
+
+    whole, small = nbytes(), nbytes(memory={"weights": "float8"})
+    models.offloaded = lambda _: True  # type: ignore[method-assign]  # as on a small GPU
+    vae = nbytes()
+    assert 0 < vae < whole
+    assert vae < small < whole
+    models.offloaded = lambda _: False  # type: ignore[method-assign]
+    small_models.made("sd").unet.save_pretrained(root / "unet")
+    assert nbytes(unet="unet") <= whole
+
+
+def test_a_header_with_too_many_modules_is_refused(
+    held: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    many = {f"{UNET}input_blocks.{number}.0.weight": torch.zeros(1) for number in range(200)}
+    save_file(many | held, tmp_path / "many.safetensors")
+    with pytest.raises(ModelError, match="one module too many"):
+        checkpoint(tmp_path / "many.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pipeline.assemble import check_models
 from pipeline.errors import ModelError
 from pipeline.models import digest, remarks, resolve, role_folders, verify
 from pipeline.models.contents import loaded_files
+from pipeline.models.files import local_model
 from pipeline.profile import (
     A1111Profile,
     CollectionProfile,
@@ -385,6 +386,8 @@ def test_a_root_may_be_the_hubs_own_cache(tmp_path: Path) -> None:
     assert resolve(str(held), tmp_path / "elsewhere", "writer") == main
     assert resolve("org/name@v2", tmp_path, "writer") == second
     assert resolve(f"org/name@{commits['v2']}", tmp_path, "writer") == second
+    assert local_model("org/name@v3", tmp_path) is None
+    assert local_model("org/other", tmp_path) is None
 
 
 def test_shards_without_their_index_are_told(pipeline: Path) -> None:
