@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.errors import JobError, ModelError
-from pipeline.job import RenderRequest
+from pipeline.job import LoadedImage, RenderRequest
 from pipeline.models import Models
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
@@ -63,6 +63,19 @@ def test_calls_that_are_left_out_cost_nothing_whatever_shares_the_batch(
     assert np.abs(alone - mixed).max() <= 2 / 255
     assert whole is not None
     assert 0 < np.abs(alone - whole).max() < 0.2
+
+
+def test_a_window_of_guidance_and_an_image_begin_a_line_anew(tmp_path: Path) -> None:
+    small_models.save("sd", tmp_path / "model")
+    engine = renderer(tmp_path, predict_every=3, guided_until=0.5)
+    engine.render(request(10))
+    guided, free = marks("aaaaabbbbb", 3)[:5], marks("aaaaabbbbb", 3)[5:]
+    assert (guided, free) == ("xx.x.", "xx..x")
+    assert engine.engine.stats.rows == 2 * guided.count("x") + free.count("x")
+    before = engine.engine.stats.rows
+    image = LoadedImage("a", np.full((64, 64, 3), 0.5, np.float32))
+    engine.render(request(10, guidance=1.0, image=image, strength=0.5))
+    assert engine.engine.stats.rows - before == marks("bbbbb", 3).count("x")
 
 
 def test_a_straight_line_is_forecast_exactly(
