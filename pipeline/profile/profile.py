@@ -4,6 +4,7 @@ A profile travels in the run's spec and is part of every job's identity.
 """
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, NamedTuple, Self, Union, get_args
@@ -21,7 +22,7 @@ from pydantic import (
 from pipeline.errors import ConfigError, RunError
 from pipeline.job import FrozenModel
 from pipeline.options import message
-from pipeline.profile.base import PlainName
+from pipeline.profile.base import LIST, TABLE, VALUE, PlainName
 from pipeline.profile.renderers import RENDERER, A1111Profile, NamedRenderer, RendererProfile
 from pipeline.profile.sections import (
     GuardProfile,
@@ -212,7 +213,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _problem(error: ValidationError) -> str:
     """The first of a profile's errors in one line, after the dotted name of its key."""
     problem = error.errors()[0]
-    place = [str(part) for part in problem["loc"]]
+    place = _keys(problem["loc"])
     kinds = Profile.kinds(place[0]) if place and place[0] in Profile.model_fields else {}
     depth = 2 if place[:1] == ["renderers"] else 1
     section, place = ".".join(place[:depth]), place[depth:]
@@ -234,5 +235,10 @@ def _problem(error: ValidationError) -> str:
 def first_problem(error: ValidationError) -> str:
     """The first of a validation's errors in one line, after the dotted name of its field."""
     problem = error.errors()[0]
-    where, what = ".".join(map(str, problem["loc"])), message(problem)
+    where, what = ".".join(_keys(problem["loc"])), message(problem)
     return f"{where}: {what}" if where else what
+
+
+def _keys(place: Sequence[int | str]) -> list[str]:
+    """The keys of an error's place, without the tags of their shapes."""
+    return [str(part) for part in place if part not in (VALUE, LIST, TABLE)]

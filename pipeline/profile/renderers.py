@@ -3,11 +3,11 @@
 from math import isfinite
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PlainValidator, TypeAdapter, model_validator
+from pydantic import Field, PlainValidator, Tag, TypeAdapter, model_validator
 
 from pipeline.job import FrozenModel
 from pipeline.options import settings_by
-from pipeline.profile.base import Dtype, PlainName, Section
+from pipeline.profile.base import BY_SHAPE, LIST, TABLE, VALUE, Dtype, PlainName, Section
 
 Preprocessor = Literal["none", "canny", "invert", "luminance"]
 
@@ -31,7 +31,10 @@ class ControlProfile(FrozenModel):
 
 
 Scale = Annotated[float, Field(ge=0, le=1)]
-BlockScales = Scale | dict[str, Scale | list[Scale]]
+LayerScales = Annotated[Annotated[Scale, Tag(VALUE)] | Annotated[list[Scale], Tag(LIST)], BY_SHAPE]
+BlockScales = Annotated[
+    Annotated[Scale, Tag(VALUE)] | Annotated[dict[str, LayerScales], Tag(TABLE)], BY_SHAPE
+]
 """For all blocks, or by block (`block_0`), there for all layers or for each of them."""
 
 
@@ -50,8 +53,8 @@ class ImageAdapterProfile(FrozenModel):
     images: Literal["all", "named", "retrieved"] = Field(
         default="all", description="which of a row's images it is given"
     )
-    scale: Scale | UNetScales = Field(
-        default=1.0, description="its own weight, times the row's; or by the UNet's parts"
+    scale: Annotated[Annotated[Scale, Tag(VALUE)] | Annotated[UNetScales, Tag(TABLE)], BY_SHAPE] = (
+        Field(default=1.0, description="its own weight, times the row's; or by the UNet's parts")
     )
 
     def takes(self, source: Literal["named", "retrieved"]) -> bool:
@@ -80,9 +83,10 @@ class DiffusersProfile(Section):
     previews: str = Field(
         default="", description="model reference of a small decoder (TAESD) for previews, if any"
     )
-    image_adapter: str | dict[PlainName, ImageAdapterProfile] = Field(
-        default="", description="model reference of an IP-Adapter, or several by name"
-    )
+    image_adapter: Annotated[
+        Annotated[str, Tag(VALUE)] | Annotated[dict[PlainName, ImageAdapterProfile], Tag(TABLE)],
+        BY_SHAPE,
+    ] = Field(default="", description="model reference of an IP-Adapter, or several by name")
     loras: str = Field(default="", description="folder of LoRAs that rows may name")
     embeddings: str = Field(
         default="", description="folder of textual inversions that rows may name"

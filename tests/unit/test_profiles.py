@@ -74,6 +74,13 @@ REFUSED = {
     '[renderer]\nkind = "comfy"': "renderer.kind: Input should be 'diffusers' or 'a1111'",
     "renderer = 3": "renderer: Input should be a valid dictionary or object to extract fields from",
     '[renderer]\nkind = ["a1111"]': "renderer.kind: Input should be 'diffusers' or 'a1111'",
+    "[renderer]\nimage_adapter = 3": "renderer.image_adapter: Input should be a valid string",
+    '[renderer.image_adapter.a]\nmodl = "x"': "renderer.image_adapter.a.model: Field required",
+    '[renderer.image_adapter.a]\nmodel = "x"\nscale = 2': "renderer.image_adapter.a.scale: Input "
+    "should be less than or equal to 1",
+    '[renderer.image_adapter.a]\nmodel = "x"\nscale = { up = { block_0 = [0, "x"] } }': "renderer."
+    "image_adapter.a.scale.up.block_0.1: Input should be a valid number, unable to parse string as "
+    "a number",
     '[judge]\nkind = "dino"': "judge.kind: Input should be 'clip'",
     "[judge]\nfloor = 1": "judge.floor: Extra inputs are not permitted",
     "[defaults]\ncandidates = 100": "defaults.candidates: Input should be less than or equal to 64",
