@@ -84,7 +84,7 @@ def by_template(folder: Path, template: str, content: str) -> dict[str, Any]:
 
 def test_prompts_that_will_be_cut_are_told_with_their_rows(tmp_path: Path) -> None:
     rows = "".join(f'"{"word " * n}{"é" * n}"\n' for n in (10, 220, 199, 240))
-    report = by_template(tmp_path, "{keywords}", f"keywords\n{rows}")
+    report = by_template(tmp_path, " ".join(["{keywords}"] * 4), f"keywords\n{rows}")
     reason = "the prompt will be cut (3 rows)"
     assert report["warnings"] == [{"line": 3, "column": "keywords", "reason": reason}]
     assert report["jobs"] == 4
