@@ -65,11 +65,11 @@ class Window:
 
     @property
     def shards(self) -> int:
-        """Shards in work."""
+        """Shards in work, as long as each has jobs for its part of the window."""
         return shards_for(self.size, self._shard)
 
     def of_shard(self) -> int:
-        """Jobs in flight in each shard in work."""
+        """Jobs in flight in each shard in work, at most."""
         return self.size // self.shards
 
     def has_room(self, jobs: int, others: Sequence[int]) -> bool:
