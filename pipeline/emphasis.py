@@ -23,7 +23,7 @@ _SIGN = re.compile(
     r"|(?P<sign>[()\[\]])"
     r"|:\s{0,9}(?P<weight>[+-]?(?:\d{1,3}\.?\d{0,6}|\.\d{1,6}))\s{0,9}\)"
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\s{0,9}\bBREAK\b\s{0,9}")
 
 
 class Part(NamedTuple):

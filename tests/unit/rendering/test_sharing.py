@@ -59,7 +59,10 @@ class Pipe:
 
 def renderer(pipe: Pipe, batch: int = 8) -> DiffusersRenderer:
     models: Any = SimpleNamespace(
-        device_lock=threading.Lock(), diffusion=lambda _: pipe, weights=lambda *_: None
+        remarks=lambda _: [],
+        device_lock=threading.Lock(),
+        diffusion=lambda _: pipe,
+        weights=lambda *_: None,
     )
     return DiffusersRenderer(models, DiffusersProfile(batch=batch))
 

@@ -41,7 +41,7 @@ def test_the_prompt_may_use_the_text(make_job: MakeJob, make_context: MakeContex
     ("mode", "prompt", "text", "sources"),
     [
         ("generated", "{keywords}", "{passages}", ("0", "1")),
-        ("generated", "{ passages }", "{keywords}", ("0",)),
+        ("generated", "word " * 640 + "{ passages }", "{keywords}", ("0",)),
         ("generated", "{keywords}", "{keywords}", ()),
         ("retrieved", "{keywords}", "{keywords}", ("0", "1")),
         ("keywords", "{keywords}", "{passages}", ()),
@@ -50,7 +50,7 @@ def test_the_prompt_may_use_the_text(make_job: MakeJob, make_context: MakeContex
 def test_the_sources_are_those_that_a_template_takes_in_and_no_limit_leaves_out(
     make_job: MakeJob, make_context: MakeContext, mode: str, prompt: str, text: str, sources: object
 ) -> None:
-    # a prompt has room for the first, a text for two, and the last has no word
+    # the prompt has room left for the first, a text for two, and the last has no word
     passages = ("The Viora logo. " + "first " * 180, "Nexo. " + "second " * 150, "third " * 90, "★")
     job = make_job(mode=mode, keywords="The Viora logo")
     assert writer(prompt, text).write(job, make_context(*passages)).sources == sources
