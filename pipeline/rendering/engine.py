@@ -327,20 +327,19 @@ class Engine:
             else each.clone()
             for sample, each in zip(samples, after, strict=True)
         ]
+        due = [sample.predicted[sample.call] for sample in samples]
         predictions = [
-            (sample.call, each.clone()) if sample.every > 1 else None
-            for sample, each in zip(samples, out, strict=True)
+            (sample.call, each.clone()) if sample.every > 1 and predicted else None
+            for sample, each, predicted in zip(samples, out, due, strict=True)
         ]
         estimates, bases = ([each.clone() for each in every] for every in (x0, base))
-        due = [sample.predicted[sample.call] for sample in samples]
         share = (perf_counter() - started) / (sum(due) or len(samples))
         for sample, prediction, *changed in zip(
             samples, predictions, ahead, estimates, bases, strict=True
         ):
-            predicted = sample.predicted[sample.call]
-            if prediction and predicted:
+            if prediction:
                 sample.predictions = (*sample.predictions[-1:], prediction)
-            if predicted or not any(due):
+            if sample.predicted[sample.call] or not any(due):
                 sample.seconds += share
             sample.before, sample.spare = sample.x0, None
             sample.x, sample.x0, sample.base = changed

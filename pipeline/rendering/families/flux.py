@@ -1,6 +1,7 @@
 """FLUX.1: a transformer over packed latents, trained by flow matching, with guidance built in."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,11 @@ class Flux:
     """The Family port over a FluxPipeline. Latents are [height / 16 · width / 16, 4 · channels]."""
 
     fills = keeps_norm = False
+    gives_sigmas = False
+    """True for a pipeline that gives its noise levels to schedulers with flow sigmas as well."""
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
-        self._texts = TextEncoders(pipe)
         self._preview_decoder = preview_decoder
         self._guidance: bool = pipe.transformer.config.guidance_embeds
 
@@ -47,6 +49,11 @@ class Flux:
         """False: guidance is an input of the model."""
         return False
 
+    @cached_property
+    def _texts(self) -> TextEncoders:
+        """Those of FLUX.1; other families read their texts themselves."""
+        return TextEncoders(self._pipe)
+
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """T5's hidden states and CLIP's pooled output."""
         return self._texts.encode(prompts)
@@ -59,10 +66,13 @@ class Flux:
         """The table of the pipeline's scheduler, shifted for the image's size."""
         scheduler = self._pipe.scheduler
         tokens = (height // self._token) * (width // self._token)
-        shift: dict[str, Any] = {"mu": shift_of(scheduler, tokens)}
-        if not scheduler.config.get("use_flow_sigmas"):
+        shift: dict[str, Any] = {"mu": self._shift(tokens, steps)}
+        if self.gives_sigmas or not scheduler.config.get("use_flow_sigmas"):
             shift["sigmas"] = np.linspace(1.0, 1 / steps, steps)
         return sampler_table(scheduler, steps, first, **shift)
+
+    def _shift(self, tokens: int, steps: int) -> float:
+        return shift_of(self._pipe.scheduler, tokens)
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
         """[tokens, 4 · channels], drawn in the shape of unpacked latents, as diffusers does."""

@@ -5,7 +5,6 @@ text encoder. Dev has its guidance built in; Klein is guided by a second predict
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import Conditioning, check_multiple, draw, stacked
 from pipeline.rendering.families.flux import TRAIN_TIMESTEPS, Flux
 from pipeline.rendering.prompts import Prompt
-from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table
+from pipeline.rendering.sampler import Unsupported
 
 TOKENS = 512
 
@@ -46,16 +45,12 @@ class Flux2(Flux):
         )
         return [{"text": state} for state in states]
 
-    def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
-        """The table of the pipeline's scheduler, shifted for the image's size and the steps."""
+    def _shift(self, tokens: int, steps: int) -> float:
         # imported late, because it takes seconds: here a pipeline has done so
         from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
 
-        tokens = (height // self._token) * (width // self._token)
-        shift: dict[str, Any] = {"mu": compute_empirical_mu(tokens, steps)}
-        if not self._pipe.scheduler.config.get("use_flow_sigmas"):
-            shift["sigmas"] = np.linspace(1.0, 1 / steps, steps)
-        return sampler_table(self._pipe.scheduler, steps, first, **shift)
+        mu: float = compute_empirical_mu(tokens, steps)
+        return mu
 
     def noise(self, request: RenderRequest, generator: torch.Generator) -> Tensor:
         """[tokens, channels], drawn with the channels first, as diffusers does."""

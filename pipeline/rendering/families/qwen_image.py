@@ -5,7 +5,6 @@ its text encoder and a video model's VAE.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from pipeline.errors import ModelError
@@ -13,7 +12,7 @@ from pipeline.job import RenderRequest
 from pipeline.rendering.families.base import Conditioning, check_multiple, encoded, padded
 from pipeline.rendering.families.flux import TRAIN_TIMESTEPS, Flux
 from pipeline.rendering.prompts import Prompt, as_it_stands
-from pipeline.rendering.sampler import SamplerTable, Unsupported, sampler_table, shift_of
+from pipeline.rendering.sampler import Unsupported
 
 TOKENS = 512
 EMPTY = " "
@@ -23,7 +22,7 @@ EMPTY = " "
 class QwenImage(Flux):
     """The Family port over a QwenImagePipeline. Latents are packed as FLUX's are."""
 
-    keeps_norm = True
+    keeps_norm = gives_sigmas = True
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         super().__init__(pipe, preview_decoder)
@@ -54,15 +53,6 @@ class QwenImage(Flux):
     def encode_negative(self, prompt: Prompt) -> Conditioning:
         """The prompt's own conditioning; that of a blank for an empty one."""
         return self.encode([prompt] if prompt.plain else as_it_stands([EMPTY]))[0]
-
-    def sampler_table(self, steps: int, width: int, height: int, first: int = 0) -> SamplerTable:
-        """The table of the pipeline's scheduler, shifted for the image's size, from the pipeline's
-        own noise levels whatever the scheduler is.
-        """
-        tokens = (height // self._token) * (width // self._token)
-        mu = shift_of(self._pipe.scheduler, tokens)
-        sigmas = np.linspace(1.0, 1 / steps, steps)
-        return sampler_table(self._pipe.scheduler, steps, first, mu=mu, sigmas=sigmas)
 
     def encode_image(self, image: Tensor) -> Tensor:
         """One call of the encoder, with the image as a video of one frame."""

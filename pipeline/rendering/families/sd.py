@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x, 2.x and XL: a UNet with one text encoder, or two."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,7 +33,6 @@ class StableDiffusion:
 
     def __init__(self, pipe: Any, preview_decoder: Any) -> None:
         self._pipe, self.device = pipe, execution_device(pipe)
-        self._texts = TextEncoders(pipe)
         self._preview_decoder = preview_decoder
         self._scale: int = pipe.vae_scale_factor
         self.fills = "Inpaint" in type(pipe).__name__ and (
@@ -50,6 +50,11 @@ class StableDiffusion:
     def guides(self, request: RenderRequest) -> bool:
         """True above guidance 1."""
         return request.guidance > 1
+
+    @cached_property
+    def _texts(self) -> TextEncoders:
+        """Those of Stable Diffusion; other families read their texts themselves."""
+        return TextEncoders(self._pipe)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
         """The text encoders' hidden states, and the pooled output where the model takes one."""
