@@ -71,6 +71,12 @@ FEW_STEPS += [
     ("sdxl", "LCMScheduler", LATENT),
     ("sd3", "UniPCMultistepScheduler", {"use_flow_sigmas": True}),
     ("sd3", "DPMSolverMultistepScheduler", {"use_flow_sigmas": True, "flow_shift": 3.0}),
+    # Qwen-Image gives a scheduler with flow sigmas its own ones all the same
+    (
+        "qwen-image",
+        "UniPCMultistepScheduler",
+        {"use_flow_sigmas": True, "use_dynamic_shifting": True},
+    ),
     ("flux", "FlowMatchLCMScheduler", {}),
     ("sd3", "FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}),
 ]
