@@ -121,6 +121,10 @@ class Outcome(FrozenModel):
     )
     candidates: tuple[CandidateRecord, ...] = ()
     winner: int | None = Field(default=None, description="index of the kept candidate")
+    given_up: float | None = Field(
+        default=None,
+        description="chance of the next candidate with which a contest of `stop` was given up",
+    )
     image: ImageRecord | None = None
     models: dict[str, str] = Field(default_factory=dict, description="role to digest")
     renderer: str = Field(default="", description="engine, diffusers (the reference) or a1111")

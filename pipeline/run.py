@@ -83,6 +83,12 @@ class Execution:
         """The candidates' scores, in order."""
         return [candidate.score for candidate in self.candidates]
 
+    @property
+    def last_round(self) -> list[Score | None]:
+        """The scores of the contest that was held last."""
+        first = self.refinement.first if self.refinement else 0
+        return self.scores[first:] or self.scores
+
     def refine(self, brief: Brief) -> None:
         """Find images of the phrases that the best candidate does not show, and add a contest of
         candidates that these images steer too; nothing where no candidate is valid.
@@ -124,7 +130,13 @@ class Execution:
         score, threshold = scores[best], self.job.threshold
         if contest.passes(self.job, score):
             return Status.ACCEPTED, ""
-        return Status.BELOW_GATE, f"best score {score.calibrated:.3f} < threshold {threshold:.3f}"
+        reason = f"best score {score.calibrated:.3f} < threshold {threshold:.3f}"
+        if (chance := contest.given_up(self.job, self.last_round)) is not None:
+            reason += (
+                f"; given up after {len(self.last_round)} of {self.job.candidates} candidates: "
+                f"chance {chance:.3g} that the next one passes"
+            )
+        return Status.BELOW_GATE, reason
 
     def commit(self, status: Status, reason: str) -> Outcome:
         """Commit the outcome, with the winner's image where its status keeps one: a job may fail in
@@ -148,6 +160,9 @@ class Execution:
                 for c in self.candidates
             ),
             winner=winner,
+            given_up=contest.given_up(job, self.last_round)
+            if status is Status.BELOW_GATE
+            else None,
             models=ports.models[job.model],
             renderer=meter.renderer,
             tokens=meter.tokens,

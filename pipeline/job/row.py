@@ -13,7 +13,7 @@ MOST_EMBEDDINGS = 4
 
 Setter = Literal["row", "profile", "run"]
 TextMode = Literal["generated", "retrieved", "keywords"]
-ContestMode = Literal["best_of", "first_above", "race", "race_above"]
+ContestMode = Literal["best_of", "first_above", "stop", "race", "race_above"]
 
 
 class Rung(FrozenModel):
@@ -23,6 +23,16 @@ class Rung(FrozenModel):
 
     at: float = Field(gt=0, lt=1)
     keep: float = Field(gt=0, lt=1, description="rounded up; at least one goes on")
+
+
+class Prior(FrozenModel):
+    """The scores to expect of a profile's images, as logits of calibrated scores: their `mean`, the
+    variance `between` prompts, and the variance `within` a prompt, between its seeds.
+    """
+
+    mean: float = Field(ge=-20, le=20)
+    between: float = Field(ge=0, le=1000)
+    within: float = Field(ge=1e-6, le=1000)
 
 
 @dataclass(frozen=True)
@@ -284,10 +294,24 @@ class Job(FrozenModel):
         Field(
             ge=1,
             le=64,
-            description="candidates that `first_above` and `race_above` start together",
+            description="candidates that `first_above`, `stop` and `race_above` start together",
         ),
-        Settable(("row", "profile"), 2),
+        Settable(("row", "profile"), 1),
     ]
+    stop_below: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="chance of the next candidate to pass below which `stop` gives up",
+        ),
+        Settable(("row", "profile"), 0.02),
+    ] = 0.02
+    prior: Annotated[
+        Prior | None,
+        Field(description="scores that `stop` expects before it has seen any"),
+        Settable(("profile",), None),
+    ] = None
     rungs: Annotated[
         tuple[Rung, ...],
         Field(description="where the race modes drop candidates"),

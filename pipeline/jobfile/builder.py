@@ -42,10 +42,15 @@ _NO_IMAGES = (
 )
 _MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
 _NAN = "NaN was read as empty"
+_NO_PRIOR = (
+    "the contest stop needs the scores to expect ({}.prior): `pressrun calibrate stop JOBS` "
+    "measures them and writes a profile with them"
+)
+_NO_RIVALS = "in waves of 1 race_above has no rivals, and drops nobody at the rungs: name a wave"
 _NO_SEED = "seed -1 was read as no seed: the row decides it"
 _RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
 _CONTROLLING = ("control_scale", "control_from", "control_until")
-_WAVES = ("first_above", "race_above")
+_WAVES = ("first_above", "stop", "race_above")
 _RENAMED = {column: name for column, (name, _, _) in COLUMNS.items() if column != name}
 """Columns whose field of a job has another name."""
 _TEMPLATED = tuple(column for column, (_, _, mark) in COLUMNS.items() if mark.template)
@@ -119,6 +124,8 @@ class JobBuilder:
         defaults = {k: v for k, v in own.defaults if v is not None} | self._said
         ids = identity.JobIds(own, defaults)
         section = f"renderers.{model}" if model else "renderer"
+        if defaults["contest"] == "stop" and defaults.get("prior") is None:
+            raise ConfigError(f"defaults.contest: {_NO_PRIOR.format(_defaults_of(model))}")
         return _Under(section, own, defaults | {"model": model}, ids, self._weights.get(model, {}))
 
     def build(self, row: RawRow) -> Job | BadRow:
@@ -191,6 +198,8 @@ class JobBuilder:
         retrieving = job.collection and job.references and job.reference_scale
         if given.get("rounds", 1) > 1 and not retrieving:
             raise _Refused("rounds", _NO_IMAGES)
+        if job.contest == "stop" and job.prior is None:
+            raise _Refused("contest", _NO_PRIOR.format(_defaults_of(job.model)))
         _check_inputs(job)
         _check_control(job, under)
         _check_weights(job, under.profile)
@@ -243,6 +252,11 @@ class JobBuilder:
         if sum(map(len, meta.values())) > ROW_LIMIT:
             raise _Refused("meta", f"the row is longer than {ROW_LIMIT // 1024} KB")
         return given, meta
+
+
+def _defaults_of(model: str) -> str:
+    """The profile's table of defaults for the rows of a model."""
+    return f"renderers.{model}.defaults" if model else "defaults"
 
 
 def _with_digests(
@@ -362,6 +376,10 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
             yield "embeddings", "an embedding has no effect where no text of the row names it"
     if "wave" in given and job.contest not in _WAVES:
         yield "wave", f"wave has no effect in the contest {job.contest}"
+    if "stop_below" in given and job.contest != "stop":
+        yield "stop_below", f"stop_below has no effect in the contest {job.contest}"
+    if job.contest == "race_above" and job.wave == 1:
+        yield "contest", _NO_RIVALS
     if not job.collection:
         for column in _RETRIEVING:
             if (

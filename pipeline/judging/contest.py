@@ -1,9 +1,10 @@
 """The contest's decisions: how many start, which are dropped, which wins, and which phrases of the
 text a second round is to show. Plain Python, no device.
 
-A contest goes in waves: `best_of` and `race` start all candidates at once, `first_above` and
-`race_above` start `wave` at a time and end with the wave in which one passes. In the race modes the
-rivals of a wave are halved, or cut to another fraction, at each of the job's rungs, by the
+A contest goes in waves: `best_of` and `race` start all candidates at once, `first_above`, `stop`
+and `race_above` start `wave` at a time and end with the wave in which one passes. `stop` ends too
+once the scores so far leave the next candidate too little chance (`stopping`). In the race modes
+the rivals of a wave are halved, or cut to another fraction, at each of the job's rungs, by the
 judge's scores of their previews (successive halving: Jamieson and Talwalkar 2016,
 https://arxiv.org/abs/1502.07943). A rung is decided once all rivals have reached it, so the order
 of arrival has no influence.
@@ -13,7 +14,9 @@ import re
 from collections.abc import Callable, Sequence
 from math import ceil
 
+from pipeline.errors import JobError
 from pipeline.job import Job, Rung, Score
+from pipeline.judging import stopping
 
 PARTS = 12
 """Most phrases of a text that are tried, the first ones."""
@@ -27,14 +30,30 @@ _JOINT = re.compile(r"^[\s,;.]+|(?<![\s,;.])[\s,;.]+$")
 
 def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
     """The number of candidates to start next, given the scores so far in order, None for a dropped
-    one; 0 ends the contest. Never more than `job.candidates` in all.
+    one; 0 ends the contest. At least one in all, and never more than `job.candidates`. Raises
+    JobError for a `stop` without a prior.
     """
     left = job.candidates - len(scores)
     if job.contest in ("best_of", "race"):
         return left
-    if any(passes(job, score) for score in scores):
+    if any(passes(job, score) for score in scores) or given_up(job, scores) is not None:
         return 0
     return min(job.wave, left)
+
+
+def given_up(job: Job, scores: Sequence[Score | None]) -> float | None:
+    """The chance of the next candidate with which a contest of `stop` is given up after these
+    scores; None where it goes on, has a candidate that passes, or all its candidates. Invalid and
+    dropped candidates count for nothing. Raises JobError without a prior.
+    """
+    decided = any(passes(job, score) for score in scores) or len(scores) >= job.candidates
+    if job.contest != "stop" or decided or not scores:
+        return None
+    if job.prior is None:
+        raise JobError("the job has no prior, without which the contest `stop` knows no chances")
+    finals = [stopping.logit(score.calibrated) for score in scores if score and score.valid]
+    chance = stopping.chance(job.prior, finals, stopping.logit(job.threshold))
+    return chance if chance < job.stop_below else None
 
 
 def another_round(job: Job, scores: Sequence[Score | None]) -> bool:

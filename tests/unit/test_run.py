@@ -16,6 +16,7 @@ from pipeline.job import (
     InputImage,
     Job,
     LoadedImage,
+    Prior,
     Reference,
     RenderRequest,
     Rung,
@@ -159,6 +160,26 @@ def test_first_above_stops_at_the_wave_that_passes() -> None:
     parts = Parts(scores(0.6, 0.3, 0.9, 0.1))
     run_job(JOB.model_copy(update={"contest": "first_above", "wave": 2}), parts.ports())
     assert [len(request.seeds) for request in parts.requests] == [2]
+
+
+def test_a_hopeless_contest_is_given_up_and_the_record_tells_at_what_chance() -> None:
+    parts = Parts(scores(0.2, 0.1, 0.9, 0.1))
+    prior = Prior(mean=-1.0, between=4.0, within=0.5)
+    stop = {"contest": "stop", "wave": 1, "prior": prior, "stop_below": 0.03}
+    outcome = run_job(JOB.model_copy(update=stop), parts.ports())
+    assert len(parts.requests) == 2
+    assert (outcome.status, outcome.winner) == (Status.BELOW_GATE, 0)
+    assert outcome.given_up == pytest.approx(0.0209, abs=1e-4)
+    assert outcome.reason == (
+        "best score 0.200 < threshold 0.500; given up after 2 of 4 candidates: "
+        f"chance {outcome.given_up:.3g} that the next one passes"
+    )
+    parts = Parts(scores(0.3, 0.6))
+    outcome = run_job(JOB.model_copy(update=stop), parts.ports())
+    assert (outcome.status, outcome.given_up, len(parts.requests)) == (Status.ACCEPTED, None, 2)
+    parts = Parts(scores(0.4, 0.4, 0.4, 0.4))
+    outcome = run_job(JOB.model_copy(update=stop), parts.ports())
+    assert (outcome.status, outcome.given_up, len(parts.requests)) == (Status.BELOW_GATE, None, 4)
 
 
 class Racers(Parts):

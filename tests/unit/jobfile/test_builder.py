@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 
-from pipeline.job import BadRow, Job, digest_of
+from pipeline.errors import ConfigError
+from pipeline.job import BadRow, Job, Prior, digest_of
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
@@ -54,7 +57,11 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         ("seed", "-2", "greater than or equal to 0"),
         ("seed", 2**64, "less than 18446744073709551616"),
         ("mode", "magic", "should be 'generated', 'retrieved' or 'keywords'"),
-        ("contest", "Best_of", "should be 'best_of', 'first_above', 'race' or 'race_above'"),
+        (
+            "contest",
+            "Best_of",
+            "should be 'best_of', 'first_above', 'stop', 'race' or 'race_above'",
+        ),
         ("priority", 10, "less than or equal to 9"),
         ("references", 9, "less than or equal to 8"),
         ("rounds", "3", "less than or equal to 2"),
@@ -236,3 +243,27 @@ def test_an_adapters_name_is_no_setting_without_effect(profile, name: str) -> No
         return profile.model_copy(update={"renderer": renderer})
 
     assert profile_digest(adapted("a")) != profile_digest(adapted("b"))
+
+
+def test_a_stop_without_a_prior_is_refused_with_the_way_to_one(read_one) -> None:
+    bad = read_one({"keywords": "a", "contest": "stop"})
+    assert isinstance(bad, BadRow)
+    assert bad.column == "contest"
+    assert "defaults.prior" in bad.reason
+    assert "pressrun calibrate stop JOBS" in bad.reason
+
+
+def test_a_profile_whose_default_is_a_stop_needs_a_prior(profile) -> None:
+    def stopping(**more: Any) -> Profile:
+        defaults = profile.defaults.model_copy(update={"contest": "stop"} | more)
+        return profile.model_copy(update={"defaults": defaults})
+
+    with pytest.raises(ConfigError, match=r"defaults\.contest: .*defaults\.prior.*calibrate stop"):
+        JobBuilder(stopping(), Overrides())
+    prior = Prior(mean=-1, between=2, within=1)
+    row = RawRow(2, {"keywords": "a"})
+    job = JobBuilder(stopping(prior=prior), Overrides()).build(row)
+    assert isinstance(job, Job)
+    assert (job.contest, job.prior, job.stop_below, job.wave) == ("stop", prior, 0.02, 1)
+    other = prior.model_copy(update={"mean": -2.0})
+    assert JobBuilder(stopping(prior=other), Overrides()).build(row).id != job.id

@@ -18,6 +18,9 @@ def test_negative_words_without_guidance_are_told_with_their_rows(read, told) ->
     [
         ({"wave": 2}, ["wave"]),
         ({"wave": 2, "contest": "first_above"}, []),
+        ({"stop_below": 0.1}, ["stop_below"]),
+        ({"contest": "race_above"}, ["contest"]),
+        ({"contest": "race_above", "wave": 2}, []),
         ({"passages": 3, "tags": "a", "licenses": "CC0"}, ["passages", "tags", "licenses"]),
         ({"passages": 3, "tags": "a", "collection": "brands"}, []),
         ({"passages": 0, "references": 0}, []),
