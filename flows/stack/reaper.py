@@ -22,7 +22,9 @@ def watch(parent: int) -> None:
     started = list[psutil.Process]()
     while os.getppid() == parent:
         with suppress(psutil.NoSuchProcess):
-            started = psutil.Process(parent).children()
+            children = psutil.Process(parent).children()
+            # none of them is its child any more where it has just died
+            started = children if os.getppid() == parent else started
         time.sleep(POLL_SECONDS)
     end(process for process in started if process.pid != os.getpid())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.stack.reaper import POLL_SECONDS
 from flows.stack.redis_server import redis_binary
 from tests.harness.cluster import Cluster
 from tests.harness.commandline import answer, begin, pressrun
@@ -32,6 +33,13 @@ def left_of(flow: "subprocess.Popen[str]", *needed: str) -> list[str]:
     return [names[process] for process in left]
 
 
+def children_of(flow: "subprocess.Popen[str]", count: int) -> list[psutil.Process]:
+    """The processes that it starts, in order, once there are `count`."""
+    while len(started := psutil.Process(flow.pid).children()) < count:
+        time.sleep(0.1)
+    return sorted(started, key=lambda process: process.create_time())
+
+
 def test_the_reaper_ends_the_children_of_a_killed_process() -> None:
     started = f"""
 import os, subprocess, sys, time
@@ -40,7 +48,10 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep({2 * LEAVE_SECO
 time.sleep({2 * LEAVE_SECONDS})
 """
     with subprocess.Popen([sys.executable, "-c", started], text=True) as flow:
-        time.sleep(3)
+        reaper = children_of(flow, 2)[0]
+        while not any("psutil" in each.path for each in reaper.memory_maps()):
+            time.sleep(0.1)
+        time.sleep(4 * POLL_SECONDS)
         assert not left_of(flow, "flows.stack.reaper")
 
 

@@ -51,7 +51,7 @@ class Flux:
 
     @cached_property
     def _texts(self) -> TextEncoders:
-        """Those of FLUX.1; other families read their texts themselves."""
+        """FLUX.1's text encoders; other families read their texts themselves."""
         return TextEncoders(self._pipe)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:

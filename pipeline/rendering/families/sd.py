@@ -53,7 +53,7 @@ class StableDiffusion:
 
     @cached_property
     def _texts(self) -> TextEncoders:
-        """Those of Stable Diffusion; other families read their texts themselves."""
+        """Stable Diffusion's text encoders; other families read their texts themselves."""
         return TextEncoders(self._pipe)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Conditioning]:
