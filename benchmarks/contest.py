@@ -42,7 +42,7 @@ from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.judging import contest
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.local import EngineRenderer
-from pipeline.run import hold_contest, render_request
+from pipeline.run import hold_contest, render_request, scoring_of
 from pipeline.settings import Settings
 
 # without the image adapter, for which the plain pipeline would want images in every call
@@ -217,7 +217,7 @@ class Bench:
                 num_images_per_prompt=len(generators), generator=generators, **arguments
             )
             images.extend(made.images)
-        scores = self._ports.judge.score(images, job.keywords)
+        scores = scoring_of(job, Context(), _brief(job), self._ports)(images)
         return [
             Candidate(index, seed, image, score)
             for index, (seed, image, score) in enumerate(zip(seeds, images, scores, strict=True))

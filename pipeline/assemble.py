@@ -14,6 +14,7 @@ import structlog
 from pipeline.errors import ConfigError, JobError, ModelError, RunError
 from pipeline.job import BadRow, Context, Embedding, ImageArray, Job
 from pipeline.jobfile.reader import Overrides, Warn, read_jobs, warn_on_stderr
+from pipeline.judging.panel import Panel
 from pipeline.media.image_store import INPUTS, KNOWLEDGE, ImageStore
 from pipeline.media.inputs import InputReader, StoredInputs
 from pipeline.models import (
@@ -104,7 +105,7 @@ class Assembly:
         """
         self._writer(profile.writer)
         self.renderers.load(profile.of(profile.defaults.model).renderer)
-        self._judge(profile.judge)
+        self._panel(profile)
 
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer, without loading its other models."""
@@ -166,10 +167,10 @@ class Assembly:
             writer=self._writer(profile.writer),
             inputs=self.inputs(spec),
             renderer=ModelRenderer(profile, self.renderers),
-            judge=self._judge(profile.judge),
+            judge=self._panel(profile),
             records=self.run_folder(spec.run).records,
             run=spec.run,
-            judge_against=profile.judge.against,
+            judge_against=profile.judge[0].against,
             models={
                 name: digests_of(profile, name, spec.models) for name in ("", *profile.renderers)
             },
@@ -179,6 +180,9 @@ class Assembly:
                 if isinstance(section, DiffusersProfile) and section.weighted
             ],
         )
+
+    def _panel(self, profile: Profile) -> Judge:
+        return Panel([(each, self._judge(each)) for each in profile.judge], profile.panel)
 
     def _knowledge(self) -> "QdrantClient":
         """The knowledge base, opened once and shared by all profiles."""

@@ -47,6 +47,10 @@ class JobError(PressrunError):
     """This job failed for a reason of its own; the rest of the run goes on."""
 
 
+class NothingToJudge(JobError):
+    """The judges have nothing to compare the images with; give the profile one that has."""
+
+
 class OutOfMemory(JobError):
     """The device has not enough memory for this image; ask for a smaller one."""
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.job import (
+    Against,
     Brief,
     Context,
     Embedding,
     ImageArray,
     InputImage,
     Job,
+    JudgeRequest,
     LoadedImage,
     RenderRequest,
     Score,
@@ -94,12 +96,14 @@ class Renderer(Protocol):
 
 
 class Judge(Protocol):
-    """Scores how well images show a text."""
+    """Scores how well images show what a job asks for."""
 
-    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
-        """Exactly one score per image, in order; higher is better; never NaN.
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
+        """Exactly one score per image, in order; higher is better; never NaN. Without `parts` it is
+        its own only part.
 
-        An image that holds non-finite values or is blank is invalid, with the reason.
+        An image that holds non-finite values or is blank is invalid, with the reason. Raises
+        NothingToJudge where the request lacks what this judge compares images with.
         """
         ...
 
@@ -207,7 +211,8 @@ class Records(Protocol):
 class Ports:
     """Everything `run_job` needs, wired by `assemble`. `models` are the digests by role, for each
     of the profile's renderers, whose name is empty for the one of other jobs; `weighted` are those
-    in whose prompts brackets weigh words.
+    in whose prompts brackets weigh words. A second round looks for what is missing of the text that
+    `judge_against` names, the first judge's.
     """
 
     guard: Guard
@@ -218,6 +223,6 @@ class Ports:
     judge: Judge
     records: Records
     run: str
-    judge_against: str
+    judge_against: Against
     models: Mapping[str, dict[str, str]]
     weighted: Collection[str] = ()

@@ -15,9 +15,11 @@ from pipeline.job import (
     Candidate,
     Context,
     Control,
+    Embedding,
     ImageArray,
     InputImage,
     Job,
+    JudgeRequest,
     LoadedImage,
     RenderRequest,
     Rung,
@@ -31,7 +33,7 @@ from pipeline.record import KEPT, CandidateRecord, Outcome, Refinement, Status, 
 from pipeline.telemetry import Meter, metered, stage
 
 Scoring = Callable[[Sequence[ImageArray]], Sequence[Score]]
-"""The judge bound to a job's text: one score per image, in order."""
+"""The judge bound to a job: one score per image, in order."""
 
 
 def run_job(job: Job, ports: Ports) -> Outcome:
@@ -101,10 +103,12 @@ class Execution:
         if image is None:
             return
 
-        def passes(text: str) -> bool:
-            return contest.passes(job, _judge(ports, text, [image])[0])
+        request = judge_request(job, self.context, brief, ports)
 
-        missing = contest.missing_phrases(judged_text(job, brief, ports), passes)
+        def passes(text: str) -> bool:
+            return contest.passes(job, _judge(ports, request.saying(text), [image])[0])
+
+        missing = contest.missing_phrases(request.words(ports.judge_against), passes)
         known = {each.id for each in self.context.references}
         limits = {"passages": 0, "references": job.references + len(known)}
         with stage("retrieve"):
@@ -184,7 +188,7 @@ def hold_contest(
     """Render and judge candidates, wave by wave, until the contest is decided; they are numbered
     from `begin`.
     """
-    scoring, candidates = scoring_of(job, brief, ports), list[Candidate]()
+    scoring, candidates = scoring_of(job, context, brief, ports), list[Candidate]()
     request: RenderRequest | None = None
     while count := contest.next_wave(job, [c.score for c in candidates]):
         check()
@@ -239,9 +243,9 @@ def render_request(
     masked = loaded(job.mask)
     if masked and luminance(masked.pixels).max() < MASKED:
         raise JobError("the mask is black everywhere: nothing would be painted")
-    named = job.reference_images if job.reference_scale else ()
+    named = _named(job, inputs)
     embeddings = (
-        *(inputs.embed(image) for image in named),
+        *named,
         *(reference.embedding for reference in context.references if reference.scale),
     )
     return RenderRequest(
@@ -265,15 +269,33 @@ def render_request(
     )
 
 
-def scoring_of(job: Job, brief: Brief, ports: Ports) -> Scoring:
-    """The judge, bound to the text that the profile names for this job."""
-    return partial(_judge, ports, judged_text(job, brief, ports))
+def scoring_of(job: Job, context: Context, brief: Brief, ports: Ports) -> Scoring:
+    """The judge, bound to a job."""
+    return partial(_judge, ports, judge_request(job, context, brief, ports))
 
 
-def judged_text(job: Job, brief: Brief, ports: Ports) -> str:
-    """The text that the profile has a job's images judged against."""
-    texts = {"prompt": brief.prompt, "text": brief.text, "keywords": job.keywords}
-    return words_of(texts[ports.judge_against], job, ports)
+def judge_request(job: Job, context: Context, brief: Brief, ports: Ports) -> JudgeRequest:
+    """The texts, checks and images that a job's candidates are compared with. Raises JobError."""
+
+    def words(text: str) -> str:
+        try:
+            return words_of(text, job, ports)
+        except JobError:
+            return text  # no renderer reads it: a time in brackets is no weight
+
+    prompt, text, keywords = (
+        words_of(brief.prompt, job, ports),
+        words(brief.text),
+        words(job.keywords),
+    )
+    retrieved = tuple(each.embedding for each in context.references if each.embedding)
+    references = (*_named(job, ports.inputs), *retrieved)
+    return JudgeRequest(prompt, text, keywords, brief.checks, references)
+
+
+def _named(job: Job, inputs: Inputs) -> tuple[Embedding, ...]:
+    """Embeddings of the images that a row names to steer its render."""
+    return tuple(inputs.embed(image) for image in job.reference_images if job.reference_scale)
 
 
 def words_of(text: str, job: Job, ports: Ports) -> str:
@@ -281,9 +303,9 @@ def words_of(text: str, job: Job, ports: Ports) -> str:
     return plain(sections_of(text)) if job.model in ports.weighted else text
 
 
-def _judge(ports: Ports, text: str, images: Sequence[ImageArray]) -> Sequence[Score]:
+def _judge(ports: Ports, request: JudgeRequest, images: Sequence[ImageArray]) -> Sequence[Score]:
     with stage("judge"):
-        return ports.judge.score(images, text)
+        return ports.judge.score(images, request)
 
 
 def _retrieve(job: Job, ports: Ports) -> Context:

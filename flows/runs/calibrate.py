@@ -72,7 +72,7 @@ class Watcher:
 def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
     context = ports.retriever.retrieve(job)
     brief = ports.writer.write(job, context)
-    scoring = scoring_of(job, brief, ports)
+    scoring = scoring_of(job, context, brief, ports)
     watcher = Watcher(points, scoring)
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
     request = render_request(job, context, brief, ports.inputs, seeds)

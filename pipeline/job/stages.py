@@ -1,12 +1,15 @@
 """Values that the stages of a job hand on: context, brief, render request, scores, candidates."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import Field, InstanceOf
 
 from pipeline.job.row import MOST_EMBEDDINGS, Lora, TextualInversion, first_step, lies_between
 from pipeline.job.values import BatchKey, Embedding, FrozenModel, ImageArray
+
+Against = Literal["prompt", "text", "keywords"]
+"""The text of a job that a judge compares images with."""
 
 MASKED = 0.5
 """Luminance from which on a mask's pixel is painted anew."""
@@ -96,6 +99,13 @@ class Context(FrozenModel):
         return self.model_copy(update={"references": (*self.references, *references)})
 
 
+class Check(FrozenModel):
+    """A question about an image of a brief; the right answer is always yes."""
+
+    question: str = Field(min_length=1)
+    kind: Literal["object", "attribute", "count", "relation", "text"]
+
+
 class Brief(FrozenModel):
     """The text to illustrate, and the image prompt written from it."""
 
@@ -104,6 +114,9 @@ class Brief(FrozenModel):
     negative: str = ""
     sources: tuple[str, ...] = Field(
         default=(), description="ids of the retrieved texts that it was written with"
+    )
+    checks: tuple[Check, ...] = Field(
+        default=(), description="questions that a right image answers with yes"
     )
 
 
@@ -119,13 +132,48 @@ class TokenCount(FrozenModel):
     chunks: int = Field(default=1, ge=1, description="texts that the encoder read one by one")
 
 
-class Score(FrozenModel):
-    """A judge's score of one image. An invalid image has `raw` and `calibrated` 0."""
+@dataclass(frozen=True)
+class JudgeRequest:
+    """A job's side of what a judge compares: its three texts as plain words, the brief's checks,
+    and the embeddings of the images that the job named and retrieved.
+    """
 
-    raw: float = Field(description="cosine of image and text, -1..1")
+    prompt: str
+    text: str
+    keywords: str
+    checks: tuple[Check, ...] = ()
+    references: tuple[Embedding, ...] = field(default=(), repr=False)
+
+    def words(self, against: Against) -> str:
+        """The text of this name."""
+        return {"prompt": self.prompt, "text": self.text, "keywords": self.keywords}[against]
+
+    def saying(self, text: str) -> "JudgeRequest":
+        """A copy with one text in place of all three, and without checks, which are of others."""
+        return replace(self, prompt=text, text=text, keywords=text, checks=())
+
+
+class ScorePart(FrozenModel):
+    """One judge's part of a score."""
+
+    judge: str = Field(description="its name in the profile")
+    raw: float = Field(description="in the judge's own unit: for `clip` the cosine, -1..1")
+    calibrated: float = Field(ge=0, le=1, description="chance that the image is right")
+    answers: tuple[float, ...] = Field(
+        default=(), description="P(yes) for each of the brief's checks, in order, if it asks them"
+    )
+
+
+class Score(FrozenModel):
+    """The score of one image, and each judge's part of it. An invalid image has `raw` and
+    `calibrated` 0.
+    """
+
+    raw: float = Field(description="of one judge its own number; of several their log-odds")
     calibrated: float = Field(ge=0, le=1, description="chance that the image shows the text")
     valid: bool = True
     reason: str = ""
+    parts: tuple[ScorePart, ...] = Field(default=(), description="in the profile's order")
 
 
 class RenderRequest(FrozenModel):

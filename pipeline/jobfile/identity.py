@@ -67,10 +67,14 @@ def profile_digest(profile: Profile) -> str:
     return digest_of(_effective(profile.model_dump(mode="json")))
 
 
-def _effective(table: dict[str, Any]) -> dict[str, Any]:
+def _effective(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_effective(each) for each in value]
+    if not isinstance(value, dict):
+        return value
     return {
-        key: _effective(value) if isinstance(value, dict) and key not in _NAMED else value
-        for key, value in table.items()
+        key: each if key in _NAMED else _effective(each)
+        for key, each in value.items()
         if key not in _NO_EFFECT
     }
 

@@ -17,7 +17,7 @@ from cachetools import LRUCache
 
 from pipeline import telemetry
 from pipeline.errors import ConfigError
-from pipeline.job import ImageArray, Score
+from pipeline.job import ImageArray, JudgeRequest, Score
 from pipeline.media.checks import problem
 from pipeline.models import Models
 from pipeline.models.clip import Clip, Vectors
@@ -45,11 +45,13 @@ class ClipJudge:
         self._clip = Clip(models, profile.model, "judge", dtype=profile.dtype, batch=profile.batch)
         self._clip.load()
         self._calibration = calibration(profile, models.folder(profile.model, "judge"))
+        self._against = profile.against
         self._texts: LRUCache[str, Vectors] = LRUCache(TEXTS_KEPT)
         self._lock = threading.Lock()
 
-    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
         """One score per image, in order; the model does not see invalid images."""
+        text = request.words(self._against)
         problems = [problem(image) for image in images]
         valid = [p for p, reason in zip(images, problems, strict=True) if not reason]
         cosines = iter(self._cosines(valid, text) if valid else [])
@@ -102,7 +104,9 @@ def calibration(profile: ClipJudgeProfile, folder: Path) -> Calibration:
         return Calibration(profile.slope, profile.offset)
     path = folder / FILE
     if not path.is_file():
-        raise ConfigError(f"set judge.slope and judge.offset in the profile: there is no {path}")
+        raise ConfigError(
+            f"set slope and offset of the judge {profile.name!r} in the profile: there is no {path}"
+        )
     try:
         held = json.loads(path.read_bytes())
         return Calibration(float(held["slope"]), float(held["offset"]))

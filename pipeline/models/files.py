@@ -128,9 +128,12 @@ def command(reference: str, root: Path, patterns: list[str]) -> str:
 def references(profile: Profile) -> dict[str, str]:
     """Role to reference of each model that a profile runs in this process.
 
-    A role may name its collection, its ControlNet or its renderer among several, after a colon.
+    A role may name its collection, its ControlNet or its renderer among several, after a colon; the
+    roles of the judges behind the first end in two colons and the judge's name.
     """
-    named = profile.judge.models() | profile.retrieval.models()
+    named = profile.judge[0].models() | profile.retrieval.models()
+    for judge in profile.judge[1:]:
+        named |= {f"{role}::{judge.name}": each for role, each in judge.models().items()}
     if profile.writer.kind == "local":
         named["writer"] = profile.writer.model
     named |= profile.renderer.models()

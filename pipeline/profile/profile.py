@@ -5,6 +5,7 @@ A profile travels in the run's spec and is part of every job's identity.
 
 import tomllib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, NamedTuple, Self, Union, get_args
@@ -15,7 +16,6 @@ from pydantic import (
     SerializeAsAny,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
@@ -28,6 +28,7 @@ from pipeline.profile.sections import (
     GuardProfile,
     JobDefaults,
     JudgeProfile,
+    PanelProfile,
     QdrantProfile,
     RetrievalProfile,
     WriterProfile,
@@ -49,7 +50,7 @@ class Plug(NamedTuple):
 JUDGES: dict[str, Plug] = {
     "clip": Plug("pipeline.profile:ClipJudgeProfile", "pipeline.judging.clip:ClipJudge"),
 }
-"""By kind; each is made of the process's `Models` and its section. The first is the default."""
+"""By kind; each is made of the process's `Models` and its table. The first is the default."""
 
 RETRIEVERS: dict[str, Plug] = {
     "qdrant": Plug("pipeline.profile:QdrantProfile", "pipeline.assemble:qdrant_retriever"),
@@ -61,16 +62,22 @@ its section. The first is the default.
 PLUGS = {"judge": JUDGES, "retrieval": RETRIEVERS}
 
 
-def _of_its_kind(value: Any, info: ValidationInfo) -> Any:
-    """A section as the class of its kind."""
+def _of_its_kind(section: str, value: Any) -> Any:
+    """A table of a section as the class of its kind."""
     if not isinstance(value, dict):
         return value
-    kinds = Profile.kinds(str(info.field_name))
-    section = {"kind": next(iter(kinds))} | value
+    kinds = Profile.kinds(section)
+    table = {"kind": next(iter(kinds))} | value
     union: Any = Union[tuple(kinds.values())]  # noqa: UP007 - of one or more
     if len(kinds) > 1:
         union = Annotated[union, Field(discriminator="kind")]
-    return TypeAdapter(union).validate_python(section)
+    return TypeAdapter(union).validate_python(table)
+
+
+def _is_list(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("judges are a list: write [[judge]] above each")  # noqa: TRY004 - pydantic's
+    return value
 
 
 class Profile(FrozenModel):
@@ -81,15 +88,24 @@ class Profile(FrozenModel):
     """
 
     name: str
-    retrieval: Annotated[SerializeAsAny[RetrievalProfile], BeforeValidator(_of_its_kind)] = (
-        QdrantProfile()
-    )
+    retrieval: Annotated[
+        SerializeAsAny[RetrievalProfile], BeforeValidator(partial(_of_its_kind, "retrieval"))
+    ] = QdrantProfile()
     writer: WriterProfile
     renderer: RendererProfile
     renderers: dict[PlainName, Annotated[NamedRenderer, Field(discriminator="kind")]] = Field(
         default={}
     )
-    judge: Annotated[SerializeAsAny[JudgeProfile], BeforeValidator(_of_its_kind)]
+    judge: Annotated[
+        tuple[
+            Annotated[
+                SerializeAsAny[JudgeProfile], BeforeValidator(partial(_of_its_kind, "judge"))
+            ],
+            ...,
+        ],
+        BeforeValidator(_is_list),
+    ] = Field(min_length=1)
+    panel: PanelProfile = PanelProfile()
     guard: GuardProfile = GuardProfile()
     defaults: JobDefaults
 
@@ -108,6 +124,15 @@ class Profile(FrozenModel):
         if len(served) > 1 and not all(each.model for each in served):
             # a checkpoint that a row asks for stays loaded for the rows after it
             raise ValueError("of several renderers of kind 'a1111' each has to name its model")
+        return self
+
+    @model_validator(mode="after")
+    def _every_judge_has_its_name(self) -> Self:
+        names = [each.name for each in self.judge]
+        if len({*names}) < len(names):
+            raise ValueError(f"two judges have one name ({', '.join(names)}): set judge.name")
+        if all(each.weight == 0 for each in self.judge):
+            raise ValueError("a judge's weight has to be above 0")
         return self
 
     def of(self, model: str) -> Self:
@@ -179,16 +204,35 @@ def _read_profile(name: str) -> dict[str, Any]:
 
 def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
     """The tables over those of another profile. A section of another kind keeps of the base's keys
-    those that its kind knows, and a renderer of another scheduler none of its settings.
+    those that its kind knows, a renderer of another scheduler none of its settings, and each judge
+    in a list begins from the base's judge of its name.
     """
     kept = dict(base)
     for section in base.keys() & tables.keys() & Profile.model_fields.keys():
         old, new = base[section], tables[section]
         if section == "renderers" and isinstance(old, dict) and isinstance(new, dict):
             kept[section] = {n: _known(section, each, new.get(n)) for n, each in old.items()}
+        elif section == "judge":
+            tables = tables | {section: _judges(old, new)}
         else:
             kept[section] = _known(section, old, new)
     return _merge(kept, tables)
+
+
+def _judges(base: Any, over: Any) -> Any:
+    if not isinstance(base, list) or not isinstance(over, list):
+        return over
+    known = {_judge_name(each): each for each in base}
+    begun = [_known("judge", known.get(_judge_name(each), {}), each) for each in over]
+    return [
+        _merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+        for old, new in zip(begun, over, strict=True)
+    ]
+
+
+def _judge_name(table: Any) -> str:
+    default = next(iter(JUDGES))
+    return str(table.get("name") or table.get("kind", default)) if isinstance(table, dict) else ""
 
 
 def _known(section: str, old: Any, new: Any) -> Any:
@@ -215,7 +259,7 @@ def _problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = _keys(problem["loc"])
     kinds = Profile.kinds(place[0]) if place and place[0] in Profile.model_fields else {}
-    depth = 2 if place[:1] == ["renderers"] else 1
+    depth = 2 if place[:1] in (["renderers"], ["judge"]) else 1
     section, place = ".".join(place[:depth]), place[depth:]
     if problem["type"] == "union_tag_not_found":
         return f"{section}.kind: Field required"

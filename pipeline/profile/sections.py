@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.job import FrozenModel
+from pipeline.job import Against, FrozenModel
 from pipeline.options import settings_by
-from pipeline.profile.base import Dtype, Section
+from pipeline.profile.base import Dtype, PlainName, Section
 
 FLOOR = 0.53
 """Relevance below which texts are about something else (`python -m benchmarks.retrieval`)."""
@@ -125,10 +125,16 @@ class TemplateWriterProfile(FrozenModel):
 
 
 class JudgeProfile(FrozenModel):
-    """A judge of any kind, and the text it scores against."""
+    """A judge of any kind: the text that it compares images with, and its share of the score."""
 
     kind: str
-    against: Literal["prompt", "text", "keywords"] = "prompt"
+    name: PlainName = Field(
+        default_factory=lambda known: known["kind"], description="of its part in the records"
+    )
+    against: Against = "prompt"
+    weight: float | None = Field(
+        default=None, ge=0, description="of its log-odds; None: 1 / the number of judges"
+    )
 
     def models(self) -> dict[str, str]:
         """Role to reference of each model that it runs in this process."""
@@ -148,6 +154,12 @@ class ClipJudgeProfile(JudgeProfile):
     def models(self) -> dict[str, str]:
         """The one model."""
         return {"judge": self.model}
+
+
+class PanelProfile(FrozenModel):
+    """The combination of the judges' chances."""
+
+    offset: float = Field(default=0.0, description="added to their weighted log-odds")
 
 
 class GuardProfile(FrozenModel):

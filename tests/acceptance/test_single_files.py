@@ -27,7 +27,7 @@ model = "xl.safetensors"
 [renderers.xl-folder]
 kind = "diffusers"
 model = "xl"
-[judge]
+[[judge]]
 model = "open_clip"
 [defaults]
 candidates = 1

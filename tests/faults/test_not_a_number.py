@@ -47,7 +47,7 @@ def decoder(models: Models, profile: Profile) -> Any:
 
 def eye(models: Models, profile: Profile) -> Any:
     """The module that turns the images of the judge into vectors [n, width]."""
-    model, *_ = models.clip(profile.judge.model, "judge", profile.judge.dtype)
+    model, *_ = models.clip(profile.judge[0].model, "judge", profile.judge[0].dtype)
     return model.visual
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.job import Brief, Context, Job, Passage, Score
+from pipeline.job import Brief, Context, Job, JudgeRequest, Passage, Score
 from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 
 
@@ -36,6 +36,11 @@ def make_outcome(job: Job, **fields: Any) -> Outcome:
         "attempt": "first", "version": "0.1.0",
     }  # fmt: skip
     return Outcome.model_validate(defaults | fields)
+
+
+def request_of(text: str) -> JudgeRequest:
+    """The judge's request for a job whose three texts are one."""
+    return JudgeRequest(text, text, text)
 
 
 def make_spec(**fields: Any) -> RunSpec:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.assemble import Assembly
-from pipeline.job import Context, ImageArray, Job, RenderRequest, Score
+from pipeline.job import Context, ImageArray, Job, JudgeRequest, RenderRequest, Score
 from pipeline.ports import Ports, Pruner
 from pipeline.profile import Profile, TemplateWriterProfile
 from pipeline.record import RunSpec
@@ -66,7 +66,7 @@ def _count(request: RenderRequest) -> None:
 class ApprovingJudge:
     """The Judge port: every image is good."""
 
-    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
         """Full marks."""
         return [Score(raw=1.0, calibrated=1.0) for _ in images]
 

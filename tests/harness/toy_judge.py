@@ -5,14 +5,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.job import ImageArray, Score
+from pipeline.job import ImageArray, JudgeRequest, Score
 from pipeline.media.checks import problem
 from pipeline.models import Models
 from pipeline.profile import JudgeProfile
 
 
 class BrightnessProfile(JudgeProfile):
-    """The keys of `[judge]` for this kind."""
+    """The keys of a `[[judge]]` of this kind."""
 
     kind: Literal["brightness"] = "brightness"
     middle: float = Field(default=0.5, gt=0, lt=1, description="brightness of a chance of a half")
@@ -24,9 +24,9 @@ class BrightnessJudge:
     def __init__(self, _models: Models, profile: BrightnessProfile) -> None:
         self._middle = profile.middle
 
-    def score(self, images: Sequence[ImageArray], text: str) -> Sequence[Score]:
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
         """One score per image, in order."""
-        del text
+        del request
         scores = []
         for image in images:
             if reason := problem(image):

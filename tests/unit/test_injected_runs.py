@@ -14,6 +14,7 @@ from pipeline.job import (
     ImageArray,
     InputImage,
     Job,
+    JudgeRequest,
     LoadedImage,
     RenderRequest,
     Score,
@@ -60,7 +61,7 @@ class Parts:
         self.requests.append(request)
         return [np.full((32, 64, 3), 0.5, np.float32) for _ in request.seeds]
 
-    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
         return [Score(raw=0.5, calibrated=0.75) for _ in images]
 
     def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:

@@ -48,7 +48,7 @@ def run(settings: Settings, **fields: object) -> Outcome:
 
 
 def test_a_job_with_an_added_judge(tmp_path: Path) -> None:
-    settings = written(tmp_path, '[judge]\nkind = "brightness"\nmiddle = 0.25\nagainst = "text"')
+    settings = written(tmp_path, '[[judge]]\nkind = "brightness"\nmiddle = 0.25\nagainst = "text"')
     outcome = run(settings, candidates=3, threshold=0.1)
     assert outcome.status == Status.ACCEPTED
     assert "judge" not in outcome.models
@@ -92,13 +92,19 @@ def test_a_job_with_an_added_condition(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('[judge]\nkind = "dino"', "judge.kind: Input should be 'clip' or 'brightness'"),
+        ('[[judge]]\nkind = "dino"', "judge.0.kind: Input should be 'clip' or 'brightness'"),
         (
-            '[judge]\nkind = "brightness"\nslope = 1',
-            "judge.slope: the kind 'brightness' has no such key; 'clip' has",
+            '[[judge]]\nkind = "brightness"\nslope = 1',
+            "judge.0.slope: the kind 'brightness' has no such key; 'clip' has",
         ),
-        ("[judge]\nmiddle = 1", "judge.middle: the kind 'clip' has no such key; 'brightness' has"),
-        ('[judge]\nkind = "brightness"\nmiddle = 2', "judge.middle: Input should be less than 1"),
+        (
+            "[[judge]]\nmiddle = 1",
+            "judge.0.middle: the kind 'clip' has no such key; 'brightness' has",
+        ),
+        (
+            '[[judge]]\nkind = "brightness"\nmiddle = 2',
+            "judge.0.middle: Input should be less than 1",
+        ),
         (
             '[retrieval]\nkind = "phrases"\nfloor = 0.1',
             "retrieval.floor: the kind 'phrases' has no such key; 'qdrant' has",
@@ -112,6 +118,6 @@ def test_its_keys_are_its_kinds_own(tmp_path: Path, text: str, problem: str) -> 
 
 
 def test_a_profile_survives_its_way_through_a_spec(tmp_path: Path) -> None:
-    text = '[judge]\nkind = "brightness"\n[retrieval]\nkind = "phrases"\nphrases = ["a"]'
+    text = '[[judge]]\nkind = "brightness"\n[retrieval]\nkind = "phrases"\nphrases = ["a"]'
     chosen = written(tmp_path, text).chosen_profile
     assert Profile.model_validate(chosen.model_dump(mode="json")) == chosen

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.profile import (
@@ -31,7 +32,7 @@ def test_every_shipped_profile_loads_and_is_listed(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("shapes")])
 def test_profiles_for_real_models_say_how_a_cosine_is_read(name: str) -> None:
-    judge = Profile.load(name).judge
+    (judge,) = Profile.load(name).judge
     assert judge.slope is not None
     assert judge.offset is not None
 
@@ -81,8 +82,14 @@ REFUSED = {
     '[renderer.image_adapter.a]\nmodel = "x"\nscale = { up = { block_0 = [0, "x"] } }': "renderer."
     "image_adapter.a.scale.up.block_0.1: Input should be a valid number, unable to parse string as "
     "a number",
-    '[judge]\nkind = "dino"': "judge.kind: Input should be 'clip'",
-    "[judge]\nfloor = 1": "judge.floor: Extra inputs are not permitted",
+    '[[judge]]\nkind = "dino"': "judge.0.kind: Input should be 'clip'",
+    "[[judge]]\nfloor = 1": "judge.0.floor: Extra inputs are not permitted",
+    "[[judge]]\nweight = -1": "judge.0.weight: Input should be greater than or equal to 0",
+    "[[judge]]\nweight = 0": "a judge's weight has to be above 0",
+    '[[judge]]\n[[judge]]\nmodel = "m"': "two judges have one name (clip, clip): set judge.name",
+    "[judge]\nbatch = 1": "judge: judges are a list: write [[judge]] above each",
+    "judge = []": "judge: Tuple should have at least 1 item after validation, not 0",
+    "judge = [3]": "judge.0: Input should be a valid dictionary or instance of JudgeProfile",
     "[defaults]\ncandidates = 100": "defaults.candidates: Input should be less than or equal to 64",
     "[defaults]\nwidth = 65": "defaults.width: Input should be a multiple of 8",
     '[defaults]\ncollection = "a/b"': "defaults.collection: Input is no plain name, which begins "
@@ -151,7 +158,7 @@ def _shown(default: object, required: bool) -> str:
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple) and default:
         default = "[" + ", ".join(_inline(item) for item in default) + "]"
-    return f"`{default}`" if default not in (None, "", (), {}) else "empty"
+    return f"`{default}`" if default not in (None, "", (), {}, PydanticUndefined) else "empty"
 
 
 def _inline(item: BaseModel) -> str:
@@ -169,8 +176,21 @@ def test_the_example_profiles_of_the_documentation_load(tmp_path: Path) -> None:
     path.write_text(example, encoding="utf-8")
     shop, sdxl = Profile.load(str(path)), Profile.load("sdxl")
     assert shop.name == "shop"
-    assert shop.judge.slope == sdxl.judge.slope
+    assert [judge.name for judge in shop.judge] == ["clip"]
+    assert shop.judge[0] == sdxl.judge[0].model_copy(update={"against": "keywords"})
     assert shop.renderer.model != sdxl.renderer.model
+
+
+def test_a_listed_judge_begins_from_the_judge_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    added = '[[judge]]\nname = "b"\nmodel = "m"\nslope = 2'
+    path.write_text(f'extends = "sdxl"\n[[judge]]\nbatch = 3\n{added}\n', encoding="utf-8")
+    (own,), (first, second) = Profile.load("sdxl").judge, Profile.load(str(path)).judge
+    assert first == own.model_copy(update={"batch": 3})
+    assert (second.name, second.kind, second.model, second.slope) == ("b", "clip", "m", 2)
+    assert second.dtype != own.dtype
+    path.write_text(f'extends = "sdxl"\n{added}\n', encoding="utf-8")
+    assert [judge.name for judge in Profile.load(str(path)).judge] == ["b"]
 
 
 def test_another_scheduler_keeps_none_of_the_settings(tmp_path: Path) -> None:

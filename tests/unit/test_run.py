@@ -10,11 +10,13 @@ from pipeline.errors import Blocked, JobError, Unavailable
 from pipeline.job import (
     SEED_SPACE,
     Brief,
+    Check,
     Context,
     Embedding,
     ImageArray,
     InputImage,
     Job,
+    JudgeRequest,
     LoadedImage,
     Prior,
     Reference,
@@ -72,7 +74,7 @@ class Parts:
         rendered_by("parts")
         return [np.full((16, 16, 3), seed / SEED_SPACE, np.float32) for seed in request.seeds]
 
-    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
         done = sum(len(request.seeds) for request in self.requests)
         return list(self.scores[done - len(images) : done])
 
@@ -196,7 +198,7 @@ class Racers(Parts):
             left = [left[i] for i in pruner.keep([shaded(shades[seed]) for seed in left])]
         return [shaded(shades[seed]) if seed in left else None for seed in request.seeds]
 
-    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
         return scores(*(float(image.mean()) for image in images))
 
 
@@ -257,18 +259,48 @@ def test_a_jobs_own_fault_is_its_outcome_and_a_services_is_raised() -> None:
     assert not parts.committed
 
 
-def test_the_profile_sets_which_text_images_are_judged_against() -> None:
-    seen: list[str] = []
+class Listening(Parts):
+    """Keeps what the judge is asked."""
 
-    class Listening(Parts):
-        def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
-            seen.append(text)
-            return super().score(images, text)
+    asked: JudgeRequest
 
-    for against in ("prompt", "text", "keywords"):
-        ports = Listening(scores(1, 1, 1, 1)).ports()
-        run_job(JOB, replace(ports, judge_against=against))
-    assert seen == ["prompt of red circle", "text", "red circle"]
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
+        self.asked = request
+        return super().score(images, request)
+
+
+def test_a_judge_is_given_the_texts_and_the_checks() -> None:
+    check = Check(question="Is the circle red?", kind="attribute")
+
+    class Checking(Listening):
+        def write(self, job: Job, context: Context) -> Brief:
+            return super().write(job, context).model_copy(update={"checks": (check,)})
+
+    parts = Checking(scores(1, 1, 1, 1))
+    outcome = run_job(JOB, parts.ports())
+    assert parts.asked == JudgeRequest("prompt of red circle", "text", "red circle", (check,))
+    assert outcome.brief
+    assert outcome.brief.checks == (check,)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_a_judge_is_given_the_named_and_all_retrieved_images(scale: float) -> None:
+    named = InputImage(path="a.png", sha256="a" * 64, width=5, height=7)
+    found = image("found").model_copy(update={"scale": 0.0})
+    parts = Listening(scores(1, 1, 1, 1), context=Context(references=(found,)))
+    images = {"reference_images": (named,), "reference_scale": scale}
+    run_job(JOB.model_copy(update=images), parts.ports())
+    assert parts.asked.references == (((5.0,), (1.0,)) if scale else ((1.0,),))
+
+
+def test_a_text_that_no_renderer_reads_may_hold_any_brackets() -> None:
+    class Timed(Listening):
+        def write(self, job: Job, context: Context) -> Brief:
+            return Brief(text="open (from 8:30)", prompt="a (red:1.3) circle")
+
+    parts = Timed(scores(1, 1, 1, 1))
+    run_job(JOB, replace(parts.ports(), weighted=[""]))
+    assert (parts.asked.prompt, parts.asked.text) == ("a red circle", "open (from 8:30)")
 
 
 def test_a_record_tells_how_many_tokens_the_text_encoders_read() -> None:
@@ -293,9 +325,9 @@ def test_judge_and_guard_read_a_weighted_prompt_as_words_and_the_renderer_reads_
         def write(self, job: Job, context: Context) -> Brief:
             return super().write(job, context).model_copy(update={"prompt": "a (red:1.3) [one]"})
 
-        def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
-            judged.append(text)
-            return super().score(images, text)
+        def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
+            judged.append(request.prompt)
+            return super().score(images, request)
 
         def check_text(self, text: str) -> None:
             guarded.append(text)
@@ -363,10 +395,10 @@ class Rounds(Parts):
     def write(self, job: Job, context: Context) -> Brief:
         return Brief(text="text", prompt="a circle, on blue, at the top")
 
-    def score(self, images: Sequence[ImageArray], text: str) -> list[Score]:
-        if "blue" not in text:
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
+        if "blue" not in request.prompt:
             return scores(*[0.9] * len(images))
-        return super().score(images, text)
+        return super().score(images, request)
 
 
 TWO_ROUNDS = JOB.model_copy(

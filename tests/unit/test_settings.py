@@ -41,7 +41,7 @@ def test_a_profile_names_collections_that_other_tools_wrote(tmp_path: Path) -> N
         ('extends = "nowhere"\n', "nowhere"),
         ("[renderer", "mine.toml"),
         ('extends = "shapes"\n[retrieval.collections.a]\nwritten_by = "me"\n', "a.written_by"),
-        ('extends = "shapes"\n[judge]\nagainst = "mood"\n', "judge.against"),
+        ('extends = "shapes"\n[[judge]]\nagainst = "mood"\n', "judge.0.against"),
     ],
 )
 def test_an_invalid_profile_is_refused_with_the_mistake(

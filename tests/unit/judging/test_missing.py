@@ -9,6 +9,7 @@ from pipeline.judging.clip import ClipJudge
 from pipeline.judging.contest import PARTS, missing_phrases, parts
 from pipeline.profile import Profile
 from tests.harness import small_models
+from tests.harness.jobs import request_of
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_long_text_costs_no_more_than_its_first_parts() -> None:
 
 
 def test_the_small_judge_tells_a_wrong_background_from_a_wrong_shape(models_root: Path) -> None:
-    judge = ClipJudge(small_models.shipped(models_root), Profile.load("shapes").judge)
+    judge = ClipJudge(small_models.shipped(models_root), Profile.load("shapes").judge[0])
     rng, told = np.random.default_rng(0), {"background": 0, "shape": 0}
     for _ in range(20):
         scene = world.sample_scene(rng, two=0)
@@ -63,7 +64,8 @@ def test_the_small_judge_tells_a_wrong_background_from_a_wrong_shape(models_root
         for what, wrong in (("background", dark), ("shape", replace(scene, things=(other,)))):
             image = world.draw(wrong, rng).astype(np.float32) / np.float32(255)
             missed = missing_phrases(
-                text, lambda t, p=image: judge.score([p], t)[0].calibrated >= 0.5
+                text,
+                lambda t, p=image: judge.score([p], request_of(t))[0].calibrated >= 0.5,
             )
             is_background = missed == (f"on a {scene.background} background",)
             told[what] += is_background == (what == "background")

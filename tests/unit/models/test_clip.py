@@ -21,7 +21,7 @@ from tests.harness import small_models
 
 TEXTS = ["a red circle", "a blue star on a black background", "teal"]
 IMAGES = [np.random.default_rng(n).random((64, 64, 3), np.float32) for n in range(5)]
-MODEL = Profile.load("shapes").judge.model
+MODEL = Profile.load("shapes").judge[0].model
 
 
 @pytest.fixture(scope="module")

@@ -141,5 +141,5 @@ def test_a_worker_hashes_nothing_that_the_command_has_hashed(
     assert hashed
     hashed.clear()
     models = Assembly(settings).models
-    assert models.digest(profile.judge.model, "judge") == found["judge"]
+    assert models.digest(profile.judge[0].model, "judge") == found["judge"]
     assert not hashed

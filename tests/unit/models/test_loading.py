@@ -107,7 +107,7 @@ def test_the_shipped_models_load(models_root: Path) -> None:
     models = small_models.shipped(models_root)
     profile = Profile.load("shapes")
     _, tokenizer = models.language_model(profile.writer)
-    model, _, _ = models.clip(profile.judge.model, "judge")
+    model, _, _ = models.clip(profile.judge[0].model, "judge")
     assert tokenizer.padding_side == "left"
     assert tokenizer.pad_token is not None
     assert not model.training

@@ -9,16 +9,17 @@ from pipeline.judging.clip import ClipJudge
 from pipeline.models import Models, verify
 from pipeline.profile import Profile
 from tests.harness import small_models
+from tests.harness.jobs import request_of
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd35"])
 def test_the_profiles_judge_loads_and_scores(name: str, tmp_path: Path) -> None:
-    judge = Profile.load(name).judge
+    judge = Profile.load(name).judge[0]
     small_models.save_judge(tmp_path / judge.model)
     verify(tmp_path / judge.model, "judge")
     judge = ClipJudge(Models(tmp_path, "cpu"), judge)
     images = np.random.default_rng(0).random((3, 40, 60, 3), np.float32)
-    scores = judge.score(list(images), "A red circle. " * 40)
+    scores = judge.score(list(images), request_of("A red circle. " * 40))
     assert len({score.raw for score in scores}) == 3
     for score in scores:
         chance = 1 / (1 + np.exp(12 - 50 * score.raw))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job import Brief, Context, FrozenModel, Job, Passage, Score
+from pipeline.job import Brief, Check, Context, FrozenModel, Job, Passage, Score, ScorePart
 from pipeline.record import (
     RECORD_SCHEMA,
     CandidateRecord,
@@ -24,9 +24,11 @@ HEADINGS: dict[type[FrozenModel], str] = {
     Context: "### `context`",
     Passage: "### `context`",
     Brief: "### `brief`",
+    Check: "### `brief`",
     Refinement: "### `refinement`",
     CandidateRecord: "### `candidates`",
     Score: "### `candidates`",
+    ScorePart: "### `candidates`",
     ImageRecord: "### `image`",
     RunSpec: "## Run spec",
 }
