@@ -258,3 +258,23 @@ def calibrate_race(
     settings = load_settings(profile=profile)
     with at_hand(jobs, settings) as path:
         answer(measure(path, overrides, count, regret, settings), as_json)
+
+
+@calibrate.command("stop")
+@takes_overrides(candidates=8)
+def calibrate_stop(
+    jobs: JobFile,
+    overrides: "Overrides",
+    count: Annotated[int, typer.Option("--jobs", help="Jobs to render in full.", min=1)] = 64,
+    out: Annotated[Path | None, typer.Option(help="Write a profile with the prior here.")] = None,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Measure which scores images have, and what giving up hopeless rows would save and cost."""
+    from flows.job_files import at_hand
+    from flows.runs.calibrate import calibrate_stop as measure
+    from pipeline.settings import load_settings
+
+    settings = load_settings(profile=profile)
+    with at_hand(jobs, settings) as path:
+        answer(measure(path, overrides, count, settings, out), as_json)

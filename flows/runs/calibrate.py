@@ -1,11 +1,15 @@
-"""Calibration of a race: how early previews predict the winner, measured on a few jobs."""
+"""Calibration of contests on a few jobs with all their candidates: how early previews predict the
+winner of a race, and which scores `stop` may expect.
+"""
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
@@ -13,14 +17,17 @@ from rich.progress import track
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_jobs, open_run_folder, open_store
 from pipeline.errors import RunError
-from pipeline.job import ImageArray, Job, Score
+from pipeline.job import ImageArray, Job, Prior, Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.judging.priors import LEAST, LEVELS, fit, forecast
 from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
 from pipeline.ports import Ports
-from pipeline.run import Scoring, render_request, scoring_of
+from pipeline.run import Scoring, hold_contest, render_request, scoring_of
 from pipeline.settings import Settings
 
 AT_ONCE = 8
+
+Held = TypeVar("Held")
 
 
 def calibrate_race(
@@ -33,20 +40,13 @@ def calibrate_race(
     Cost is the share of all steps that a race runs; regret the share of the best candidate's score
     that its winner misses. Raises PressrunError, RunError if the renderer shows no previews.
     """
-    rows = open_jobs(path, overrides, settings, store=open_store(settings))
-    jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
-    if not jobs:
-        raise RunError(f"{path} holds no jobs.")
+    jobs = _jobs(path, overrides, count, settings)
     if any(job.candidates < 2 for job in jobs):
         raise RunError("A race needs rivals: ask for at least two candidates.")
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
-    spec = asked_for(path, overrides, settings, open_run_folder(settings, "calibration"))
-    ports = Assembly(settings).ports(spec)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        held = pool.map(lambda job: _finished(job, ports, points), jobs)
-        shown = track(held, "calibrate", len(jobs), console=Console(file=sys.stderr))
-        contests = list(shown)
+    ports = _ports(path, overrides, settings)
+    contests = _each(jobs, lambda job: _finished(job, ports, points))
     return {
         "jobs": len(contests),
         "candidates": jobs[0].candidates,
@@ -54,6 +54,100 @@ def calibrate_race(
         "profile": _figures(trial(own, contests)),
         "proposal": _figures(propose(contests, regret)),
     }
+
+
+def calibrate_stop(
+    path: Path, overrides: Overrides, count: int, settings: Settings, out: Path | None = None
+) -> dict[str, Any]:
+    """Render the file's first `count` jobs with all their candidates. The report has the prior of
+    their scores, the part of the variance that is the prompts', and for some values of `stop_below`
+    a forecast of the share accepted and of the candidates for each accepted one. With `out` a
+    profile with the prior is written there, which extends the settings' one.
+
+    Raises PressrunError, RunError for a file `out` that exists, and for jobs whose scores no prior
+    can be fitted to.
+    """
+    if out and out.exists():
+        raise RunError(f"{out} exists; name another file for the profile.")
+    settings = _without_stop(settings)
+    jobs = _jobs(path, overrides, count, settings)
+    models = {job.model for job in jobs}
+    if len(models) > 1:
+        raise RunError("Each renderer has scores of its own: choose rows of one, or give --model.")
+    if len(jobs) < LEAST or any(job.candidates < 2 for job in jobs):
+        raise RunError(f"A prior needs {LEAST} jobs of at least two candidates, better 64 of 8.")
+    ports = _ports(path, overrides, settings)
+    contests = _each(jobs, lambda job: (job, _finals(job, ports)))
+    try:
+        prior = fit(contests)
+        forecasts = [asdict(forecast(contests, level)) for level in LEVELS]
+    except ValueError as error:
+        raise RunError(f"No prior fits these jobs: {error}.") from error
+    figures = {name: round(value, 4) for name, value in prior.model_dump().items()}
+    if out:
+        (model,) = models
+        _write_profile(out, settings.profile, model, figures, f"{path.name}, {len(jobs)} jobs")
+    return {
+        "jobs": len(jobs),
+        "candidates": jobs[0].candidates,
+        "prior": figures,
+        "between_share": round(prior.between / (prior.between + prior.within), 3),
+        "forecast": [
+            {name: None if value is None else round(value, 3) for name, value in each.items()}
+            for each in forecasts
+        ],
+        **({"profile": str(out)} if out else {}),
+    }
+
+
+def _without_stop(settings: Settings) -> Settings:
+    """The settings with a prior in their profile wherever it has none, so that rows of `stop` are
+    not refused; they are rendered with all candidates in any case.
+    """
+    profile = settings.chosen_profile
+    some = Prior(mean=0, between=1, within=1)
+    defaults = profile.defaults.model_copy(update={"prior": profile.defaults.prior or some})
+    profile = profile.model_copy(update={"defaults": defaults})
+    return settings.model_copy(update={"chosen_profile": profile})
+
+
+def _write_profile(
+    out: Path, base: str, model: str, prior: Mapping[str, float], source: str
+) -> None:
+    """Write a profile that extends another one by a prior, and by `stop` as its contest."""
+    extended = str(Path(base).absolute()) if base.endswith(".toml") else base
+    table = f"renderers.{json.dumps(model)}.defaults" if model else "defaults"
+    values = ", ".join(f"{name} = {value}" for name, value in prior.items())
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(
+                f"# Scores to expect, measured by `pressrun calibrate stop` on {source}.\n\n"
+                f"extends = {json.dumps(extended, ensure_ascii=False)}\n\n"
+                f'[{table}]\ncontest = "stop"\nprior = {{ {values} }}\n'
+            )
+    except OSError as error:
+        raise RunError(f"{out}: {error.strerror}.") from error
+
+
+def _jobs(path: Path, overrides: Overrides, count: int, settings: Settings) -> list[Job]:
+    """The file's first jobs. Raises RunError where it has none."""
+    rows = open_jobs(path, overrides, settings, store=open_store(settings))
+    jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
+    if not jobs:
+        raise RunError(f"{path} holds no jobs.")
+    return jobs
+
+
+def _ports(path: Path, overrides: Overrides, settings: Settings) -> Ports:
+    spec = asked_for(path, overrides, settings, open_run_folder(settings, "calibration"))
+    return Assembly(settings).ports(spec)
+
+
+def _each(jobs: Sequence[Job], hold: Callable[[Job], Held]) -> list[Held]:
+    """What `hold` makes of each job, several at a time, with a bar on standard error."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        held = pool.map(hold, jobs)
+        return list(track(held, "calibrate", len(jobs), console=Console(file=sys.stderr)))
 
 
 class Watcher:
@@ -81,6 +175,13 @@ def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
         raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
     finals = scoring([image for image in images if image is not None])
     return Finished(dict(zip(points, watcher.seen, strict=True)), finals)
+
+
+def _finals(job: Job, ports: Ports) -> list[Score]:
+    context = ports.retriever.retrieve(job)
+    brief = ports.writer.write(job, context)
+    whole = job.model_copy(update={"contest": "best_of"})
+    return [each.score for each in hold_contest(whole, context, brief, ports) if each.score]
 
 
 def _figures(found: Trial) -> dict[str, Any]:
