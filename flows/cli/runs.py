@@ -18,7 +18,7 @@ from flows.cli.options import (
     statuses_of,
     takes_overrides,
 )
-from flows.cli.output import agree, answer, end, interruptible, next_steps, resumable
+from flows.cli.output import UNSOUND, agree, answer, end, interruptible, next_steps, resumable
 
 if TYPE_CHECKING:
     from pipeline.jobfile.builder import Overrides
@@ -250,14 +250,19 @@ def calibrate_race(
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how early previews tell the winner, and propose rungs for a race."""
+    """Measure how early previews tell the winner, and propose rungs for a race. Ends with 1 where
+    the profile's own rungs lose to simply fewer candidates.
+    """
     from flows.job_files import at_hand
     from flows.runs.calibrate import calibrate_race as measure
     from pipeline.settings import load_settings
 
     settings = load_settings(profile=profile)
     with at_hand(jobs, settings) as path:
-        answer(measure(path, overrides, count, regret, settings), as_json)
+        report = measure(path, overrides, count, regret, settings)
+    answer(report, as_json)
+    if "refused" in report:
+        raise typer.Exit(UNSOUND)
 
 
 @calibrate.command("stop")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -17,15 +18,39 @@ from rich.progress import track
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_jobs, open_run_folder, open_store
 from pipeline.errors import RunError
-from pipeline.job import ImageArray, Job, Prior, Score
+from pipeline.job import (
+    Brief,
+    Context,
+    ImageArray,
+    Job,
+    Prior,
+    RenderRequest,
+    Score,
+)
 from pipeline.jobfile.reader import Overrides
 from pipeline.judging.priors import LEAST, LEVELS, fit, forecast
-from pipeline.judging.racing import TENTHS, Finished, Trial, agreement, propose, trial
+from pipeline.judging.racing import (
+    TENTHS,
+    Finished,
+    Trial,
+    agreement,
+    enough,
+    propose,
+    regret_of,
+    trial,
+)
 from pipeline.ports import Ports
 from pipeline.run import Scoring, hold_contest, render_request, scoring_of
 from pipeline.settings import Settings
+from pipeline.telemetry import metered
 
 AT_ONCE = 8
+PLAIN = 8
+"""Jobs that are rendered once more without previews, to know the price of these."""
+REFUSED = (
+    "The profile's rungs win no more than fewer candidates without a race, at the same cost: "
+    "take the proposal, or fewer candidates."
+)
 
 Held = TypeVar("Held")
 
@@ -34,25 +59,41 @@ def calibrate_race(
     path: Path, overrides: Overrides, count: int, regret: float, settings: Settings
 ) -> dict[str, Any]:
     """Render the file's first `count` jobs with all their candidates. The report has Spearman's
-    rank correlation of preview and final scores at each tenth of the steps, cost and regret of the
-    profile's own race, and the cheapest race with at most `regret`.
+    rank correlation of preview and final scores at each tenth of the steps, the price of a preview,
+    cost and regret of the profile's own race, the cheapest race with at most `regret`, and the
+    fewest candidates with it. `refused` says where the profile's own race loses to fewer
+    candidates at its cost.
 
-    Cost is the share of all steps that a race runs; regret the share of the best candidate's score
+    Cost is the share of what all candidates cost; regret the share of the best candidate's score
     that its winner misses. Raises PressrunError, RunError if the renderer shows no previews.
     """
     jobs = _jobs(path, overrides, count, settings)
     if any(job.candidates < 2 for job in jobs):
         raise RunError("A race needs rivals: ask for at least two candidates.")
+    if len({job.candidates for job in jobs}) > 1:
+        raise RunError("Rows of different numbers of candidates cannot be compared: name one.")
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
     ports = _ports(path, overrides, settings)
-    contests = _each(jobs, lambda job: _finished(job, ports, points))
+    watched = _each(jobs, lambda job: _finished(job, ports, points))
+    plain = _each(jobs[:PLAIN], lambda job: _plain(job, ports))
+    contests = [contest for contest, _ in watched]
+    price = _price([seconds for _, seconds in watched], plain, len(points))
+    race, proposal = trial(own, contests, price), propose(contests, regret, price)
+    fewest = enough(contests, regret)
     return {
         "jobs": len(contests),
         "candidates": jobs[0].candidates,
         "spearman": {str(point): round(agreement(point, contests), 3) for point in points},
-        "profile": _figures(trial(own, contests)),
-        "proposal": _figures(propose(contests, regret)),
+        "preview_price": round(price, 4),
+        "profile": _figures(race),
+        "proposal": _figures(proposal),
+        "fewer": {
+            "candidates": fewest,
+            "cost": round(fewest / jobs[0].candidates, 3),
+            "regret": round(regret_of(fewest, contests), 4),
+        },
+        **({"refused": REFUSED} if race.loses else {}),
     }
 
 
@@ -163,18 +204,50 @@ class Watcher:
         return range(len(previews))
 
 
-def _finished(job: Job, ports: Ports, points: Sequence[float]) -> Finished:
+def _finished(
+    job: Job, ports: Ports, points: Sequence[float]
+) -> tuple[Finished, Mapping[str, float]]:
+    """A job's contest without drops, and its device seconds by role."""
     context = ports.retriever.retrieve(job)
     brief = ports.writer.write(job, context)
     scoring = scoring_of(job, context, brief, ports)
     watcher = Watcher(points, scoring)
+    with metered() as meter:
+        images = ports.renderer.render(_all_of(job, context, brief, ports), watcher)
+        if not watcher.seen:
+            raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
+        finals = scoring([image for image in images if image is not None])
+    return Finished(dict(zip(points, watcher.seen, strict=True)), finals), meter.device
+
+
+def _plain(job: Job, ports: Ports) -> Mapping[str, float]:
+    """The device seconds of a job's candidates without previews, by role."""
+    context = ports.retriever.retrieve(job)
+    request = _all_of(job, context, ports.writer.write(job, context), ports)
+    with metered() as meter:
+        ports.renderer.render(request)
+    return meter.device
+
+
+def _price(
+    watched: Sequence[Mapping[str, float]],
+    plain: Sequence[Mapping[str, float]],
+    previews: int,
+) -> float:
+    """The price of decoding and judging an image, in full renders: from the device seconds of jobs
+    with `previews` of each candidate, and of the first of them without.
+    """
+    renders = fmean(each["renderer"] for each in plain)
+    shown = fmean(each["renderer"] for each in watched[: len(plain)])
+    decoded = max(0.0, (shown - renders) / previews)
+    judged = fmean(sum(v for k, v in each.items() if k != "renderer") for each in watched)
+    each = decoded + judged / (previews + 1)
+    return each / max(renders - decoded, 1e-9)
+
+
+def _all_of(job: Job, context: Context, brief: Brief, ports: Ports) -> RenderRequest:
     seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
-    request = render_request(job, context, brief, ports.inputs, seeds)
-    images = ports.renderer.render(request, watcher)
-    if not watcher.seen:
-        raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
-    finals = scoring([image for image in images if image is not None])
-    return Finished(dict(zip(points, watcher.seen, strict=True)), finals)
+    return render_request(job, context, brief, ports.inputs, seeds)
 
 
 def _finals(job: Job, ports: Ports) -> list[Score]:
@@ -189,4 +262,6 @@ def _figures(found: Trial) -> dict[str, Any]:
         "rungs": [rung.model_dump() for rung in found.rungs],
         "cost": round(found.cost, 3),
         "regret": round(found.regret, 4),
+        "fewer_regret": round(found.fewer, 4),
+        "loses": found.loses,
     }

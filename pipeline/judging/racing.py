@@ -1,8 +1,11 @@
-"""The cost and regret of races, computed from contests in which no candidate was dropped."""
+"""The cost and regret of races, beside those of simply fewer candidates, computed from contests in
+which no candidate was dropped.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb, modf
 from statistics import fmean
 
 import numpy as np
@@ -29,34 +32,74 @@ class Finished:
 
 @dataclass(frozen=True)
 class Trial:
-    """The result of a race: `cost` is the fraction of all candidates' steps that it runs, `regret`
-    the fraction of the best candidate's score that its winner loses.
+    """The result of a race: `cost` is the fraction of what all candidates cost, previews and
+    judging included; `regret` the fraction of the best candidate's score that its winner loses;
+    `fewer` the regret of as many candidates without a race as this cost pays for.
     """
 
     rungs: tuple[Rung, ...]
     cost: float
     regret: float
+    fewer: float
+
+    @property
+    def loses(self) -> bool:
+        """True for a race that wins no more than fewer candidates at its cost."""
+        return bool(self.rungs) and self.regret >= self.fewer
 
 
-def trial(rungs: Sequence[Rung], contests: Sequence[Finished]) -> Trial:
-    """A race's mean result over contests."""
+def trial(rungs: Sequence[Rung], contests: Sequence[Finished], price: float = 0.0) -> Trial:
+    """A race's mean result over contests of equally many candidates; `price` is what an image costs
+    to be decoded and judged, in full renders.
+    """
     costs, won = list[float](), list[float]()
     for contest in contests:
         left, run, before = list(range(len(contest.finals))), 0.0, 0.0
         for rung in rungs:
-            run += len(left) * (rung.at - before)
+            if len(left) == 1:
+                break
+            run += len(left) * (rung.at - before + price)
             before = rung.at
             previews = contest.previews[rung.at]
             left = [left[i] for i in survivors(rung, [previews[i] for i in left])]
-        run += len(left) * (1 - before)
-        costs.append(run / len(contest.finals))
+        run += len(left) * (1 - before + price)
+        costs.append(run / (len(contest.finals) * (1 + price)))
         won.append(_best([contest.finals[i] for i in left]))
-    best = fmean(_best(contest.finals) for contest in contests)
-    return Trial(tuple(rungs), fmean(costs), 1 - fmean(won) / best if best else 0)
+    cost, best = fmean(costs), fmean(_best(contest.finals) for contest in contests)
+    regret = 1 - fmean(won) / best if best else 0.0
+    return Trial(tuple(rungs), cost, regret, regret_of(cost * len(contests[0].finals), contests))
 
 
-def propose(contests: Sequence[Finished], regret: float) -> Trial:
-    """The cheapest race with at most this regret; one without rungs where no other qualifies."""
+def regret_of(candidates: float, contests: Sequence[Finished]) -> float:
+    """The mean regret of so many candidates without a race, at least 1 and at most all: exact over
+    all choices of them, and between two whole numbers a mixture of both.
+    """
+    most = len(contests[0].finals)
+    part, whole = modf(min(max(candidates, 1), most))
+    lower, upper, best = (
+        fmean(_best_of(int(count), contest.finals) for contest in contests)
+        for count in (whole, min(whole + 1, most), most)
+    )
+    return 1 - ((1 - part) * lower + part * upper) / best if best else 0.0
+
+
+def enough(contests: Sequence[Finished], regret: float) -> int:
+    """The least number of candidates without a race that has at most this regret."""
+    numbers = range(1, len(contests[0].finals) + 1)
+    return next((n for n in numbers if regret_of(n, contests) <= regret), numbers[-1])
+
+
+def _best_of(count: int, finals: Sequence[Score]) -> float:
+    """The expected score of the best of `count` of these, drawn without replacement."""
+    scores = sorted(each.calibrated if each.valid else 0.0 for each in finals)
+    ways = comb(len(scores), count)
+    return sum(comb(place, count - 1) * score for place, score in enumerate(scores)) / ways
+
+
+def propose(contests: Sequence[Finished], regret: float, price: float = 0.0) -> Trial:
+    """The cheapest race with at most this regret that does not lose to fewer candidates; one
+    without rungs where no other qualifies.
+    """
     points = sorted(contests[0].previews)
     schedules = [()] + [
         tuple(Rung(at=at, keep=keep) for at in chosen)
@@ -64,8 +107,9 @@ def propose(contests: Sequence[Finished], regret: float) -> Trial:
         for chosen in combinations(points, count)
         for keep in CUTS
     ]
-    trials = [trial(rungs, contests) for rungs in schedules]
-    return min((t for t in trials if t.regret <= regret), key=lambda t: (t.cost, t.regret))
+    trials = [trial(rungs, contests, price) for rungs in schedules]
+    fit = [t for t in trials if t.regret <= regret and not t.loses]
+    return min(fit, key=lambda t: (t.cost, t.regret))
 
 
 def agreement(point: float, contests: Sequence[Finished]) -> float:

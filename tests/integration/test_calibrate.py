@@ -24,8 +24,16 @@ def test_it_measures_previews_and_proposes_a_race(tmp_path: Path, models_root: P
     assert (found["jobs"], found["candidates"]) == (2, 4)
     assert set(found["spearman"]) == {f"0.{tenth}" for tenth in range(1, 10)}
     assert found["spearman"]["0.9"] > found["spearman"]["0.1"]
-    assert found["profile"]["cost"] == pytest.approx((4 * 0.5 + 2 * 0.2 + 0.3) / 4)
-    assert found["proposal"]["cost"] < found["profile"]["cost"]
+    price = found["preview_price"]
+    assert 0 < price < 1
+    shown = 4 * (0.5 + price) + 2 * (0.2 + price) + 0.3 + price
+    # of two left at the second rung one goes on, without a preview at the third
+    assert found["profile"]["cost"] == pytest.approx(shown / (4 * (1 + price)), abs=2e-3)
+    for each in (found["profile"], found["proposal"]):
+        assert each["loses"] == bool(each["rungs"] and each["regret"] >= each["fewer_regret"])
+    assert not found["proposal"]["loses"]
+    assert ("refused" in found) == found["profile"]["loses"]
+    assert found["fewer"] == {"candidates": 1, "cost": 0.25, "regret": found["fewer"]["regret"]}
     assert not [*(tmp_path / "out").rglob("*")], "it left something in the store"
 
 

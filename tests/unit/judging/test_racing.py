@@ -1,11 +1,14 @@
 """What a race would have cost and won, on contests that are known to the end."""
 
+from itertools import combinations
+from statistics import fmean
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.job import Rung, Score
-from pipeline.judging.racing import Finished, agreement, propose, trial
+from pipeline.judging.racing import Finished, agreement, enough, propose, regret_of, trial
 
 HALF, LATE = Rung(at=0.5, keep=0.5), Rung(at=0.8, keep=0.5)
 
@@ -51,15 +54,53 @@ def test_previews_agree_with_the_ends_or_not() -> None:
     assert agreement(0.5, [Finished({0.5: scores(1, 1, 1, 1)}, FAITHFUL.finals)]) == 0
 
 
-@given(contests, st.sampled_from([0.0, 0.05, 0.3, 1.0]))
+@given(contests, st.sampled_from([0.0, 0.05, 0.3, 1.0]), st.sampled_from([0.0, 0.03, 0.4]))
 def test_what_is_proposed_keeps_to_the_regret_and_nothing_allowed_is_cheaper(
-    held: list[Finished], regret: float
+    held: list[Finished], regret: float, price: float
 ) -> None:
-    found = propose(held, regret)
+    found = propose(held, regret, price)
     assert found.regret <= regret
+    assert not found.loses
     for rungs in ([], [HALF], [LATE], [HALF, LATE]):
-        other = trial(rungs, held)
-        assert found.cost <= other.cost or other.regret > regret
+        other = trial(rungs, held, price)
+        assert found.cost <= other.cost or other.regret > regret or other.loses
+
+
+@given(contests, st.integers(1, 4))
+def test_fewer_candidates_win_what_all_their_choices_win_on_average(
+    held: list[Finished], count: int
+) -> None:
+    won = [
+        max(each.calibrated for each in chosen)
+        for contest in held
+        for chosen in combinations(contest.finals, count)
+    ]
+    best = fmean(max(each.calibrated for each in contest.finals) for contest in held)
+    expected = 1 - fmean(won) / best if best else 0.0
+    assert regret_of(count, held) == pytest.approx(expected, abs=1e-9)
+    if count < 4:
+        both = (regret_of(count, held), regret_of(count + 1, held))
+        assert regret_of(count + 0.25, held) == pytest.approx(0.75 * both[0] + 0.25 * both[1])
+        assert both[1] <= both[0] + 1e-12
+
+
+def test_a_race_that_wins_no_more_than_fewer_candidates_loses() -> None:
+    assert trial([HALF], [FAITHFUL]).loses is False
+    assert trial([HALF], [MISLEADING]).loses
+    assert trial([], [MISLEADING]).loses is False
+    constant = Finished({0.5: scores(0.1, 0.2, 0.3, 0.4)}, scores(0.5, 0.5, 0.5, 0.5))
+    assert trial([HALF], [constant]).loses, "it is no better, and one candidate would do"
+    assert enough([constant], 0.0) == 1
+    assert enough([FAITHFUL], 0.0) == 4
+
+
+def test_previews_have_their_price() -> None:
+    free, dear = trial([HALF], [FAITHFUL]), trial([HALF], [FAITHFUL], 0.5)
+    assert dear.cost == pytest.approx((4 * 0.5 + 4 * 0.5 + 2 * 0.5 + 2 * 0.5) / (4 * 1.5))
+    assert free.cost < dear.cost
+    assert free.fewer > dear.fewer
+    # previews as dear as renders pay for all candidates
+    assert trial([HALF], [FAITHFUL], 10.0).loses
 
 
 def test_previews_that_mislead_are_not_used() -> None:
