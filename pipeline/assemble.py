@@ -2,7 +2,7 @@
 
 import operator
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -37,8 +37,12 @@ from pipeline.profile import (
     JUDGES,
     RETRIEVERS,
     A1111Profile,
+    ClassifierGuardProfile,
+    ClipJudgeProfile,
+    ConceptGuardProfile,
     DiffusersProfile,
     EndpointWriterProfile,
+    GuardProfile,
     JudgeProfile,
     LocalWriterProfile,
     Profile,
@@ -46,6 +50,7 @@ from pipeline.profile import (
     RendererProfile,
     RetrievalProfile,
     TemplateWriterProfile,
+    TermsGuardProfile,
     WriterProfile,
     profile_of,
 )
@@ -54,10 +59,12 @@ from pipeline.records.run_folder import RunFolder
 from pipeline.rendering.pool import LoadedRenderer, ModelRenderer, RendererPool
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder, embedding
 from pipeline.retrieval.images import embedded
+from pipeline.safety.classifier import Classifier, check_labels, labels
+from pipeline.safety.guards import Guards, ImageCheck, ImageGuard, TextGuard
+from pipeline.safety.terms import Terms
 from pipeline.settings import Settings
 from pipeline.storage.folder import FolderStore
 from pipeline.storage.probe import WRITERS, honours_conditions
-from pipeline.writing.guard import TermGuard
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -90,6 +97,9 @@ class Assembly:
         self._image_embedder = cache(lambda reference: open_image_embedder(reference, self.models))
         self._writer = cache(self._make_writer)
         self.renderers = RendererPool(_Loader(settings, self.models))
+        self._guards = cache(
+            lambda sections, clip: open_guards(sections, clip, self.models, self._store)
+        )
         self._judge: Callable[[JudgeProfile], Judge] = cache(
             lambda profile: resolve_name(JUDGES[profile.kind].made_by)(self.models, profile)
         )
@@ -106,6 +116,7 @@ class Assembly:
         self._writer(profile.writer)
         self.renderers.load(profile.of(profile.defaults.model).renderer)
         self._panel(profile)
+        self._guards(profile.guard, profile.clip).load()
 
     def renderer(self, spec: RunSpec) -> Renderer:
         """A run's renderer, without loading its other models."""
@@ -162,7 +173,7 @@ class Assembly:
         profile = profile_of(spec)
         self.compare(profile, spec.run, spec.models)
         return Ports(
-            guard=TermGuard(profile.guard.blocked_terms),
+            guard=self._guards(profile.guard, profile.clip),
             retriever=self._retriever(profile.retrieval),
             writer=self._writer(profile.writer),
             inputs=self.inputs(spec),
@@ -374,11 +385,58 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
     if not isinstance(profile.retrieval, QdrantProfile):
         kind = profile.retrieval.kind
         raise ConfigError(f"retrieval.kind {kind!r} has no library to ingest into")
+    models = open_models(settings)
     return Library(
         client=open_knowledge(settings),
-        embedders=open_embedders(profile.retrieval, open_models(settings)),
+        embedders=open_embedders(profile.retrieval, models),
         image_store=ImageStore(open_store(settings), KNOWLEDGE),
-        guard=TermGuard(profile.guard.blocked_terms),
+        guard=open_guards(profile.guard, profile.clip, models, open_store(settings)),
+    )
+
+
+def open_guards(
+    sections: Sequence[GuardProfile],
+    judge: ClipJudgeProfile | None,
+    models: Models,
+    store: Store,
+) -> Guards:
+    """The guards of a profile, whose first CLIP among the judges is `judge`. Raises ConfigError and
+    ModelError.
+    """
+    texts, images = list[TextGuard](), list[ImageGuard]()
+    for each in sections:
+        if isinstance(each, TermsGuardProfile):
+            texts.append(TextGuard(each.name, each.action, each.in_places, Terms(each.terms).found))
+        else:
+            told = _image_check(each, judge, models)
+            guard = ImageGuard(each.name, each.action, each.in_places, each.threshold, told)
+            images.append(guard)
+    return Guards(texts, images, ImageStore(store, "").get)
+
+
+def _image_check(
+    section: ConceptGuardProfile | ClassifierGuardProfile,
+    judge: ClipJudgeProfile | None,
+    models: Models,
+) -> ImageCheck:
+    if isinstance(section, ClassifierGuardProfile):
+        return Classifier(models, section)
+    from pipeline.judging.clip import calibration
+    from pipeline.models.clip import Clip
+    from pipeline.safety.concepts import Concept
+
+    own = {key: getattr(section, key) for key in ("slope", "offset")}
+    if section.model or judge is None:
+        clip = ClipJudgeProfile(model=section.model, **own)
+    else:
+        clip = judge.model_copy(update={key: value for key, value in own.items() if value})
+    tuned = calibration(clip, models.folder(clip.model, "concept"))
+    return Concept(
+        Clip(models, clip.model, "concept", dtype=section.dtype, batch=section.batch),
+        section.concept,
+        section.unlike,
+        tuned.slope,
+        tuned.offset,
     )
 
 
@@ -461,8 +519,8 @@ def open_jobs(
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
     """Check every model that the profile needs, without loading it; returns role to folder.
 
-    Raises ModelError for a model that is missing, pickled or truncated, and for a ControlNet of
-    another model.
+    Raises ModelError for a model that is missing, pickled or truncated, for a ControlNet of another
+    model, and for a guard's label that its classifier does not have.
     """
     try:
         folders = role_folders(profile, settings.models)
@@ -479,6 +537,9 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
         for control in renderer.controls if isinstance(renderer, DiffusersProfile) else ():
             unet = folders.get(f"unet{end}")
             check_fit(folders[f"control:{control}{end}"], folders[f"renderer{end}"], unet)
+    for guard in profile.guard:
+        if isinstance(guard, ClassifierGuardProfile):
+            check_labels(labels(folders[f"guard:{guard.name}"]), guard)
     return folders
 
 

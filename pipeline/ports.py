@@ -3,7 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+from PIL.Image import Image
 
 from pipeline.job import (
     Against,
@@ -109,10 +111,36 @@ class Judge(Protocol):
 
 
 class Guard(Protocol):
-    """Refuses unsafe texts. It fails closed: a guard that cannot decide raises Blocked."""
+    """Keeps what is unsafe out of a job. It fails closed: where it cannot decide it raises Blocked.
+    Reasons name the guard and the place.
+    """
 
-    def check_text(self, text: str) -> None:
-        """Raise Blocked for keywords or a prompt that must not be rendered."""
+    def check_text(self, text: str, place: Literal["keywords", "prompt"]) -> None:
+        """Raise Blocked for a text that must not be rendered."""
+        ...
+
+    def check_inputs(self, job: Job) -> None:
+        """Raise Blocked for an image of the row that must not be used."""
+        ...
+
+    def screened(self, context: Context) -> Context:
+        """The context without the passages and images that must not be used; each of them is a
+        notice in the record. Raises Blocked where one of them forbids the job.
+        """
+        ...
+
+    def refusals(self, images: Sequence[ImageArray]) -> Sequence[str]:
+        """For each rendered image, valid ones alone, in order: the reason why it must not be kept,
+        empty where it may be. Raises Blocked where one of them forbids the job.
+        """
+        ...
+
+
+class SourceGuard(Protocol):
+    """Keeps what is unsafe out of the knowledge base. It fails closed, as Guard."""
+
+    def check_source(self, text: str, image: Image | None = None) -> None:
+        """Raise Blocked for a source that must not be stored."""
         ...
 
 

@@ -45,13 +45,16 @@ def run_job(job: Job, ports: Ports) -> Outcome:
     execution = Execution(job, ports)
     with metered() as execution.meter:
         try:
-            ports.guard.check_text(job.keywords)
+            for text in filter(None, (job.keywords, job.style)):
+                ports.guard.check_text(text, "keywords")
             with stage("retrieve"):
+                ports.guard.check_inputs(job)
                 execution.context = _retrieve(job, ports)
             with stage("write"):
                 execution.brief = brief = ports.writer.write(job, execution.context)
-            for text in dict.fromkeys((brief.prompt, words_of(brief.prompt, job, ports))):
-                ports.guard.check_text(text)
+            words = words_of(brief.prompt, job, ports)
+            for text in dict.fromkeys((brief.prompt, words, brief.text)):
+                ports.guard.check_text(text, "prompt")
             execution.candidates = hold_contest(job, execution.context, brief, ports)
             if contest.another_round(job, execution.scores):
                 execution.refine(brief)
@@ -129,6 +132,8 @@ class Execution:
         """The status of a contest that is decided, and the reason where it is not ACCEPTED."""
         scores = [score for score in self.scores if score]
         best = contest.winner(scores)
+        if best is None and (refused := [score for score in scores if score.blocked]):
+            return Status.BLOCKED, refused[0].reason
         if best is None:
             return Status.FAILED, f"no candidate is a valid image: {scores[0].reason}"
         score, threshold = scores[best], self.job.threshold
@@ -198,7 +203,8 @@ def hold_contest(
         with stage("render"):
             request = request or render_request(job, context, brief, ports.inputs)
             images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
-        scores = iter(scoring([image for image in images if image is not None]))
+        finished = [image for image in images if image is not None]
+        scores = iter(_guarded(finished, scoring(finished), ports))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
             score = None if image is None else next(scores)
             previews = tuple(race.previews[offset])
@@ -308,10 +314,27 @@ def _judge(ports: Ports, request: JudgeRequest, images: Sequence[ImageArray]) ->
         return ports.judge.score(images, request)
 
 
+def _guarded(
+    images: Sequence[ImageArray], scores: Sequence[Score], ports: Ports
+) -> Sequence[Score]:
+    """The scores, invalid where a guard refuses the image."""
+    valid = [image for image, score in zip(images, scores, strict=True) if score.valid]
+    with stage("judge"):
+        reasons = iter(ports.guard.refusals(valid))
+
+    def guarded(score: Score) -> Score:
+        reason = next(reasons) if score.valid else ""
+        refused = Score(raw=0, calibrated=0, valid=False, reason=reason, blocked=True)
+        return refused if reason else score
+
+    return [guarded(score) for score in scores]
+
+
 def _retrieve(job: Job, ports: Ports) -> Context:
     try:
-        return ports.retriever.retrieve(job)
+        found = ports.retriever.retrieve(job)
     except Unavailable as error:
         if job.needs_context:
             raise
         return Context(unavailable=str(error))
+    return ports.guard.screened(found)

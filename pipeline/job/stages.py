@@ -173,6 +173,7 @@ class Score(FrozenModel):
     calibrated: float = Field(ge=0, le=1, description="chance that the image shows the text")
     valid: bool = True
     reason: str = ""
+    blocked: bool = Field(default=False, description="a guard refuses the image, so it is invalid")
     parts: tuple[ScorePart, ...] = Field(default=(), description="in the profile's order")
 
 

@@ -21,6 +21,8 @@ CONFIGS: dict[str, str] = {
     "judge": OPEN_CLIP_CONFIG,
     "embedding": "config.json",
     "image_encoder": OPEN_CLIP_CONFIG,
+    "concept": OPEN_CLIP_CONFIG,
+    "guard": "config.json",
 }
 SINGLE = {"renderer"}
 """Roles whose model may be a single file."""
@@ -108,6 +110,8 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
             return _pipeline_files(folder, variant_of(folder, variant))
         case "open_clip_config.json":
             return [*_texts(folder), open_clip_weights(folder)]
+        case _ if role == "guard":
+            return _with_preprocessing(folder, _model_files(folder, ""))
         case _:
             return _model_files(folder, "")
 
@@ -156,12 +160,16 @@ def _two_tower_files(folder: Path) -> list[Path]:
         )
     if kind not in TWO_TOWERS:
         raise ModelError(f"{lack}, and its {config.name} is of {kind!r}, neither CLIP nor SigLIP")
-    files = _model_files(folder, "")
+    files = _with_preprocessing(folder, _model_files(folder, ""))
     names = {file.name for file in files}
-    if not names & {*PROCESSORS}:
-        raise ModelError(f"{folder} has no {PROCESSORS[0]}; fetch it again")
     if not names & {*VOCABULARIES} and not any(file.suffix == ".model" for file in files):
         raise ModelError(f"{folder} has no tokenizer.json nor another vocabulary; fetch it again")
+    return files
+
+
+def _with_preprocessing(folder: Path, files: list[Path]) -> list[Path]:
+    if not {file.name for file in files} & {*PROCESSORS}:
+        raise ModelError(f"{folder} has no {PROCESSORS[0]}; fetch it again")
     return files
 
 

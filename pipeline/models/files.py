@@ -21,6 +21,7 @@ WEIGHTS = {
     # their folders hold the same weights in the names of transformers as well
     "judge": ("open_clip*.safetensors",),
     "image_encoder": ("open_clip*.safetensors",),
+    "concept": ("open_clip*.safetensors",),
 }
 UNUSED = ["*.non_ema.*"]
 
@@ -128,12 +129,14 @@ def command(reference: str, root: Path, patterns: list[str]) -> str:
 def references(profile: Profile) -> dict[str, str]:
     """Role to reference of each model that a profile runs in this process.
 
-    A role may name its collection, its ControlNet or its renderer among several, after a colon; the
-    roles of the judges behind the first end in two colons and the judge's name.
+    A role may name its collection, its guard, its ControlNet or its renderer among several, after a
+    colon; the roles of the judges behind the first end in two colons and the judge's name.
     """
     named = profile.judge[0].models() | profile.retrieval.models()
     for judge in profile.judge[1:]:
         named |= {f"{role}::{judge.name}": each for role, each in judge.models().items()}
+    for guard in profile.guard:
+        named |= guard.models()
     if profile.writer.kind == "local":
         named["writer"] = profile.writer.model
     named |= profile.renderer.models()

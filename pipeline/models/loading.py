@@ -281,6 +281,32 @@ class Models:
         loaded: tuple[Any, Any] = self._built(("text encoder", reference), load)
         return loaded
 
+    def classifier(self, reference: str, dtype: Dtype = "float32") -> tuple[Any, Any]:
+        """An image classification model and its preprocessing. Raises ModelError."""
+        folder = self.folder(reference, "guard")
+
+        def load() -> tuple[Any, Any]:
+            import torch
+            from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+            loader: Any = AutoModelForImageClassification
+            model, report = loader.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                output_loading_info=True,
+                **LOCAL,
+            )
+            if lacking := sorted(report["missing_keys"]):
+                raise ModelError(f"{folder} lacks weights: {lacking[0]}")
+            processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
+            return model.to(self.device).eval(), processor
+
+        loaded: tuple[Any, Any] = self._built(
+            ("classifier", folder, dtype), lambda: _loading(folder, load)
+        )
+        return loaded
+
     def folder(self, reference: str, role: str, variant: str = "") -> Path:
         """The verified folder of a model. Raises ModelError."""
         return self._found(reference, role, variant)[0]

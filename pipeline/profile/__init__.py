@@ -1,6 +1,12 @@
 """Profiles: everything besides the row itself that decides a result."""
 
 from pipeline.profile.base import Dtype
+from pipeline.profile.guards import (
+    ClassifierGuardProfile,
+    ConceptGuardProfile,
+    GuardProfile,
+    TermsGuardProfile,
+)
 from pipeline.profile.profile import (
     JUDGES,
     PROFILES,
@@ -42,12 +48,15 @@ __all__ = [
     "PROFILES",
     "RETRIEVERS",
     "A1111Profile",
+    "ClassifierGuardProfile",
     "ClipJudgeProfile",
     "CollectionProfile",
+    "ConceptGuardProfile",
     "ControlProfile",
     "DiffusersProfile",
     "Dtype",
     "EndpointWriterProfile",
+    "GuardProfile",
     "ImageAdapterProfile",
     "JobDefaults",
     "JudgeProfile",
@@ -61,6 +70,7 @@ __all__ = [
     "RendererProfile",
     "RetrievalProfile",
     "TemplateWriterProfile",
+    "TermsGuardProfile",
     "Tool",
     "UNetScales",
     "WriterProfile",

@@ -16,6 +16,7 @@ from pydantic import (
     SerializeAsAny,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
@@ -23,9 +24,10 @@ from pipeline.errors import ConfigError, RunError
 from pipeline.job import FrozenModel
 from pipeline.options import message
 from pipeline.profile.base import LIST, TABLE, VALUE, PlainName
+from pipeline.profile.guards import ConceptGuardProfile, GuardProfile
 from pipeline.profile.renderers import RENDERER, A1111Profile, NamedRenderer, RendererProfile
 from pipeline.profile.sections import (
-    GuardProfile,
+    ClipJudgeProfile,
     JobDefaults,
     JudgeProfile,
     PanelProfile,
@@ -74,9 +76,10 @@ def _of_its_kind(section: str, value: Any) -> Any:
     return TypeAdapter(union).validate_python(table)
 
 
-def _is_list(value: Any) -> Any:
+def _is_list(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, dict):
-        raise ValueError("judges are a list: write [[judge]] above each")  # noqa: TRY004 - pydantic's
+        name = info.field_name
+        raise ValueError(f"{name}s are a list: write [[{name}]] above each")  # noqa: TRY004 - pydantic's
     return value
 
 
@@ -106,7 +109,9 @@ class Profile(FrozenModel):
         BeforeValidator(_is_list),
     ] = Field(min_length=1)
     panel: PanelProfile = PanelProfile()
-    guard: GuardProfile = GuardProfile()
+    guard: Annotated[
+        tuple[Annotated[GuardProfile, Field(discriminator="kind")], ...], BeforeValidator(_is_list)
+    ] = ()
     defaults: JobDefaults
 
     @model_validator(mode="after")
@@ -135,6 +140,22 @@ class Profile(FrozenModel):
             raise ValueError("a judge's weight has to be above 0")
         return self
 
+    @model_validator(mode="after")
+    def _guards_are_told_apart_and_have_their_model(self) -> Self:
+        names = [each.name for each in self.guard]
+        if len({*names}) < len(names):
+            raise ValueError(f"two guards have one name ({', '.join(names)}): set guard.name")
+        for each in self.guard:
+            if isinstance(each, ConceptGuardProfile) and not (each.model or self.clip):
+                raise ValueError(f"guard {each.name!r}: set its model, no judge is a CLIP")
+        return self
+
+    @property
+    def clip(self) -> ClipJudgeProfile | None:
+        """The first judge that is a CLIP."""
+        found = (each for each in self.judge if isinstance(each, ClipJudgeProfile))
+        return next(found, None)
+
     def of(self, model: str) -> Self:
         """The profile as it is for jobs of a `model`: its renderer and defaults are that one's, and
         there are no others. Raises ConfigError for an unknown name.
@@ -162,13 +183,13 @@ class Profile(FrozenModel):
 
     @classmethod
     def kinds(cls, section: str) -> dict[str, type[FrozenModel]]:
-        """The models of a section, or of each of the `renderers`, by kind; by the empty name where
-        it has no kinds.
+        """The models of a section, or of each of the `renderers` or guards, by kind; by the empty
+        name where it has no kinds.
         """
         if section in PLUGS:
             return {kind: resolve_name(plug.profile) for kind, plug in PLUGS[section].items()}
-        named = section == "renderers"
-        annotation = NamedRenderer if named else cls.model_fields[section].annotation
+        lists: dict[str, Any] = {"renderers": NamedRenderer, "guard": GuardProfile}
+        annotation = lists.get(section, cls.model_fields[section].annotation)
         models = get_args(annotation) or (annotation,)
         return {
             each.model_fields["kind"].default if "kind" in each.model_fields else "": each
@@ -214,6 +235,8 @@ def _extended(base: dict[str, Any], tables: dict[str, Any]) -> dict[str, Any]:
             kept[section] = {n: _known(section, each, new.get(n)) for n, each in old.items()}
         elif section == "judge":
             tables = tables | {section: _judges(old, new)}
+        elif section == "guard" and isinstance(old, list) and isinstance(new, list):
+            tables = tables | {section: _guards(old, new)}
         else:
             kept[section] = _known(section, old, new)
     return _merge(kept, tables)
@@ -233,6 +256,14 @@ def _judges(base: Any, over: Any) -> Any:
 def _judge_name(table: Any) -> str:
     default = next(iter(JUDGES))
     return str(table.get("name") or table.get("kind", default)) if isinstance(table, dict) else ""
+
+
+def _guards(base: Any, over: Any) -> Any:
+    """A list of guards behind those of the base with other names: none is lost by a new one."""
+    if not all(isinstance(each, dict) for side in (base, over) for each in side):
+        return over
+    names = [each.get("name", each.get("kind")) for each in over]
+    return [each for each in base if each.get("name", each.get("kind")) not in names] + over
 
 
 def _known(section: str, old: Any, new: Any) -> Any:
@@ -259,7 +290,7 @@ def _problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = _keys(problem["loc"])
     kinds = Profile.kinds(place[0]) if place and place[0] in Profile.model_fields else {}
-    depth = 2 if place[:1] in (["renderers"], ["judge"]) else 1
+    depth = 2 if place[:1] in (["renderers"], ["judge"], ["guard"]) else 1
     section, place = ".".join(place[:depth]), place[depth:]
     if problem["type"] == "union_tag_not_found":
         return f"{section}.kind: Field required"

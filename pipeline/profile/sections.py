@@ -1,4 +1,4 @@
-"""The sections of a profile but for the renderers: retrieval, writer, judge, guard and defaults."""
+"""The sections of a profile but for renderers and guards: retrieval, writer, judge and defaults."""
 
 from typing import Annotated, Literal
 
@@ -160,12 +160,6 @@ class PanelProfile(FrozenModel):
     """The combination of the judges' chances."""
 
     offset: float = Field(default=0.0, description="added to their weighted log-odds")
-
-
-class GuardProfile(FrozenModel):
-    """Terms that neither keywords nor prompts may hold."""
-
-    blocked_terms: tuple[str, ...] = ()
 
 
 class JobDefaults(settings_by("profile", defaults=True)):  # type: ignore[misc]  # a computed base

@@ -14,7 +14,7 @@ from qdrant_client.models import FieldCondition, Filter, MatchValue, PointStruct
 from pipeline.errors import Blocked, JobError, KnowledgeError
 from pipeline.job import FrozenModel, digest_of
 from pipeline.media.image_store import ImageStore
-from pipeline.ports import Guard
+from pipeline.ports import SourceGuard
 from pipeline.retrieval import schema, versions
 from pipeline.retrieval.client import calling
 from pipeline.retrieval.embedders import Embedders
@@ -48,7 +48,7 @@ class Library:
     client: QdrantClient
     embedders: Embedders
     image_store: ImageStore
-    guard: Guard
+    guard: SourceGuard
 
 
 def ingest(
@@ -128,9 +128,11 @@ class _Ingestion:
                 continue
             image, problem = "", None
             try:
-                self._library.guard.check_text(f"{text.title}. {text.text}")
-                if text.image and self._takes_images:
-                    image = self._library.image_store.put(image_of(text.image))
+                said = f"{text.title}. {text.text}"
+                shown = image_of(text.image) if text.image and self._takes_images else None
+                self._library.guard.check_source(said, shown)
+                if shown:
+                    image = self._library.image_store.put(shown)
                 elif text.image:
                     problem = "the profile or the collection is without retrieval.image_encoder"
             except (Blocked, JobError) as error:

@@ -8,8 +8,15 @@ from pipeline.media.image_store import KNOWLEDGE, ImageStore
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.retrieval.ingest import Library
 from pipeline.retrieval.lexical import HashedEmbedder
+from pipeline.safety.guards import Guards, TextGuard
+from pipeline.safety.terms import Terms
 from pipeline.storage.folder import FolderStore
-from pipeline.writing.guard import TermGuard
+
+
+def blocking(*terms: str) -> Guards:
+    """Guards that refuse texts with these terms, and drop what they can."""
+    places = ("keywords", "passages", "prompt")
+    return Guards([TextGuard("terms", "drop", places, Terms(terms).found)] if terms else [])
 
 
 def library(
@@ -22,5 +29,5 @@ def library(
     """A library of hashed words, without images unless something embeds them."""
     embedders = Embedders(texts or HashedEmbedder(), images)
     return Library(
-        client, embedders, ImageStore(FolderStore(folder), KNOWLEDGE), TermGuard(blocked)
+        client, embedders, ImageStore(FolderStore(folder), KNOWLEDGE), blocking(*blocked)
     )

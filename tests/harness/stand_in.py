@@ -20,9 +20,9 @@ from pipeline.job import Context, ImageArray, Job, JudgeRequest, RenderRequest, 
 from pipeline.ports import Ports, Pruner
 from pipeline.profile import Profile, TemplateWriterProfile
 from pipeline.record import RunSpec
+from pipeline.safety.guards import Guards
 from pipeline.telemetry import charge
 from pipeline.watchdog import beat
-from pipeline.writing.guard import TermGuard
 from pipeline.writing.template import TemplateWriter
 from workers.worker.main import main
 
@@ -80,7 +80,7 @@ class StandInAssembly(Assembly):
     def ports(self, spec: RunSpec) -> Ports:
         """The ports of any run."""
         return Ports(
-            guard=TermGuard(()),
+            guard=Guards(),
             retriever=NoRetriever(),
             writer=TemplateWriter(TemplateWriterProfile()),
             inputs=self.inputs(spec),

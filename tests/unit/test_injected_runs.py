@@ -28,13 +28,14 @@ from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.retrieval.retriever import QdrantRetriever
 from pipeline.run import run_job
+from pipeline.safety.guards import Guards, TextGuard
+from pipeline.safety.terms import Terms
 from pipeline.writing.endpoint import EndpointWriter
-from pipeline.writing.guard import TermGuard
 from pipeline.writing.template import TemplateWriter
 from tests.harness.chat_server import Call, Reply, chat_server, completion
 from tests.harness.injections import GRAMMAR, Injection, each_injection, injections
 from tests.harness.jobs import make_job
-from tests.harness.libraries import library
+from tests.harness.libraries import blocking, library
 
 JOB = make_job(
     id="j1", keywords="Viora", negative="blur", candidates=3, height=32, steps=7, guidance=2.5,
@@ -117,11 +118,11 @@ def writer(request: pytest.FixtureRequest) -> Writer:
 
 
 def run(
-    job: Job, retriever: QdrantRetriever, writer: Writer, *blocked: str
+    job: Job, retriever: QdrantRetriever, writer: Writer, guard: Guards | None = None
 ) -> tuple[Outcome, list[RenderRequest]]:
     parts = Parts()
     ports = Ports(
-        guard=TermGuard(blocked), retriever=retriever, writer=writer, inputs=parts,
+        guard=guard or Guards(), retriever=retriever, writer=writer, inputs=parts,
         renderer=parts, judge=parts,
         records=parts, run="r", judge_against="prompt", models={"": {}},
     )  # fmt: skip
@@ -154,7 +155,15 @@ def test_what_a_passage_brings_into_the_prompt_is_guarded(
     path.write_text(json.dumps({"text": f"Viora shows a {spelling}."}))
     ingest(library(client, path.parent), path, JOB.collection)
     retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), QdrantProfile())
-    outcome, requests = run(JOB, retriever, template, "skull")
+    of_prompts = TextGuard("bones", "drop", ("prompt",), Terms(["skull"]).found)
+    outcome, requests = run(JOB, retriever, template, Guards([of_prompts]))
     assert (outcome.status, requests) == (Status.BLOCKED, [])
-    outcome, requests = run(JOB, retriever, template, "bone")
+    assert outcome.reason == "guard 'bones' at prompt: the text holds 'skull'"
+    outcome, requests = run(JOB, retriever, template, blocking("skull"))
+    assert (outcome.status, len(requests)) == (Status.ACCEPTED, 1)
+    assert outcome.context.passages == ()
+    assert "'terms' at passages: the text holds 'skull': source" in outcome.notices[0]
+    assert outcome.brief
+    assert outcome.brief.prompt.strip(", ") == "Viora"
+    outcome, requests = run(JOB, retriever, template, blocking("bone"))
     assert (outcome.status, len(requests)) == (Status.ACCEPTED, 1)

@@ -56,6 +56,7 @@ def test_every_key_is_documented_with_its_kinds_and_default_and_no_other() -> No
     assert {key for key, _ in lines} == set(expected)
 
 
+GUARD = '[[guard]]\nkind = "terms"\nterms = ["a"]\n'
 REFUSED = {
     '[writer]\ntext_template = "a"': "writer.text_template: the kind 'local' has no such key; "
     "'template' has",
@@ -95,6 +96,17 @@ REFUSED = {
     '[defaults]\ncollection = "a/b"': "defaults.collection: Input is no plain name, which begins "
     "with a letter or digit and has at most 100 of A-Z a-z 0-9 _ . -; no path and no address",
     "[jugde]\nbatch = 1": "jugde: Extra inputs are not permitted",
+    '[guard]\nkind = "terms"': "guard: guards are a list: write [[guard]] above each",
+    '[[guard]]\nterms = ["a"]': "guard.0.kind: Field required",
+    '[[guard]]\nkind = "words"': "guard.0.kind: Input should be 'terms' or 'concept' or "
+    "'classifier'",
+    '[[guard]]\nkind = "terms"\nterms = []': "guard.0.terms: Tuple should have at least 1 item "
+    "after validation, not 0",
+    f"{GUARD}threshold = 0.1": "guard.0.threshold: the kind 'terms' has no such key; 'concept' and "
+    "'classifier' have",
+    f'{GUARD}places = ["output"]': "guard.0.places.0: Input should be 'keywords', 'passages' or "
+    "'prompt'",
+    GUARD * 2: "two guards have one name (terms, terms): set guard.name",
 }
 
 
@@ -191,6 +203,17 @@ def test_a_listed_judge_begins_from_the_judge_of_its_name(tmp_path: Path) -> Non
     assert second.dtype != own.dtype
     path.write_text(f'extends = "sdxl"\n{added}\n', encoding="utf-8")
     assert [judge.name for judge in Profile.load(str(path)).judge] == ["b"]
+
+
+def test_guards_of_an_extended_profile_stay(tmp_path: Path) -> None:
+    base, path = tmp_path / "base.toml", tmp_path / "mine.toml"
+    guard = '[[guard]]\nkind = "terms"\nname = "{}"\nterms = ["{}"]\n'.format
+    base.write_text('extends = "shapes"\n' + guard("house", "gore") + guard("brand", "acme"))
+    path.write_text(f'extends = "{base}"\n' + guard("brand", "apex") + guard("mine", "dull"))
+    found = [(each.name, each.model_dump()["terms"]) for each in Profile.load(str(path)).guard]
+    assert found == [("house", ("gore",)), ("brand", ("apex",)), ("mine", ("dull",))]
+    path.write_text(f'extends = "{base}"\n')
+    assert [each.name for each in Profile.load(str(path)).guard] == ["house", "brand"]
 
 
 def test_another_scheduler_keeps_none_of_the_settings(tmp_path: Path) -> None:

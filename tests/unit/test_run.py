@@ -47,9 +47,18 @@ class Parts:
     requests: list[RenderRequest] = field(default_factory=list)
     committed: list[tuple[Outcome, ImageArray | None]] = field(default_factory=list)
 
-    def check_text(self, text: str) -> None:
+    def check_text(self, text: str, place: str) -> None:
         if self.blocked and self.blocked in text:
             raise Blocked(self.blocked)
+
+    def check_inputs(self, job: Job) -> None:
+        """None is refused."""
+
+    def screened(self, context: Context) -> Context:
+        return context
+
+    def refusals(self, images: Sequence[ImageArray]) -> Sequence[str]:
+        return [""] * len(images)
 
     def retrieve(self, job: Job) -> Context:
         if isinstance(self.context, Unavailable):
@@ -329,7 +338,7 @@ def test_judge_and_guard_read_a_weighted_prompt_as_words_and_the_renderer_reads_
             judged.append(request.prompt)
             return super().score(images, request)
 
-        def check_text(self, text: str) -> None:
+        def check_text(self, text: str, place: str) -> None:
             guarded.append(text)
 
     for weighted, words in (([""], "a red one"), (["other"], "a (red:1.3) [one]")):

@@ -1,0 +1,47 @@
+"""The chance that an image shows a concept, told by a CLIP that was not trained for it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.job import ImageArray
+from pipeline.models.clip import Clip, Vectors
+
+
+class Concept:
+    """A caption of what is refused, and captions of what is allowed.
+
+    With the latter the chance is the softmax of slope · cosine over all captions: zero-shot
+    classification (Radford et al. 2021, arXiv:2103.00020, 3.1), whose answer depends on nothing but
+    which caption fits best. Without, it is the sigmoid of slope · cosine + offset, which a word
+    alone reaches less often than a whole caption.
+    """
+
+    def __init__(
+        self, clip: Clip, concept: str, unlike: Sequence[str], slope: float, offset: float
+    ) -> None:
+        self._clip, self._captions = clip, [concept, *unlike]
+        self._slope, self._offset = slope, offset
+
+    def load(self) -> None:
+        """Load the model ahead of its first use."""
+        self._clip.load()
+
+    def chances(self, images: Sequence[ImageArray]) -> list[float]:
+        """One chance in 0..1 for each image, in order."""
+        logits = self._slope * (_unit(self._clip.encode_images(images)) @ self._read.T)
+        # against the offset, or against the captions of what is allowed
+        others = logits[:, 1:] if logits.shape[1] > 1 else np.full((len(images), 1), -self._offset)
+        odds = logits[:, 0] - np.logaddexp.reduce(others, axis=1)
+        chances: list[float] = (0.5 * (1 + np.tanh(odds / 2))).tolist()
+        return chances
+
+    @cached_property
+    def _read(self) -> Vectors:
+        return _unit(self._clip.encode_texts(self._captions))
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+    return unit
