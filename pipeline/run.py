@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, zip_longest
 
@@ -194,12 +194,13 @@ def hold_contest(
     from `begin`.
     """
     scoring, candidates = scoring_of(job, context, brief, ports), list[Candidate]()
+    previewing = scoring_of(job, context, brief, ports, previews=True)
     request: RenderRequest | None = None
     while count := contest.next_wave(job, [c.score for c in candidates]):
         check()
         first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
-        race = Race(contest.rungs(job), scoring, count)
+        race = Race(contest.rungs(job), previewing, count)
         with stage("render"):
             request = request or render_request(job, context, brief, ports.inputs)
             images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
@@ -275,9 +276,12 @@ def render_request(
     )
 
 
-def scoring_of(job: Job, context: Context, brief: Brief, ports: Ports) -> Scoring:
-    """The judge, bound to a job."""
-    return partial(_judge, ports, judge_request(job, context, brief, ports))
+def scoring_of(
+    job: Job, context: Context, brief: Brief, ports: Ports, *, previews: bool = False
+) -> Scoring:
+    """The judge, bound to a job, for its finished images or for previews. Raises JobError."""
+    request = judge_request(job, context, brief, ports)
+    return partial(_judge, ports, replace(request, previews=previews))
 
 
 def judge_request(job: Job, context: Context, brief: Brief, ports: Ports) -> JudgeRequest:

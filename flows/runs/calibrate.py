@@ -211,7 +211,7 @@ def _finished(
     context = ports.retriever.retrieve(job)
     brief = ports.writer.write(job, context)
     scoring = scoring_of(job, context, brief, ports)
-    watcher = Watcher(points, scoring)
+    watcher = Watcher(points, scoring_of(job, context, brief, ports, previews=True))
     with metered() as meter:
         images = ports.renderer.render(_all_of(job, context, brief, ports), watcher)
         if not watcher.seen:

@@ -135,7 +135,8 @@ class TokenCount(FrozenModel):
 @dataclass(frozen=True)
 class JudgeRequest:
     """A job's side of what a judge compares: its three texts as plain words, the brief's checks,
-    and the embeddings of the images that the job named and retrieved.
+    and the embeddings of the images that the job named and retrieved. With `previews` its images
+    are unfinished.
     """
 
     prompt: str
@@ -143,6 +144,7 @@ class JudgeRequest:
     keywords: str
     checks: tuple[Check, ...] = ()
     references: tuple[Embedding, ...] = field(default=(), repr=False)
+    previews: bool = False
 
     def words(self, against: Against) -> str:
         """The text of this name."""
@@ -172,6 +174,9 @@ class Score(FrozenModel):
     raw: float = Field(description="of one judge its own number; of several their log-odds")
     calibrated: float = Field(ge=0, le=1, description="chance that the image shows the text")
     valid: bool = True
+    final: bool = Field(
+        default=True, description="whether all judges saw it, finalists' judges too"
+    )
     reason: str = ""
     blocked: bool = Field(default=False, description="a guard refuses the image, so it is invalid")
     parts: tuple[ScorePart, ...] = Field(default=(), description="in the profile's order")

@@ -44,14 +44,19 @@ def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
 def given_up(job: Job, scores: Sequence[Score | None]) -> float | None:
     """The chance of the next candidate with which a contest of `stop` is given up after these
     scores; None where it goes on, has a candidate that passes, or all its candidates. Invalid and
-    dropped candidates count for nothing. Raises JobError without a prior.
+    dropped candidates, and those that not all judges saw, count for nothing. Raises JobError
+    without a prior.
     """
     decided = any(passes(job, score) for score in scores) or len(scores) >= job.candidates
     if job.contest != "stop" or decided or not scores:
         return None
     if job.prior is None:
         raise JobError("the job has no prior, without which the contest `stop` knows no chances")
-    finals = [stopping.logit(score.calibrated) for score in scores if score and score.valid]
+    finals = [
+        stopping.logit(score.calibrated)
+        for score in scores
+        if score and score.valid and score.final
+    ]
     chance = stopping.chance(job.prior, finals, stopping.logit(job.threshold))
     return chance if chance < job.stop_below else None
 
@@ -75,14 +80,18 @@ def survivors(rung: Rung, previews: Sequence[Score]) -> list[int]:
 
 
 def winner(scores: Sequence[Score | None]) -> int | None:
-    """The index of the best valid score, the first of equals; None without a valid one."""
+    """The index of the best valid score, the first of equals; None without a valid one. One that is
+    final, which all judges have given, is before any that is not.
+    """
     valid = {index: score for index, score in enumerate(scores) if score and score.valid}
-    return max(valid, key=lambda index: valid[index].calibrated, default=None)
+    return max(valid, key=lambda at: (valid[at].final, valid[at].calibrated), default=None)
 
 
 def passes(job: Job, score: Score | None) -> bool:
-    """True for a valid score at or above the job's threshold."""
-    return score is not None and score.valid and score.calibrated >= job.threshold
+    """True for a valid and final score at or above the job's threshold."""
+    if score is None or not (score.valid and score.final):
+        return False
+    return score.calibrated >= job.threshold
 
 
 def parts(text: str) -> list[str]:

@@ -138,6 +138,8 @@ class Profile(FrozenModel):
             raise ValueError(f"two judges have one name ({', '.join(names)}): set judge.name")
         if all(each.weight == 0 for each in self.judge):
             raise ValueError("a judge's weight has to be above 0")
+        if all(each.finalists for each in self.judge):
+            raise ValueError("one judge has to see all images: leave out its finalists")
         return self
 
     @model_validator(mode="after")

@@ -135,6 +135,9 @@ class JudgeProfile(FrozenModel):
     weight: float | None = Field(
         default=None, ge=0, description="of its log-odds; None: 1 / the number of judges"
     )
+    finalists: int | None = Field(
+        default=None, ge=1, description="images of a wave that it sees, the best; None: all"
+    )
 
     def models(self) -> dict[str, str]:
         """Role to reference of each model that it runs in this process."""

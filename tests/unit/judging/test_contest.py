@@ -9,8 +9,11 @@ from pipeline.job import Job, Rung, Score
 from pipeline.judging.contest import next_wave, passes, rungs, survivors, winner
 
 scores = st.builds(
-    lambda calibrated, valid: Score(raw=0, calibrated=calibrated if valid else 0, valid=valid),
+    lambda calibrated, valid, final: Score(
+        raw=0, calibrated=calibrated if valid else 0, valid=valid, final=final
+    ),
     st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1),
+    st.booleans(),
     st.booleans(),
 )
 previews = st.builds(
@@ -81,12 +84,13 @@ def test_the_above_modes_stop_with_the_wave_that_passed_and_not_before(
 @given(st.lists(scores))
 def test_the_winner_is_valid_and_none_is_better(judged: list[Score]) -> None:
     best = winner(judged)
-    valid = [score.calibrated for score in judged if score.valid]
+    valid = [score for score in judged if score.valid]
     if best is None:
         assert not valid
     else:
-        assert judged[best].valid
-        assert judged[best].calibrated == max(valid)
+        rivals = [score for score in valid if score.final] or valid
+        assert judged[best] in rivals
+        assert judged[best].calibrated == max(score.calibrated for score in rivals)
 
 
 @given(st.lists(scores), st.randoms())
@@ -145,3 +149,8 @@ def test_the_first_of_equals_wins(judged: list[Score]) -> None:
 @given(jobs)
 def test_an_invalid_candidate_never_passes(job: Job) -> None:
     assert not passes(job, Score(raw=1, calibrated=1, valid=False))
+
+
+@given(jobs)
+def test_a_candidate_that_not_all_judges_saw_never_passes(job: Job) -> None:
+    assert not passes(job, Score(raw=1, calibrated=1, final=False))

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -10,11 +12,12 @@ from hypothesis import strategies as st
 
 from pipeline.errors import NothingToJudge
 from pipeline.job import ImageArray, JudgeRequest, Score, ScorePart
+from pipeline.judging.contest import passes, winner
 from pipeline.judging.panel import CERTAIN, Panel
 from pipeline.ports import Judge
 from pipeline.profile import JudgeProfile, PanelProfile
 from pipeline.telemetry import metered
-from tests.harness.jobs import request_of
+from tests.harness.jobs import make_job, request_of
 
 ASKED = request_of("a red circle")
 CHANCES = st.lists(st.floats(0, 1), min_size=1, max_size=4)
@@ -42,10 +45,18 @@ def images(count: int) -> list[ImageArray]:
     return [np.full((8, 8, 3), index, np.float32) for index in range(count)]
 
 
-def panel(*judges: Judge, offset: float = 0.0, weights: Sequence[float | None] = ()) -> Panel:
+def panel(
+    *judges: Judge,
+    offset: float = 0.0,
+    weights: Sequence[float | None] = (),
+    finalists: Sequence[int | None] = (),
+) -> Panel:
+    nothing = [None] * len(judges)
     profiles = [
-        JudgeProfile(kind="any", name=f"judge{index}", weight=weight)
-        for index, weight in enumerate(weights or [None] * len(judges))
+        JudgeProfile(kind="any", name=f"judge{index}", weight=weight, finalists=limit)
+        for index, (weight, limit) in enumerate(
+            zip(weights or nothing, finalists or nothing, strict=True)
+        )
     ]
     return Panel(list(zip(profiles, judges, strict=True)), PanelProfile(offset=offset))
 
@@ -117,3 +128,111 @@ def test_a_judges_own_parts_are_kept() -> None:
     asking = Scripted(Score(raw=3, calibrated=0.7, parts=(part,)))
     (score,) = panel(Scripted(0.5), asking).score(images(1), ASKED)
     assert score.parts[1] == part
+
+
+OPINION = st.one_of(st.floats(0, 1), st.just(INVALID))
+RIVALS = st.lists(st.tuples(st.floats(0.01, 0.99), OPINION, OPINION), min_size=1, max_size=8)
+WEIGHTS = st.tuples(*[st.floats(0.05, 2)] * 3)
+
+
+def order_by(scores: Sequence[Score]) -> list[int]:
+    """The valid images, best first."""
+    valid = [index for index, score in enumerate(scores) if score.valid]
+    return sorted(valid, key=lambda index: -scores[index].raw)
+
+
+@given(RIVALS, WEIGHTS, st.integers(1, 8))
+def test_of_the_best_few_the_winner_is_that_of_judges_who_see_all(
+    rivals: list[tuple[float, Score | float, Score | float]],
+    weights: tuple[float, float, float],
+    limit: int,
+) -> None:
+    """Leaving out what cannot overtake changes no winner."""
+    cheap, dear, _ = zip(*rivals, strict=True)
+    shown, judge = images(len(rivals)), Scripted(*dear)
+    scores = panel(Scripted(*cheap), judge, weights=weights[:2], finalists=[None, limit]).score(
+        shown, ASKED
+    )
+    before = panel(Scripted(*cheap), Scripted(*cheap), weights=weights[:2]).score(shown, ASKED)
+    everything = panel(Scripted(*cheap), Scripted(*dear), weights=weights[:2]).score(shown, ASKED)
+    ranked = order_by(before)
+    best = [index for index in ranked[:limit] if everything[index].valid]
+    while not best and ranked[limit:]:
+        ranked = ranked[limit:]
+        best = [index for index in ranked[:limit] if everything[index].valid]
+    wanted = max(best, key=lambda index: everything[index].raw, default=None)
+    found = winner(scores)
+    assert (found is None) == (wanted is None)
+    if found is not None and wanted is not None:
+        assert scores[found].final
+        assert scores[found] == everything[found]
+        assert scores[found].raw == everything[wanted].raw
+    saw = [index for call in judge.saw for index in call]
+    assert len(saw) == len({*saw})
+    assert {index for index, score in enumerate(scores) if score.valid and score.final} <= {*saw}
+    if best:
+        assert all(index in ranked[:limit] for index in saw if everything[index].valid)
+
+
+@given(RIVALS, WEIGHTS, st.integers(1, 8), st.integers(1, 8))
+def test_two_finalists_judges_see_no_more_than_their_number_and_one_that_both_saw_wins(
+    rivals: list[tuple[float, Score | float, Score | float]],
+    weights: tuple[float, float, float],
+    more: int,
+    fewer: int,
+) -> None:
+    cheap, dear, dearest = zip(*rivals, strict=True)
+    judges = Scripted(*dear), Scripted(*dearest)
+    scores = panel(
+        judges[0], Scripted(*cheap), judges[1], weights=weights, finalists=[more, None, fewer]
+    ).score(images(len(rivals)), ASKED)
+    for judge, limit in zip(judges, (more, fewer), strict=True):
+        calls = [[judge.scores[index].valid for index in call] for call in judge.saw]
+        assert sum(map(len, calls)) <= limit or not any(map(any, calls[:-1]))
+    job, found = make_job(threshold=0), winner(scores)
+    seen = {0, 1, 2, 3, 4, 5, 6, 7}.intersection(*(chain(*judge.saw) for judge in judges))
+    valid = {index for index, score in enumerate(scores) if score.valid}
+    assert {index for index in valid if scores[index].final} == valid & seen
+    assert {index for index, score in enumerate(scores) if passes(job, score)} == valid & seen
+    assert found is None or found in seen or not valid & seen
+
+
+def test_previews_and_the_worse_ones_are_kept_from_a_finalists_judge() -> None:
+    cheap, dear = Scripted(0.3, 0.9, 0.6, 0.5), Scripted(0.9, 0.7, 0.8, 0.9)
+    judges = panel(cheap, dear, finalists=[None, 2])
+    previews = judges.score(images(4), replace(ASKED, previews=True))
+    assert (dear.saw, [score.final for score in previews]) == ([], [False] * 4)
+    assert [len(score.parts) for score in previews] == [1] * 4
+    scores = judges.score(images(4), ASKED)
+    assert dear.saw == [[1], [2]]
+    assert [score.final for score in scores] == [False, True, True, False]
+    assert scores[3].calibrated == pytest.approx(0.5)
+
+
+def test_one_that_cannot_overtake_the_best_is_not_seen() -> None:
+    cheap, dear = Scripted(0.9999, 0.01, 0.9995), Scripted(0.9, 0.9, 0.9)
+    panel(cheap, dear, weights=[1, 0.3], finalists=[None, 3]).score(images(3), ASKED)
+    assert dear.saw == [[0], [2]]
+
+
+def test_while_none_of_the_best_is_valid_the_next_are_seen() -> None:
+    dear = Scripted(INVALID, INVALID, INVALID, 0.2, 0.9)
+    cheap = Scripted(0.9, 0.8, 0.7, 0.6, 0.5)
+    scores = panel(cheap, dear, finalists=[None, 2]).score(images(5), ASKED)
+    assert dear.saw == [[0], [1], [2, 3]]
+    assert winner(scores) == 3
+
+
+def test_where_no_other_has_a_say_a_finalists_judge_sees_all() -> None:
+    dear = Scripted(0.2, 0.9)
+    judges = panel(Scripted(), dear, finalists=[None, 1])
+    for request in (ASKED, replace(ASKED, previews=True)):
+        scores = judges.score(images(2), request)
+        assert (winner(scores), dear.saw.pop()) == (1, [0, 1])
+        assert all(score.final for score in scores)
+
+
+def test_a_silent_finalists_judge_leaves_all_as_they_were() -> None:
+    scores = panel(Scripted(0.2, 0.9), Scripted(), finalists=[None, 1]).score(images(2), ASKED)
+    assert [score.final for score in scores] == [True, True]
+    assert [score.calibrated for score in scores] == pytest.approx([0.2, 0.9])

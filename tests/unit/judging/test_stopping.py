@@ -110,12 +110,16 @@ def test_it_gives_up_sooner_the_farther_the_scores_are() -> None:
     assert [held(score) for score in (0.01, 0.12, 0.3, 0.49)] == [1, 3, 12, 12]
 
 
-def test_invalid_and_dropped_candidates_tell_nothing() -> None:
+def test_invalid_dropped_and_unseen_candidates_tell_nothing() -> None:
     job = make_job(contest="stop", prior=PRIOR, candidates=12, stop_below=0.12)
     seen = [Score(raw=0, calibrated=0.1)]
     chance = given_up(job, seen)
     assert chance is not None
-    assert given_up(job, [*seen, None, Score(raw=0, calibrated=0, valid=False)]) == chance
+    invalid, unseen = (
+        Score(raw=0, calibrated=0, valid=False),
+        Score(raw=0, calibrated=0.9, final=False),
+    )
+    assert given_up(job, [*seen, None, invalid, unseen]) == chance
 
 
 def test_a_job_without_a_prior_is_told() -> None:
