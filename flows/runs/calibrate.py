@@ -253,8 +253,14 @@ def _all_of(job: Job, context: Context, brief: Brief, ports: Ports) -> RenderReq
 def _finals(job: Job, ports: Ports) -> list[Score]:
     context = ports.retriever.retrieve(job)
     brief = ports.writer.write(job, context)
-    whole = job.model_copy(update={"contest": "best_of"})
-    return [each.score for each in hold_contest(whole, context, brief, ports) if each.score]
+    found = list[Score]()
+    # wave by wave, as `stop` has them: of each the judges with finalists see the best ones
+    for first in range(0, job.candidates, job.wave):
+        count = min(job.wave, job.candidates - first)
+        wave = job.model_copy(update={"contest": "best_of", "candidates": count})
+        held = hold_contest(wave, context, brief, ports, first)
+        found += [each.score for each in held if each.score]
+    return found
 
 
 def _figures(found: Trial) -> dict[str, Any]:

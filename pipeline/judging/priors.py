@@ -33,11 +33,15 @@ class Forecast:
 
 def fit(contests: Contests) -> Prior:
     """The prior of these jobs' scores, by the analysis of variance of one random effect (Searle,
-    Casella and McCulloch, "Variance Components", 1992, ch. 3): invalid images are left out.
+    Casella and McCulloch, "Variance Components", 1992, ch. 3): invalid images, and those
+    that not all judges saw, are left out.
 
     Raises ValueError where fewer than two jobs have valid images, or no job has two that differ.
     """
-    found = [[logit(each.calibrated) for each in scores if each.valid] for _, scores in contests]
+    found = [
+        [logit(each.calibrated) for each in scores if each.valid and each.final]
+        for _, scores in contests
+    ]
     groups = [group for group in found if group]
     count, jobs = sum(map(len, groups)), len(groups)
     if jobs < 2 or count == jobs:
