@@ -27,6 +27,7 @@ from pipeline.job import (
 )
 from pipeline.judging import contest
 from pipeline.masking import mask
+from pipeline.media.checks import repeated
 from pipeline.media.image import luminance
 from pipeline.ports import Inputs, Ports
 from pipeline.record import KEPT, CandidateRecord, Outcome, Refinement, Status, timestamp, version
@@ -205,7 +206,8 @@ def hold_contest(
             request = request or render_request(job, context, brief, ports.inputs)
             images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
         finished = [image for image in images if image is not None]
-        scores = iter(_guarded(finished, scoring(finished), ports))
+        earlier = [candidate.image for candidate in candidates]
+        scores = iter(_admitted(finished, earlier, scoring(finished), ports))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
             score = None if image is None else next(scores)
             previews = tuple(race.previews[offset])
@@ -318,20 +320,29 @@ def _judge(ports: Ports, request: JudgeRequest, images: Sequence[ImageArray]) ->
         return ports.judge.score(images, request)
 
 
-def _guarded(
-    images: Sequence[ImageArray], scores: Sequence[Score], ports: Ports
+def _admitted(
+    images: Sequence[ImageArray],
+    earlier: Sequence[ImageArray | None],
+    scores: Sequence[Score],
+    ports: Ports,
 ) -> Sequence[Score]:
-    """The scores, invalid where a guard refuses the image."""
+    """The scores of finished images, invalid where one repeats another candidate's image or a guard
+    refuses it.
+    """
     valid = [image for image, score in zip(images, scores, strict=True) if score.valid]
     with stage("judge"):
         reasons = iter(ports.guard.refusals(valid))
 
-    def guarded(score: Score) -> Score:
-        reason = next(reasons) if score.valid else ""
-        refused = Score(raw=0, calibrated=0, valid=False, reason=reason, blocked=True)
-        return refused if reason else score
+    def admitted(place: int, score: Score) -> Score:
+        if not score.valid:
+            return score
+        if reason := next(reasons):
+            return Score(raw=0, calibrated=0, valid=False, reason=reason, blocked=True)
+        if repeated(images[place], [*earlier, *images[:place]]) is not None:
+            return Score(raw=0, calibrated=0, valid=False, reason="it repeats another candidate")
+        return score
 
-    return [guarded(score) for score in scores]
+    return [admitted(place, score) for place, score in enumerate(scores)]
 
 
 def _retrieve(job: Job, ports: Ports) -> Context:

@@ -1,10 +1,15 @@
 """What is no image is told apart before a judge sees it."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
+from PIL import Image, ImageFile
 
+from examples.shapes import world
 from pipeline.job import ImageArray
-from pipeline.media.checks import problem
+from pipeline.media.checks import problem, repeated
+from pipeline.media.image import to_array, to_image
 
 
 def image() -> ImageArray:
@@ -51,3 +56,72 @@ def test_a_small_shape_is_an_image() -> None:
 @pytest.mark.parametrize("shape", [(32, 32), (32, 32, 4), (0, 32, 3), (1, 32, 32, 3)])
 def test_another_shape_is_named(shape: tuple[int, ...]) -> None:
     assert "not [" in problem(np.ones(shape, np.float32))
+
+
+def photograph(side: int = 256) -> ImageArray:
+    """Something with its own colours in each row."""
+    steps = np.random.default_rng(3).normal(0, 0.02, (side, side, 3))
+    found: ImageArray = (0.5 + np.cumsum(steps, 0)).clip(0, 1).astype(np.float32)
+    return found
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_a_jpeg_that_ends_in_the_middle_is_half_decoded(
+    part: float, subsampling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = BytesIO()
+    to_image(photograph()).save(file, "jpeg", subsampling=subsampling)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    whole, cut = (
+        to_array(Image.open(BytesIO(file.getvalue()[: int(share * file.tell())])).convert("RGB"))
+        for share in (1, part)
+    )
+    assert problem(whole) == ""
+    assert "half decoded" in problem(cut)
+
+
+@pytest.mark.parametrize("fill", [0.0, 0.5, (0.2, 0.4, 0.1)])
+@pytest.mark.parametrize("row", [40, 128, 220])
+def test_a_band_without_a_picture_is_half_decoded(fill: object, row: int) -> None:
+    torn = photograph()
+    torn[row:] = fill
+    assert "half decoded" in problem(torn)
+    torn[row - 16 : row, 100:] = fill  # a block's row of which the right part is lacking
+    assert "half decoded" in problem(torn)
+
+
+def test_what_looks_like_a_band_and_is_an_image() -> None:
+    film = photograph()
+    film[:40] = film[-40:] = 0
+    assert problem(film) == ""  # bars above and below
+    caption = photograph()
+    caption[-20:] = 0
+    assert problem(caption) == ""
+    table = photograph()
+    table[150:] = 1
+    assert problem(table) == ""  # white ground
+    fading = np.linspace(0, 1, 256, dtype=np.float32)[::-1, None, None].repeat(256, 1).repeat(3, 2)
+    fading[160:] = fading[160]
+    assert problem(fading) == ""
+    horizon = photograph()
+    horizon[128:] = 0.3
+    horizon[60:200, 90:130] = 0.9  # something stands before it
+    assert problem(horizon) == ""
+
+
+def test_shapes_on_plain_backgrounds_are_images() -> None:
+    rng = np.random.default_rng(0)
+    styles = ["filled", "outlined"] * 300
+    drawn = [world.draw(world.sample_scene(rng), rng, style) / np.float32(255) for style in styles]
+    assert [problem(each) for each in drawn] == [""] * len(drawn)
+
+
+def test_an_image_is_known_again() -> None:
+    first, second, small = photograph(), image(), image()[:16]
+    noisy = (first + np.random.default_rng(1).uniform(-1, 1, first.shape) / 255).astype(np.float32)
+    assert repeated(noisy, [None, second, small, first]) == 3
+    changed = first.copy()
+    changed[101:104, 57:60] += 0.02
+    assert repeated(changed, [first]) is None
+    assert repeated(first, []) is None
