@@ -1,14 +1,18 @@
-"""The cost of a contest: five ways to the best of N images, on the same jobs, in one run.
+"""The cost of a contest: seven ways to the best of N images, on the same jobs, in one run.
 
 - `naive`: diffusers' pipeline, called for one image after another;
 - `batched`: diffusers' pipeline, called once for all candidates of a job;
-- `best_of`, `race`, `race_above`: the engine's contests, several jobs at a time as in a worker.
+- `best_of`, `race`, `race_above`, `first_above`, `stop`: the engine's contests, several jobs at a
+  time as in a worker; `race_above` in waves of 2, the two last in waves of 1.
 
-All five judge with the same judge, and share settings and seeds. Jobs are prompts of held-out seeds
-for the example's draft renderer, half of them of two objects. `kept_per_s` are jobs per second:
-each keeps one image. `samples_per_kept` are rows that the denoiser was given, guidance's second
-row included. `right` is the share of kept images in which the umpire sees what was asked for. The
-rounds alternate, since the machine may be slower at one time than at another.
+All judge with the same judge, and share settings and seeds. The prior of `stop` is measured before,
+on other jobs. Jobs are prompts of held-out seeds for the example's draft renderer, half of them of
+two objects. `kept_per_s` are jobs per second: each keeps one image. `samples_per_kept` are rows
+that the denoiser was given, guidance's second row included. `right` is the share of kept images in
+which the umpire sees what was asked for, and `right_per_s` are images per second that pass and in
+which it does. `stop_vs_first_above` and `right_vs_naive` compare the `right_per_s` of `stop` with
+those of the two, and `stop_accepted` its passing jobs with those of `first_above`. The rounds
+alternate, since the machine may be slower at one time than at another.
 
 `occupancy` is the mean filled part of the engine's batch while a longer run of races lasts, until
 the last 2% of its jobs.
@@ -40,6 +44,7 @@ from pipeline.assemble import Assembly, open_run_folder
 from pipeline.job import Brief, Candidate, ContestMode, Context, ImageArray, Job, Score
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.judging import contest
+from pipeline.judging.priors import fit
 from pipeline.rendering.calls import call_arguments
 from pipeline.rendering.local import EngineRenderer
 from pipeline.run import hold_contest, render_request, scoring_of
@@ -47,7 +52,13 @@ from pipeline.settings import Settings
 
 # without the image adapter, for which the plain pipeline would want images in every call
 PROFILE = 'extends = "shapes-draft"\n[renderer]\nimage_adapter = ""\n'
-ENGINE: tuple[ContestMode, ...] = ("best_of", "race", "race_above")
+ENGINE: dict[ContestMode, dict[str, Any]] = {
+    "best_of": {},
+    "race": {},
+    "race_above": {"wave": 2},
+    "first_above": {"wave": 1},
+    "stop": {"wave": 1},
+}
 LAST = 0.02
 
 Candidates = list[Candidate]
@@ -61,12 +72,17 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.5, help="what a score has to reach")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--endurance", type=int, default=500, help="jobs of the longer run")
+    parser.add_argument("--prior", type=int, default=64, help="jobs that the prior is fitted to")
+    parser.add_argument("--stop-below", type=float, default=0.02, help="chance to give up at")
     parser.add_argument("--seed", type=int, default=90_001, help="no training used it")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         overrides = Overrides(candidates=given.candidates, threshold=given.threshold)
         bench = Bench(Path(folder), overrides)
-        jobs = bench.jobs(max(given.jobs, given.endurance), given.seed)
+        most = max(given.jobs, given.endurance)
+        drawn = bench.jobs(most + given.prior, given.seed)
+        jobs = drawn[:most]
+        bench.measure(drawn[most:], given.stop_below)
         results = bench.contests(jobs[: given.jobs], given.rounds)
         show_ways(results)
         occupancy = bench.occupancy(jobs[: given.endurance])
@@ -87,7 +103,9 @@ def show_ways(results: dict[str, dict[str, float]]) -> None:
 
 def compared(results: dict[str, dict[str, float]]) -> dict[str, float]:
     """The ratios between the ways."""
-    naive, batched, best_of, race, above = (results[name] for name in ("naive", "batched", *ENGINE))
+    naive, batched, best_of, race, above, first_above, stop = (
+        results[name] for name in ("naive", "batched", *ENGINE)
+    )
     return {
         "engine_vs_naive": best_of["kept_per_s"] / naive["kept_per_s"],
         "engine_vs_batched": best_of["kept_per_s"] / batched["kept_per_s"],
@@ -95,7 +113,15 @@ def compared(results: dict[str, dict[str, float]]) -> dict[str, float]:
         "race_score_ratio": race["score"] / best_of["score"],
         "first_above_vs_batched": above["kept_per_s"] / batched["kept_per_s"],
         "pass_rate_difference": above["pass_rate"] - batched["pass_rate"],
+        "stop_vs_first_above": ratio(stop["right_per_s"], first_above["right_per_s"]),
+        "stop_accepted": ratio(stop["pass_rate"], first_above["pass_rate"]),
+        "right_vs_naive": ratio(stop["right_per_s"], naive["right_per_s"]),
     }
+
+
+def ratio(a: float, b: float) -> float:
+    """A ratio; 0 where nothing is compared with."""
+    return a / b if b else 0.0
 
 
 @dataclass
@@ -120,6 +146,7 @@ class Bench:
         self._overrides = overrides
         self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
         self._samples = 0
+        self._rules = {mode: dict(rule) for mode, rule in ENGINE.items()}
 
     def jobs(self, count: int, seed: int) -> Sequence[Job]:
         """Jobs in this number; the models are loaded then."""
@@ -139,6 +166,13 @@ class Bench:
         self._pipe.unet.register_forward_pre_hook(self._count)
         rows = read_jobs(self._file, self._settings.chosen_profile, self._overrides)
         return [row for row in rows if isinstance(row, Job)]
+
+    def measure(self, jobs: Sequence[Job], stop_below: float) -> None:
+        """Fit the prior of `stop` to these jobs' candidates."""
+        contests = self._engine(jobs, "best_of")
+        scores = [[each.score for each in held if each.score] for held in contests]
+        prior = fit(list(zip(jobs, scores, strict=True)))
+        self._rules["stop"] |= {"prior": prior, "stop_below": stop_below}
 
     def contests(self, jobs: Sequence[Job], rounds: int) -> dict[str, dict[str, float]]:
         """The figures of each way over these jobs."""
@@ -192,10 +226,15 @@ class Bench:
                 contest.passes(job, score) for job, score in zip(asked, scores, strict=True)
             ),
             "right": fmean(rights),
+            "right_per_s": sum(
+                contest.passes(job, score) and right
+                for job, score, right in zip(asked, scores, rights, strict=True)
+            )
+            / held.seconds,
         }
 
     def _engine(self, jobs: Sequence[Job], mode: ContestMode) -> list[Candidates]:
-        jobs = [job.model_copy(update={"contest": mode}) for job in jobs]
+        jobs = [job.model_copy(update={"contest": mode} | self._rules[mode]) for job in jobs]
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
             return list(pool.map(self._contest, jobs))
 
