@@ -2,16 +2,18 @@
 
 from collections.abc import Collection
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import Field
 from structlog.contextvars import bind_contextvars
 
 from flows.context import GENERATE, flow_settings, masked
+from flows.dispatch.budget import Budget
 from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.window import MOST_SHARDS
 from flows.session import open_session
@@ -34,6 +36,7 @@ def generate(
     retry: tuple[Status, ...] = (Status.FAILED,),
     profile: str | None = None,
     budget_gpu_seconds: float | None = None,
+    quota: Annotated[int, Field(ge=0)] | None = None,
 ) -> dict[str, Any] | State[Any]:
     """Turn a job file into judged images, one outcome for each row.
 
@@ -50,6 +53,8 @@ def generate(
         profile: A shipped profile's name, or a TOML file. Empty, PRESSRUN_PROFILE.
         budget_gpu_seconds: Device seconds that the run may use; after that no more jobs start, and
             the summary says that it stopped. Empty, no limit.
+        quota: Accepted images that the run shall have, those of earlier flow runs included; then
+            no more jobs start, and the summary says that it stopped. Empty, no limit.
     """
     settings = flow_settings(profile=profile)
     try:
@@ -57,9 +62,8 @@ def generate(
             if not settings.redis_url:
                 log = settings.home / "worker.log"
                 settings = stack.enter_context(services(settings, log))
-            summary = _generate(
-                run, jobs, overrides or Overrides(), retry, settings, budget_gpu_seconds
-            )
+            budget = Budget(budget_gpu_seconds, quota)
+            summary = _generate(run, jobs, overrides or Overrides(), retry, settings, budget)
     except Stopped as stopped:
         get_run_logger().warning("run %s: %s", run, stopped)
         notify(settings, run, "cancelled", {"reason": str(stopped)})
@@ -82,7 +86,7 @@ def _generate(
     overrides: Overrides,
     retry: Collection[Status],
     settings: Settings,
-    budget: float | None,
+    budget: Budget,
 ) -> dict[str, Any]:
     start_logs(settings)
     bind_contextvars(run=run)

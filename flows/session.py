@@ -20,7 +20,14 @@ from flows import artifacts
 from flows.cancelling import INTERRUPT, CancelWatch, Stop
 from flows.context import masked
 from flows.dispatch.budget import Budget
-from flows.dispatch.dispatcher import PATIENCE, Dispatcher, OutOfBudget, Stopped, patiently
+from flows.dispatch.dispatcher import (
+    PATIENCE,
+    Dispatcher,
+    OutOfBudget,
+    QuotaMet,
+    Stopped,
+    patiently,
+)
 from flows.dispatch.heartbeat import Heartbeat
 from flows.dispatch.metrics import RunMetrics
 from flows.dispatch.opening import Opening
@@ -70,7 +77,7 @@ class RunSession:
         progress: RunProgress,
         stop: Stop,
         settings: Settings,
-        budget: float | None,
+        budget: Budget,
     ) -> None:
         self._opening, self._retry, self._settings = opening, retry, settings
         self._spec = opening.begun()
@@ -84,7 +91,7 @@ class RunSession:
             self._spec.fingerprint,
             self._window.of_shard,
             self._metrics,
-            Budget(budget),
+            budget,
             settings.worker_wait_seconds,
         )
         self._metrics.show(self._dispatcher)
@@ -109,11 +116,13 @@ class RunSession:
         self._reconcile(self._spec)
 
     def dispatch(self) -> str:
-        """Bring every row to its outcome; the reason if a budget left some of them.
+        """Bring every row to its outcome; the reason if a budget or a quota left some of them.
 
         When anything ends it early, its jobs are dropped from the queue.
         """
         spec, dispatcher = self._spec, self._dispatcher
+        if dispatcher.budget.quota is not None:
+            dispatcher.budget.accepted = dispatcher.patiently(self._accepted)
         shards = dispatcher.patiently(
             partial(
                 Shards, self._run_folder, self._opening, self._retry, dispatcher, self._progress
@@ -135,6 +144,13 @@ class RunSession:
             raise
         return shards.stopped
 
+    def _accepted(self) -> int:
+        """The images that were accepted before, of rows that are in the file and not retried."""
+        if Status.ACCEPTED in self._retry or not any(self._run_folder.records.ids()):
+            return 0
+        # the whole file, since its last rows may be among those done before
+        return RunLines(self._run_folder, self._opening.whole()).count(Status.ACCEPTED)
+
     def publish(self, stopped: str) -> dict[str, Any]:
         """Reconcile again and write manifest, gallery and summary; answers the summary."""
         spec = self._opening.whole()
@@ -142,8 +158,9 @@ class RunSession:
         report = self._reconcile(spec)
         report.resent = self._dispatcher.sent_again
         seconds, price = self._progress.snapshot().seconds, Price.of(self._settings)
+        quota = self._dispatcher.budget.quota
         return self._dispatcher.patiently(
-            partial(publish, self._run_folder, spec, seconds, report, price, stopped)
+            partial(publish, self._run_folder, spec, seconds, report, price, stopped, quota)
         )
 
     def show(self, summary: dict[str, Any]) -> None:
@@ -171,7 +188,7 @@ def open_session(
     overrides: Overrides,
     retry: Collection[Status],
     settings: Settings,
-    budget: float | None,
+    budget: Budget,
 ) -> Iterator[RunSession]:
     """Open a run and report its progress while the block runs; the job file is read meanwhile.
 
@@ -323,7 +340,7 @@ class Shards:
         self._progress.skip(invalid + len(every) - len(jobs), invalid)
         try:
             self._dispatcher.work(shard, jobs)
-        except OutOfBudget as stop:
+        except (OutOfBudget, QuotaMet) as stop:
             self.stopped = str(stop)
         else:
             visits.left.discard(model)
@@ -355,7 +372,7 @@ class Shards:
 
 def work_through(shards: Shards, window: Window) -> None:
     """Work through the run's shards, as many at a time as fill the window, one model after the
-    other, until all are done or a budget is used up.
+    other, until all are done, a budget is used up or a quota met.
 
     Raises Stopped if the run was cancelled, and any error of a shard or of the job file's reader.
     """

@@ -9,7 +9,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.terminal import say
@@ -33,6 +33,14 @@ from pipeline.settings import Settings
 from workers.queue.messages import Queue
 from workers.worker.devices import require_device
 
+
+class Limits(TypedDict, total=False):
+    """What ends a run before its rows do, as the flow takes it."""
+
+    budget_gpu_seconds: float | None
+    quota: int | None
+
+
 FLUSH_SECONDS = 2.0
 """Seconds for each of Prefect's client services to send its buffer."""
 
@@ -43,12 +51,12 @@ def run_batch(
     overrides: Overrides,
     retry: Collection[Status],
     settings: Settings,
-    budget: float | None,
+    limits: Limits,
     agree: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Take a job file to a published run, or as far as the budget of device seconds goes; returns
-    its summary. If the run was made of another file or profile, `agree` gets a sentence on that,
-    and raises to refuse. Raises PressrunError.
+    """Take a job file to a published run, or as far as its limits allow; returns its summary. If
+    the run was made of another file or profile, `agree` gets a sentence on that, and raises to
+    refuse. Raises PressrunError.
     """
     run = run or run_name(jobs)
     # everything that can be refused is refused before anything starts
@@ -69,11 +77,11 @@ def run_batch(
     if change := taken_over(jobs, overrides, spec, run_folder, settings):
         agree(change)
     asked = {"jobs": str(jobs.resolve()), "overrides": overrides}
-    return _work({"run": run, **asked, "retry": retry, "budget_gpu_seconds": budget}, settings)
+    return _work({"run": run, **asked, "retry": retry, **limits}, settings)
 
 
 def resume_run(
-    run: str, retry: Collection[Status], settings: Settings, budget: float | None = None
+    run: str, retry: Collection[Status], settings: Settings, limits: Limits
 ) -> dict[str, Any]:
     """Go on with a run as it was opened; returns its summary. Raises PressrunError."""
     reach_store(settings)
@@ -85,7 +93,7 @@ def resume_run(
         require_device(settings.device)
         check_models(settings, profile_of(spec))
     require_prefect()
-    return _work({"run": run, "retry": retry, "budget_gpu_seconds": budget}, settings)
+    return _work({"run": run, "retry": retry, **limits}, settings)
 
 
 def cancel_run(run: str, settings: Settings) -> dict[str, Any]:

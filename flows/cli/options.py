@@ -43,6 +43,12 @@ BudgetSeconds = Annotated[
         min=0.0,
     ),
 ]
+Quota = Annotated[
+    int | None,
+    typer.Option(
+        help="Accepted images that the run shall have; the rest is left for `resume`.", min=0
+    ),
+]
 NoRetrieval = Annotated[bool, typer.Option("--no-retrieval", help="Retrieve nothing.")]
 
 

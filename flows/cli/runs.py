@@ -11,6 +11,7 @@ from flows.cli.options import (
     JobFile,
     Json,
     ProfileName,
+    Quota,
     Retry,
     RunName,
     Store,
@@ -41,12 +42,13 @@ def run(
     retry: Retry = "failed",
     fail_on: FailOn = "none",
     budget: BudgetSeconds = None,
+    quota: Quota = None,
     profile: ProfileName = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Turn a job file into judged images. The same file again does only what is left."""
-    from flows.cli.batch import run_batch
+    from flows.cli.batch import Limits, run_batch
     from flows.job_files import at_hand
     from flows.runs.open import run_name
     from pipeline.settings import load_settings
@@ -55,7 +57,8 @@ def run(
     settings = load_settings(store=store, profile=profile)
     with at_hand(jobs, settings) as path, interruptible(resumable(run or run_name(path), store)):
         ask = (lambda _: None) if yes else agree
-        end(run_batch(path, run, overrides, retried, settings, budget, ask), as_json, refused)
+        limits = Limits(budget_gpu_seconds=budget, quota=quota)
+        end(run_batch(path, run, overrides, retried, settings, limits, ask), as_json, refused)
 
 
 @app.command()
@@ -66,7 +69,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Turn the job file that comes with Pressrun into images, with the knowledge it needs."""
-    from flows.cli.batch import run_batch
+    from flows.cli.batch import Limits, run_batch
     from flows.runs.knowledge import ingest_path
     from pipeline.jobfile.builder import Overrides
     from pipeline.record import Status
@@ -79,7 +82,7 @@ def demo(
     jobs, overrides = EXAMPLE / "jobs.csv", Overrides(collection=BRANDS)
     ask = (lambda _: None) if yes else agree
     with interruptible(resumable(run, store)):
-        end(run_batch(jobs, run, overrides, [Status.FAILED], settings, None, ask), as_json)
+        end(run_batch(jobs, run, overrides, [Status.FAILED], settings, Limits(), ask), as_json)
 
 
 @app.command()
@@ -88,17 +91,19 @@ def resume(
     retry: Retry = "failed",
     fail_on: FailOn = "none",
     budget: BudgetSeconds = None,
+    quota: Quota = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a run that was interrupted, cancelled or killed, without its job file."""
-    from flows.cli.batch import resume_run
+    from flows.cli.batch import Limits, resume_run
     from pipeline.settings import load_settings
 
     retried, refused = statuses_of(retry), statuses_of(fail_on, "--fail-on")
     settings = load_settings(store=store)
     with interruptible(resumable(run, store)):
-        end(resume_run(run, retried, settings, budget), as_json, refused)
+        limits = Limits(budget_gpu_seconds=budget, quota=quota)
+        end(resume_run(run, retried, settings, limits), as_json, refused)
 
 
 @app.command()

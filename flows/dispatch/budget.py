@@ -1,4 +1,4 @@
-"""Admission of jobs under a limit of device seconds."""
+"""Admission of jobs under a limit of device seconds, of accepted images, or both."""
 
 import threading
 
@@ -15,15 +15,17 @@ def work_of(job: Job) -> int:
 
 
 class Budget:
-    """A limit of device seconds; None is no limit. Thread-safe.
+    """A limit of device seconds, and a quota of accepted images; None is no limit. Thread-safe.
 
     A job starts only if its expected cost fits in what is left after the jobs in flight. The
     expected cost is the mean per unit of work so far, inflated while few jobs have ended. The
-    limit is exceeded by the error of that estimate for the last jobs, and no more.
+    limit is exceeded by the error of that estimate for the last jobs, and no more. The quota is
+    never exceeded: a job starts only if it and all jobs in flight may be accepted.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, quota: int | None = None) -> None:
         self.seconds, self.spent = seconds, 0.0
+        self.quota, self.accepted = quota, 0
         self.used_up = False
         self._jobs, self._done = 0, 0
         self._in_flight = dict[str, int]()
@@ -42,9 +44,15 @@ class Budget:
                 self.used_up = True
             return fits
 
-    def ended(self, job_id: str, device_seconds: float) -> None:
+    @property
+    def quota_met(self) -> bool:
+        """True where there is a quota and no further image may be accepted."""
+        return self.quota is not None and self.accepted >= self.quota
+
+    def ended(self, job_id: str, device_seconds: float, *, accepted: bool = False) -> None:
         """Charge a job that was in flight."""
         with self._lock:
+            self.accepted += accepted
             self._jobs += 1
             self._done += self._in_flight.pop(job_id, 0)
             self.spent += device_seconds
@@ -55,6 +63,8 @@ class Budget:
             self._in_flight.pop(job_id, None)
 
     def _fits(self, work: int) -> bool:
+        if self.quota is not None and self.accepted + len(self._in_flight) >= self.quota:
+            return False
         if self.seconds is None:
             return True
         if self.spent >= self.seconds:

@@ -62,6 +62,10 @@ class OutOfBudget(Stopped):
     """The budget is used up; what is done is kept, and `pressrun resume` goes on with the rest."""
 
 
+class QuotaMet(Stopped):
+    """The quota is met; what is done is kept, and `pressrun resume` goes on with the rest."""
+
+
 class Dispatcher:
     """The dispatcher of one fingerprint of a run; each shard is worked on in its own thread.
 
@@ -126,8 +130,8 @@ class Dispatcher:
     def work(self, shard: int, jobs: Iterable[Job]) -> None:
         """Bring every job to its outcome; returns when all have one.
 
-        Raises OutOfBudget when the jobs in flight have ended and no other one may start, Stopped,
-        and RunError or Unavailable when the run cannot go on.
+        Raises OutOfBudget or QuotaMet when the jobs in flight have ended and no other one may
+        start, Stopped, and RunError or Unavailable when the run cannot go on.
         """
         inbox = Inbox()
         pending = self._pending[shard] = PendingJobs(jobs, monotonic(), self._waits)
@@ -138,6 +142,8 @@ class Dispatcher:
             self._inboxes |= {job.id: inbox for job in ready}
             self._send(shard, ready)
             if self.budget.used_up and not pending.in_flight:
+                if self.budget.quota_met:
+                    raise QuotaMet(f"{self.budget.accepted} images are accepted.")
                 raise OutOfBudget(f"It was {self.budget.seconds:g} device seconds.")
             with suppress(Empty):
                 for event in inbox.get(timeout=self._waits.poll):
@@ -207,7 +213,8 @@ class Dispatcher:
     def _end(self, done: JobDone, pending: PendingJobs) -> None:
         if pending.ended(done.job_id, monotonic()):
             self._inboxes.pop(done.job_id, None)
-            self.budget.ended(done.job_id, done.device_seconds)
+            accepted = done.status is Status.ACCEPTED
+            self.budget.ended(done.job_id, done.device_seconds, accepted=accepted)
             if self.breaker.ended():
                 self._progress.pause("")
             self._progress.count(done.status, done.device_seconds)

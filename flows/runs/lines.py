@@ -9,7 +9,7 @@ import structlog
 
 from flows.runs.gallery.items import card_of
 from pipeline.errors import RunError
-from pipeline.record import RunSpec
+from pipeline.record import RunSpec, Status
 from pipeline.records import manifest
 from pipeline.records.columns import Column, Columns, schema_of, table_of
 from pipeline.records.ids import IdSet
@@ -75,6 +75,18 @@ class RunLines:
                 ended = self._run_folder.records.ended(self._spec.fingerprint, shard, recorded)
                 table = table_of(COLUMNS, [outcome for outcome in ended if outcome])
             yield table.select(columns)
+
+    def count(self, status: Status) -> int:
+        """The number of jobs that ended so; equal rows are one."""
+        seen = IdSet()
+        return sum(
+            seen.add(job_id)
+            for table in self.tables("job_id", "outcome")
+            for job_id, ended in zip(
+                table["job_id"].to_pylist(), table["outcome"].to_pylist(), strict=True
+            )
+            if ended == status
+        )
 
     def _stored(self, shard: int, columns: Sequence[str]) -> pa.Table | None:
         def parse(data: bytes) -> pa.Table:

@@ -30,6 +30,7 @@ def publish(
     report: Report | None = None,
     price: Price = FREE,
     stopped: str = "",
+    quota: int | None = None,
 ) -> dict[str, Any]:
     """Write manifest, gallery and summary; returns the summary, with the reconciler's counters.
 
@@ -47,6 +48,8 @@ def publish(
     summary["gallery"] = gallery.write(spec, manifest, costs.sentence())
     if report:
         summary |= report.counters | {"resent": report.resent}
+    if quota is not None:
+        summary["quota"] = quota
     if stopped:
         summary |= {"lost": 0, "left": summary.get("lost", 0), "stopped": stopped}
     records = sum(1 for _ in run_folder.records.ids())

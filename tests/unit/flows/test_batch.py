@@ -56,9 +56,9 @@ def test_where_nothing_is_left_that_is_said_and_nothing_is_started(
     if published:
         publish(run_folder, run_folder.spec(), 1.0)
     if again == "run":
-        summary = run_batch(jobs, None, Overrides(), (Status.FAILED,), settings, None, pytest.fail)
+        summary = run_batch(jobs, None, Overrides(), (Status.FAILED,), settings, {}, pytest.fail)
     else:
-        summary = resume_run("r", (Status.FAILED,), settings)
+        summary = resume_run("r", (Status.FAILED,), settings, {})
     assert (summary["rows"], summary["invalid"], summary["blocked"]) == (2, 1, 1)
     said = "Nothing to do: 2 rows have their outcome; --retry blocked makes them again.\n"
     assert capsys.readouterr().err == said
@@ -71,9 +71,9 @@ def test_what_a_resumed_run_needs_is_looked_for_before_anything_is_started(
 ) -> None:
     retry = (Status.BLOCKED,)
     with pytest.raises(ConfigError, match=r"PRESSRUN_DEVICE .*'mps' is Apple's"):
-        resume_run("r", retry, settings.model_copy(update={"device": "mps"}))
+        resume_run("r", retry, settings.model_copy(update={"device": "mps"}), {})
     with pytest.raises(ModelError) as missing:
-        resume_run("r", retry, settings.model_copy(update={"models": tmp_path / "empty"}))
+        resume_run("r", retry, settings.model_copy(update={"models": tmp_path / "empty"}), {})
     roles = [line.partition(":")[0] for line in missing.value.detail.splitlines()]
     needed = {"judge", "writer", "renderer", "image_adapter", "control", "image_encoder"}
     assert set(roles[:-1]) == needed

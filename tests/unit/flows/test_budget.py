@@ -4,6 +4,8 @@ import random
 from collections import deque
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.dispatch.budget import FIRST, Budget
 from pipeline.job import Job
@@ -77,3 +79,41 @@ def test_a_budget_that_is_used_up_stays_so() -> None:
     assert not budget.admit(make_job(0))
     assert budget.used_up
     assert not budget.admit(make_job(1))
+
+
+@given(
+    passing=st.lists(st.booleans(), max_size=60),
+    quota=st.integers(0, 40),
+    before=st.integers(0, 10),
+    window=st.integers(1, 16),
+    seconds=st.none() | st.floats(0, 30),
+    random=st.randoms(use_true_random=False),
+)
+def test_a_quota_is_never_exceeded_and_is_met_where_enough_pass(
+    passing: list[bool],
+    quota: int,
+    before: int,
+    window: int,
+    seconds: float | None,
+    random: random.Random,
+) -> None:
+    budget = Budget(seconds, quota)
+    budget.accepted = before
+    waiting, in_flight = deque(make_job(n) for n in range(len(passing))), list[Job]()
+    while not budget.used_up and (waiting or in_flight):
+        while waiting and len(in_flight) < window and budget.admit(waiting[0]):
+            in_flight.append(waiting.popleft())
+        assert budget.accepted + len(in_flight) <= max(quota, before)
+        if in_flight:
+            job = in_flight.pop(random.randrange(len(in_flight)))
+            if random.random() < 0.2:
+                budget.requeued(job.id)
+                waiting.append(job)
+            else:
+                budget.ended(job.id, 1.0, accepted=passing[job.row - 2])
+    if seconds is None:
+        assert budget.accepted == max(before, min(quota, before + sum(passing)))
+        assert budget.quota_met == (budget.accepted >= quota)
+    else:
+        # each job costs one second, and is estimated at that once the first has ended
+        assert budget.spent <= max(FIRST, seconds)
