@@ -101,16 +101,25 @@ def histogram(manifest: Manifest) -> list[Bar]:
     return [Bar(bin / BINS, passed[bin], below[bin]) for bin in range(BINS)]
 
 
+def _reference(spec: RunSpec, role: str) -> str:
+    """The reference of a role's model, where the profile has a section for the role; that of a
+    judge behind the first one ends in two colons and its name.
+    """
+    section, _, name = role.partition("::")
+    found: Any = spec.profile.get(section, {})
+    if isinstance(found, list):
+        found = next((each for each in found if each.get("name") == name), found[0])
+    reference: str = found.get("model", "")
+    return reference
+
+
 def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     names = [status.value for status in Status]
     bars = histogram(manifest)
     outcomes = (line["outcome"] for line in manifest.lines("outcome"))
     scores = (line["score"] for line in manifest.lines("score"))
-    models = [
-        (role, spec.profile.get(role, {}).get("model", ""), digest)
-        for role, digest in spec.models.items()
-    ]
+    models = [(role, _reference(spec, role), digest) for role, digest in spec.models.items()]
     facts = {
         "names": names,
         "outcomes": "".join(str(names.index(outcome)) for outcome in outcomes),

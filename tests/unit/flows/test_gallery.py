@@ -172,6 +172,17 @@ def test_the_head_counts_and_names_what_was_used(run_folder: RunFolder) -> None:
     assert "<td>diffusion</td><td><code>0123456789abcdef</code></td>" in page
 
 
+def test_each_judge_is_named_with_its_model(run_folder: RunFolder) -> None:
+    spec = many(run_folder, 1)
+    judges = [{"name": "clip", "model": "first-clip"}, {"name": "taste", "model": "second-clip"}]
+    profile = spec.profile | {"judge": judges}
+    models = {"judge": "a" * 24, "judge::taste": "b" * 24, "controls:x": "c" * 24}
+    named = spec.model_copy(update={"profile": profile, "models": models})
+    page = page_of(run_folder, spec, named)
+    assert "first-clip" in page
+    assert "second-clip" in page
+
+
 def test_the_histogram_counts_winners_by_score(run_folder: RunFolder) -> None:
     jobs = [job(2), job(3)]
     fill(run_folder, list(jobs), [outcome(jobs[0]), outcome(jobs[1], Status.BELOW_GATE)])
