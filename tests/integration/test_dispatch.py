@@ -13,7 +13,13 @@ from redis import Redis
 
 from flows.dispatch.breaker import LEAST, Breaker
 from flows.dispatch.budget import FIRST, Budget
-from flows.dispatch.dispatcher import WORKER_FAILURES, Dispatcher, OutOfBudget, Stopped
+from flows.dispatch.dispatcher import (
+    WORKER_FAILURES,
+    Dispatcher,
+    OutOfBudget,
+    QuotaMet,
+    Stopped,
+)
 from flows.dispatch.pending import Waits
 from flows.dispatch.window import Window
 from pipeline.errors import ConfigError, RunError, Unavailable
@@ -231,6 +237,22 @@ def test_a_budget_leaves_the_jobs_that_do_not_fit(
     assert len(told.statuses) == len(queue.sent) == dispatcher.budget.spent
     assert dispatcher.budget.spent <= max(FIRST, seconds)
     assert dispatcher.budget.spent >= min(FIRST, seconds - 1)
+
+
+@pytest.mark.parametrize("quota", [0, 1, 20])
+def test_a_quota_leaves_the_jobs_that_it_does_not_need(
+    redis_url: str, run_folder: RunFolder, quota: int
+) -> None:
+    queue, told, over = Recorder(redis_url), Told(), threading.Event()
+    worker = threading.Thread(target=answer_until, args=(queue, run_folder.run, over))
+    worker.start()
+    dispatcher = Dispatcher(queue, run_folder, "e", 16, told, Budget(quota=quota))
+    with pytest.raises(QuotaMet, match=f"{quota} images are accepted"):
+        work(dispatcher, map(job, range(50)))
+    over.set()
+    worker.join()
+    assert told.statuses == [Status.ACCEPTED] * quota
+    assert len(queue.sent) == quota
 
 
 def work(dispatcher: Dispatcher, jobs: Iterable[Job]) -> None:
