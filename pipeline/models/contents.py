@@ -19,6 +19,7 @@ CONFIGS: dict[str, str] = {
     "previews": "config.json",
     "control": "config.json",
     "judge": OPEN_CLIP_CONFIG,
+    "vision_language": "config.json",
     "embedding": "config.json",
     "image_encoder": OPEN_CLIP_CONFIG,
     "concept": OPEN_CLIP_CONFIG,

@@ -270,6 +270,32 @@ class Models:
         loaded: tuple[Any, Any, Any] = self._built(key, lambda: _loading(folder, load))
         return loaded
 
+    def vision_language(self, reference: str, role: str, dtype: Dtype) -> tuple[Any, Any]:
+        """A vision-language model of transformers and its processor. Raises ModelError."""
+        folder = self.folder(reference, role)
+
+        def load() -> tuple[Any, Any]:
+            import torch
+            from transformers import AutoModelForImageTextToText, AutoProcessor
+
+            loader: Any = AutoModelForImageTextToText
+            model, report = loader.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                output_loading_info=True,
+                **LOCAL,
+            )
+            if lacking := sorted(report["missing_keys"]):
+                raise ModelError(f"{folder} lacks weights: {lacking[0]}")
+            processor = AutoProcessor.from_pretrained(folder, **LOCAL)
+            check_tokenizer(processor.tokenizer, folder)
+            return model.to(self.device).eval(), processor
+
+        key = ("vision language", folder, dtype)
+        loaded: tuple[Any, Any] = self._built(key, lambda: _loading(folder, load))
+        return loaded
+
     def text_encoder(self, reference: str) -> tuple[Any, Any]:
         """A text encoder and its tokenizer. Raises ModelError."""
 

@@ -2,10 +2,8 @@
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jinja2 import TemplateError
@@ -21,13 +19,13 @@ from pipeline.errors import JobError, ModelError
 from pipeline.job import Brief, Context, Job
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
+from pipeline.models.chat import through_template, without_special_tokens
 from pipeline.profile import LocalWriterProfile
 from pipeline.telemetry import notice
 from pipeline.writing.messages import Message, messages_for, texts_read
 from pipeline.writing.reply import CUT_OFF, brief_from, parse_reply
 
 PROBE = "nine blue boats"
-TEMPLATE_SECONDS = 20.0
 UNBOUNDED = 10**6
 """Tokens of an unlimited window; tokenizers without a limit report 1e30."""
 
@@ -180,46 +178,19 @@ def _rendered(
 def _through_template(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message], in_parts: bool
 ) -> str:
-    """Apply the chat template. Raises ModelError after a time limit: a template may never end."""
-
-    chat: list[Any] = [
+    chat = [
         message | {"content": [{"type": "text", "text": message["content"]}]}
         if in_parts
         else message
         for message in messages
     ]
-
-    def render() -> None:
-        try:
-            text = tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-            done.set_result(str(text))
-        except Exception as error:  # noqa: BLE001 - raised by the waiting thread
-            done.set_exception(error)
-
-    done: Future[str] = Future()
-    # a thread cannot be stopped; a daemon does not keep the process alive
-    threading.Thread(target=render, name="chat template", daemon=True).start()
-    try:
-        return done.result(TEMPLATE_SECONDS)
-    except TimeoutError as error:
-        reason = f"the writer's chat template took more than {TEMPLATE_SECONDS:g} s"
-        raise ModelError(f"{reason}; take another one") from error
+    return through_template(tokenizer.apply_chat_template, chat, "writer", enable_thinking=False)
 
 
 def _without_special_tokens(
     tokenizer: PreTrainedTokenizerBase, messages: list[Message]
 ) -> list[Message]:
-    """The messages without the model's control tokens, with which data could leave its message."""
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    special = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
-    purged: list[Message] = []
-    for message in messages:
-        text = message["content"]
-        # until none is left: the removal of one may join another together
-        while found := [token for token in special if token.strip() and token in text]:
-            for token in found:
-                text = text.replace(token, " ")
-        purged.append({"role": message["role"], "content": text})
-    return purged
+    return [
+        {"role": each["role"], "content": without_special_tokens(tokenizer, each["content"])}
+        for each in messages
+    ]

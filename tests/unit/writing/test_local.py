@@ -204,7 +204,7 @@ def test_a_template_that_drops_what_it_is_given_is_refused() -> None:
 
 
 def test_a_template_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.writing.local.TEMPLATE_SECONDS", 0.2)
+    monkeypatch.setattr("pipeline.models.chat.TEMPLATE_SECONDS", 0.2)
     with pytest.raises(ModelError, match=r"took more than 0\.2 s"):
         scripted(ENDLESS)
 

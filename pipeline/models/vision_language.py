@@ -1,0 +1,192 @@
+"""Vision-language models that answer questions about images, as chances of a yes."""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from PIL.Image import Image, new
+
+from pipeline.errors import ModelError
+from pipeline.job import ImageArray
+from pipeline.media.image import to_image
+from pipeline.models import Models
+from pipeline.models.batching import Batcher
+from pipeline.models.chat import through_template, without_special_tokens
+from pipeline.profile import Dtype
+
+log = structlog.get_logger(__name__)
+
+Chances = NDArray[np.float32]
+
+PROBE = "nine blue boats"
+YES, NO = (("Yes", "yes", " Yes", " yes", "YES"), ("No", "no", " No", " no", "NO"))
+SAME = 0.02
+"""Largest difference of chances between both ways of asking, which rounding explains."""
+
+
+class _Call(NamedTuple):
+    images: Sequence[Image]
+    questions: Sequence[str]
+
+
+class VisionLanguage:
+    """A model of transformers' `AutoModelForImageTextToText`, with its processor and chat template.
+
+    P(yes) is that of the reply's first token, among those that begin a yes or a no: VQAScore (Lin
+    et al. 2024, arXiv:2404.01291). Concurrent calls share forward passes of at most `batch`
+    questions. The image's part of the chat is read once for all questions about it, where the
+    model gives the same chances so; this is tried when it is loaded. Raises ModelError.
+    """
+
+    def __init__(
+        self, models: Models, reference: str, role: str, *, dtype: Dtype, batch: int
+    ) -> None:
+        self._model, self._processor = models.vision_language(reference, role, dtype)
+        self._tokenizer = self._processor.tokenizer
+        self._before, self._after = self._template()
+        self._yes, self._no = self._answers()
+        self._limit = batch
+        with models.device_lock:
+            self._shared = self._reads_image_once()
+        self._batcher = Batcher(
+            role,
+            self._run,
+            limit=batch,
+            size=lambda call: len(call.images) * len(call.questions),
+            device_lock=models.device_lock,
+        )
+
+    def chances(self, images: Sequence[ImageArray], questions: Sequence[str]) -> Chances:
+        """P(yes) of each question about each image, [images, questions]."""
+        asked = [without_special_tokens(self._tokenizer, question) for question in questions]
+        return self._batcher(_Call([to_image(image) for image in images], asked))
+
+    def _template(self) -> tuple[str, str]:
+        """The chat's text before and after the question, with the image's place in the former."""
+        content = [{"type": "image"}, {"type": "text", "text": PROBE}]
+        chat = [{"role": "user", "content": content}]
+        try:
+            text = through_template(self._processor.apply_chat_template, chat, "judge")
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the judge's chat template takes no image ({error!r})") from error
+        before, probe, after = text.partition(PROBE)
+        if not probe or PROBE in after:
+            raise ModelError("the judge's chat template drops the question; take another one")
+        return before, after
+
+    def _answers(self) -> tuple[list[int], list[int]]:
+        """The tokens that begin a yes, and those that begin a no."""
+
+        def firsts(words: Sequence[str]) -> set[int]:
+            ids = (self._tokenizer(each, add_special_tokens=False)["input_ids"] for each in words)
+            return {each[0] for each in ids if each}
+
+        yes, no = firsts(YES), firsts(NO)
+        unknown = {self._tokenizer.unk_token_id}
+        yes, no = yes - no - unknown, no - yes - unknown
+        if not yes or not no:
+            raise ModelError("the judge's vocabulary does not tell a yes from a no")
+        return sorted(yes), sorted(no)
+
+    def _reads_image_once(self) -> bool:
+        """True if a model that has read the image answers as one that reads it with the question.
+
+        Caches of some models, such as recurrent ones, cannot be shared out.
+        """
+        call = _Call([new("RGB", (64, 64), "red"), new("RGB", (64, 64), "teal")], [PROBE, "boats"])
+        whole = self._each_whole([call])
+        try:
+            same = np.abs(self._prefixed([call]) - whole).max() < SAME
+        except Exception:  # noqa: BLE001 - whatever a model of any kind raises
+            same = False
+        if not same:
+            log.info("the judge reads an image anew for each question about it")
+        return bool(same)
+
+    def _run(self, calls: Sequence[_Call]) -> list[Chances]:
+        ask = self._prefixed if self._shared else self._each_whole
+        found = iter(np.concatenate([ask(chunk) for chunk in self._chunks(calls)]))
+        return [
+            np.array([next(found) for _ in range(len(call.images) * len(call.questions))])
+            .astype(np.float32)
+            .reshape(len(call.images), len(call.questions))
+            for call in calls
+        ]
+
+    def _chunks(self, calls: Sequence[_Call]) -> Iterator[list[_Call]]:
+        """The calls in lists of at most `batch` questions, in order; a single image may have more
+        in a list.
+        """
+        chunk, rows = list[_Call](), 0
+        for call in calls:
+            for image in call.images:
+                if chunk and rows + len(call.questions) > self._limit:
+                    yield chunk
+                    chunk, rows = [], 0
+                chunk.append(_Call([image], call.questions))
+                rows += len(call.questions)
+        yield chunk
+
+    def _each_whole(self, calls: Sequence[_Call]) -> Chances:
+        """P(yes) [rows] of all images and their questions, each row with its image."""
+        rows = [(image, q) for call in calls for image in call.images for q in call.questions]
+        texts = [f"{self._before}{question}{self._after}" for _, question in rows]
+        inputs = self._inputs(texts, [image for image, _ in rows])
+        return self._yes_of(self._forward(**inputs, logits_to_keep=1).logits[:, -1])
+
+    def _prefixed(self, calls: Sequence[_Call]) -> Chances:
+        """The same, from one reading of each image."""
+        import torch
+
+        images = [image for call in calls for image in call.images]
+        inputs = self._inputs([self._before] * len(images), images)
+        cache = self._forward(**inputs, use_cache=True, logits_to_keep=1).past_key_values
+        asked = [call.questions for call in calls for _ in call.images]
+        device = self._model.device
+        places = [place for place, questions in enumerate(asked) for _ in questions]
+        cache = deepcopy(cache)
+        cache.batch_select_indices(torch.tensor(places, device=device))
+        ends = [f"{question}{self._after}" for questions in asked for question in questions]
+        after = self._tokenizer(
+            ends, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt"
+        ).to(device)
+        mask = torch.cat([inputs["attention_mask"][places], after["attention_mask"]], 1)
+        last = after["attention_mask"].sum(1) - 1
+        kept, at = torch.unique(last, return_inverse=True)
+        logits = self._forward(
+            input_ids=after["input_ids"],
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=kept,
+        ).logits
+        return self._yes_of(logits[torch.arange(len(places), device=device), at])
+
+    def _inputs(self, texts: Sequence[str], images: Sequence[Image]) -> Any:
+        inputs = self._processor(
+            text=list(texts),
+            images=[[image] for image in images],
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        return inputs.to(self._model.device, dtype=self._model.dtype)
+
+    def _forward(self, **inputs: Any) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self._model(**inputs)
+
+    def _yes_of(self, logits: Any) -> Chances:
+        """P(yes) [rows] of the first token's logits [rows, vocabulary]."""
+        chances = logits.float().softmax(-1)
+        yes, no = chances[:, self._yes].sum(-1), chances[:, self._no].sum(-1)
+        found: Chances = (yes / (yes + no)).cpu().numpy()
+        return found
