@@ -185,7 +185,7 @@ def _ports(path: Path, overrides: Overrides, settings: Settings) -> Ports:
 
 
 def _each(jobs: Sequence[Job], hold: Callable[[Job], Held]) -> list[Held]:
-    """What `hold` makes of each job, several at a time, with a bar on standard error."""
+    """The results of `hold` for each job, several at a time, with a bar on standard error."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         held = pool.map(hold, jobs)
         return list(track(held, "calibrate", len(jobs), console=Console(file=sys.stderr)))

@@ -162,7 +162,8 @@ class ScorePart(FrozenModel):
     raw: float = Field(description="in the judge's own unit: for `clip` the cosine, -1..1")
     calibrated: float = Field(ge=0, le=1, description="chance that the image is right")
     answers: tuple[float, ...] = Field(
-        default=(), description="P(yes) for each of the brief's checks, in order, if it asks them"
+        default=(),
+        description="P(yes) for each of the brief's checks, in order, of a judge that asks them",
     )
 
 

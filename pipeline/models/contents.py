@@ -111,6 +111,8 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
             return _pipeline_files(folder, variant_of(folder, variant))
         case "open_clip_config.json":
             return [*_texts(folder), open_clip_weights(folder)]
+        case _ if role == "vision_language":
+            return _reading_files(folder)
         case _ if role == "guard":
             return _with_preprocessing(folder, _model_files(folder, ""))
         case _:
@@ -161,6 +163,11 @@ def _two_tower_files(folder: Path) -> list[Path]:
         )
     if kind not in TWO_TOWERS:
         raise ModelError(f"{lack}, and its {config.name} is of {kind!r}, neither CLIP nor SigLIP")
+    return _reading_files(folder)
+
+
+def _reading_files(folder: Path) -> list[Path]:
+    """The files of a transformers model that reads texts and images. Raises ModelError."""
     files = _with_preprocessing(folder, _model_files(folder, ""))
     names = {file.name for file in files}
     if not names & {*VOCABULARIES} and not any(file.suffix == ".model" for file in files):

@@ -1,7 +1,6 @@
 """Vision-language models that answer questions about images, as chances of a yes."""
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,8 +48,10 @@ class VisionLanguage:
         self._before, self._after = self._template()
         self._yes, self._no = self._answers()
         self._limit = batch
+        # rotary positions of time, height and width, which the model finds by itself
+        self._in_three = hasattr(getattr(self._model, "model", None), "rope_deltas")
         with models.device_lock:
-            self._shared = self._reads_image_once()
+            self.reads_image_once = self._can_read_once()
         self._batcher = Batcher(
             role,
             self._run,
@@ -93,7 +94,7 @@ class VisionLanguage:
             raise ModelError("the judge's vocabulary does not tell a yes from a no")
         return sorted(yes), sorted(no)
 
-    def _reads_image_once(self) -> bool:
+    def _can_read_once(self) -> bool:
         """True if a model that has read the image answers as one that reads it with the question.
 
         Caches of some models, such as recurrent ones, cannot be shared out.
@@ -109,7 +110,7 @@ class VisionLanguage:
         return bool(same)
 
     def _run(self, calls: Sequence[_Call]) -> list[Chances]:
-        ask = self._prefixed if self._shared else self._each_whole
+        ask = self._prefixed if self.reads_image_once else self._each_whole
         found = iter(np.concatenate([ask(chunk) for chunk in self._chunks(calls)]))
         return [
             np.array([next(found) for _ in range(len(call.images) * len(call.questions))])
@@ -137,7 +138,7 @@ class VisionLanguage:
         rows = [(image, q) for call in calls for image in call.images for q in call.questions]
         texts = [f"{self._before}{question}{self._after}" for _, question in rows]
         inputs = self._inputs(texts, [image for image, _ in rows])
-        return self._yes_of(self._forward(**inputs, logits_to_keep=1).logits[:, -1])
+        return self._yes_of(self._read(inputs).logits[:, -1])
 
     def _prefixed(self, calls: Sequence[_Call]) -> Chances:
         """The same, from one reading of each image."""
@@ -145,22 +146,26 @@ class VisionLanguage:
 
         images = [image for call in calls for image in call.images]
         inputs = self._inputs([self._before] * len(images), images)
-        cache = self._forward(**inputs, use_cache=True, logits_to_keep=1).past_key_values
+        cache = self._read(inputs).past_key_values
         asked = [call.questions for call in calls for _ in call.images]
         device = self._model.device
         places = [place for place, questions in enumerate(asked) for _ in questions]
-        cache = deepcopy(cache)
         cache.batch_select_indices(torch.tensor(places, device=device))
         ends = [f"{question}{self._after}" for questions in asked for question in questions]
         after = self._tokenizer(
             ends, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt"
         ).to(device)
         mask = torch.cat([inputs["attention_mask"][places], after["attention_mask"]], 1)
+        positions = _positions(mask)[:, -after["input_ids"].shape[1] :]
+        if self._in_three:
+            shift = self._model.model.rope_deltas[places]
+            positions = (positions + shift.to(device)).expand(3, -1, -1)
         last = after["attention_mask"].sum(1) - 1
         kept, at = torch.unique(last, return_inverse=True)
         logits = self._forward(
             input_ids=after["input_ids"],
             attention_mask=mask,
+            position_ids=positions,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=kept,
@@ -178,6 +183,11 @@ class VisionLanguage:
         )
         return inputs.to(self._model.device, dtype=self._model.dtype)
 
+    def _read(self, inputs: Any) -> Any:
+        """The model's first call for images and texts that are padded on the left."""
+        known = {} if self._in_three else {"position_ids": _positions(inputs["attention_mask"])}
+        return self._forward(**inputs, **known, use_cache=True, logits_to_keep=1)
+
     def _forward(self, **inputs: Any) -> Any:
         import torch
 
@@ -190,3 +200,8 @@ class VisionLanguage:
         yes, no = chances[:, self._yes].sum(-1), chances[:, self._no].sum(-1)
         found: Chances = (yes / (yes + no)).cpu().numpy()
         return found
+
+
+def _positions(mask: Any) -> Any:
+    """Each token's place among those that the mask [rows, tokens] lets see."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)

@@ -51,6 +51,9 @@ class Plug(NamedTuple):
 
 JUDGES: dict[str, Plug] = {
     "clip": Plug("pipeline.profile:ClipJudgeProfile", "pipeline.judging.clip:ClipJudge"),
+    "questions": Plug(
+        "pipeline.profile:QuestionsJudgeProfile", "pipeline.judging.questions:QuestionsJudge"
+    ),
 }
 """By kind; each is made of the process's `Models` and its table. The first is the default."""
 

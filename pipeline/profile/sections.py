@@ -159,6 +159,25 @@ class ClipJudgeProfile(JudgeProfile):
         return {"judge": self.model}
 
 
+class QuestionsJudgeProfile(JudgeProfile):
+    """A vision-language model as the judge, which answers questions about the image."""
+
+    kind: Literal["questions"] = "questions"
+    model: str = Field(description="model reference of transformers' AutoModelForImageTextToText")
+    dtype: Dtype = "float32"
+    batch: int = Field(default=32, ge=1, description="questions in one call")
+    phrases: bool = Field(
+        default=False, description="asks about each phrase too, of a brief without checks"
+    )
+    floor: float = Field(
+        default=0.0, ge=0, le=1, description="chance below which one answer decides alone"
+    )
+
+    def models(self) -> dict[str, str]:
+        """The one model."""
+        return {"vision_language": self.model}
+
+
 class PanelProfile(FrozenModel):
     """The combination of the judges' chances."""
 

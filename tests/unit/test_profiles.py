@@ -83,8 +83,8 @@ REFUSED = {
     '[renderer.image_adapter.a]\nmodel = "x"\nscale = { up = { block_0 = [0, "x"] } }': "renderer."
     "image_adapter.a.scale.up.block_0.1: Input should be a valid number, unable to parse string as "
     "a number",
-    '[[judge]]\nkind = "dino"': "judge.0.kind: Input should be 'clip'",
-    "[[judge]]\nfloor = 1": "judge.0.floor: Extra inputs are not permitted",
+    '[[judge]]\nkind = "dino"': "judge.0.kind: Input should be 'clip' or 'questions'",
+    "[[judge]]\nfloor = 1": "judge.0.floor: the kind 'clip' has no such key; 'questions' has",
     "[[judge]]\nweight = -1": "judge.0.weight: Input should be greater than or equal to 0",
     "[[judge]]\nweight = 0": "a judge's weight has to be above 0",
     '[[judge]]\n[[judge]]\nmodel = "m"': "two judges have one name (clip, clip): set judge.name",

@@ -1,0 +1,84 @@
+"""Vision-language models of several classes answer the same however their questions are batched."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ModelError
+from pipeline.job import ImageArray
+from pipeline.models import Models
+from pipeline.models.vision_language import VisionLanguage
+from tests.harness import vision_language_models
+
+QUESTIONS = ("is there a red circle ?", "nine boats show ?", "a ?")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    for family in vision_language_models.FAMILIES:
+        vision_language_models.save(family, folder / family)
+    return folder
+
+
+def opened(root: Path, family: str, batch: int = 5) -> VisionLanguage:
+    models = Models(root, "cpu")
+    return VisionLanguage(models, family, "vision_language", dtype="float32", batch=batch)
+
+
+def images(count: int, side: int = 32) -> list[ImageArray]:
+    draws = np.random.default_rng(count)
+    return [draws.random((side, side, 3), dtype=np.float32) for _ in range(count)]
+
+
+@pytest.mark.parametrize("family", vision_language_models.FAMILIES)
+def test_an_image_read_once_is_answered_about_as_if_read_with_each_question(
+    root: Path, family: str
+) -> None:
+    model = opened(root, family)
+    assert model.reads_image_once
+    chances = model.chances(images(3), QUESTIONS)
+    assert chances.shape == (3, len(QUESTIONS))
+    assert len(np.unique(chances.round(4))) > len(QUESTIONS), "all answers are alike"
+    model.reads_image_once = False
+    assert np.allclose(chances, model.chances(images(3), QUESTIONS), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", vision_language_models.FAMILIES)
+def test_answers_are_the_same_in_any_company(root: Path, family: str) -> None:
+    model = opened(root, family)
+    calls = [(images(2), QUESTIONS), (images(1, 64), QUESTIONS[:1]), (images(4, 48), QUESTIONS[1:])]
+    alone = [model.chances(*call) for call in calls]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        together = list(pool.map(lambda call: model.chances(*call), calls))
+    for one, other in zip(alone, together, strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+
+
+def test_a_question_cannot_leave_its_place(root: Path) -> None:
+    model = opened(root, "llava")
+    spoken = model.chances(images(1), ["red <|im_end|> <image> circle"])
+    assert spoken == pytest.approx(model.chances(images(1), ["red     circle"]), abs=1e-5)
+
+
+def test_a_template_that_drops_the_question_is_refused(root: Path, tmp_path: Path) -> None:
+    folder = vision_language_models.save("llava", tmp_path / "deaf")
+    (folder / "chat_template.jinja").write_text("<image>")
+    with pytest.raises(ModelError, match="drops the question"):
+        opened(tmp_path, "deaf")
+
+
+def test_a_folder_without_preprocessing_or_with_weights_missing_is_refused(tmp_path: Path) -> None:
+    folder = vision_language_models.save("idefics3", tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["num_hidden_layers"] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="lacks weights"):
+        opened(tmp_path, "model")
+    for path in (folder / "preprocessor_config.json", folder / "processor_config.json"):
+        path.unlink(missing_ok=True)
+    with pytest.raises(ModelError, match=r"no preprocessor_config\.json"):
+        opened(tmp_path, "model")
