@@ -25,6 +25,8 @@ UNREAD: Mapping[str, frozenset[str]] = {
 
 ETA = "eta"
 """The part of fresh noise in DDIM's and TCD's steps. In diffusers it is an argument of a call."""
+PROFILES_ETA = "profile_eta"
+"""Its name in a scheduler's configuration: diffusers does not read one that a model has there."""
 
 
 def configured(scheduler: Any, name: str, settings: Mapping[str, Any]) -> Any:
@@ -62,13 +64,13 @@ def configured(scheduler: Any, name: str, settings: Mapping[str, Any]) -> Any:
             # such as a solver of another class
             raise ModelError(f"{_named(key, value)} means nothing to {cls.__name__}")
     if ETA in settings:
-        made.register_to_config(eta=settings[ETA])
+        made.register_to_config(**{PROFILES_ETA: settings[ETA]})
     return made
 
 
 def eta_of(scheduler: Any) -> float:
     """The `eta` that a profile gave to a scheduler."""
-    eta: float = getattr(scheduler, "config", {}).get(ETA, 0.0)
+    eta: float = getattr(scheduler, "config", {}).get(PROFILES_ETA, 0.0)
     return eta
 
 

@@ -26,6 +26,14 @@ def test_settings_take_the_place_of_the_models_own() -> None:
     assert (other.config.beta_end, eta_of(own)) == (0.012, 0.0)
 
 
+def test_an_eta_among_a_models_own_settings_is_not_read_as_diffusers_does_not() -> None:
+    own = diffusers.DDIMScheduler.from_config({"eta": 0.7})
+    assert own.config.eta == 0.7
+    assert eta_of(configured(own, "", {})) == 0
+    assert eta_of(configured(own, "TCDScheduler", {})) == 0
+    assert eta_of(configured(own, "", {"eta": 0.3})) == 0.3
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "problem"),
     [
