@@ -10,6 +10,7 @@ FOREIGN = ("auto_map", "trust_remote_code", "transformers_weights")
 """Entries with which a configuration names code, lets it run, or names other weights."""
 VOCABULARIES = {"tokenizer.json", "vocab.json", "added_tokens.json"}
 """Files whose keys are tokens."""
+TOWERS = ", not from the folder: take a model that has both towers in its own files"
 TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language", "reduction_mask"}
 """Settings of OpenCLIP's own tokenizers; any others go to transformers."""
 
@@ -62,7 +63,7 @@ def _refuse_hub_names(path: Path) -> None:
     if unknown := sorted(set(settings) - TOKENIZER_SETTINGS):
         raise ModelError(f"{path} has unknown tokenizer_kwargs: {', '.join(unknown)}")
     if name := text.get("hf_model_name"):
-        raise ModelError(f"{path} takes its text tower {name!r} from the hub, not from the folder")
+        raise ModelError(f"{path} takes its text tower {name!r} from the hub{TOWERS}")
     name = str(vision.get("timm_model_name", ""))
     if ":" in name or "/" in name:
-        raise ModelError(f"{path} takes its image tower {name!r} from elsewhere")
+        raise ModelError(f"{path} takes its image tower {name!r} from elsewhere{TOWERS}")

@@ -1,14 +1,24 @@
 """The files that are loaded of a model; only these are checked and hashed."""
 
 import hashlib
-import re
 from pathlib import Path
 
 from pipeline.errors import ModelError
 from pipeline.models.checkpoints import checkpoint
 from pipeline.models.code import refuse_code
 from pipeline.models.digests import sha256_of
-from pipeline.models.pipelines import unsupported
+from pipeline.models.pipelines import parts_needed, rooms, unsupported
+from pipeline.models.refusals import (
+    PICKLES,
+    STEMS,
+    TAGGED,
+    gguf,
+    no_config,
+    no_weights,
+    pickled,
+    refuse_no_writer,
+    refuse_quantized,
+)
 from pipeline.models.safetensors import read_header, read_json, shards
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -27,9 +37,11 @@ CONFIGS: dict[str, str] = {
 }
 SINGLE = {"renderer"}
 """Roles whose model may be a single file."""
-PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl"}
 TEXTS = {".json", ".txt", ".model", ".jinja"}
-VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+SCHEDULER, TOKENIZER = "scheduler_config.json", "tokenizer_config.json"
+LIBRARIES = {"diffusers", "transformers"}
+READING = {"writer", "embedding"}
+"""Roles whose folder holds a tokenizer of transformers."""
 BYTEWISE = ("ByT5", "Canine")
 """Tokenizers without a vocabulary."""
 ABOUT = ("readme", "license", "notice")
@@ -52,10 +64,6 @@ OPEN_CLIP = (
     "model.pth",
 )
 """The names that OpenCLIP looks for in a folder, the first one first."""
-STEMS = ("model", "diffusion_pytorch_model")
-"""The names that transformers and diffusers give to weights."""
-TAGGED = re.compile(rf"(?:{'|'.join(STEMS)})\.(?:safetensors\.index\.)?(\w+)(?:-\d+-of-\d+)?\.\w+$")
-"""The file of a variant."""
 
 
 def verify(model: Path, role: str, variant: str = "") -> None:
@@ -102,48 +110,47 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     if config.name == OPEN_CLIP_CONFIG and not config.is_file():
         return _two_tower_files(folder)
     if not config.is_file():
-        if role == "renderer" and (folder / "modular_model_index.json").is_file():
-            raise ModelError(f"{folder} {unsupported('ModularPipeline')}")
-        raise ModelError(f"{folder} has no {config.name}{_single_files(folder, role)}")
+        raise ModelError(no_config(folder, config.name, role))
     read_json(config)
+    if role == "writer":
+        refuse_no_writer(config)
+    if role in READING:
+        check_vocabulary(folder)
     match config.name:
         case "model_index.json":
             return _pipeline_files(folder, variant_of(folder, variant))
         case "open_clip_config.json":
+            text = read_json(config).get("model_cfg", {}).get("text_cfg", {})
+            if text.get("hf_tokenizer_name"):
+                check_vocabulary(folder)
             return [*_texts(folder), open_clip_weights(folder)]
         case _ if role == "vision_language":
-            return _reading_files(folder)
+            return _reading_files(folder, role)
         case _ if role == "guard":
-            return _with_preprocessing(folder, _model_files(folder, ""))
+            return _with_preprocessing(folder, _model_files(folder, role))
         case _:
-            return _model_files(folder, "")
+            return _model_files(folder, role)
 
 
 def _check_single(file: Path, role: str) -> None:
     """Raise ModelError for a file that is not the whole model of this role."""
     if file.suffix in PICKLES:
-        raise ModelError(_pickled(file))
+        raise ModelError(pickled(file))
     if file.suffix == ".gguf":
-        raise ModelError(
-            f"{file} is a GGUF file, which is not loaded here: for a writer, serve it with "
-            'llama.cpp or Ollama and set writer.kind = "endpoint"'
-        )
+        raise ModelError(gguf(file, role))
     if role not in SINGLE or file.suffix != ".safetensors":
-        raise ModelError(f"{file} is a file, and this model has to be a folder")
+        raise ModelError(
+            f"{file} is a file, and this model has to be a folder: name the folder that holds it "
+            f"and its {CONFIGS.get(role, 'configuration')}"
+        )
     checkpoint(file)
-
-
-def _single_files(folder: Path, role: str) -> str:
-    """A hint at the single files of a folder that was named in their place."""
-    files = _files(folder, {".safetensors"}) if role in SINGLE else []
-    return f"; to load a checkpoint in one file, name the file: {files[0]}" if files else ""
 
 
 def embedding_size(folder: Path) -> int:
     """The numbers in an embedding of the two-tower model in a folder. Raises ModelError."""
     if (config := folder / OPEN_CLIP_CONFIG).is_file():
         return int(read_json(config)["model_cfg"]["embed_dim"])
-    for file in _model_files(folder, ""):
+    for file in _model_files(folder, "judge"):
         header = read_header(file) if file.suffix == ".safetensors" else {}
         for name in ("text_projection.weight", "text_model.head.weight"):
             if name in header:
@@ -153,25 +160,25 @@ def embedding_size(folder: Path) -> int:
 
 def _two_tower_files(folder: Path) -> list[Path]:
     """The files of a CLIP or SigLIP in the format of transformers. Raises ModelError."""
-    lack = f"{folder} has no {OPEN_CLIP_CONFIG}"
     if not (config := folder / "config.json").is_file():
-        raise ModelError(f"{lack} nor {config.name}")
+        raise ModelError(no_config(folder, f"{OPEN_CLIP_CONFIG} nor {config.name}", "judge"))
     if (kind := read_json(config).get("model_type")) == "siglip2":
         raise ModelError(
             f"{folder} is a SigLIP 2 for images of any size (NaFlex), which is not loaded: take "
             "one for a single size, such as google/siglip2-base-patch16-224"
         )
     if kind not in TWO_TOWERS:
-        raise ModelError(f"{lack}, and its {config.name} is of {kind!r}, neither CLIP nor SigLIP")
-    return _reading_files(folder)
+        raise ModelError(
+            f"{folder} has no {OPEN_CLIP_CONFIG}, and its {config.name} is of {kind!r}, neither "
+            "CLIP nor SigLIP: take a model of these"
+        )
+    return _reading_files(folder, "judge")
 
 
-def _reading_files(folder: Path) -> list[Path]:
+def _reading_files(folder: Path, role: str) -> list[Path]:
     """The files of a transformers model that reads texts and images. Raises ModelError."""
-    files = _with_preprocessing(folder, _model_files(folder, ""))
-    names = {file.name for file in files}
-    if not names & {*VOCABULARIES} and not any(file.suffix == ".model" for file in files):
-        raise ModelError(f"{folder} has no tokenizer.json nor another vocabulary; fetch it again")
+    files = _with_preprocessing(folder, _model_files(folder, role))
+    check_vocabulary(folder)
     return files
 
 
@@ -187,7 +194,7 @@ def adapter_file(folder: Path) -> Path:
         case [file]:
             return file
         case []:
-            raise ModelError(_no_weights(folder))
+            raise ModelError(no_weights(folder, "image_adapter"))
         case files:
             names = ", ".join(file.name for file in files)
             raise ModelError(f"{folder} holds {names}: an adapter's folder has one of them alone")
@@ -198,9 +205,9 @@ def open_clip_weights(folder: Path) -> Path:
     known = [folder / name for name in OPEN_CLIP if (folder / name).is_file()]
     found = known[:1] or _files(folder, {".safetensors"})
     if not found:
-        raise ModelError(_no_weights(folder))
+        raise ModelError(no_weights(folder, "judge"))
     if found[0].suffix in PICKLES:
-        raise ModelError(_pickled(found[0]))
+        raise ModelError(pickled(found[0]))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ModelError(f"{folder} holds {names}: call one of them {OPEN_CLIP[0]}")
@@ -218,8 +225,7 @@ def left_out(folder: Path) -> set[str]:
     }
     if str(named.get("_class_name")).startswith("StableDiffusion3"):
         encoder = folder / "text_encoder_3"
-        here = named.get(encoder.name) != [None, None] and encoder.is_dir()
-        if not here or not _files(encoder, PICKLES | {".safetensors"}):
+        if named.get(encoder.name) == [None, None] or not encoder.is_dir():
             spared |= T5
     return spared
 
@@ -229,9 +235,9 @@ def variant_of(folder: Path, variant: str) -> str:
     any part has it, else the plain files, and where a part has none, the one variant that it has.
     """
     models = [part for part in _parts(folder) if _is_model(part)]
-    if variant and any(_has_weights(part, variant) for part in models):
+    if variant and any(has_weights(part, variant) for part in models):
         return variant
-    bare = [_tags(part) for part in models if not _has_weights(part, "")]
+    bare = [_tags(part) for part in models if not has_weights(part, "")]
     common = set[str].intersection(*bare) if bare else set()
     return common.pop() if len(common) == 1 else ""
 
@@ -255,27 +261,51 @@ def _pipeline_files(folder: Path, variant: str) -> list[Path]:
     config = folder / "model_index.json"
     kind = read_json(config).get("_class_name")
     if not isinstance(kind, str):
-        raise ModelError(f"{config} names a class of its own, {kind}: a model's code is not run")
+        raise ModelError(
+            f"{config} names a class of its own, {kind}: a model's code is not run; take a model "
+            "of a diffusers class"
+        )
     if reason := unsupported(kind):
         raise ModelError(f"{config} names {kind}, which {reason}")
-    parts = _parts(folder)
-    if gone := next((part for part in parts if not part.is_dir()), None):
-        raise ModelError(f"{gone} is missing, which {config} names; fetch the model again")
+    named, spared = read_json(config), left_out(folder)
+    for name in sorted(parts_needed(kind) - spared):
+        if named.get(name) in (None, [None, None]):
+            raise ModelError(
+                f"{config} names no {name}, which a {kind} needs: fetch the model again, or put "
+                "that part of the model that it was made from into the folder and its index"
+            )
     files = [config]
-    for part in parts:
-        files += _model_files(part, variant) if _is_model(part) else _texts(part)
+    for part, library, name in parts_of(folder):
+        if library not in LIBRARIES and library not in rooms():
+            raise ModelError(
+                f"{config} names a class of {library}, {name}: a model's code is not run; take the "
+                "model with classes of diffusers and transformers"
+            )
+        if not part.is_dir():
+            raise ModelError(f"{part} is missing, which {config} names; fetch the model again")
+        files += _model_files(part, "renderer", variant) if _is_model(part) else _texts(part)
+        if "Tokenizer" in name:
+            check_vocabulary(part)
+        if name.endswith("Scheduler") and not (part / SCHEDULER).is_file():
+            raise ModelError(f"{part / SCHEDULER} is missing; fetch it again")
     return files
 
 
-def _parts(folder: Path) -> list[Path]:
-    """The folders of a pipeline's parts, without those that are left out."""
-    spared, parts = left_out(folder), list[Path]()
+def parts_of(folder: Path) -> list[tuple[Path, str, str]]:
+    """The folders of a pipeline's parts, each with its library and class, without those that are
+    left out.
+    """
+    spared, parts = left_out(folder), list[tuple[Path, str, str]]()
     for name, entry in read_json(folder / "model_index.json").items():
         match entry:
-            # a library and a class; other lists are settings
-            case [str(), str()] if not name.startswith("_") and name not in spared:
-                parts.append(folder / name)
+            # other lists are settings
+            case [str(library), str(kind)] if not name.startswith("_") and name not in spared:
+                parts.append((folder / name, library, kind))
     return parts
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [part for part, _, _ in parts_of(folder)]
 
 
 def _is_model(part: Path) -> bool:
@@ -284,27 +314,30 @@ def _is_model(part: Path) -> bool:
     )
 
 
-def _has_weights(part: Path, variant: str) -> bool:
+def has_weights(part: Path, variant: str) -> bool:
+    """True where a part has files of this variant, or plain ones for an empty one."""
     return any(_weights(part, stem, variant) for stem in STEMS)
 
 
 def _tags(part: Path) -> set[str]:
     """The variants of a part's weights."""
     found = filter(None, (TAGGED.match(path.name) for path in part.iterdir()))
-    return {match[1] for match in found if _has_weights(part, match[1])}
+    return {match[1] for match in found if has_weights(part, match[1])}
 
 
-def _model_files(part: Path, variant: str) -> list[Path]:
-    if not (part / "config.json").is_file():
-        raise ModelError(f"{part}/config.json is missing; fetch it again")
-    read_json(part / "config.json")
+def _model_files(part: Path, role: str, variant: str = "") -> list[Path]:
+    config = part / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{config} is missing; fetch it again")
+    refuse_quantized(config)
     if (adapter := part / "adapter_config.json").is_file():
         raise ModelError(f"{adapter} is of an adapter: merge it into the model, or remove it")
     weights = [
         path for stem in STEMS for path in _weights(part, stem, variant) or _weights(part, stem, "")
     ]
     if not weights:
-        raise ModelError(_no_weights(part))
+        without = f"; without {part} the model renders too" if part.name in T5 else ""
+        raise ModelError(no_weights(part, role, _tags(part)) + without)
     return [*_texts(part), *weights]
 
 
@@ -321,37 +354,24 @@ def _weights(part: Path, stem: str, variant: str) -> list[Path]:
     return found or sharded if stem == "model" else sharded
 
 
-def _no_weights(part: Path) -> str:
-    """The reason why a folder has no weights to load."""
-    names = [path.name for path in part.iterdir()]
-    if tags := sorted(_tags(part)):
-        return f"{part} holds variants alone: set renderer.variant to one of {', '.join(tags)}"
-    for name in sorted(names):
-        if found := re.match(r"(.+)-\d+-of-\d+\.safetensors", name):
-            index = part / f"{found[1]}.safetensors.index.json"
-            return f"{index} is missing, which names the shards; fetch it again"
-    if pickles := _files(part, PICKLES):
-        return _pickled(pickles[0])
-    others = ", ".join(path.name for path in _files(part, {".safetensors"}))
-    wanted = " or ".join(f"{stem}.safetensors" for stem in STEMS)
-    lack = f"{part} has no .safetensors weights by the name of {wanted}"
-    return f"{lack}, only {others}" if others else f"{lack}; fetch it again"
-
-
-def _pickled(path: Path) -> str:
-    return (
-        f"{path} is a pickle, which can run code when it is loaded; fetch the model's "
-        f".safetensors weights into {path.parent}"
-    )
+def check_vocabulary(folder: Path) -> None:
+    """Raise ModelError where a tokenizer's folder lacks its vocabulary."""
+    config = folder / TOKENIZER
+    if config.is_file() and str(read_json(config).get("tokenizer_class")).startswith(BYTEWISE):
+        return
+    names = {path.name for path in folder.iterdir()}
+    if names & {"tokenizer.json", "vocab.txt"} or _files(folder, {".model"}):
+        return
+    if "vocab.json" not in names:
+        raise ModelError(f"{folder} has no tokenizer.json nor another vocabulary; fetch it again")
+    if "merges.txt" not in names:
+        raise ModelError(f"{folder} has a vocab.json without its merges.txt; fetch it again")
 
 
 def _texts(part: Path) -> list[Path]:
     """Configuration, vocabulary and chat templates. Raises ModelError without a vocabulary."""
-    if (config := part / "tokenizer_config.json").is_file():
-        kind = str(read_json(config).get("tokenizer_class"))
-        held = any((part / name).is_file() for name in VOCABULARIES) or _files(part, {".model"})
-        if not held and not kind.startswith(BYTEWISE):
-            raise ModelError(f"{part} has no tokenizer.json nor another vocabulary; fetch it again")
+    if (part / TOKENIZER).is_file():
+        check_vocabulary(part)
     templates = part / "additional_chat_templates"
     found = _files(part, TEXTS) + (_files(templates, TEXTS) if templates.is_dir() else [])
     return [

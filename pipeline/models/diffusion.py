@@ -1,33 +1,32 @@
 """Loading and tuning of diffusers pipelines from local folders and single files."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import diffusers
 import torch
+import transformers
 from diffusers.models.embeddings import ImageProjection
 from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from torch._dynamo import config as dynamo
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import ModelError
 from pipeline.models.checkpoints import INDEX, checkpoint
-from pipeline.models.contents import adapter_file, left_out, variant_of
+from pipeline.models.contents import adapter_file, has_weights, left_out, parts_of, variant_of
 from pipeline.models.safetensors import read_json
 from pipeline.models.schedulers import configured
 from pipeline.models.tokenizers import END, check_tokenizer, clip_tokenizer
+from pipeline.models.whole import LOCAL, load_whole
 from pipeline.profile import DiffusersProfile, Dtype, UNetScales
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 """By number of axes: the weights of convolutions of images, and of videos."""
 COMPILED_SHAPES = 4096
-LOCAL: dict[str, Any] = {
-    "use_safetensors": True,
-    "local_files_only": True,
-    "trust_remote_code": False,
-}
+UNREAD = ("lm_head.",)
+"""Weights of text encoders that no pipeline reads: it takes their hidden states."""
 PADS = {("sd2", "tokenizer"): "!", ("sdxl", "tokenizer_2"): "!"}
 """Tokens that fill the windows of OpenCLIP's text encoders, by family and tokenizer."""
 LAST = 999
@@ -56,8 +55,7 @@ def load_pipeline(model: Path, unet: Path | None, profile: DiffusersProfile) -> 
     diffusers.utils.logging.disable_progress_bar()
     parts: dict[str, Any] = {"dtype": getattr(torch, profile.dtype)}
     if unet:
-        loader = cast(Any, diffusers.UNet2DConditionModel)
-        parts["unet"] = loader.from_pretrained(unet, **parts, **LOCAL)
+        parts["unet"] = load_whole(diffusers.UNet2DConditionModel, unet, **parts)
     pipe = _from_file(model, parts) if model.is_file() else _from_folder(model, profile, parts)
     if hasattr(pipe, "scheduler"):
         pipe.scheduler = configured(pipe.scheduler, profile.scheduler, profile.scheduler_settings)
@@ -72,14 +70,29 @@ def _from_folder(folder: Path, profile: DiffusersProfile, parts: dict[str, Any])
     named = read_json(folder / "model_index.json").get("_class_name")
     known = {known.__name__ for known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
     auto = diffusers.AutoPipelineForText2Image if named in known else diffusers.DiffusionPipeline
-    pipe = cast(Any, auto).from_pretrained(
-        folder, variant=variant_of(folder, profile.variant) or None, **LOCAL, **spared, **parts
-    )
+    parts |= _models(folder, profile, parts)
+    pipe = cast(Any, auto).from_pretrained(folder, use_safetensors=True, **LOCAL, **spared, **parts)
     for name, part in pipe.components.items():
         tokenizer = getattr(part, "tokenizer", part)  # a processor's own
         if isinstance(tokenizer, PreTrainedTokenizerBase):
             check_tokenizer(tokenizer, folder / name)
     return pipe
+
+
+def _models(folder: Path, profile: DiffusersProfile, given: Container[str]) -> dict[str, Any]:
+    """The models among a pipeline's parts but those `given`, from the files that were checked."""
+    variant, found = variant_of(folder, profile.variant), dict[str, Any]()
+    dtype = {"dtype": getattr(torch, profile.dtype)}
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    for part, library, name in parts_of(folder):
+        module = libraries.get(library) or getattr(diffusers.pipelines, library, None)
+        kind = getattr(module, name, None)
+        if part.name in given or not isinstance(kind, type):
+            continue
+        if issubclass(kind, (diffusers.ModelMixin, PreTrainedModel)):
+            tagged = {"variant": variant} if variant and has_weights(part, variant) else {}
+            found[part.name] = load_whole(kind, part, *UNREAD, **dtype, **tagged)
+    return found
 
 
 def _from_file(file: Path, parts: dict[str, Any]) -> Any:
@@ -174,12 +187,7 @@ def load_controlnet(folder: Path, name: str, dtype: Dtype) -> Any:
     """A ControlNet of diffusers' class `name`. Raises ModelError for a file that lacks weights, and
     for one with numbers that are not finite.
     """
-    loader = getattr(diffusers, name)
-    net, report = loader.from_pretrained(
-        folder, dtype=getattr(torch, dtype), output_loading_info=True, **LOCAL
-    )
-    if lacking := report["missing_keys"]:
-        raise ModelError(f"{folder} lacks weights: {sorted(lacking)[0]}")
+    net = load_whole(getattr(diffusers, name), folder, dtype=getattr(torch, dtype))
     if not all(weight.isfinite().all() for weight in net.parameters()):
         raise ModelError(f"{folder} holds numbers that are not finite")
     return net
@@ -224,5 +232,4 @@ def _allow_shapes(*_: object) -> None:
 
 def load_preview_decoder(folder: Path, profile: DiffusersProfile) -> Any:
     """A tiny autoencoder (TAESD, https://github.com/madebyollin/taesd) of the pipeline's family."""
-    loader = cast(Any, diffusers.AutoencoderTiny)
-    return loader.from_pretrained(folder, dtype=getattr(torch, profile.dtype), **LOCAL)
+    return load_whole(diffusers.AutoencoderTiny, folder, dtype=getattr(torch, profile.dtype))

@@ -4,13 +4,15 @@ models.
 From the hub come safetensors and configurations, never code.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TypeVar
 
 from pipeline.errors import ModelError
-from pipeline.models.contents import OPEN_CLIP_CONFIG, STEMS
+from pipeline.models.contents import OPEN_CLIP_CONFIG
+from pipeline.models.refusals import STEMS
 from pipeline.profile import Profile
 
 Given = TypeVar("Given")
@@ -24,6 +26,7 @@ WEIGHTS = {
     "concept": ("open_clip*.safetensors",),
 }
 UNUSED = ["*.non_ema.*"]
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
 def resolve(reference: str, root: Path, role: str, variant: str = "") -> Path:
@@ -79,8 +82,13 @@ def fetch(reference: str, root: Path, role: str, variant: str = "") -> Path:
     from huggingface_hub.errors import HFValidationError
 
     name, _, revision = reference.partition("@")
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"there is no folder {reference!r}, neither in {root} nor here")
+    if not HUB_ID.fullmatch(name):
+        known = HUB_ID.search(name) if ":" in name else None
+        hub_id = f"a hub id, here {known[0]}" if known else "a hub id such as org/name"
+        raise ModelError(
+            f"there is no folder or file {reference!r}, neither in {root} nor here: name one in "
+            f"PRESSRUN_MODELS, any path, or {hub_id}"
+        )
     role = role.partition(":")[0]
     patterns = [*TEXTS, *_weights(role, variant)]
 

@@ -17,15 +17,16 @@ from pipeline.models.files import resolve
 from pipeline.models.named.folder import WeightsFolder
 from pipeline.models.safetensors import read_header, read_json
 from pipeline.models.tokenizers import check_tokenizer
+from pipeline.models.whole import LOCAL, load_whole
 from pipeline.profile import DiffusersProfile, Dtype, LocalWriterProfile
 from pipeline.watchdog import suspended
 
 Weights = TypeVar("Weights", bound=WeightsFolder)
 
 PRECISIONS: dict[Dtype, str] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""`trust_remote_code` is explicit because transformers would prompt at the terminal without it."""
 DENOISERS = frozenset({"unet", "transformer"})
+POOLER = "pooler."
+"""Weights that many encoders lack; a text's embedding is the mean of its tokens'."""
 RESIDENT = frozenset({"vae", "previews", "control"})
 """Parts that are never offloaded."""
 RENDERERS_PART = 2 / 3
@@ -263,7 +264,7 @@ class Models:
 
             from pipeline.models.transformers_clip import load_towers
 
-            model, preprocess, tokenizer = load_towers(folder, getattr(torch, dtype), **LOCAL)
+            model, preprocess, tokenizer = load_towers(folder, getattr(torch, dtype))
             return model.to(self.device).eval(), preprocess, tokenizer
 
         key = ("clip", folder, dtype)
@@ -278,16 +279,7 @@ class Models:
             import torch
             from transformers import AutoModelForImageTextToText, AutoProcessor
 
-            loader: Any = AutoModelForImageTextToText
-            model, report = loader.from_pretrained(
-                folder,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                output_loading_info=True,
-                **LOCAL,
-            )
-            if lacking := sorted(report["missing_keys"]):
-                raise ModelError(f"{folder} lacks weights: {lacking[0]}")
+            model = load_whole(AutoModelForImageTextToText, folder, dtype=getattr(torch, dtype))
             processor = AutoProcessor.from_pretrained(folder, **LOCAL)
             check_tokenizer(processor.tokenizer, folder)
             return model.to(self.device).eval(), processor
@@ -302,7 +294,8 @@ class Models:
         def load() -> tuple[Any, Any]:
             from transformers import AutoModel
 
-            return self._transformer(self.folder(reference, "embedding"), AutoModel, "right")
+            folder = self.folder(reference, "embedding")
+            return self._transformer(folder, AutoModel, "right", POOLER)
 
         loaded: tuple[Any, Any] = self._built(("text encoder", reference), load)
         return loaded
@@ -315,16 +308,7 @@ class Models:
             import torch
             from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-            loader: Any = AutoModelForImageClassification
-            model, report = loader.from_pretrained(
-                folder,
-                dtype=getattr(torch, dtype),
-                use_safetensors=True,
-                output_loading_info=True,
-                **LOCAL,
-            )
-            if lacking := sorted(report["missing_keys"]):
-                raise ModelError(f"{folder} lacks weights: {lacking[0]}")
+            model = load_whole(AutoModelForImageClassification, folder, dtype=getattr(torch, dtype))
             processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
             return model.to(self.device).eval(), processor
 
@@ -372,13 +356,15 @@ class Models:
             return self._loaded[key]
 
     def _transformer(
-        self, folder: Path, kind: Any, padding_side: str, **settings: Any
+        self, folder: Path, kind: Any, padding_side: str, *unread: str, **settings: Any
     ) -> tuple[Any, Any]:
-        """A transformers model and its tokenizer, on the device."""
+        """A transformers model and its tokenizer, on the device; `unread` are the first letters of
+        weights that it may lack.
+        """
         from transformers import AutoTokenizer
 
         def load() -> tuple[Any, Any]:
-            model = kind.from_pretrained(folder, use_safetensors=True, **LOCAL, **settings)
+            model = load_whole(kind, folder, *unread, **settings)
             tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=padding_side, **LOCAL)
             check_tokenizer(tokenizer, folder)
             return model, tokenizer

@@ -44,7 +44,7 @@ _VARIANT = re.compile("ControlNetUnion|ControlNet|Control|PAG|Img2Img|Adapter")
 
 
 class Call(NamedTuple):
-    """The names of a pipeline's arguments, and of those without a default."""
+    """The names of a function's arguments, and of those without a default."""
 
     takes: frozenset[str]
     needs: frozenset[str]
@@ -91,14 +91,40 @@ def _reason(kind: str, call: Call) -> str:
     return f"needs {' and '.join(sorted(needed))}" if needed else ""
 
 
+@cache
+def rooms() -> frozenset[str]:
+    """The packages of diffusers' pipelines, which hold classes of some models' parts."""
+    return frozenset(file.parent.name for file in sources().values())
+
+
 def call_of(kind: str, file: Path) -> Call:
     """The call of the pipeline class `kind`, which `file` defines."""
+    return _signature(_body(kind, file), "__call__")
+
+
+@cache
+def parts_needed(kind: str) -> frozenset[str]:
+    """The parts that a pipeline class cannot be made without, as far as it lists them itself."""
+    body = _body(kind, sources()[kind])
+    optional = set[str]()
+    for node in body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="_optional_components")], value=value):
+                optional = {*ast.literal_eval(value)}
+    return _signature(body, "__init__").needs - optional
+
+
+def _body(kind: str, file: Path) -> list[ast.stmt]:
     module = ast.parse(file.read_text(encoding="utf-8"))
     (body,) = (
         each.body for each in module.body if isinstance(each, ast.ClassDef) and each.name == kind
     )
+    return body
+
+
+def _signature(body: list[ast.stmt], name: str) -> Call:
     for made in body:
-        if isinstance(made, ast.FunctionDef) and made.name == "__call__":
+        if isinstance(made, ast.FunctionDef) and made.name == name:
             names = [each.arg for each in made.args.args[1:]]
             needed = names[: len(names) - len(made.args.defaults)]
             optional = [each.arg for each in made.args.kwonlyargs]

@@ -9,8 +9,8 @@ from PIL.Image import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-from pipeline.errors import ModelError
 from pipeline.models.tokenizers import check_tokenizer
+from pipeline.models.whole import LOCAL, load_whole
 
 
 class Towers(torch.nn.Module):
@@ -64,20 +64,13 @@ class Preprocess:
         return torch.from_numpy(pixels).float()
 
 
-def load_towers(
-    folder: Path, dtype: torch.dtype, **local: Any
-) -> tuple[Towers, Preprocess, Tokenizer]:
-    """The model in a folder, its preprocessing and its tokenizer; `local` keeps the libraries to
-    it. Raises ModelError for a model that lacks weights.
+def load_towers(folder: Path, dtype: torch.dtype) -> tuple[Towers, Preprocess, Tokenizer]:
+    """The model in a folder, its preprocessing and its tokenizer. Raises ModelError for a model
+    that lacks weights.
     """
-    loader: Any = AutoModel
-    model, report = loader.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
-    )
-    if lacking := sorted(report["missing_keys"]):
-        raise ModelError(f"{folder} lacks weights: {lacking[0]}")
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **local)
+    model = load_whole(AutoModel, folder, dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **LOCAL)
     check_tokenizer(tokenizer, folder)
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
     length = model.config.text_config.max_position_embeddings
     return Towers(model), Preprocess(processor), Tokenizer(tokenizer, length)

@@ -46,7 +46,7 @@ def test_a_file_is_a_model_by_path_or_below_the_root(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("old.ckpt", "is a pickle"), ("small.gguf", "llama.cpp or Ollama")]
+    ("name", "said"), [("old.ckpt", "is a pickle"), ("small.gguf", "renderer.kind = .a1111")]
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / name).write_bytes(b"")

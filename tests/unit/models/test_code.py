@@ -184,6 +184,17 @@ def test_a_judge_names_nothing_of_the_hub(
         refuse_code(folder)
 
 
+def test_a_judge_that_names_a_tokenizer_of_transformers_holds_it(root: Path) -> None:
+    folder = root / "open_clip"
+    text = {"hf_tokenizer_name": "timm/ViT-B-16-SigLIP"}
+    edit(folder / "open_clip_config.json", lambda c: c["model_cfg"]["text_cfg"].update(text))
+    if (folder / "tokenizer.json").exists():
+        verify(folder, "judge")
+        (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"no tokenizer\.json nor another vocabulary; fetch"):
+        verify(folder, "judge")
+
+
 class Bomb:
     """Runs a call when it is unpickled."""
 

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from pipeline.profile import (
 )
 from pipeline.settings import load_settings
 
+WEIGHTS = "diffusion_pytorch_model"
+
 
 def write_weights(path: Path) -> None:
     save_file({"a": np.ones((4, 4), np.float32), "b": np.zeros(3, np.float16)}, path)
@@ -35,7 +39,8 @@ def writer(tmp_path: Path) -> Path:
     """A whole model of one part."""
     folder = tmp_path / "writer"
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
     write_weights(folder / "model.safetensors")
     return folder
 
@@ -47,17 +52,23 @@ def pipeline(tmp_path: Path) -> Path:
     index = {
         "_class_name": "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
         "scheduler": ["diffusers", "DDIMScheduler"],
         "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
         "image_encoder": [None, None],
         "requires_safety_checker": False,
     }
-    (folder / "unet").mkdir(parents=True)
-    (folder / "scheduler").mkdir()
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        (folder / part).mkdir(parents=True)
     (folder / "model_index.json").write_text(json.dumps(index))
     (folder / "scheduler" / "scheduler_config.json").write_text("{}")
-    (folder / "unet" / "config.json").write_text("{}")
-    write_weights(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    for part in ("unet", "vae", "text_encoder"):
+        (folder / part / "config.json").write_text("{}")
+        stem = "model" if part == "text_encoder" else WEIGHTS
+        write_weights(folder / part / f"{stem}.safetensors")
     return folder
 
 
@@ -220,9 +231,9 @@ def test_a_digest_follows_what_the_model_computes_with(writer: Path) -> None:
     (writer / ".cache").mkdir()
     (writer / ".cache" / "lock.json").write_text("{}")
     assert digest(writer, "writer") == first
-    (writer / "tokenizer.json").write_text("{}")
+    (writer / "tokenizer.json").write_text("{ }")
     second = digest(writer, "writer")
-    (writer / "tokenizer.json").rename(writer / "vocab.json")
+    (writer / "tokenizer.json").rename(writer / "vocab.txt")
     assert len({first, second, digest(writer, "writer")}) == 3
 
 
@@ -307,12 +318,20 @@ def test_what_embedded_other_tools_collections_is_among_the_models(tmp_path: Pat
     )
     folders = role_folders(asked, tmp_path)
     assert set(folders) == {"judge", "embedding:a"}
-    with pytest.raises(ModelError, match=r"has no config\.json$"):
+    with pytest.raises(ModelError, match=r"has no config\.json; fetch"):
         verify(folders["embedding:a"], "embedding:a")
 
 
-def test_checking_models_imports_no_torch() -> None:
-    program = "import sys, pipeline.models; sys.exit('torch' in sys.modules)"
+def test_checking_models_imports_no_torch(pipeline: Path, writer: Path) -> None:
+    (writer / "config.json").write_text('{"model_type": "qwen2"}')
+    program = f"""
+import sys
+from pathlib import Path
+from pipeline.models import verify
+verify(Path({str(writer)!r}), "writer")
+verify(Path({str(pipeline)!r}), "renderer")
+sys.exit("torch" in sys.modules)
+"""
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
@@ -327,9 +346,6 @@ def test_what_the_hub_gave_before_is_found_again(
     (snapshot / "config.json").write_text("{}")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert resolve("org/name", tmp_path / "models", "writer") == snapshot
-
-
-WEIGHTS = "diffusion_pytorch_model"
 
 
 def test_a_missing_variant_falls_back_to_what_is_there_and_says_so(pipeline: Path) -> None:
@@ -424,3 +440,134 @@ def test_a_folder_of_models_that_is_not_there_is_named_with_its_setting(tmp_path
     with pytest.raises(ModelError) as missing:
         check_models(settings, settings.chosen_profile)
     assert "PRESSRUN_MODELS: there is no folder" in missing.value.detail.splitlines()[-1]
+
+
+def edit(file: Path, **entries: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | entries))
+
+
+def rename(file: Path, name: str) -> None:
+    file.rename(file.with_name(name))
+
+
+PLAIN, TAGGED = f"{WEIGHTS}.safetensors", f"{WEIGHTS}.fp16.safetensors"
+SHARD = f"{WEIGHTS}.fp16-00001-of-00001.safetensors"
+LACKS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda f: (f / "tokenizer" / "tokenizer.json").unlink(), "tokenizer has no tokenizer.json"),
+    (
+        lambda f: rename(f / "tokenizer" / "tokenizer.json", "vocab.json"),
+        "a vocab.json without its merges.txt; fetch",
+    ),
+    (
+        lambda f: (f / "scheduler" / "scheduler_config.json").unlink(),
+        "scheduler_config.json is missing; fetch",
+    ),
+    (
+        lambda f: edit(f / "model_index.json", vae=[None, None]),
+        "names no vae, which a StableDiffusionPipeline needs: fetch",
+    ),
+    (
+        lambda f: edit(f / "model_index.json", unet=["mine", "UNet"]),
+        "names a class of mine, UNet: a model's code is not run; take",
+    ),
+    (
+        lambda f: edit(f / "unet" / "config.json", quantization_config={"quant_method": "gptq"}),
+        "unet is quantized by gptq, which needs the package optimum: install it, or take",
+    ),
+    (
+        lambda f: rename(f / "unet" / PLAIN, "flux-Q4.gguf"),
+        "flux-Q4.gguf is a GGUF file, .* take the model's folder .* renderer.kind = .a1111",
+    ),
+    (
+        lambda f: rename(f / "unet" / PLAIN, SHARD),
+        f"{WEIGHTS}.safetensors.index.fp16.json is missing, .* fetch",
+    ),
+    (
+        lambda f: rename(f / "unet" / PLAIN, "mine.safetensors"),
+        "has no .* weights .* only mine.safetensors: give them that name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), LACKS)
+def test_what_no_library_would_load_is_refused_before_with_a_remedy(
+    change: Callable[[Path], object], said: str, pipeline: Path
+) -> None:
+    change(pipeline)
+    with pytest.raises(ModelError, match=said):
+        verify(pipeline, "renderer")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("qwen2_5_vl", "no causal language model: take an instruct .* writer.kind = .endpoint"),
+        ("t5", "no causal language model"),
+        ("qwen2", ""),
+        ("gemma3", ""),
+        ("a kind of tomorrow", ""),
+    ],
+)
+def test_a_writer_is_a_causal_language_model(kind: str, said: str, writer: Path) -> None:
+    (writer / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(ModelError, match=said) if said else nullcontext():
+        verify(writer, "writer")
+
+
+@pytest.mark.parametrize("role", ["writer", "embedding"])
+def test_a_language_model_without_any_file_of_its_tokenizer_is_refused(
+    role: str, writer: Path
+) -> None:
+    (writer / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"has no tokenizer\.json"):
+        verify(writer, role)
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "said"),
+    [
+        (
+            "adapter_config.json",
+            "writer",
+            r"has no config\.json: it is an adapter .*merge_and_unload",
+        ),
+        ("m.gguf", "writer", "llama.cpp or Ollama"),
+        ("m.gguf", "embedding", "take the model's folder"),
+        ("model_index.json", "unet", r"a whole pipeline, .* name \S+/unet"),
+        ("model_index.json", "judge", "a whole pipeline, of which"),
+        ("flux.gguf", "renderer", "renderer.kind"),
+    ],
+)
+def test_a_folder_of_another_layout_is_called_so(
+    name: str, role: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ModelError, match=said):
+        verify(tmp_path, role)
+
+
+@pytest.mark.parametrize("role", ["unet", "writer", "judge", "control"])
+def test_no_variant_is_advised_where_there_is_no_key_for_it(role: str, writer: Path) -> None:
+    edit(writer / "config.json", model_type="clip" if role == "judge" else "qwen2")
+    (writer / "preprocessor_config.json").write_text("{}")
+    rename(writer / "model.safetensors", "model.fp16.safetensors")
+    with pytest.raises(
+        ModelError, match=r"model\.fp16\.safetensors: fetch its plain .* out \.fp16"
+    ):
+        verify(writer, role)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("hf-hub:org/name", "a hub id, here org/name"),
+        ("https://huggingface.co/org/name", "a hub id, here org/name"),
+        ("ViT-B-32", "a hub id such as org/name"),
+        ("flux1-dev-Q4.gguf", "no folder or file 'flux1-dev-Q4.gguf', neither in"),
+    ],
+)
+def test_a_reference_that_is_none_is_told_how_to_be_one(
+    reference: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        resolve(reference, tmp_path, "judge")
