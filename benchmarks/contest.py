@@ -15,7 +15,8 @@ those of the two, and `stop_accepted` its passing jobs with those of `first_abov
 alternate, since the machine may be slower at one time than at another.
 
 `occupancy` is the mean filled part of the engine's batch while a longer run of races lasts, until
-the last 2% of its jobs.
+the last 2% of its jobs; `stop_occupancy` the same for `stop` in waves of 1, with twice as many jobs
+in work as the batch has places.
 """
 
 import json
@@ -85,8 +86,12 @@ def main() -> None:
         bench.measure(drawn[most:], given.stop_below)
         results = bench.contests(jobs[: given.jobs], given.rounds)
         show_ways(results)
-        occupancy = bench.occupancy(jobs[: given.endurance])
-    figures = compared(results) | {"occupancy": occupancy}
+        longer = jobs[: given.endurance]
+        filled = {
+            "occupancy": bench.occupancy(longer, "race"),
+            "stop_occupancy": bench.occupancy(longer, "stop"),
+        }
+    figures = compared(results) | filled
     show("Contests", figures)
     if given.json:
         print(json.dumps(results | figures))
@@ -189,16 +194,17 @@ class Bench:
                 self._hold(held[name], way, jobs)
         return {name: self._figures(one, jobs) for name, one in held.items()}
 
-    def occupancy(self, jobs: Sequence[Job]) -> float:
-        """The filled part of the batch while these jobs' races run."""
+    def occupancy(self, jobs: Sequence[Job], mode: ContestMode) -> float:
+        """The filled part of the batch while these jobs' contests run."""
         with self._renderers.lent(self._section) as renderer:
             assert isinstance(renderer, EngineRenderer)
-        jobs = [job.model_copy(update={"contest": "race"}) for job in jobs]
+        jobs = [job.model_copy(update={"contest": mode} | self._rules[mode]) for job in jobs]
         before = copy(renderer.engine.stats)
-        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+        in_work = 2 * self._section.batch if mode == "stop" else self._settings.concurrency
+        with ThreadPoolExecutor(in_work) as pool:
             ended = as_completed([pool.submit(self._contest, job) for job in jobs])
             most = round((1 - LAST) * len(jobs))
-            for _ in track(islice(ended, most), "races", most, console=Console(stderr=True)):
+            for _ in track(islice(ended, most), mode, most, console=Console(stderr=True)):
                 pass
             after = copy(renderer.engine.stats)
         return (after.used - before.used) / (after.places - before.places)
