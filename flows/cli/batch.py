@@ -35,7 +35,7 @@ from workers.worker.devices import require_device
 
 
 class Limits(TypedDict, total=False):
-    """What ends a run before its rows do, as the flow takes it."""
+    """The limits that may end a run before its rows do, as the flow takes them."""
 
     budget_gpu_seconds: float | None
     quota: int | None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
+from math import fsum
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from pipeline.judging.racing import (
     Trial,
     agreement,
     enough,
+    preview_price,
     propose,
     regret_of,
     trial,
@@ -78,7 +80,12 @@ def calibrate_race(
     watched = _each(jobs, lambda job: _finished(job, ports, points))
     plain = _each(jobs[:PLAIN], lambda job: _plain(job, ports))
     contests = [contest for contest, _ in watched]
-    price = _price([seconds for _, seconds in watched], plain, len(points))
+    price = preview_price(
+        plain=fmean(each["renderer"] for each in plain),
+        watched=fmean(each["renderer"] for _, each in watched[: len(plain)]),
+        judged=fmean(fsum(each.values()) - each["renderer"] for _, each in watched),
+        previews=len(points),
+    )
     race, proposal = trial(own, contests, price), propose(contests, regret, price)
     fewest = enough(contests, regret)
     return {
@@ -227,22 +234,6 @@ def _plain(job: Job, ports: Ports) -> Mapping[str, float]:
     with metered() as meter:
         ports.renderer.render(request)
     return meter.device
-
-
-def _price(
-    watched: Sequence[Mapping[str, float]],
-    plain: Sequence[Mapping[str, float]],
-    previews: int,
-) -> float:
-    """The price of decoding and judging an image, in full renders: from the device seconds of jobs
-    with `previews` of each candidate, and of the first of them without.
-    """
-    renders = fmean(each["renderer"] for each in plain)
-    shown = fmean(each["renderer"] for each in watched[: len(plain)])
-    decoded = max(0.0, (shown - renders) / previews)
-    judged = fmean(sum(v for k, v in each.items() if k != "renderer") for each in watched)
-    each = decoded + judged / (previews + 1)
-    return each / max(renders - decoded, 1e-9)
 
 
 def _all_of(job: Job, context: Context, brief: Brief, ports: Ports) -> RenderRequest:

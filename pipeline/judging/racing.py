@@ -96,6 +96,16 @@ def _best_of(count: int, finals: Sequence[Score]) -> float:
     return sum(comb(place, count - 1) * score for place, score in enumerate(scores)) / ways
 
 
+def preview_price(*, plain: float, watched: float, judged: float, previews: int) -> float:
+    """The price of decoding and judging an image, in full renders without either.
+
+    `plain` are the device seconds of some candidates' renders, `watched` those with so many
+    `previews` of each, and `judged` those of judging all these images and the finished ones.
+    """
+    decoded = max(0.0, (watched - plain) / previews)
+    return (decoded + judged / (previews + 1)) / max(plain - decoded, 1e-9)
+
+
 def propose(contests: Sequence[Finished], regret: float, price: float = 0.0) -> Trial:
     """The cheapest race with at most this regret that does not lose to fewer candidates; one
     without rungs where no other qualifies.

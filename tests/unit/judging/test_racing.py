@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.job import Rung, Score
-from pipeline.judging.racing import Finished, agreement, enough, propose, regret_of, trial
+from pipeline.judging.racing import (
+    Finished,
+    agreement,
+    enough,
+    preview_price,
+    propose,
+    regret_of,
+    trial,
+)
 
 HALF, LATE = Rung(at=0.5, keep=0.5), Rung(at=0.8, keep=0.5)
 
@@ -92,6 +100,15 @@ def test_a_race_that_wins_no_more_than_fewer_candidates_loses() -> None:
     assert trial([HALF], [constant]).loses, "it is no better, and one candidate would do"
     assert enough([constant], 0.0) == 1
     assert enough([FAITHFUL], 0.0) == 4
+
+
+def test_the_price_of_an_image_is_what_decoding_and_judging_it_take() -> None:
+    steps, decoded, judged = 10.0, 0.5, 0.2
+    found = preview_price(
+        plain=steps + decoded, watched=steps + 10 * decoded, judged=10 * judged, previews=9
+    )
+    assert found == pytest.approx((decoded + judged) / steps)
+    assert preview_price(plain=1.0, watched=0.9, judged=0.0, previews=9) == 0, "noise"
 
 
 def test_previews_have_their_price() -> None:
