@@ -99,11 +99,14 @@ class Context(FrozenModel):
         return self.model_copy(update={"references": (*self.references, *references)})
 
 
+CheckKind = Literal["object", "attribute", "count", "relation", "text"]
+
+
 class Check(FrozenModel):
     """A question about an image of a brief; the right answer is always yes."""
 
     question: str = Field(min_length=1)
-    kind: Literal["object", "attribute", "count", "relation", "text"]
+    kind: CheckKind = "object"
 
 
 class Brief(FrozenModel):

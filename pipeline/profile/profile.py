@@ -33,6 +33,7 @@ from pipeline.profile.sections import (
     PanelProfile,
     QdrantProfile,
     RetrievalProfile,
+    TemplateWriterProfile,
     WriterProfile,
 )
 from pipeline.record import RunSpec
@@ -143,6 +144,14 @@ class Profile(FrozenModel):
             raise ValueError("a judge's weight has to be above 0")
         if all(each.finalists for each in self.judge):
             raise ValueError("one judge has to see all images: leave out its finalists")
+        return self
+
+    @model_validator(mode="after")
+    def _checks_are_asked(self) -> Self:
+        writer = self.writer
+        key = "questions" if isinstance(writer, TemplateWriterProfile) else "checks"
+        if getattr(writer, key) and not any(each.kind == "questions" for each in self.judge):
+            raise ValueError(f"writer.{key} has no effect: no judge is of kind 'questions'")
         return self
 
     @model_validator(mode="after")

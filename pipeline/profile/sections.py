@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.job import Against, FrozenModel
+from pipeline.job import Against, Check, FrozenModel
 from pipeline.options import settings_by
 from pipeline.profile.base import Dtype, PlainName, Section
 
@@ -104,6 +104,7 @@ class LocalWriterProfile(FrozenModel):
     batch: int = Field(default=16, ge=1, description="jobs in one call")
     max_tokens: int = Field(default=256, ge=8)
     temperature: float = Field(default=0.0, ge=0, le=2)
+    checks: int = Field(default=0, ge=0, le=12, description="most checks that it writes of a brief")
 
 
 class EndpointWriterProfile(FrozenModel):
@@ -113,6 +114,7 @@ class EndpointWriterProfile(FrozenModel):
     model: str = Field(default="", description="the endpoint's name of the model")
     max_tokens: int = Field(default=256, ge=8)
     temperature: float = Field(default=0.0, ge=0, le=2)
+    checks: int = Field(default=0, ge=0, le=12, description="most checks that it writes of a brief")
     timeout: float = Field(default=60.0, gt=0, description="seconds for one call")
 
 
@@ -122,6 +124,9 @@ class TemplateWriterProfile(FrozenModel):
     kind: Literal["template"] = "template"
     text_template: str = "{keywords}. {passages}"
     prompt_template: str = "{keywords} {style}"
+    questions: tuple[Check, ...] = Field(
+        default=(), description="templates of checks, which a right image answers with yes"
+    )
 
 
 class JudgeProfile(FrozenModel):

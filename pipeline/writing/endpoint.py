@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 import structlog
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, create_model
 
 from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
-from pipeline.job import Brief, Context, Job
+from pipeline.job import Brief, CheckKind, Context, Job
 from pipeline.profile import EndpointWriterProfile
 from pipeline.telemetry import charge, notice
 from pipeline.watchdog import suspended
@@ -34,17 +34,13 @@ class Dialect:
     limit: str = "max_tokens"
 
 
-class _PromptOnly(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")  # strict schemas have to say so
 
-    prompt: str
 
-
-class _TextAndPrompt(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    text: str
-    prompt: str
+class _Check(_Strict):
+    kind: CheckKind
+    question: str
 
 
 class _Part(BaseModel):
@@ -95,7 +91,8 @@ class EndpointWriter:
         start = time.perf_counter()
         answer = self._ask(job, context)
         charge("writer", time.perf_counter() - start)
-        return brief_from(job, context, _draft(answer), texts_read(job, context))
+        draft, read = _draft(answer), texts_read(job, context)
+        return brief_from(job, context, draft, read, checks=self._profile.checks)
 
     def close(self) -> None:
         """Close the connections."""
@@ -169,7 +166,9 @@ def _request(
 ) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": profile.model,
-        "messages": messages_for(job, context, "json" if dialect.schema else "lines"),
+        "messages": messages_for(
+            job, context, "json" if dialect.schema else "lines", profile.checks
+        ),
         dialect.limit: profile.max_tokens,
     }
     if dialect.temperature:
@@ -177,7 +176,9 @@ def _request(
         if profile.temperature > 0:
             body["seed"] = job.seed % 2**63  # servers read a signed number
     if dialect.schema:
-        shape = _TextAndPrompt if job.mode == "generated" else _PromptOnly
+        parts: dict[str, Any] = {"text": str} if job.mode == "generated" else {}
+        parts |= {"prompt": str} | ({"checks": list[_Check]} if profile.checks else {})
+        shape = create_model("Brief", __base__=_Strict, **parts)
         schema = {"name": "brief", "strict": True, "schema": shape.model_json_schema()}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body

@@ -52,7 +52,7 @@ class LocalWriter:
     def __init__(self, models: Models, profile: LocalWriterProfile) -> None:
         self._model, self._tokenizer = model, tokenizer = models.language_model(profile)
         self._in_parts = _takes_parts(tokenizer)
-        self._temperature = profile.temperature
+        self._temperature, self._checks = profile.temperature, profile.checks
         own = model.generation_config and model.generation_config.eos_token_id
         ends = tokenizer.eos_token_id if own is None else own
         # everything else is as in the model's own configuration
@@ -78,7 +78,8 @@ class LocalWriter:
         reply = self._batcher(_Question(tokens, job.seed))
         if not reply.ended:
             notice(CUT_OFF)
-        return brief_from(job, context, parse_reply(reply.text), texts_read(job, fitting))
+        draft, read = parse_reply(reply.text), texts_read(job, fitting)
+        return brief_from(job, context, draft, read, checks=self._checks)
 
     def close(self) -> None:
         """Finish the waiting jobs, then stop."""
@@ -90,7 +91,9 @@ class LocalWriter:
         """
         for kept in range(len(context.texts), -1, -1):
             fewer = Context(passages=context.texts[:kept])
-            purged = _without_special_tokens(self._tokenizer, messages_for(job, fewer))
+            purged = _without_special_tokens(
+                self._tokenizer, messages_for(job, fewer, checks=self._checks)
+            )
             text = _rendered(self._tokenizer, purged, self._in_parts)
             with self._encoding:
                 tokens = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -25,12 +25,21 @@ _BOTH = (
     "picture shows, using only what the context says; then "
 )
 _PROMPT_ONLY = "Write, for the keywords and the text, "
+_CHECKS = (
+    "; then at most {} short questions, one for each thing that the prompt says is in the image, "
+    "which a right image answers with yes"
+)
 _ENDINGS: dict[tuple[Form, bool], str] = {
     ("lines", True): " Answer with two lines: `text: …`, then `prompt: …`.",
     ("lines", False): " Answer with one line: `prompt: …`.",
-    ("json", True): ' Answer with a JSON object: {"text": "…", "prompt": "…"}.',
-    ("json", False): ' Answer with a JSON object: {"prompt": "…"}.',
+    ("json", True): ' Answer with a JSON object: {"text": "…", "prompt": "…"CHECKS}.',
+    ("json", False): ' Answer with a JSON object: {"prompt": "…"CHECKS}.',
 }
+_CHECK_LINES = (
+    " Then a line for each question, with its kind, which is object, attribute, count, relation or "
+    "text: `check count: Are there two cups?`."
+)
+_CHECK_OBJECTS = ', "checks": [{"kind": "count", "question": "Are there two cups?"}]'
 
 
 class Message(TypedDict):
@@ -67,8 +76,11 @@ def quoted(context: Context, line: str) -> tuple[str, ...]:
     return tuple(key for key, words in begun.items() if words and words in line)
 
 
-def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Message]:
-    """A system and a user message that request the prompt, and the text where none is given.
+def messages_for(
+    job: Job, context: Context, form: Form = "lines", checks: int = 0
+) -> list[Message]:
+    """A system and a user message that request the prompt, the text where none is given, and at
+    most as many `checks`.
 
     External text is limited to one line per field, so that it cannot imitate another field.
     """
@@ -88,7 +100,11 @@ def messages_for(job: Job, context: Context, form: Form = "lines") -> list[Messa
         lines += ["context:", *said] if said else []
     length = f" of at most {job.prompt_words} words" if job.prompt_words else ""
     task = (_BOTH if text is None else _PROMPT_ONLY) + _PROMPT.format(length)
+    ending = _ENDINGS[form, text is None].replace("CHECKS", _CHECK_OBJECTS if checks else "")
+    if checks:
+        task += _CHECKS.format(checks)
+        ending += _CHECK_LINES if form == "lines" else ""
     return [
-        {"role": "system", "content": f"{task}. {_DATA}{_ENDINGS[form, text is None]}"},
+        {"role": "system", "content": f"{task}. {_DATA}{ending}"},
         {"role": "user", "content": "\n".join(lines)},
     ]

@@ -2,10 +2,12 @@
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from pipeline.errors import JobError
-from pipeline.job import Brief, Context, Job
+from pipeline.job import Brief, Check, CheckKind, Context, Job
 from pipeline.media.checks import says_something
 from pipeline.telemetry import notice
 from pipeline.writing.lines import cleaned, one_line, plain_words
@@ -13,6 +15,7 @@ from pipeline.writing.messages import TEXT_LIMIT, UNCUT, given_text
 
 PROMPT_LIMIT = 4096
 REPLY_LIMIT = 20_000
+QUESTION_LIMIT = 300
 """Lengths in characters."""
 CUT_OFF = "the writer's reply was cut off at max_tokens"
 NO_PROMPT = "the writer's reply holds no prompt"
@@ -21,6 +24,10 @@ _THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _LABEL = re.compile(
     r"^[ \t>#*_\-]*(?:\d[.)] *)?(?:image )?(text|prompt)[ *_]*:[*_]*", re.IGNORECASE | re.MULTILINE
 )
+_CHECK = re.compile(
+    r"^[ \t>#*_\-]*(?:\d+[.)] *)?check[ *_(]*(\w*)[ *_)]*:[*_ \t]*(.+)$",
+    re.IGNORECASE | re.MULTILINE,
+)
 _REFUSAL = re.compile(
     r"(i['’]?m sorry|sorry|i can(['’]t|not)|i am unable|as an ai)\b", re.IGNORECASE
 )
@@ -28,10 +35,11 @@ _REFUSAL = re.compile(
 
 @dataclass(frozen=True)
 class Draft:
-    """The text and the prompt of a reply; empty where it has none."""
+    """The text, the prompt and the checks of a reply; empty where it has none."""
 
     text: str = ""
     prompt: str = ""
+    checks: tuple[Check, ...] = ()
 
 
 def brief_from(
@@ -40,10 +48,12 @@ def brief_from(
     draft: Draft,
     sources: tuple[str, ...] = (),
     *,
+    checks: int = 0,
     empty: str = NO_PROMPT,
 ) -> Brief:
     """The job's brief. Its text is the given one, else the written one, else the prompt; `sources`
-    are the ids of the retrieved texts that the writer was given.
+    are the ids of the retrieved texts that the writer was given, and `checks` the number that it
+    was asked for.
 
     Raises JobError with the reason `empty` where no prompt is left.
     """
@@ -63,7 +73,17 @@ def brief_from(
         prompt=prompt,
         negative=job.negative,
         sources=sources,
+        checks=_asked(draft.checks, checks),
     )
+
+
+def _asked(written: Sequence[Check], limit: int) -> tuple[Check, ...]:
+    """As many checks as were asked for, with a notice where there are none or more."""
+    if limit and not written:
+        notice("the writer made no checks")
+    elif len(written) > limit > 0:
+        notice(f"of the writer's {len(written)} checks the first {limit} are asked")
+    return tuple(written[:limit])
 
 
 def _kept(name: str, line: str, limit: int) -> str:
@@ -82,8 +102,26 @@ def parse_reply(reply: str) -> Draft:
     if len(reply) > REPLY_LIMIT:
         notice(f"the writer's reply was cut from {len(reply)} to {REPLY_LIMIT} characters")
     body = _THOUGHT.sub("", reply[:REPLY_LIMIT]).strip()
-    draft = _from_json(body) or _from_labels(body) or _from_bare_line(body) or Draft()
-    return Draft(plain_words(draft.text, REPLY_LIMIT), plain_words(draft.prompt, REPLY_LIMIT))
+    draft = _from_json(body)
+    if draft is None:
+        asked = _checks(_CHECK.findall(body))
+        body = _CHECK.sub("", body).strip()
+        draft = replace(_from_labels(body) or _from_bare_line(body) or Draft(), checks=asked)
+    text, prompt = (plain_words(line, REPLY_LIMIT) for line in (draft.text, draft.prompt))
+    return replace(draft, text=text, prompt=prompt)
+
+
+def _checks(written: Sequence[tuple[Any, Any]]) -> tuple[Check, ...]:
+    """The checks of kinds and questions as a model wrote them: of an object where it names no
+    kind; without those that say nothing.
+    """
+    kinds = {str(kind): kind for kind in get_args(CheckKind)}
+    asked = [
+        (kinds.get(str(kind).strip().lower(), "object"), plain_words(question, QUESTION_LIMIT))
+        for kind, question in written
+        if isinstance(question, str)
+    ]
+    return tuple(Check(kind=kind, question=words) for kind, words in asked if says_something(words))
 
 
 def _from_json(body: str) -> Draft | None:
@@ -94,8 +132,16 @@ def _from_json(body: str) -> Draft | None:
         value, _ = json.JSONDecoder().raw_decode(body, start)
     except (ValueError, RecursionError):  # also a number of thousands of digits
         return None
-    parts = {str(k).strip().lower(): v for k, v in value.items() if isinstance(v, str)}
-    return Draft(parts.get("text", ""), parts["prompt"]) if "prompt" in parts else None
+    parts = {str(k).strip().lower(): v for k, v in value.items()}
+    text, prompt = (parts.get(name) for name in ("text", "prompt"))
+    if not isinstance(prompt, str):
+        return None
+    listed = parts.get("checks")
+    asked = [
+        (each.get("kind"), each.get("question")) if isinstance(each, dict) else ("", each)
+        for each in (listed if isinstance(listed, list) else [])
+    ]
+    return Draft(text if isinstance(text, str) else "", prompt, _checks(asked))
 
 
 def _from_labels(body: str) -> Draft | None:

@@ -7,7 +7,7 @@ from pipeline.job import Brief, Context, Job
 from pipeline.profile import TemplateWriterProfile
 from pipeline.writing.lines import one_line, plain_words
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text, quoted
-from pipeline.writing.reply import Draft, brief_from
+from pipeline.writing.reply import QUESTION_LIMIT, Draft, brief_from
 
 FIELD = re.compile(r"\{([^{}]*)\}")
 KNOWN = frozenset({"keywords", "style", "passages"})
@@ -23,7 +23,10 @@ class TemplateWriter:
     def __init__(self, profile: TemplateWriterProfile) -> None:
         _check(profile.text_template, KNOWN)
         _check(profile.prompt_template, KNOWN | {"text"})
+        for check in profile.questions:
+            _check(check.question, KNOWN)
         self._text, self._prompt = profile.text_template, profile.prompt_template
+        self._questions = profile.questions
 
     def write(self, job: Job, context: Context) -> Brief:
         """The filled templates. Raises JobError for a row without a meta field that they name."""
@@ -38,7 +41,14 @@ class TemplateWriter:
         if text is None:
             text = _fill(self._text, fields)
         prompt = _fill(self._prompt, fields | {"text": text})
-        brief = brief_from(job, context, Draft(text, prompt), empty=_EMPTY)
+        checks = tuple(
+            check.model_copy(
+                update={"question": one_line(_fill(check.question, fields), QUESTION_LIMIT)}
+            )
+            for check in self._questions
+        )
+        draft = Draft(text, prompt, checks)
+        brief = brief_from(job, context, draft, checks=len(checks), empty=_EMPTY)
         filled = {"retrieved": "{passages}", "generated": self._text}.get(job.mode, "")
         if "passages" not in _names(filled + self._prompt):
             return brief

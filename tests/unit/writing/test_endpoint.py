@@ -231,6 +231,20 @@ def test_content_in_parts_is_joined(make_job: MakeJob) -> None:
         assert write(server, make_job()).prompt == "b"
 
 
+def test_checks_are_asked_for_and_read(make_job: MakeJob) -> None:
+    check = {"kind": "count", "question": "Is there one circle?"}
+    reply = {"text": "A circle.", "prompt": "a white circle on teal", "checks": [check]}
+    with chat_server(in_turn(completion(json.dumps(reply)))) as server:
+        brief = write(server, make_job(), checks=4)
+    assert [each.model_dump() for each in brief.checks] == [check]
+    body = server.calls[0].body
+    assert "at most 4 short questions" in body["messages"][0]["content"]
+    schema = body["response_format"]["json_schema"]["schema"]
+    assert schema["required"] == ["text", "prompt", "checks"]
+    asked = schema["$defs"]["_Check"]
+    assert (asked["required"], asked["additionalProperties"]) == (["kind", "question"], False)
+
+
 def test_a_server_without_schemas_is_asked_plainly_from_then_on(make_job: MakeJob) -> None:
     def answer(call: Call) -> Reply:
         if "response_format" in call.body:

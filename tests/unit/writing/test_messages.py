@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.job import Context, Job
-from pipeline.writing.messages import PASSAGE_LIMIT, given_text, messages_for
+from pipeline.writing.messages import PASSAGE_LIMIT, Form, given_text, messages_for
 
 MakeJob = Callable[..., Job]
 MakeContext = Callable[..., Context]
@@ -111,3 +111,17 @@ def test_a_writer_is_told_how_long_a_prompt_may_be(make_job: MakeJob, mode: str)
     )
     assert "one concise image prompt of at most 50 words written from the text" in told
     assert told.replace(" of at most 50 words", "") == untold
+
+
+@pytest.mark.parametrize("form", ["lines", "json"])
+@pytest.mark.parametrize("mode", ["generated", "keywords"])
+def test_a_writer_is_asked_for_checks_where_there_are_to_be_any(
+    make_job: MakeJob, form: Form, mode: str
+) -> None:
+    job = make_job(mode=mode)
+    plain, asked = (messages_for(job, Context(), form, n)[0]["content"] for n in (0, 5))
+    assert "at most 5 short questions" in asked
+    assert ('"checks": [{' in asked) == (form == "json")
+    assert ("`check count: " in asked) == (form == "lines")
+    assert "question" not in plain
+    assert "check" not in plain

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import JobError
-from pipeline.job import Context, Job, TextualInversion
+from pipeline.job import Check, Context, Job, TextualInversion
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.retrieval.sources.chunks import LONGEST
 from pipeline.telemetry import metered
@@ -18,6 +18,8 @@ MakeJob = Callable[..., Job]
 MakeContext = Callable[..., Context]
 
 TEXT, PROMPT = "Viora shows a circle.", "a white circle on teal"
+CIRCLE = Check(question="Is there a circle?", kind="object")
+TWO = Check(question="Are there two?", kind="count")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,53 @@ def test_what_is_beyond_the_longest_reply_is_told(make_job: MakeJob) -> None:
     with metered() as meter:
         brief_from(make_job(), Context(), parse_reply(f"prompt: {PROMPT}\n" + "more " * 5000))
     assert meter.notices == ["the writer's reply was cut from 25031 to 20000 characters"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"text: {TEXT}\nprompt: {PROMPT}\ncheck object: Is there a circle?\n"
+        "check count: Are there two?",
+        f"prompt: {PROMPT}\n\n- **check (object):** Is there a circle?\n2. Check Count : Are there "
+        f"two?\ntext: {TEXT}",
+        json.dumps(
+            {
+                "text": TEXT,
+                "prompt": PROMPT,
+                "checks": [
+                    "Is there a circle?",
+                    {"kind": "Count", "question": "Are there two?"},
+                    {"kind": "count", "question": "?!"},
+                    {"question": 3},
+                    None,
+                ],
+            }
+        ),
+    ],
+)
+def test_finds_checks_of_any_form(reply: str) -> None:
+    assert parse_reply(reply) == Draft(TEXT, PROMPT, (CIRCLE, TWO))
+
+
+def test_a_kind_that_is_none_is_an_objects() -> None:
+    reply = f"prompt: {PROMPT}\ncheck colour: Is it red?\ncheck: Is it [big](http://e.example/)?"
+    kinds = [(check.kind, check.question) for check in parse_reply(reply).checks]
+    assert kinds == [("object", "Is it red?"), ("object", "Is it big?")]
+
+
+def test_a_brief_has_as_many_checks_as_were_asked_for(make_job: MakeJob) -> None:
+    draft = Draft(TEXT, PROMPT, (CIRCLE, TWO))
+    for asked, kept, said in (
+        (0, (), []),
+        (1, (CIRCLE,), ["of the writer's 2 checks the first 1 are asked"]),
+        (2, (CIRCLE, TWO), []),
+    ):
+        with metered() as meter:
+            brief = brief_from(make_job(), Context(), draft, checks=asked)
+        assert (brief.checks, meter.notices) == (kept, said)
+    with metered() as meter:
+        brief_from(make_job(), Context(), Draft(TEXT, PROMPT), checks=3)
+    assert meter.notices == ["the writer made no checks"]
 
 
 def test_nothing_is_told_of_a_reply_that_is_whole(make_job: MakeJob) -> None:

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import ConfigError, JobError
-from pipeline.job import Context, Job
+from pipeline.job import Check, Context, Job
 from pipeline.profile import TemplateWriterProfile
 from pipeline.writing.template import TemplateWriter
 
@@ -25,6 +25,18 @@ def test_fills_both_templates(make_job: MakeJob, make_context: MakeContext) -> N
     )
     assert brief.text == "Viora logo. A. B."
     assert brief.prompt == "Viora logo, small, on a mug"
+
+
+def test_fills_its_questions(make_job: MakeJob) -> None:
+    questions = (Check(question="Is it {style}?", kind="attribute"), Check(question="{keywords}?"))
+    filled = TemplateWriter(TemplateWriterProfile(questions=questions))
+    checks = filled.write(make_job(style="small"), Context()).checks
+    assert [(check.kind, check.question) for check in checks] == [
+        ("attribute", "Is it small?"),
+        ("object", "Viora logo?"),
+    ]
+    with pytest.raises(ConfigError, match=r"\{colour\}"):
+        TemplateWriter(TemplateWriterProfile(questions=(Check(question="Is it {colour}?"),)))
 
 
 def test_what_is_filled_in_is_not_filled_in_again(make_job: MakeJob) -> None:
