@@ -66,8 +66,8 @@ def probe(settings: Settings, question: Literal["live", "ready"]) -> dict[str, A
 
 
 def memory_needed(settings: Settings) -> str:
-    """The memory that the weights of the profile's renderers take on the device, and what it has.
-    Raises ModelError where they do not fit.
+    """The memory that the weights of the profile's largest renderer and of its judges take on the
+    device, and what it has. Raises ModelError where they do not fit.
     """
     from pipeline.models import Models
     from pipeline.profile import DiffusersProfile
@@ -75,13 +75,20 @@ def memory_needed(settings: Settings) -> str:
     profile, models = settings.chosen_profile, Models(settings.models, settings.device)
     sections = (profile.renderer, *profile.renderers.values())
     own = [each for each in sections if isinstance(each, DiffusersProfile)]
-    if not own:
-        return "no renderer on this device"
-    most, total = max(map(models.nbytes, own)) / 1e9, models.memory() / 1e9
-    told = f"the renderer's weights take {most:.1f} GB, and the device has {total:.1f} GB"
+    judging = {
+        (reference, role, getattr(judge, "dtype", "float32"))
+        for judge in profile.judge
+        for role, reference in judge.models().items()
+    }
+    judges = sum(models.size(*each) for each in judging) / 1e9
+    most, total = max(map(models.nbytes, own), default=0) / 1e9, models.memory() / 1e9
+    renderers = (
+        f"the renderer's weights take {most:.1f} GB" if own else "no renderer on this device"
+    )
+    told = f"{renderers}, the judges' {judges:.1f} GB, and the device has {total:.1f} GB"
     if any(map(models.offloaded, own)):
         told += "; layers lie in the host's memory"
-    if most > total:
+    if most + judges > total:
         raise ModelError(f"{told}: see renderer.memory, or take a smaller model")
     return told
 

@@ -119,6 +119,18 @@ class Models:
         parts = self._parts(profile).items()
         return sum(size for part, size in parts if part in RESIDENT or not offloaded)
 
+    def size(self, reference: str, role: str, dtype: Dtype) -> int:
+        """Bytes of another model's weights on the device in this precision, at most. Raises
+        ModelError.
+        """
+        weights = [
+            read_header(file)
+            for file in loaded_files(self.folder(reference, role), role)
+            if file.suffix == ".safetensors"
+        ]
+        width = 4 if dtype == "float32" else 2
+        return sum(width * math.prod(each["shape"]) for part in weights for each in part.values())
+
     def offloaded(self, profile: DiffusersProfile) -> bool:
         """True where the profile's layers lie in the host's memory. Raises ModelError."""
         import torch

@@ -88,7 +88,7 @@ COLUMNS: Columns = {
                     "index": _INTEGER,
                     "seed": _SEED,
                     "score": _NUMBER,
-                    "cosine": _NUMBER,
+                    "raw": _NUMBER,
                     "invalid": _TEXT,
                 }
             )
@@ -98,7 +98,7 @@ COLUMNS: Columns = {
                 "index": each.index,
                 "seed": each.seed,
                 "score": each.score.calibrated if each.score else None,
-                "cosine": each.score.raw if each.score else None,
+                "raw": each.score.raw if each.score else None,
                 "invalid": each.score.reason if each.score and not each.score.valid else None,
             }
             for each in o.candidates

@@ -7,9 +7,10 @@ import pytest
 
 from pipeline import profile
 from pipeline.assemble import Assembly, model_digests, open_library
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.job import ImageArray
 from pipeline.media.image import decode
+from pipeline.models import digest
 from pipeline.profile import Plug, Profile
 from pipeline.record import Outcome, Status
 from pipeline.rendering import diffusers
@@ -59,6 +60,19 @@ def test_a_job_with_an_added_judge(tmp_path: Path) -> None:
         assert score is not None
         assert score.calibrated == pytest.approx(score.raw / (score.raw + 0.25))
     assert outcome.winner == raws.index(max(raws))
+
+
+def test_each_judges_model_is_recorded_and_compared(tmp_path: Path) -> None:
+    text = '[[judge]]\nkind = "brightness"\n[[judge]]\nname = "second"\nmodel = "open_clip"'
+    settings = written(tmp_path, text)
+    outcome = run(settings, candidates=2, threshold=0.0)
+    assert outcome.models["judge::second"] == digest(settings.models / "open_clip", "judge")
+    for candidate in outcome.candidates:
+        assert candidate.score
+        assert [part.judge for part in candidate.score.parts] == ["brightness", "second"]
+    others = {"judge::second": "0" * 64}
+    with pytest.raises(ModelError, match="The judge::second 'open_clip' here"):
+        Assembly(settings).compare(settings.chosen_profile, "demo", others)
 
 
 def test_a_job_with_an_added_retriever(tmp_path: Path) -> None:

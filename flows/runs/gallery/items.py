@@ -1,6 +1,6 @@
 """The gallery's items, one for each row, as plain data."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -29,7 +29,8 @@ def card_of(outcome: Outcome) -> Card:
         "seed": _exact(outcome.seed),
         "image": outcome.image and quote(f"../{outcome.image.path}"),
         "device_seconds": round(outcome.device_time, 3),
-        "candidates": [_candidate(candidate) for candidate in outcome.candidates],
+        "judges": list(judges) if len(judges := _judges(outcome.candidates)) > 1 else [],
+        "candidates": [_candidate(candidate, judges) for candidate in outcome.candidates],
         "sources": [
             [each.title, each.source, each.text, _rounded(each.score), int(outcome.uses(each))]
             for each in outcome.winners_context.sources
@@ -52,9 +53,16 @@ def chunk_of(cards: Sequence[Card]) -> Chunk:
     return {"passages": [list(passage) for passage in passages], "cards": list(cards)}
 
 
-def _candidate(candidate: CandidateRecord) -> list[Any]:
-    """Index, seed, calibrated score, cosine and, if invalid, the reason. A dropped candidate has no
-    score, and the cosine of its last preview.
+def _judges(candidates: Sequence[CandidateRecord]) -> dict[str, None]:
+    """The names of the judges of the candidates that have a score, in order."""
+    scores = [candidate.score for candidate in candidates if candidate.score]
+    return dict.fromkeys(part.judge for score in scores for part in score.parts)
+
+
+def _candidate(candidate: CandidateRecord, judges: Collection[str]) -> list[Any]:
+    """Index, seed, calibrated score, raw score and, if invalid, the reason; of several judges also
+    the chance by each, none where it did not see the image. A dropped candidate has no score, and
+    the raw score of its last preview.
     """
     score = candidate.score
     if score is None:
@@ -62,7 +70,12 @@ def _candidate(candidate: CandidateRecord) -> list[Any]:
         return [candidate.index, _exact(candidate.seed), None, _rounded(last), "dropped"]
     marks = [_rounded(score.calibrated), _rounded(score.raw)]
     entry = [candidate.index, _exact(candidate.seed), *marks]
-    return entry if score.valid else [*entry, score.reason or "invalid"]
+    if not score.valid:
+        return [*entry, score.reason or "invalid"]
+    if len(judges) < 2:
+        return entry
+    chances = {part.judge: _rounded(part.calibrated) for part in score.parts}
+    return [*entry, "", [chances.get(judge) for judge in judges]]
 
 
 def _exact(seed: int | None) -> int | str | None:

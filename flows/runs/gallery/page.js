@@ -225,12 +225,14 @@ const gallery = (() => {
   }
 
   function candidates(card) {
-    const head = ["", "Score", "", "Cosine", "Seed"].map((name) => make("th", { scope: "col" }, name));
-    const rows = card.candidates.map(([index, seed, score, raw, bad]) =>
+    const judges = card.judges ?? [];
+    const head = ["", "Score", "", ...judges, "Raw", "Seed"].map((name) => make("th", { scope: "col" }, name));
+    const rows = card.candidates.map(([index, seed, score, raw, bad, chances]) =>
       make("tr", { class: index === card.winner ? "won" : "" },
         make("td", {}, index === card.winner ? "winner" : `${index + 1}`),
         make("td", {}, score === null ? "" : bar(score, card.threshold)),
         make("td", {}, bad || score.toFixed(3)),
+        ...judges.map((_, place) => make("td", {}, chances?.[place]?.toFixed(3) ?? "")),
         make("td", {}, raw?.toFixed(3) ?? ""),
         make("td", {}, `${seed}`)));
     return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));

@@ -1,6 +1,8 @@
 """The doctor's word on the device's memory."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +16,30 @@ def test_it_compares_the_weights_with_the_devices_memory(
     models_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(models=models_root, device="cpu")
-    assert memory_needed(settings).startswith("the renderer's weights take 0.0 GB, and the device")
+    told = r"the renderer's weights take 0\.0 GB, the judges' 0\.0 GB, and the device has"
+    assert re.match(told, memory_needed(settings))
     monkeypatch.setattr(Models, "memory", lambda _: 1_000_000)
     with pytest.raises(ModelError, match=r"the device has 0\.0 GB: see renderer\.memory"):
         memory_needed(settings)
     profile = tmp_path / "server.toml"
     profile.write_text('extends = "shapes"\n[renderer]\nkind = "a1111"\n', encoding="utf-8")
     elsewhere = load_settings(models=models_root, device="cpu", profile=str(profile))
-    assert memory_needed(elsewhere) == "no renderer on this device"
+    with pytest.raises(ModelError, match=r"no renderer on this device, the judges' 0\.0 GB"):
+        memory_needed(elsewhere)
+    monkeypatch.setattr(Models, "memory", lambda _: 1_000_000_000)
+    judges = '[[judge]]\n[[judge]]\nname = "twin"\nmodel = "open_clip"\n'
+    for dtype, wanted in (("float32", 1), ("float16", 1.5)):
+        end = f'dtype = "{dtype}"\nslope = 1\noffset = 0\n'
+        profile.write_text(f'extends = "shapes"\n{judges}{end}', encoding="utf-8")
+        sizes = list[int]()
+        size = Models.size
+
+        def counted(self: Models, *asked: Any, size: Any = size, sizes: Any = sizes) -> int:
+            sizes.append(size(self, *asked))
+            return sizes[-1]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Models, "size", counted)
+            memory_needed(load_settings(models=models_root, device="cpu", profile=str(profile)))
+        assert sum(sizes) == wanted * max(sizes), "models that are loaded once are counted once"
+        assert max(sizes) > 1_000_000

@@ -101,7 +101,7 @@ def test_tables_hold_every_job_once(
          "score": 0.25, "used": True},
     ]  # fmt: skip
     assert first["candidates"] == [
-        {"index": 0, "seed": first["seed"], "score": 0.9, "cosine": 0.3, "invalid": None}
+        {"index": 0, "seed": first["seed"], "score": 0.9, "raw": 0.3, "invalid": None}
     ]
     assert (first["seconds"], first["device_seconds"]) == (3, 0.75)
     assert first["models"] == {"judge": "12ab"}

@@ -13,7 +13,7 @@ import pytest
 from flows.runs.gallery import page as gallery
 from flows.runs.gallery.page import Gallery, embedded, histogram
 from flows.runs.lines import RunLines
-from pipeline.job import BadRow, Brief, Context, Job, Passage, Reference, Score
+from pipeline.job import BadRow, Brief, Context, Job, Passage, Reference, Score, ScorePart
 from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.records.manifest import COLUMNS, build_manifest, read_manifest
 from pipeline.records.run_folder import RunFolder
@@ -158,6 +158,26 @@ def test_why_a_candidate_is_invalid_is_told(run_folder: RunFolder) -> None:
     records = (ended.candidates[1], CandidateRecord(index=2, seed=9, score=blank))
     spec = fill(run_folder, [job(2)], [ended.model_copy(update={"candidates": records})])
     assert cards_of(page_of(run_folder, spec))[0]["candidates"][1] == [2, 9, 0, 0, "blank"]
+
+
+def test_each_judges_chance_is_told_where_there_are_several(run_folder: RunFolder) -> None:
+    clip = ScorePart(judge="clip", raw=0.3, calibrated=0.25)
+    dear = ScorePart(judge="questions", raw=1, calibrated=0.5, answers=(0.5,))
+    ended = outcome(job(2))
+    records = [
+        candidate.model_copy(
+            update={
+                "score": candidate.score and candidate.score.model_copy(update={"parts": parts})
+            }
+        )
+        for candidate, parts in zip(ended.candidates, [(clip,), (clip, dear)], strict=True)
+    ]
+    spec = fill(run_folder, [job(2)], [ended.model_copy(update={"candidates": tuple(records)})])
+    (card,) = cards_of(page_of(run_folder, spec))
+    assert card["judges"] == ["clip", "questions"]
+    assert card["candidates"] == [
+        [0, 200, 0.25, 0.3, "", [0.25, None]], [1, 201, 0.875, 0.3, "", [0.25, 0.5]]
+    ]  # fmt: skip
 
 
 def test_the_head_counts_and_names_what_was_used(run_folder: RunFolder) -> None:
