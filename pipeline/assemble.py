@@ -193,7 +193,8 @@ class Assembly:
         )
 
     def _panel(self, profile: Profile) -> Judge:
-        return Panel([(each, self._judge(each)) for each in profile.judge], profile.panel)
+        judges = [each.beside(profile.retrieval) for each in profile.judge]
+        return Panel([(each, self._judge(each)) for each in judges], profile.panel)
 
     def _knowledge(self) -> "QdrantClient":
         """The knowledge base, opened once and shared by all profiles."""

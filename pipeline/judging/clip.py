@@ -1,26 +1,22 @@
 """Judges images by CLIP similarity: the cosine of image and text, calibrated.
 
 Source: Hessel et al., CLIPScore (2021): the cosine between the embeddings of image and text.
-Calibration is logistic regression with one slope and one offset.
 """
 
 import json
-import math
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from cachetools import LRUCache
 
 from pipeline import telemetry
 from pipeline.errors import ConfigError
 from pipeline.job import ImageArray, JudgeRequest, Score
-from pipeline.media.checks import problem
+from pipeline.judging.logistic import Calibration, scores_of
 from pipeline.models import Models
-from pipeline.models.clip import Clip, Vectors
+from pipeline.models.clip import Clip, Vectors, unit
 from pipeline.profile import ClipJudgeProfile
 
 TEXTS_KEPT = 1024
@@ -52,19 +48,7 @@ class ClipJudge:
     def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
         """One score per image, in order; the model does not see invalid images."""
         text = request.words(self._against)
-        problems = [problem(image) for image in images]
-        valid = [p for p, reason in zip(images, problems, strict=True) if not reason]
-        cosines = iter(self._cosines(valid, text) if valid else [])
-        scores = []
-        for reason in problems:
-            cosine = 0.0 if reason else next(cosines)
-            if not math.isfinite(cosine):
-                reason = "the judge's answer is not a number"
-            if reason:
-                scores.append(Score(raw=0, calibrated=0, valid=False, reason=reason))
-            else:
-                scores.append(Score(raw=cosine, calibrated=self._calibration.chance(cosine)))
-        return scores
+        return scores_of(images, lambda valid: self._cosines(valid, text), self._calibration)
 
     def _cosines(self, images: Sequence[ImageArray], text: str) -> list[float]:
         with self._lock:
@@ -74,28 +58,11 @@ class ClipJudge:
         # the text goes along in the images' call
         read, seen = self._clip.encode(cut, images)
         if known is None:
-            known = _unit(_unit(read).mean(0))
+            known = unit(unit(read).mean(0))
             with self._lock:
                 self._texts[text] = known
-        cosines: list[float] = (_unit(seen) @ known).tolist()
+        cosines: list[float] = (unit(seen) @ known).tolist()
         return cosines
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    unit: Vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
-    return unit
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """chance = sigmoid(slope · cosine + offset)."""
-
-    slope: float
-    offset: float
-
-    def chance(self, cosine: float) -> float:
-        """The probability, 0..1, that an image with this cosine shows its text."""
-        return 0.5 * (1 + math.tanh((self.slope * cosine + self.offset) / 2))
 
 
 def calibration(profile: ClipJudgeProfile, folder: Path) -> Calibration:

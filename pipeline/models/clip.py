@@ -22,6 +22,12 @@ BATCH = 32
 Vectors = NDArray[np.float32]
 
 
+def unit(vectors: Vectors) -> Vectors:
+    """The vectors, or the one, at length 1."""
+    made: Vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+    return made
+
+
 class _Call(NamedTuple):
     """One caller's inputs: texts, and preprocessed images [3, side, side]."""
 

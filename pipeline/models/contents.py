@@ -37,6 +37,8 @@ CONFIGS: dict[str, str] = {
 }
 SINGLE = {"renderer"}
 """Roles whose model may be a single file."""
+LONE = {"image_adapter", "aesthetic_head"}
+"""Roles whose model is one file of weights in its folder, without a configuration."""
 TEXTS = {".json", ".txt", ".model", ".jinja"}
 SCHEDULER, TOKENIZER = "scheduler_config.json", "tokenizer_config.json"
 LIBRARIES = {"diffusers", "transformers"}
@@ -104,8 +106,8 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
     if not folder.is_dir():
         raise ModelError(f"folder {folder} is missing")
     refuse_code(folder)
-    if role == "image_adapter":
-        return [adapter_file(folder)]
+    if role in LONE:
+        return [sole_weights(folder)]
     config = folder / CONFIGS[role]
     if config.name == OPEN_CLIP_CONFIG and not config.is_file():
         return _two_tower_files(folder)
@@ -188,8 +190,8 @@ def _with_preprocessing(folder: Path, files: list[Path]) -> list[Path]:
     return files
 
 
-def adapter_file(folder: Path) -> Path:
-    """The one file of weights in an adapter's folder. Raises ModelError."""
+def sole_weights(folder: Path) -> Path:
+    """The one file of weights in a folder. Raises ModelError."""
     match _files(folder, {".safetensors"}):
         case [file]:
             return file
@@ -197,7 +199,7 @@ def adapter_file(folder: Path) -> Path:
             raise ModelError(no_weights(folder, "image_adapter"))
         case files:
             names = ", ".join(file.name for file in files)
-            raise ModelError(f"{folder} holds {names}: an adapter's folder has one of them alone")
+            raise ModelError(f"{folder} holds {names}: this folder has to have one of them alone")
 
 
 def open_clip_weights(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.errors import ModelError
 from pipeline.models.checkpoints import INDEX, checkpoint
-from pipeline.models.contents import adapter_file, has_weights, left_out, parts_of, variant_of
+from pipeline.models.contents import has_weights, left_out, parts_of, sole_weights, variant_of
 from pipeline.models.safetensors import read_json
 from pipeline.models.schedulers import configured
 from pipeline.models.tokenizers import END, check_tokenizer, clip_tokenizer
@@ -145,7 +145,7 @@ def load_adapters(pipe: Any, folders: Sequence[Path], scales: Sequence[float | U
     """
     if not hasattr(pipe, "unet"):
         raise ModelError(f"{folders[0]}: image adapters are for Stable Diffusion 1, 2 and XL")
-    files = [adapter_file(folder) for folder in folders]
+    files = [sole_weights(folder) for folder in folders]
     pipe.load_ip_adapter(
         [str(folder) for folder in folders],
         subfolder=[""] * len(files),

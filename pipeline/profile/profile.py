@@ -50,10 +50,17 @@ class Plug(NamedTuple):
     made_by: str
 
 
+_JUDGING = "pipeline.judging"
 JUDGES: dict[str, Plug] = {
     "clip": Plug("pipeline.profile:ClipJudgeProfile", "pipeline.judging.clip:ClipJudge"),
     "questions": Plug(
         "pipeline.profile:QuestionsJudgeProfile", "pipeline.judging.questions:QuestionsJudge"
+    ),
+    "reference": Plug(
+        f"{_JUDGING}.reference:ReferenceJudgeProfile", f"{_JUDGING}.reference:ReferenceJudge"
+    ),
+    "aesthetic": Plug(
+        f"{_JUDGING}.aesthetic:AestheticJudgeProfile", f"{_JUDGING}.aesthetic:AestheticJudge"
     ),
 }
 """By kind; each is made of the process's `Models` and its table. The first is the default."""
@@ -144,6 +151,8 @@ class Profile(FrozenModel):
             raise ValueError("a judge's weight has to be above 0")
         if all(each.finalists for each in self.judge):
             raise ValueError("one judge has to see all images: leave out its finalists")
+        for each in self.judge:
+            each.beside(self.retrieval)
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """The sections of a profile but for renderers and guards: retrieval, writer, judge and defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -147,6 +147,13 @@ class JudgeProfile(FrozenModel):
     def models(self) -> dict[str, str]:
         """Role to reference of each model that it runs in this process."""
         return {}
+
+    def beside(self, retrieval: RetrievalProfile) -> Self:
+        """The table with what it takes over of the retrieval's section. Raises ValueError where
+        there is no such thing.
+        """
+        del retrieval
+        return self
 
 
 class ClipJudgeProfile(JudgeProfile):

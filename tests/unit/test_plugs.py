@@ -20,6 +20,8 @@ from pipeline.settings import Settings, load_settings
 from tests.harness.jobs import make_job, make_spec
 from tests.harness.toy_condition import Fog
 
+KINDS = "judge.0.kind: Input should be " + " or ".join(map(repr, [*profile.JUDGES, "brightness"]))
+
 
 @pytest.fixture(autouse=True)
 def _lines_of_the_registries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +108,10 @@ def test_a_job_with_an_added_condition(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('[[judge]]\nkind = "dino"', "judge.0.kind: Input should be 'clip' or 'brightness'"),
+        ('[[judge]]\nkind = "dino"', KINDS),
         (
-            '[[judge]]\nkind = "brightness"\nslope = 1',
-            "judge.0.slope: the kind 'brightness' has no such key; 'clip' has",
+            '[[judge]]\nkind = "brightness"\nhead = "h"',
+            "judge.0.head: the kind 'brightness' has no such key; 'aesthetic' has",
         ),
         (
             "[[judge]]\nmiddle = 1",

@@ -9,6 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from pipeline.errors import ConfigError, RunError
 from pipeline.profile import (
+    JUDGES,
     PROFILES,
     CollectionProfile,
     ControlProfile,
@@ -83,7 +84,7 @@ REFUSED = {
     '[renderer.image_adapter.a]\nmodel = "x"\nscale = { up = { block_0 = [0, "x"] } }': "renderer."
     "image_adapter.a.scale.up.block_0.1: Input should be a valid number, unable to parse string as "
     "a number",
-    '[[judge]]\nkind = "dino"': "judge.0.kind: Input should be 'clip' or 'questions'",
+    '[[judge]]\nkind = "dino"': "judge.0.kind: Input should be " + " or ".join(map(repr, JUDGES)),
     "[[judge]]\nfloor = 1": "judge.0.floor: the kind 'clip' has no such key; 'questions' has",
     "[writer]\nchecks = 3": "writer.checks has no effect: no judge is of kind 'questions'",
     "[[judge]]\nweight = -1": "judge.0.weight: Input should be greater than or equal to 0",
@@ -182,7 +183,8 @@ def _inline(item: BaseModel) -> str:
 
 def test_the_example_profiles_of_the_documentation_load(tmp_path: Path) -> None:
     path = tmp_path / "shop.toml"
-    for example in re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL):
+    judging = Path("docs/judging.md").read_text(encoding="utf-8")
+    for example in re.findall(r"```toml\n(.*?)```", DOCUMENT + judging, re.DOTALL):
         begun = example if "extends" in example else f'extends = "sdxl"\n{example}'
         path.write_text(begun, encoding="utf-8")
         Profile.load(str(path))

@@ -26,7 +26,7 @@ from examples.shapes.measure.renderer import GUIDANCE, STEPS
 from examples.shapes.training import common, painter
 from examples.shapes.umpire import Images
 from pipeline.job import Rung, Score
-from pipeline.judging.clip import Calibration
+from pipeline.judging.logistic import Calibration
 from pipeline.judging.racing import TENTHS, Finished, agreement, trial
 
 CANDIDATES, TOGETHER = 8, 4

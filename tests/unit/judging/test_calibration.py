@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.judging.clip import Calibration, calibration
+from pipeline.judging.clip import calibration
+from pipeline.judging.logistic import Calibration
 from pipeline.profile import ClipJudgeProfile
 
 HUGE = f'{{"slope": 1{"0" * 400}, "offset": 1}}'

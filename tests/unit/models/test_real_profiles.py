@@ -1,5 +1,6 @@
 """Judges and writers of the profiles for real models, with tiny models of the same classes."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,29 @@ def test_the_profiles_judge_loads_and_scores(name: str, tmp_path: Path) -> None:
     for score in scores:
         chance = 1 / (1 + np.exp(12 - 50 * score.raw))
         assert score.calibrated == pytest.approx(chance, abs=1e-6)
+
+
+EXAMPLES = Path("docs/judging.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["pickscore", "hpsv2.1"])
+def test_a_preset_loads_and_scores(name: str, tmp_path: Path) -> None:
+    """PickScore is in the format of transformers, HPSv2.1 in OpenCLIP's."""
+    path = tmp_path / "mine.toml"
+    found = [text for text in re.findall(r"```toml\n(.*?)```", EXAMPLES, re.DOTALL) if name in text]
+    path.write_text(found[0], encoding="utf-8")
+    (judge,) = Profile.load(str(path)).judge
+    assert judge.name == name
+    if name == "pickscore":
+        small_models.save_towers("clip", tmp_path / judge.model)
+    else:
+        small_models.save_judge(tmp_path / judge.model)
+    verify(tmp_path / judge.model, f"judge::{name}")
+    seen = list(np.random.default_rng(0).random((2, 40, 60, 3), np.float32))
+    scores = ClipJudge(Models(tmp_path, "cpu"), judge).score(seen, request_of("A red circle."))
+    middle = -judge.offset / judge.slope
+    for score in scores:
+        assert (score.calibrated > 0.5) == (score.raw > middle)
 
 
 def test_the_profiles_writer_loads_and_writes(tmp_path: Path) -> None:
