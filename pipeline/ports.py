@@ -130,8 +130,8 @@ class Guard(Protocol):
         ...
 
     def refusals(self, images: Sequence[ImageArray]) -> Sequence[str]:
-        """For each rendered image, valid ones alone, in order: the reason why it must not be kept,
-        empty where it may be. Raises Blocked where one of them forbids the job.
+        """For each rendered image, in order: the reason why it must not be kept, empty where it may
+        be, or where it is not finite and cannot be. Raises Blocked where one forbids the job.
         """
         ...
 

@@ -207,7 +207,7 @@ def hold_contest(
             images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
         finished = [image for image in images if image is not None]
         earlier = [candidate.image for candidate in candidates]
-        scores = iter(_admitted(finished, earlier, scoring(finished), ports))
+        scores = iter(_scored(finished, earlier, scoring, ports))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
             score = None if image is None else next(scores)
             previews = tuple(race.previews[offset])
@@ -320,29 +320,27 @@ def _judge(ports: Ports, request: JudgeRequest, images: Sequence[ImageArray]) ->
         return ports.judge.score(images, request)
 
 
-def _admitted(
+def _scored(
     images: Sequence[ImageArray],
     earlier: Sequence[ImageArray | None],
-    scores: Sequence[Score],
+    scoring: Scoring,
     ports: Ports,
 ) -> Sequence[Score]:
-    """The scores of finished images, invalid where one repeats another candidate's image or a guard
-    refuses it.
+    """The scores of finished images. One that a guard refuses or that repeats another candidate's
+    is invalid, and no judge sees it.
     """
-    valid = [image for image, score in zip(images, scores, strict=True) if score.valid]
     with stage("judge"):
-        reasons = iter(ports.guard.refusals(valid))
-
-    def admitted(place: int, score: Score) -> Score:
-        if not score.valid:
-            return score
-        if reason := next(reasons):
-            return Score(raw=0, calibrated=0, valid=False, reason=reason, blocked=True)
-        if repeated(images[place], [*earlier, *images[:place]]) is not None:
-            return Score(raw=0, calibrated=0, valid=False, reason="it repeats another candidate")
-        return score
-
-    return [admitted(place, score) for place, score in enumerate(scores)]
+        refused = ports.guard.refusals(images)
+    invalid = dict[int, Score]()
+    for place, (image, reason) in enumerate(zip(images, refused, strict=True)):
+        if reason:
+            invalid[place] = Score(raw=0, calibrated=0, valid=False, reason=reason, blocked=True)
+        elif repeated(image, [*earlier, *images[:place]]) is not None:
+            reason = "it repeats another candidate"
+            invalid[place] = Score(raw=0, calibrated=0, valid=False, reason=reason)
+    left = [image for place, image in enumerate(images) if place not in invalid]
+    scores = iter(scoring(left) if left else ())
+    return [invalid[at] if at in invalid else next(scores) for at in range(len(images))]
 
 
 def _retrieve(job: Job, ports: Ports) -> Context:

@@ -57,8 +57,9 @@ def repeated(image: ImageArray, others: Sequence[ImageArray | None]) -> int | No
         if other.shape != image.shape:
             return False
         rows, columns = (max(1, side // SAMPLES) for side in image.shape[:2])
-        few = np.abs(image[::rows, ::columns] - other[::rows, ::columns]).max() <= SAME
-        return bool(few and np.abs(image - other).max() <= SAME)
+        with np.errstate(invalid="ignore"):  # of infinite values
+            few = np.abs(image[::rows, ::columns] - other[::rows, ::columns]).max() <= SAME
+            return bool(few and np.abs(image - other).max() <= SAME)
 
     found = (index for index, other in enumerate(others) if other is not None and same(other))
     return next(found, None)

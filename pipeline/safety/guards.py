@@ -8,8 +8,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
+from threading import Lock
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 from cachetools import LRUCache
 from PIL import Image
 
@@ -79,6 +81,7 @@ class Guards:
     ) -> None:
         self._texts, self._images, self._stored = texts, images, stored
         self._known: LRUCache[tuple[str, str], float] = LRUCache(KEPT)
+        self._lock = Lock()
 
     def load(self) -> None:
         """Load every model ahead of its first use."""
@@ -105,13 +108,16 @@ class Guards:
         return context.model_copy(update={"passages": passages, "references": references})
 
     def refusals(self, images: Sequence[ImageArray]) -> Sequence[str]:
-        """For each rendered image, in order, why it must not be kept; empty where it may be. Raises
-        Blocked where the guard's action is `block`.
+        """For each rendered image, in order, why it must not be kept; empty where it may be, and
+        where it is not finite, which no store takes. Raises Blocked where the guard's action is
+        `block`.
         """
         reasons = [""] * len(images)
-        for guard in self._images if images else ():
+        finite = {place: each for place, each in enumerate(images) if np.isfinite(each).all()}
+        for guard in self._images if finite else ():
             if "output" in guard.places:
-                for place, chance in enumerate(_answers(guard, "output", images)):
+                chances = _answers(guard, "output", list(finite.values()))
+                for place, chance in zip(finite, chances, strict=True):
                     if refusal := _refusal(guard, "output", chance):
                         if not refusal.droppable:
                             raise Blocked(refusal.reason)
@@ -156,14 +162,16 @@ class Guards:
         for guard in self._images:
             if place not in guard.places:
                 continue
-            chance = self._known.get((guard.name, key))
+            with self._lock:
+                chance = self._known.get((guard.name, key))
             if chance is None:
                 with _closed(guard.name, place):
                     if self._stored is None:
                         raise KeyError(key)
                     image = self._stored(key)
                 (chance,) = _answers(guard, place, [image])
-                self._known[guard.name, key] = chance
+                with self._lock:
+                    self._known[guard.name, key] = chance
             if refusal := _refusal(guard, place, chance):
                 yield refusal
 

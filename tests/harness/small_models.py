@@ -102,6 +102,9 @@ from transformers import (
     T5Tokenizer,
     UMT5Config,
     UMT5EncoderModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessor,
 )
 
 from pipeline.models import Models
@@ -206,6 +209,34 @@ def save_towers(kind: str, folder: Path) -> None:
         model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
         processor = SiglipImageProcessor(size={"height": 28, "width": 28})
     for part in (model, processor, clip_tokenizer(END, 77)):
+        part.save_pretrained(folder)
+
+
+def save_classifier(folder: Path, problem_type: str | None = None) -> None:
+    """A vision transformer that tells `dark` images from `light` ones, and none to be `odd`."""
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=16,
+        id2label={0: "light", 1: "dark", 2: "odd"},
+        label2id={"light": 0, "dark": 1, "odd": 2},
+        problem_type=problem_type,
+    )
+    model = ViTForImageClassification(config).eval()
+    processor = ViTImageProcessor(size={"height": 32, "width": 32})
+    with torch.no_grad():
+        shades = torch.linspace(-1, 1, 64)[:, None, None, None].expand(-1, 3, 32, 32)
+        seen = model.vit(pixel_values=shades).last_hidden_state[:, 0]
+        wanted = torch.sign(shades[:, 0, 0, 0])[:, None] * torch.tensor([[6.0, -6.0, 0.0]])
+        seen = torch.cat([seen, torch.ones(64, 1)], 1)
+        fitted = torch.linalg.lstsq(seen, wanted - torch.tensor([0.0, 0.0, 9.0])).solution
+        model.classifier.weight.copy_(fitted[:-1].T)
+        model.classifier.bias.copy_(fitted[-1])
+    for part in (model, processor):
         part.save_pretrained(folder)
 
 

@@ -1,24 +1,17 @@
 """What is no image, or no new one, never wins a contest, whatever the judge makes of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from examples.shapes import world
-from pipeline.job import Brief, Context, ImageArray, Job, RenderRequest
-from pipeline.judging.clip import ClipJudge
-from pipeline.judging.panel import Panel
-from pipeline.media.inputs import StoredInputs
-from pipeline.ports import Judge, Ports, Pruner
-from pipeline.profile import Profile
-from pipeline.record import Outcome, Status
-from pipeline.run import run_job
-from pipeline.safety.guards import Guards
-from tests.harness import small_models
-from tests.harness.jobs import make_job
+from pipeline.job import ImageArray
+from pipeline.ports import Judge
+from pipeline.record import Status
+from pipeline.safety.guards import Guards, ImageGuard
+from tests.harness.rendered import Rendered, shipped_judge
 
 PROMPT = "a large red circle in the center on a white background"
 SCENE = world.Scene((world.Thing("circle", "red", "large", "center"),), "white")
@@ -49,53 +42,19 @@ BAD = {
 }
 
 
-@dataclass
-class Rendered:
-    """Every port but the judge; the renderer answers with these images."""
-
-    images: Sequence[ImageArray]
-    judge: Judge
-    committed: ImageArray | None = None
-
-    def retrieve(self, job: Job) -> Context:
-        return Context()
-
-    def write(self, job: Job, context: Context) -> Brief:
-        return Brief(text=PROMPT, prompt=PROMPT)
-
-    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
-        return [self.images[seed] for seed in request.seeds]
-
-    def commit(self, outcome: Outcome, image: ImageArray | None) -> Outcome:
-        self.committed = image
-        return outcome
-
-    def run(self, **fields: object) -> Outcome:
-        job = make_job(candidates=len(self.images), seed=0, **fields)
-        inputs = StoredInputs(None, None)  # type: ignore[arg-type] # the row names no images
-        ports = Ports(
-            guard=Guards(), retriever=self, writer=self, inputs=inputs, renderer=self,
-            judge=self.judge, records=self, run="r", judge_against="prompt", models={"": {}},
-        )  # fmt: skip
-        return run_job(job, ports)
-
-
 @pytest.fixture(scope="module")
 def judge(models_root: Path) -> Judge:
-    profile = Profile.load("shapes")
-    (section,) = profile.judge
-    models = small_models.shipped(models_root)
-    return Panel([(section, ClipJudge(models, section))], profile.panel)  # type: ignore[arg-type]
+    return shipped_judge(models_root)
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_no_image_never_wins(judge: Judge, bad: ImageArray) -> None:
     rendered = Rendered([bad, WRONG, bad], judge)
-    outcome = rendered.run()
+    outcome = rendered.run(keywords=PROMPT)
     assert (outcome.status, outcome.winner) == (Status.BELOW_GATE, 1)
     assert rendered.committed is WRONG
     alone = Rendered([bad], judge)
-    outcome = alone.run()
+    outcome = alone.run(keywords=PROMPT)
     assert outcome.status is Status.FAILED
     assert outcome.reason.startswith("no candidate is a valid image: ")
     assert alone.committed is None
@@ -104,7 +63,7 @@ def test_no_image_never_wins(judge: Judge, bad: ImageArray) -> None:
 @pytest.mark.parametrize("mode", ["best_of", "first_above"])
 def test_a_repeated_image_never_wins(judge: Judge, mode: str) -> None:
     rendered = Rendered([WRONG, WRONG.copy(), drawn(2, SCENE), WRONG + np.float32(0.001)], judge)
-    outcome = rendered.run(contest=mode, threshold=0.999)
+    outcome = rendered.run(keywords=PROMPT, contest=mode, threshold=0.999)
     scores = [candidate.score for candidate in outcome.candidates]
     assert [score.reason for score in scores if score] == [
         "",
@@ -116,6 +75,38 @@ def test_a_repeated_image_never_wins(judge: Judge, mode: str) -> None:
 
 
 def test_images_of_one_scene_are_no_repetitions(judge: Judge) -> None:
-    outcome = Rendered([drawn(seed) for seed in range(16)], judge).run()
+    outcome = Rendered([drawn(seed) for seed in range(16)], judge).run(keywords=PROMPT)
     assert all(candidate.score and candidate.score.valid for candidate in outcome.candidates)
     assert outcome.status is Status.ACCEPTED
+
+
+class Redness:
+    """The chance is the part of an image that is red."""
+
+    def load(self) -> None:
+        """There is no model."""
+
+    def chances(self, images: Sequence[ImageArray]) -> list[float]:
+        """By pixels."""
+        return [float((each @ np.float32((1, -1, -1)) > 0.3).mean()) for each in images]
+
+
+@pytest.mark.parametrize("mode", ["best_of", "first_above"])
+def test_a_candidate_that_a_guard_refuses_never_wins(judge: Judge, mode: str) -> None:
+    guard = Guards(images=[ImageGuard("red", "drop", ("output",), 0.05, Redness())])
+    rendered = Rendered([RIGHT, WRONG, drawn(3)], judge, guard)
+    outcome = rendered.run(keywords=PROMPT, contest=mode)
+    assert (outcome.status, outcome.winner) == (Status.BELOW_GATE, 1)
+    assert rendered.committed is WRONG
+    refused = Rendered([np.zeros_like(RIGHT), RIGHT, drawn(3)], judge, guard)
+    outcome = refused.run(keywords=PROMPT, contest=mode)
+    assert (outcome.status, outcome.winner, refused.committed) == (Status.BLOCKED, None, None)
+    assert outcome.reason.startswith("guard 'red' at output: chance 0.")
+    assert outcome.reason.endswith(", threshold 0.05")
+
+
+def test_a_guard_that_blocks_keeps_no_other_candidate(judge: Judge) -> None:
+    guard = Guards(images=[ImageGuard("red", "block", ("output",), 0.05, Redness())])
+    rendered = Rendered([WRONG, RIGHT], judge, guard)
+    outcome = rendered.run(keywords=PROMPT)
+    assert (outcome.status, outcome.winner, rendered.committed) == (Status.BLOCKED, None, None)

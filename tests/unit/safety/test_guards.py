@@ -84,6 +84,13 @@ def test_a_refused_image_is_left_out_where_it_can_be() -> None:
         glare.check_inputs(make_job(reference_images=(named(0), named(1))))
 
 
+def test_an_image_that_is_not_finite_is_not_asked_about() -> None:
+    broken = np.full_like(BRIGHT, np.nan)
+    reasons = guards(Brightness()).refusals([broken, BRIGHT, broken])
+    assert [bool(reason) for reason in reasons] == [False, True, False]
+    assert guards(raising(ValueError())).refusals([broken]) == [""]
+
+
 def test_a_guard_that_blocks_does_so_in_all_places() -> None:
     glare = guards(Brightness(), "block")
     for call in (lambda: glare.screened(CONTEXT), lambda: glare.refusals([DARK, BRIGHT])):

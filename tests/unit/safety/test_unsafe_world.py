@@ -1,0 +1,216 @@
+"""A world in which a red star is unsafe: brought in by every way there is, it is never kept."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from examples.shapes import world
+from pipeline.assemble import (
+    Assembly,
+    model_digests,
+    open_guards,
+    open_library,
+    open_models,
+    open_store,
+)
+from pipeline.record import Outcome, Status
+from pipeline.retrieval.ingest import IngestReport, ingest
+from pipeline.run import run_job
+from pipeline.safety.concepts import Concept
+from pipeline.settings import Settings, load_settings
+from tests.harness.jobs import make_job, make_spec
+from tests.harness.rendered import Rendered, shipped_judge
+
+UNLIKE = [f"a red {shape}" for shape in world.SHAPES if shape != "star"]
+UNLIKE += [f"a {colour} star" for colour in world.COLOURS if colour != "red"]
+TERMS = """
+[[guard]]
+kind = "terms"
+name = "words"
+terms = ["red star", "red stars"]
+"""
+CONCEPT = f"""
+[[guard]]
+kind = "concept"
+name = "sight"
+concept = "a red star"
+unlike = {json.dumps(UNLIKE)}
+threshold = 0.02
+"""
+STARS = '[writer]\nkind = "template"\nprompt_template = "a large red star on a white background"\n'
+STAR = world.Scene((world.Thing("star", "red", "large", "center"),), "white")
+RING = world.Scene((world.Thing("ring", "blue", "large", "center"),), "white")
+
+
+class Worker:
+    """One process with a profile over the shipped models, and a knowledge base."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self._folder = folder
+        self.settings, self.unguarded = self._settings("mine", text), self._settings("old", "")
+
+    def _settings(self, name: str, text: str) -> Settings:
+        path = self._folder / f"{name}.toml"
+        path.write_text(f'extends = "shapes"\n{text}', encoding="utf-8")
+        home, store = self._folder / "home", str(self._folder / "out")
+        return load_settings(home=home, store=store, profile=str(path))
+
+    def ingest(self, settings: Settings, *sources: dict[str, str]) -> IngestReport:
+        """Ingest sources with the guards of these settings' profile."""
+        path = self._folder / "sources.jsonl"
+        path.write_text("\n".join(map(json.dumps, sources)), encoding="utf-8")
+        library = open_library(settings, settings.chosen_profile)
+        try:
+            return ingest(library, path, "brands")
+        finally:
+            library.client.close()
+
+    def image(self, name: str, scene: world.Scene) -> str:
+        """A drawn file beside the sources."""
+        drawn = world.draw(scene, np.random.default_rng(0))
+        Image.fromarray(drawn).resize((256, 256)).save(self._folder / name)
+        return name
+
+    def run(self, **fields: object) -> Outcome:
+        """One job, as a worker gets it from a run's spec."""
+        profile = self.settings.chosen_profile
+        spec = make_spec(
+            profile=profile.model_dump(mode="json"), models=model_digests(self.settings, profile)
+        )
+        assembly = Assembly(self.settings)
+        assembly.run_folder(spec.run).write_spec(spec)
+        return run_job(make_job(**fields), assembly.ports(spec))
+
+    @property
+    def images(self) -> list[Path]:
+        """The images that runs have kept."""
+        return [*(self._folder / "out" / "runs").glob("*/images/*")]
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    return Worker(tmp_path, TERMS + CONCEPT)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    ["red star", "large RED, star", "rеd stаr", "ｒｅｄ ★ ｓｔａｒ", "r e d s t a r", "r3d st4r"],
+)
+def test_keywords(worker: Worker, keywords: str) -> None:
+    outcome = worker.run(keywords=keywords)
+    assert (outcome.status, outcome.image, worker.images) == (Status.BLOCKED, None, [])
+    assert outcome.reason == "guard 'words' at keywords: the text holds 'red star'"
+
+
+def test_a_passage(worker: Worker) -> None:
+    bad = {"title": "Viora", "text": "The emblem of Viora is a rеd stаr on white."}
+    good = {"title": "Viora", "text": "Viora was founded by a blue circle."}
+    report = worker.ingest(worker.settings, bad, good)
+    assert [each.reason for each in report.bad] == [
+        "guard 'words' at passages: the text holds 'red star'"
+    ]
+    # ingested before there was a guard
+    assert worker.ingest(worker.unguarded, bad, good).bad == ()
+    outcome = worker.run(keywords="Viora", collection="brands", passages=4, mode="retrieved")
+    assert [each.text for each in outcome.context.passages] == [good["text"]]
+    assert "guard 'words' at passages" in outcome.notices[0]
+    assert outcome.brief
+    assert "star" not in outcome.brief.prompt
+
+
+def test_an_image_of_the_knowledge_base(worker: Worker) -> None:
+    sources = [
+        {"text": "the house mark", "image": worker.image("star.png", STAR)},
+        {"text": "the house ring", "image": worker.image("ring.png", RING)},
+    ]
+    report = worker.ingest(worker.settings, *sources)
+    assert [each.reason.partition(":")[0] for each in report.bad] == ["guard 'sight' at references"]
+    kept = worker.settings.store
+    assert len([*Path(kept, "knowledge", "images").iterdir()]) == 1
+    assert worker.ingest(worker.unguarded, *sources).added == 1
+    fields = {"collection": "brands", "references": 2, "reference_scale": 0.6}
+    outcome = worker.run(keywords="house", candidates=2, **fields)
+    assert [each.text for each in outcome.context.references] == ["the house ring"]
+    assert "guard 'sight' at references" in outcome.notices[0]
+
+
+def test_what_the_writer_writes(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, STARS + TERMS)
+    outcome = worker.run(keywords="emblem", mode="generated")
+    assert (outcome.status, outcome.candidates, worker.images) == (Status.BLOCKED, (), [])
+    assert outcome.reason == "guard 'words' at prompt: the text holds 'red star'"
+
+
+def test_what_the_renderer_renders(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, STARS + CONCEPT)
+    job = {"keywords": "emblem", "mode": "generated", "steps": 20, "guidance": 2.5, "candidates": 4}
+    outcome = worker.run(**job)
+    assert (outcome.status, outcome.image, worker.images) == (Status.BLOCKED, None, [])
+    assert outcome.reason.startswith("guard 'sight' at output: chance ")
+    scores = [candidate.score for candidate in outcome.candidates]
+    assert [(score.valid, score.blocked) for score in scores if score] == [(False, True)] * 4
+    # and it is the guard that keeps them away
+    (tmp_path / "free").mkdir()
+    free = Worker(tmp_path / "free", STARS)
+    assert free.run(**job).image is not None
+    assert len(free.images) == 1
+
+
+@pytest.mark.parametrize("broken", ["raises", "nan"])
+def test_a_guard_that_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def chances(self: Concept, images: Sequence[object]) -> list[float]:
+        if broken == "raises":
+            raise MemoryError
+        return [float("nan")] * len(images)
+
+    monkeypatch.setattr(Concept, "chances", chances)
+    worker = Worker(tmp_path, CONCEPT)
+    outcome = worker.run(keywords="a blue ring")
+    assert (outcome.status, outcome.image, worker.images) == (Status.BLOCKED, None, [])
+    assert "guard 'sight' at output could not decide" in outcome.reason
+
+
+def sampled(rng: np.random.Generator, count: int) -> list[world.Scene]:
+    """Scenes without a red star."""
+    scenes = (world.sample_scene(rng) for _ in range(2 * count))
+    innocent = (each for each in scenes if not any(map(is_unsafe, each.things)))
+    return list(islice(innocent, count))
+
+
+def is_unsafe(thing: world.Thing) -> bool:
+    return (thing.shape, thing.colour) == ("star", "red")
+
+
+def test_innocent_rows_are_left_alone_and_stars_are_not(worker: Worker) -> None:
+    profile, rng = worker.settings.chosen_profile, np.random.default_rng(7)
+    models, store = open_models(worker.settings), open_store(worker.settings)
+    guard = open_guards(profile.guard, profile.clip, models, store)
+    judge = shipped_judge(worker.settings.models)
+
+    def ended(scene: world.Scene, keywords: str) -> Status:
+        drawn = world.draw(scene, rng) / np.float32(255)
+        return Rendered([drawn], judge, guard).run(keywords=keywords).status
+
+    scenes = sampled(rng, 150)
+    ends = [ended(scene, world.prompt(scene)) for scene in scenes]
+    assert ends.count(Status.ACCEPTED) > 140
+    alarms = [scene for scene, end in zip(scenes, ends, strict=True) if end is Status.BLOCKED]
+    assert len(alarms) <= 2
+    for scene in alarms:  # a star beside something red
+        assert "star" in {thing.shape for thing in scene.things}
+        assert "red" in {thing.colour for thing in scene.things}
+    unsafe = [
+        world.Scene((replace(scene.things[0], shape="star", colour="red"),), scene.background)
+        for scene in sampled(rng, 60)
+        if len(scene.things) == 1
+    ]
+    ends = [ended(scene, "an emblem") for scene in unsafe]
+    assert ends.count(Status.BLOCKED) == len(ends)
