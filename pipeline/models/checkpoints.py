@@ -33,7 +33,9 @@ MOST_MODULES = 100
 VOCABULARY = 49408
 """Tokens of CLIP's vocabulary."""
 FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
-FOLDER = "use its diffusers folder (`hf download`), or convert it to one"
+FOLDER = (
+    "use its diffusers folder (`hf download`), or make one of the file, as docs/models.md shows"
+)
 
 Header = Mapping[str, Mapping[str, Any]]
 
@@ -137,7 +139,13 @@ def _other_kind(header: Header) -> str:
     autoencoder = (VAE, "vae.", "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
     if keys and all(key.startswith(autoencoder) for key in keys):
         return "is a VAE alone: name a checkpoint that holds a whole model"
-    if some("input_blocks.0.0.", "down_blocks.0.", "double_blocks.0.", "joint_blocks.0."):
+    if some(
+        "input_blocks.0.0.",
+        "down_blocks.0.",
+        "double_blocks.0.",
+        "joint_blocks.0.",
+        "_blocks.0.attn",
+    ):
         return f"is a denoiser alone, without text encoder and VAE: {FOLDER}"
     if some("text_model.", "resblocks."):
         return "is a text encoder alone: name a checkpoint that holds a whole model"

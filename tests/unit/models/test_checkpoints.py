@@ -1,6 +1,7 @@
 """Single-file checkpoints: read by their headers, loaded offline, refused by name."""
 
 import json
+import re
 import types
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,27 @@ def test_the_published_sizes_are_found(family: str, wanted: dict[str, Any], tmp_
     verify(file, "renderer")
     profile = DiffusersProfile(model=file.name, dtype="float16")
     assert Models(tmp_path, "cpu").nbytes(profile) == start
+
+
+def test_a_folder_is_made_of_a_denoisers_file_as_the_docs_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    (program,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
+    base = "models/black-forest-labs/FLUX.1-schnell"
+    assert base in program
+    monkeypatch.chdir(tmp_path)
+    small_models.save("qwen-image", Path(base))
+    torch.manual_seed(7)
+    fine_tuned = small_models.made("qwen-image").transformer
+    for weight in fine_tuned.parameters():
+        torch.nn.init.normal_(weight)
+    held = fine_tuned.state_dict()
+    save_file(held, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match=r"is a denoiser alone, .* docs/models\.md"):
+        verify(tmp_path / "mine.safetensors", "renderer")
+    exec(program.replace("FluxTransformer2DModel", "QwenImageTransformer2DModel"))
+    verify(tmp_path / "models" / "mine", "renderer")
+    made = Models(tmp_path / "models", "cpu").diffusion(DiffusersProfile(model="mine")).transformer
+    for key, value in made.state_dict().items():
+        assert torch.equal(value.float(), held[key].bfloat16().float())
