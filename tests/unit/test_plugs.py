@@ -8,7 +8,7 @@ import pytest
 from pipeline import profile
 from pipeline.assemble import Assembly, model_digests, open_library
 from pipeline.errors import ConfigError, ModelError
-from pipeline.job import ImageArray
+from pipeline.job import ImageArray, Rung
 from pipeline.media.image import decode
 from pipeline.models import digest
 from pipeline.profile import Plug, Profile
@@ -75,6 +75,25 @@ def test_each_judges_model_is_recorded_and_compared(tmp_path: Path) -> None:
     others = {"judge::second": "0" * 64}
     with pytest.raises(ModelError, match="The judge::second 'open_clip' here"):
         Assembly(settings).compare(settings.chosen_profile, "demo", others)
+
+
+@pytest.mark.parametrize("contest", ["best_of", "race"])
+def test_a_finalists_judge_sees_the_best_candidate_of_a_job(tmp_path: Path, contest: str) -> None:
+    second = '[[judge]]\nname = "second"\nmodel = "open_clip"\nfinalists = 1'
+    settings = written(tmp_path, f'[[judge]]\nkind = "brightness"\n{second}')
+    fields = {"contest": contest, "rungs": (Rung(at=0.5, keep=0.5),), "steps": 4}
+    outcome = run(settings, candidates=4, threshold=0.0, **fields)
+    assert outcome.status == Status.ACCEPTED
+    previews = [score for candidate in outcome.candidates for score in candidate.previews]
+    assert len(previews) == (4 if contest == "race" else 0)
+    for score in previews:
+        assert ([part.judge for part in score.parts], score.final) == (["brightness"], False)
+    finished = {c.index: c.score for c in outcome.candidates if c.score}
+    bright = {index: score.parts[0].raw for index, score in finished.items()}
+    assert len(bright) == (2 if contest == "race" else 4)
+    assert outcome.winner == max(bright, key=bright.__getitem__)
+    assert [index for index, score in finished.items() if score.final] == [outcome.winner]
+    assert [len(score.parts) for score in finished.values()].count(2) == 1
 
 
 def test_a_job_with_an_added_retriever(tmp_path: Path) -> None:

@@ -180,6 +180,16 @@ def test_other_settings_keep_the_seed_and_change_the_id(profile) -> None:
     assert profile_digest(profile) != profile_digest(other)
 
 
+def test_a_judge_counts_but_for_its_name_and_batch(profile) -> None:
+    def digest(**update: object) -> str:
+        judge = profile.judge[0].model_copy(update=update)
+        return profile_digest(profile.model_copy(update={"judge": (judge,)}))
+
+    assert digest(batch=1, name="eye") == profile_digest(profile)
+    updates = ({}, {"weight": 0.5}, {"against": "text"}, {"slope": 3.0})
+    assert len({digest(**update) for update in updates}) == len(updates)
+
+
 def test_a_collection_counts_whatever_its_name(profile) -> None:
     def digest(name: str, tool: str) -> str:
         named = {name: CollectionProfile(written_by=tool)}
