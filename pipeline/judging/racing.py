@@ -107,9 +107,11 @@ def preview_price(*, plain: float, watched: float, judged: float, previews: int)
 
 
 def propose(contests: Sequence[Finished], regret: float, price: float = 0.0) -> Trial:
-    """The cheapest race with at most this regret that does not lose to fewer candidates; one
-    without rungs where no other qualifies.
+    """The cheapest race with at most this regret that does not lose to fewer candidates, not on
+    either half of the contests either, since the best of many schedules owes something to chance;
+    one without rungs where no other qualifies.
     """
+    halves = [half for half in (contests[::2], contests[1::2]) if half]
     points = sorted(contests[0].previews)
     schedules = [()] + [
         tuple(Rung(at=at, keep=keep) for at in chosen)
@@ -119,7 +121,11 @@ def propose(contests: Sequence[Finished], regret: float, price: float = 0.0) -> 
     ]
     trials = [trial(rungs, contests, price) for rungs in schedules]
     fit = [t for t in trials if t.regret <= regret and not t.loses]
-    return min(fit, key=lambda t: (t.cost, t.regret))
+    return next(
+        found
+        for found in sorted(fit, key=lambda t: (t.cost, t.regret))
+        if not any(trial(found.rungs, half, price).loses for half in halves)
+    )
 
 
 def agreement(point: float, contests: Sequence[Finished]) -> float:

@@ -71,7 +71,9 @@ def test_what_is_proposed_keeps_to_the_regret_and_nothing_allowed_is_cheaper(
     assert not found.loses
     for rungs in ([], [HALF], [LATE], [HALF, LATE]):
         other = trial(rungs, held, price)
-        assert found.cost <= other.cost or other.regret > regret or other.loses
+        halves = [trial(rungs, half, price) for half in (held[::2], held[1::2]) if half]
+        loses = any(each.loses for each in (other, *halves))
+        assert found.cost <= other.cost or other.regret > regret or loses
 
 
 @given(contests, st.integers(1, 4))
@@ -118,6 +120,16 @@ def test_previews_have_their_price() -> None:
     assert free.fewer > dear.fewer
     # previews as dear as renders pay for all candidates
     assert trial([HALF], [FAITHFUL], 10.0).loses
+
+
+def test_a_race_that_wins_on_one_half_alone_is_not_proposed() -> None:
+    worth = scores(0.9, 0.91, 0.92, 0.93)
+    flat = Finished(FAITHFUL.previews, worth)
+    upside_down = Finished(MISLEADING.previews, worth)
+    held = [FAITHFUL, upside_down, FAITHFUL, upside_down]
+    assert not trial([HALF], held).loses
+    assert propose(held, 0.1).rungs == ()
+    assert propose([FAITHFUL, flat, FAITHFUL, flat], 0.1).rungs
 
 
 def test_previews_that_mislead_are_not_used() -> None:
