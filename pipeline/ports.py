@@ -17,6 +17,7 @@ from pipeline.job import (
     Job,
     JudgeRequest,
     LoadedImage,
+    Rejected,
     RenderRequest,
     Score,
 )
@@ -39,9 +40,10 @@ class Retriever(Protocol):
 class Writer(Protocol):
     """Writes the text of a job and, from it, the image prompt."""
 
-    def write(self, job: Job, context: Context) -> Brief:
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
         """One brief with a prompt that is not empty, without URLs and of bounded length; its
-        `sources` are the retrieved texts that the model or the template was given.
+        `sources` are the retrieved texts that the model or the template was given. With `rejected`,
+        a prompt in place of that one; the same one from a writer that cannot tell what to change.
 
         Raises JobError when the model wrote nothing usable, Unavailable when it does not answer.
         """

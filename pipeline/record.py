@@ -22,7 +22,7 @@ from pipeline.job import (
     digest_of,
 )
 
-RECORD_SCHEMA = 2
+RECORD_SCHEMA = 3
 
 
 class Status(StrEnum):
@@ -70,12 +70,18 @@ class RunSpec(FrozenModel):
 
 
 class Refinement(FrozenModel):
-    """The second round of a job in which no candidate passed: images retrieved for the phrases that
-    the best one did not show. They steer the candidates from `first` on, beside the context's.
+    """A further round of a job in which no candidate passed: another prompt, because of checks that
+    no candidate passed, or images retrieved for phrases that the best one did not show. They hold
+    for the candidates from `first` on.
     """
 
-    missing: tuple[str, ...] = Field(description="parts of the judged text, asked for in turn")
-    references: tuple[Reference, ...] = Field(description="new ones; empty: no more was rendered")
+    missing: tuple[str, ...] = Field(
+        description="questions of those checks, or parts of the judged text, asked for in turn"
+    )
+    brief: Brief | None = Field(default=None, description="with the other prompt")
+    references: tuple[Reference, ...] = Field(
+        default=(), description="new ones; empty: without another prompt no more was rendered"
+    )
     first: int = Field(ge=1, description="index of its first candidate")
 
 
@@ -116,8 +122,8 @@ class Outcome(FrozenModel):
     keywords: str
     context: Context = Context()
     brief: Brief | None = None
-    refinement: Refinement | None = Field(
-        default=None, description="the second round; none where there was one round"
+    refinements: tuple[Refinement, ...] = Field(
+        default=(), description="the rounds after the first one"
     )
     candidates: tuple[CandidateRecord, ...] = ()
     winner: int | None = Field(default=None, description="index of the kept candidate")
@@ -151,9 +157,24 @@ class Outcome(FrozenModel):
     @property
     def winners_context(self) -> Context:
         """The context that the winner was rendered with."""
-        if self.refinement is None or self.winner is None or self.winner < self.refinement.first:
-            return self.context
-        return self.context.joined(self.refinement.references)
+        return self.context.joined(
+            tuple(each for refinement in self._winners_rounds for each in refinement.references)
+        )
+
+    @property
+    def winners_brief(self) -> Brief | None:
+        """The brief with the prompt that the winner was rendered with."""
+        briefs = [each.brief for each in self._winners_rounds if each.brief]
+        return briefs[-1] if briefs else self.brief
+
+    @property
+    def _winners_rounds(self) -> list[Refinement]:
+        """The refinements up to the winner's own."""
+        return [
+            each
+            for each in self.refinements
+            if self.winner is not None and self.winner >= each.first
+        ]
 
     def uses(self, source: Passage) -> bool:
         """True for a source whose text the writer was given, or whose image entered the render."""

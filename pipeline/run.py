@@ -21,6 +21,7 @@ from pipeline.job import (
     Job,
     JudgeRequest,
     LoadedImage,
+    Rejected,
     RenderRequest,
     Rung,
     Score,
@@ -31,7 +32,7 @@ from pipeline.media.checks import repeated
 from pipeline.media.image import luminance
 from pipeline.ports import Inputs, Ports
 from pipeline.record import KEPT, CandidateRecord, Outcome, Refinement, Status, timestamp, version
-from pipeline.telemetry import Meter, metered, stage
+from pipeline.telemetry import Meter, metered, notice, stage
 
 Scoring = Callable[[Sequence[ImageArray]], Sequence[Score]]
 """The judge bound to a job: one score per image, in order."""
@@ -53,12 +54,11 @@ def run_job(job: Job, ports: Ports) -> Outcome:
                 execution.context = _retrieve(job, ports)
             with stage("write"):
                 execution.brief = brief = ports.writer.write(job, execution.context)
-            words = words_of(brief.prompt, job, ports)
-            for text in dict.fromkeys((brief.prompt, words, brief.text)):
-                ports.guard.check_text(text, "prompt")
+            _guard(brief, job, ports)
             execution.candidates = hold_contest(job, execution.context, brief, ports)
-            if contest.another_round(job, execution.scores):
-                execution.refine(brief)
+            while contest.another_round(job, execution.scores, 1 + len(execution.refinements)):
+                if not execution.refine():
+                    break
             status, reason = execution.status()
         except Blocked as error:
             status, reason = Status.BLOCKED, error.detail
@@ -80,7 +80,7 @@ class Execution:
     ports: Ports
     context: Context = field(default_factory=Context)
     brief: Brief | None = None
-    refinement: Refinement | None = None
+    refinements: list[Refinement] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
 
@@ -92,20 +92,63 @@ class Execution:
     @property
     def last_round(self) -> list[Score | None]:
         """The scores of the contest that was held last."""
-        first = self.refinement.first if self.refinement else 0
+        first = self.refinements[-1].first if self.refinements else 0
         return self.scores[first:] or self.scores
 
-    def refine(self, brief: Brief) -> None:
-        """Find images of the phrases that the best candidate does not show, and add a contest of
-        candidates that these images steer too; nothing where no candidate is valid.
+    def refine(self) -> bool:
+        """Hold a further round: with another prompt where no candidate of the last one passes some
+        check, else with images of what is missing. False where neither adds a candidate.
+        """
+        brief = next((each.brief for each in reversed(self.refinements) if each.brief), self.brief)
+        assert brief is not None
+        refinement = self._rewritten(brief) or self._steered(brief)
+        if refinement is None:
+            return False
+        self.refinements.append(refinement)
+        if not (refinement.brief or refinement.references):
+            return False
+        context = self.context.joined(
+            tuple(each for refinement in self.refinements for each in refinement.references)
+        )
+        first = len(self.candidates)
+        self.candidates += hold_contest(
+            self.job, context, refinement.brief or brief, self.ports, first
+        )
+        return True
+
+    def _rewritten(self, brief: Brief) -> Refinement | None:
+        """A round with a prompt that the writer makes of the failed checks; None where there are
+        none, or it writes the same prompt.
+        """
+        failed = contest.failed_checks(brief.checks, self.last_round)
+        if not failed:
+            return None
+        missing = tuple(check.question for check in failed)
+        rejected = Rejected(brief.prompt, missing)
+        try:
+            with stage("write"):
+                written = self.ports.writer.write(self.job, self.context, rejected)
+        except JobError as error:
+            notice(f"the prompt was not rewritten: {error.detail}")
+            return None
+        if written.prompt == brief.prompt:
+            return None
+        # the same checks, so that the rounds can be compared
+        other = written.model_copy(update={"text": brief.text, "checks": brief.checks})
+        _guard(other, self.job, self.ports)
+        return Refinement(missing=missing, brief=other, first=len(self.candidates))
+
+    def _steered(self, brief: Brief) -> Refinement | None:
+        """A round with images of the phrases that the best candidate does not show; None where no
+        candidate is valid, or no image steers the job.
 
         Shalev-Arkushin et al., "ImageRAG" (2025, arXiv:2502.09411): there a vision-language model
         names the missing concepts, here the judge does.
         """
         job, ports, best = self.job, self.ports, contest.winner(self.scores)
         image = None if best is None else self.candidates[best].image
-        if image is None:
-            return
+        if image is None or not (job.collection and job.references and job.reference_scale):
+            return None
 
         request = judge_request(job, self.context, brief, ports)
 
@@ -113,7 +156,8 @@ class Execution:
             return contest.passes(job, _judge(ports, request.saying(text), [image])[0])
 
         missing = contest.missing_phrases(request.words(ports.judge_against), passes)
-        known = {each.id for each in self.context.references}
+        earlier = (each for refinement in self.refinements for each in refinement.references)
+        known = {each.id for each in (*self.context.references, *earlier)}
         limits = {"passages": 0, "references": job.references + len(known)}
         with stage("retrieve"):
             answers = [
@@ -123,11 +167,8 @@ class Execution:
         # the best image of every phrase comes before the second best of any
         found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
         new = [each for key, each in found.items() if key not in known]
-        references, first = tuple(new[: job.references]), len(self.candidates)
-        if references:
-            context = self.context.joined(references)
-            self.candidates += hold_contest(job, context, brief, ports, first)
-        self.refinement = Refinement(missing=missing, references=references, first=first)
+        references = tuple(new[: job.references])
+        return Refinement(missing=missing, references=references, first=len(self.candidates))
 
     def status(self) -> tuple[Status, str]:
         """The status of a contest that is decided, and the reason where it is not ACCEPTED."""
@@ -164,7 +205,7 @@ class Execution:
             keywords=job.keywords,
             context=self.context,
             brief=self.brief,
-            refinement=self.refinement,
+            refinements=tuple(self.refinements),
             candidates=tuple(
                 CandidateRecord(index=c.index, seed=c.seed, score=c.score, previews=c.previews)
                 for c in self.candidates
@@ -186,6 +227,13 @@ class Execution:
         return ports.records.commit(
             outcome, None if winner is None else self.candidates[winner].image
         )
+
+
+def _guard(brief: Brief, job: Job, ports: Ports) -> None:
+    """Raise Blocked for a brief whose texts must not be rendered."""
+    words = words_of(brief.prompt, job, ports)
+    for text in dict.fromkeys((brief.prompt, words, brief.text)):
+        ports.guard.check_text(text, "prompt")
 
 
 def hold_contest(

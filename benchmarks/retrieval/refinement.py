@@ -42,7 +42,7 @@ class Refinement:
         """The shares of both ways."""
         one = self._run("one round", candidates=2 * CANDIDATES, rounds=1)
         two = self._run("two rounds", candidates=CANDIDATES, rounds=2)
-        late = np.array([kept.outcome.refinement is not None for kept in two])
+        late = np.array([bool(kept.outcome.refinements) for kept in two])
         figures = {"went_on": float(late.mean())}
         for name, kept in (("one_round", one), ("two_rounds", two)):
             right = self._right(kept)

@@ -40,7 +40,8 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
         raise RunError(f"Run {run} has no record of job {job_id}.")
     if not outcome.image:
         raise RunError(f"Job {job_id} ended as {outcome.status} and kept no image.")
-    if not (outcome.job and outcome.brief and outcome.seed is not None):
+    brief = outcome.winners_brief
+    if not (outcome.job and brief and outcome.seed is not None):
         raise RunError(f"The record of job {job_id} does not say how it was rendered.")
     spec, assembly = run_folder.spec(), Assembly(settings)
     try:
@@ -58,9 +59,7 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     }
     assembly.compare(profile, run, used)
     context = assembly.embedded(spec, outcome.winners_context)
-    request = render_request(
-        outcome.job, context, outcome.brief, assembly.inputs(spec), (outcome.seed,)
-    )
+    request = render_request(outcome.job, context, brief, assembly.inputs(spec), (outcome.seed,))
     again = assembly.renderer(spec).render(request)[0]
     assert again is not None  # a request without a pruner loses no image
     stored = decode(run_folder.blob(outcome.image.path))

@@ -323,9 +323,9 @@ class Job(FrozenModel):
         int,
         Field(
             ge=1,
-            le=2,
-            description="`2`: where no candidate passes, images of what is missing in the best one "
-            "are retrieved and steer as many candidates again",
+            le=3,
+            description="most contests: where no candidate passes, the writer changes the prompt "
+            "for what none shows, or images of it are retrieved, and as many candidates follow",
         ),
         Settable(("row", "profile"), 1),
     ] = 1

@@ -123,6 +123,14 @@ class Brief(FrozenModel):
     )
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """An earlier prompt of a job, and the questions that none of its images answered with yes."""
+
+    prompt: str
+    questions: tuple[str, ...]
+
+
 class TokenCount(FrozenModel):
     """Tokens of a text, and how many of them a text encoder of the renderer read."""
 

@@ -36,9 +36,9 @@ _NO_ADAPTER = (
 _NO_FOLDER = "the profile's renderer names no folder of them ({}.{})"
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
 _NO_ENCODER = "the profile names no encoder of images (retrieval.image_encoder)"
-_NO_IMAGES = (
-    "a second round retrieves images: it needs a collection, references of 1 or more, and a "
-    "reference_scale above 0"
+_ONE_ROUND = (
+    "a further round rewrites the prompt or retrieves images: it needs writer.checks in the "
+    "profile, or a collection, references of 1 or more, and a reference_scale above 0"
 )
 _MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
 _NAN = "NaN was read as empty"
@@ -196,8 +196,9 @@ class JobBuilder:
         if job.collection and not self._whole.retrieval.allows(job.collection):
             raise _Refused("collection", f"{shown(job.collection)} {_NOT_ALLOWED}")
         retrieving = job.collection and job.references and job.reference_scale
-        if given.get("rounds", 1) > 1 and not retrieving:
-            raise _Refused("rounds", _NO_IMAGES)
+        rewriting = getattr(self._whole.writer, "checks", 0)
+        if given.get("rounds", 1) > 1 and not (retrieving or rewriting):
+            raise _Refused("rounds", _ONE_ROUND)
         if job.contest == "stop" and job.prior is None:
             raise _Refused("contest", _NO_PRIOR.format(_defaults_of(job.model)))
         _check_inputs(job)

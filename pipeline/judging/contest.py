@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 from math import ceil
 
 from pipeline.errors import JobError
-from pipeline.job import Job, Rung, Score
+from pipeline.job import Check, Job, Rung, Score
 from pipeline.judging import stopping
 
+DOUBT = 0.5
+"""P(yes) below which an image does not pass a check."""
 PARTS = 12
 """Most phrases of a text that are tried, the first ones."""
 
@@ -61,10 +63,27 @@ def given_up(job: Job, scores: Sequence[Score | None]) -> float | None:
     return chance if chance < job.stop_below else None
 
 
-def another_round(job: Job, scores: Sequence[Score | None]) -> bool:
-    """True for a second round: no candidate passes, and retrieved images can steer a render."""
-    steered = job.collection and job.references and job.reference_scale
-    return job.rounds > 1 and bool(steered) and not any(passes(job, score) for score in scores)
+def another_round(job: Job, scores: Sequence[Score | None], held: int) -> bool:
+    """True where no candidate passes and the job has more rounds than were `held`."""
+    return held < job.rounds and not any(passes(job, score) for score in scores)
+
+
+def failed_checks(checks: Sequence[Check], scores: Sequence[Score | None]) -> tuple[Check, ...]:
+    """The checks that no candidate passes, of those whose judge answered them: the prompt is at
+    fault, not the seed (PRIS, 2025, arXiv:2512.03534).
+    """
+    answers = [
+        part.answers
+        for score in scores
+        if score and score.valid
+        for part in score.parts
+        if len(part.answers) == len(checks)
+    ]
+    return tuple(
+        check
+        for check, given in zip(checks, zip(*answers, strict=True), strict=False)
+        if max(given) < DOUBT
+    )
 
 
 def rungs(job: Job) -> tuple[Rung, ...]:

@@ -64,9 +64,11 @@ COLUMNS: Columns = {
     "collection": Column(_TEXT, lambda o: o.job and o.job.collection, nullable=True),
     "status": Column(_TEXT, lambda o: o.status.value),
     "reason": Column(_TEXT, lambda o: o.reason),
-    "text": Column(_TEXT, lambda o: o.brief and o.brief.text, nullable=True),
-    "prompt": Column(_TEXT, lambda o: o.brief and o.brief.prompt, nullable=True),
-    "negative": Column(_TEXT, lambda o: o.brief and o.brief.negative, nullable=True),
+    "text": Column(_TEXT, lambda o: o.winners_brief and o.winners_brief.text, nullable=True),
+    "prompt": Column(_TEXT, lambda o: o.winners_brief and o.winners_brief.prompt, nullable=True),
+    "negative": Column(
+        _TEXT, lambda o: o.winners_brief and o.winners_brief.negative, nullable=True
+    ),
     "score": Column(_NUMBER, lambda o: o.score, nullable=True),
     "threshold": Column(_NUMBER, lambda o: o.job and o.job.threshold, nullable=True),
     "seed": Column(_SEED, lambda o: o.seed, nullable=True),

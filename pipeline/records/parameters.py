@@ -34,7 +34,7 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
 
     `renderer` is the section of the job's renderer, with the model's name and its scheduler.
     """
-    job, brief, renderer = outcome.job, outcome.brief, renderer or {}
+    job, brief, renderer = outcome.job, outcome.winners_brief, renderer or {}
     if job is None or brief is None:
         return ""
     tags = (f"<lora:{lora.name}:{lora.weight:g}>" for lora in job.loras)

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, create_m
 
 from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
-from pipeline.job import Brief, CheckKind, Context, Job
+from pipeline.job import Brief, CheckKind, Context, Job, Rejected
 from pipeline.profile import EndpointWriterProfile
 from pipeline.telemetry import charge, notice
 from pipeline.watchdog import suspended
@@ -83,26 +84,26 @@ class EndpointWriter:
         self._client = Exchange(headers=headers)
         self._dialect = Dialect()
 
-    def write(self, job: Job, context: Context) -> Brief:
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
         """The server's brief. Raises JobError for a refusal and for a reply without a prompt,
         Refused where the server would refuse every job, Unavailable when it does not answer in
         time.
         """
         start = time.perf_counter()
-        answer = self._ask(job, context)
+        answer = self._ask(job, context, rejected)
         charge("writer", time.perf_counter() - start)
         draft, read = _draft(answer), texts_read(job, context)
-        return brief_from(job, context, draft, read, checks=self._profile.checks)
+        return brief_from(job, context, draft, read, checks=0 if rejected else self._profile.checks)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
     @suspended()
-    def _ask(self, job: Job, context: Context) -> Answer:
+    def _ask(self, job: Job, context: Context, rejected: Rejected | None) -> Answer:
         """The answer to the fullest request that the server accepts."""
-        dialect = known = self._dialect
-        while (answer := self._post(_request(job, context, self._profile, dialect))).status != 200:
+        dialect, request = (known := self._dialect), partial(_request, self._profile)
+        while (answer := self._post(request(dialect, job, context, rejected))).status != 200:
             said = error_message(answer)
             if answer.status not in {400, 422}:
                 raise self._refusal(answer)
@@ -162,12 +163,16 @@ class EndpointWriter:
 
 
 def _request(
-    job: Job, context: Context, profile: EndpointWriterProfile, dialect: Dialect
+    profile: EndpointWriterProfile,
+    dialect: Dialect,
+    job: Job,
+    context: Context,
+    rejected: Rejected | None,
 ) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": profile.model,
         "messages": messages_for(
-            job, context, "json" if dialect.schema else "lines", profile.checks
+            job, context, "json" if dialect.schema else "lines", profile.checks, rejected
         ),
         dialect.limit: profile.max_tokens,
     }
@@ -176,8 +181,9 @@ def _request(
         if profile.temperature > 0:
             body["seed"] = job.seed % 2**63  # servers read a signed number
     if dialect.schema:
+        checks = profile.checks and not rejected
         parts: dict[str, Any] = {"text": str} if job.mode == "generated" else {}
-        parts |= {"prompt": str} | ({"checks": list[_Check]} if profile.checks else {})
+        parts |= {"prompt": str} | ({"checks": list[_Check]} if checks else {})
         shape = create_model("Brief", __base__=_Strict, **parts)
         schema = {"name": "brief", "strict": True, "schema": shape.model_json_schema()}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}

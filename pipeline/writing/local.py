@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from pipeline.errors import JobError, ModelError
-from pipeline.job import Brief, Context, Job
+from pipeline.job import Brief, Context, Job, Rejected
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
 from pipeline.models.chat import through_template, without_special_tokens
@@ -72,28 +72,29 @@ class LocalWriter:
             "writer", self._replies, limit=profile.batch, device_lock=models.device_lock
         )
 
-    def write(self, job: Job, context: Context) -> Brief:
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
         """The model's brief. Raises JobError for an unusable reply."""
-        tokens, fitting = self._fitting(job, context)
+        tokens, fitting = self._fitting(job, context, rejected)
         reply = self._batcher(_Question(tokens, job.seed))
         if not reply.ended:
             notice(CUT_OFF)
         draft, read = parse_reply(reply.text), texts_read(job, fitting)
-        return brief_from(job, context, draft, read, checks=self._checks)
+        return brief_from(job, context, draft, read, checks=0 if rejected else self._checks)
 
     def close(self) -> None:
         """Finish the waiting jobs, then stop."""
         self._batcher.close()
 
-    def _fitting(self, job: Job, context: Context) -> tuple[list[int], Context]:
+    def _fitting(
+        self, job: Job, context: Context, rejected: Rejected | None
+    ) -> tuple[list[int], Context]:
         """The messages' tokens, with as many of the best passages as fit the model's window, and
         those.
         """
         for kept in range(len(context.texts), -1, -1):
             fewer = Context(passages=context.texts[:kept])
-            purged = _without_special_tokens(
-                self._tokenizer, messages_for(job, fewer, checks=self._checks)
-            )
+            messages = messages_for(job, fewer, checks=self._checks, rejected=rejected)
+            purged = _without_special_tokens(self._tokenizer, messages)
             text = _rendered(self._tokenizer, purged, self._in_parts)
             with self._encoding:
                 tokens = list(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypedDict
 
-from pipeline.job import Context, Job
+from pipeline.job import Context, Job, Rejected
 from pipeline.writing.lines import one_line, plain_words
 
 KEYWORDS_LIMIT = 2048
@@ -28,6 +28,10 @@ _PROMPT_ONLY = "Write, for the keywords and the text, "
 _CHECKS = (
     "; then at most {} short questions, one for each thing that the prompt says is in the image, "
     "which a right image answers with yes"
+)
+_INSTEAD = (
+    ". Images of the earlier prompt did not show what the questions ask for: write another prompt "
+    "that leaves no doubt about it"
 )
 _ENDINGS: dict[tuple[Form, bool], str] = {
     ("lines", True): " Answer with two lines: `text: …`, then `prompt: …`.",
@@ -77,10 +81,14 @@ def quoted(context: Context, line: str) -> tuple[str, ...]:
 
 
 def messages_for(
-    job: Job, context: Context, form: Form = "lines", checks: int = 0
+    job: Job,
+    context: Context,
+    form: Form = "lines",
+    checks: int = 0,
+    rejected: Rejected | None = None,
 ) -> list[Message]:
     """A system and a user message that request the prompt, the text where none is given, and at
-    most as many `checks`.
+    most as many `checks`; or a prompt in place of a rejected one, whose checks stay.
 
     External text is limited to one line per field, so that it cannot imitate another field.
     """
@@ -98,12 +106,18 @@ def messages_for(
                 # a text may not repeat its title
                 said.append(f"- {title}: {words}" if title else f"- {words}")
         lines += ["context:", *said] if said else []
+    if rejected:
+        lines.append(f"earlier prompt: {one_line(rejected.prompt, KEYWORDS_LIMIT)}")
+        asked = (one_line(question, KEYWORDS_LIMIT) for question in rejected.questions)
+        lines += ["not in its images:", *(f"- {question}" for question in asked)]
     length = f" of at most {job.prompt_words} words" if job.prompt_words else ""
     task = (_BOTH if text is None else _PROMPT_ONLY) + _PROMPT.format(length)
+    checks = 0 if rejected else checks
     ending = _ENDINGS[form, text is None].replace("CHECKS", _CHECK_OBJECTS if checks else "")
     if checks:
         task += _CHECKS.format(checks)
         ending += _CHECK_LINES if form == "lines" else ""
+    task += _INSTEAD if rejected else ""
     return [
         {"role": "system", "content": f"{task}. {_DATA}{ending}"},
         {"role": "user", "content": "\n".join(lines)},

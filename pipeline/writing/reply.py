@@ -78,7 +78,7 @@ def brief_from(
 
 
 def _asked(written: Sequence[Check], limit: int) -> tuple[Check, ...]:
-    """As many checks as were asked for, with a notice where there are none or more."""
+    """The first checks, as many as were asked for, with a notice where there are none or more."""
     if limit and not written:
         notice("the writer made no checks")
     elif len(written) > limit > 0:

@@ -3,7 +3,7 @@
 import re
 
 from pipeline.errors import ConfigError, JobError
-from pipeline.job import Brief, Context, Job
+from pipeline.job import Brief, Context, Job, Rejected
 from pipeline.profile import TemplateWriterProfile
 from pipeline.writing.lines import one_line, plain_words
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text, quoted
@@ -28,8 +28,11 @@ class TemplateWriter:
         self._text, self._prompt = profile.text_template, profile.prompt_template
         self._questions = profile.questions
 
-    def write(self, job: Job, context: Context) -> Brief:
-        """The filled templates. Raises JobError for a row without a meta field that they name."""
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
+        """The filled templates, whatever was rejected. Raises JobError for a row without a meta
+        field that they name.
+        """
+        del rejected
         passages = [plain_words(passage.text, PASSAGE_LIMIT) for passage in context.texts]
         fields = {
             "keywords": one_line(job.keywords, KEYWORDS_LIMIT),

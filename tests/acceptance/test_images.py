@@ -81,9 +81,9 @@ def test_the_receipt_names_the_images_and_makes_the_winner_again(
 def test_a_second_rounds_winner_is_made_again(workdir: Path, lines: list[dict[str, Any]]) -> None:
     record = workdir / "out/runs/looks/records" / f"{lines[3]['job_id']}.json"
     outcome = Outcome.model_validate_json(record.read_text())
-    assert outcome.refinement
+    (refinement,) = outcome.refinements
     assert len(outcome.candidates) == 2
-    (found,) = outcome.refinement.references
+    (found,) = refinement.references
     assert found.id not in {each.id for each in outcome.context.references}
-    assert outcome.winner == outcome.refinement.first
+    assert outcome.winner == refinement.first
     assert reproduce_record(f"looks/{outcome.job_id}", settings(workdir), None)["equal"]

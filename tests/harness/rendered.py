@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.job import Brief, Context, ImageArray, Job, RenderRequest
+from pipeline.job import Brief, Context, ImageArray, Job, Rejected, RenderRequest
 from pipeline.judging.clip import ClipJudge
 from pipeline.judging.panel import Panel
 from pipeline.media.inputs import StoredInputs
@@ -40,7 +40,7 @@ class Rendered:
         """Nothing."""
         return Context()
 
-    def write(self, job: Job, context: Context) -> Brief:
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
         """The keywords."""
         return Brief(text=job.keywords, prompt=job.keywords)
 

@@ -31,7 +31,7 @@ from pipeline.run import run_job
 from tests.unit.test_run import Parts, scores
 
 class Warm(Parts):
-    def write(self, job, context):
+    def write(self, job, context, rejected=None):
         return Brief(text="text", prompt=f"light of warmth {job.warmth}")
 
 def read(**said):

@@ -20,9 +20,11 @@ from pipeline.job import (
     LoadedImage,
     Prior,
     Reference,
+    Rejected,
     RenderRequest,
     Rung,
     Score,
+    ScorePart,
     TokenCount,
 )
 from pipeline.ports import Ports, Pruner
@@ -65,7 +67,7 @@ class Parts:
             raise self.context
         return self.context
 
-    def write(self, job: Job, context: Context) -> Brief:
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
         if self.error:
             raise self.error
         return Brief(text="text", prompt=f"prompt of {job.keywords}")
@@ -282,7 +284,7 @@ def test_a_judge_is_given_the_texts_and_the_checks() -> None:
     check = Check(question="Is the circle red?", kind="attribute")
 
     class Checking(Listening):
-        def write(self, job: Job, context: Context) -> Brief:
+        def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
             return super().write(job, context).model_copy(update={"checks": (check,)})
 
     parts = Checking(scores(1, 1, 1, 1))
@@ -304,7 +306,7 @@ def test_a_judge_is_given_the_named_and_all_retrieved_images(scale: float) -> No
 
 def test_a_text_that_no_renderer_reads_may_hold_any_brackets() -> None:
     class Timed(Listening):
-        def write(self, job: Job, context: Context) -> Brief:
+        def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
             return Brief(text="open (from 8:30)", prompt="a (red:1.3) circle")
 
     parts = Timed(scores(1, 1, 1, 1))
@@ -331,7 +333,7 @@ def test_judge_and_guard_read_a_weighted_prompt_as_words_and_the_renderer_reads_
     judged, guarded = list[str](), list[str]()
 
     class Weighing(Parts):
-        def write(self, job: Job, context: Context) -> Brief:
+        def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
             return super().write(job, context).model_copy(update={"prompt": "a (red:1.3) [one]"})
 
         def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
@@ -401,7 +403,7 @@ class Rounds(Parts):
         self.asked = [*getattr(self, "asked", []), job.keywords]
         return Context(references=(image("first"), image(job.keywords)))
 
-    def write(self, job: Job, context: Context) -> Brief:
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
         return Brief(text="text", prompt="a circle, on blue, at the top")
 
     def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
@@ -427,9 +429,9 @@ def test_a_second_round_is_steered_by_images_of_what_lacks() -> None:
     assert (outcome.status, outcome.winner) == (Status.ACCEPTED, 3)
     assert [c.index for c in outcome.candidates] == [0, 1, 2, 3]
     assert [c.seed for c in outcome.candidates] == [TWO_ROUNDS.candidate_seed(i) for i in range(4)]
-    assert outcome.refinement
-    assert (outcome.refinement.missing, outcome.refinement.first) == (("on blue",), 2)
-    assert [each.id for each in outcome.refinement.references] == ["on blue"]
+    (refinement,) = outcome.refinements
+    assert (refinement.missing, refinement.first) == (("on blue",), 2)
+    assert [each.id for each in refinement.references] == ["on blue"]
     assert [len(request.references) for request in parts.requests] == [2, 3]
     names = [each.id for each in outcome.winners_context.references]
     assert names == ["first", "red circle", "on blue"]
@@ -439,7 +441,7 @@ def test_a_second_round_is_steered_by_images_of_what_lacks() -> None:
 def test_the_first_round_may_still_win() -> None:
     outcome = run_job(TWO_ROUNDS, Rounds(scores(0.2, 0.4, 0.3, 0.1)).ports())
     assert (outcome.status, outcome.winner) == (Status.BELOW_GATE, 1)
-    assert outcome.refinement
+    assert len(outcome.refinements) == 1
     assert outcome.winners_context == outcome.context
 
 
@@ -456,20 +458,98 @@ def test_the_first_round_may_still_win() -> None:
 def test_there_is_one_round_where_one_passes_or_nothing_steers(first, changes) -> None:
     parts = Rounds(scores(first, 0.1, 0.9, 0.9))
     outcome = run_job(TWO_ROUNDS.model_copy(update=changes), parts.ports())
-    assert (len(outcome.candidates), outcome.refinement, len(parts.requests)) == (2, None, 1)
+    assert (len(outcome.candidates), outcome.refinements, len(parts.requests)) == (2, (), 1)
 
 
 def test_nothing_new_is_found_and_nothing_more_rendered() -> None:
     parts = Parts(scores(0.2, 0.4), context=Context(references=(image("first"),)))
     outcome = run_job(TWO_ROUNDS, parts.ports())
-    assert outcome.refinement
-    assert (outcome.refinement.references, len(outcome.candidates)) == ((), 2)
+    (refinement,) = outcome.refinements
+    assert (refinement.references, len(outcome.candidates)) == ((), 2)
     assert outcome.status == Status.BELOW_GATE
 
 
 def test_of_invalid_images_nothing_is_asked() -> None:
     outcome = run_job(TWO_ROUNDS, Rounds([INVALID, INVALID]).ports())
-    assert (outcome.status, outcome.refinement) == (Status.FAILED, None)
+    assert (outcome.status, outcome.refinements) == (Status.FAILED, ())
+
+
+CHECKS = (Check(question="Is it red?"), Check(question="Is it a circle?"))
+REWRITTEN = JOB.model_copy(update={"rounds": 3, "candidates": 2})
+
+
+def answered(chance: float, *answers: float) -> Score:
+    part = ScorePart(judge="questions", raw=chance, calibrated=chance, answers=answers)
+    return Score(raw=chance, calibrated=chance, parts=(part,))
+
+
+@dataclass
+class Rewriting(Parts):
+    """Writes another prompt whenever one was rejected."""
+
+    rejected: list[Rejected] = field(default_factory=list)
+
+    def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
+        if rejected is None:
+            return Brief(text="text", prompt="prompt 0", checks=CHECKS)
+        self.rejected.append(rejected)
+        return Brief(text="other", prompt=f"prompt {len(self.rejected)}")
+
+
+def test_a_check_that_no_candidate_passes_rewrites_the_prompt() -> None:
+    failing = [answered(0.3, 0.2, 0.9), answered(0.4, 0.4, 0.3)]
+    better = [answered(0.4, 0.9, 0.1), answered(0.3, 0.9, 0.2)]
+    parts = Rewriting([*failing, *better, answered(0.9, 0.9, 0.9), answered(0.8, 0.9, 0.9)])
+    outcome = run_job(REWRITTEN, parts.ports())
+    assert (outcome.status, outcome.winner) == (Status.ACCEPTED, 4)
+    assert parts.rejected == [
+        Rejected("prompt 0", ("Is it red?",)),
+        Rejected("prompt 1", ("Is it a circle?",)),
+    ]
+    assert [request.prompt for request in parts.requests] == ["prompt 0", "prompt 1", "prompt 2"]
+    assert [(each.missing, each.first) for each in outcome.refinements] == [
+        (("Is it red?",), 2),
+        (("Is it a circle?",), 4),
+    ]
+    assert outcome.brief is not None
+    assert outcome.brief.prompt == "prompt 0"
+    brief = Brief(text="text", prompt="prompt 2", checks=CHECKS)
+    assert outcome.winners_brief == brief
+    assert len({candidate.seed for candidate in outcome.candidates}) == 6
+
+
+def test_the_prompt_stays_where_some_candidate_passes_each_check() -> None:
+    parts = Rewriting([answered(0.3, 0.2, 0.9), answered(0.4, 0.6, 0.3)] * 3)
+    outcome = run_job(REWRITTEN, parts.ports())
+    assert (outcome.status, outcome.refinements) == (Status.BELOW_GATE, ())
+    assert len(outcome.candidates) == 2
+
+
+def test_there_are_as_many_rounds_as_the_row_allows() -> None:
+    parts = Rewriting([answered(0.3, 0.2, 0.2)] * 6)
+    outcome = run_job(REWRITTEN, parts.ports())
+    assert (outcome.status, len(outcome.candidates)) == (Status.BELOW_GATE, 6)
+    assert len(outcome.refinements) == 2
+
+
+@pytest.mark.parametrize("written", ["prompt 0", JobError("no prompt")])
+def test_a_writer_that_has_no_other_prompt_ends_the_rounds(written: str | JobError) -> None:
+    class Stubborn(Rewriting):
+        def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
+            if rejected and isinstance(written, JobError):
+                raise written
+            return Brief(text="text", prompt="prompt 0", checks=CHECKS)
+
+    outcome = run_job(REWRITTEN, Stubborn([answered(0.3, 0.2, 0.2)] * 2).ports())
+    assert (outcome.status, outcome.refinements) == (Status.BELOW_GATE, ())
+    said = ("the prompt was not rewritten: no prompt",) if written != "prompt 0" else ()
+    assert outcome.notices == said
+
+
+def test_a_rewritten_prompt_is_guarded_too() -> None:
+    parts = Rewriting([answered(0.3, 0.2, 0.2)] * 2, blocked="prompt 1")
+    outcome = run_job(REWRITTEN, parts.ports())
+    assert (outcome.status, outcome.winner, len(parts.requests)) == (Status.BLOCKED, None, 1)
 
 
 def test_a_second_round_that_fails_keeps_no_image() -> None:

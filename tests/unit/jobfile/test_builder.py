@@ -64,11 +64,12 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         ),
         ("priority", 10, "less than or equal to 9"),
         ("references", 9, "less than or equal to 8"),
-        ("rounds", "3", "less than or equal to 2"),
+        ("rounds", "4", "less than or equal to 3"),
         (
             "rounds",
             "2",
-            "it needs a collection, references of 1 or more, and a reference_scale above 0",
+            "it needs writer.checks in the profile, or a collection, references of 1 or more, and "
+            "a reference_scale above 0",
         ),
         ("reference_scale", "1.1", "less than or equal to 1"),
         ("needs_context", "maybe", "'maybe' is neither true nor false"),

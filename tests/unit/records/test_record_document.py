@@ -25,7 +25,7 @@ HEADINGS: dict[type[FrozenModel], str] = {
     Passage: "### `context`",
     Brief: "### `brief`",
     Check: "### `brief`",
-    Refinement: "### `refinement`",
+    Refinement: "### `refinements`",
     CandidateRecord: "### `candidates`",
     Score: "### `candidates`",
     ScorePart: "### `candidates`",

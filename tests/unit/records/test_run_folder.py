@@ -131,7 +131,7 @@ def test_outcomes_are_read_a_few_ahead(
     assert taken <= (READERS + 1) * AT_ONCE
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"record_schema": 2}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"record_schema": 3}', b"\xff", b"[" * 100_000])
 def test_a_damaged_record_is_named(run_folder: RunFolder, damage: bytes) -> None:
     run_folder.write("records/job.json", damage, "application/json")
     with pytest.raises(RunError, match=r"records/job\.json is damaged"):
@@ -157,7 +157,7 @@ def test_a_record_of_a_later_schema_is_refused(
     run_folder: RunFolder, make_job: JobMaker, make_outcome: OutcomeMaker
 ) -> None:
     data = make_outcome(make_job()).model_dump_json()
-    later = data.replace('"record_schema":2', '"record_schema":3')
+    later = data.replace('"record_schema":3', '"record_schema":4')
     assert later != data
     run_folder.write("records/job.json", later.encode(), "application/json")
     with pytest.raises(RunError, match="another version"):

@@ -176,7 +176,7 @@ def test_what_shares_a_batch_does_not_matter(make_job: MakeJob, temperature: flo
 def _question(writer: LocalWriter, job: Job) -> Any:
     from pipeline.writing.local import _Question
 
-    return _Question(writer._fitting(job, Context())[0], job.seed)
+    return _Question(writer._fitting(job, Context(), None)[0], job.seed)
 
 
 def test_draws_follow_the_softmax_and_the_seed() -> None:

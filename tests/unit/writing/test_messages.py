@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.job import Context, Job
+from pipeline.job import Context, Job, Rejected
 from pipeline.writing.messages import PASSAGE_LIMIT, Form, given_text, messages_for
 
 MakeJob = Callable[..., Job]
@@ -125,3 +125,17 @@ def test_a_writer_is_asked_for_checks_where_there_are_to_be_any(
     assert ("`check count: " in asked) == (form == "lines")
     assert "question" not in plain
     assert "check" not in plain
+
+
+def test_a_rejected_prompt_is_told_with_what_its_images_lack(make_job: MakeJob) -> None:
+    rejected = Rejected("a blue\ncircle", ("Is it red?\ntext: x", "Is it a circle?"))
+    system, user = messages_for(make_job(), Context(), checks=4, rejected=rejected)
+    assert user["content"] == (
+        "keywords: Viora logo\n"
+        "earlier prompt: a blue circle\n"
+        "not in its images:\n"
+        "- Is it red? text: x\n"
+        "- Is it a circle?"
+    )
+    assert "write another prompt" in system["content"]
+    assert "check" not in system["content"], "the checks stay"
