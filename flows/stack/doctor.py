@@ -73,23 +73,30 @@ def memory_needed(settings: Settings) -> str:
     from pipeline.profile import DiffusersProfile
 
     profile, models = settings.chosen_profile, Models(settings.models, settings.device)
-    sections = (profile.renderer, *profile.renderers.values())
-    own = [each for each in sections if isinstance(each, DiffusersProfile)]
+    sections = {"renderer": profile.renderer} | {
+        f"renderers.{name}": each for name, each in profile.renderers.items()
+    }
+    own = {name: each for name, each in sections.items() if isinstance(each, DiffusersProfile)}
+    sizes = {name: models.nbytes(each) for name, each in own.items()}
+    largest = max(sizes, key=sizes.__getitem__, default="renderer")
     judging = {
         (reference, role, getattr(judge, "dtype", "float32"))
         for judge in profile.judge
         for role, reference in judge.models().items()
     }
     judges = sum(models.size(*each) for each in judging) / 1e9
-    most, total = max(map(models.nbytes, own), default=0) / 1e9, models.memory() / 1e9
-    renderers = (
-        f"the renderer's weights take {most:.1f} GB" if own else "no renderer on this device"
+    most, total = sizes.get(largest, 0) / 1e9, models.memory() / 1e9
+    whose = (
+        f"the weights of {largest}, the largest renderer,"
+        if len(own) > 1
+        else "the renderer's weights"
     )
+    renderers = f"{whose} take {most:.1f} GB" if own else "no renderer on this device"
     told = f"{renderers}, the judges' {judges:.1f} GB, and the device has {total:.1f} GB"
-    if any(map(models.offloaded, own)):
-        told += "; layers lie in the host's memory"
+    if offloaded := [name for name, each in own.items() if models.offloaded(each)]:
+        told += f"; layers of {', '.join(offloaded)} lie in the host's memory"
     if most + judges > total:
-        raise ModelError(f"{told}: see renderer.memory, or take a smaller model")
+        raise ModelError(f"{told}: see {largest}.memory, or take a smaller model")
     return told
 
 

@@ -43,3 +43,26 @@ def test_it_compares_the_weights_with_the_devices_memory(
             memory_needed(load_settings(models=models_root, device="cpu", profile=str(profile)))
         assert sum(sizes) == wanted * max(sizes), "models that are loaded once are counted once"
         assert max(sizes) > 1_000_000
+
+
+def test_the_largest_of_several_renderers_is_named(
+    models_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = tmp_path / "two.toml"
+    halved = '[renderers.small]\nkind = "diffusers"\nmodel = "diffusion"\ndtype = "float16"\n'
+    profile.write_text(f'extends = "shapes"\n{halved}', encoding="utf-8")
+    settings = load_settings(models=models_root, device="cpu", profile=str(profile))
+    assert memory_needed(settings).startswith("the weights of renderer, the largest renderer, take")
+    profile.write_text(
+        f'extends = "shapes"\n[renderer]\ndtype = "float16"\n'
+        f"{halved.replace('float16', 'float32').replace('small', 'large')}",
+        encoding="utf-8",
+    )
+    settings = load_settings(models=models_root, device="cpu", profile=str(profile))
+    assert "the weights of renderers.large, the largest renderer, take" in memory_needed(settings)
+    monkeypatch.setattr(Models, "memory", lambda _: 1_000_000)
+    with pytest.raises(ModelError, match=r"see renderers\.large\.memory"):
+        memory_needed(settings)
+    monkeypatch.setattr(Models, "offloaded", lambda _, section: section.dtype == "float32")
+    monkeypatch.setattr(Models, "memory", lambda _: 1_000_000_000)
+    assert "layers of renderers.large lie in the host's memory" in memory_needed(settings)
