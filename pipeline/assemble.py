@@ -3,6 +3,7 @@
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -28,7 +29,9 @@ from pipeline.models import (
     variant,
     verify,
 )
+from pipeline.models.accepted import Accepted, accepted_by
 from pipeline.models.controlnets import check_fit
+from pipeline.models.files import local_model
 from pipeline.models.named.folder import WeightsFolder
 from pipeline.models.named.loras import LoraFolder
 from pipeline.models.named.textual_inversions import TextualInversionFolder
@@ -512,9 +515,22 @@ def open_jobs(
     """
     profile = settings.chosen_profile
     weights = open_weights(settings, profile)
-    return read_jobs(
-        path, profile, overrides, warn, weights, open_inputs(settings, path, store, patiently)
-    )
+    inputs = open_inputs(settings, path, store, patiently)
+    accepted = accepted_settings(settings, profile)
+    return read_jobs(path, profile, overrides, warn, weights, inputs, accepted)
+
+
+def accepted_settings(settings: Settings, profile: Profile) -> dict[str, Accepted]:
+    """By the name of a profile's renderer, the settings that its pipeline accepts, where its model
+    is here and whole: what is wrong with others is said where they are checked.
+    """
+    found = dict[str, Accepted]()
+    for name, section in {"": profile.renderer, **profile.renderers}.items():
+        local = isinstance(section, DiffusersProfile)
+        with suppress(ModelError, OSError):
+            if local and (model := local_model(section.model, settings.models)):
+                found[name] = accepted_by(model)
+    return found
 
 
 def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:

@@ -24,6 +24,7 @@ from pipeline.jobfile.templates import expand, unsupported_syntax
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.media.checks import says_something
 from pipeline.media.inputs import InputReader
+from pipeline.models.accepted import Accepted
 from pipeline.models.named.folder import WeightsFolder
 from pipeline.options import COLUMNS, INPUTS, message, settings_by
 from pipeline.profile import Profile
@@ -81,6 +82,7 @@ class _Under(NamedTuple):
     defaults: dict[str, Any]
     ids: identity.JobIds
     weights: Mapping[str, WeightsFolder]
+    accepted: Accepted | None
 
     def check_adapter(self, column: str, source: Literal["named", "retrieved"]) -> None:
         """Raise _Refused where the column's images steer no image adapter."""
@@ -94,7 +96,8 @@ class _Under(NamedTuple):
 
 class JobBuilder:
     """Builds jobs under one profile and one set of overrides. `weights` are the folders of
-    what rows may name, by the names of the profile's renderers and by column.
+    what rows may name, by the names of the profile's renderers and by column, `accepted` the
+    settings that those renderers' pipelines accept.
 
     Raises ConfigError for overrides that name no renderer of the profile.
     """
@@ -106,7 +109,9 @@ class JobBuilder:
         remarks: Remarks | None = None,
         weights: Mapping[str, Mapping[str, WeightsFolder]] | None = None,
         inputs: InputReader | None = None,
+        accepted: Mapping[str, Accepted] | None = None,
     ) -> None:
+        self._accepted = accepted or {}
         self._whole, self._retrieval, self._weights = profile, overrides.retrieval, weights or {}
         self._inputs = inputs or InputReader(())
         self._encodes = bool(getattr(profile.retrieval, "image_encoder", ""))
@@ -126,7 +131,14 @@ class JobBuilder:
         section = f"renderers.{model}" if model else "renderer"
         if defaults["contest"] == "stop" and defaults.get("prior") is None:
             raise ConfigError(f"defaults.contest: {_NO_PRIOR.format(_defaults_of(model))}")
-        return _Under(section, own, defaults | {"model": model}, ids, self._weights.get(model, {}))
+        return _Under(
+            section,
+            own,
+            defaults | {"model": model},
+            ids,
+            self._weights.get(model, {}),
+            self._accepted.get(model),
+        )
 
     def build(self, row: RawRow) -> Job | BadRow:
         """The row's job, or a bad row with the first reason. Never raises."""
@@ -204,6 +216,8 @@ class JobBuilder:
         _check_inputs(job)
         _check_control(job, under)
         _check_weights(job, under.profile)
+        if under.accepted:
+            _check_accepted(job, under.accepted)
 
     def _under_of(self, model: str) -> _Under:
         try:
@@ -308,6 +322,17 @@ def _check_inputs(job: Job) -> None:
             f"the mask has {mask.width}x{mask.height} pixels and the image {image.width}x"
             f"{image.height}: one is not the other's size, nor of its proportions",
         )
+
+
+def _check_accepted(job: Job, accepted: Accepted) -> None:
+    """Raise _Refused for a setting that the renderer's pipeline does not take."""
+    model = f"the model's {accepted.name}"
+    if not accepted.plain and not job.mask:
+        raise _Refused("mask", f"{model} paints masked images alone: a row needs image and mask")
+    if job.guidance > 1 and not accepted.guidance:
+        raise _Refused("guidance", f"{model} takes no guidance; let it be 0 or 1")
+    if job.guidance > 1 and job.negative and not accepted.negative:
+        raise _Refused("negative", f"{model} takes no negative prompt; leave it empty")
 
 
 def _check_control(job: Job, under: _Under) -> None:

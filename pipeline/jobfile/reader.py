@@ -15,6 +15,7 @@ from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow, suffix_of
 from pipeline.jobfile.values import READERS
 from pipeline.media.inputs import InputReader
+from pipeline.models.accepted import Accepted
 from pipeline.models.named.folder import WeightsFolder
 from pipeline.options import INPUTS
 from pipeline.profile import Profile
@@ -73,10 +74,11 @@ def read_jobs(
     warn: Warn = warn_on_stderr,
     weights: Mapping[str, Mapping[str, WeightsFolder]] | None = None,
     inputs: InputReader | None = None,
+    accepted: Mapping[str, Accepted] | None = None,
 ) -> Iterator[Job | BadRow]:
     """Every row of a job file in order, as a job or as a bad row with the reason. `weights` are
     the folders of what rows may name, by the names of the profile's renderers and by column,
-    `inputs` the reader of their images.
+    `inputs` the reader of their images, `accepted` the settings that each renderer accepts.
 
     Notices, such as of an unknown column, go to `warn`; notices of settings without effect come
     after the last row, each once. Raises JobFileError, at once or with the first row, if the file
@@ -84,7 +86,7 @@ def read_jobs(
     """
     reader, remarks = _reader(path), Remarks()
     inputs = inputs or InputReader(())
-    builder = JobBuilder(profile, overrides, remarks, weights, inputs)
+    builder = JobBuilder(profile, overrides, remarks, weights, inputs, accepted)
 
     def jobs() -> Iterator[Job | BadRow]:
         rows = _read_ahead(_rows(path, reader, warn), inputs)
