@@ -70,7 +70,7 @@ def memory_needed(settings: Settings) -> str:
     device, and what it has. Raises ModelError where they do not fit.
     """
     from pipeline.models import Models
-    from pipeline.profile import DiffusersProfile
+    from pipeline.profile import DiffusersProfile, Dtype
 
     profile, models = settings.chosen_profile, Models(settings.models, settings.device)
     sections = {"renderer": profile.renderer} | {
@@ -79,7 +79,7 @@ def memory_needed(settings: Settings) -> str:
     own = {name: each for name, each in sections.items() if isinstance(each, DiffusersProfile)}
     sizes = {name: models.nbytes(each) for name, each in own.items()}
     largest = max(sizes, key=sizes.__getitem__, default="renderer")
-    judging = {
+    judging: set[tuple[str, str, Dtype]] = {
         (reference, role, getattr(judge, "dtype", "float32"))
         for judge in profile.judge
         for role, reference in judge.models().items()
