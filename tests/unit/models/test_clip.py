@@ -18,6 +18,7 @@ from pipeline.models.clip import Clip
 from pipeline.models.transformers_clip import Tokenizer
 from pipeline.profile import ClipJudgeProfile, Profile
 from tests.harness import small_models
+from tests.harness.jobs import request_of
 
 TEXTS = ["a red circle", "a blue star on a black background", "teal"]
 IMAGES = [np.random.default_rng(n).random((64, 64, 3), np.float32) for n in range(5)]
@@ -87,7 +88,7 @@ def test_a_folder_of_transformers_judges_as_transformers_does(kind: str, tmp_pat
     (folder / "calibration.json").write_text('{"slope": 3, "offset": -1}')
     models = Models(tmp_path, "cpu")
     judge = ClipJudge(models, ClipJudgeProfile(model=kind))
-    scores = judge.score(IMAGES, TEXTS[1])
+    scores = judge.score(IMAGES, request_of(TEXTS[1]))
     model, tokenizer = (each.from_pretrained(folder) for each in (AutoModel, AutoTokenizer))
     given = AutoImageProcessor.from_pretrained(folder, backend="pil")(
         images=[to_image(image) for image in IMAGES], return_tensors="pt"
@@ -106,7 +107,7 @@ def test_a_folder_of_transformers_judges_as_transformers_does(kind: str, tmp_pat
     assert clip.encode_texts(TEXTS).shape == (3, clip.size)
     assert clip.reads_whole("a " * (length - 2))
     assert not clip.reads_whole("a " * (length - 1))
-    assert judge.score(IMAGES[:1], "a red circle. " * 99)[0].valid
+    assert judge.score(IMAGES[:1], request_of("a red circle. " * 99))[0].valid
 
 
 def test_what_a_folder_of_transformers_lacks_is_told(tmp_path: Path) -> None:
