@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from pipeline.errors import ConfigError
 from pipeline.job import ImageArray
 from pipeline.models.clip import Clip, Vectors
 
@@ -15,7 +16,8 @@ class Concept:
     With the latter the chance is the softmax of slope · cosine over all captions: zero-shot
     classification (Radford et al. 2021, arXiv:2103.00020, 3.1), whose answer depends on nothing but
     which caption fits best. Without, it is the sigmoid of slope · cosine + offset, which a word
-    alone reaches less often than a whole caption.
+    alone reaches less often than a whole caption. Raises ConfigError for a caption that the CLIP
+    would cut.
     """
 
     def __init__(
@@ -26,7 +28,7 @@ class Concept:
 
     def load(self) -> None:
         """Load the model ahead of its first use."""
-        self._clip.load()
+        _ = self._read
 
     def chances(self, images: Sequence[ImageArray]) -> list[float]:
         """One chance in 0..1 for each image, in order."""
@@ -39,6 +41,8 @@ class Concept:
 
     @cached_property
     def _read(self) -> Vectors:
+        if cut := [each for each in self._captions if not self._clip.reads_whole(each)]:
+            raise ConfigError(f"the guard's caption {cut[0]!r} is longer than its CLIP reads")
         return _unit(self._clip.encode_texts(self._captions))
 
 

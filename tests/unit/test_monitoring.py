@@ -11,8 +11,11 @@ from redis import Redis
 
 from flows.dispatch.dispatcher import Dispatcher
 from flows.dispatch.metrics import RunMetrics
+from pipeline.job import Score
+from pipeline.record import CandidateRecord
 from pipeline.settings import load_settings
 from tests.harness.cluster import NoProgress
+from tests.harness.jobs import make_job, make_outcome
 from tests.harness.monitored import full_name
 from tests.harness.stand_in import StandInAssembly
 from workers.queue.backlog import Backlog
@@ -56,6 +59,28 @@ def test_the_table_of_metrics_is_what_the_code_exposes(tmp_path: Path) -> None:
     }
     assert told == rows
     assert len(table) == len(told)
+
+
+def test_a_refused_candidate_is_no_broken_one(tmp_path: Path) -> None:
+    metrics, none = (
+        WorkerMetrics(load_settings(store=str(tmp_path)), list),
+        {"raw": 0, "valid": False},
+    )
+    scores = [
+        Score(calibrated=0.9, raw=0.3),
+        Score(calibrated=0, blocked=True, **none),
+        Score(calibrated=0, **none),
+        None,
+    ]
+    candidates = tuple(
+        CandidateRecord(index=index, seed=index, score=score) for index, score in enumerate(scores)
+    )
+    metrics.ended(make_outcome(make_job(), candidates=candidates))
+    counted = {
+        fate: metrics.registry.get_sample_value("pressrun_candidates_total", {"fate": fate})
+        for fate in ("valid", "blocked", "invalid", "dropped")
+    }
+    assert counted == dict.fromkeys(counted, 1)
 
 
 def test_the_rules_are_well_formed() -> None:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pipeline.job import Score
 from pipeline.record import Outcome, Status, version
 from pipeline.settings import Settings
 from pipeline.telemetry import Observer
@@ -21,7 +22,7 @@ from pipeline.watchdog import seconds_since_beat
 
 STAGES = ("retrieve", "write", "render", "judge", "commit")
 ROLES = ("writer", "renderer", "judge")
-FATES = ("valid", "invalid", "dropped")
+FATES = ("valid", "invalid", "blocked", "dropped")
 REASONS = ("unavailable", "store", "unhealthy", "error", "stopping")
 """Causes of a job going back to the queue."""
 STATUSES = tuple(status for status in Status if status is not Status.INVALID)
@@ -38,7 +39,7 @@ event of a series. Empty if they are not known."""
 COUNTERS: Mapping[str, tuple[str, Labels]] = {
     "pressrun_jobs": ("Outcomes that this worker committed, by status.", {"status": STATUSES}),
     "pressrun_candidates": (
-        "Candidates of those outcomes: valid, invalid, or dropped during their render.",
+        "Candidates of those outcomes: valid, invalid, blocked by a guard, or dropped on the way.",
         {"fate": FATES},
     ),
     "pressrun_handbacks": (
@@ -145,10 +146,15 @@ class WorkerMetrics(Observer):
         for role, seconds in outcome.device_seconds.items():
             self._counters["pressrun_device_seconds"].labels(role).inc(seconds)
         for candidate in outcome.candidates:
-            if candidate.score is None:
-                fate = "dropped"
-            else:
-                fate = "valid" if candidate.score.valid else "invalid"
+            match candidate.score:
+                case None:
+                    fate = "dropped"
+                case Score(valid=True):
+                    fate = "valid"
+                case Score(blocked=True):
+                    fate = "blocked"
+                case _:
+                    fate = "invalid"
             self._counters["pressrun_candidates"].labels(fate).inc()
 
     def requeued(self, reason: str) -> None:

@@ -19,6 +19,7 @@ from pipeline.assemble import (
     open_models,
     open_store,
 )
+from pipeline.errors import Blocked, ConfigError
 from pipeline.record import Outcome, Status
 from pipeline.retrieval.ingest import IngestReport, ingest
 from pipeline.run import run_job
@@ -214,3 +215,14 @@ def test_innocent_rows_are_left_alone_and_stars_are_not(worker: Worker) -> None:
     ]
     ends = [ended(scene, "an emblem") for scene in unsafe]
     assert ends.count(Status.BLOCKED) == len(ends)
+
+
+def test_a_caption_that_would_be_cut_is_refused(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, CONCEPT.replace('"a red star"', json.dumps("a red star, " * 24), 1))
+    profile = worker.settings.chosen_profile
+    models, store = open_models(worker.settings), open_store(worker.settings)
+    guard = open_guards(profile.guard, profile.clip, models, store)
+    with pytest.raises(ConfigError, match="is longer than its CLIP reads"):
+        guard.load()
+    with pytest.raises(Blocked, match="could not decide: ConfigError"):
+        guard.refusals([np.zeros((8, 8, 3), np.float32)])
