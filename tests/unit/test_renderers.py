@@ -146,7 +146,7 @@ def test_each_renderer_has_its_own_loras(tmp_path: Path) -> None:
 def test_every_model_is_checked_under_its_renderers_name(tmp_path: Path) -> None:
     missing = profile(tmp_path, "", '"draft-unet"', '"nowhere"')
     settings = load_settings(home=tmp_path)
-    with pytest.raises(ModelError, match="unet:draft: there is no folder 'nowhere'"):
+    with pytest.raises(ModelError, match="unet:draft: there is no folder or file 'nowhere'"):
         check_models(settings, missing)
     bad = profile(tmp_path, "", 'model = "diffusion"', 'model = "writer"')
     with pytest.raises(ModelError, match=r"renderer:draft: .* has no model_index\.json"):
