@@ -114,7 +114,7 @@ class Panel:
         present = sum(self._weights[name] for name in chances)
         share = sum(self._weights.values()) / present if present else 0.0
         return self._offset + share * sum(
-            self._weights[name] * _logit(chance) for name, chance in chances.items()
+            self._weights[name] * logit(chance) for name, chance in chances.items()
         )
 
 
@@ -172,6 +172,7 @@ def _part(name: str, score: Score) -> ScorePart:
     return ScorePart(judge=name, raw=score.raw, calibrated=score.calibrated)
 
 
-def _logit(chance: float) -> float:
+def logit(chance: float) -> float:
+    """The log-odds of a chance, which counts as CERTAIN at least, and 1 - CERTAIN at most."""
     held = min(max(chance, CERTAIN), 1 - CERTAIN)
     return math.log(held / (1 - held))
