@@ -24,6 +24,11 @@ _THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _LABEL = re.compile(
     r"^[ \t>#*_\-]*(?:\d[.)] *)?(?:image )?(text|prompt)[ *_]*:[*_]*", re.IGNORECASE | re.MULTILINE
 )
+_REPEATED = {
+    label: re.compile(rf"""^(?:[\s"'`“*_]*(?:image )?{label}[ *_]*:[*_]*)+""", re.IGNORECASE)
+    for label in ("text", "prompt")
+}
+"""A part's own label at its beginning, once more."""
 _CHECK = re.compile(
     r"^[ \t>#*_\-]*(?:\d+[.)] *)?check[ *_(]*(\w*)[ *_)]*:[*_ \t]*(.+)$",
     re.IGNORECASE | re.MULTILINE,
@@ -107,7 +112,10 @@ def parse_reply(reply: str) -> Draft:
         asked = _checks(_CHECK.findall(body))
         body = _CHECK.sub("", body).strip()
         draft = replace(_from_labels(body) or _from_bare_line(body) or Draft(), checks=asked)
-    text, prompt = (plain_words(line, REPLY_LIMIT) for line in (draft.text, draft.prompt))
+    text, prompt = (
+        plain_words(repeated.sub("", line), REPLY_LIMIT)
+        for line, repeated in ((draft.text, _REPEATED["text"]), (draft.prompt, _REPEATED["prompt"]))
+    )
     return replace(draft, text=text, prompt=prompt)
 
 

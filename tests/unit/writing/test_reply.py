@@ -37,6 +37,9 @@ TWO = Check(question="Are there two?", kind="count")
         "```json\n" + json.dumps({"Text": TEXT, "Prompt": PROMPT}, indent=2) + "\n```",
         "Here: " + json.dumps({"prompt": PROMPT, "text": TEXT, "n": 1}) + " Done.",
         f"<think>prompt: a skull\n</think>\ntext: {TEXT}\nprompt: {PROMPT}",
+        f'text: {TEXT}\nprompt: "prompt: {PROMPT}"',
+        f"text: **text:** {TEXT}\nprompt: Prompt: image prompt: {PROMPT}",
+        json.dumps({"text": f"Text: {TEXT}", "prompt": f"Prompt: {PROMPT}"}),
     ],
 )
 def test_finds_text_and_prompt(reply: str) -> None:
