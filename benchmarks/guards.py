@@ -73,7 +73,7 @@ def rendered(rng: np.random.Generator, count: int, threshold: float, seed: int) 
     pipe.set_progress_bar_config(disable=True)
     images = render(pipe, said, seed)
     read = umpire.load(SHIPPED_MODELS / "umpire").read(images)
-    chances = concept(UNLIKE).chances([image / np.float32(255) for image in images])
+    chances = concept(UNLIKE).chances([(image / 255).astype(np.float32) for image in images])
     shares = _shares(read, chances, threshold)
     return {f"{name}_rendered": share for name, share in shares.items()}
 
@@ -106,7 +106,7 @@ def _starred(scene: world.Scene) -> world.Scene:
 
 
 def _drawn(scenes: Sequence[world.Scene], rng: np.random.Generator) -> list[ImageArray]:
-    return [world.draw(scene, rng) / np.float32(255) for scene in scenes]
+    return [(world.draw(scene, rng) / 255).astype(np.float32) for scene in scenes]
 
 
 def _shares(

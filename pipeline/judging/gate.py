@@ -266,7 +266,7 @@ def _newton(odds: Numbers, truth: Flags) -> tuple[Numbers, float]:
         chances = _sigmoid(design @ found)
         slope = design.T @ (chances - truth) + prior @ found
         curve = design.T @ (design * (chances * (1 - chances))[:, None]) + prior
-        step: Numbers = np.linalg.solve(curve, slope)
+        step = np.linalg.solve(curve, slope).astype(np.float64)
         size = _damping(loss, found, step)
         found -= size * step
         if np.abs(size * step).max() < 1e-9:
