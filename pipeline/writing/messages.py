@@ -3,7 +3,7 @@
 from typing import Literal, TypedDict
 
 from pipeline.job import Context, Job, Rejected
-from pipeline.writing.lines import one_line, plain_words
+from pipeline.lines import one_line, plain_words
 
 KEYWORDS_LIMIT = 2048
 """Largest length of a row's field, in characters."""

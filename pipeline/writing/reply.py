@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 from pipeline.errors import JobError
 from pipeline.job import Brief, Check, CheckKind, Context, Job
+from pipeline.lines import cleaned, one_line, plain_words
 from pipeline.media.checks import says_something
 from pipeline.telemetry import notice
-from pipeline.writing.lines import cleaned, one_line, plain_words
 from pipeline.writing.messages import TEXT_LIMIT, UNCUT, given_text
 
 PROMPT_LIMIT = 4096

@@ -4,8 +4,8 @@ import re
 
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Brief, Context, Job, Rejected
+from pipeline.lines import one_line, plain_words
 from pipeline.profile import TemplateWriterProfile
-from pipeline.writing.lines import one_line, plain_words
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text, quoted
 from pipeline.writing.reply import QUESTION_LIMIT, Draft, brief_from
 

@@ -154,7 +154,7 @@ def test_a_slow_answer_is_given_up_once(make_job: MakeJob, drip: float) -> None:
 
 
 def test_an_endless_answer_is_given_up(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.writing.endpoint.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("pipeline.endpoint.LARGEST_ANSWER", 1000)
     too_large = pytest.raises(JobError, match="more than 1000 bytes")
     with chat_server(in_turn(Reply(body=b"x" * 5000))) as server, too_large:
         write(server, make_job())

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pipeline.errors import JobError
 from pipeline.job import Check, Context, Job, TextualInversion
 from pipeline.jobfile.values import FIELD_LIMIT
+from pipeline.lines import cleaned
 from pipeline.retrieval.sources.chunks import LONGEST
 from pipeline.telemetry import metered
-from pipeline.writing.lines import cleaned
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT
 from pipeline.writing.reply import PROMPT_LIMIT, Draft, brief_from, parse_reply
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.writing.lines import cleaned, one_line, plain_words
+from pipeline.lines import cleaned, one_line, plain_words
 
 
 @pytest.mark.parametrize(
