@@ -256,7 +256,7 @@ def _newton(odds: Numbers, truth: Flags) -> tuple[Numbers, float]:
     scale[scale < _CONSTANT] = 1
     design = np.column_stack([(odds - middle) / scale, np.ones(len(odds))])
     prior = np.diag([PRIOR_SD**-2] * odds.shape[1] + [1e-6])
-    found: Numbers = np.zeros(design.shape[1])
+    found = np.zeros(design.shape[1])
 
     def loss(at: Numbers) -> float:
         sums = design @ at
