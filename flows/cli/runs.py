@@ -288,3 +288,30 @@ def calibrate_stop(
     settings = load_settings(profile=profile)
     with at_hand(jobs, settings) as path:
         answer(measure(path, overrides, count, settings, out), as_json)
+
+
+@calibrate.command("gate")
+def calibrate_gate(
+    run: RunName,
+    reviews: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSONL with job or image, and right: yes or no.", dir_okay=False),
+    ] = None,
+    precision: Annotated[
+        float, typer.Option(help="Part of the accepted images that shall be right.", min=0, max=1)
+    ] = 0.95,
+    count: Annotated[
+        int, typer.Option("--jobs", help="Without reviews: winners to judge again.", min=1)
+    ] = 256,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Find the threshold with which a run's accepted images are right, by reviews of its images, or
+    without any by briefs that they were not made for. With reviews it also weighs several judges.
+    """
+    from flows.runs.gate import calibrate_gate as measure
+    from pipeline.settings import load_settings
+
+    settings = load_settings(store=store)
+    with interruptible("Interrupted. Nothing was written."):
+        answer(measure(run, reviews, precision, count, settings), as_json)

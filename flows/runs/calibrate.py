@@ -54,6 +54,7 @@ REFUSED = (
     "take the proposal, or fewer candidates."
 )
 
+Item = TypeVar("Item")
 Held = TypeVar("Held")
 
 
@@ -77,8 +78,8 @@ def calibrate_race(
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
     ports = _ports(path, overrides, settings)
-    watched = _each(jobs, lambda job: _finished(job, ports, points))
-    plain = _each(jobs[:PLAIN], lambda job: _plain(job, ports))
+    watched = of_each(jobs, lambda job: _finished(job, ports, points))
+    plain = of_each(jobs[:PLAIN], lambda job: _plain(job, ports))
     contests = [contest for contest, _ in watched]
     price = preview_price(
         plain=fmean(each["renderer"] for each in plain),
@@ -125,7 +126,7 @@ def calibrate_stop(
     if len(jobs) < LEAST or any(job.candidates < 2 for job in jobs):
         raise RunError(f"A prior needs {LEAST} jobs of at least two candidates, better 64 of 8.")
     ports = _ports(path, overrides, settings)
-    contests = _each(jobs, lambda job: (job, _finals(job, ports)))
+    contests = of_each(jobs, lambda job: (job, _finals(job, ports)))
     try:
         prior = fit(contests)
         forecasts = [asdict(forecast(contests, level)) for level in LEVELS]
@@ -191,11 +192,11 @@ def _ports(path: Path, overrides: Overrides, settings: Settings) -> Ports:
     return Assembly(settings).ports(spec)
 
 
-def _each(jobs: Sequence[Job], hold: Callable[[Job], Held]) -> list[Held]:
-    """The results of `hold` for each job, several at a time, with a bar on standard error."""
+def of_each(items: Sequence[Item], hold: Callable[[Item], Held]) -> list[Held]:
+    """The results of `hold` for each item, several at a time, with a bar on standard error."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        held = pool.map(hold, jobs)
-        return list(track(held, "calibrate", len(jobs), console=Console(file=sys.stderr)))
+        held = pool.map(hold, items)
+        return list(track(held, "calibrate", len(items), console=Console(file=sys.stderr)))
 
 
 class Watcher:

@@ -96,30 +96,30 @@ def gate_by_contrasts(
     chances: Sequence[float] | Numbers, wrong: Sequence[float] | Numbers, precision: float
 ) -> tuple[Gate, float]:
     """The lowest threshold with this precision on winners without labels, and the share of the
-    winners that are taken as wrong. `wrong` are scores of winners of contests that are wrong, one
-    for each of `chances`. The interval is a bootstrap's over rows; it does not say how alike these
-    contests are to the run's own faults.
+    winners that are taken as wrong. `wrong` are scores of winners of contests that are wrong. The
+    interval is a bootstrap's over both; it does not say how alike these contests are to the run's
+    own faults.
 
-    Raises RunError where there are too few winners, or no threshold is as precise.
+    Raises RunError where there are too few of either, or no threshold is as precise.
     """
     scores, decoys = _rounded(chances), _rounded(wrong)
-    if len(scores) < LEAST:
+    if min(len(scores), len(decoys)) < LEAST:
         raise RunError(
-            f"A threshold needs {LEAST} winners with contrasts: there are {len(scores)}."
+            f"A threshold needs {LEAST} winners and {LEAST} contests of contrasts: there are"
+            f" {len(scores)} and {len(decoys)}."
         )
     thresholds, accepted = _accepted(scores)
-    share = _wrong_share(scores, decoys)
-    found = _precision(scores, decoys, thresholds)
+    found, share = _precision(scores, decoys, thresholds), _wrong_share(scores, decoys)
     at = _lowest(thresholds, found, accepted, precision)
-    rng, count = np.random.default_rng(0), len(scores)
-    again = list[float]()
-    for rows in rng.integers(0, count, (RESAMPLED, count)):
-        again += _precision(scores[rows], decoys[rows], thresholds[at : at + 1]).tolist()
+    rng, again = np.random.default_rng(0), list[float]()
+    for _ in range(RESAMPLED):
+        drawn, false = (rng.choice(each, len(each)) for each in (scores, decoys))
+        again += _precision(drawn, false, thresholds[at : at + 1]).tolist()
     low, high = np.quantile(again, [0.025, 0.975]).tolist()
-    right = max(count * (1 - share), 1.0)
-    threshold = float(thresholds[at])
+    right = max(len(scores) * (1 - share), 1.0)
     recall = min(1.0, float(found[at] * accepted[at] / right))
-    return Gate(threshold, float(found[at]), (low, high), recall, int(accepted[at]), count), share
+    threshold, count = float(thresholds[at]), int(accepted[at])
+    return Gate(threshold, float(found[at]), (low, high), recall, count, len(scores)), share
 
 
 def fit(parts: Sequence[Mapping[str, float]], right: Sequence[bool]) -> Fitted:
@@ -202,8 +202,8 @@ def _lowest(thresholds: Numbers, found: Numbers, accepted: Numbers, precision: f
 
 
 def _precision(scores: Numbers, decoys: Numbers, thresholds: Numbers) -> Numbers:
-    false = _wrong_share(scores, decoys) * (1 + _reaching(decoys, thresholds))
-    found: Numbers = 1 - false / _reaching(scores, thresholds).clip(1)
+    false = _wrong_share(scores, decoys) * (1 + _reaching(decoys, thresholds)) / len(decoys)
+    found: Numbers = 1 - false / (_reaching(scores, thresholds).clip(1) / len(scores))
     return found.clip(0)
 
 
@@ -212,7 +212,8 @@ def _wrong_share(scores: Numbers, decoys: Numbers) -> float:
     scores are right.
     """
     cut = np.quantile(decoys, NULL_CUT)
-    return float(min(1.0, (1 + (scores <= cut).sum()) / (decoys <= cut).sum()))
+    below = (1 + (scores <= cut).sum()) / len(scores)
+    return float(min(1.0, below / (decoys <= cut).mean()))
 
 
 def _accepted(scores: Numbers) -> tuple[Numbers, Numbers]:

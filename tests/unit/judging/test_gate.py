@@ -136,8 +136,8 @@ def test_too_little_is_refused(right: list[bool], wanted: float, told: str) -> N
 
 
 def test_few_rows_with_contrasts_are_refused() -> None:
-    with pytest.raises(RunError, match="needs 30 winners with contrasts: there are 29"):
-        gate_by_contrasts([0.5] * 29, [0.1] * 29, 0.9)
+    with pytest.raises(RunError, match=r"needs 30 winners and 30 contests .* are 40 and 29"):
+        gate_by_contrasts([0.5] * 40, [0.1] * 29, 0.9)
 
 
 def drawn_parts(
