@@ -10,6 +10,7 @@ import pytest
 import typer.main
 
 from flows.cli.main import app
+from pipeline.judging.contrasts import CHANGES
 from pipeline.settings import Settings
 
 DOCS = Path("docs")
@@ -66,3 +67,10 @@ def test_links_between_documents_lead_somewhere() -> None:
     for page in [*DOCS.rglob("*.md"), *Path().glob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_the_words_that_contrasts_change_are_documented() -> None:
+    text = (DOCS / "judging.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| ([a-z, ]+) \| ([a-z, ]+) \|$", text, re.MULTILINE)
+    listed = [(kind, *(", ".join(each.split()) for each in words)) for kind, *words in CHANGES]
+    assert [row for row in rows if row[0] in {kind for kind, *_ in CHANGES}] == listed
