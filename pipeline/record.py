@@ -179,7 +179,9 @@ class Outcome(FrozenModel):
     def uses(self, source: Passage) -> bool:
         """True for a source whose text the writer was given, or whose image entered the render."""
         rendered = isinstance(source, Reference) and source.scale > 0 and bool(self.candidates)
-        return rendered or (self.brief is not None and source.id in self.brief.sources)
+        return rendered or (
+            self.winners_brief is not None and source.id in self.winners_brief.sources
+        )
 
     @property
     def score(self) -> float | None:

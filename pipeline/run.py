@@ -21,10 +21,12 @@ from pipeline.job import (
     Job,
     JudgeRequest,
     LoadedImage,
+    Reference,
     Rejected,
     RenderRequest,
     Rung,
     Score,
+    TokenCount,
 )
 from pipeline.judging import contest
 from pipeline.masking import mask
@@ -55,8 +57,8 @@ def run_job(job: Job, ports: Ports) -> Outcome:
             with stage("write"):
                 execution.brief = brief = ports.writer.write(job, execution.context)
             _guard(brief, job, ports)
-            execution.candidates = hold_contest(job, execution.context, brief, ports)
-            while contest.another_round(job, execution.scores, 1 + len(execution.refinements)):
+            execution.hold(brief)
+            while contest.another_round(job, execution.scores, len(execution.rounds)):
                 if not execution.refine():
                     break
             status, reason = execution.status()
@@ -72,6 +74,18 @@ def failed(job: Job, ports: Ports, reason: str) -> Outcome:
     return Execution(job, ports).commit(Status.FAILED, reason)
 
 
+@dataclass(frozen=True)
+class Round:
+    """A contest that was held: the index of its first candidate, its brief, the images that were
+    retrieved for it beside the job's context, and the tokens of its prompts.
+    """
+
+    first: int
+    brief: Brief
+    references: tuple[Reference, ...]
+    tokens: tuple[TokenCount, ...]
+
+
 @dataclass
 class Execution:
     """One execution of a job: everything that its record will hold, as far as it has come."""
@@ -80,6 +94,7 @@ class Execution:
     ports: Ports
     context: Context = field(default_factory=Context)
     brief: Brief | None = None
+    rounds: list[Round] = field(default_factory=list)
     refinements: list[Refinement] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
@@ -92,83 +107,110 @@ class Execution:
     @property
     def last_round(self) -> list[Score | None]:
         """The scores of the contest that was held last."""
-        first = self.refinements[-1].first if self.refinements else 0
-        return self.scores[first:] or self.scores
+        return self.scores[self.rounds[-1].first :] if self.rounds else []
+
+    def hold(self, brief: Brief, references: Sequence[Reference] = ()) -> None:
+        """Add a contest with a prompt, and with images beside those of earlier rounds. Its images
+        are judged by the first brief, so that the rounds compare.
+        """
+        best, first = contest.winner(self.scores), len(self.candidates)
+        # each image of an earlier round takes some MB
+        self.candidates = [
+            each if each.index == best else replace(each, image=None) for each in self.candidates
+        ]
+        earlier = [each for held in self.rounds for each in held.references]
+        context = self.context.joined((*earlier, *references))
+        self.candidates += hold_contest(
+            self.job, context, brief, self.ports, first, judged=self.brief
+        )
+        self.rounds.append(Round(first, brief, tuple(references), self.meter.tokens))
 
     def refine(self) -> bool:
         """Hold a further round: with another prompt where no candidate of the last one passes some
-        check, else with images of what is missing. False where neither adds a candidate.
+        check, else with images of what is missing. False where neither adds a candidate; its
+        faults are not the job's, which has the candidates of the rounds before.
         """
-        brief = next((each.brief for each in reversed(self.refinements) if each.brief), self.brief)
-        assert brief is not None
-        refinement = self._rewritten(brief) or self._steered(brief)
-        if refinement is None:
+        try:
+            refinement = self._rewritten() or self._steered()
+            if refinement is None:
+                return False
+            self.refinements.append(refinement)
+            if not (refinement.brief or refinement.references):
+                return False
+            self.hold(refinement.brief or self.rounds[-1].brief, refinement.references)
+        except JobError as error:
+            notice(f"a further round failed: {error.detail}")
             return False
-        self.refinements.append(refinement)
-        if not (refinement.brief or refinement.references):
-            return False
-        context = self.context.joined(
-            tuple(each for refinement in self.refinements for each in refinement.references)
-        )
-        first = len(self.candidates)
-        self.candidates += hold_contest(
-            self.job, context, refinement.brief or brief, self.ports, first
-        )
         return True
 
-    def _rewritten(self, brief: Brief) -> Refinement | None:
+    def _rewritten(self) -> Refinement | None:
         """A round with a prompt that the writer makes of the failed checks; None where there are
-        none, or it writes the same prompt.
+        none, or it has no other prompt that may be rendered.
         """
+        job, ports, brief = self.job, self.ports, self.rounds[-1].brief
         failed = contest.failed_checks(brief.checks, self.last_round)
         if not failed:
             return None
         missing = tuple(check.question for check in failed)
-        rejected = Rejected(brief.prompt, missing)
         try:
             with stage("write"):
-                written = self.ports.writer.write(self.job, self.context, rejected)
-        except JobError as error:
+                written = ports.writer.write(job, self.context, Rejected(brief.prompt, missing))
+            if written.prompt == brief.prompt:
+                return None
+            other = written.model_copy(update={"text": brief.text, "checks": brief.checks})
+            _guard(other, job, ports)
+        except (Blocked, JobError) as error:
             notice(f"the prompt was not rewritten: {error.detail}")
             return None
-        if written.prompt == brief.prompt:
-            return None
-        # the same checks, so that the rounds can be compared
-        other = written.model_copy(update={"text": brief.text, "checks": brief.checks})
-        _guard(other, self.job, self.ports)
         return Refinement(missing=missing, brief=other, first=len(self.candidates))
 
-    def _steered(self, brief: Brief) -> Refinement | None:
-        """A round with images of the phrases that the best candidate does not show; None where no
-        candidate is valid, or no image steers the job.
+    def _steered(self) -> Refinement | None:
+        """A round with images of what the best candidate does not show; None where no candidate is
+        valid, or no image steers the job.
 
         Shalev-Arkushin et al., "ImageRAG" (2025, arXiv:2502.09411): there a vision-language model
         names the missing concepts, here the judge does.
         """
-        job, ports, best = self.job, self.ports, contest.winner(self.scores)
-        image = None if best is None else self.candidates[best].image
-        if image is None or not (job.collection and job.references and job.reference_scale):
+        job, best = self.job, contest.winner(self.scores)
+        if best is None or not (job.collection and job.references and job.reference_scale):
             return None
+        missing = self._missing_in(self.candidates[best])
+        earlier = [each for held in self.rounds for each in held.references]
+        known = {each.id for each in (*self.context.references, *earlier)}
+        limits = {"passages": 0, "references": job.references + len(known)}
+        with stage("retrieve"):
+            answers = [
+                _retrieve(job.model_copy(update={"keywords": text, **limits}), self.ports)
+                for text in missing
+            ]
+        # the best image of every phrase comes before the second best of any
+        found = {
+            each.id: each
+            for each in chain(*zip_longest(*(answer.references for answer in answers)))
+            if each
+        }
+        new = [each for key, each in found.items() if key not in known]
+        return Refinement(
+            missing=missing, references=tuple(new[: job.references]), first=len(self.candidates)
+        )
 
+    def _missing_in(self, candidate: Candidate) -> tuple[str, ...]:
+        """Phrases of the judged text that a candidate does not show, or, where it passes by its
+        text, the checks that it fails.
+        """
+        job, ports, brief, image = self.job, self.ports, self.brief, candidate.image
+        assert brief is not None
+        assert image is not None
         request = judge_request(job, self.context, brief, ports)
 
         def passes(text: str) -> bool:
             return contest.passes(job, _judge(ports, request.saying(text), [image])[0])
 
-        missing = contest.missing_phrases(request.words(ports.judge_against), passes)
-        earlier = (each for refinement in self.refinements for each in refinement.references)
-        known = {each.id for each in (*self.context.references, *earlier)}
-        limits = {"passages": 0, "references": job.references + len(known)}
-        with stage("retrieve"):
-            answers = [
-                _retrieve(job.model_copy(update={"keywords": text, **limits}), ports).references
-                for text in missing
-            ]
-        # the best image of every phrase comes before the second best of any
-        found = {each.id: each for each in chain(*zip_longest(*answers)) if each}
-        new = [each for key, each in found.items() if key not in known]
-        references = tuple(new[: job.references])
-        return Refinement(missing=missing, references=references, first=len(self.candidates))
+        text = request.words(ports.judge_against)
+        if passes(text):
+            failed = contest.failed_checks(brief.checks, [candidate.score])
+            return tuple(check.question for check in failed)
+        return contest.missing_phrases(text, passes)
 
     def status(self) -> tuple[Status, str]:
         """The status of a contest that is decided, and the reason where it is not ACCEPTED."""
@@ -190,11 +232,12 @@ class Execution:
         return Status.BELOW_GATE, reason
 
     def commit(self, status: Status, reason: str) -> Outcome:
-        """Commit the outcome, with the winner's image where its status keeps one: a job may fail in
-        its second round.
+        """Commit the outcome, with the winner's image where its status keeps one: a job may be
+        blocked in its second round.
         """
         job, ports, meter = self.job, self.ports, self.meter
         winner = contest.winner(self.scores) if status in KEPT else None
+        tokens = [held.tokens for held in self.rounds if winner is None or held.first <= winner]
         outcome = Outcome(
             run=ports.run,
             job_id=job.id,
@@ -216,7 +259,7 @@ class Execution:
             else None,
             models=ports.models[job.model],
             renderer=meter.renderer,
-            tokens=meter.tokens,
+            tokens=tokens[-1] if tokens else meter.tokens,
             seconds=meter.wall,
             device_seconds=meter.device,
             attempt=uuid.uuid4().hex,
@@ -237,13 +280,18 @@ def _guard(brief: Brief, job: Job, ports: Ports) -> None:
 
 
 def hold_contest(
-    job: Job, context: Context, brief: Brief, ports: Ports, begin: int = 0
+    job: Job,
+    context: Context,
+    brief: Brief,
+    ports: Ports,
+    begin: int = 0,
+    judged: Brief | None = None,
 ) -> list[Candidate]:
     """Render and judge candidates, wave by wave, until the contest is decided; they are numbered
-    from `begin`.
+    from `begin`, and compared with `judged` where that is another brief.
     """
-    scoring, candidates = scoring_of(job, context, brief, ports), list[Candidate]()
-    previewing = scoring_of(job, context, brief, ports, previews=True)
+    scoring, candidates = scoring_of(job, context, judged or brief, ports), list[Candidate]()
+    previewing = scoring_of(job, context, judged or brief, ports, previews=True)
     request: RenderRequest | None = None
     while count := contest.next_wave(job, [c.score for c in candidates]):
         check()
@@ -350,7 +398,10 @@ def judge_request(job: Job, context: Context, brief: Brief, ports: Ports) -> Jud
     )
     retrieved = tuple(each.embedding for each in context.references if each.embedding)
     references = (*_named(job, ports.inputs), *retrieved)
-    return JudgeRequest(prompt, text, keywords, brief.checks, references)
+    checks = tuple(
+        check.model_copy(update={"question": words(check.question)}) for check in brief.checks
+    )
+    return JudgeRequest(prompt, text, keywords, checks, references)
 
 
 def _named(job: Job, inputs: Inputs) -> tuple[Embedding, ...]:
