@@ -404,6 +404,9 @@ def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tupl
         yield "wave", f"wave has no effect in the contest {job.contest}"
     if "stop_below" in given and job.contest != "stop":
         yield "stop_below", f"stop_below has no effect in the contest {job.contest}"
+    steered = job.collection and job.references and job.reference_scale
+    if job.rounds > 1 and "rounds" not in given and not (steered or getattr(writer, "checks", 0)):
+        yield "rounds", f"rounds has no effect: {_ONE_ROUND}"
     if job.contest == "race_above" and job.wave == 1:
         yield "contest", _NO_RIVALS
     if not job.collection:

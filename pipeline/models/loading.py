@@ -294,6 +294,8 @@ class Models:
             model = load_whole(AutoModelForImageTextToText, folder, dtype=getattr(torch, dtype))
             processor = AutoProcessor.from_pretrained(folder, **LOCAL)
             check_tokenizer(processor.tokenizer, folder)
+            if processor.tokenizer.pad_token is None:
+                processor.tokenizer.pad_token = processor.tokenizer.eos_token
             return model.to(self.device).eval(), processor
 
         key = ("vision language", folder, dtype)

@@ -62,15 +62,24 @@ class VisionLanguage:
 
     def chances(self, images: Sequence[ImageArray], questions: Sequence[str]) -> Chances:
         """P(yes) of each question about each image, [images, questions]."""
-        asked = [without_special_tokens(self._tokenizer, question) for question in questions]
+        asked = [self._purged(question) for question in questions]
         return self._batcher(_Call([to_image(image) for image in images], asked))
+
+    def _purged(self, question: str) -> str:
+        """The question without control tokens, those of images among them."""
+        question = without_special_tokens(self._tokenizer, question)
+        for name in ("image_token", "video_token"):
+            question = question.replace(getattr(self._processor, name, None) or "\0", " ")
+        return question
 
     def _template(self) -> tuple[str, str]:
         """The chat's text before and after the question, with the image's place in the former."""
         content = [{"type": "image"}, {"type": "text", "text": PROBE}]
         chat = [{"role": "user", "content": content}]
         try:
-            text = through_template(self._processor.apply_chat_template, chat, "judge")
+            text = through_template(
+                self._processor.apply_chat_template, chat, "judge", enable_thinking=False
+            )
         except ModelError:
             raise
         except Exception as error:
@@ -100,7 +109,12 @@ class VisionLanguage:
         Caches of some models, such as recurrent ones, cannot be shared out.
         """
         call = _Call([new("RGB", (64, 64), "red"), new("RGB", (64, 64), "teal")], [PROBE, "boats"])
-        whole = self._each_whole([call])
+        try:
+            whole = self._each_whole([call])
+        except Exception as error:
+            raise ModelError(
+                f"the judge's model does not read an image in its chat template ({error!r})"
+            ) from error
         try:
             same = np.abs(self._prefixed([call]) - whole).max() < SAME
         except Exception:  # noqa: BLE001 - whatever a model of any kind raises
@@ -136,9 +150,12 @@ class VisionLanguage:
     def _each_whole(self, calls: Sequence[_Call]) -> Chances:
         """P(yes) [rows] of all images and their questions, each row with its image."""
         rows = [(image, q) for call in calls for image in call.images for q in call.questions]
-        texts = [f"{self._before}{question}{self._after}" for _, question in rows]
-        inputs = self._inputs(texts, [image for image, _ in rows])
-        return self._yes_of(self._read(inputs).logits[:, -1])
+        found = list[Chances]()
+        for first in range(0, len(rows), self._limit):
+            images, questions = zip(*rows[first : first + self._limit], strict=True)
+            texts = [f"{self._before}{question}{self._after}" for question in questions]
+            found.append(self._yes_of(self._read(self._inputs(texts, images)).logits[:, -1]))
+        return np.concatenate(found)
 
     def _prefixed(self, calls: Sequence[_Call]) -> Chances:
         """The same, from one reading of each image."""
@@ -196,9 +213,8 @@ class VisionLanguage:
 
     def _yes_of(self, logits: Any) -> Chances:
         """P(yes) [rows] of the first token's logits [rows, vocabulary]."""
-        chances = logits.float().softmax(-1)
-        yes, no = chances[:, self._yes].sum(-1), chances[:, self._no].sum(-1)
-        found: Chances = (yes / (yes + no)).cpu().numpy()
+        yes, no = (logits[:, each].float().logsumexp(-1) for each in (self._yes, self._no))
+        found: Chances = (yes - no).sigmoid().cpu().numpy()
         return found
 
 

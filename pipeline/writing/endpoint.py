@@ -72,8 +72,9 @@ class EndpointWriter:
         start = time.perf_counter()
         answer = self._ask(job, context, rejected)
         charge("writer", time.perf_counter() - start)
-        draft, read = _draft(self._endpoint.choice(answer, _Choice)), texts_read(job, context)
-        return brief_from(job, context, draft, read, checks=0 if rejected else self._profile.checks)
+        checks, read = 0 if rejected else self._profile.checks, texts_read(job, context)
+        draft = _draft(self._endpoint.choice(answer, _Choice), checks)
+        return brief_from(job, context, draft, read, checks=checks)
 
     def close(self) -> None:
         """Close the connections."""
@@ -131,14 +132,14 @@ def _request(
     return body
 
 
-def _draft(choice: _Choice) -> Draft:
+def _draft(choice: _Choice, checks: int) -> Draft:
     content = choice.message.content
     if isinstance(content, list):
         content = "".join(part.text for part in content)
     if not content:
         refusal = one_line(choice.message.refusal or "an empty reply", 300)
         raise JobError(f"the writer's server wrote nothing: {refusal}")
-    draft = parse_reply(content)
+    draft = parse_reply(content, checks=checks)
     if not draft.prompt and choice.finish_reason == "length":
         raise JobError("the writer's reply was cut off; raise max_tokens in the profile's [writer]")
     if choice.finish_reason == "length":

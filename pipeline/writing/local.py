@@ -78,8 +78,9 @@ class LocalWriter:
         reply = self._batcher(_Question(tokens, job.seed))
         if not reply.ended:
             notice(CUT_OFF)
-        draft, read = parse_reply(reply.text), texts_read(job, fitting)
-        return brief_from(job, context, draft, read, checks=0 if rejected else self._checks)
+        checks, read = 0 if rejected else self._checks, texts_read(job, fitting)
+        draft = parse_reply(reply.text, checks=checks)
+        return brief_from(job, context, draft, read, checks=checks)
 
     def close(self) -> None:
         """Finish the waiting jobs, then stop."""

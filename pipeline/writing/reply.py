@@ -29,9 +29,10 @@ _REPEATED = {
     for label in ("text", "prompt")
 }
 """A part's own label at its beginning, once more."""
-_CHECK = re.compile(
-    r"^[ \t>#*_\-]*(?:\d+[.)] *)?check[ *_(]*(\w*)[ *_)]*:[*_ \t]*(.+)$",
-    re.IGNORECASE | re.MULTILINE,
+_CHECK = re.compile(  # bounded: of one line of any reply
+    r"[ \t>#*_\-]{0,8}(?:\d{1,2}[.)] {0,3})?check\b[ *_(]{0,4}([a-z]{0,20})[ *_)]{0,4}:"
+    r"[*_ \t]{0,4}(.+)",
+    re.IGNORECASE,
 )
 _REFUSAL = re.compile(
     r"(i['’]?m sorry|sorry|i can(['’]t|not)|i am unable|as an ai)\b", re.IGNORECASE
@@ -99,8 +100,9 @@ def _kept(name: str, line: str, limit: int) -> str:
     return kept
 
 
-def parse_reply(reply: str) -> Draft:
-    """Text and prompt of a reply, as plain words: labelled lines, a JSON object or a bare line.
+def parse_reply(reply: str, *, checks: int = 0) -> Draft:
+    """Text and prompt of a reply, as plain words: labelled lines, a JSON object or a bare line;
+    and its checks, where any were asked for.
 
     Case, markdown, code fences and a thinking model's thoughts are ignored.
     """
@@ -109,9 +111,11 @@ def parse_reply(reply: str) -> Draft:
     body = _THOUGHT.sub("", reply[:REPLY_LIMIT]).strip()
     draft = _from_json(body)
     if draft is None:
-        asked = _checks(_CHECK.findall(body))
-        body = _CHECK.sub("", body).strip()
-        draft = replace(_from_labels(body) or _from_bare_line(body) or Draft(), checks=asked)
+        lines = [(line, _CHECK.match(line) if checks else None) for line in body.splitlines()]
+        body = "\n".join(line for line, check in lines if not check).strip()
+        draft = _from_labels(body) or _from_bare_line(body) or Draft()
+        asked = _checks([(check[1], check[2]) for _, check in lines if check])
+        draft = replace(draft, checks=asked)
     text, prompt = (
         plain_words(repeated.sub("", line), REPLY_LIMIT)
         for line, repeated in ((draft.text, _REPEATED["text"]), (draft.prompt, _REPEATED["prompt"]))

@@ -3,9 +3,11 @@
 import re
 
 from pipeline.errors import ConfigError, JobError
-from pipeline.job import Brief, Context, Job, Rejected
-from pipeline.lines import one_line, plain_words
+from pipeline.job import Brief, Check, Context, Job, Rejected
+from pipeline.lines import cleaned, one_line, plain_words
+from pipeline.media.checks import says_something
 from pipeline.profile import TemplateWriterProfile
+from pipeline.telemetry import notice
 from pipeline.writing.messages import KEYWORDS_LIMIT, PASSAGE_LIMIT, UNCUT, given_text, quoted
 from pipeline.writing.reply import QUESTION_LIMIT, Draft, brief_from
 
@@ -44,12 +46,17 @@ class TemplateWriter:
         if text is None:
             text = _fill(self._text, fields)
         prompt = _fill(self._prompt, fields | {"text": text})
-        checks = tuple(
-            check.model_copy(
-                update={"question": one_line(_fill(check.question, fields), QUESTION_LIMIT)}
-            )
+        asked = [
+            (check.kind, cleaned(_fill(check.question, fields), QUESTION_LIMIT))
             for check in self._questions
+        ]
+        checks = tuple(
+            Check(kind=kind, question=question)
+            for kind, question in asked
+            if says_something(question)
         )
+        if len(checks) < len(asked):
+            notice(f"{len(asked) - len(checks)} of the template's questions say nothing")
         draft = Draft(text, prompt, checks)
         brief = brief_from(job, context, draft, checks=len(checks), empty=_EMPTY)
         filled = {"retrieved": "{passages}", "generated": self._text}.get(job.mode, "")

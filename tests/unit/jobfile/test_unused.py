@@ -1,9 +1,13 @@
 """Settings that change nothing are told, once for all their rows."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.job import BadRow, Job
+from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.jobfile.remarks import Notice
+from pipeline.profile import Profile
 
 NEGATIVE = "the negative prompt has no effect at guidance 1 or less"
 
@@ -46,3 +50,17 @@ def test_keywords_without_a_word_are_refused(read_one, keywords) -> None:
     bad = read_one({"keywords": keywords})
     assert isinstance(bad, BadRow)
     assert (bad.column, bad.reason) == ("keywords", "keywords hold no word, no number and no emoji")
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"), [("a,", ["rounds"]), ("a,brands", []), ("!?,", [])], ids=str
+)
+def test_rounds_of_the_profile_that_can_change_nothing_are_told(
+    tmp_path: Path, profile: Profile, row: str, columns: list[str]
+) -> None:
+    defaults = profile.defaults.model_copy(update={"rounds": 2, "references": 1})
+    path, told = tmp_path / "jobs.csv", list[Notice]()
+    path.write_text(f"keywords,collection\n{row}\n", encoding="utf-8")
+    many = profile.model_copy(update={"defaults": defaults})
+    list(read_jobs(path, many, Overrides(), told.append))
+    assert [notice.column for notice in told] == columns

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import ModelError
 from pipeline.job import ImageArray
@@ -82,3 +83,32 @@ def test_a_folder_without_preprocessing_or_with_weights_missing_is_refused(tmp_p
         path.unlink(missing_ok=True)
     with pytest.raises(ModelError, match=r"no preprocessor_config\.json"):
         opened(tmp_path, "model")
+
+
+def test_a_template_without_a_place_for_the_image_is_refused(tmp_path: Path) -> None:
+    folder = vision_language_models.save("llava", tmp_path / "blind")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text(template.replace("<image>", ""))
+    with pytest.raises(ModelError, match="does not read an image"):
+        opened(tmp_path, "blind")
+
+
+def test_answers_of_a_model_that_is_sure_of_another_word_are_numbers(root: Path) -> None:
+    model = opened(root, "llava")
+    logits = torch.full((1, len(model._tokenizer)), -200.0)
+    logits[0, 0] = 100.0
+    assert model._yes_of(logits) == pytest.approx(
+        [len(model._yes) / (len(model._yes) + len(model._no))]
+    )
+    logits[0, model._yes] += 2
+    assert 0.8 < model._yes_of(logits)[0] < 1
+
+
+def test_no_call_has_more_questions_than_the_batch(root: Path) -> None:
+    model, rows = opened(root, "llava", batch=4), list[int]()
+    model.reads_image_once = False
+    read = model._inputs
+    model._inputs = lambda texts, images: rows.append(len(texts)) or read(texts, images)  # type: ignore[method-assign, func-returns-value]
+    many = [f"a {word}" for word in vision_language_models.WORDS]
+    assert model.chances(images(1), many).shape == (1, len(many))
+    assert rows == [4] * (len(many) // 4)

@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -152,13 +153,28 @@ def test_what_is_beyond_the_longest_reply_is_told(make_job: MakeJob) -> None:
     ],
 )
 def test_finds_checks_of_any_form(reply: str) -> None:
-    assert parse_reply(reply) == Draft(TEXT, PROMPT, (CIRCLE, TWO))
+    assert parse_reply(reply, checks=3) == Draft(TEXT, PROMPT, (CIRCLE, TWO))
 
 
 def test_a_kind_that_is_none_is_an_objects() -> None:
     reply = f"prompt: {PROMPT}\ncheck colour: Is it red?\ncheck: Is it [big](http://e.example/)?"
-    kinds = [(check.kind, check.question) for check in parse_reply(reply).checks]
+    kinds = [(check.kind, check.question) for check in parse_reply(reply, checks=3).checks]
     assert kinds == [("object", "Is it red?"), ("object", "Is it big?")]
+
+
+@pytest.mark.parametrize("prompt", ["Checkerboard: black and white tiles", "check count: two cups"])
+def test_what_begins_like_a_check_is_none_where_none_is_asked_for(prompt: str) -> None:
+    assert parse_reply(f"prompt: {prompt}") == Draft("", prompt)
+    assert parse_reply(prompt) == Draft("", prompt)
+    asked = parse_reply(f"prompt: {PROMPT}\nCheckerboard: black?", checks=3)
+    assert (asked.prompt, asked.checks) == (PROMPT, ())
+
+
+@pytest.mark.parametrize("filling", ["_", " ", "*", "(", "a", "check"])
+def test_a_reply_of_any_signs_is_read_at_once(filling: str) -> None:
+    begun = time.perf_counter()
+    parse_reply("check " + filling * 18_000, checks=3)
+    assert time.perf_counter() - begun < 2
 
 
 def test_a_brief_has_as_many_checks_as_were_asked_for(make_job: MakeJob) -> None:

@@ -5,6 +5,7 @@ import pytest
 from pipeline.errors import ConfigError, JobError
 from pipeline.job import Check, Context, Job
 from pipeline.profile import TemplateWriterProfile
+from pipeline.telemetry import metered
 from pipeline.writing.template import TemplateWriter
 
 MakeJob = Callable[..., Job]
@@ -35,6 +36,14 @@ def test_fills_its_questions(make_job: MakeJob) -> None:
         ("attribute", "Is it small?"),
         ("object", "Viora logo?"),
     ]
+    with metered() as meter:
+        checks = filled.write(make_job(keywords="see https://e.example/ (red)"), Context()).checks
+    assert [check.question for check in checks] == ["Is it ?", "see (red)?"]
+    assert meter.notices == []
+    styled = TemplateWriter(TemplateWriterProfile(questions=(Check(question="{style}"),)))
+    with metered() as meter:
+        assert styled.write(make_job(), Context()).checks == ()
+    assert meter.notices == ["1 of the template's questions say nothing"]
     with pytest.raises(ConfigError, match=r"\{colour\}"):
         TemplateWriter(TemplateWriterProfile(questions=(Check(question="Is it {colour}?"),)))
 
