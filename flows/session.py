@@ -38,7 +38,7 @@ from flows.job_files import at_hand
 from flows.runs.costs import Price
 from flows.runs.gallery.contact_sheet import contact_sheet
 from flows.runs.lines import RunLines
-from flows.runs.open import forget, open_run, reopened, to_retry
+from flows.runs.open import ended_as, forget, open_run, reopened, to_retry
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
 from pipeline.assemble import open_run_folder
@@ -331,15 +331,22 @@ class Shards:
         again = set[str]()
         if self._retry and recorded:
             again = self._dispatcher.patiently(
-                partial(forget, self._run_folder, recorded, self._retry)
+                partial(ended_as, self._run_folder, recorded, self._retry)
             )
         # such a job may still have the record that another shard is about to remove
         elsewhere = {job.id for job in every} - {job.id for job in jobs}
         done = set(recorded) - again
         jobs = [job for job in jobs if job.id not in done]
         self._progress.skip(invalid + len(every) - len(jobs), invalid)
+
+        def admitted(admitted: Sequence[Job]) -> None:
+            """Remove the records of jobs that are done again, once no limit leaves them out."""
+            if gone := again.intersection(job.id for job in admitted):
+                self._dispatcher.patiently(partial(forget, self._run_folder, gone, self._retry))
+                again.difference_update(gone)
+
         try:
-            self._dispatcher.work(shard, jobs)
+            self._dispatcher.work(shard, jobs, admitted)
         except (OutOfBudget, QuotaMet) as stop:
             self.stopped = str(stop)
         else:

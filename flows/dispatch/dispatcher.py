@@ -127,8 +127,14 @@ class Dispatcher:
         """The number of jobs sent that have no outcome yet."""
         return sum(len(pending.in_flight) for pending in list(self._pending.values()))
 
-    def work(self, shard: int, jobs: Iterable[Job]) -> None:
-        """Bring every job to its outcome; returns when all have one.
+    def work(
+        self,
+        shard: int,
+        jobs: Iterable[Job],
+        admitted: Callable[[Sequence[Job]], None] = lambda _: None,
+    ) -> None:
+        """Bring every job to its outcome; returns when all have one. `admitted` is called with
+        jobs before they are sent, and again with those that went back.
 
         Raises OutOfBudget or QuotaMet when the jobs in flight have ended and no other one may
         start, Stopped, and RunError or Unavailable when the run cannot go on.
@@ -139,6 +145,7 @@ class Dispatcher:
             self._check()
             room = self.breaker.room(max(2, self._window()))
             ready = pending.take(room, monotonic(), self.budget.admit)
+            admitted(ready)
             self._inboxes |= {job.id: inbox for job in ready}
             self._send(shard, ready)
             if self.budget.used_up and not pending.in_flight:

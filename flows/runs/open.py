@@ -178,13 +178,20 @@ def to_retry(
     return found
 
 
-def forget(run_folder: RunFolder, job_ids: Iterable[str], statuses: Collection[Status]) -> set[str]:
-    """Remove the records with these statuses, so that their jobs run again; returns their ids."""
-    gone = {
+def ended_as(
+    run_folder: RunFolder, job_ids: Iterable[str], statuses: Collection[Status]
+) -> set[str]:
+    """The ids of the jobs, of these, whose records have one of these statuses."""
+    return {
         outcome.job_id
         for outcome in run_folder.records.outcomes(job_ids)
         if outcome.status in statuses
     }
+
+
+def forget(run_folder: RunFolder, job_ids: Iterable[str], statuses: Collection[Status]) -> set[str]:
+    """Remove the records with these statuses, so that their jobs run again; returns their ids."""
+    gone = ended_as(run_folder, job_ids, statuses)
     for job_id in gone:
         run_folder.records.remove(job_id)
     return gone

@@ -1,10 +1,14 @@
 """The shards of a run in work: which rows are done again, and what is kept of them."""
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from flows.dispatch.budget import Budget
 from flows.dispatch.dispatcher import Dispatcher
 from flows.dispatch.opening import Opening
 from flows.dispatch.progress import RunProgress
@@ -17,6 +21,7 @@ from pipeline.jobfile.reader import Overrides
 from pipeline.record import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import load_settings
+from workers.queue.messages import JobDone, Message, Queue
 
 
 class Inline:
@@ -30,10 +35,35 @@ class Inline:
         self._before(call)
         return call()
 
-    def work(self, shard: int, jobs: Iterable[Job]) -> None:
+    def work(
+        self, shard: int, jobs: Iterable[Job], admitted: Callable[[Sequence[Job]], None]
+    ) -> None:
         for job in jobs:
+            admitted([job])
             self.worked.append((job.model, shard))
             end(self._run_folder, job, Status.ACCEPTED)
+
+
+class Accepting:
+    """A queue whose worker accepts each job at once, unless it has a record."""
+
+    def __init__(self, run_folder: RunFolder) -> None:
+        self._run_folder, self._events = run_folder, list[tuple[str, JobDone]]()
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            outcome = Outcome(
+                run="r", job_id=message.job, status=Status.ACCEPTED, row=2, keywords="ring"
+            )
+            done = self._run_folder.records.commit(outcome, None)
+            self._events.append(("1", JobDone(done.job_id, done.status, 1.0)))
+
+    def latest_event(self, run: str) -> str:
+        return "0"
+
+    def events(self, run: str, after: str, wait: float) -> list[tuple[str, JobDone]]:
+        events, self._events = self._events, []
+        return events
 
 
 def end(run_folder: RunFolder, job: Job | BadRow, status: Status) -> None:
@@ -98,3 +128,30 @@ def test_a_models_jobs_of_all_shards_are_done_before_the_next_models(tmp_path: P
     lines = RunLines(run_folder, spec)
     assert all(lines.has(shard) for shard in range(1, spec.shards + 1))
     assert run() == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "again"),
+    [(Budget(quota=5), 0), (Budget(quota=8), 3), (Budget(0.0), 0), (Budget(), 15)],
+)
+def test_a_row_that_no_limit_admits_again_keeps_its_record(
+    tmp_path: Path, budget: Budget, again: int
+) -> None:
+    settings = load_settings(store=str(tmp_path / "out"), shard=20)
+    run_folder = open_run_folder(settings, "r")
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text("keywords\n" + "".join(f"ring {n}\n" for n in range(20)), encoding="utf-8")
+    opening = Opening()
+    with opening.reading():
+        spec = open_run(jobs, Overrides(), settings, run_folder, opening.stored)
+    for number, job in enumerate(run_folder.shards.read(spec.fingerprint, 1)):
+        end(run_folder, job, Status.ACCEPTED if number < 5 else Status.BELOW_GATE)
+    budget.accepted = 5
+    queue, progress = cast(Queue, Accepting(run_folder)), RunProgress("r", [])
+    dispatcher = Dispatcher(queue, run_folder, spec.fingerprint, 4, progress, budget)
+    shards = Shards(run_folder, opening, [Status.BELOW_GATE], dispatcher, progress)
+    with dispatcher:
+        shards.work(1)
+    counts = Counter(each.status for each in run_folder.records.outcomes(run_folder.records.ids()))
+    assert counts == Counter({Status.ACCEPTED: 5 + again, Status.BELOW_GATE: 15 - again})
+    assert bool(shards.stopped) == (again < 15)
