@@ -70,7 +70,10 @@ def finished(
     whole = ended == spec.rows and sum(1 for _ in run_folder.records.ids()) >= summary.pop(
         "records"
     )
-    return summary if whole else None
+    if not whole:
+        return None
+    # a limit that left rows out which were to be done again is over
+    return {name: value for name, value in summary.items() if name not in ("stopped", "left")}
 
 
 def summarise(
