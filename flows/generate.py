@@ -13,7 +13,7 @@ from pydantic import Field
 from structlog.contextvars import bind_contextvars
 
 from flows.context import GENERATE, flow_settings, masked
-from flows.dispatch.budget import Budget
+from flows.dispatch.budget import Budget, require_countable
 from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.window import MOST_SHARDS
 from flows.session import open_session
@@ -54,10 +54,12 @@ def generate(
         budget_gpu_seconds: Device seconds that the run may use; after that no more jobs start, and
             the summary says that it stopped. Empty, no limit.
         quota: Accepted images that the run shall have, those of earlier flow runs included; then
-            no more jobs start, and the summary says that it stopped. Empty, no limit.
+            no more jobs start, and the summary says that it stopped. Empty, no limit. Not together
+            with accepted among the statuses to retry.
     """
     settings = flow_settings(profile=profile)
     try:
+        require_countable(quota, retry)
         with ExitStack() as stack:
             if not settings.redis_url:
                 log = settings.home / "worker.log"

@@ -145,8 +145,8 @@ class RunSession:
         return shards.stopped
 
     def _accepted(self) -> int:
-        """The images that were accepted before, of rows that are in the file and not retried."""
-        if Status.ACCEPTED in self._retry or not any(self._run_folder.records.ids()):
+        """The images that were accepted before, of rows that are in the file."""
+        if not any(self._run_folder.records.ids()):
             return 0
         # the whole file, since its last rows may be among those done before
         return RunLines(self._run_folder, self._opening.whole()).count(Status.ACCEPTED)

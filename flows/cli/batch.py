@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypedDict, cast
 
+from flows.dispatch.budget import require_countable
 from flows.dispatch.dispatcher import Stopped
 from flows.dispatch.terminal import say
 from flows.runs.costs import Price
@@ -58,6 +59,7 @@ def run_batch(
     the run was made of another file or profile, `agree` gets a sentence on that, and raises to
     refuse. Raises PressrunError.
     """
+    require_countable(limits.get("quota"), retry)
     run = run or run_name(jobs)
     # everything that can be refused is refused before anything starts
     next(read_jobs(jobs, settings.chosen_profile, overrides, lambda _: None), None)  # the header
@@ -84,6 +86,7 @@ def resume_run(
     run: str, retry: Collection[Status], settings: Settings, limits: Limits
 ) -> dict[str, Any]:
     """Go on with a run as it was opened; returns its summary. Raises PressrunError."""
+    require_countable(limits.get("quota"), retry)
     reach_store(settings)
     run_folder = open_run_folder(settings, run)
     spec = reopened(run_folder)

@@ -1,8 +1,11 @@
 """Admission of jobs under a limit of device seconds, of accepted images, or both."""
 
 import threading
+from collections.abc import Collection
 
+from pipeline.errors import RunError
 from pipeline.job import Job
+from pipeline.record import Status
 
 FIRST = 4
 """Jobs that start before the cost of any is known."""
@@ -12,6 +15,15 @@ def work_of(job: Job) -> int:
     """A job's cost as known in advance: pixels times denoising steps, at most."""
     steps = job.steps - job.first_step
     return job.candidates * job.rounds * steps * job.width * job.height
+
+
+def require_countable(quota: int | None, retry: Collection[Status]) -> None:
+    """Raise RunError for a quota of images that are to be made again."""
+    if quota is not None and Status.ACCEPTED in retry:
+        raise RunError(
+            "A --quota counts the images that are accepted already, and --retry accepted makes "
+            "these again: give one of the two."
+        )
 
 
 class Budget:

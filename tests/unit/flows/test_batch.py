@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.batch import resume_run, run_batch
+from flows import generate
+from flows.cli.batch import Limits, resume_run, run_batch
+from flows.cli.output import exit_code
 from flows.runs.open import open_run
 from flows.runs.publish import publish
 from pipeline.assemble import open_run_folder
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import Outcome, Status
@@ -64,6 +66,34 @@ def test_where_nothing_is_left_that_is_said_and_nothing_is_started(
     assert capsys.readouterr().err == said
     assert Path(summary["gallery"]).is_file()
     assert {each.name for each in settings.home.glob("*")} <= {"digests.json"}, "the models' cache"
+
+
+def test_a_run_that_stopped_while_rows_were_done_again_is_done_without_these(
+    settings: Settings, run_folder: RunFolder
+) -> None:
+    publish(run_folder, run_folder.spec(), 1.0, stopped="It was 1 device seconds.")
+    summary = resume_run("r", (Status.FAILED,), settings, {})
+    assert (summary["blocked"], exit_code(summary, ())) == (1, 0)
+    assert not {"stopped", "left"} & summary.keys()
+
+
+def test_what_a_quota_counts_is_not_done_again(
+    jobs: Path, settings: Settings, run_folder: RunFolder
+) -> None:
+    retry, limits = (Status.FAILED, Status.ACCEPTED), Limits(quota=2)
+    with pytest.raises(RunError, match=r"--quota counts .* accepted"):
+        run_batch(jobs, None, Overrides(), retry, settings, limits, pytest.fail)
+    with pytest.raises(RunError, match=r"--quota counts .* accepted"):
+        resume_run("r", retry, settings, limits)
+
+
+def test_a_flow_refuses_to_do_again_what_its_quota_counts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "flow_settings", lambda **_: settings)
+    monkeypatch.setattr(generate, "services", lambda *_: pytest.fail("something is started"))
+    with pytest.raises(RunError, match=r"--quota counts .* accepted"):
+        generate.generate.fn("r", retry=(Status.ACCEPTED,), quota=2)
 
 
 def test_what_a_resumed_run_needs_is_looked_for_before_anything_is_started(
