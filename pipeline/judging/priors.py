@@ -69,7 +69,8 @@ def forecast(contests: Contests, stop_below: float) -> Forecast:
     for own, other in ((contests[::2], contests[1::2]), (contests[1::2], contests[::2])):
         rule = {"contest": "stop", "prior": fit(other), "stop_below": stop_below}
         for asked, scores in own:
-            job = asked.model_copy(update=rule)
+            # an image that the renderer dropped has no score
+            job = asked.model_copy(update={**rule, "candidates": len(scores)})
             for first in range(len(scores)):
                 seen = _held(job, [*scores[first:], *scores[:first]])
                 rendered, held = rendered + len(seen), held + 1

@@ -72,3 +72,10 @@ def test_forecasts_tell_what_giving_up_saves_and_costs() -> None:
 def test_without_a_passing_image_nothing_is_accepted() -> None:
     found = forecast(made(Prior(mean=-9, between=0.1, within=0.1), 8, 3), 0.0)
     assert (found.accepted, found.candidates_per_accepted) == (0, None)
+
+
+def test_a_job_with_fewer_scores_than_candidates_is_forecast_by_those_it_has() -> None:
+    contests = made(TRUE, 40, 4)
+    fewer = [(job.model_copy(update={"candidates": 9}), scores) for job, scores in contests]
+    for level in (0.0, 0.05):
+        assert forecast(fewer, level) == forecast(contests, level)
