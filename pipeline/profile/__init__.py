@@ -28,6 +28,7 @@ from pipeline.profile.renderers import (
 )
 from pipeline.profile.sections import (
     FLOOR,
+    AskingJudgeProfile,
     ClipJudgeProfile,
     CollectionProfile,
     EndpointWriterProfile,
@@ -49,6 +50,7 @@ __all__ = [
     "PROFILES",
     "RETRIEVERS",
     "A1111Profile",
+    "AskingJudgeProfile",
     "ClassifierGuardProfile",
     "ClipJudgeProfile",
     "CollectionProfile",

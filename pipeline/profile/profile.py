@@ -27,6 +27,7 @@ from pipeline.profile.base import LIST, TABLE, VALUE, PlainName
 from pipeline.profile.guards import ConceptGuardProfile, GuardProfile
 from pipeline.profile.renderers import RENDERER, A1111Profile, NamedRenderer, RendererProfile
 from pipeline.profile.sections import (
+    AskingJudgeProfile,
     ClipJudgeProfile,
     JobDefaults,
     JudgeProfile,
@@ -159,7 +160,8 @@ class Profile(FrozenModel):
     def _checks_are_asked(self) -> Self:
         writer = self.writer
         key = "questions" if isinstance(writer, TemplateWriterProfile) else "checks"
-        if getattr(writer, key) and not any(each.kind == "questions" for each in self.judge):
+        asked = any(isinstance(each, AskingJudgeProfile) for each in self.judge)
+        if getattr(writer, key) and not asked:
             raise ValueError(f"writer.{key} has no effect: no judge is of kind 'questions'")
         return self
 

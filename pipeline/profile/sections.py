@@ -171,19 +171,24 @@ class ClipJudgeProfile(JudgeProfile):
         return {"judge": self.model}
 
 
-class QuestionsJudgeProfile(JudgeProfile):
-    """A vision-language model as the judge, which answers questions about the image."""
+class AskingJudgeProfile(JudgeProfile):
+    """A judge of a kind that asks questions about the image: the brief's checks, if it has any."""
 
-    kind: Literal["questions"] = "questions"
-    model: str = Field(description="model reference of transformers' AutoModelForImageTextToText")
-    dtype: Dtype = "float32"
-    batch: int = Field(default=32, ge=1, description="questions in one call")
     phrases: bool = Field(
         default=False, description="asks about each phrase too, of a brief without checks"
     )
     floor: float = Field(
         default=0.0, ge=0, le=1, description="chance below which one answer decides alone"
     )
+
+
+class QuestionsJudgeProfile(AskingJudgeProfile):
+    """A vision-language model as the judge, which answers questions about the image."""
+
+    kind: Literal["questions"] = "questions"
+    model: str = Field(description="model reference of transformers' AutoModelForImageTextToText")
+    dtype: Dtype = "float32"
+    batch: int = Field(default=32, ge=1, description="questions in one call")
 
     def models(self) -> dict[str, str]:
         """The one model."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.job import Check, ImageArray, JudgeRequest
-from pipeline.judging.questions import QUESTION, QuestionsJudge
+from pipeline.judging.asking import QUESTION, questions_of
+from pipeline.judging.questions import QuestionsJudge
 from pipeline.models import Models
 from pipeline.models.files import references
 from pipeline.profile import Profile, QuestionsJudgeProfile
@@ -75,19 +76,19 @@ def test_an_answer_that_is_no_number_makes_an_image_invalid(root: Path) -> None:
     assert (score.valid, score.reason) == (False, "the judge's answer is not a number")
 
 
-def test_a_brief_without_checks_is_asked_about_its_text_and_phrases(root: Path) -> None:
+def test_a_brief_without_checks_is_asked_about_its_text_and_phrases() -> None:
     request = asked_about("a red circle and a blue square on white, with a frame.")
     whole = f'Does this image show "{request.prompt}"?'
-    assert judge(root).questions(request) == [whole]
-    assert judge(root, phrases=True).questions(request) == [
+    plain = QuestionsJudgeProfile(model="vlm")
+    in_phrases = QuestionsJudgeProfile(model="vlm", phrases=True)
+    assert questions_of(request, plain) == [whole]
+    assert questions_of(request, in_phrases) == [
         whole,
         'Does this image show "a red circle"?',
         'Does this image show "a blue square on white"?',
         'Does this image show "a frame"?',
     ]
-    assert judge(root, phrases=True).questions(asked_about("a circle")) == [
-        'Does this image show "a circle"?'
-    ]
+    assert questions_of(asked_about("a circle"), in_phrases) == ['Does this image show "a circle"?']
 
 
 def test_its_model_is_checked_hashed_and_recorded() -> None:

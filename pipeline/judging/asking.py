@@ -1,0 +1,67 @@
+"""Questions about an image, and their answers as its score, whoever answers them.
+
+Without checks of the brief the question is whether the image shows the text: VQAScore (Lin et al.
+2024, arXiv:2404.01291). The chance is the geometric mean of all P(yes), as in Soft-TIFA (Kamath et
+al. 2025, arXiv:2512.16853), or the lowest of them where that is below the floor.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from statistics import geometric_mean
+
+from pipeline.job import ImageArray, JudgeRequest, Score, ScorePart
+from pipeline.media.checks import problem
+from pipeline.profile import AskingJudgeProfile
+
+QUESTION = "{} Answer with Yes or No."
+PHRASES = 12
+"""Most phrases of a text that are asked about, the first ones."""
+LEAST = 1e-6
+"""The chance that stands for 0, which has no logarithm."""
+
+Chances = Callable[[Sequence[ImageArray], Sequence[str]], Iterable[Sequence[float]]]
+"""P(yes) of each question about each image, [images, questions]."""
+
+_BETWEEN = re.compile(r"\s*[,;.]\s*(?:(?:and|with)\s+)?|\s+(?:and|with)\s+")
+
+
+def scores_by(
+    chances: Chances,
+    images: Sequence[ImageArray],
+    request: JudgeRequest,
+    profile: AskingJudgeProfile,
+) -> list[Score]:
+    """One score per image, in order; `chances` is not asked about invalid images."""
+    problems = [problem(image) for image in images]
+    valid = [each for each, reason in zip(images, problems, strict=True) if not reason]
+    asked = [QUESTION.format(question) for question in questions_of(request, profile)]
+    answers = iter(chances(valid, asked) if valid else ())
+    return [
+        Score(raw=0, calibrated=0, valid=False, reason=reason)
+        if reason
+        else _score(next(answers), profile)
+        for reason in problems
+    ]
+
+
+def questions_of(request: JudgeRequest, profile: AskingJudgeProfile) -> list[str]:
+    """The brief's checks; without any, whether the image shows the text and, if the profile says
+    so, each of its phrases.
+    """
+    if request.checks:
+        return [check.question for check in request.checks]
+    text = request.words(profile.against)
+    phrases = [part for part in _BETWEEN.split(text) if part] if profile.phrases else []
+    shown = [text, *phrases[:PHRASES]] if len(phrases) > 1 else [text]
+    return [f'Does this image show "{each}"?' for each in shown]
+
+
+def _score(answers: Sequence[float], profile: AskingJudgeProfile) -> Score:
+    if not all(map(math.isfinite, answers)):
+        reason = "the judge's answer is not a number"
+        return Score(raw=0, calibrated=0, valid=False, reason=reason)
+    mean, least = geometric_mean(max(each, LEAST) for each in answers), min(answers)
+    chance = least if least < profile.floor else min(mean, 1.0)
+    part = ScorePart(judge=profile.name, raw=mean, calibrated=chance, answers=tuple(answers))
+    return Score(raw=mean, calibrated=chance, parts=(part,))
