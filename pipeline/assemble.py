@@ -103,9 +103,7 @@ class Assembly:
         self._guards = cache(
             lambda sections, clip: open_guards(sections, clip, self.models, self._store)
         )
-        self._judge: Callable[[JudgeProfile], Judge] = cache(
-            lambda profile: resolve_name(JUDGES[profile.kind].made_by)(self.models, profile)
-        )
+        self._judge: Callable[[JudgeProfile], Judge] = cache(self._make_judge)
 
     def run_folder(self, run: str) -> RunFolder:
         """The folder of one run in the store."""
@@ -198,6 +196,12 @@ class Assembly:
     def _panel(self, profile: Profile) -> Judge:
         judges = [each.beside(profile.retrieval) for each in profile.judge]
         return Panel([(each, self._judge(each)) for each in judges], profile.panel)
+
+    def _make_judge(self, profile: JudgeProfile) -> Judge:
+        plug = JUDGES[profile.kind]
+        given = self._settings if plug.made_of == "settings" else self.models
+        judge: Judge = resolve_name(plug.made_by)(given, profile)
+        return judge
 
     def _knowledge(self) -> "QdrantClient":
         """The knowledge base, opened once and shared by all profiles."""

@@ -78,6 +78,10 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:1234/v1", description="OpenAI-compatible endpoint"
     )
     writer_api_key: SecretStr = SecretStr("")
+    judge_url: str = Field(
+        default="http://127.0.0.1:8000/v1", description="OpenAI-compatible endpoint that sees"
+    )
+    judge_api_key: SecretStr = SecretStr("")
     a1111_url: str = Field(default="http://127.0.0.1:7860", description="A1111-compatible server")
     a1111_auth: SecretStr = Field(default=SecretStr(""), description="user:password, where asked")
     s3_endpoint_url: str = Field(default="", description="empty: AWS itself")
@@ -145,13 +149,14 @@ class Settings(BaseSettings):
         value = value.strip()  # a secret's file, or `echo key | base64`, ends in a line break
         if _CONTROL.search(value):
             raise ValueError("it holds a line break or another control character")
-        if info.field_name in ("qdrant_api_key", "writer_api_key") and not value.isascii():
+        if (info.field_name or "").endswith("_api_key") and not value.isascii():
             raise ValueError("it holds a character outside ASCII, which no header carries")
         return value
 
     @field_validator(
-        "redis_url", "broker_url", "qdrant_url", "s3_endpoint_url", "writer_url", "a1111_url"
-    )
+        "redis_url", "broker_url", "qdrant_url", "s3_endpoint_url", "writer_url", "judge_url",
+        "a1111_url",
+    )  # fmt: skip
     @classmethod
     def _an_address(cls, value: str) -> str:
         if "://" in value and not _is_address(value):

@@ -12,7 +12,9 @@ from pipeline.job import canonical_json, digest_of, digest_of_json
 from pipeline.profile import Profile
 
 _ASIDE = frozenset({"id", "row", "priority", "model"})
-_NO_EFFECT = frozenset({"name", "defaults", "batch", "timeout", "allowed", "renderers", "offload"})
+_NO_EFFECT = frozenset(
+    {"name", "defaults", "batch", "timeout", "at_once", "allowed", "renderers", "offload"}
+)
 _NAMED = frozenset({"collections", "controls", "image_adapter", "scheduler_settings"})
 """Tables whose keys are the user's own names, not settings."""
 
@@ -60,7 +62,7 @@ def row_digest(given: Mapping[str, Any]) -> str:
 
 def profile_digest(profile: Profile) -> str:
     """A digest of the settings of a profile that change results: without its name, batch sizes,
-    offloading, time limits, allowed collections and the renderers of other jobs.
+    calls at once, offloading, time limits, allowed collections and the renderers of other jobs.
 
     The defaults for rows are left out too: they are in each job's own fields.
     """

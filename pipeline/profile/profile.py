@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated, Any, NamedTuple, Self, Union, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, Union, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -44,11 +44,13 @@ PROFILES = Path(__file__).parent / "shipped"
 
 class Plug(NamedTuple):
     """A kind of a port's implementation, as `module:name` of two things that are imported when a
-    profile chooses it: the class of its section, and what makes the implementation of one.
+    profile chooses it: the class of its section, and what makes the implementation of one. A judge
+    is made of the process's models, or of its settings where a server judges.
     """
 
     profile: str
     made_by: str
+    made_of: Literal["models", "settings"] = "models"
 
 
 _JUDGING = "pipeline.judging"
@@ -57,6 +59,11 @@ JUDGES: dict[str, Plug] = {
     "questions": Plug(
         "pipeline.profile:QuestionsJudgeProfile", "pipeline.judging.questions:QuestionsJudge"
     ),
+    "questions_endpoint": Plug(
+        f"{_JUDGING}.questions_endpoint:QuestionsEndpointJudgeProfile",
+        f"{_JUDGING}.questions_endpoint:QuestionsEndpointJudge",
+        made_of="settings",
+    ),
     "reference": Plug(
         f"{_JUDGING}.reference:ReferenceJudgeProfile", f"{_JUDGING}.reference:ReferenceJudge"
     ),
@@ -64,7 +71,9 @@ JUDGES: dict[str, Plug] = {
         f"{_JUDGING}.aesthetic:AestheticJudgeProfile", f"{_JUDGING}.aesthetic:AestheticJudge"
     ),
 }
-"""By kind; each is made of the process's `Models` and its table. The first is the default."""
+"""By kind; each is made of the process's `Models` or `Settings`, and its table. The first is the
+default.
+"""
 
 RETRIEVERS: dict[str, Plug] = {
     "qdrant": Plug("pipeline.profile:QdrantProfile", "pipeline.assemble:qdrant_retriever"),
@@ -162,7 +171,7 @@ class Profile(FrozenModel):
         key = "questions" if isinstance(writer, TemplateWriterProfile) else "checks"
         asked = any(isinstance(each, AskingJudgeProfile) for each in self.judge)
         if getattr(writer, key) and not asked:
-            raise ValueError(f"writer.{key} has no effect: no judge is of kind 'questions'")
+            raise ValueError(f"writer.{key} has no effect: no judge asks questions")
         return self
 
     @model_validator(mode="after")

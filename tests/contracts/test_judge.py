@@ -1,7 +1,8 @@
 """Every judge keeps the port's promises, with the shipped model."""
 
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,18 @@ from safetensors.numpy import save_file
 from pipeline.job import ImageArray, JudgeRequest
 from pipeline.judging.aesthetic import AestheticJudge, AestheticJudgeProfile
 from pipeline.judging.clip import ClipJudge
+from pipeline.judging.questions_endpoint import (
+    QuestionsEndpointJudge,
+    QuestionsEndpointJudgeProfile,
+)
 from pipeline.judging.reference import ReferenceJudge, ReferenceJudgeProfile
+from pipeline.media.image import decode
 from pipeline.models.clip import Clip, unit
 from pipeline.ports import Judge
 from pipeline.profile import Profile
+from pipeline.settings import Settings
 from tests.harness import small_models
+from tests.harness.chat_server import Call, Reply, chat_server, image_in, likeliest, question_in
 from tests.harness.jobs import request_of
 
 TEXT = "a red circle on a white background"
@@ -62,6 +70,24 @@ def aesthetic(models_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Ju
 
 
 @pytest.fixture(scope="module")
+def questions_endpoint() -> Iterator[Judge]:
+    """Asks a server that tells colours by their distance from the question's, sooner or later."""
+
+    def answer(call: Call) -> Reply:
+        colour = GREEN if "green" in question_in(call) else RED
+        distance = float(np.abs(decode(image_in(call)) - colour).mean())
+        time.sleep(distance / 10)
+        chance = 0.99 * math.exp(-5 * distance)
+        return likeliest({"Yes": chance, "No": 1 - chance})
+
+    with chat_server(answer) as server:
+        profile = QuestionsEndpointJudgeProfile(model="m", at_once=4)
+        judge = QuestionsEndpointJudge(Settings(judge_url=server.url), profile)
+        yield judge
+        judge.close()
+
+
+@pytest.fixture(scope="module")
 def ask(models_root: Path) -> Ask:
     """The request of a text, with an image of its colour."""
     encoder = Clip(small_models.shipped(models_root), "open_clip", "image_encoder")
@@ -75,7 +101,7 @@ def ask(models_root: Path) -> Ask:
     return asked
 
 
-@pytest.fixture(scope="module", params=["clip", "reference", "aesthetic"])
+@pytest.fixture(scope="module", params=["clip", "questions_endpoint", "reference", "aesthetic"])
 def judge(request: pytest.FixtureRequest) -> Judge:
     judge: Judge = request.getfixturevalue(request.param)
     return judge

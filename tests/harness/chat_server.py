@@ -1,8 +1,10 @@
 """A small HTTP server that speaks as much of the OpenAI interface as a test makes it."""
 
+import base64
 import json
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +49,35 @@ def completion(content: str | None, finish_reason: str = "stop", **message: str)
         "finish_reason": finish_reason,
     }
     return Reply(body=json.dumps({"object": "chat.completion", "choices": [choice]}).encode())
+
+
+def likeliest(chances: Mapping[str, float]) -> Reply:
+    """A chat completion of one token, with these as the likeliest and their probabilities."""
+    tokens = [{"token": token, "logprob": math.log(each)} for token, each in chances.items()]
+    first = {**tokens[0], "top_logprobs": tokens}
+    message = {"role": "assistant", "content": first["token"]}
+    choice = {"message": message, "finish_reason": "length", "logprobs": {"content": [first]}}
+    return Reply(body=json.dumps({"choices": [choice]}).encode())
+
+
+def question_in(call: Call) -> str:
+    """The text beside the image of a request."""
+    (text,) = [part["text"] for part in _content(call) if part["type"] == "text"]
+    return str(text)
+
+
+def image_in(call: Call) -> bytes:
+    """The file of the image of a request, which has to be a PNG."""
+    (url,) = [part["image_url"]["url"] for part in _content(call) if part["type"] == "image_url"]
+    head, _, data = url.partition(",")
+    assert head == "data:image/png;base64"
+    return base64.b64decode(data, validate=True)
+
+
+def _content(call: Call) -> list[dict[str, Any]]:
+    (message,) = call.body["messages"]
+    content: list[dict[str, Any]] = message["content"]
+    return content
 
 
 def refusal(status: int, message: str, **headers: str) -> Reply:

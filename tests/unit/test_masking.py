@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
 import httpx
+import numpy as np
 import pytest
 import structlog
 
@@ -14,13 +15,17 @@ from flows.stack.doctor import examine
 from pipeline.assemble import open_knowledge
 from pipeline.errors import ConfigError, JobError, PressrunError
 from pipeline.job import Context
+from pipeline.judging.questions_endpoint import (
+    QuestionsEndpointJudge,
+    QuestionsEndpointJudgeProfile,
+)
 from pipeline.masking import mask
 from pipeline.profile import EndpointWriterProfile
 from pipeline.settings import Settings, load_settings
 from pipeline.writing.endpoint import EndpointWriter
 from tests.harness.canaries import KEYS, OTHERS, SIGNS, URLS, canary, leaked
 from tests.harness.echo_server import refusing_redis, refusing_web
-from tests.harness.jobs import make_job
+from tests.harness.jobs import make_job, request_of
 from workers.observability.logs import start_logs
 from workers.queue.messages import Message, Queue
 
@@ -47,7 +52,13 @@ def planted(shape: str, web: int = 9, redis: int = 9) -> tuple[dict[str, str], l
 
 def test_every_secret_of_the_settings_is_planted() -> None:
     settings, secrets = planted("plain")
-    assert {"qdrant_api_key", "writer_api_key", "a1111_auth", "webhook_secret"} <= set(KEYS)
+    assert {
+        "qdrant_api_key",
+        "writer_api_key",
+        "judge_api_key",
+        "a1111_auth",
+        "webhook_secret",
+    } <= set(KEYS)
     assert {"redis_url", "broker_url", "qdrant_url", "s3_endpoint_url"} <= set(URLS)
     loaded = load_settings(**settings)
     assert leaked(secrets, json.dumps({k: str(v) for k, v in settings.items()}))
@@ -133,7 +144,7 @@ def test_a_secret_is_stripped_and_holds_no_control_character(name: str) -> None:
     assert not leaked([secret], "".join(traceback.format_exception(caught.value)))
 
 
-@pytest.mark.parametrize("name", ["qdrant_api_key", "writer_api_key"])
+@pytest.mark.parametrize("name", [name for name in KEYS if name.endswith("_api_key")])
 def test_a_key_that_no_header_carries_is_a_clear_error(name: str) -> None:
     secret = canary(name)
     with pytest.raises(ConfigError, match=f"PRESSRUN_{name.upper()}.*header") as caught:
@@ -175,7 +186,14 @@ def write(settings: Settings) -> None:
     writer.write(job, Context())
 
 
-@pytest.mark.parametrize("use", [publish, look, write])
+def judge(settings: Settings) -> None:
+    """Ask a server that is to see images and refuses."""
+    profile = QuestionsEndpointJudgeProfile(model="m")
+    image = np.random.default_rng(0).random((8, 8, 3), dtype=np.float32)
+    QuestionsEndpointJudge(settings, profile).score([image], request_of("a red circle"))
+
+
+@pytest.mark.parametrize("use", [publish, look, write, judge])
 def test_a_service_that_repeats_a_secret_has_it_struck_out(
     use: Callable[[Settings], None], settings: tuple[Settings, list[str]]
 ) -> None:

@@ -17,6 +17,7 @@ from pipeline.rendering import diffusers
 from pipeline.rendering.conditions import CONDITIONS
 from pipeline.run import run_job
 from pipeline.settings import Settings, load_settings
+from tests.harness.chat_server import chat_server, likeliest, question_in
 from tests.harness.jobs import make_job, make_spec
 from tests.harness.toy_condition import Fog
 
@@ -62,6 +63,26 @@ def test_a_job_with_an_added_judge(tmp_path: Path) -> None:
         assert score is not None
         assert score.calibrated == pytest.approx(score.raw / (score.raw + 0.25))
     assert outcome.winner == raws.index(max(raws))
+
+
+def test_a_job_whose_judge_is_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRESSRUN_JUDGE_API_KEY", "sk-canary")
+    check = '{ kind = "object", question = "is there a {keywords} ?" }'
+    text = f'[writer]\nkind = "template"\nquestions = [{check}]\n[[judge]]\nmodel = "m"\n'
+    answer = likeliest({"Yes": 0.8, "No": 0.2})
+    with chat_server(lambda _: answer) as server:
+        monkeypatch.setenv("PRESSRUN_JUDGE_URL", server.url)
+        settings = written(tmp_path, f'{text}kind = "questions_endpoint"')
+        outcome = run(settings, keywords="red ring", candidates=2, threshold=0.7)
+    assert outcome.status == Status.ACCEPTED
+    for candidate in outcome.candidates:
+        assert candidate.score
+        assert candidate.score.parts[0].answers == pytest.approx([0.8])
+    assert {question_in(call) for call in server.calls} == {
+        "is there a red ring ? Answer with Yes or No."
+    }
+    assert {call.headers["Authorization"] for call in server.calls} == {"Bearer sk-canary"}
+    assert outcome.device_seconds["judge"] > 0
 
 
 def test_each_judges_model_is_recorded_and_compared(tmp_path: Path) -> None:

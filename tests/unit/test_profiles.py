@@ -85,8 +85,9 @@ REFUSED = {
     "image_adapter.a.scale.up.block_0.1: Input should be a valid number, unable to parse string as "
     "a number",
     '[[judge]]\nkind = "dino"': "judge.0.kind: Input should be " + " or ".join(map(repr, JUDGES)),
-    "[[judge]]\nfloor = 1": "judge.0.floor: the kind 'clip' has no such key; 'questions' has",
-    "[writer]\nchecks = 3": "writer.checks has no effect: no judge is of kind 'questions'",
+    "[[judge]]\nfloor = 1": "judge.0.floor: the kind 'clip' has no such key; 'questions' and "
+    "'questions_endpoint' have",
+    "[writer]\nchecks = 3": "writer.checks has no effect: no judge asks questions",
     "[[judge]]\nweight = -1": "judge.0.weight: Input should be greater than or equal to 0",
     "[[judge]]\nweight = 0": "a judge's weight has to be above 0",
     '[[judge]]\n[[judge]]\nmodel = "m"': "two judges have one name (clip, clip): set judge.name",

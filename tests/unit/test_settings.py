@@ -79,7 +79,9 @@ def test_secrets_come_from_files_where_the_environment_is_silent(
 
 
 def test_secrets_do_not_show() -> None:
-    settings = load_settings(qdrant_api_key="canary", writer_api_key="canary")
+    settings = load_settings(
+        qdrant_api_key="canary", writer_api_key="canary", judge_api_key="canary"
+    )
     assert "canary" not in repr(settings)
     assert "canary" not in settings.model_dump_json()
 

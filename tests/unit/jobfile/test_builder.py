@@ -7,6 +7,7 @@ from pipeline.job import BadRow, Job, Prior, digest_of
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
+from pipeline.judging.questions_endpoint import QuestionsEndpointJudgeProfile
 from pipeline.profile import CollectionProfile, ImageAdapterProfile, Profile
 
 
@@ -254,6 +255,15 @@ def test_an_adapters_name_is_no_setting_without_effect(profile, name: str) -> No
         return profile.model_copy(update={"renderer": renderer})
 
     assert profile_digest(adapted("a")) != profile_digest(adapted("b"))
+
+
+def test_how_a_judges_server_is_called_changes_no_id(profile) -> None:
+    def judged(**keys: Any) -> Profile:
+        judge = QuestionsEndpointJudgeProfile(**{"model": "m"} | keys)
+        return profile.model_copy(update={"judge": (judge,)})
+
+    assert profile_digest(judged()) == profile_digest(judged(timeout=9, at_once=3))
+    assert profile_digest(judged()) != profile_digest(judged(model="n"))
 
 
 def test_a_stop_without_a_prior_is_refused_with_the_way_to_one(read_one) -> None:

@@ -16,6 +16,7 @@ from workers.observability.logs import start_logs
 SECRETS = {
     "qdrant_api_key": "canary-of-qdrant",
     "writer_api_key": 'canary "of" the\\writer',
+    "judge_api_key": "canary-of-the-judge",
     "a1111_auth": "someone:canary-of-a1111",
     "redis_url": "redis://user:canary%2Fof%2Fredis@127.0.0.1:6379/0",
     "broker_url": "amqp://user:canary-of-rabbit@127.0.0.1//",

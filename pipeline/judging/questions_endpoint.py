@@ -1,0 +1,156 @@
+"""Judges images by questions that the model of an OpenAI-compatible server answers: vLLM, SGLang,
+llama.cpp and others that take images and return log-probabilities.
+"""
+
+import base64
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any, Literal
+
+from PIL.Image import Resampling
+from pydantic import BaseModel, Field
+
+from pipeline.cancellation import result_of
+from pipeline.endpoint import Endpoint, error_message
+from pipeline.errors import JobError, Refused
+from pipeline.job import ImageArray, JudgeRequest, Score
+from pipeline.judging.asking import scores_by
+from pipeline.lines import one_line
+from pipeline.media.image import to_image
+from pipeline.profile import AskingJudgeProfile
+from pipeline.settings import Settings
+from pipeline.telemetry import charge
+from pipeline.watchdog import suspended
+
+LARGEST_SIDE = 1024
+"""Of an image as it is sent, in pixels; a larger one is shrunk."""
+LIKELIEST = 20
+"""Tokens whose log-probabilities are asked for, the most that servers give by default."""
+NO_CHANCES = (
+    "the judge's server returns no log-probabilities of its answers: serve the model with vLLM, "
+    f"SGLang or llama.cpp, with at least {LIKELIEST} of them for each token"
+)
+
+
+class QuestionsEndpointJudgeProfile(AskingJudgeProfile):
+    """An OpenAI-compatible server's vision-language model, which answers questions."""
+
+    kind: Literal["questions_endpoint"] = "questions_endpoint"
+    model: str = Field(description="the server's name of the model")
+    timeout: float = Field(default=60.0, gt=0, description="seconds for one call")
+    at_once: int = Field(default=8, ge=1, le=64, description="calls of one worker in flight")
+
+
+class _Token(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Position(BaseModel):
+    top_logprobs: list[_Token] = []
+
+
+class _Logprobs(BaseModel):
+    content: list[_Position] | None = None
+
+
+class _Choice(BaseModel):
+    logprobs: _Logprobs | None = None
+
+
+class QuestionsEndpointJudge:
+    """The Judge port over a server: one chat completion of one token for each question about each
+    image.
+    """
+
+    def __init__(self, settings: Settings, profile: QuestionsEndpointJudgeProfile) -> None:
+        self._profile = profile
+        self._endpoint = Endpoint("judge", settings.judge_url, settings.judge_api_key)
+        self._threads = ThreadPoolExecutor(profile.at_once, "judge")
+
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
+        """One score per image, in order; the server does not see invalid images.
+
+        Raises JobError for an answer that is neither yes nor no, Refused where the server would
+        refuse every job, Unavailable when it does not answer in time.
+        """
+        return scores_by(self._chances, images, request, self._profile)
+
+    def close(self) -> None:
+        """Close the connections, without waiting for answers."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._endpoint.close()
+
+    @suspended()
+    def _chances(self, images: Sequence[ImageArray], questions: Sequence[str]) -> list[list[float]]:
+        start = time.perf_counter()
+        asked = [
+            [self._threads.submit(self._ask, url, question) for question in questions]
+            for url in map(_data_url, images)
+        ]
+        try:
+            return [[result_of(answer) for answer in answers] for answers in asked]
+        finally:
+            for answer in (answer for answers in asked for answer in answers):
+                answer.cancel()
+            charge("judge", time.perf_counter() - start)
+
+    def _ask(self, image: str, question: str) -> float:
+        """P(yes) of a question about an image, which is a data: URL."""
+        answer = self._endpoint.post(
+            _body(self._profile.model, image, question), self._profile.timeout
+        )
+        if answer.status != 200:
+            if answer.status in {400, 422} and "logprobs" in error_message(answer):
+                raise Refused(f"{NO_CHANCES} ({self._endpoint.refusal(answer).detail})")
+            raise self._endpoint.refusal(answer)
+        found = self._endpoint.choice(answer, _Choice).logprobs
+        if not found or not found.content or not found.content[0].top_logprobs:
+            raise Refused(NO_CHANCES)
+        return yes_of([(each.token, each.logprob) for each in found.content[0].top_logprobs])
+
+
+def yes_of(likeliest: Sequence[tuple[str, float]]) -> float:
+    """P(yes) by the likeliest first tokens of an answer and their log-probabilities.
+
+    It is the share of the tokens that are a yes among those that are a yes or a no. Where the no is
+    not among the tokens, it may have as much as the least of them, or as all of them leave. Raises
+    JobError where neither is there.
+    """
+    words = [(token.strip().casefold(), math.exp(min(logprob, 0))) for token, logprob in likeliest]
+    yes, no = (sum(chance for word, chance in words if word == each) for each in ("yes", "no"))
+    if not yes + no:
+        said = one_line(", ".join(repr(token) for token, _ in likeliest[:3]), 100)
+        raise JobError(
+            f"the judge's server answered neither yes nor no, but most likely {said}: take a model "
+            "that answers without thinking aloud"
+        )
+    chances = [chance for _, chance in words]
+    unseen = min(min(chances), max(1 - sum(chances), 0))
+    return yes / (yes + (no or unseen))
+
+
+def _body(model: str, image: str, question: str) -> dict[str, Any]:
+    content = [
+        {"type": "image_url", "image_url": {"url": image}},
+        {"type": "text", "text": question},
+    ]
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": 1,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": LIKELIEST,
+    }
+
+
+def _data_url(image: ImageArray) -> str:
+    """The image as a PNG in a data: URL, no side longer than LARGEST_SIDE."""
+    sent, file = to_image(image), BytesIO()
+    sent.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Resampling.LANCZOS)
+    sent.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
