@@ -1,5 +1,6 @@
 """The command line. Heavy imports are inside the commands: `--help` and `check` import no torch."""
 
+import gc
 import sys
 import traceback
 from importlib.metadata import version
@@ -12,6 +13,9 @@ from flows.cli.output import INTERRUPTED, console, stop
 from flows.stack.environment import settle, unknown_settings
 from pipeline.errors import PressrunError
 from pipeline.masking import mask
+
+COLLECT_AFTER = 100_000
+"""New objects before a search for garbage: imports, most of a short command, leave none."""
 
 app = typer.Typer(
     name="pressrun",
@@ -44,6 +48,7 @@ app.add_typer(services.app)
 
 def main() -> None:
     """The `pressrun` command: errors of ours are one clear line, not a traceback."""
+    gc.set_threshold(COLLECT_AFTER)
     settle()
     for warning in unknown_settings():
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """How often a worker tries a job, and who reads its parts; with a real Redis and real books."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ import pytest
 from redis import Redis
 
 from pipeline.cancellation import result_of
-from pipeline.errors import Unavailable
+from pipeline.errors import ModelError, Unavailable
 from pipeline.job import ImageArray, Job, RenderRequest
 from pipeline.ports import Ports, Pruner
 from pipeline.profile import Profile
@@ -273,3 +274,17 @@ def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
     outcome = worker.execute()
     assert outcome
     assert outcome.status is Status.ACCEPTED
+
+
+def test_models_are_loaded_without_a_search_for_garbage(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = list[bool]()
+
+    def load(_: Profile) -> None:
+        searched.append(gc.isenabled())
+        raise ModelError("they are broken")
+
+    monkeypatch.setattr(worker, "load", load)
+    worker.executor.warm_up(Profile.load("shapes"))
+    assert (searched, gc.isenabled()) == ([False], True)
