@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.harness.commandline import answer, pressrun
+from tests.harness.commandline import answer, pressrun, pressrun_here
 from tests.harness.connected import stand_ins
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def test_a_files_fault_is_one_line_and_an_exit_code(
     tmp_path: Path, name: str, content: bytes, complaint: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    done = pressrun("check", name, "--json", cwd=tmp_path)
+    done = pressrun_here("check", name, "--json", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
     assert complaint in " ".join(done.stderr.split())
@@ -53,7 +53,7 @@ def test_a_files_fault_is_one_line_and_an_exit_code(
 
 
 def test_check_names_line_column_and_reason(jobs: Path) -> None:
-    report = answer(pressrun("check", jobs.name, "--json", cwd=jobs.parent))
+    report = answer(pressrun_here("check", jobs.name, "--json", cwd=jobs.parent))
     assert (report["rows"], report["invalid"]) == (len(ROWS) + 2, len(ROWS))
     assert (report["jobs"], report["duplicates"]) == (1, 1)
     for line, (problem, (_, column, reason)) in enumerate(
@@ -66,7 +66,7 @@ def test_check_names_line_column_and_reason(jobs: Path) -> None:
 
 
 def test_people_see_the_same(jobs: Path) -> None:
-    done = pressrun("check", jobs.name, cwd=jobs.parent, settings={"COLUMNS": "200"})
+    done = pressrun_here("check", jobs.name, cwd=jobs.parent, settings={"COLUMNS": "200"})
     assert done.returncode == 0
     for words in ("did you mean 'style'?", "U+202E", "../../etc/passwd"):
         assert words in done.stdout

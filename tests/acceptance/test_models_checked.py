@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.commandline import pressrun
+from tests.harness.commandline import pressrun_here
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def test_a_broken_model_is_told_before_any_job(
         shutil.copytree(models_root / name, tmp_path / "models" / name)
     damage(tmp_path / "models")
     (tmp_path / "jobs.csv").write_text("keywords\nred circle\n", encoding="utf-8")
-    done = pressrun(
+    done = pressrun_here(
         "run", "jobs.csv", cwd=tmp_path, settings={"PRESSRUN_MODELS": str(tmp_path / "models")}
     )
     assert done.returncode == 1

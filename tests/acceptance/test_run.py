@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from flows.stack.embedded import private_redis
-from tests.harness.commandline import answer, begin, pressrun
+from tests.harness.commandline import answer, begin, pressrun, pressrun_here
 from tests.harness.monitored import started_worker, wait
 from workers.queue.messages import Queue
 
 pytestmark = pytest.mark.slow
 
+ROWS = 40
 KNOWLEDGE = Path("examples/shapes/knowledge/brands.jsonl").resolve()
 JOBS = """id,keywords,candidates,seed,meta.product
 plain,red circle on white,2,,
@@ -34,7 +35,9 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a job file and an ingested knowledge base."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "jobs.csv").write_text(JOBS, encoding="utf-8")
-    report = answer(pressrun("ingest", str(KNOWLEDGE), "--collection", "b", "--json", cwd=folder))
+    report = answer(
+        pressrun_here("ingest", str(KNOWLEDGE), "--collection", "b", "--json", cwd=folder)
+    )
     assert report["added"] == len(KNOWLEDGE.read_text(encoding="utf-8").splitlines())
     return folder
 
@@ -118,7 +121,7 @@ def test_a_winner_can_be_made_again(
     workdir: Path, summary: dict[str, Any], lines: list[dict[str, Any]]
 ) -> None:
     record = f"{summary['folder']}/records/{lines[1]['job_id']}.json"
-    report = answer(pressrun("reproduce", record, "--out", "again.png", "--json", cwd=workdir))
+    report = answer(pressrun_here("reproduce", record, "--out", "again.png", "--json", cwd=workdir))
     assert report["equal"]
     assert report["difference"] <= 2 / 255
     assert (workdir / "again.png").is_file()
@@ -126,7 +129,7 @@ def test_a_winner_can_be_made_again(
 
 def test_status_counts_from_the_records(workdir: Path, summary: dict[str, Any]) -> None:
     for arguments in (("status", "first"), ("status",)):
-        report = answer(pressrun(*arguments, "--json", cwd=workdir))
+        report = answer(pressrun_here(*arguments, "--json", cwd=workdir))
         assert {name: report.pop(name) for name in ("state", "file", "left")} == {
             "state": "done", "file": "jobs.csv", "left": 0
         }  # fmt: skip
@@ -137,10 +140,10 @@ def test_status_counts_from_the_records(workdir: Path, summary: dict[str, Any]) 
 @pytest.mark.parametrize("form", ["jsonl", "webdataset"])
 def test_a_run_is_exported(workdir: Path, summary: dict[str, Any], form: str) -> None:
     words = ("export", "first", "--to", form, "--status", "accepted,below_gate", "--json")
-    report = answer(pressrun(*words, cwd=workdir))
+    report = answer(pressrun_here(*words, cwd=workdir))
     assert report["jobs"] == summary["accepted"] + summary["below_gate"] - 1, "two rows are equal"
     assert (workdir / report["path"]).exists()
-    done = pressrun("export", "first", "--to", form, "--out", "jobs.csv", cwd=workdir)
+    done = pressrun_here("export", "first", "--to", form, "--out", "jobs.csv", cwd=workdir)
     assert (done.returncode, "jobs.csv" in done.stderr) == (1, True)
     assert (workdir / "jobs.csv").read_text(encoding="utf-8") == JOBS
 
@@ -148,7 +151,7 @@ def test_a_run_is_exported(workdir: Path, summary: dict[str, Any], form: str) ->
 def test_a_pilot_runs_some_rows_and_keeps_nothing(workdir: Path) -> None:
     before = {path for path in workdir.rglob("*") if ".pressrun" not in path.parts}
     words = ("check", "jobs.csv", "--collection", "b", "--pilot", "2", "--json")
-    report = answer(pressrun(*words, cwd=workdir, settings={"PRESSRUN_GPU_HOUR_PRICE": "2"}))
+    report = answer(pressrun_here(*words, cwd=workdir, settings={"PRESSRUN_GPU_HOUR_PRICE": "2"}))
     assert (report["jobs"], report["pilot_jobs"]) == (4, 2)
     estimates = {line["of"]: line for line in report["estimates"]}
     assert set(estimates) == {"device_seconds", "wall_seconds", "accepted", "cost_in_USD"}
@@ -167,7 +170,7 @@ def test_mistakes_get_one_clear_line(workdir: Path) -> None:
         (("status", "nope"), "nope"),
         (("reproduce", "first/nope"), "nope"),
     ):
-        done = pressrun(*arguments, "--json", cwd=workdir)
+        done = pressrun_here(*arguments, "--json", cwd=workdir)
         assert done.returncode in (1, 2)
         assert complaint in done.stderr
         assert "Traceback" not in done.stderr
@@ -181,7 +184,7 @@ def test_an_edited_file_renders_only_what_changed(
     edited = JOBS.replace("many", "1").replace("{blue|green} star", "yellow star")
     (workdir / "edited.csv").write_text(edited, encoding="utf-8")
     words = ["run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2"]
-    refused = pressrun(*words, cwd=workdir, settings=services)
+    refused = pressrun_here(*words, cwd=workdir, settings=services)
     assert (refused.returncode, "opened with another file, jobs.csv" in refused.stderr) == (1, True)
     done = pressrun(*words, "--yes", "--json", cwd=workdir, settings=services)
     assert answer(done)["invalid"] == 0
@@ -198,7 +201,7 @@ def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(
     assert (first["below_gate"], first["accepted"], first["lost"]) == (1, 1, 0)
     records = workdir / "out" / "runs" / "strict" / "records"
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
-    answer(pressrun("cancel", "strict", "--json", cwd=workdir, settings=services))
+    answer(pressrun_here("cancel", "strict", "--json", cwd=workdir, settings=services))
     again = answer(
         pressrun(
             "resume", "strict", "--retry", "below_gate", "--json", cwd=workdir, settings=services
@@ -207,13 +210,13 @@ def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(
     assert again["below_gate"] == 1
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert sum(after[name] == before[name] for name in before) == 1
-    report = answer(pressrun("reconcile", "strict", "--json", cwd=workdir, settings=services))
+    report = answer(pressrun_here("reconcile", "strict", "--json", cwd=workdir, settings=services))
     assert (report["lost"], report["unexpected"]) == (0, 0)
 
 
 def test_an_interrupted_run_goes_on_where_it_was(workdir: Path, services: dict[str, str]) -> None:
-    rows = "".join(f"red circle number {n}\n" for n in range(60))
-    (workdir / "many.csv").write_text("keywords\n" + rows, encoding="utf-8")
+    rows = "".join(f"red circle number {n},4\n" for n in range(ROWS))
+    (workdir / "many.csv").write_text("keywords,steps\n" + rows, encoding="utf-8")
     words = ["run", "many.csv", "--run", "many", "--candidates", "1", "--json"]
     records = workdir / "out" / "runs" / "many" / "records"
     process = begin(*words, cwd=workdir, settings=services)
@@ -225,8 +228,8 @@ def test_an_interrupted_run_goes_on_where_it_was(workdir: Path, services: dict[s
     assert process.returncode == 130
     assert "pressrun resume many" in complaint
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
-    assert len(before) < 60
+    assert len(before) < ROWS
     summary = answer(pressrun(*words, cwd=workdir, settings=services))
-    assert summary["rows"] == sum(summary[kind] for kind in ("accepted", "below_gate")) == 60
+    assert summary["rows"] == sum(summary[kind] for kind in ("accepted", "below_gate")) == ROWS
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert {name: after[name] for name in before} == before

@@ -1,14 +1,19 @@
 """Runs the command line as a user does: a process of its own, an exit code, a last line of JSON."""
 
+import gc
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from flows.cli.main import main
 from tests.harness import prefect_database
 
 LIMIT = 240.0
@@ -51,6 +56,32 @@ def begin(
         # where the tests run in the background the shell has them ignore Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def pressrun_here(
+    *arguments: str, cwd: Path, settings: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """The finished command, executed by this process, which has imported what it needs: for
+    commands that start no services.
+    """
+    output, complaints, code = io.StringIO(), io.StringIO(), 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with (
+        chdir(cwd),
+        patch.dict(os.environ, settings or {}),
+        patch.object(sys, "argv", ["pressrun", *arguments]),
+        redirect_stdout(output),
+        redirect_stderr(complaints),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            gc.collect()  # what the end of a process would close, such as the knowledge base
+    return subprocess.CompletedProcess(arguments, code, output.getvalue(), complaints.getvalue())
 
 
 def answer(done: "subprocess.CompletedProcess[str]", code: int = 0) -> dict[str, Any]:
