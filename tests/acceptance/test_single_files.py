@@ -1,14 +1,14 @@
-"""Checkpoints in one file, as people have them, through the command line without a network."""
+"""Checkpoints in one file, as people have them, from a job file to its images without a network."""
 
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.settings import Settings
 from tests.harness import original_layout
-from tests.harness.commandline import answer, pressrun
+from tests.harness.worked import work_through
 
 pytestmark = pytest.mark.slow
 
@@ -53,13 +53,12 @@ def test_a_single_file_renders_as_its_folder_does(tmp_path: Path, models_root: P
     (tmp_path / "files.toml").write_text(PROFILE, encoding="utf-8")
     rows = "".join(f"a red circle,7,{name}\n" for name in MODELS)
     (tmp_path / "jobs.csv").write_text("keywords,seed,model\n" + rows, encoding="utf-8")
-    settings = {"PRESSRUN_MODELS": str(root), "PRESSRUN_PROFILE": "files.toml"}
-    done = pressrun("run", "jobs.csv", "--json", cwd=tmp_path, settings=settings)
-    report = answer(done)
-    assert report["accepted"] == len(MODELS), done.stderr
-    folder = tmp_path / report["folder"]
-    lines = pq.read_table(folder / "manifest.parquet", columns=["row", "image"]).to_pylist()
-    images = [folder / line["image"] for line in sorted(lines, key=lambda line: line["row"])]
+    settings = Settings(
+        store=str(tmp_path / "out"), models=root, profile=str(tmp_path / "files.toml")
+    )
+    lines = work_through(tmp_path / "jobs.csv", "files", settings)
+    assert [line["outcome"] for line in lines] == ["accepted"] * len(MODELS)
+    images = [tmp_path / "out/runs/files" / line["image"] for line in lines]
     pixels = [np.asarray(Image.open(image), np.int16) for image in images]
     assert np.abs(pixels[0] - pixels[1]).max() <= 1
     assert np.abs(pixels[2] - pixels[3]).max() <= 1
