@@ -101,8 +101,7 @@ def test_a_step_that_never_ends_is_a_hang(cluster: Cluster, crew: list[Supervise
         killed = crew[0].wait_for_line("worker killed")[0]
         assert re.search(r"no step for \d+ s, jobs in flight: [12]", killed)
         crew[0].stop()
-        crew.append(Supervised(cluster))
-    assert crew[1].stop() == 0
+        cluster.start_worker()
     cluster.verify(cluster.rows + 2 * IN_HAND)
 
 
@@ -146,8 +145,7 @@ def test_a_stopped_worker_finishes_the_jobs_it_has_begun(
         assert crew[0].stop(number) == 0
         assert len(cluster.records()) == cluster.executions() <= IN_HAND
         assert crew[0].wait_for_line("it was told to stop")
-        crew.append(Supervised(cluster))
-    crew[1].stop()
+        cluster.start_worker()
     cluster.verify(cluster.rows)
 
 
@@ -163,8 +161,7 @@ def test_jobs_that_cannot_finish_in_the_grace_period_are_handed_back_at_once(
         assert not redis.client().keys("pressrun:run:lease:*")
         assert crew[0].wait_for_line("handed back")
         assert not cluster.records()
-        crew.append(Supervised(cluster))
-    crew[1].stop()
+        cluster.start_worker()
     cluster.verify(cluster.rows + IN_HAND)
 
 
@@ -180,8 +177,7 @@ def test_a_worker_whose_supervisor_is_killed_finishes_its_jobs_and_ends(
         cluster.wait(lambda: is_gone(worker))
         assert time.monotonic() - start < SOON
         assert len(cluster.records()) == cluster.executions() <= IN_HAND
-        crew.append(Supervised(cluster))
-    crew[1].stop()
+        cluster.start_worker()
     cluster.verify(cluster.rows)
 
 
@@ -195,8 +191,7 @@ def test_a_worker_that_grows_finishes_its_jobs_and_is_replaced(
         crew[0].wait_for_line("its memory has grown to")
         crew[0].wait_for_line("worker started", 2)
         crew[0].stop()
-        crew.append(Supervised(cluster))
-    crew[1].stop()
+        cluster.start_worker()
     cluster.verify(cluster.rows)
 
 

@@ -22,9 +22,16 @@ CUT_SECONDS = 8.0
 PASSWORD, KEY = "of-two-hosts", "two-hosts"
 LIMIT = 240.0
 READY = """
-import os, sys
+import os, sys, time
+from contextlib import suppress
+from pipeline.errors import Unavailable
 from workers.queue.messages import Queue
-sys.exit(len(Queue.connect(os.environ["PRESSRUN_REDIS_URL"]).workers()) < int(sys.argv[1]))
+queue = Queue.connect(os.environ["PRESSRUN_REDIS_URL"])
+while True:
+    with suppress(Unavailable):
+        if len(queue.workers()) >= int(sys.argv[1]):
+            break
+    time.sleep(0.2)
 """
 
 
@@ -92,7 +99,8 @@ def _furnish(pair: Pair) -> None:
     }
     here.env, there.env = settings, settings | {"PRESSRUN_HOME": str(workdir / "there")}
     there.start(sys.executable, "-m", "tests.harness.connected", str(WORKERS), log="workers.log")
-    _await(lambda: here.run("-c", READY, str(WORKERS)).returncode == 0)
+    ready = here.run("-c", READY, str(WORKERS), limit=LIMIT)
+    assert ready.returncode == 0, ready.stderr
 
 
 def _await(ready: Any) -> None:
