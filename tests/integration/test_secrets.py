@@ -14,21 +14,25 @@ from tests.harness.echo_server import refusing_web
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PROFILE = 'extends = "shapes"\n[writer]\nkind = "endpoint"\nmodel = "m"\n'
+PROFILES = {
+    "writer": 'extends = "shapes"\n[writer]\nkind = "endpoint"\nmodel = "m"\n',
+    "judge": 'extends = "shapes"\n[[judge]]\nkind = "questions_endpoint"\nmodel = "m"\n',
+}
 
 
-def test_a_run_writes_no_secret_anywhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", PROFILES)
+def test_a_run_writes_no_secret_anywhere(tmp_path: Path, role: str) -> None:
     secrets = {name: canary(name, SIGNS["for a header"]) for name in [*KEYS, *OTHERS]}
-    hook, user = canary("webhook") + canary("its end"), canary("writer_url")
+    hook, user = canary("webhook") + canary("its end"), canary(f"{role}_url")
     settings = {f"PRESSRUN_{name.upper()}": f"{secrets[name]}\n" for name in KEYS}
     settings |= {name: secrets[name] for name in OTHERS if not name.startswith("PREFECT")}
     settings["PREFECT_API_AUTH_STRING"] = f"user:{secrets['PREFECT_API_AUTH_STRING']}"
-    (tmp_path / "mine.toml").write_text(PROFILE, encoding="utf-8")
+    (tmp_path / "mine.toml").write_text(PROFILES[role], encoding="utf-8")
     (tmp_path / "jobs.csv").write_text("keywords\nred circle\nblue square\n", encoding="utf-8")
     with refusing_web() as port:
         settings |= {
             "PRESSRUN_PROFILE": "mine.toml",
-            "PRESSRUN_WRITER_URL": f"http://user:{quote(user)}@127.0.0.1:{port}/v1",
+            f"PRESSRUN_{role.upper()}_URL": f"http://user:{quote(user)}@127.0.0.1:{port}/v1",
             "PRESSRUN_WEBHOOK": f"http://127.0.0.1:{port}/hooks/{hook}",
         }
         process = begin("run", "jobs.csv", "--run", "r", cwd=tmp_path, settings=settings)
