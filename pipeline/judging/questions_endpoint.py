@@ -104,7 +104,7 @@ class QuestionsEndpointJudge:
             _body(self._profile.model, image, question), self._profile.timeout
         )
         if answer.status != 200:
-            if answer.status in {400, 422} and "logprobs" in error_message(answer):
+            if answer.status in {400, 422} and "logprob" in error_message(answer).lower():
                 raise Refused(f"{NO_CHANCES} ({self._endpoint.refusal(answer).detail})")
             raise self._endpoint.refusal(answer)
         found = self._endpoint.choice(answer, _Choice).logprobs

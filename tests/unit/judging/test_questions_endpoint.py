@@ -230,6 +230,7 @@ def test_a_cancelled_job_waits_for_no_answer() -> None:
         raw(choices=[{"logprobs": {"content": None}}]),
         raw(choices=[{"logprobs": {"content": [{"token": "Yes", "logprob": -0.1}]}}]),
         refusal(400, "Requested sample logprobs of 20, which is greater than max allowed: 5"),
+        refusal(400, "Logprobs is disabled, please enable it in startup config."),
         refusal(400, f"'logprobs' is not supported with this model by {KEY}."),
     ],
 )
