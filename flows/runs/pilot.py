@@ -21,7 +21,7 @@ from flows.runs.costs import Price
 from flows.runs.estimate import by_work, share, total
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_inputs
-from pipeline.errors import JobError, PressrunError
+from pipeline.errors import Blocked, JobError, PressrunError
 from pipeline.job import SEED_SPACE, Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.ports import Ports
@@ -88,7 +88,7 @@ def run_pilot(
         ports = assembly.ports(spec)
         # the first calls of models take longer, once in each worker
         for job in {job.model: job for job in jobs}.values():
-            with suppress(JobError):
+            with suppress(Blocked, JobError):
                 context = ports.retriever.retrieve(job)
                 hold_contest(job, context, ports.writer.write(job, context), ports)
         ready = time.monotonic()

@@ -51,7 +51,7 @@ def questions_of(request: JudgeRequest, profile: AskingJudgeProfile) -> list[str
     """
     if request.checks:
         return [check.question for check in request.checks]
-    text = request.words(profile.against)
+    text = " ".join(request.words(profile.against).split())
     phrases = [part for part in _BETWEEN.split(text) if part] if profile.phrases else []
     shown = [text, *phrases[:PHRASES]] if len(phrases) > 1 else [text]
     return [f'Does this image show "{each}"?' for each in shown]

@@ -28,7 +28,7 @@ class Panel:
     weight of 1 and no offset, score and chance are its own.
 
     A judge with `finalists` sees no previews, and of finished images the best ones by the judges
-    before it; where none of the others has anything to compare with, it sees all.
+    before it; where none of the others has anything to compare with and a weight, it sees all.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Panel:
         for name in self._judges:
             if name in cheap:
                 hearing.ask(name, everything)
-        if cheap <= hearing.silent.keys():
+        if not any(self._weights[name] for name in cheap - hearing.silent.keys()):
             for name in self._finalists:
                 hearing.ask(name, everything)
         elif not request.previews:
             self._hear_finalists(hearing)
-        hearing.close()
+        hearing.close(self._weights)
         return [self._joined(scores, hearing.names) for scores in hearing.scores]
 
     def _hear_finalists(self, hearing: "_Hearing") -> None:
@@ -157,11 +157,11 @@ class _Hearing:
         found = {name: score.calibrated for name, score in self.scores[index].items()}
         return found | dict.fromkeys(supposed, chance)
 
-    def close(self) -> None:
+    def close(self, weights: Mapping[str, float]) -> None:
         """Say in the job's record who had nothing to compare with. Raises NothingToJudge where that
-        is all of them.
+        is all whose chances weigh anything.
         """
-        if not self.names:
+        if not any(weights[name] for name in self.names):
             told = (f"{name}: {why}" for name, why in self.silent.items())
             raise NothingToJudge("; ".join(told))
         for name, why in self.silent.items():

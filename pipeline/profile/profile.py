@@ -159,8 +159,10 @@ class Profile(FrozenModel):
             raise ValueError(f"two judges have one name ({', '.join(names)}): set judge.name")
         if all(each.weight == 0 for each in self.judge):
             raise ValueError("a judge's weight has to be above 0")
-        if all(each.finalists for each in self.judge):
-            raise ValueError("one judge has to see all images: leave out its finalists")
+        if all(each.finalists or each.weight == 0 for each in self.judge):
+            raise ValueError(
+                "one judge with a weight above 0 has to see all images: leave out its finalists"
+            )
         for each in self.judge:
             each.beside(self.retrieval)
         return self

@@ -91,7 +91,10 @@ REFUSED = {
     "[[judge]]\nweight = -1": "judge.0.weight: Input should be greater than or equal to 0",
     "[[judge]]\nweight = 0": "a judge's weight has to be above 0",
     '[[judge]]\n[[judge]]\nmodel = "m"': "two judges have one name (clip, clip): set judge.name",
-    "[[judge]]\nfinalists = 2": "one judge has to see all images: leave out its finalists",
+    "[[judge]]\nfinalists = 2": "one judge with a weight above 0 has to see all images: leave out "
+    "its finalists",
+    '[[judge]]\nweight = 0\n[[judge]]\nname = "b"\nmodel = "m"\nfinalists = 2': "one judge with a "
+    "weight above 0 has to see all images: leave out its finalists",
     "[judge]\nbatch = 1": "judge: judges are a list: write [[judge]] above each",
     "judge = []": "judge: Tuple should have at least 1 item after validation, not 0",
     "judge = [3]": "judge.0: Input should be a valid dictionary or instance of JudgeProfile",

@@ -236,3 +236,21 @@ def test_a_silent_finalists_judge_leaves_all_as_they_were() -> None:
     scores = panel(Scripted(0.2, 0.9), Scripted(), finalists=[None, 1]).score(images(2), ASKED)
     assert [score.final for score in scores] == [True, True]
     assert [score.calibrated for score in scores] == pytest.approx([0.2, 0.9])
+
+
+def test_judges_without_weight_are_recorded_and_decide_nothing() -> None:
+    both = panel(Scripted(0.01, 0.99), Scripted(0.9, 0.1), weights=[0.0, 1.0])
+    scores = both.score(images(2), ASKED)
+    assert [score.calibrated for score in scores] == pytest.approx([0.9, 0.1])
+    assert [score.parts[0].calibrated for score in scores] == [0.01, 0.99]
+    with pytest.raises(NothingToJudge, match="no words"):
+        panel(Scripted(0.01, 0.99), Scripted(), weights=[0.0, 1.0]).score(images(2), ASKED)
+
+
+def test_where_only_judges_without_weight_saw_all_the_finalists_judge_does_too() -> None:
+    dear = Scripted(0.1, 0.2, 0.3, 0.9)
+    silent, light = Scripted(), Scripted(0.9, 0.8, 0.7, 0.6)
+    judging = panel(light, silent, dear, weights=[0.0, 1.0, 1.0], finalists=[None, None, 2])
+    scores = judging.score(images(4), ASKED)
+    assert dear.saw == [[0, 1, 2, 3]]
+    assert winner(list(scores)) == 3
