@@ -14,10 +14,10 @@ from PIL import Image
 
 from benchmarks.common import EXAMPLE, arguments, pressrun, show
 from examples.shapes import umpire
-from examples.shapes.measure import adapter, judge, renderer, writer
+from examples.shapes.measure import adapter, judge, renderer, sees, writer
 
 MODELS = EXAMPLE / "models"
-PARTS = {"renderer": renderer, "judge": judge, "writer": writer, "adapter": adapter}
+PARTS = {"renderer": renderer, "judge": judge, "sees": sees, "writer": writer, "adapter": adapter}
 
 
 def main() -> None:
@@ -61,13 +61,13 @@ def chain() -> dict[str, Any]:
 
 def _brand_rows(summary: dict[str, Any]) -> dict[str, float]:
     looks = json.loads((EXAMPLE / "knowledge" / "truth.json").read_text(encoding="utf-8"))
-    folder, sees = Path(summary["folder"]), umpire.load(MODELS / "umpire")
+    folder, reader = Path(summary["folder"]), umpire.load(MODELS / "umpire")
     right, passed = list[bool](), list[bool]()
     for line in pq.read_table(folder / "manifest.parquet").to_pylist():
         look = _look(line["keywords"], looks)
         if look is None:
             continue
-        reading = sees.read(_image(folder / line["image"])[None])[0]
+        reading = reader.read(_image(folder / line["image"])[None])[0]
         right.append(umpire.confirms(reading, look))
         passed.append(line["outcome"] == "accepted")
     won = [a and b for a, b in zip(right, passed, strict=True)]

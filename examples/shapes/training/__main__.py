@@ -33,6 +33,7 @@ SEEN = "--tokenizer {w}/diffusion/tokenizer --vae {w}/diffusion/vae"
 FIRST = "--judge {w}/first-judge"
 REFINED = "--start {w}/first-judge --generated {w}/pictures.npz"
 ADAPTED = "--pipeline {w}/diffusion --judge {w}/open_clip"
+EYES = "--out {w}/sees --vae {w}/diffusion/vae"
 PARTS = (
     Part("vae", "renderer.vae", "--out {w}/diffusion/vae"),
     Part("decoder", "renderer.decoder", "--out {w}/diffusion/vae"),
@@ -57,6 +58,14 @@ PARTS = (
     Part(
         "adapter", "renderer.adapter", f"--out {{w}}/image-adapter/ip-adapter.safetensors {ADAPTED}"
     ),
+    Part(
+        "sees_images",
+        "sees.images",
+        "--out {w}/sees.npz --pipeline {w}/diffusion --unet {w}/draft-unet --seconds 1200",
+    ),
+    Part("sees_vision", "sees.train", f"vision {EYES} --seconds 1500"),
+    Part("sees_language", "sees.train", "language --out {w}/sees --seconds 900"),
+    Part("sees", "sees.train", f"both {EYES} --generated {{w}}/sees.npz --seconds 2400"),
     Part("writer", "writer.train", "--out {w}/writer --seconds 9000"),
 )
 SHIP = (
@@ -67,6 +76,7 @@ SHIP = (
     "umpire",
     "open_clip",
     "image-adapter",
+    "sees",
     "writer",
 )
 

@@ -125,13 +125,13 @@ def sentence(scene: world.Scene, rng: np.random.Generator, full: float = 0.45) -
 def untrue_sentence(scene: world.Scene, rng: np.random.Generator) -> str:
     """A sentence that would be true if one thing were otherwise, and is not."""
     for _ in range(6):
-        text = sentence(_otherwise(scene, rng), rng, full=0.6)
+        text = sentence(otherwise(scene, rng), rng, full=0.6)
         if not world.agrees(world.parse(text), scene):
             return text
     return world.prompt(world.one_wrong(scene, rng))
 
 
-def _otherwise(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
+def otherwise(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
     """One attribute changed, the two things turned about, or one left out."""
     if len(scene.things) == 2 and rng.random() < 0.25:
         if rng.random() < 0.6:
