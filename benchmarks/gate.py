@@ -169,7 +169,7 @@ def _pipeline(unet: str) -> Any:
 def compared(draft: Contests, final: Contests) -> dict[str, float]:
     """The figures above, and how many contests were right without a gate."""
     scores, right = draft.winners(draft.panel)
-    possible = draft.right.any(1)
+    possible = draft.right.max(1)
     even = np.arange(len(scores)) % 2 == 0
     found, free = [], []
     for known in (even, ~even):
@@ -180,7 +180,7 @@ def compared(draft: Contests, final: Contests) -> dict[str, float]:
     precision, recall = np.mean(found, 0)
     unlabelled, _ = np.mean(free, 0)
     level = labelled(scores, right)
-    ends = shares(*final.winners(final.panel), final.right.any(1), level)
+    ends = shares(*final.winners(final.panel), final.right.max(1), level)
     clip = draft.winners(draft.clip)
     return {
         "precision": float(precision),

@@ -1,4 +1,4 @@
-"""What an image is asked: captions and phrases about it, true ones and false, and its description.
+"""Questions of an image: captions and phrases about it, true ones and false, and its description.
 
 A caption that names the background speaks of the whole image: it is false where a thing is
 unclear, missing, or one too many. A phrase without one is true if the image shows it, whatever else
@@ -67,7 +67,7 @@ class Truth:
 
 
 def truth(looks: Looks, index: int) -> Truth:
-    """What is known of one of the images."""
+    """The truth of one of the images."""
     scene = looks.scenes[index]
     clear = tuple((~looks.spoiled[index][: len(scene.things)]).tolist())
     return Truth(scene, clear, bool(looks.flawed[index]))

@@ -43,7 +43,7 @@ class Looks:
         return ~self.spoiled.any(1) & ~self.flawed
 
     def at(self, chosen: np.ndarray) -> "Looks":
-        """Those at the indices."""
+        """The ones at the indices."""
         scenes = [self.scenes[i] for i in chosen]
         return Looks(self.images[chosen], scenes, self.spoiled[chosen], self.flawed[chosen])
 

@@ -76,7 +76,7 @@ def _match(attention: nn.Module, heads: int = 2, scale: float = 3.5) -> None:
 
 
 def features(tower: nn.Module, pixels: Tensor) -> Tensor:
-    """What the tower sees, [n, TOKENS, WIDTH], for pixels [n, 3, 64, 64] in -1..1."""
+    """The tower's features, [n, TOKENS, WIDTH], for pixels [n, 3, 64, 64] in -1..1."""
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     seen: Tensor = tower(pixels).last_hidden_state
     return seen.flatten(2).transpose(1, 2)

@@ -21,7 +21,7 @@ _CENTRES = np.stack(np.meshgrid(*[np.arange(STRIDE // 2, world.PIXELS, STRIDE)] 
 
 
 class Symbols(nn.Module):
-    """What stands at a place, mostly as the words for it, so that words find it from the start."""
+    """Tokens of places, mostly the words of the thing there, so that words find it at once."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
