@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from flows.runs.calibrate import of_each
 from flows.runs.reviews import read_reviews
 from pipeline.assemble import Assembly, open_run_folder
@@ -27,6 +29,9 @@ from pipeline.record import KEPT, ImageRecord, Outcome, RunSpec
 from pipeline.records.run_folder import RunFolder
 from pipeline.run import judge_request
 from pipeline.settings import Settings
+
+BAND = (0.25, 0.75)
+"""Quantiles of winners' scores between which a run's median is to be."""
 
 
 @dataclass(frozen=True)
@@ -312,13 +317,16 @@ def _rounded(interval: tuple[float, float]) -> list[float]:
 
 
 def _toml(winners: Sequence[Winner], found: Gate, panel: Fitted | None) -> str:
-    """The lines for a profile: the threshold, and the weights that belong to it."""
+    """The lines for a profile: the threshold, and the band and the weights that belong to it."""
     models = {each.job.model for each in winners}
     (model,) = models if len(models) == 1 else ("",)
     table = f"renderers.{json.dumps(model)}.defaults" if model else "defaults"
-    lines = [f"[{table}]", f"threshold = {found.threshold:.5f}"]
+    scores = [each.score.calibrated for each in winners] if panel is None else panel.chances
+    low, high = np.quantile(scores, BAND).tolist()
+    lines = [f"[{table}]", f"threshold = {found.threshold:.5f}", "", "[panel]"]
+    lines += [f"band = [{low:.3f}, {high:.3f}]"]
     if panel:
-        lines += ["", "[panel]", f"offset = {panel.offset:.4f}"]
+        lines += [f"offset = {panel.offset:.4f}"]
         for name, weight in panel.weights.items():
             lines += ["", "[[judge]]", f"name = {json.dumps(name)}", f"weight = {weight:.4f}"]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from flows.runs.reconcile import Report
 from flows.runs.states import newest, state_of
 from pipeline.assemble import open_run_folder, open_store, reach_store
 from pipeline.errors import RunError
+from pipeline.judging.gate import LEAST
 from pipeline.record import RunSpec, Status
 from pipeline.records.ids import IdSet
 from pipeline.records.manifest import COLUMNS, Manifest, build_manifest
@@ -83,10 +84,12 @@ def summarise(
     Equal rows are one job, which `costs` counts once.
     """
     ended, seen, scores, kept = Counter[str](), IdSet(), 0.0, 0
+    thousandths = Counter[int]()
     for line in manifest.lines("job_id", "outcome", "score", "device_seconds", "collection"):
         ended[line["outcome"]] += 1
         if line["score"] is not None:
             scores, kept = scores + line["score"], kept + 1
+            thousandths[round(1000 * line["score"])] += 1
         if seen.add(line["job_id"]):
             costs.add(Status(line["outcome"]), line["device_seconds"], line["collection"])
     return {
@@ -95,7 +98,25 @@ def summarise(
         "rows": spec.rows,
         **{status.value: ended[status.value] for status in Status},
         "mean_score": round(scores / kept, 3) if kept else None,
+        **_off_band(spec, thousandths),
         **costs.summary(),
+    }
+
+
+def _off_band(spec: RunSpec, thousandths: Counter[int]) -> dict[str, str]:
+    """A sentence where the median of the winners' scores, counted in thousandths, has left the band
+    that the gate was calibrated for; of few winners it says nothing.
+    """
+    band = spec.profile.get("panel", {}).get("band")
+    if not band or thousandths.total() < LEAST:
+        return {}
+    scores = sorted(thousandths.elements())
+    middle, (low, high) = scores[len(scores) // 2] / 1000, band
+    if low - 0.001 <= middle <= high + 0.001:
+        return {}
+    return {
+        "gate": f"the winners' median score {middle:.3f} is outside the calibrated {low:.3f} to"
+        f" {high:.3f}: calibrate the gate again"
     }
 
 

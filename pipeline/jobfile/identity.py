@@ -13,7 +13,7 @@ from pipeline.profile import Profile
 
 _ASIDE = frozenset({"id", "row", "priority", "model"})
 _NO_EFFECT = frozenset(
-    {"name", "defaults", "batch", "timeout", "at_once", "allowed", "renderers", "offload"}
+    {"name", "defaults", "batch", "timeout", "at_once", "allowed", "renderers", "offload", "band"}
 )
 _NAMED = frozenset({"collections", "controls", "image_adapter", "scheduler_settings"})
 """Tables whose keys are the user's own names, not settings."""

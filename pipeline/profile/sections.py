@@ -11,6 +11,7 @@ from pipeline.profile.base import Dtype, PlainName, Section
 FLOOR = 0.53
 """Relevance below which texts are about something else (`python -m benchmarks.retrieval`)."""
 
+Chance = Annotated[float, Field(ge=0, le=1)]
 Tool = Literal["langchain", "llamaindex", "haystack"]
 
 
@@ -199,6 +200,9 @@ class PanelProfile(FrozenModel):
     """The combination of the judges' chances."""
 
     offset: float = Field(default=0.0, description="added to their weighted log-odds")
+    band: tuple[Chance, Chance] | None = Field(
+        default=None, description="of the winners' median score, as calibrated; None: any"
+    )
 
 
 class JobDefaults(settings_by("profile", defaults=True)):  # type: ignore[misc]  # a computed base

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from flows.runs.gate import calibrate_gate
+from flows.runs.publish import publish
 from flows.runs.reviews import Review, read_reviews
 from pipeline.assemble import open_run_folder
 from pipeline.errors import RunError
 from pipeline.job import ImageArray, Score, ScorePart
+from pipeline.jobfile.identity import profile_digest
 from pipeline.profile import Profile
 from pipeline.record import CandidateRecord, Status
 from pipeline.settings import Settings, load_settings
@@ -148,10 +150,47 @@ def test_few_labels_give_a_threshold_alone(
     found = calibrate_gate("demo", write(tmp_path / "r.csv", truth), 0.8, 9, settings)
     assert "50 labelled winners" in found["panel"]["not_fitted"]
     toml: dict[str, Any] = tomllib.loads(found["toml"])
-    assert toml == {"renderers": {"sd": {"defaults": {"threshold": found["threshold"]}}}}
+    assert toml["renderers"] == {"sd": {"defaults": {"threshold": found["threshold"]}}}
+    assert toml.keys() == {"renderers", "panel"}
+    low, high = toml["panel"]["band"]
+    records = open_run_folder(settings, "demo").records
+    scores = [each.score or 0 for each in records.outcomes(truth)]
+    assert 0.4 < np.mean([low <= score <= high for score in scores]) < 0.6
     small = found["by_collection"][1]
     assert (small["winners"], small["threshold"]) == (7, None)
     assert small["problem"] == "fewer than 30 winners"
+
+
+@pytest.mark.parametrize(
+    ("band", "count", "told"),
+    [
+        ([0.1, 0.9], 40, False),
+        ([0.95, 0.99], 40, True),
+        ([0.0, 0.2], 40, True),
+        ([0.95, 0.99], 20, False),
+        (None, 40, False),
+    ],
+)
+def test_a_run_whose_scores_leave_the_band_says_so(
+    settings: Settings, image: ImageArray, band: list[float] | None, count: int, told: bool
+) -> None:
+    jobs = [*record(settings, image, count, 3)]
+    folder = open_run_folder(settings, "demo")
+    spec = folder.spec()
+    panel = {"panel": {"band": band, "offset": 0}}
+    rows = [make_job(number, id=job) for number, job in enumerate(jobs)]
+    spec = spec.model_copy(
+        update={"profile": spec.profile | panel, "rows": count, "shards": 1, "shard_size": count}
+    )
+    folder.write_spec(spec)
+    folder.shards.write(spec.fingerprint, 1, rows)
+    summary = publish(folder, spec, 1.0)
+    assert ("gate" in summary) == told
+    if band and told:
+        assert f"outside the calibrated {band[0]:.3f} to {band[1]:.3f}" in summary["gate"]
+        middle = float(summary["gate"].split("median score ")[1].split()[0])
+        scores = [each.score or 0 for each in folder.records.outcomes(jobs)]
+        assert middle == pytest.approx(sorted(scores)[count // 2], abs=0.001)
 
 
 def test_reviews_without_a_winner_are_counted(
@@ -168,3 +207,13 @@ def test_reviews_without_a_winner_are_counted(
     path.write_text(f"image,right\nj000-{SHA}.png,yes\n", encoding="utf-8")
     with pytest.raises(RunError, match="1 of an image that was replaced"):
         calibrate_gate("demo", path, 0.8, 9, settings)
+
+
+def test_a_band_leaves_the_ids_of_jobs_as_they_are() -> None:
+    profile = Profile.load("shapes")
+
+    def with_panel(**keys: Any) -> str:
+        panel = profile.panel.model_copy(update=keys)
+        return profile_digest(profile.model_copy(update={"panel": panel}))
+
+    assert with_panel(band=(0.1, 0.9)) == with_panel() != with_panel(offset=1.0)
