@@ -49,15 +49,8 @@ def run_job(job: Job, ports: Ports) -> Outcome:
     execution = Execution(job, ports)
     with metered() as execution.meter:
         try:
-            for text in filter(None, (job.keywords, job.style)):
-                ports.guard.check_text(text, "keywords")
-            with stage("retrieve"):
-                ports.guard.check_inputs(job)
-                execution.context = _retrieve(job, ports)
-            with stage("write"):
-                execution.brief = brief = ports.writer.write(job, execution.context)
-            _guard(brief, job, ports)
-            execution.hold(brief)
+            execution.retrieve()
+            execution.hold(execution.write())
             while contest.another_round(job, execution.scores, len(execution.rounds)):
                 if not execution.refine():
                     break
@@ -108,6 +101,25 @@ class Execution:
     def last_round(self) -> list[Score | None]:
         """The scores of the contest that was held last."""
         return self.scores[self.rounds[-1].first :] if self.rounds else []
+
+    def retrieve(self) -> None:
+        """Find the job's context, once its words and images are found harmless. Raises Blocked,
+        JobError and Unavailable.
+        """
+        for text in filter(None, (self.job.keywords, self.job.style)):
+            self.ports.guard.check_text(text, "keywords")
+        with stage("retrieve"):
+            self.ports.guard.check_inputs(self.job)
+            self.context = _retrieve(self.job, self.ports)
+
+    def write(self) -> Brief:
+        """The first brief, written from the context. Raises Blocked where it must not be rendered,
+        JobError and Unavailable.
+        """
+        with stage("write"):
+            self.brief = brief = self.ports.writer.write(self.job, self.context)
+        _guard(brief, self.job, self.ports)
+        return brief
 
     def hold(self, brief: Brief, references: Sequence[Reference] = ()) -> None:
         """Add a contest with a prompt, and with images beside those of earlier rounds. Its images
@@ -303,7 +315,7 @@ def hold_contest(
             images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
         finished = [image for image in images if image is not None]
         earlier = [candidate.image for candidate in candidates]
-        scores = iter(_scored(finished, earlier, scoring, ports))
+        scores = iter(scored(finished, earlier, scoring, ports))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
             score = None if image is None else next(scores)
             previews = tuple(race.previews[offset])
@@ -419,7 +431,7 @@ def _judge(ports: Ports, request: JudgeRequest, images: Sequence[ImageArray]) ->
         return ports.judge.score(images, request)
 
 
-def _scored(
+def scored(
     images: Sequence[ImageArray],
     earlier: Sequence[ImageArray | None],
     scoring: Scoring,

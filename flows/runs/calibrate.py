@@ -10,15 +10,15 @@ from dataclasses import asdict
 from itertools import islice
 from math import fsum
 from pathlib import Path
-from statistics import fmean
-from typing import Any, TypeVar
+from statistics import fmean, mean
+from typing import Any, TypedDict, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 
 from flows.runs.open import asked_for
 from pipeline.assemble import Assembly, open_jobs, open_run_folder, open_store
-from pipeline.errors import RunError
+from pipeline.errors import Blocked, JobError, RunError
 from pipeline.job import (
     Brief,
     Context,
@@ -42,7 +42,7 @@ from pipeline.judging.racing import (
     trial,
 )
 from pipeline.ports import Ports
-from pipeline.run import Scoring, hold_contest, render_request, scoring_of
+from pipeline.run import Execution, Scoring, hold_contest, render_request, scored, scoring_of
 from pipeline.settings import Settings
 from pipeline.telemetry import metered
 
@@ -55,7 +55,16 @@ REFUSED = (
 )
 
 Item = TypeVar("Item")
+NEEDED = f"A prior needs {LEAST} jobs of at least two candidates, better 64 of 8."
+
 Held = TypeVar("Held")
+
+
+class LeftOut(TypedDict):
+    """A row that has no contest, and why."""
+
+    row: int
+    reason: str
 
 
 def calibrate_race(
@@ -63,9 +72,9 @@ def calibrate_race(
 ) -> dict[str, Any]:
     """Render the file's first `count` jobs with all their candidates. The report has Spearman's
     rank correlation of preview and final scores at each tenth of the steps, the price of a preview,
-    cost and regret of the profile's own race, the cheapest race with at most `regret`, and the
-    fewest candidates with it. `refused` says where the profile's own race loses to fewer
-    candidates at its cost.
+    cost and regret of the profile's own race, the cheapest race with at most `regret`, the fewest
+    candidates with it, and the rows left out as in `calibrate_stop`. `refused` says where the
+    profile's own race loses to fewer candidates at its cost.
 
     Cost is the share of what all candidates cost; regret the share of the best candidate's score
     that its winner misses. Raises PressrunError, RunError if the renderer shows no previews.
@@ -78,13 +87,14 @@ def calibrate_race(
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
     ports = _ports(path, overrides, settings)
-    watched = of_each(jobs, lambda job: _finished(job, ports, points))
-    plain = of_each(jobs[:PLAIN], lambda job: _plain(job, ports))
-    contests = [contest for contest, _ in watched]
+    watched, left_out = _measured(jobs, lambda job: _finished(job, ports, points))
+    plain, _ = _measured([job for job, _ in watched[:PLAIN]], lambda job: _plain(job, ports))
+    contests = [contest for _, (contest, _) in watched]
+    again = {job.row for job, _ in plain}
     price = preview_price(
-        plain=fmean(each["renderer"] for each in plain),
-        watched=fmean(each["renderer"] for _, each in watched[: len(plain)]),
-        judged=fmean(fsum(each.values()) - each["renderer"] for _, each in watched),
+        plain=fmean(device["renderer"] for _, device in plain),
+        watched=fmean(device["renderer"] for job, (_, device) in watched if job.row in again),
+        judged=fmean(_judged(device) for _, (_, device) in watched),
         previews=len(points),
     )
     race, proposal = trial(own, contests, price), propose(contests, regret, price)
@@ -101,6 +111,7 @@ def calibrate_race(
             "cost": round(fewest / jobs[0].candidates, 3),
             "regret": round(regret_of(fewest, contests), 4),
         },
+        **_told(left_out),
         **({"refused": REFUSED} if race.loses else {}),
     }
 
@@ -110,8 +121,9 @@ def calibrate_stop(
 ) -> dict[str, Any]:
     """Render the file's first `count` jobs with all their candidates. The report has the prior of
     their scores, the part of the variance that is the prompts', and for some values of `stop_below`
-    a forecast of the share accepted and of the candidates for each accepted one. With `out` a
-    profile with the prior is written there, which extends the settings' one.
+    a forecast of the share accepted and of the candidates for each accepted one. Rows whose jobs
+    fail for reasons of their own, or are blocked, are left out and told. With `out` a profile with
+    the prior is written there, which extends the settings' one.
 
     Raises PressrunError, RunError for a file `out` that exists, and for jobs whose scores no prior
     can be fitted to.
@@ -124,27 +136,31 @@ def calibrate_stop(
     if len(models) > 1:
         raise RunError("Each renderer has scores of its own: choose rows of one, or give --model.")
     if len(jobs) < LEAST or any(job.candidates < 2 for job in jobs):
-        raise RunError(f"A prior needs {LEAST} jobs of at least two candidates, better 64 of 8.")
+        raise RunError(NEEDED)
     ports = _ports(path, overrides, settings)
-    contests = of_each(jobs, lambda job: (job, _finals(job, ports)))
+    contests, left_out = _measured(jobs, lambda job: _finals(job, ports))
+    if len(contests) < LEAST:
+        left = f"{len(left_out)} of {len(jobs)} were left out"
+        raise RunError(f"{NEEDED} {left}; the first, {_reason(left_out[0])}")
     try:
         prior = fit(contests)
         forecasts = [asdict(forecast(contests, level)) for level in LEVELS]
     except ValueError as error:
         raise RunError(f"No prior fits these jobs: {error}.") from error
-    figures = {name: round(value, 4) for name, value in prior.model_dump().items()}
+    figures = {name: float(f"{value:.4g}") for name, value in prior.model_dump().items()}
     if out:
         (model,) = models
-        _write_profile(out, settings.profile, model, figures, f"{path.name}, {len(jobs)} jobs")
+        _write_profile(out, settings.profile, model, figures, f"{path.name}, {len(contests)} jobs")
     return {
-        "jobs": len(jobs),
-        "candidates": jobs[0].candidates,
+        "jobs": len(contests),
+        "candidates": round(mean(job.candidates for job, _ in contests), 2),
         "prior": figures,
         "between_share": round(prior.between / (prior.between + prior.within), 3),
         "forecast": [
             {name: None if value is None else round(value, 3) for name, value in each.items()}
             for each in forecasts
         ],
+        **_told(left_out),
         **({"profile": str(out)} if out else {}),
     }
 
@@ -199,6 +215,41 @@ def of_each(items: Sequence[Item], hold: Callable[[Item], Held]) -> list[Held]:
         return list(track(held, "calibrate", len(items), console=Console(file=sys.stderr)))
 
 
+def _measured(
+    jobs: Sequence[Job], hold: Callable[[Job], Held]
+) -> tuple[list[tuple[Job, Held]], list[LeftOut]]:
+    """The jobs with the results of `hold`, and the rows left out, whose job is blocked or fails for
+    a reason of its own. Raises RunError where that is so for all.
+    """
+
+    def attempt(job: Job) -> tuple[Job, Held] | LeftOut:
+        try:
+            return job, hold(job)
+        except (Blocked, JobError) as error:
+            return LeftOut(row=job.row, reason=error.detail or str(error))
+
+    found = of_each(jobs, attempt)
+    held = [each for each in found if isinstance(each, tuple)]
+    left_out = [each for each in found if not isinstance(each, tuple)]
+    if not held:
+        raise RunError(f"No row can be measured; the first, {_reason(left_out[0])}")
+    return held, left_out
+
+
+def _told(left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    reasons = {"reasons": list(left_out)} if left_out else {}
+    return {"left_out": len(left_out), **reasons}
+
+
+def _reason(left_out: LeftOut) -> str:
+    return f"row {left_out['row']}: {left_out['reason']}"
+
+
+def _judged(device: Mapping[str, float]) -> float:
+    """The device seconds of judging, without the guards', which see no preview."""
+    return fsum(spent for role, spent in device.items() if role not in ("renderer", "guard"))
+
+
 class Watcher:
     """A Pruner that scores all candidates at each point and drops none."""
 
@@ -216,25 +267,31 @@ def _finished(
     job: Job, ports: Ports, points: Sequence[float]
 ) -> tuple[Finished, Mapping[str, float]]:
     """A job's contest without drops, and its device seconds by role."""
-    context = ports.retriever.retrieve(job)
-    brief = ports.writer.write(job, context)
+    context, brief = _briefed(job, ports)
     scoring = scoring_of(job, context, brief, ports)
     watcher = Watcher(points, scoring_of(job, context, brief, ports, previews=True))
     with metered() as meter:
         images = ports.renderer.render(_all_of(job, context, brief, ports), watcher)
         if not watcher.seen:
             raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
-        finals = scoring([image for image in images if image is not None])
+        finals = scored([each for each in images if each is not None], (), scoring, ports)
     return Finished(dict(zip(points, watcher.seen, strict=True)), finals), meter.device
 
 
 def _plain(job: Job, ports: Ports) -> Mapping[str, float]:
     """The device seconds of a job's candidates without previews, by role."""
-    context = ports.retriever.retrieve(job)
-    request = _all_of(job, context, ports.writer.write(job, context), ports)
+    request = _all_of(job, *_briefed(job, ports), ports)
     with metered() as meter:
         ports.renderer.render(request)
     return meter.device
+
+
+def _briefed(job: Job, ports: Ports) -> tuple[Context, Brief]:
+    """A job's context and brief, guarded as in a run."""
+    execution = Execution(job, ports)
+    execution.retrieve()
+    brief = execution.write()
+    return execution.context, brief
 
 
 def _all_of(job: Job, context: Context, brief: Brief, ports: Ports) -> RenderRequest:
@@ -243,8 +300,7 @@ def _all_of(job: Job, context: Context, brief: Brief, ports: Ports) -> RenderReq
 
 
 def _finals(job: Job, ports: Ports) -> list[Score]:
-    context = ports.retriever.retrieve(job)
-    brief = ports.writer.write(job, context)
+    context, brief = _briefed(job, ports)
     found = list[Score]()
     # wave by wave, as `stop` has them: of each the judges with finalists see the best ones
     for first in range(0, job.candidates, job.wave):
