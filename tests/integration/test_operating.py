@@ -74,6 +74,7 @@ def server(hook: tuple[str, list[Any]]) -> Iterator[Server]:
                 "PREFECT_HOME": f"{folder}/prefect",
                 "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PREFECT_WORKER_QUERY_SECONDS": "1",
                 "PRESSRUN_CONCURRENCY": "2",
                 "STAND_IN_SECONDS": "0.1",
                 "PRESSRUN_INBOX": "inbox",
