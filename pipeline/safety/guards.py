@@ -197,16 +197,16 @@ def _refusal(guard: ImageGuard, place: str, chance: float) -> Refusal | None:
 @contextmanager
 def _closed(name: str, place: str) -> Iterator[None]:
     """Raise Blocked for every error of the block, but for those after which the job is done again:
-    its cancellation, a store that does not answer, a device that is lost.
+    its cancellation, a store that does not answer, a device that is lost or has no memory left.
     """
     try:
         yield
     except (Cancelled, StoreError):
         raise
     except Exception as error:
-        from pipeline.models.faults import device_lost  # late: it imports torch
+        from pipeline.models.faults import device_lost, out_of_memory  # late: torch
 
-        if device_lost(error):
+        if device_lost(error) or out_of_memory(error):
             raise
         kind = type(error).__name__
         raise Blocked(f"guard {name!r} at {place} could not decide: {kind}: {error}") from error

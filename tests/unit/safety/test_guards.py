@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.cancellation import Cancelled
@@ -182,7 +183,13 @@ def test_an_image_that_cannot_be_read_blocks() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [Cancelled(), StoreError("no answer"), RuntimeError("CUDA error: an illegal memory access")],
+    [
+        Cancelled(),
+        StoreError("no answer"),
+        RuntimeError("CUDA error: an illegal memory access"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+    ],
 )
 def test_what_is_done_again_is_no_refusal(error: Exception) -> None:
     with pytest.raises(type(error)):
