@@ -12,15 +12,9 @@ CONTRAST = 4 / 255
 """Least difference between an image's brightest and darkest parts, by percentile: isolated speckles
 of the decoder do not count."""
 
-LEVEL = 1 / 255
-"""Most that two colours of one decoder's fill differ."""
-WHITE = 254 / 255
-LEAST_BAND = 1 / 8
-"""Part of the height that a band without a picture has at least."""
-SEAM, BLEED, JUMP = 20, 3, 12 / 255
-"""Of a torn image: pixels by which its columns end at different heights, a block of JPEG and what
-its colours bleed; rows of that bleeding; least difference of a column's end and the band.
-"""
+GREY = np.float32(128 / 255)
+BLOCK, BLEED = 8, 1
+"""Of JPEG: pixels of a block, and rows by which the colours above run into the next one."""
 SAME = 2 / 255
 """Most that images of one seed differ."""
 SAMPLES = 16
@@ -45,9 +39,21 @@ def problem(image: ImageArray) -> str:
     low, high = np.percentile(image, [0.5, 99.5], axis=(0, 1))
     if (high - low).max() < CONTRAST:
         return "it is blank"
-    if _is_torn(image):
-        return "it is half decoded: one colour fills it from a row on"
     return ""
+
+
+def is_half_decoded(image: ImageArray) -> bool:
+    """True for the 8-bit image of a JPEG file whose data ended early: from a row of blocks on it is
+    of the middle grey.
+
+    libjpeg fills blocks without data with zeros (jdhuff.c, `insufficient_data`), and Pillow tells
+    of no error where the file has its end marker.
+    """
+    filled = (np.abs(image - GREY) < 0.5 / 255).all((1, 2))
+    if filled.all() or not filled[-1]:
+        return False
+    rows = int(filled[::-1].argmin())
+    return rows >= BLOCK - BLEED and (len(filled) - rows) % BLOCK <= BLEED
 
 
 def repeated(image: ImageArray, others: Sequence[ImageArray | None]) -> int | None:
@@ -63,25 +69,3 @@ def repeated(image: ImageArray, others: Sequence[ImageArray | None]) -> int | No
 
     found = (index for index, other in enumerate(others) if other is not None and same(other))
     return next(found, None)
-
-
-def _is_torn(image: ImageArray) -> bool:
-    """True where every column ends, within a block's height, in one and the same flat colour from
-    which the image above differs at once.
-
-    A plain background reaches the top beside what it shows, bars of a film have another one above,
-    and ground that fades to white ends softly or in white, which is no decoder's fill.
-    """
-    fill = image[-1, 0]
-    if (fill >= WHITE).all() or np.abs(image[-1] - fill).max() > LEVEL:
-        return False
-    height, width = image.shape[:2]
-    differs = (np.abs(image - fill) > LEVEL).any(2)
-    ends = np.where(differs.any(0), differs[::-1].argmax(0), height)  # rows below, by column
-    if ends.min() < LEAST_BAND * height or ends.max() - ends.min() > SEAM:
-        return False
-    if ends.max() == height or not differs[: max(1, height // 32)].any():
-        return False
-    rows = (height - 1 - ends - np.arange(BLEED)[:, None]).clip(min=0)
-    jumps = np.abs(image[rows, np.arange(width)] - fill).max((0, 2))
-    return bool(np.median(jumps) >= JUMP)

@@ -16,10 +16,11 @@ import httpx
 from pipeline.errors import MALFORMED, JobError, PressrunError, Refused, Unavailable
 from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
 from pipeline.job import Control, ImageArray, RenderRequest
+from pipeline.media.checks import is_half_decoded
 from pipeline.media.image import decode, encode
 from pipeline.ports import Pruner
 from pipeline.profile import A1111Profile
-from pipeline.rendering.calls import unheard
+from pipeline.rendering.calls import guided, unheard
 from pipeline.rendering.inputs import PREPROCESSORS, pasted
 from pipeline.telemetry import charge, notice, rendered_by
 from pipeline.watchdog import suspended
@@ -50,7 +51,7 @@ class A1111Renderer:
         if request.control and request.control.name not in self._profile.controls:
             raise JobError(f"the profile names no ControlNet {request.control.name!r}")
         rendered_by("a1111")
-        if request.negative and request.guidance == 1:
+        if request.negative and not guided(request):
             notice(unheard(request))
         start = time.perf_counter()
         images: list[ImageArray] = []
@@ -104,7 +105,8 @@ def request_body(request: RenderRequest, profile: A1111Profile) -> dict[str, Any
     tags = (f"<lora:{lora.name}:{lora.weight:g}>" for lora in request.loras)
     body: dict[str, Any] = {
         "prompt": " ".join([request.prompt, *tags]),
-        "negative_prompt": request.negative,
+        # below 1 the server would mix it in, at 0 render nothing else
+        "negative_prompt": request.negative if guided(request) else "",
         "width": request.width,
         "height": request.height,
         "steps": request.steps,
@@ -225,5 +227,8 @@ def read_answer(content: bytes, request: RenderRequest) -> list[ImageArray]:
         height, width, _ = image.shape
         if (width, height) != (request.width, request.height):
             raise JobError(f"the A1111 server answered with an image of {width}x{height}")
+        # an input image may have a grey band of its own, which stays
+        if request.image is None and is_half_decoded(image):
+            raise JobError("the A1111 server's image cannot be read (its file is cut short)")
         decoded.append(image)
     return decoded

@@ -23,12 +23,6 @@ def drawn(seed: int, scene: world.Scene = SCENE) -> ImageArray:
     return image
 
 
-def torn(image: ImageArray) -> ImageArray:
-    cut = image.copy()
-    cut[40:] = 0.5
-    return cut
-
-
 RIGHT, WRONG = drawn(0), drawn(1, OTHER)
 NAN = np.where(np.arange(64)[:, None, None] > 60, np.float32(np.nan), RIGHT)
 BAD = {
@@ -37,7 +31,6 @@ BAD = {
     "black": np.zeros_like(RIGHT),
     "constant": np.full_like(RIGHT, 0.8),
     "constant in each channel": np.full_like(RIGHT, 1) * np.float32((0.84, 0.16, 0.18)),
-    "half decoded": torn(RIGHT),
     "without channels": RIGHT[..., 0],
 }
 

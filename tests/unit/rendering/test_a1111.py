@@ -279,14 +279,39 @@ def test_the_servers_image_formats_are_read(server: Server, image_format: str) -
     assert np.abs(image - flat).max() <= 2 / 255
 
 
-@pytest.mark.parametrize(("guidance", "told"), [(1, 1), (4, 0), (0.5, 0)])
+@pytest.mark.parametrize(("guidance", "told"), [(1, 1), (4, 0), (0.5, 1), (0, 1)])
 def test_a_negative_prompt_without_effect_is_told(
     server: Server, guidance: float, told: int
 ) -> None:
     with metered() as meter:
         client(server).render(a_request(7).model_copy(update={"guidance": guidance}))
-    said = "the negative prompt has no effect with this model at guidance 1"
+    said = f"the negative prompt has no effect with this model at guidance {guidance:g}"
     assert meter.notices == [said] * told
+    assert server.requests[-1]["negative_prompt"] == ("" if told else "a star")
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("closed", [b"", b"\xff\xd9", b"\0\0\0\0IEND\xaeB`\x82"])
+def test_a_file_that_is_cut_short_is_refused(
+    server: Server, image_format: str, closed: bytes
+) -> None:
+    whole = base64.b64decode(encode(noise(3, 64), image_format))
+    cut = base64.b64encode(whole[: len(whole) // 2] + closed).decode()
+    server.misbehave = [lambda: (200, answer(cut, seeds=[3]))]
+    request = a_request(3).model_copy(update={"width": 64, "height": 64})
+    with pytest.raises(JobError, match=r"image cannot be read \("):
+        client(server).render(request)
+
+
+def test_a_grey_band_of_an_input_image_stays(server: Server) -> None:
+    banded = noise(3)
+    banded[8:] = 128 / 255
+    image = LoadedImage("", banded)
+    for format_ in ("PNG", "JPEG"):
+        encoded = encode(banded, format_)
+        server.misbehave = [lambda encoded=encoded: (200, answer(encoded, seeds=[3]))]  # type: ignore[misc]
+        asked = a_request(3).model_copy(update={"image": image, "strength": 0.5})
+        assert len(client(server).render(asked)) == 1
 
 
 @pytest.mark.parametrize(("said", "told"), [('Steps: 5, Lora hashes: "a: 01"', 1), ("", 2)])
