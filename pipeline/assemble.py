@@ -154,11 +154,13 @@ class Assembly:
 
         Raises ModelError, StoreError, and RunError where an image is gone.
         """
-        profile = profile_of(spec).retrieval
+        whole = profile_of(spec)
+        profile = whole.retrieval
         if not isinstance(profile, QdrantProfile):
             return context
         encoder = self._image_embedder(profile.image_encoder)
-        if encoder is None or not any(reference.scale for reference in context.references):
+        compared = any(judge.kind == "reference" for judge in whole.judge)
+        if encoder is None or not any(each.scale or compared for each in context.references):
             return context
         try:
             images = ImageStore(self._store, KNOWLEDGE)
