@@ -131,7 +131,7 @@ class Executor:
 
         Errors are only logged: a run that needs the models meets them again.
         """
-        # all that is imported and loaded stays: searching it for garbage is a quarter of the time
+        # searching what is imported and loaded for garbage is a quarter of the time
         gc.disable()
         try:
             with self._loading:
@@ -139,7 +139,6 @@ class Executor:
         except PressrunError as error:
             log.warning("the profile's models cannot be loaded", reason=str(error))
         finally:
-            gc.freeze()
             gc.enable()
 
     def execute(self, message: Message) -> None:
