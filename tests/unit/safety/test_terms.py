@@ -20,6 +20,20 @@ from pipeline.safety.terms import Terms
         "no-gore!",
         "gore.",
         "_gore_",
+        "gore1",
+        "2gore",
+        "gore²",
+        "血腥gore画面",
+        "血腥g0re画面",
+        "g0re!",
+        "gøre",
+        "ɢᴏʀᴇ",
+        "🅶🅾🆁🅴",
+        "🅖🅞🅡🅔",
+        "goـre",
+        "go\u0951re",
+        "g\u0488ore",
+        "go\u02bcre",
     ],
 )
 def test_a_term_is_found_however_it_is_written(text: str) -> None:
@@ -38,6 +52,9 @@ def test_a_term_is_found_however_it_is_written(text: str) -> None:
         "blo\nod",
         "b1ood",
         "bl00d",
+        "8lood",
+        "8l00d",
+        "błood",
         "ВLООD",  # Cyrillic Ve and O
         "blооd",  # Cyrillic o
         "blοod",  # Greek omicron
@@ -67,6 +84,27 @@ def test_a_term_of_several_words() -> None:
     assert terms.found("c4fe  -  NOIR poster") == "Café Noir"
     assert terms.found("cafenoir") == "Café Noir"
     assert terms.found("a noir cafe") == ""
+
+
+def test_an_exclamation_mark_within_a_word_is_an_i() -> None:
+    assert Terms(["kill"]).found("to k!ll") == "kill"
+    assert Terms(["hi there"]).found("h! there") == ""
+    assert Terms(["stopi"]).found("stop! it") == ""
+
+
+def test_a_mark_of_a_script_stays_on_its_own_letters() -> None:
+    assert Terms(["कताब"]).found("एक किताब") == ""
+    assert Terms(["كلمة"]).found("كلـمة") == "كلمة"
+
+
+def test_a_long_text_is_read_in_linear_time() -> None:
+    class Slices(list[str]):
+        def __getitem__(self, key: object) -> object:  # type: ignore[override]
+            assert not isinstance(key, slice), "a copy for each word"
+            return super().__getitem__(key)  # type: ignore[index]
+
+    runs = list(Terms(["gore"])._runs(Slices(["go", "re", "x"])))
+    assert runs == ["go", "gore", "re", "rex", "x"]
 
 
 def test_digits_of_a_term_are_no_letters() -> None:
