@@ -7,17 +7,16 @@ import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.job import ImageArray
-from pipeline.models.clip import Clip, Vectors
+from pipeline.models.clip import Clip, Vectors, unit
 
 
 class Concept:
     """A caption of what is refused, and captions of what is allowed.
 
-    With the latter the chance is the softmax of slope · cosine over all captions: zero-shot
-    classification (Radford et al. 2021, arXiv:2103.00020, 3.1), whose answer depends on nothing but
-    which caption fits best. Without, it is the sigmoid of slope · cosine + offset, which a word
-    alone reaches less often than a whole caption. Raises ConfigError for a caption that the CLIP
-    would cut.
+    With the latter the score is relative: the softmax of slope · cosine over all captions, which is
+    zero-shot classification (Radford et al. 2021, arXiv:2103.00020, 3.1). Without, it is absolute:
+    the sigmoid of slope · cosine + offset, for which a short caption needs another offset than a
+    long one. Raises ConfigError for a caption that the CLIP would cut.
     """
 
     def __init__(
@@ -32,7 +31,7 @@ class Concept:
 
     def chances(self, images: Sequence[ImageArray]) -> list[float]:
         """One chance in 0..1 for each image, in order."""
-        logits = self._slope * (_unit(self._clip.encode_images(images)) @ self._read.T)
+        logits = self._slope * (unit(self._clip.encode_images(images)) @ self._read.T)
         # against the offset, or against the captions of what is allowed
         others = logits[:, 1:] if logits.shape[1] > 1 else np.full((len(images), 1), -self._offset)
         odds = logits[:, 0] - np.logaddexp.reduce(others, axis=1)
@@ -43,9 +42,4 @@ class Concept:
     def _read(self) -> Vectors:
         if cut := [each for each in self._captions if not self._clip.reads_whole(each)]:
             raise ConfigError(f"the guard's caption {cut[0]!r} is longer than its CLIP reads")
-        return _unit(self._clip.encode_texts(self._captions))
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    unit: Vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
-    return unit
+        return unit(self._clip.encode_texts(self._captions))

@@ -116,12 +116,9 @@ class Guards:
         finite = {place: each for place, each in enumerate(images) if np.isfinite(each).all()}
         for guard in self._images if finite else ():
             if "output" in guard.places:
-                chances = _answers(guard, "output", list(finite.values()))
-                for place, chance in zip(finite, chances, strict=True):
-                    if refusal := _refusal(guard, "output", chance):
-                        if not refusal.droppable:
-                            raise Blocked(refusal.reason)
-                        reasons[place] = reasons[place] or refusal.reason
+                refused = _refused(guard, list(finite.values()))
+                for place, reason in zip(finite, refused, strict=True):
+                    reasons[place] = reasons[place] or reason
         return reasons
 
     def check_source(self, text: str, image: Image.Image | None = None) -> None:
@@ -185,6 +182,17 @@ def _answers(guard: ImageGuard, place: str, images: Sequence[ImageArray]) -> lis
         if not all(map(isfinite, chances)):
             raise ValueError("its answer is not a number")
     return chances
+
+
+def _refused(guard: ImageGuard, images: Sequence[ImageArray]) -> Iterator[str]:
+    """The guard's reason against each rendered image, empty without one. Raises Blocked where its
+    action is `block`.
+    """
+    for chance in _answers(guard, "output", images):
+        refusal = _refusal(guard, "output", chance)
+        if refusal and not refusal.droppable:
+            raise Blocked(refusal.reason)
+        yield refusal.reason if refusal else ""
 
 
 def _refusal(guard: ImageGuard, place: str, chance: float) -> Refusal | None:
