@@ -31,7 +31,7 @@ from pipeline.models import (
 )
 from pipeline.models.accepted import Accepted, accepted_by
 from pipeline.models.controlnets import check_fit
-from pipeline.models.files import local_model
+from pipeline.models.files import local_model, resolve
 from pipeline.models.named.folder import WeightsFolder
 from pipeline.models.named.loras import LoraFolder
 from pipeline.models.named.textual_inversions import TextualInversionFolder
@@ -435,19 +435,25 @@ def _image_check(
     from pipeline.models.clip import Clip
     from pipeline.safety.concepts import Concept
 
-    own = {key: getattr(section, key) for key in ("slope", "offset")}
-    if section.model or judge is None:
-        clip = ClipJudgeProfile(model=section.model, **own)
-    else:
-        clip = judge.model_copy(update={key: value for key, value in own.items() if value})
-    tuned = calibration(clip, models.folder(clip.model, "concept"))
+    clip = clip_of(section, judge)
+    tuned = calibration(clip, models.folder(clip.model, "concept"), "guard")
     return Concept(
-        Clip(models, clip.model, "concept", dtype=section.dtype, batch=section.batch),
+        Clip(models, clip.model, "concept", dtype=clip.dtype, batch=section.batch),
         section.concept,
         section.unlike,
         tuned.slope,
         tuned.offset,
     )
+
+
+def clip_of(section: ConceptGuardProfile, judge: ClipJudgeProfile | None) -> ClipJudgeProfile:
+    """The CLIP of a guard: its own or the judge's, with the dtype and calibration that it sets."""
+    set_here = {key: getattr(section, key) for key in ("dtype", "slope", "offset")}
+    if section.unlike:
+        set_here["offset"] = 0.0  # it cancels out
+    shared = judge if judge and not section.model else ClipJudgeProfile(model=section.model)
+    given = {key: value for key, value in set_here.items() if value is not None}
+    return shared.model_copy(update={"name": section.name} | given)
 
 
 def open_weights(settings: Settings, profile: Profile) -> dict[str, dict[str, WeightsFolder]]:
@@ -543,8 +549,11 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
     """Check every model that the profile needs, without loading it; returns role to folder.
 
     Raises ModelError for a model that is missing, pickled or truncated, for a ControlNet of another
-    model, and for a guard's label that its classifier does not have.
+    model, and for a guard's label that its classifier does not have; ConfigError for a guard's CLIP
+    without a calibration.
     """
+    from pipeline.judging.clip import calibration
+
     try:
         folders = role_folders(profile, settings.models)
     except ModelError as error:
@@ -563,6 +572,9 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
     for guard in profile.guard:
         if isinstance(guard, ClassifierGuardProfile):
             check_labels(labels(folders[f"guard:{guard.name}"]), guard)
+        elif isinstance(guard, ConceptGuardProfile):
+            clip = clip_of(guard, profile.clip)
+            calibration(clip, resolve(clip.model, settings.models, "concept"), "guard")
     return folders
 
 

@@ -4,7 +4,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from redis.exceptions import RedisError
 
@@ -14,6 +14,9 @@ from pipeline.settings import Settings
 from workers.processes.heartbeat import HeartbeatFile
 from workers.queue.connection import Address
 from workers.worker.devices import require_device
+
+if TYPE_CHECKING:
+    from pipeline.profile import Dtype, Profile
 
 STORED = "doctor-probe"
 WITH_EACH_RUN = "one is started with each run"
@@ -66,11 +69,11 @@ def probe(settings: Settings, question: Literal["live", "ready"]) -> dict[str, A
 
 
 def memory_needed(settings: Settings) -> str:
-    """The memory that the weights of the profile's largest renderer and of its judges take on the
-    device, and what it has. Raises ModelError where they do not fit.
+    """The memory that the weights of the profile's largest renderer, and of its judges and guards,
+    take on the device, and what it has. Raises ModelError where they do not fit.
     """
     from pipeline.models import Models
-    from pipeline.profile import DiffusersProfile, Dtype
+    from pipeline.profile import DiffusersProfile
 
     profile, models = settings.chosen_profile, Models(settings.models, settings.device)
     sections = {"renderer": profile.renderer} | {
@@ -79,12 +82,7 @@ def memory_needed(settings: Settings) -> str:
     own = {name: each for name, each in sections.items() if isinstance(each, DiffusersProfile)}
     sizes = {name: models.nbytes(each) for name, each in own.items()}
     largest = max(sizes, key=sizes.__getitem__, default="renderer")
-    judging: set[tuple[str, str, Dtype]] = {
-        (reference, role, getattr(judge, "dtype", "float32"))
-        for judge in profile.judge
-        for role, reference in judge.models().items()
-    }
-    judges = sum(models.size(*each) for each in judging) / 1e9
+    judges = sum(models.size(*each) for each in _judging(profile)) / 1e9
     most, total = sizes.get(largest, 0) / 1e9, models.memory() / 1e9
     whose = (
         f"the weights of {largest}, the largest renderer,"
@@ -92,12 +90,37 @@ def memory_needed(settings: Settings) -> str:
         else "the renderer's weights"
     )
     renderers = f"{whose} take {most:.1f} GB" if own else "no renderer on this device"
-    told = f"{renderers}, the judges' {judges:.1f} GB, and the device has {total:.1f} GB"
+    told = (
+        f"{renderers}, the judges' and guards' {judges:.1f} GB, and the device has {total:.1f} GB"
+    )
     if offloaded := [name for name, each in own.items() if models.offloaded(each)]:
         told += f"; layers of {', '.join(offloaded)} lie in the host's memory"
     if most + judges > total:
         raise ModelError(f"{told}: see {largest}.memory, or take a smaller model")
     return told
+
+
+def _judging(profile: "Profile") -> set[tuple[str, str, "Dtype"]]:
+    """Reference, role and precision of each model of the judges and guards; one that they share
+    once.
+    """
+    from pipeline.assemble import clip_of
+    from pipeline.profile import ClassifierGuardProfile, ConceptGuardProfile, QdrantProfile
+
+    roles = dict[tuple[str, "Dtype"], str]()
+    for judge in profile.judge:
+        for role, reference in judge.models().items():
+            roles[reference, getattr(judge, "dtype", "float32")] = role
+    for guard in profile.guard:
+        if isinstance(guard, ConceptGuardProfile):
+            clip = clip_of(guard, profile.clip)
+            roles.setdefault((clip.model, clip.dtype), "concept")
+        elif isinstance(guard, ClassifierGuardProfile):
+            roles[guard.model, guard.dtype] = "guard"
+    compared = any(judge.kind == "reference" for judge in profile.judge)
+    if compared and isinstance(profile.retrieval, QdrantProfile):
+        roles.setdefault((profile.retrieval.image_encoder, "float32"), "image_encoder")
+    return {(reference, role, dtype) for (reference, dtype), role in roles.items()}
 
 
 def examine(settings: Settings) -> dict[str, Any]:

@@ -65,18 +65,24 @@ class ClipJudge:
         return cosines
 
 
-def calibration(profile: ClipJudgeProfile, folder: Path) -> Calibration:
-    """The profile's calibration, or else that in the model's folder. Raises ConfigError."""
-    if profile.slope is not None and profile.offset is not None:
-        return Calibration(profile.slope, profile.offset)
+def calibration(profile: ClipJudgeProfile, folder: Path, whose: str = "judge") -> Calibration:
+    """The profile's slope and offset; one that it lacks is that in the model's folder. `whose` is
+    the kind of the profile's section. Raises ConfigError.
+    """
+    given = {"slope": profile.slope, "offset": profile.offset}
+    missing = [name for name, number in given.items() if number is None]
     path = folder / FILE
-    if not path.is_file():
+    if missing and not path.is_file():
         raise ConfigError(
-            f"set slope and offset of the judge {profile.name!r} in the profile: there is no {path}"
+            f"set {' and '.join(missing)} of the {whose} {profile.name!r} in the profile: there is"
+            f" no {path}"
         )
     try:
-        held = json.loads(path.read_bytes())
-        return Calibration(float(held["slope"]), float(held["offset"]))
+        held = json.loads(path.read_bytes()) if missing else {}
+        slope, offset = (
+            float(held[name]) if number is None else number for name, number in given.items()
+        )
+        return Calibration(slope, offset)
     except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError) as error:
         raise ConfigError(f"{path} must hold the numbers slope and offset ({error!r})") from error
 

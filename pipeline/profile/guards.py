@@ -46,7 +46,6 @@ class ImageGuardSection(GuardSection):
 
     places: tuple[ImagePlace, ...] = Field(default=(), description="empty: all three")
     threshold: float = Field(default=0.5, gt=0, le=1, description="chance from which it refuses")
-    dtype: Dtype = "float32"
     batch: int = Field(default=32, ge=1, description="images in one call")
 
     @property
@@ -64,6 +63,9 @@ class ConceptGuardProfile(ImageGuardSection):
         default=(), description="captions of what is allowed, that the concept is weighed against"
     )
     model: str = Field(default="", description="a CLIP's reference; empty: the judge's")
+    dtype: Dtype | None = Field(
+        default=None, description="None: that of the judge whose CLIP it is"
+    )
     slope: float | None = Field(default=None, description="None: the model's calibration")
     offset: float | None = None
 
@@ -78,6 +80,7 @@ class ClassifierGuardProfile(ImageGuardSection):
     kind: Literal["classifier"] = "classifier"
     model: str = Field(min_length=1, description="model reference, in the format of transformers")
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    dtype: Dtype = "float32"
 
     def models(self) -> dict[str, str]:
         """The classifier."""

@@ -16,7 +16,9 @@ def test_it_compares_the_weights_with_the_devices_memory(
     models_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(models=models_root, device="cpu")
-    told = r"the renderer's weights take 0\.0 GB, the judges' 0\.0 GB, and the device has"
+    told = (
+        r"the renderer's weights take 0\.0 GB, the judges' and guards' 0\.0 GB, and the device has"
+    )
     assert re.match(told, memory_needed(settings))
     monkeypatch.setattr(Models, "memory", lambda _: 1_000_000)
     with pytest.raises(ModelError, match=r"the device has 0\.0 GB: see renderer\.memory"):
@@ -24,7 +26,9 @@ def test_it_compares_the_weights_with_the_devices_memory(
     profile = tmp_path / "server.toml"
     profile.write_text('extends = "shapes"\n[renderer]\nkind = "a1111"\n', encoding="utf-8")
     elsewhere = load_settings(models=models_root, device="cpu", profile=str(profile))
-    with pytest.raises(ModelError, match=r"no renderer on this device, the judges' 0\.0 GB"):
+    with pytest.raises(
+        ModelError, match=r"no renderer on this device, the judges' and guards' 0\.0 GB"
+    ):
         memory_needed(elsewhere)
     monkeypatch.setattr(Models, "memory", lambda _: 1_000_000_000)
     judges = '[[judge]]\n[[judge]]\nname = "twin"\nmodel = "open_clip"\n'
@@ -43,6 +47,50 @@ def test_it_compares_the_weights_with_the_devices_memory(
             memory_needed(load_settings(models=models_root, device="cpu", profile=str(profile)))
         assert sum(sizes) == wanted * max(sizes), "models that are loaded once are counted once"
         assert max(sizes) > 1_000_000
+
+
+CONCEPT = '[[guard]]\nkind = "concept"\nconcept = "a star"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (CONCEPT, [("open_clip", "float32")]),
+        (f'[[judge]]\ndtype = "float16"\n{CONCEPT}', [("open_clip", "float16")]),
+        (
+            f'[[judge]]\ndtype = "float16"\n{CONCEPT}dtype = "float32"\n',
+            [("open_clip", "float16"), ("open_clip", "float32")],
+        ),
+        (
+            f'{CONCEPT}model = "other"\n[[guard]]\nkind = "classifier"\nmodel = "c"\n'
+            'labels = ["x"]\n',
+            [("c", "float32"), ("open_clip", "float32"), ("other", "float32")],
+        ),
+        (
+            '[retrieval]\nimage_encoder = "sees"\n[[judge]]\n[[judge]]\nkind = "reference"\n'
+            "slope = 1\noffset = 0\n",
+            [("open_clip", "float32"), ("sees", "float32")],
+        ),
+    ],
+)
+def test_models_of_guards_and_encoders_of_judges_are_counted(
+    models_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    wanted: list[tuple[str, str]],
+) -> None:
+    asked = list[tuple[str, str]]()
+
+    def size(self: Models, reference: str, role: str, dtype: str) -> int:
+        asked.append((reference, dtype))
+        return 0
+
+    monkeypatch.setattr(Models, "size", size)
+    path = tmp_path / "guarded.toml"
+    path.write_text(f'extends = "shapes"\n{text}', encoding="utf-8")
+    memory_needed(load_settings(models=models_root, device="cpu", profile=str(path)))
+    assert sorted(asked) == wanted
 
 
 def test_the_largest_of_several_renderers_is_named(

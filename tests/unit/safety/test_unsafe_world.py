@@ -13,6 +13,8 @@ from PIL import Image
 from examples.shapes import world
 from pipeline.assemble import (
     Assembly,
+    check_models,
+    clip_of,
     model_digests,
     open_guards,
     open_library,
@@ -20,11 +22,14 @@ from pipeline.assemble import (
     open_store,
 )
 from pipeline.errors import Blocked, ConfigError
+from pipeline.judging.clip import calibration
+from pipeline.judging.logistic import Calibration
+from pipeline.profile import ClipJudgeProfile, ConceptGuardProfile
 from pipeline.record import Outcome, Status
 from pipeline.retrieval.ingest import IngestReport, ingest
 from pipeline.run import run_job
 from pipeline.safety.concepts import Concept
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import SHIPPED_MODELS, Settings, load_settings
 from tests.harness.jobs import make_job, make_spec
 from tests.harness.rendered import Rendered, shipped_judge
 
@@ -215,6 +220,56 @@ def test_innocent_rows_are_left_alone_and_stars_are_not(worker: Worker) -> None:
     ]
     ends = [ended(scene, "an emblem") for scene in unsafe]
     assert ends.count(Status.BLOCKED) == len(ends)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("", "set slope and offset of the guard 'sight' in the profile: there is no "),
+        ("slope = 9.0", "set offset of the guard 'sight'"),
+        ("offset = 0.0", "set slope of the guard 'sight'"),
+        (f"unlike = {json.dumps(UNLIKE)}", "set slope of the guard 'sight'"),
+        (f"unlike = {json.dumps(UNLIKE)}\nslope = 9.0", ""),
+        ("slope = 9.0\noffset = 0.0", ""),
+    ],
+)
+def test_a_clip_without_calibration_is_refused_before_a_run(
+    tmp_path: Path, keys: str, told: str
+) -> None:
+    own = SHIPPED_MODELS / "open_clip"
+    (tmp_path / "bare").mkdir()
+    for file in own.iterdir():
+        if file.name != "calibration.json":
+            (tmp_path / "bare" / file.name).symlink_to(file)
+    guard = '[[guard]]\nkind = "concept"\nname = "sight"\nconcept = "a red star"\n'
+    text = f"{guard}model = {json.dumps(str(tmp_path / 'bare'))}\n{keys}\n"
+    settings = Worker(tmp_path, text).settings
+    if not told:
+        check_models(settings, settings.chosen_profile)
+        return
+    with pytest.raises(ConfigError, match=told):
+        check_models(settings, settings.chosen_profile)
+
+
+def test_a_number_that_the_profile_sets_alone_counts(tmp_path: Path) -> None:
+    whole = json.loads((SHIPPED_MODELS / "open_clip" / "calibration.json").read_bytes())
+    guard = ConceptGuardProfile(concept="a red star", name="sight")
+    judge = ClipJudgeProfile(model="open_clip", dtype="float16")
+    folder = SHIPPED_MODELS / "open_clip"
+
+    def found(**keys: float) -> Calibration:
+        return calibration(clip_of(guard.model_copy(update=keys), judge), folder, "guard")
+
+    assert found() == Calibration(whole["slope"], whole["offset"])
+    assert found(offset=0.0) == Calibration(whole["slope"], 0)
+    assert found(offset=-3.0) == Calibration(whole["slope"], -3)
+    assert found(slope=7.0) == Calibration(7, whole["offset"])
+    assert found(slope=0.0, offset=0.0) == Calibration(0, 0)
+    alone = ClipJudgeProfile(model="open_clip", slope=7.0)
+    assert calibration(alone, folder) == Calibration(7, whole["offset"])
+    assert clip_of(guard, judge).dtype == "float16"
+    other = guard.model_copy(update={"model": "other"})
+    assert clip_of(other, judge).dtype == clip_of(guard, None).dtype == "float32"
 
 
 def test_a_caption_that_would_be_cut_is_refused(tmp_path: Path) -> None:
