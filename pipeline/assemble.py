@@ -550,9 +550,12 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
 
     Raises ModelError for a model that is missing, pickled or truncated, for a ControlNet of another
     model, and for a guard's label that its classifier does not have; ConfigError for a guard's CLIP
-    without a calibration.
+    without a calibration, or for a caption that it would cut.
     """
     from pipeline.judging.clip import calibration
+    from pipeline.models.loading import tokenizer_of_clip
+    from pipeline.models.tokenizers import fits
+    from pipeline.safety.concepts import check_captions
 
     try:
         folders = role_folders(profile, settings.models)
@@ -574,7 +577,10 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
             check_labels(labels(folders[f"guard:{guard.name}"]), guard)
         elif isinstance(guard, ConceptGuardProfile):
             clip = clip_of(guard, profile.clip)
-            calibration(clip, resolve(clip.model, settings.models, "concept"), "guard")
+            folder = resolve(clip.model, settings.models, "concept")
+            calibration(clip, folder, "guard")
+            reads_whole = partial(fits, tokenizer_of_clip(folder))
+            check_captions([guard.concept, *guard.unlike], reads_whole)
     return folders
 
 

@@ -254,7 +254,6 @@ class Models:
             from torchvision.transforms import Compose, ConvertImageDtype, PILToTensor
 
             name = f"local-dir:{folder.resolve()}"
-            text = read_json(folder / OPEN_CLIP_CONFIG)["model_cfg"].get("text_cfg", {})
             model, preprocess = open_clip.create_model_from_pretrained(
                 name, precision=PRECISIONS[dtype], device=self.device
             )
@@ -264,12 +263,7 @@ class Models:
                 floats if isinstance(each, MaybeToTensor) else each
                 for each in preprocess.transforms
             ]
-            # OpenCLIP's own tokenizer has none of transformers' settings
-            settings = LOCAL if text.get("hf_tokenizer_name") else {}
-            tokenizer = open_clip.get_tokenizer(name, **settings)
-            if settings:
-                check_tokenizer(tokenizer.tokenizer, folder)
-            return model.eval(), preprocess, tokenizer
+            return model.eval(), preprocess, tokenizer_of_clip(folder)
 
         def load_transformers() -> tuple[Any, Any, Any]:
             import torch
@@ -390,6 +384,25 @@ class Models:
 
 
 _HUB = threading.Lock()
+
+
+def tokenizer_of_clip(folder: Path) -> Any:
+    """The tokenizer of an OpenCLIP model, or of transformers' CLIP or SigLIP. Raises ModelError for
+    one that knows no words.
+    """
+    if not (folder / OPEN_CLIP_CONFIG).is_file():
+        from pipeline.models.transformers_clip import load_tokenizer
+
+        return load_tokenizer(folder)
+    import open_clip
+
+    text = read_json(folder / OPEN_CLIP_CONFIG)["model_cfg"].get("text_cfg", {})
+    # OpenCLIP's own tokenizer has none of transformers' settings
+    settings = LOCAL if text.get("hf_tokenizer_name") else {}
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder.resolve()}", **settings)
+    if settings:
+        check_tokenizer(tokenizer.tokenizer, folder)
+    return tokenizer
 
 
 def _loading(folder: Path | str, load: Callable[[], Any]) -> Any:

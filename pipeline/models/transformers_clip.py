@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from pipeline.models.tokenizers import check_tokenizer
 from pipeline.models.whole import LOCAL, load_whole
@@ -69,8 +69,13 @@ def load_towers(folder: Path, dtype: torch.dtype) -> tuple[Towers, Preprocess, T
     that lacks weights.
     """
     model = load_whole(AutoModel, folder, dtype=dtype)
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
+    return Towers(model), Preprocess(processor), load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of the model in a folder. Raises ModelError for one that knows no words."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", **LOCAL)
     check_tokenizer(tokenizer, folder)
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
-    length = model.config.text_config.max_position_embeddings
-    return Towers(model), Preprocess(processor), Tokenizer(tokenizer, length)
+    length = AutoConfig.from_pretrained(folder, **LOCAL).text_config.max_position_embeddings
+    return Tokenizer(tokenizer, length)

@@ -1,6 +1,6 @@
 """The chance that an image shows a concept, told by a CLIP that was not trained for it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -40,6 +40,11 @@ class Concept:
 
     @cached_property
     def _read(self) -> Vectors:
-        if cut := [each for each in self._captions if not self._clip.reads_whole(each)]:
-            raise ConfigError(f"the guard's caption {cut[0]!r} is longer than its CLIP reads")
+        check_captions(self._captions, self._clip.reads_whole)
         return unit(self._clip.encode_texts(self._captions))
+
+
+def check_captions(captions: Sequence[str], fits: Callable[[str], bool]) -> None:
+    """Raise ConfigError for a caption that does not fit its CLIP's window."""
+    if cut := [each for each in captions if not fits(each)]:
+        raise ConfigError(f"the guard's caption {cut[0]!r} is longer than its CLIP reads")

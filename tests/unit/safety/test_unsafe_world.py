@@ -279,5 +279,7 @@ def test_a_caption_that_would_be_cut_is_refused(tmp_path: Path) -> None:
     guard = open_guards(profile.guard, profile.clip, models, store)
     with pytest.raises(ConfigError, match="is longer than its CLIP reads"):
         guard.load()
+    with pytest.raises(ConfigError, match="is longer than its CLIP reads"):
+        check_models(worker.settings, profile)
     with pytest.raises(Blocked, match="could not decide: ConfigError"):
         guard.refusals([np.zeros((8, 8, 3), np.float32)])
