@@ -442,15 +442,17 @@ def scored(
     """
     with stage("judge"):
         refused = ports.guard.refusals(images)
-    invalid = dict[int, Score]()
-    for place, (image, reason) in enumerate(zip(images, refused, strict=True)):
-        if reason:
-            invalid[place] = Score(raw=0, calibrated=0, valid=False, reason=reason, blocked=True)
-        elif repeated(image, [*earlier, *images[:place]]) is not None:
-            reason = "it repeats another candidate"
-            invalid[place] = Score(raw=0, calibrated=0, valid=False, reason=reason)
-    left = [image for place, image in enumerate(images) if place not in invalid]
-    scores = iter(scoring(left) if left else ())
+        invalid = dict[int, Score]()
+        for place, (image, reason) in enumerate(zip(images, refused, strict=True)):
+            if reason:
+                invalid[place] = Score(
+                    raw=0, calibrated=0, valid=False, reason=reason, blocked=True
+                )
+            elif repeated(image, [*earlier, *images[:place]]) is not None:
+                reason = "it repeats another candidate"
+                invalid[place] = Score(raw=0, calibrated=0, valid=False, reason=reason)
+        left = [image for place, image in enumerate(images) if place not in invalid]
+        scores = iter(scoring(left) if left else ())
     return [invalid[at] if at in invalid else next(scores) for at in range(len(images))]
 
 

@@ -36,6 +36,8 @@ def test_the_profile_goes_before_the_models_file(tmp_path: Path) -> None:
 
 def test_without_a_calibration_file_the_profile_must_set_slope_and_offset(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="set slope and offset of the judge 'clip'"):
+        calibration(ClipJudgeProfile(model="m"), tmp_path)
+    with pytest.raises(ConfigError, match="set offset of the judge 'clip'"):
         calibration(ClipJudgeProfile(model="m", slope=1.0), tmp_path)
 
 
