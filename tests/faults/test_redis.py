@@ -2,6 +2,7 @@
 
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from tests.harness.commandline import begin
 from tests.harness.faulty_redis import faulty_redis
 from tests.harness.redis_server import RedisServer
 from workers.queue.leases import Leases, leased
-from workers.queue.messages import Queue
+from workers.queue.messages import Message, Queue
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +33,31 @@ def in_full_swing(cluster: Cluster) -> Iterator[None]:
         cluster.wait(lambda: len(cluster.records()) > 2)
         assert len(cluster.records()) < cluster.rows - IN_HAND, "there is more to do"
         yield
+
+
+def test_threads_that_publish_while_writes_are_refused_learn_that_it_is_unavailable(
+    redis: RedisServer,
+) -> None:
+    queue, client, errors = Queue(redis.url), redis.client(), list[Exception]()
+
+    def publish() -> None:
+        for _ in range(150):
+            try:
+                queue.publish([Message("run", "fingerprint", 1, "job", 1, "store")] * 5)
+            except Exception as error:  # noqa: BLE001 - looked at below
+                errors.append(error)
+
+    threads = [threading.Thread(target=publish) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        client.config_set("maxmemory", 1)
+        time.sleep(0.1)
+        client.config_set("maxmemory", 0)
+        time.sleep(0.1)
+    assert errors
+    assert {type(error) for error in errors} == {Unavailable}
+    queue.publish([Message("run", "fingerprint", 1, "job", 1, "store")])
 
 
 def test_a_run_survives_a_kill_of_redis_that_keeps_its_file(

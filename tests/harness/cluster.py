@@ -40,7 +40,7 @@ WAITS = Waits(
 )
 """Short ones, so that lost jobs are soon looked for."""
 LIMIT = 200.0
-RECOVERY = 30.0
+RECOVERY = 60.0
 """Seconds within which another job ends after any fault. It takes a few, of which two are for the
 leases of a lost worker to run out; the rest is for a machine that is busy.
 """

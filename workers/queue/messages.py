@@ -123,16 +123,24 @@ class Queue:
     def publish(self, messages: Iterable[Message]) -> None:
         """Send jobs, many in one request. Raises Unavailable, when some may have been sent."""
         context = tracing.inject_context()
-        with _reported(), self._app.producer_or_acquire() as producer, producer.batch(TOGETHER):
-            for message in messages:
-                self._app.send_task(
-                    TASK,
-                    kwargs=asdict(message),
-                    queue=QUEUE,
-                    priority=message.priority,
-                    headers={SENT: time.time(), **context},
-                    producer=producer,
-                )
+        with _reported(), self._app.producer_or_acquire() as producer:
+            try:
+                with producer.batch(TOGETHER):
+                    for message in messages:
+                        self._app.send_task(
+                            TASK,
+                            kwargs=asdict(message),
+                            queue=QUEUE,
+                            priority=message.priority,
+                            headers={SENT: time.time(), **context},
+                            producer=producer,
+                        )
+            except AttributeError as error:
+                # kombu closes the channel of a broker that refuses writes also under the others
+                # that use it; they get a new one at the next call
+                if producer.channel.connection:
+                    raise
+                raise Unavailable(f"the queue: the channel was closed ({error})") from error
 
     def publish_result(self, outcome: Outcome, lease: leases.Lease | None = None) -> None:
         """Report that an outcome is stored. With the `lease` of its job, the lease ends in the same
