@@ -286,7 +286,12 @@ class Inbox:
         return cast(FlowRun, found)
 
     def _archive(self, file: InboxFile, state: State, facts: dict[str, Any]) -> None:
-        """Move a file and its sidecar to done/ or failed/, beside a summary with these facts."""
+        """Move a file and its sidecar to done/ or failed/, beside a summary with these facts;
+        nothing where another look has done so.
+        """
+        names = [file.name, file.sidecar] if file.sidecar else [file.name]
+        if not any(self._store.has(file.folder + name) for name in names):
+            return
         target = self._summarise(file.to(state), facts)
         self._store.move(file.folder + file.name, target)
         if file.sidecar:

@@ -178,6 +178,21 @@ def test_a_file_that_has_ended_leaves_no_folder(
     assert len(list(Path(settings.inbox, place).glob("*-a.csv"))) == 1
 
 
+def test_looks_at_the_same_time_archive_a_file_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_their_way(settings, "a.csv")
+
+    def meanwhile(*_: object, **__: object) -> FlowRun:
+        monkeypatch.setattr(inboxes, "run_deployment", lambda *_, **__: flow_run(Completed()))
+        Inbox(settings).archive()
+        return flow_run(Completed())
+
+    monkeypatch.setattr(inboxes, "run_deployment", meanwhile)
+    Inbox(settings).archive()
+    assert len(list(Path(settings.inbox, "done").glob("*.summary.json"))) == 1
+
+
 def test_a_file_that_cannot_be_settled_stops_no_other(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
