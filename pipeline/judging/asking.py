@@ -23,7 +23,7 @@ LEAST = 1e-6
 Chances = Callable[[Sequence[ImageArray], Sequence[str]], Iterable[Sequence[float]]]
 """P(yes) of each question about each image, [images, questions]."""
 
-_BETWEEN = re.compile(r"\s*[,;.]\s*(?:(?:and|with)\s+)?|\s+(?:and|with)\s+")
+_BETWEEN = re.compile(r" ?[,;.] ?(?:(?:and|with) )?| (?:and|with) ")
 
 
 def scores_by(

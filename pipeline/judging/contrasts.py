@@ -110,7 +110,7 @@ def _changed(request: JudgeRequest, against: Collection[Against]) -> Iterator[li
 
 def swapping(word: str, new: str) -> Callable[[str], str]:
     """The function that puts another word in a word's place, capitals and article included."""
-    found = re.compile(rf"\b(?:(an?)(\s+))?({word})\b", re.IGNORECASE)
+    found = re.compile(rf"\b(?:(an?)(\s+))?({re.escape(word)})\b", re.IGNORECASE)
 
     def put(match: re.Match[str]) -> str:
         article, gap, old = match.groups()

@@ -26,7 +26,7 @@ WEIGHTS = {
     "concept": ("open_clip*.safetensors",),
 }
 UNUSED = ["*.non_ema.*"]
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+$")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}$")
 
 
 def resolve(reference: str, root: Path, role: str, variant: str = "") -> Path:

@@ -24,10 +24,8 @@ _THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _LABEL = re.compile(
     r"^[ \t>#*_\-]*(?:\d[.)] *)?(?:image )?(text|prompt)[ *_]*:[*_]*", re.IGNORECASE | re.MULTILINE
 )
-_REPEATED = {
-    label: re.compile(rf"""^(?:[\s"'`“*_]*(?:image )?{label}[ *_]*:[*_]*)+""", re.IGNORECASE)
-    for label in ("text", "prompt")
-}
+_TEXT_AGAIN = re.compile(r"""^(?:[\s"'`“*_]*(?:image )?text[ *_]*:[*_]*)+""", re.IGNORECASE)
+_PROMPT_AGAIN = re.compile(r"""^(?:[\s"'`“*_]*(?:image )?prompt[ *_]*:[*_]*)+""", re.IGNORECASE)
 """A part's own label at its beginning, once more."""
 _CHECK = re.compile(  # bounded: of one line of any reply
     r"[ \t>#*_\-]{0,8}(?:\d{1,2}[.)] {0,3})?check\b[ *_(]{0,4}([a-z]{0,20})[ *_)]{0,4}:"
@@ -118,7 +116,7 @@ def parse_reply(reply: str, *, checks: int = 0) -> Draft:
         draft = replace(draft, checks=asked)
     text, prompt = (
         plain_words(repeated.sub("", line), REPLY_LIMIT)
-        for line, repeated in ((draft.text, _REPEATED["text"]), (draft.prompt, _REPEATED["prompt"]))
+        for line, repeated in ((draft.text, _TEXT_AGAIN), (draft.prompt, _PROMPT_AGAIN))
     )
     return replace(draft, text=text, prompt=prompt)
 
