@@ -285,6 +285,7 @@ def _collections(
         row: dict[str, Any] = {"collection": name, "winners": len(some)}
         try:
             if len(some) < LEAST:
+                # told in the row like the gate's own refusals
                 raise RunError(f"fewer than {LEAST} winners")  # noqa: TRY301
             found = gate(some)
         except RunError as error:

@@ -60,6 +60,7 @@ def read_reviews(path: Path, run: str) -> Reviews:
                         elsewhere += 1
                         continue
                     if found.setdefault(job, review).right != review.right:
+                        # told with its line like what _review refuses
                         raise ValueError(f"job {job} is reviewed as right and as wrong")  # noqa: TRY301
                 except ValueError as error:
                     raise RunError(f"{path}, line {number}: {error}.") from error
