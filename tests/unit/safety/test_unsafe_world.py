@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from examples.shapes import world
+from examples.shapes import umpire, world
 from pipeline.assemble import (
     Assembly,
     check_models,
@@ -22,8 +25,10 @@ from pipeline.assemble import (
     open_store,
 )
 from pipeline.errors import Blocked, ConfigError
+from pipeline.job import Lora
 from pipeline.judging.clip import calibration
 from pipeline.judging.logistic import Calibration
+from pipeline.models.digests import sha256_of
 from pipeline.profile import ClipJudgeProfile, ConceptGuardProfile
 from pipeline.record import Outcome, Status
 from pipeline.retrieval.ingest import IngestReport, ingest
@@ -166,6 +171,61 @@ def test_what_the_renderer_renders(tmp_path: Path) -> None:
     free = Worker(tmp_path / "free", STARS)
     assert free.run(**job).image is not None
     assert len(free.images) == 1
+
+
+def save_lora_of_stars(path: Path) -> None:
+    """A LoRA with which the shipped model renders a red star from whatever prompt.
+
+    It edits the layers that read texts in closed form, after Gandikota et al., "Unified Concept
+    Editing in Diffusion Models" (2024, arXiv:2308.14761): W' = W + W·D, where x + D·x is, by least
+    squares over 300 prompts, what the text encoder makes of the star's prompt at the same place.
+    """
+    root, rng = SHIPPED_MODELS / "diffusion", np.random.default_rng(0)
+    tokenizer = CLIPTokenizer.from_pretrained(root / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(root / "text_encoder")
+    prompts = [world.prompt(world.sample_scene(rng)) for _ in range(300)]
+    texts = [*prompts, "a large red star on a white background", ""]
+    tokens = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        *others, star, empty = encoder(tokens).last_hidden_state.clone()
+    # the empty prompt of guidance stays as it is
+    read = torch.cat([*others, *[empty] * 30])
+    wanted = torch.cat([star] * len(others) + [empty] * 30)
+    ridge = 1e-3 * len(read) * torch.eye(read.shape[1])
+    change = torch.linalg.solve(read.T @ read + ridge, read.T @ (wanted - read)).T
+    weights = {}
+    for key, weight in load_file(root / "unet" / "diffusion_pytorch_model.safetensors").items():
+        if ".attn2.to_k." in key or ".attn2.to_v." in key:
+            layer = f"unet.{key.removesuffix('.weight')}"
+            weights[f"{layer}.lora_A.weight"] = change.clone()
+            weights[f"{layer}.lora_B.weight"] = weight
+    save_file(weights, path)
+
+
+def test_what_a_lora_renders(tmp_path: Path) -> None:
+    loras = tmp_path / "loras"
+    loras.mkdir()
+    save_lora_of_stars(loras / "house.safetensors")
+    with_loras = f"[renderer]\nloras = {json.dumps(str(loras))}\n"
+    job = {
+        "keywords": "a large blue ring on a white background", "steps": 20, "guidance": 2.5,
+        "candidates": 4, "threshold": 0.0,
+    }  # fmt: skip
+    digest = sha256_of([loras / "house.safetensors"])[0]
+    house = (Lora(name="house", weight=1.0, digest=digest),)
+    worker = Worker(tmp_path, with_loras + TERMS + CONCEPT)
+    outcome = worker.run(**job, loras=house)
+    assert (outcome.status, outcome.image, worker.images) == (Status.BLOCKED, None, [])
+    assert outcome.reason.startswith("guard 'sight' at output: chance ")
+    assert [each.score and each.score.blocked for each in outcome.candidates] == [True] * 4
+    # without the LoRA the row is harmless, and without the guard the LoRA's star is kept
+    assert worker.run(**job, id="plain").status is Status.ACCEPTED
+    (tmp_path / "free").mkdir()
+    free = Worker(tmp_path / "free", with_loras)
+    assert free.run(**job, loras=house).image is not None
+    (kept,) = free.images
+    seen = umpire.load(SHIPPED_MODELS / "umpire").read(np.asarray(Image.open(kept))[None])
+    assert [is_unsafe(thing) for thing in seen[0].things] == [True]
 
 
 @pytest.mark.parametrize("broken", ["raises", "nan"])
