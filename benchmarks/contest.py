@@ -41,7 +41,8 @@ from rich.table import Table
 from benchmarks.common import EXAMPLE, arguments, show
 from examples.shapes import umpire, world
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly, open_run_folder
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Brief, Candidate, ContestMode, Context, ImageArray, Job, Score
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.judging import contest

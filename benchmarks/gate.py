@@ -31,7 +31,7 @@ from rich.progress import track
 from benchmarks.common import EXAMPLE, arguments, show
 from examples.shapes import umpire, world
 from examples.shapes.measure.renderer import render
-from pipeline.assemble import Assembly
+from pipeline.assemble.assembly import Assembly
 from pipeline.job import JudgeRequest
 from pipeline.judging.panel import Panel
 from pipeline.profile import JUDGES

@@ -22,7 +22,7 @@ from rich.progress import Progress, track
 from benchmarks.common import arguments, show
 from examples.shapes import world
 from examples.shapes.training.writer.words import SUFFIXES, pick, word
-from pipeline.assemble import open_library
+from pipeline.assemble.knowledge import open_library
 from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.rows import RawRow

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.common import ROOT, arguments, pressrun, show
 from flows.runs.open import open_run
 from flows.stack.embedded import private_redis
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.run_folder import RunFolder

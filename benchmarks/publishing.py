@@ -29,7 +29,7 @@ from flows.runs.lines import RunLines
 from flows.runs.open import open_run
 from flows.runs.publish import publish
 from flows.runs.reconcile import reconcile
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Job, Score
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import CandidateRecord, Outcome, Status

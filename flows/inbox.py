@@ -40,7 +40,7 @@ from flows.inbox_files import (
     wrong_name,
 )
 from flows.runs.open import run_name
-from pipeline.assemble import open_run_folder, open_store_to_commit
+from pipeline.assemble.stores import open_run_folder, open_store_to_commit
 from pipeline.errors import ConfigError, PressrunError, StoreError, TooLarge
 from pipeline.job import digest_of
 from pipeline.jobfile.identity import file_digest

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.assemble import open_store, reach_store
+from pipeline.assemble.stores import open_store, reach_store
 from pipeline.errors import JobFileError, NoJobFile
 from pipeline.jobfile.reader import FORMATS
 from pipeline.jobfile.rows import suffix_of

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.context import flow_settings, masked, runs_in_work
 from flows.runs.reconcile import leases, reconcile
-from pipeline.assemble import open_store_to_commit
+from pipeline.assemble.stores import open_store_to_commit
 from pipeline.errors import PressrunError, RunError
 from pipeline.records.run_folder import RunFolder, run_names
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from flows.context import flow_settings, masked, runs_in_work
 from flows.runs.publish import finished
-from pipeline.assemble import open_store
+from pipeline.assemble.stores import open_store
 from pipeline.errors import RunError
 from pipeline.records.run_folder import RunFolder, run_names
 

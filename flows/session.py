@@ -41,7 +41,7 @@ from flows.runs.lines import RunLines
 from flows.runs.open import ended_as, forget, open_run, reopened, to_retry
 from flows.runs.publish import finished, publish
 from flows.runs.reconcile import Report, reconcile
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import RunSpec, Status

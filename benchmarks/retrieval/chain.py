@@ -16,7 +16,9 @@ from benchmarks.common import EXAMPLE
 from examples.shapes import umpire
 from examples.shapes.world import Scene
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly, open_library, open_run_folder
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.knowledge import open_library
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import ImageArray, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.ports import Ports, Retriever

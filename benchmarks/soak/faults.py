@@ -12,7 +12,7 @@ import psutil
 from redis import Redis
 
 from benchmarks.soak.stage import WORKERS, Stage, in_peace, start_prefect
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Job
 from tests.harness import connected
 from tests.harness.faulty_s3 import Fault

@@ -24,7 +24,8 @@ from flows.stack.embedded import (
     require_prefect,
     services,
 )
-from pipeline.assemble import check_models, open_run_folder, reach_store
+from pipeline.assemble.models import check_models
+from pipeline.assemble.stores import open_run_folder, reach_store
 from pipeline.errors import Unavailable
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.profile import profile_of

@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.progress import track
 
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly, open_jobs, open_run_folder, open_store
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.jobs import open_jobs
+from pipeline.assemble.stores import open_run_folder, open_store
 from pipeline.errors import Blocked, JobError, RunError
 from pipeline.job import (
     Brief,

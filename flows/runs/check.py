@@ -9,7 +9,9 @@ from typing import Any
 from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.estimate import StratifiedSample
-from pipeline.assemble import check_models, model_remarks, open_jobs, open_store
+from pipeline.assemble.jobs import open_jobs
+from pipeline.assemble.models import check_models, model_remarks
+from pipeline.assemble.stores import open_store
 from pipeline.errors import JobError, JobFileError
 from pipeline.job import BadRow, Context, Job
 from pipeline.jobfile.reader import Notice, Overrides

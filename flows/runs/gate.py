@@ -16,7 +16,8 @@ import numpy as np
 
 from flows.runs.calibrate import of_each
 from flows.runs.reviews import read_reviews
-from pipeline.assemble import Assembly, open_run_folder
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import NothingToJudge, RunError
 from pipeline.job import Brief, ImageArray, Job, Score
 from pipeline.judging import gate as gates

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pipeline.assemble import open_knowledge, open_library
+from pipeline.assemble.knowledge import open_knowledge, open_library
 from pipeline.errors import ConfigError, InUse
 from pipeline.retrieval.ingest import ingest
 from pipeline.retrieval.versions import names

@@ -11,13 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.runs import lines
-from pipeline.assemble import (
-    model_digests,
-    open_inputs,
-    open_jobs,
-    open_weights,
-    weights_state,
-)
+from pipeline.assemble.jobs import open_inputs, open_jobs, open_weights, weights_state
+from pipeline.assemble.models import model_digests
 from pipeline.errors import JobFileError, RunError
 from pipeline.job import BadRow, digest_of
 from pipeline.jobfile.identity import file_digest

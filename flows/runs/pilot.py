@@ -20,7 +20,8 @@ from flows.dispatch.budget import work_of
 from flows.runs.costs import Price
 from flows.runs.estimate import by_work, share, total
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly, open_inputs
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.jobs import open_inputs
 from pipeline.errors import Blocked, JobError, PressrunError
 from pipeline.job import SEED_SPACE, Job
 from pipeline.jobfile.reader import Overrides

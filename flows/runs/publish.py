@@ -14,7 +14,7 @@ from flows.runs.lines import RunLines
 from flows.runs.open import as_far_as_read
 from flows.runs.reconcile import Report
 from flows.runs.states import newest, state_of
-from pipeline.assemble import open_run_folder, open_store, reach_store
+from pipeline.assemble.stores import open_run_folder, open_store, reach_store
 from pipeline.errors import RunError
 from pipeline.judging.gate import LEAST
 from pipeline.record import RunSpec, Status

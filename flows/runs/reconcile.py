@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from flows.runs.lines import RunLines
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import JOB_ID, BadRow
 from pipeline.ports import Blob

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.assemble import Assembly, open_run_folder
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import ConfigError, RunError
 from pipeline.media.image import decode, encode
 from pipeline.profile import profile_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.dispatch.heartbeat import STALE
 from flows.runs.open import as_far_as_read
-from pipeline.assemble import open_store, reach_store
+from pipeline.assemble.stores import open_store, reach_store
 from pipeline.errors import RunError
 from pipeline.ports import Store
 from pipeline.record import Progress, RunSpec, Status

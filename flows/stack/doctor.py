@@ -104,7 +104,7 @@ def _judging(profile: "Profile") -> set[tuple[str, str, "Dtype"]]:
     """Reference, role and precision of each model of the judges and guards; one that they share
     once.
     """
-    from pipeline.assemble import clip_of
+    from pipeline.assemble.guards import clip_of
     from pipeline.profile import ClassifierGuardProfile, ConceptGuardProfile, QdrantProfile
 
     roles = dict[tuple[str, "Dtype"], str]()
@@ -128,13 +128,9 @@ def examine(settings: Settings) -> dict[str, Any]:
     # heavy: a probe, which comes every few seconds, does without Celery and models
     from flows.stack.embedded import require_prefect
     from flows.stack.redis_server import described, private_server
-    from pipeline.assemble import (
-        model_digests,
-        model_remarks,
-        open_knowledge,
-        open_store_to_commit,
-        reach_store,
-    )
+    from pipeline.assemble.knowledge import open_knowledge
+    from pipeline.assemble.models import model_digests, model_remarks
+    from pipeline.assemble.stores import open_store_to_commit, reach_store
     from pipeline.models import Models
     from pipeline.retrieval.versions import names
     from workers.queue.messages import Queue

@@ -76,7 +76,9 @@ default.
 """
 
 RETRIEVERS: dict[str, Plug] = {
-    "qdrant": Plug("pipeline.profile:QdrantProfile", "pipeline.assemble:qdrant_retriever"),
+    "qdrant": Plug(
+        "pipeline.profile:QdrantProfile", "pipeline.assemble.knowledge:qdrant_retriever"
+    ),
 }
 """By kind; each is made of the process's `Models`, a function that opens the knowledge base, and
 its section. The first is the default.

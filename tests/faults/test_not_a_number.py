@@ -9,7 +9,7 @@ import pytest
 
 from flows.runs.open import open_run
 from flows.runs.reconcile import reconcile
-from pipeline.assemble import Assembly
+from pipeline.assemble.assembly import Assembly
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.models import Models

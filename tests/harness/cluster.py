@@ -21,7 +21,7 @@ from flows.dispatch.dispatcher import Dispatcher
 from flows.dispatch.pending import Waits
 from flows.runs.open import open_run
 from flows.runs.reconcile import Report, reconcile
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import Outcome, RunSpec, Status

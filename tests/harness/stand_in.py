@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.assemble import Assembly
+from pipeline.assemble.assembly import Assembly
 from pipeline.job import Context, ImageArray, Job, JudgeRequest, RenderRequest, Score
 from pipeline.ports import Ports, Pruner
 from pipeline.profile import Profile, TemplateWriterProfile

@@ -5,7 +5,8 @@ from typing import Any
 
 from flows.runs.open import open_run
 from flows.runs.publish import publish
-from pipeline.assemble import Assembly, check_models
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.models import check_models
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.records.manifest import COLUMNS, read_manifest

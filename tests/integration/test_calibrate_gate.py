@@ -11,7 +11,9 @@ from examples.shapes.world.drawing import draw
 from examples.shapes.world.saying import prompt
 from examples.shapes.world.scene import one_wrong, sample_scene
 from flows.runs.gate import calibrate_gate
-from pipeline.assemble import Assembly, model_digests, open_run_folder
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.models import model_digests
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import RunError
 from pipeline.job import Brief, Context
 from pipeline.judging.contest import winner

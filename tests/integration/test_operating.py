@@ -30,7 +30,7 @@ from flows.runs.publish import publish
 from flows.runs.reconcile import reconcile_run
 from flows.stack.environment import anchored, environment
 from flows.webhook import SIGNATURE, signature
-from pipeline.assemble import open_run_folder, open_store
+from pipeline.assemble.stores import open_run_folder, open_store
 from pipeline.errors import RunError
 from pipeline.job import Score
 from pipeline.jobfile.reader import Overrides

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.assemble import open_store
+from pipeline.assemble.stores import open_store
 from pipeline.errors import ConfigError
 from pipeline.settings import load_settings
 from pipeline.storage.s3_upload import PART_BYTES

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from pipeline.assemble import open_embedder
+from pipeline.assemble.knowledge import open_embedder
 from pipeline.job import Context, Job, Passage
 from pipeline.models import Models
 from pipeline.profile import LocalWriterProfile

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.runs.open import open_run
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.jobfile.reader import Overrides
 from pipeline.settings import load_settings
 

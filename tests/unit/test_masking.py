@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from flows.stack.doctor import examine
-from pipeline.assemble import open_knowledge
+from pipeline.assemble.knowledge import open_knowledge
 from pipeline.errors import ConfigError, JobError, PressrunError
 from pipeline.job import Context
 from pipeline.judging.questions_endpoint import (

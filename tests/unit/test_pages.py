@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from examples.shapes import world
 from flows.runs.open import asked_for
-from pipeline.assemble import Assembly, open_jobs
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.jobs import open_jobs
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import KEPT, Outcome

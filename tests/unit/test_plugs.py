@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from pipeline import profile
-from pipeline.assemble import Assembly, model_digests, open_library
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.knowledge import open_library
+from pipeline.assemble.models import model_digests
 from pipeline.errors import ConfigError, ModelError
 from pipeline.job import ImageArray, Rung
 from pipeline.media.image import decode

@@ -9,7 +9,9 @@ import pytest
 from flows.runs.check import check_jobs
 from flows.runs.open import asked_for
 from flows.runs.reproduce import reproduce_record
-from pipeline.assemble import Assembly, check_models, open_weights, weights_state
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.jobs import open_weights, weights_state
+from pipeline.assemble.models import check_models
 from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides, read_jobs

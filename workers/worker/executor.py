@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 
 import structlog
 
-from pipeline.assemble import Assembly
+from pipeline.assemble.assembly import Assembly
 from pipeline.cancellation import Cancelled
 from pipeline.errors import (
     ModelError,

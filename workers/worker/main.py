@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from structlog.contextvars import bound_contextvars
 
-from pipeline.assemble import Assembly
+from pipeline.assemble.assembly import Assembly
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, load_settings
 from pipeline.telemetry import observe

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from flows.runs.export import formats
 from flows.runs.open import as_far_as_read
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import PressrunError
 from pipeline.record import Outcome, Status
 from pipeline.records.columns import COLUMNS, Column, line_of

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.records.run_folder import RunFolder
 from pipeline.settings import Settings, load_settings
 

@@ -9,7 +9,7 @@ from flows.cli.batch import Limits, resume_run, run_batch
 from flows.cli.output import exit_code
 from flows.runs.open import open_run
 from flows.runs.publish import publish
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import ConfigError, ModelError, RunError
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides

@@ -8,7 +8,7 @@ import pytest
 from flows.runs.costs import COLLECTIONS_SHOWN, OTHERS, Costs, Price
 from flows.runs.open import open_run
 from flows.runs.publish import publish, status_of
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Job, Score
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import CandidateRecord, Outcome, Status

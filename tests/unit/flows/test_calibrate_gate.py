@@ -11,7 +11,7 @@ import pytest
 from flows.runs.gate import calibrate_gate
 from flows.runs.publish import publish
 from flows.runs.reviews import Review, read_reviews
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import RunError
 from pipeline.job import ImageArray, Score, ScorePart
 from pipeline.jobfile.identity import profile_digest

@@ -15,7 +15,7 @@ from datasets import Image, load_dataset
 from flows.runs.export import formats
 from flows.runs.export.export import NAMES, ExportError, Form, export_run
 from flows.runs.open import open_run
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import RunError
 from pipeline.job import Brief, Context, Job, Passage, Reference, Score
 from pipeline.jobfile.reader import Overrides

@@ -14,7 +14,7 @@ from prefect.states import Completed, Failed
 from flows import inbox as inboxes
 from flows.inbox import Inbox
 from flows.runs.open import open_run
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.jobfile.reader import Overrides
 from pipeline.settings import Settings, load_settings
 from tests.harness.servers import moto_s3

@@ -15,7 +15,7 @@ from flows.dispatch.progress import RunProgress
 from flows.runs.lines import RunLines
 from flows.runs.open import forget, open_run
 from flows.session import Shards
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import Outcome, Status

@@ -12,7 +12,7 @@ from flows.dispatch.progress import ProgressCounter
 from flows.runs.open import forget, open_run, to_retry
 from flows.runs.publish import latest_run, publish, status_of
 from flows.runs.states import SHOWN, list_runs
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Job
 from pipeline.jobfile.reader import Overrides
 from pipeline.record import Outcome, RunSpec, Status

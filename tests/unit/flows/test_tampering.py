@@ -12,7 +12,7 @@ import pytest
 from flows import reconcile as proving
 from flows.runs.open import forget, open_run
 from flows.runs.reconcile import reconcile
-from pipeline.assemble import open_run_folder
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import RunError
 from pipeline.job import Job, Score
 from pipeline.jobfile.reader import Overrides

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.assemble import open_jobs
+from pipeline.assemble.jobs import open_jobs
 from pipeline.errors import JobError
 from pipeline.job import BadRow, Job, RenderRequest
 from pipeline.jobfile.reader import Overrides

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.assemble import Assembly, model_digests
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.models import model_digests
 from pipeline.models import digests
 from pipeline.models.digests import sha256_of
 from pipeline.profile import Profile

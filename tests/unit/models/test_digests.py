@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from flows.runs.reproduce import reproduce_record
-from pipeline.assemble import Assembly, model_digests, open_run_folder
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.models import model_digests
+from pipeline.assemble.stores import open_run_folder
 from pipeline.errors import ModelError
 from pipeline.job import Brief, ImageArray, Score
 from pipeline.models import digest

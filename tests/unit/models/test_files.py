@@ -13,7 +13,7 @@ import pytest
 from httpx2 import ReadTimeout, RemoteProtocolError
 from safetensors.numpy import save_file
 
-from pipeline.assemble import check_models
+from pipeline.assemble.models import check_models
 from pipeline.errors import ModelError
 from pipeline.models import digest, remarks, resolve, role_folders, verify
 from pipeline.models.contents import loaded_files

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.assemble import Assembly
+from pipeline.assemble.assembly import Assembly
 from pipeline.errors import ModelError, OutOfMemory
 from pipeline.job import ImageArray, RenderRequest
 from pipeline.models import Models

@@ -12,7 +12,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from pipeline.assemble import Assembly, open_embedder
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.knowledge import open_embedder
 from pipeline.errors import ModelError
 from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides

@@ -18,7 +18,7 @@ from qdrant_client.models import (
     VectorParams,
 )
 
-from pipeline.assemble import open_external_embedders
+from pipeline.assemble.knowledge import open_external_embedders
 from pipeline.errors import JobError, KnowledgeError
 from pipeline.job import Job
 from pipeline.jobfile.builder import JobBuilder, Overrides

@@ -10,12 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from pipeline.assemble import (
-    check_models,
-    model_digests,
-    open_guards,
-    open_store,
-)
+from pipeline.assemble.guards import open_guards
+from pipeline.assemble.models import check_models, model_digests
+from pipeline.assemble.stores import open_store
 from pipeline.errors import Blocked, ModelError
 from pipeline.job import ImageArray
 from pipeline.media.image import to_image

@@ -14,16 +14,11 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from examples.shapes import umpire, world
-from pipeline.assemble import (
-    Assembly,
-    check_models,
-    clip_of,
-    model_digests,
-    open_guards,
-    open_library,
-    open_models,
-    open_store,
-)
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.guards import clip_of, open_guards
+from pipeline.assemble.knowledge import open_library
+from pipeline.assemble.models import check_models, model_digests, open_models
+from pipeline.assemble.stores import open_store
 from pipeline.errors import Blocked, ConfigError
 from pipeline.job import Lora
 from pipeline.judging.clip import calibration

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.assemble import open_store_to_commit
+from pipeline.assemble.stores import open_store_to_commit
 from pipeline.errors import StoreError, StoreFull, Unconditional
 from pipeline.settings import load_settings
 from pipeline.storage.folder import FolderStore

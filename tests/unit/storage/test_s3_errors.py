@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipeline.assemble import reach_store
+from pipeline.assemble.stores import reach_store
 from pipeline.errors import StoreError, StoreFull
 from pipeline.settings import Settings
 from pipeline.storage import s3

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import assemble
-from pipeline.assemble import Assembly
+from pipeline.assemble.assembly import Assembly
 from pipeline.errors import InUse
 from pipeline.job import Context
 from pipeline.profile import QdrantProfile
@@ -17,7 +16,7 @@ from tests.harness.jobs import make_job
 def test_the_knowledge_base_is_opened_by_the_first_job_that_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble, "PATIENCE", 0.0)
+    monkeypatch.setattr("pipeline.assemble.assembly.PATIENCE", 0.0)
     held = open_client("", "", tmp_path / "knowledge")
     assembly = Assembly(load_settings(home=tmp_path, store=str(tmp_path / "out")))
     plain, other = (assembly._retriever(QdrantProfile(dense=dense)) for dense in (0.6, 0.5))
