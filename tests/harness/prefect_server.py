@@ -1,4 +1,4 @@
-"""A Prefect server with SQLite, and a client of its API."""
+"""A Prefect server with SQLite, and clients of its API."""
 
 import socket
 import sys
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+from prefect.client.base import PrefectHttpxSyncClient
 from redis import Redis
-from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from tests.harness import connected, prefect_database
 from tests.harness.connected import Workdir
@@ -18,12 +18,20 @@ LIMIT = 1800.0
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
+def api_client(url: str, auth: tuple[str, str] | None = None) -> httpx.Client:
+    """A client of Prefect's API for its raw answers, with the retries of Prefect's own client.
+
+    SQLite lets one write at a time, and the server answers 503 where that takes too long.
+    """
+    return PrefectHttpxSyncClient(base_url=url, auth=auth, timeout=60, raise_on_all_errors=False)
+
+
 class Server:
     """A client of a Prefect server."""
 
     def __init__(self, workdir: Workdir, port: int) -> None:
         self.workdir = workdir
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=60)
+        self._client = api_client(f"http://127.0.0.1:{port}/api")
         self._redis = Redis.from_url(workdir.url)
 
     def answers(self) -> bool:
@@ -86,12 +94,6 @@ class Server:
     def _post(self, path: str, asked: dict[str, Any]) -> Any:
         return self._ask("POST", path, asked)
 
-    # SQLite lets one write at a time, and Prefect answers 503 where that takes too long
-    @retry(
-        retry=retry_if_exception_type(httpx.HTTPStatusError),
-        wait=wait_fixed(0.5),
-        stop=stop_after_attempt(20),
-    )
     def _ask(self, method: str, path: str, asked: dict[str, Any] | None) -> Any:
         answer = self._client.request(method, path, json=asked)
         answer.raise_for_status()

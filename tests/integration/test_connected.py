@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import httpx
 import pytest
 
 from tests.harness.commandline import answer, pressrun
+from tests.harness.prefect_server import api_client
 from tests.harness.servers import rclone_s3
 
 pytestmark = pytest.mark.slow
@@ -62,15 +62,15 @@ def test_images_and_records_are_in_the_bucket(connected: Any) -> None:
 
 def test_prefect_shows_the_run_its_shards_progress_and_summary(connected: Any) -> None:
     _, _, api = connected
-    mine = {"name": {"like_": "connected"}}
-    flows = httpx.post(f"{api}/flow_runs/filter", json={"flow_runs": mine}).json()
+    prefect, mine = api_client(api), {"name": {"like_": "connected"}}
+    flows = prefect.post("/flow_runs/filter", json={"flow_runs": mine}).json()
     named = f"generate connected ({ROWS} rows)"
     assert [(run["name"], run["state"]["type"]) for run in flows] == [(named, "COMPLETED")]
-    tasks = httpx.post(f"{api}/task_runs/filter", json={"task_runs": mine}).json()
+    tasks = prefect.post("/task_runs/filter", json={"task_runs": mine}).json()
     shards = {run["name"]: run["state"]["type"] for run in tasks if "shard" in run["name"]}
     spans = ("1 (rows 1 to 2)", "2 (rows 3 to 4)", "3 (rows 5 to 5)")
     assert shards == {f"connected shard {span}": "COMPLETED" for span in spans}
-    artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+    artifacts = prefect.post("/artifacts/filter", json={}).json()
     found = {artifact["key"]: artifact for artifact in artifacts}
     assert found["connected-progress"]["data"] == 100.0
     assert "5 of 5" in found["connected-progress"]["description"]

@@ -15,7 +15,6 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -41,7 +40,7 @@ from tests.harness import connected
 from tests.harness.commandline import begin
 from tests.harness.connected import Workdir
 from tests.harness.jobs import write_jobs
-from tests.harness.prefect_server import ENDED, Server, free_port, prefect
+from tests.harness.prefect_server import ENDED, Server, api_client, free_port, prefect
 from tests.harness.servers import moto_s3
 from tests.harness.web_server import listening
 from workers.queue.messages import Queue
@@ -129,8 +128,8 @@ def ended(server: Server, flow_run: str) -> str:
 
 def found_at(server: Server, what: str) -> list[dict[str, Any]]:
     """All that the server knows of some kind."""
-    url = server.workdir.settings["PREFECT_API_URL"]
-    answer: list[dict[str, Any]] = httpx.post(f"{url}/{what}/filter", json={}, timeout=30).json()
+    api = api_client(server.workdir.settings["PREFECT_API_URL"])
+    answer: list[dict[str, Any]] = api.post(f"/{what}/filter", json={}).json()
     return answer
 
 

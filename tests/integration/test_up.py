@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -16,6 +15,7 @@ import pytest
 
 from flows.stack.redis_server import redis_binary
 from tests.harness.commandline import answer, begin, pressrun
+from tests.harness.prefect_server import api_client
 from tests.harness.servers import S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -44,11 +44,10 @@ class Stack:
         words = shlex.split(self.file.read_text(encoding="utf-8"), comments=True)
         return dict(word.split("=", 1) for word in words if word != "export")
 
-    def prefect(self, **options: Any) -> httpx.Client:
-        """A client of Prefect's API, with the stack's password unless `options` have another."""
+    def prefect(self) -> httpx.Client:
+        """A client of Prefect's API, with the stack's password."""
         user, _, password = self.environment["PREFECT_API_AUTH_STRING"].partition(":")
-        given = {"base_url": self.environment["PREFECT_API_URL"], "auth": (user, password)}
-        return httpx.Client(**given | {"timeout": 60} | options)
+        return api_client(self.environment["PREFECT_API_URL"], (user, password))
 
     def left(self) -> list[str]:
         """The parts that stay after the command has ended."""
@@ -128,7 +127,7 @@ def _prefect_is_closed(up: Stack) -> None:
     assert up.report["prefect_password"] == f"in {key}"
     assert up.environment["PREFECT_API_AUTH_STRING"] == key.read_text(encoding="utf-8")
     for auth in (None, ("pressrun", "guessed"), ("pressrun", "")):
-        refused = up.prefect(auth=auth).post("/deployments/filter", json={})
+        refused = up.prefect().post("/deployments/filter", json={}, auth=auth)
         assert refused.status_code == 401
     assert up.prefect().post("/deployments/filter", json={}).status_code == 200
     preflight = {
