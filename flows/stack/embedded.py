@@ -177,6 +177,11 @@ def require_prefect(variables: Mapping[str, str] = os.environ) -> str:
             f"PREFECT_API_AUTH_STRING: the Prefect server at {url} wants another user:password,"
             " without quotes."
         )
+    if found.is_server_error:
+        raise Unavailable(
+            f"PREFECT_API_URL: the Prefect server at {url} answers {found.status_code}; try again"
+            " once it is well."
+        )
     if not found.is_success or "json" not in found.headers.get("content-type", ""):
         raise ConfigError(
             f"PREFECT_API_URL: {url} is not the address of Prefect's API, which ends in /api."

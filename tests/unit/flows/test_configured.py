@@ -1,8 +1,5 @@
 """What is wrong around a command is said in one line, before anything starts."""
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,16 +7,39 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.commandline import pressrun, pressrun_here
+
 pytestmark = pytest.mark.slow
 
 JOBS = "keywords\nred circle\n"
+NOBODY = "http://127.0.0.1:9/api"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """A server that answers with the status in the first part of its address."""
+
+    def do_GET(self) -> None:
+        self.send_error(int(self.path.split("/")[1]))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
     ("environment", "jobs", "complaint"),
     [
-        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, JOBS, "PREFECT_API_URL: no Prefect server"),
-        ({"PREFECT_API_URL": '"http://127.0.0.1:9/api"'}, JOBS, "PREFECT_API_URL: "),
+        ({"PREFECT_API_URL": NOBODY}, JOBS, "PREFECT_API_URL: no Prefect server"),
+        ({"PREFECT_API_URL": f'"{NOBODY}"'}, JOBS, "PREFECT_API_URL: "),
+        ({"PREFECT_API_URL": "{server}/503/api"}, JOBS, "/503/api answers 503; try again"),
+        ({"PREFECT_API_URL": "{server}/404/api"}, JOBS, "/404/api is not the address of Prefect"),
         ({"PRESSRUN_DEVICE": "cuda"}, JOBS, "PRESSRUN_DEVICE or --devices: 'cuda' needs a GPU"),
         ({"PRESSRUN_HOME": "/proc/pressrun"}, JOBS, "PRESSRUN_HOME: /proc/pressrun cannot be"),
         ({"PRESSRUN_CONCURRENCY": "many"}, JOBS, "PRESSRUN_CONCURRENCY: "),
@@ -28,13 +48,11 @@ JOBS = "keywords\nred circle\n"
     ],
 )
 def test_run_reports_a_bad_setting_in_one_line_before_it_starts_anything(
-    tmp_path: Path, environment: dict[str, str], jobs: str, complaint: str
+    tmp_path: Path, server: str, environment: dict[str, str], jobs: str, complaint: str
 ) -> None:
     (tmp_path / "jobs.csv").write_text(jobs, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "run", "jobs.csv"],
-        cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    settings = {name: value.replace("{server}", server) for name, value in environment.items()}
+    done = pressrun_here("run", "jobs.csv", cwd=tmp_path, settings=settings)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert complaint in last
@@ -42,41 +60,23 @@ def test_run_reports_a_bad_setting_in_one_line_before_it_starts_anything(
     assert not (tmp_path / ".pressrun" / "worker.log").exists()
 
 
-class _Locked(BaseHTTPRequestHandler):
-    """Prefect's server, to one who has another password."""
-
-    def do_GET(self) -> None:
-        self.send_error(401)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="module")
-def locked() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Locked) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/api"
-        server.shutdown()
-
-
 @pytest.mark.parametrize(
     ("words", "address", "complaint"),
     [
-        (["deploy"], "http://127.0.0.1:9/api", "PREFECT_API_URL: no Prefect server"),
-        (["serve"], "", "PREFECT_API_AUTH_STRING: the Prefect server at"),
-        (["up", "--devices", "cuda:1"], "", "PRESSRUN_DEVICE or --devices: 'cuda:1' needs"),
-        (["worker", "--devices", "gpu"], "", "--devices: 'gpu' is no device"),
+        (["deploy"], NOBODY, "PREFECT_API_URL: no Prefect server"),
+        (["serve"], "{server}/401/api", "PREFECT_API_AUTH_STRING: the Prefect server at"),
+        (["up", "--devices", "cuda:1"], NOBODY, "PRESSRUN_DEVICE or --devices: 'cuda:1' needs"),
+        (["worker", "--devices", "gpu"], NOBODY, "--devices: 'gpu' is no device"),
     ],
 )
 def test_commands_that_serve_report_a_bad_setting_in_one_line(
-    tmp_path: Path, locked: str, words: list[str], address: str, complaint: str
+    tmp_path: Path, server: str, words: list[str], address: str, complaint: str
 ) -> None:
-    environment = {"PREFECT_API_URL": address or locked, "PRESSRUN_REDIS_URL": "redis://h:1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *words],
-        cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    settings = {
+        "PREFECT_API_URL": address.replace("{server}", server),
+        "PRESSRUN_REDIS_URL": "redis://h:1",
+    }
+    done = pressrun(*words, cwd=tmp_path, settings=settings)
     assert done.returncode == 1
     assert complaint in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
