@@ -217,4 +217,4 @@ def test_a_server_that_is_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             begun = time.monotonic()
             with pytest.raises(Unavailable, match="did not answer"):
                 call()
-            assert 1 <= time.monotonic() - begun < 4
+            assert 1 <= time.monotonic() - begun < 15

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from flows.stack.redis_server import redis_binary
 from workers.queue.celery_app import PRIORITIES, UNACKNOWLEDGED, list_of
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 class RedisServer:

@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from flows.stack.processes import program
 
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 class ServerMissing(Exception):

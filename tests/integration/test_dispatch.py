@@ -191,6 +191,8 @@ def test_more_jobs_are_in_flight_once_more_workers_are_there(
         dispatcher = Dispatcher(queue, run_folder, "e", window.of_shard, Told())
         working = threading.Thread(target=work, args=(dispatcher, map(job, range(50))))
         working.start()
+        while len(queue.sent) < 4:
+            time.sleep(0.01)
         time.sleep(0.5)
         assert len(queue.sent) == 4, "half of eight: two shards are in work"
         places[0] = 100

@@ -53,9 +53,9 @@ def test_a_signal_to_the_group_ends_a_run_in_seconds_with_one_line(
     run.expect("accepted [1-9]", timeout=200)
     end(run)
     begun = time.monotonic()
-    run.expect(pexpect.EOF, timeout=60)
+    run.expect(pexpect.EOF, timeout=120)
     run.close()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert run.exitstatus == code
     assert run.before
     assert run.before.count(RESUME) == 1

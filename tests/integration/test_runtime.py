@@ -265,7 +265,7 @@ def test_a_job_of_a_cancelled_run_is_given_up_and_can_be_done_again(
     threading.Timer(0.5, queue.cancel, (run, worker.spec.fingerprint)).start()
     begun = time.monotonic()
     assert worker.execute() is None
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     assert not queue.leased(run, ["j1"])
     assert queue.events(run, "0", wait=0.01) == []
     worker.stuck = False

@@ -63,7 +63,7 @@ def test_every_trickle_ends_at_the_limit(pieces: tuple[bytes, ...], again: bytes
     start = time.monotonic()
     with talking(*pieces, again=again) as url, pytest.raises((TimeoutError, httpx.ProtocolError)):
         post(url)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 30
 
 
 def test_a_second_answer_has_a_limit_too() -> None:

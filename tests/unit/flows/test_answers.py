@@ -37,7 +37,7 @@ def test_a_second_signal_ends_a_command_at_once_and_it_says_its_line(
     for line in ("here\n", "leaving\n"):
         assert process.stdout.readline() == line
         process.send_signal(number)
-    _, said = process.communicate(timeout=5)
+    _, said = process.communicate(timeout=50)
     assert (process.returncode, said) == (code, "It goes on with: this\n")
 
 

@@ -217,8 +217,8 @@ def test_a_cancelled_job_waits_for_no_answer() -> None:
     with chat_server(answer) as server, cancellable(cancelled):
         start = time.monotonic()
         with pytest.raises(Cancelled):
-            score(server, IMAGES * 4, timeout=5, at_once=1)
-        assert time.monotonic() - start < 4
+            score(server, IMAGES * 4, timeout=60, at_once=1)
+        assert time.monotonic() - start < 25
         assert len(server.calls) == 1
 
 

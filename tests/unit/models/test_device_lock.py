@@ -21,7 +21,7 @@ def test_one_who_asks_again_at_once_goes_after_those_who_wait() -> None:
             time.sleep(0.05)  # until it waits
     work("again")
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert order == ["first", "second", "again"]
 
 
@@ -48,5 +48,5 @@ def test_one_thread_holds_the_lock_at_a_time() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert overlaps == [1] * 400

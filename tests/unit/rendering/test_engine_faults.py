@@ -146,7 +146,7 @@ def test_only_the_finished_are_decoded_in_full(engine: Engine, still: Still) -> 
     early, late = engine.begin(a_request(), 0), engine.begin(a_request(), 1)
     futures = [engine.submit(early, 1), engine.submit(late, 3)]
     still.go.set()
-    seen, finished = [future.result(10) for future in futures]
+    seen, finished = [future.result(60) for future in futures]
     assert np.array_equal(seen, noise(0) / 2)
     assert np.array_equal(finished, noise(1))
 
@@ -221,7 +221,7 @@ def test_one_who_no_longer_waits_leaves_at_the_next_step(
 
     monkeypatch.setattr(still, "predict", meanwhile)
     still.go.set()
-    assert np.array_equal(kept.result(10), noise(0))
+    assert np.array_equal(kept.result(60), noise(0))
     assert leaving.step < 2
     with pytest.raises(CancelledError):
         dropped.result(0)
@@ -243,7 +243,7 @@ def test_guidance_is_a_second_row_in_the_same_call(engine: Engine, still: Still)
 
 def test_guidance_can_end_before_the_last_step(still: Still) -> None:
     engine = Engine(still, limit=8, device_lock=threading.Lock(), guidance=Guidance(until=0.5))
-    engine.submit(engine.begin(a_request(guidance=3.0, steps=4), 0), 4).result(10)
+    engine.submit(engine.begin(a_request(guidance=3.0, steps=4), 0), 4).result(60)
     engine.close()
     assert still.calls == [2, 2, 1, 1]
 

@@ -182,12 +182,12 @@ def test_one_in_use_stays_until_its_calls_have_ended_and_takes_no_more() -> None
     def hold() -> None:
         with pool.lent(A):
             began.set()
-            assert end.wait(10)
+            assert end.wait(60)
             assert shelf.here == {"a"}
 
     with ThreadPoolExecutor(3) as threads:
         holding = threads.submit(hold)
-        assert began.wait(10)
+        assert began.wait(60)
         other = threads.submit(use, pool, B)
         time.sleep(0.05)
         again = threads.submit(use, pool, A)
@@ -195,7 +195,7 @@ def test_one_in_use_stays_until_its_calls_have_ended_and_takes_no_more() -> None
         assert not other.done()
         end.set()
         for future in (holding, other, again):
-            future.result(10)
+            future.result(60)
     assert shelf.loaded == ["a", "b", "a"]
 
 
@@ -205,7 +205,7 @@ def test_many_threads_over_few_places_all_end() -> None:
     asked = [(A, B, C)[n % 3] for n in range(90)]
     with ThreadPoolExecutor(12) as threads:
         for future in [threads.submit(use, pool, section) for section in asked]:
-            future.result(30)
+            future.result(60)
     assert shelf.most == 2
 
 
@@ -272,7 +272,7 @@ def test_an_evicted_engine_leaves_no_thread_and_no_weights(tmp_path: Path) -> No
     del renderer
     with assembly.renderers.lent(two):
         # a collection does nothing while one runs in another thread
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while unet() is not None and time.monotonic() < deadline:
             gc.collect()
             time.sleep(0.05)

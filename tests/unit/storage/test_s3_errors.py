@@ -91,7 +91,7 @@ def test_a_server_that_never_answers_is_told_soon(monkeypatch: pytest.MonkeyPatc
         start = time.monotonic()
         with pytest.raises(StoreError, match="correct PRESSRUN_S3_ENDPOINT_URL or start the"):
             reach_store(Settings(store="s3://bucket", s3_endpoint_url=url))
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize("answer", [(200, ""), (403, "AccessDenied"), (503, "SlowDown")])

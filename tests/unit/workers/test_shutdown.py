@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -30,6 +29,7 @@ def work():
     # in naps, as Celery's loop: one that began as a signal came would sleep to its end
     for _ in range(200):
         time.sleep(0.1)
+    os._exit(99)  # none of the ends
 """
 ENDS_IN_TIME = """
 signal.signal(signal.SIGTERM, lambda *_: shutdown.exit(0))
@@ -62,11 +62,9 @@ class Ended:
         )  # fmt: skip
         os.close(writer)
         self.first = Heartbeat.read(os.read(reader, 512).splitlines()[0])
-        start = time.monotonic()
         lines = [] if orphan else self._rest(reader)
         os.close(reader)
-        self.said, _ = process.communicate(timeout=30)
-        self.seconds = time.monotonic() - start
+        self.said, _ = process.communicate(timeout=120)
         self.code, self.last = process.returncode, Heartbeat.read(lines[-1]) if lines else None
 
     def _rest(self, reader: int) -> list[bytes]:
@@ -101,4 +99,3 @@ def test_a_lost_device_ends_the_worker_without_waiting() -> None:
 def test_a_worker_without_its_supervisor_ends() -> None:
     ended = Ended(ORPHANED, orphan=True)
     assert ended.code == Exit.DONE
-    assert ended.seconds < 10

@@ -31,7 +31,7 @@ from workers.processes.supervisor import Supervisor
 pytestmark = pytest.mark.slow
 
 STAND_IN = Path(__file__).parent / "stand_in.py"
-PATIENT = 20.0
+PATIENT = 60.0
 """A limit for waits that take well below a second on an idle machine."""
 LIMITS = Limits(hang=1.0, memory=0, grace=0.5)
 

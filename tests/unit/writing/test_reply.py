@@ -172,9 +172,9 @@ def test_what_begins_like_a_check_is_none_where_none_is_asked_for(prompt: str) -
 
 @pytest.mark.parametrize("filling", ["_", " ", "*", "(", "a", "check"])
 def test_a_reply_of_any_signs_is_read_at_once(filling: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     parse_reply("check " + filling * 18_000, checks=3)
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 def test_a_brief_has_as_many_checks_as_were_asked_for(make_job: MakeJob) -> None:
