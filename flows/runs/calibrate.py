@@ -4,8 +4,9 @@ winner of a race, and which scores `stop` may expect.
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from itertools import islice
 from math import fsum
@@ -88,9 +89,9 @@ def calibrate_race(
         raise RunError("Rows of different numbers of candidates cannot be compared: name one.")
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
-    ports = _ports(path, overrides, settings)
-    watched, left_out = _measured(jobs, lambda job: _finished(job, ports, points))
-    plain, _ = _measured([job for job, _ in watched[:PLAIN]], lambda job: _plain(job, ports))
+    with _opened(path, overrides, settings) as ports:
+        watched, left_out = _measured(jobs, lambda job: _finished(job, ports, points))
+        plain, _ = _measured([job for job, _ in watched[:PLAIN]], lambda job: _plain(job, ports))
     contests = [contest for _, (contest, _) in watched]
     again = {job.row for job, _ in plain}
     price = preview_price(
@@ -139,8 +140,8 @@ def calibrate_stop(
         raise RunError("Each renderer has scores of its own: choose rows of one, or give --model.")
     if len(jobs) < LEAST or any(job.candidates < 2 for job in jobs):
         raise RunError(NEEDED)
-    ports = _ports(path, overrides, settings)
-    contests, left_out = _measured(jobs, lambda job: _finals(job, ports))
+    with _opened(path, overrides, settings) as ports:
+        contests, left_out = _measured(jobs, lambda job: _finals(job, ports))
     if len(contests) < LEAST:
         left = f"{len(left_out)} of {len(jobs)} were left out"
         raise RunError(f"{NEEDED} {left}; the first, {_reason(left_out[0])}")
@@ -205,9 +206,11 @@ def _jobs(path: Path, overrides: Overrides, count: int, settings: Settings) -> l
     return jobs
 
 
-def _ports(path: Path, overrides: Overrides, settings: Settings) -> Ports:
+@contextmanager
+def _opened(path: Path, overrides: Overrides, settings: Settings) -> Iterator[Ports]:
     spec = asked_for(path, overrides, settings, open_run_folder(settings, "calibration"))
-    return Assembly(settings).ports(spec)
+    with closing(Assembly(settings)) as assembly:
+        yield assembly.ports(spec)
 
 
 def of_each(items: Sequence[Item], hold: Callable[[Item], Held]) -> list[Held]:

@@ -5,7 +5,7 @@ labels the judges' weights.
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -202,26 +202,26 @@ def _contrasted(
     brief with a word changed may be what a wrong image shows. None where there are fewer contrasts
     than rivals, or nothing to judge.
     """
-    assembly = Assembly(settings)
-    ports = assembly.ports(spec)
-    requests = [
-        judge_request(
-            each.job, assembly.embedded(spec, each.outcome.winners_context), each.brief, ports
-        )
-        for each in winners
-    ]
     against = {judge.against for judge in profile_of(spec).judge}
+    with closing(Assembly(settings)) as assembly:
+        ports = assembly.ports(spec)
+        requests = [
+            judge_request(
+                each.job, assembly.embedded(spec, each.outcome.winners_context), each.brief, ports
+            )
+            for each in winners
+        ]
 
-    def hold(place: int) -> Contrasted | None:
-        winner, others = winners[place], [*requests[:place], *requests[place + 1 :]]
-        drawn = contrasts(requests[place], others, against, winner.rivals, place)
-        (data,) = run_folder.records.images([winner.image])
-        scores = list(_scored(ports.judge, decode(data), drawn))
-        return Contrasted(winner, scores) if len(scores) == winner.rivals else None
+        def hold(place: int) -> Contrasted | None:
+            winner, others = winners[place], [*requests[:place], *requests[place + 1 :]]
+            drawn = contrasts(requests[place], others, against, winner.rivals, place)
+            (data,) = run_folder.records.images([winner.image])
+            scores = list(_scored(ports.judge, decode(data), drawn))
+            return Contrasted(winner, scores) if len(scores) == winner.rivals else None
 
-    middle = median(each.score.calibrated for each in winners)
-    better = [at for at, each in enumerate(winners) if each.score.calibrated >= middle]
-    return of_each(better, hold)
+        middle = median(each.score.calibrated for each in winners)
+        better = [at for at, each in enumerate(winners) if each.score.calibrated >= middle]
+        return of_each(better, hold)
 
 
 def _scored(

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -76,10 +76,11 @@ def run_pilot(
 
         require_collection(overrides.collection, settings)
     jobs = sorted(jobs, key=lambda job: job.model)  # as a run has them
-    with tempfile.TemporaryDirectory(prefix="pressrun-pilot-") as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pressrun-pilot-"))
         begun = time.monotonic()
         settings = settings.model_copy(update={"store": folder})
-        assembly = Assembly(settings)
+        assembly = stack.enter_context(closing(Assembly(settings)))
         run_folder = assembly.run_folder(RUN)
         inputs = open_inputs(settings, path, run_folder.store)
         for image in chain.from_iterable(job.inputs for job in jobs):

@@ -1,6 +1,7 @@
 """Rendering a recorded image again."""
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     brief = outcome.winners_brief
     if not (outcome.job and brief and outcome.seed is not None):
         raise RunError(f"The record of job {job_id} does not say how it was rendered.")
-    spec, assembly = run_folder.spec(), Assembly(settings)
+    spec = run_folder.spec()
     try:
         profile = profile_of(spec).of(outcome.job.model)
     except ConfigError as error:
@@ -58,10 +59,11 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
         for role, digest in outcome.models.items()
         if role.partition(":")[0] in RENDERING or role == control
     }
-    assembly.compare(profile, run, used)
-    context = assembly.embedded(spec, outcome.winners_context)
-    request = render_request(outcome.job, context, brief, assembly.inputs(spec), (outcome.seed,))
-    again = assembly.renderer(spec).render(request)[0]
+    with closing(Assembly(settings)) as assembly:
+        assembly.compare(profile, run, used)
+        context, inputs = assembly.embedded(spec, outcome.winners_context), assembly.inputs(spec)
+        request = render_request(outcome.job, context, brief, inputs, (outcome.seed,))
+        again = assembly.renderer(spec).render(request)[0]
     assert again is not None  # a request without a pruner loses no image
     stored = decode(run_folder.blob(outcome.image.path))
     if out:

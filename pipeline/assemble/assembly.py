@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from contextlib import ExitStack
+from functools import cache
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.assemble.guards import open_guards
 from pipeline.assemble.knowledge import open_image_embedder, open_knowledge
@@ -42,6 +43,8 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
+Made = TypeVar("Made")
+
 PATIENCE = 5.0
 """Seconds for which a worker waits for a knowledge base that another process holds; a command that
 only reads it is done by then.
@@ -49,26 +52,34 @@ only reads it is done by then.
 
 
 class Assembly:
-    """The implementations of one process, each made once and shared by all runs."""
+    """The implementations of one process, each made once and shared by all runs until `close`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._open = settings, ExitStack()
         self._store = open_store_to_commit(settings)
-        self.models = open_models(settings)
+        self.models = self._kept(open_models(settings))
         self._opening = threading.Lock()
-        self._client = cache(partial(open_knowledge, settings, PATIENCE))
+        self._client = cache(lambda: self._kept(open_knowledge(settings, PATIENCE)))
         self._retriever: Callable[[RetrievalProfile], Retriever] = cache(
-            lambda profile: resolve_name(RETRIEVERS[profile.kind].made_by)(
-                self.models, self._knowledge, profile
+            lambda profile: self._kept(
+                resolve_name(RETRIEVERS[profile.kind].made_by)(
+                    self.models, self._knowledge, profile
+                )
             )
         )
         self._image_embedder = cache(lambda reference: open_image_embedder(reference, self.models))
-        self._writer = cache(self._make_writer)
-        self.renderers = RendererPool(RendererLoader(settings, self.models))
+        self._writer = cache(lambda profile: self._kept(self._make_writer(profile)))
+        self.renderers = self._kept(RendererPool(RendererLoader(settings, self.models)))
         self._guards = cache(
             lambda sections, clip: open_guards(sections, clip, self.models, self._store)
         )
         self._judge: Callable[[JudgeProfile], Judge] = cache(self._make_judge)
+
+    def close(self) -> None:
+        """Close what was opened, the last one first: threads, connections, and the lock of a local
+        knowledge base. No call runs, and none follows.
+        """
+        self._open.close()
 
     def run_folder(self, run: str) -> RunFolder:
         """The folder of one run in the store."""
@@ -167,8 +178,14 @@ class Assembly:
     def _make_judge(self, profile: JudgeProfile) -> Judge:
         plug = JUDGES[profile.kind]
         given = self._settings if plug.made_of == "settings" else self.models
-        judge: Judge = resolve_name(plug.made_by)(given, profile)
+        judge: Judge = self._kept(resolve_name(plug.made_by)(given, profile))
         return judge
+
+    def _kept(self, made: Made) -> Made:
+        """The implementation, closed with this assembly if it has a `close`."""
+        if close := getattr(made, "close", None):
+            self._open.callback(close)
+        return made
 
     def _knowledge(self) -> "QdrantClient":
         """The knowledge base, opened once and shared by all profiles."""

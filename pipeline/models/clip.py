@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from pipeline.job import ImageArray
 from pipeline.media.image import to_image
-from pipeline.models.batching import Batcher
 from pipeline.models.contents import embedding_size
 from pipeline.models.loading import Models
 from pipeline.models.tokenizers import fits
@@ -58,12 +57,11 @@ class Clip:
         self.name = f"{folder.name}@{models.digest(reference, role)[:12]}"
         self.size = embedding_size(folder)
         self._limit, self._lock = batch, threading.Lock()
-        self._batcher = Batcher(
+        self._batcher = models.batcher(
             role,
             self._run,
             limit=batch,
             size=lambda call: len(call.pixels) or len(call.texts) or 1,
-            device_lock=models.device_lock,
         )
 
     def load(self) -> None:

@@ -3,13 +3,14 @@
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pipeline.errors import ModelError
-from pipeline.models.batching import DeviceLock
+from pipeline.models.batching import Batcher, DeviceLock, Item, Result
 from pipeline.models.checkpoints import part_of
 from pipeline.models.contents import OPEN_CLIP_CONFIG, digest, loaded_files, remarks, verify
 from pipeline.models.controlnets import check_fit
@@ -45,7 +46,7 @@ class Models:
     A model is loaded once for equal settings and shared; other callers wait while it loads. No
     model runs meanwhile, so a caller that holds `device_lock` may ask only for one that is loaded.
     `cache` is the file that remembers the digests of files; `limit` bounds the bytes of diffusion
-    models at a time, 0 is the device's own bound.
+    models at a time, 0 is the device's own bound. `close` ends the batchers.
     """
 
     def __init__(
@@ -54,7 +55,24 @@ class Models:
         self.device_lock = DeviceLock()
         self._root, self._asked, self._cache, self._limit = root, device, cache, limit
         self._loaded: dict[object, Any] = {}
-        self._lock = threading.RLock()
+        self._lock, self._batchers = threading.RLock(), ExitStack()
+
+    def close(self) -> None:
+        """End the batchers once their waiting items are finished."""
+        self._batchers.close()
+
+    def batcher(
+        self,
+        role: str,
+        function: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        limit: int,
+        size: Callable[[Item], int] = lambda _: 1,
+    ) -> Batcher[Item, Result]:
+        """A batcher whose calls take turns on the device."""
+        made = Batcher(role, function, limit=limit, size=size, device_lock=self.device_lock)
+        self._batchers.callback(made.close)
+        return made
 
     @cached_property
     def device(self) -> str:

@@ -4,7 +4,7 @@ one needs its memory.
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -94,6 +94,13 @@ class RendererPool:
         """Load a section's renderer ahead of its first call. Raises ModelError."""
         with self._used(section):
             pass
+
+    def close(self) -> None:
+        """End the loaded renderers; no call runs, and none follows."""
+        with ExitStack() as ending, self._changed:
+            for held in self._held.values():
+                ending.callback(held.renderer.close)
+            self._held.clear()
 
     def evict_others(self, section: RendererProfile) -> None:
         """Evict all but a section's renderer, once their calls have ended; the caller uses none."""

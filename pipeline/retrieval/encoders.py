@@ -7,7 +7,6 @@ from copy import deepcopy
 import numpy as np
 
 from pipeline.models import Models
-from pipeline.models.batching import Batcher
 from pipeline.retrieval.embedders import Vectors
 
 BATCH = 32
@@ -25,9 +24,7 @@ class TextEncoder:
         # a second tokenizer for counting: a call sets how its tokenizer truncates
         self._counting, self._lock = deepcopy(self._tokenizer), threading.Lock()
         self.size = int(self._model.config.hidden_size)
-        self._batcher: Batcher[tuple[str, ...], Vectors] = Batcher(
-            "embedding", self._run, limit=batch, size=len, device_lock=models.device_lock
-        )
+        self._batcher = models.batcher("embedding", self._run, limit=batch, size=len)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """[texts, size]. Concurrent calls share a forward pass; texts that are too long are cut."""

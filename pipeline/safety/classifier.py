@@ -8,7 +8,6 @@ from pipeline.errors import ModelError
 from pipeline.job import ImageArray
 from pipeline.media.image import to_image
 from pipeline.models import Models
-from pipeline.models.batching import Batcher
 from pipeline.models.safetensors import read_json
 from pipeline.profile import ClassifierGuardProfile
 
@@ -23,12 +22,8 @@ class Classifier:
         names = labels(models.folder(profile.model, "guard"))
         check_labels(names, profile)
         self._places = [place for place, name in enumerate(names) if name in profile.labels]
-        self._batcher = Batcher(
-            "guard",
-            self._run,
-            limit=profile.batch,
-            size=lambda call: len(call) or 1,
-            device_lock=models.device_lock,
+        self._batcher = models.batcher(
+            "guard", self._run, limit=profile.batch, size=lambda call: len(call) or 1
         )
 
     def load(self) -> None:

@@ -144,6 +144,7 @@ def test_a_stopped_worker_finishes_the_jobs_it_has_begun(
         cluster.wait(cluster.executions)
         assert crew[0].stop(number) == 0
         assert len(cluster.records()) == cluster.executions() <= IN_HAND
+        assert any("closed" in line for line in cluster.log())
         assert crew[0].wait_for_line("it was told to stop")
         cluster.start_worker()
     cluster.verify(cluster.rows)

@@ -155,6 +155,11 @@ class BreakableAssembly(StandInAssembly):
         """The ports of any run."""
         return replace(super().ports(spec), renderer=ShadedRenderer())
 
+    def close(self) -> None:
+        """Close it, and log that."""
+        super().close()
+        event(closed=True)
+
 
 if __name__ == "__main__":
     serve(int(sys.argv[1]))

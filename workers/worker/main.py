@@ -56,7 +56,8 @@ def serve(settings: Settings, shutdown: Shutdown, assembly: Callable[[Settings],
 
     install_transport()
     app = make_app(settings.redis_url, settings.broker_url)
-    shutdown.executor = executor = Executor(settings, shutdown.report_unhealthy, assembly(settings))
+    ours = assembly(settings)
+    shutdown.executor = executor = Executor(settings, shutdown.report_unhealthy, ours)
     register(app, executor)
     signals.worker_shutting_down.connect(shutdown.start_grace_period, weak=False)
     # a job that took no step of any model is no hang either
@@ -80,6 +81,8 @@ def serve(settings: Settings, shutdown: Shutdown, assembly: Callable[[Settings],
     ):
         worker.start()
     executor.flush()
+    # within the grace period; what still loads is left to the end of the process
+    ours.close()
     return int(worker.exitcode or Exit.DONE)
 
 
