@@ -9,7 +9,7 @@ from pipeline.assemble.stores import open_store
 from pipeline.errors import ConfigError
 from pipeline.media.image_store import KNOWLEDGE, ImageStore
 from pipeline.models import Models
-from pipeline.ports import Retriever
+from pipeline.ports import Judge, Retriever
 from pipeline.profile import Profile, QdrantProfile
 from pipeline.retrieval.embedders import Embedder, Embedders, ImageEmbedder
 from pipeline.settings import Settings
@@ -17,6 +17,7 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
+    from pipeline.judging.caption import CaptionJudgeProfile
     from pipeline.retrieval.ingest import Library
 
 
@@ -38,6 +39,13 @@ def qdrant_retriever(
 
     embedders = open_embedders(profile, models)
     return QdrantRetriever(knowledge, embedders, profile, open_external_embedders(profile, models))
+
+
+def caption_judge(models: Models, profile: "CaptionJudgeProfile") -> Judge:
+    """The judge of captions, which compares texts as the retrieval does. Raises ModelError."""
+    from pipeline.judging.caption import CaptionJudge
+
+    return CaptionJudge(models, open_embedder(profile.embedding, models), profile)
 
 
 def open_embedders(profile: QdrantProfile, models: Models) -> Embedders:

@@ -147,7 +147,7 @@ class TokenCount(FrozenModel):
 class JudgeRequest:
     """A job's side of what a judge compares: its three texts as plain words, the brief's checks,
     and the embeddings of the images that the job named and retrieved. With `previews` its images
-    are unfinished.
+    are unfinished; `whole` is the request of which it says a part.
     """
 
     prompt: str
@@ -156,6 +156,7 @@ class JudgeRequest:
     checks: tuple[Check, ...] = ()
     references: tuple[Embedding, ...] = field(default=(), repr=False)
     previews: bool = False
+    whole: "JudgeRequest | None" = field(default=None, repr=False)
 
     def words(self, against: Against) -> str:
         """The text of this name."""
@@ -163,7 +164,8 @@ class JudgeRequest:
 
     def saying(self, text: str) -> "JudgeRequest":
         """A copy with one text in place of all three, and without checks, which are of others."""
-        return replace(self, prompt=text, text=text, keywords=text, checks=())
+        whole = self.whole or self
+        return replace(self, prompt=text, text=text, keywords=text, checks=(), whole=whole)
 
 
 class ScorePart(FrozenModel):
@@ -175,6 +177,9 @@ class ScorePart(FrozenModel):
     answers: tuple[float, ...] = Field(
         default=(),
         description="P(yes) for each of the brief's checks, in order, of a judge that asks them",
+    )
+    reply: str = Field(
+        default="", description="the caption, or the text that it read, of a judge that replies"
     )
 
 

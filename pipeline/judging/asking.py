@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import geometric_mean
 
 from pipeline.job import ImageArray, JudgeRequest, Score, ScorePart
-from pipeline.media.checks import problem
+from pipeline.judging.validity import NO_NUMBER, scores_of_valid
 from pipeline.profile import AskingJudgeProfile
 
 QUESTION = "{} Answer with Yes or No."
@@ -33,16 +33,10 @@ def scores_by(
     profile: AskingJudgeProfile,
 ) -> list[Score]:
     """One score per image, in order; `chances` is not asked about invalid images."""
-    problems = [problem(image) for image in images]
-    valid = [each for each, reason in zip(images, problems, strict=True) if not reason]
     asked = [QUESTION.format(question) for question in questions_of(request, profile)]
-    answers = iter(chances(valid, asked) if valid else ())
-    return [
-        Score(raw=0, calibrated=0, valid=False, reason=reason)
-        if reason
-        else _score(next(answers), profile)
-        for reason in problems
-    ]
+    return scores_of_valid(
+        images, lambda valid: (_score(each, profile) for each in chances(valid, asked))
+    )
 
 
 def questions_of(request: JudgeRequest, profile: AskingJudgeProfile) -> list[str]:
@@ -59,8 +53,7 @@ def questions_of(request: JudgeRequest, profile: AskingJudgeProfile) -> list[str
 
 def _score(answers: Sequence[float], profile: AskingJudgeProfile) -> Score:
     if not all(map(math.isfinite, answers)):
-        reason = "the judge's answer is not a number"
-        return Score(raw=0, calibrated=0, valid=False, reason=reason)
+        return NO_NUMBER
     mean, least = geometric_mean(max(each, LEAST) for each in answers), min(answers)
     chance = least if least < profile.floor else min(mean, 1.0)
     part = ScorePart(judge=profile.name, raw=mean, calibrated=chance, answers=tuple(answers))

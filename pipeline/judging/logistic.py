@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.job import ImageArray, Score
-from pipeline.media.checks import problem
+from pipeline.judging.validity import NO_NUMBER, scores_of_valid
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,12 @@ class Calibration:
         """The probability, 0..1, that an image with this number is right."""
         return 0.5 * (1 + math.tanh((self.slope * number + self.offset) / 2))
 
+    def score(self, number: float) -> Score:
+        """The score of an image with this number; one that is not finite makes it invalid."""
+        if not math.isfinite(number):
+            return NO_NUMBER
+        return Score(raw=float(number), calibrated=self.chance(number))
+
 
 def scores_of(
     images: Sequence[ImageArray],
@@ -28,16 +34,4 @@ def scores_of(
     """One score per image, in order, by the number that `measure` gives each valid image; it does
     not see the others.
     """
-    problems = [problem(image) for image in images]
-    valid = [image for image, reason in zip(images, problems, strict=True) if not reason]
-    numbers = iter(measure(valid) if valid else ())
-    scores = []
-    for reason in problems:
-        number = 0.0 if reason else float(next(numbers))
-        if not math.isfinite(number):
-            reason = "the judge's answer is not a number"
-        if reason:
-            scores.append(Score(raw=0, calibrated=0, valid=False, reason=reason))
-        else:
-            scores.append(Score(raw=number, calibrated=calibration.chance(number)))
-    return scores
+    return scores_of_valid(images, lambda valid: map(calibration.score, measure(valid)))

@@ -1,5 +1,5 @@
-"""Chat templates of models: outside code, so each runs within a time limit, and data that fills
-them cannot leave its message.
+"""Chats with models: their templates, which are outside code, so each runs within a time limit and
+data that fills them cannot leave its message, and the likeliest reply.
 """
 
 import threading
@@ -45,3 +45,30 @@ def without_special_tokens(tokenizer: Any, text: str) -> str:
         for token in found:
             text = text.replace(token, " ")
     return text
+
+
+def greedy(model: Any, tokenizer: Any, tokens: int) -> Any:
+    """The GenerationConfig of the likeliest token at a time, of at most `tokens`, up to the model's
+    own end.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config and model.generation_config.eos_token_id
+    # everything else is as in the model's own configuration
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=tokens,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id if own is None else own,
+    )
+
+
+def ended(written: Any, config: Any) -> list[bool]:
+    """For each row of `written`, the new tokens [rows, longest], True where it came to its end by
+    itself.
+    """
+    ends = config.eos_token_id
+    # rows that ended before others are padded
+    known = {config.pad_token_id, *([ends] if isinstance(ends, int) else ends)}
+    room = written.shape[1] < config.max_new_tokens
+    return [room or last in known for last in written[:, -1].tolist()]

@@ -1,4 +1,4 @@
-"""Vision-language models that answer questions about images, as chances of a yes."""
+"""Vision-language models that answer questions about images, as chances of a yes, or in words."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,10 +10,11 @@ from PIL.Image import Image, new
 
 from pipeline.errors import ModelError
 from pipeline.job import ImageArray
+from pipeline.lines import one_line
 from pipeline.media.image import to_image
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
-from pipeline.models.chat import through_template, without_special_tokens
+from pipeline.models.chat import ended, greedy, through_template, without_special_tokens
 from pipeline.profile import Dtype
 
 log = structlog.get_logger(__name__)
@@ -22,8 +23,13 @@ Chances = NDArray[np.float32]
 
 PROBE = "nine blue boats"
 YES, NO = (("Yes", "yes", " Yes", " yes", "YES"), ("No", "no", " No", " no", "NO"))
+READS_NO_IMAGE = "the judge's model does not read an image in its chat template"
 SAME = 0.02
 """Largest difference of chances between both ways of asking, which rounding explains."""
+
+
+LONGEST = 1000
+"""Characters of a reply in words that are kept."""
 
 
 class _Call(NamedTuple):
@@ -31,8 +37,63 @@ class _Call(NamedTuple):
     questions: Sequence[str]
 
 
-class VisionLanguage:
-    """A model of transformers' `AutoModelForImageTextToText`, with its processor and chat template.
+class Reply(NamedTuple):
+    """A reply in words, on one line; `whole` is False where it was cut at its most tokens, or at
+    LONGEST characters.
+    """
+
+    text: str
+    whole: bool
+
+
+class _Chat:
+    """A model of transformers' `AutoModelForImageTextToText`, with its processor and the chat
+    template around an image and a text. Raises ModelError.
+    """
+
+    def __init__(self, models: Models, reference: str, role: str, dtype: Dtype) -> None:
+        self._model, self._processor = models.vision_language(reference, role, dtype)
+        self._tokenizer = self._processor.tokenizer
+        self._before, self._after = self._template()
+
+    def _template(self) -> tuple[str, str]:
+        """The chat's text before and after the question, with the image's place in the former."""
+        content = [{"type": "image"}, {"type": "text", "text": PROBE}]
+        chat = [{"role": "user", "content": content}]
+        try:
+            text = through_template(
+                self._processor.apply_chat_template, chat, "judge", enable_thinking=False
+            )
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(f"the judge's chat template takes no image ({error!r})") from error
+        before, probe, after = text.partition(PROBE)
+        if not probe or PROBE in after:
+            raise ModelError("the judge's chat template drops the question; take another one")
+        return before, after
+
+    def _purged(self, question: str) -> str:
+        """The question without control tokens, those of images among them."""
+        question = without_special_tokens(self._tokenizer, question)
+        for name in ("image_token", "video_token"):
+            question = question.replace(getattr(self._processor, name, None) or "\0", " ")
+        return question
+
+    def _inputs(self, texts: Sequence[str], images: Sequence[Image]) -> Any:
+        inputs = self._processor(
+            text=list(texts),
+            images=[[image] for image in images],
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        return inputs.to(self._model.device, dtype=self._model.dtype)
+
+
+class VisionLanguage(_Chat):
+    """The chances that a model answers questions about images with yes.
 
     P(yes) is that of the reply's first token, among those that begin a yes or a no: VQAScore (Lin
     et al. 2024, arXiv:2404.01291). Concurrent calls share forward passes of at most `batch`
@@ -43,9 +104,7 @@ class VisionLanguage:
     def __init__(
         self, models: Models, reference: str, role: str, *, dtype: Dtype, batch: int
     ) -> None:
-        self._model, self._processor = models.vision_language(reference, role, dtype)
-        self._tokenizer = self._processor.tokenizer
-        self._before, self._after = self._template()
+        super().__init__(models, reference, role, dtype)
         self._yes, self._no = self._answers()
         self._limit = batch
         # rotary positions of time, height and width, which the model finds by itself
@@ -64,30 +123,6 @@ class VisionLanguage:
         """P(yes) of each question about each image, [images, questions]."""
         asked = [self._purged(question) for question in questions]
         return self._batcher(_Call([to_image(image) for image in images], asked))
-
-    def _purged(self, question: str) -> str:
-        """The question without control tokens, those of images among them."""
-        question = without_special_tokens(self._tokenizer, question)
-        for name in ("image_token", "video_token"):
-            question = question.replace(getattr(self._processor, name, None) or "\0", " ")
-        return question
-
-    def _template(self) -> tuple[str, str]:
-        """The chat's text before and after the question, with the image's place in the former."""
-        content = [{"type": "image"}, {"type": "text", "text": PROBE}]
-        chat = [{"role": "user", "content": content}]
-        try:
-            text = through_template(
-                self._processor.apply_chat_template, chat, "judge", enable_thinking=False
-            )
-        except ModelError:
-            raise
-        except Exception as error:
-            raise ModelError(f"the judge's chat template takes no image ({error!r})") from error
-        before, probe, after = text.partition(PROBE)
-        if not probe or PROBE in after:
-            raise ModelError("the judge's chat template drops the question; take another one")
-        return before, after
 
     def _answers(self) -> tuple[list[int], list[int]]:
         """The tokens that begin a yes, and those that begin a no."""
@@ -112,9 +147,7 @@ class VisionLanguage:
         try:
             whole = self._each_whole([call])
         except Exception as error:
-            raise ModelError(
-                f"the judge's model does not read an image in its chat template ({error!r})"
-            ) from error
+            raise ModelError(f"{READS_NO_IMAGE} ({error!r})") from error
         try:
             same = np.abs(self._prefixed([call]) - whole).max() < SAME
         except Exception:  # noqa: BLE001 - whatever a model of any kind raises
@@ -189,17 +222,6 @@ class VisionLanguage:
         ).logits
         return self._yes_of(logits[torch.arange(len(places), device=device), at])
 
-    def _inputs(self, texts: Sequence[str], images: Sequence[Image]) -> Any:
-        inputs = self._processor(
-            text=list(texts),
-            images=[[image] for image in images],
-            padding=True,
-            padding_side="left",
-            add_special_tokens=False,
-            return_tensors="pt",
-        )
-        return inputs.to(self._model.device, dtype=self._model.dtype)
-
     def _read(self, inputs: Any) -> Any:
         """The model's first call for images and texts that are padded on the left."""
         known = {} if self._in_three else {"position_ids": _positions(inputs["attention_mask"])}
@@ -216,6 +238,61 @@ class VisionLanguage:
         yes, no = (logits[:, each].float().logsumexp(-1) for each in (self._yes, self._no))
         found: Chances = (yes - no).sigmoid().cpu().numpy()
         return found
+
+
+class VisionLanguageWriter(_Chat):
+    """A model's replies in words to one instruction about each image, the likeliest token at a
+    time, of at most `tokens`.
+
+    Concurrent calls share generations of at most `batch` images, which change a reply by rounding
+    only. Raises ModelError.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        reference: str,
+        role: str,
+        *,
+        dtype: Dtype,
+        batch: int,
+        tokens: int,
+        instruction: str,
+    ) -> None:
+        super().__init__(models, reference, role, dtype)
+        self._text = f"{self._before}{self._purged(instruction)}{self._after}"
+        self._config, self._limit = greedy(self._model, self._tokenizer, tokens), batch
+        try:
+            with models.device_lock:
+                self._replies([new("RGB", (64, 64), "red")])
+        except Exception as error:
+            raise ModelError(f"{READS_NO_IMAGE} ({error!r})") from error
+        self._batcher: Batcher[Sequence[Image], list[Reply]] = Batcher(
+            role, self._run, limit=batch, size=len, device_lock=models.device_lock
+        )
+
+    def replies(self, images: Sequence[ImageArray]) -> list[Reply]:
+        """One reply per image, in order."""
+        return self._batcher([to_image(image) for image in images]) if images else []
+
+    def _run(self, calls: Sequence[Sequence[Image]]) -> list[list[Reply]]:
+        images = [image for call in calls for image in call]
+        chunks = range(0, len(images), self._limit)
+        found = iter([r for at in chunks for r in self._replies(images[at : at + self._limit])])
+        return [[next(found) for _ in call] for call in calls]
+
+    def _replies(self, images: Sequence[Image]) -> list[Reply]:
+        import torch
+
+        inputs = self._inputs([self._text] * len(images), images)
+        with torch.inference_mode():
+            written = self._model.generate(**inputs, generation_config=self._config)
+        written = written[:, inputs["input_ids"].shape[1] :]
+        texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [
+            Reply(one_line(text, LONGEST), end and len(text) <= LONGEST)
+            for text, end in zip(texts, ended(written, self._config), strict=True)
+        ]
 
 
 def _positions(mask: Any) -> Any:

@@ -70,6 +70,10 @@ JUDGES: dict[str, Plug] = {
     "aesthetic": Plug(
         f"{_JUDGING}.aesthetic:AestheticJudgeProfile", f"{_JUDGING}.aesthetic:AestheticJudge"
     ),
+    "caption": Plug(
+        f"{_JUDGING}.caption:CaptionJudgeProfile", "pipeline.assemble.knowledge:caption_judge"
+    ),
+    "text": Plug(f"{_JUDGING}.text:TextJudgeProfile", f"{_JUDGING}.text:TextJudge"),
 }
 """By kind; each is made of the process's `Models` or `Settings`, and its table. The first is the
 default.

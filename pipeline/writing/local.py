@@ -8,18 +8,13 @@ from dataclasses import dataclass
 import torch
 from jinja2 import TemplateError
 from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedTokenizerBase,
-)
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from pipeline.errors import JobError, ModelError
 from pipeline.job import Brief, Context, Job, Rejected
 from pipeline.models import Models
 from pipeline.models.batching import Batcher
-from pipeline.models.chat import through_template, without_special_tokens
+from pipeline.models.chat import ended, greedy, through_template, without_special_tokens
 from pipeline.profile import LocalWriterProfile
 from pipeline.telemetry import notice
 from pipeline.writing.messages import Message, messages_for, texts_read
@@ -53,17 +48,7 @@ class LocalWriter:
         self._model, self._tokenizer = model, tokenizer = models.language_model(profile)
         self._in_parts = _takes_parts(tokenizer)
         self._temperature, self._checks = profile.temperature, profile.checks
-        own = model.generation_config and model.generation_config.eos_token_id
-        ends = tokenizer.eos_token_id if own is None else own
-        # everything else is as in the model's own configuration
-        self._config = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=profile.max_tokens,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=ends,
-        )
-        # rows that ended before others are padded
-        self._ends = {tokenizer.pad_token_id, *([ends] if isinstance(ends, int) else ends)}
+        self._config = greedy(model, tokenizer, profile.max_tokens)
         trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         window = min(trained or UNBOUNDED, tokenizer.model_max_length, UNBOUNDED)
         self._room = int(window) - profile.max_tokens
@@ -125,9 +110,8 @@ class LocalWriter:
         written = generated[:, ids.shape[1] :]
         with self._encoding:
             texts = self._tokenizer.batch_decode(written, skip_special_tokens=True)
-        room = written.shape[1] < self._config.max_new_tokens
-        ended = [room or last in self._ends for last in written[:, -1].tolist()]
-        return [_Reply(*each) for each in zip(texts, ended, strict=True)]
+        ends = ended(written, self._config)
+        return [_Reply(*each) for each in zip(texts, ends, strict=True)]
 
 
 class _SeededDraws(LogitsProcessor):

@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pipeline.job import ImageArray, JudgeRequest
+from pipeline.job import ImageArray, JudgeRequest, Score
 from pipeline.judging.aesthetic import AestheticJudge, AestheticJudgeProfile
+from pipeline.judging.caption import CaptionJudge, CaptionJudgeProfile
 from pipeline.judging.clip import ClipJudge
 from pipeline.judging.questions_endpoint import (
     QuestionsEndpointJudge,
     QuestionsEndpointJudgeProfile,
 )
 from pipeline.judging.reference import ReferenceJudge, ReferenceJudgeProfile
+from pipeline.judging.text import TextJudge, TextJudgeProfile
 from pipeline.media.image import decode
 from pipeline.models.clip import Clip, unit
 from pipeline.ports import Judge
 from pipeline.profile import Profile
+from pipeline.retrieval.lexical import HashedEmbedder
 from pipeline.settings import Settings
 from tests.harness import small_models
 from tests.harness.chat_server import Call, Reply, chat_server, image_in, likeliest, question_in
@@ -87,6 +90,29 @@ def questions_endpoint() -> Iterator[Judge]:
         judge.close()
 
 
+SEES = {"model": "sees", "instruction": "Describe this image.", "batch": 4}
+
+
+@pytest.fixture(scope="module")
+def caption(models_root: Path) -> Judge:
+    profile = CaptionJudgeProfile(**SEES, slope=10.0, offset=-5.0)
+    return CaptionJudge(small_models.shipped(models_root), HashedEmbedder(), profile)
+
+
+class Quoting(TextJudge):
+    """Takes all that is asked for as a quotation, and the caption as the text in the image."""
+
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
+        wanted = f"a {request.prompt[:150]}".strip()
+        return super().score(images, request_of(f'"{wanted}"'))
+
+
+@pytest.fixture(scope="module")
+def text(models_root: Path) -> Judge:
+    profile = TextJudgeProfile(**SEES, slope=30.0, offset=-27.0)
+    return Quoting(small_models.shipped(models_root), profile)
+
+
 @pytest.fixture(scope="module")
 def ask(models_root: Path) -> Ask:
     """The request of a text, with an image of its colour."""
@@ -101,7 +127,10 @@ def ask(models_root: Path) -> Ask:
     return asked
 
 
-@pytest.fixture(scope="module", params=["clip", "questions_endpoint", "reference", "aesthetic"])
+@pytest.fixture(
+    scope="module",
+    params=["clip", "questions_endpoint", "reference", "aesthetic", "caption", "text"],
+)
 def judge(request: pytest.FixtureRequest) -> Judge:
     judge: Judge = request.getfixturevalue(request.param)
     return judge
