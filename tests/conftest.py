@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -14,14 +13,11 @@ import numpy as np
 import pytest
 
 from flows.stack.embedded import private_redis
-from flows.stack.processes import serves
 from pipeline import masking
 from pipeline.job import ImageArray
 from pipeline.settings import SHIPPED_MODELS
 from pipeline.telemetry import Observer, observe
-from tests.harness import prefect_database
-from tests.harness.prefect_server import free_port
-from workers.processes.process import ProcessSpec, running
+from tests.harness import shared_server
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -46,9 +42,17 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def pytest_unconfigure() -> None:
-    """Let the end of the process clear everything away."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all test processes share a server."""
+    if not hasattr(config, "workerinput"):
+        shared_server.offer()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what is shared, and let the end of the process clear everything else away."""
     gc.unfreeze()
+    if not hasattr(config, "workerinput"):
+        shared_server.end()
 
 
 @pytest.fixture(autouse=True)
@@ -74,27 +78,9 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server with its UI; yields the API's address."""
-    port, home = free_port(), tmp_path_factory.mktemp("prefect")
-    prefect_database.provide(home)
-    api = f"http://127.0.0.1:{port}/api"
-    spec = ProcessSpec(
-        "Prefect's server",
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-        serves(f"{api}/health"),
-        env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
-        | {
-            "PREFECT_HOME": str(home),
-            "PREFECT_UI_API_URL": "/api",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-        },
-        start_seconds=120.0,
-        stop_seconds=30.0,
-    )
-    with running(spec):
-        yield api
+def prefect_server() -> str:
+    """The API's address of a Prefect server with its UI, one for all test processes."""
+    return shared_server.address()
 
 
 @pytest.fixture

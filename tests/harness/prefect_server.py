@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-from prefect.client.base import PrefectHttpxSyncClient
 from redis import Redis
 
 from tests.harness import connected, prefect_database
@@ -23,6 +22,8 @@ def api_client(url: str, auth: tuple[str, str] | None = None) -> httpx.Client:
 
     SQLite lets one write at a time, and the server answers 503 where that takes too long.
     """
+    from prefect.client.base import PrefectHttpxSyncClient  # most tests need none of Prefect
+
     return PrefectHttpxSyncClient(base_url=url, auth=auth, timeout=60, raise_on_all_errors=False)
 
 
