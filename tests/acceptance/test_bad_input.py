@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.harness.commandline import answer, pressrun, pressrun_here
+from tests.harness.commandline import answer, pressrun_here
 from tests.harness.connected import stand_ins
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def test_people_see_the_same(jobs: Path) -> None:
 def test_a_run_gives_each_bad_row_its_outcome_and_goes_on(jobs: Path, prefect_server: str) -> None:
     words = ("run", jobs.name, "--candidates", "1", "--json")
     with stand_ins(jobs.parent, {"PREFECT_API_URL": prefect_server}) as settings:
-        done = pressrun(*words, cwd=jobs.parent, settings=settings)
+        done = pressrun_here(*words, cwd=jobs.parent, settings=settings)
     summary = answer(done)
     assert (summary["rows"], summary["invalid"], summary["failed"]) == (len(ROWS) + 2, len(ROWS), 0)
     assert done.stderr.count("did you mean 'style'?") == 1

@@ -186,7 +186,7 @@ def test_an_edited_file_renders_only_what_changed(
     words = ["run", "edited.csv", "--run", "first", "--collection", "b", "--threshold", "0.2"]
     refused = pressrun_here(*words, cwd=workdir, settings=services)
     assert (refused.returncode, "opened with another file, jobs.csv" in refused.stderr) == (1, True)
-    done = pressrun(*words, "--yes", "--json", cwd=workdir, settings=services)
+    done = pressrun_here(*words, "--yes", "--json", cwd=workdir, settings=services)
     assert answer(done)["invalid"] == 0
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert {name: after[name] for name in before} == before
@@ -197,13 +197,13 @@ def test_a_cancelled_run_is_resumed_and_asked_for_outcomes_are_done_again(
     workdir: Path, services: dict[str, str]
 ) -> None:
     (workdir / "strict.csv").write_text("keywords,threshold\nred circle,1\nblue star,0\n")
-    first = answer(pressrun("run", "strict.csv", "--json", cwd=workdir, settings=services))
+    first = answer(pressrun_here("run", "strict.csv", "--json", cwd=workdir, settings=services))
     assert (first["below_gate"], first["accepted"], first["lost"]) == (1, 1, 0)
     records = workdir / "out" / "runs" / "strict" / "records"
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     answer(pressrun_here("cancel", "strict", "--json", cwd=workdir, settings=services))
     again = answer(
-        pressrun(
+        pressrun_here(
             "resume", "strict", "--retry", "below_gate", "--json", cwd=workdir, settings=services
         )
     )
@@ -229,7 +229,7 @@ def test_an_interrupted_run_goes_on_where_it_was(workdir: Path, services: dict[s
     assert "pressrun resume many" in complaint
     before = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert len(before) < ROWS
-    summary = answer(pressrun(*words, cwd=workdir, settings=services))
+    summary = answer(pressrun_here(*words, cwd=workdir, settings=services))
     assert summary["rows"] == sum(summary[kind] for kind in ("accepted", "below_gate")) == ROWS
     after = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     assert {name: after[name] for name in before} == before

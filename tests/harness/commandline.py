@@ -8,7 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import (
+    AbstractContextManager,
+    chdir,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+)
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -44,7 +50,7 @@ def begin(
 ) -> "subprocess.Popen[str]":
     """The command, started. A server of Prefect's that it starts finds its tables made."""
     env = os.environ | (settings or {})
-    if arguments[0] in ("run", "resume", "up") and "PREFECT_API_URL" not in env:
+    if arguments[0] in ("demo", "run", "resume", "up") and "PREFECT_API_URL" not in env:
         prefect_database.provide(cwd / env.get("PRESSRUN_HOME", ".pressrun") / "prefect")
     return subprocess.Popen(
         [*command, *arguments],
@@ -62,13 +68,14 @@ def pressrun_here(
     *arguments: str, cwd: Path, settings: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """The finished command, executed by this process, which has imported what it needs: for
-    commands that start no services.
+    commands that start no services, or find them all in their settings.
     """
     output, complaints, code = io.StringIO(), io.StringIO(), 0
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with (
         chdir(cwd),
         patch.dict(os.environ, settings or {}),
+        _prefect_at((settings or {}).get("PREFECT_API_URL")),
         patch.object(sys, "argv", ["pressrun", *arguments]),
         redirect_stdout(output),
         redirect_stderr(complaints),
@@ -82,6 +89,15 @@ def pressrun_here(
                 signal.signal(number, handler)
             gc.collect()  # what the end of a process would close, such as the knowledge base
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), complaints.getvalue())
+
+
+def _prefect_at(address: str | None) -> AbstractContextManager[object]:
+    """Have Prefect use this server: it reads the variable when it is imported."""
+    if not address:
+        return nullcontext()
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    return temporary_settings({PREFECT_API_URL: address})
 
 
 def answer(done: "subprocess.CompletedProcess[str]", code: int = 0) -> dict[str, Any]:

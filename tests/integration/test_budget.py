@@ -8,7 +8,7 @@ import pytest
 
 from flows.cli.output import OUT_OF_BUDGET
 from flows.dispatch.budget import FIRST
-from tests.harness.commandline import answer, pressrun, pressrun_here
+from tests.harness.commandline import answer, pressrun_here
 from tests.harness.connected import stand_ins
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def test_the_overshoot_is_below_one_batch_and_the_rest_is_resumed(
     (desk / "many.csv").write_text("keywords,passages,mode,steps\n" + rows)
 
     def go(*words: str, code: int) -> dict[str, Any]:
-        return answer(pressrun(*words, "--json", cwd=desk, settings=settings), code)
+        return answer(pressrun_here(*words, "--json", cwd=desk, settings=settings), code)
 
     tiny = ("--candidates", "1", "--budget-gpu-seconds", "0.001")
     first = go("run", "many.csv", *tiny, code=OUT_OF_BUDGET)
@@ -63,7 +63,7 @@ def test_a_quota_counts_what_earlier_commands_accepted_and_is_never_exceeded(
     (desk / "some.csv").write_text("keywords,passages,mode,candidates\n" + rows)
 
     def go(*words: str) -> dict[str, Any]:
-        return answer(pressrun(*words, "--json", cwd=desk, settings=settings), 0)
+        return answer(pressrun_here(*words, "--json", cwd=desk, settings=settings), 0)
 
     first = go("run", "some.csv", "--quota", "11")
     assert (first["accepted"], first["quota"], first["lost"]) == (11, 11, 0)
