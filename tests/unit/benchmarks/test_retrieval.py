@@ -19,8 +19,15 @@ SWEEP = [{"strength": at / 5, "follows": at / 5, "keeps_shape": 1.0} for at in r
 pytestmark = pytest.mark.slow
 
 
+def chain(folder: Path, base: str) -> Chain:
+    """A chain that renders in fewer steps."""
+    quick = folder / "quick.toml"
+    quick.write_text(f'extends = "{base}"\n[defaults]\nsteps = 8\n', encoding="utf-8")
+    return Chain(folder, str(quick))
+
+
 def test_looks_that_are_told_are_drawn_and_others_are_not(tmp_path: Path) -> None:
-    figures = BrandAccuracy(Chain(tmp_path, "shapes"), rows=4, seed=3).measure()
+    figures = BrandAccuracy(chain(tmp_path, "shapes"), rows=4, seed=3).measure()
     for way in WAYS:
         assert 0 <= figures[f"won_{way}"] <= figures[f"accepted_{way}"] <= 1
     assert figures["won_oracle"] > figures["won_without"]
@@ -57,7 +64,7 @@ def test_a_floor_keeps_sources_from_rows_that_are_about_none(tmp_path: Path) -> 
 
 
 def test_images_follow_their_collection_at_full_strength(tmp_path: Path) -> None:
-    following = ImageGuidance(Chain(tmp_path, "shapes"), rows=4, seed=3, strengths=(0, 1))
+    following = ImageGuidance(chain(tmp_path, "shapes"), rows=4, seed=3, strengths=(0, 1))
     figures = following.measure()
     first, last = figures["sweep"]
     assert (first["strength"], last["strength"]) == (0, 1)
@@ -66,7 +73,7 @@ def test_images_follow_their_collection_at_full_strength(tmp_path: Path) -> None
 
 
 def test_a_second_round_is_held_where_the_first_is_lost(tmp_path: Path) -> None:
-    figures = Refinement(Chain(tmp_path, "shapes-draft"), rows=8, seed=3, images=80).measure()
+    figures = Refinement(chain(tmp_path, "shapes-draft"), rows=8, seed=3, images=80).measure()
     assert 0 < figures["went_on"] < 1
     for way in ("one_round", "two_rounds"):
         assert figures[f"won_late_{way}"] <= figures[f"won_{way}"]

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from datasets import Image, load_dataset
 
 from flows.runs.export import formats
 from flows.runs.export.export import NAMES, ExportError, Form, export_run
@@ -162,6 +161,8 @@ def test_equal_books_give_equal_shards(
 def test_hugging_face_reads_the_image_folder(
     run_folder: RunFolder, settings: Settings, tmp_path: Path
 ) -> None:
+    from datasets import Image, load_dataset  # with pandas, a second of each start
+
     export_run("r", "imagefolder", settings, tmp_path / "images")
     found: Any = load_dataset(
         "imagefolder", data_dir=str(tmp_path / "images"), split="train",

@@ -132,7 +132,6 @@ CASES: list[Weights] = [
     [("words", 0.7)],
     [("convolved", -0.6)],
     [("plain", 0.5), ("words", 0.5), ("convolved", 0.3)],
-    [("words", 1.0)],
 ]
 
 
