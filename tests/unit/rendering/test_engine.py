@@ -141,7 +141,7 @@ def reference(pipe: Any, asked: RenderRequest) -> ImageArray:
 
 @pytest.mark.parametrize("pipe", FEW_STEPS, indirect=True, ids=str)
 def test_few_steps_are_diffusers_own_beside_others(pipe: Any, engine: Engine) -> None:
-    asked = [a_request(seeds=(steps,), steps=steps) for steps in (1, 2, 4, 8)]
+    asked = [a_request(seeds=(steps,), steps=steps) for steps in (1, 2, 6)]
     samples = [engine.begin(each, each.seeds[0]) for each in asked]
     futures = [engine.submit(sample, sample.steps) for sample in samples]
     for each, future in zip(asked, futures, strict=True):
@@ -157,12 +157,12 @@ def test_company_that_comes_and_goes_changes_nothing(pipe: Any, engine: Engine) 
     asked = [
         a_request(seeds=(seed,), steps=steps, prompt=prompt, guidance=guidance)
         for seed, steps, prompt, guidance in (
-            (7, 7, "a red circle", 3.0),
+            (7, 5, "a red circle", 3.0),
             (8, 3, "a blue star", 1.0),
-            (9, 5, "a green ring", 2.0),
-            (10, 4, "a red circle", 5.0),
-            (11, 6, "a star", 1.0),
-            (12, 2, "a ring", 3.0),
+            (9, 4, "a green ring", 2.0),
+            (10, 2, "a red circle", 5.0),
+            (11, 4, "a star", 1.0),
+            (12, 1, "a ring", 3.0),
         )
     ]
     samples = [engine.begin(each, each.seeds[0]) for each in asked]
