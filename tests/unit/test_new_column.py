@@ -28,7 +28,7 @@ from pipeline.job import Brief
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.profile import Profile
 from pipeline.run import run_job
-from tests.unit.test_run import Parts, scores
+from tests.harness.parts import Parts, scores
 
 class Warm(Parts):
     def write(self, job, context, rejected=None):
