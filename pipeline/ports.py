@@ -53,6 +53,12 @@ class Writer(Protocol):
 class Inputs(Protocol):
     """The stored input images of jobs."""
 
+    def keep(self, image: ImageArray, name: str) -> InputImage:
+        """Store a candidate in 8 bits, for a later round to begin from; `name` is what errors call
+        it. Raises StoreError.
+        """
+        ...
+
     def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
         """The image in that size, in pixels; its sides are cropped where its proportions differ.
 

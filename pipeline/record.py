@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from pipeline.job import (
     Digest,
     FrozenModel,
     Id,
+    InputImage,
     Job,
     Passage,
     Reference,
@@ -71,14 +72,21 @@ class RunSpec(FrozenModel):
 
 class Refinement(FrozenModel):
     """A further round of a job in which no candidate passed: another prompt, because of checks that
-    no candidate passed, or images retrieved for phrases that the best one did not show. They hold
-    for the candidates from `first` on.
+    no candidate passed; edits of the best candidate; or images retrieved for phrases that it did
+    not show. Prompt and retrieved images hold for the candidates from `first` on, the start `image`
+    for those of this round.
     """
 
+    kind: Literal["rewritten", "edited", "steered"]
     missing: tuple[str, ...] = Field(
         description="questions of those checks, or parts of the judged text, asked for in turn"
     )
-    brief: Brief | None = Field(default=None, description="with the other prompt")
+    brief: Brief | None = Field(
+        default=None, description="with the other prompt, or that of the candidate that is edited"
+    )
+    image: InputImage | None = Field(
+        default=None, description="the candidate that is edited, as it is stored"
+    )
     references: tuple[Reference, ...] = Field(
         default=(), description="new ones; empty: without another prompt no more was rendered"
     )
@@ -153,6 +161,14 @@ class Outcome(FrozenModel):
     def device_time(self) -> float:
         """Device seconds of all roles together."""
         return sum(self.device_seconds.values())
+
+    @property
+    def winners_job(self) -> Job | None:
+        """The job with the image that the winner was begun from."""
+        last = self._winners_rounds[-1:]
+        if self.job and last and last[0].image:
+            return self.job.editing(last[0].image)
+        return self.job
 
     @property
     def winners_context(self) -> Context:

@@ -42,18 +42,18 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
         raise RunError(f"Run {run} has no record of job {job_id}.")
     if not outcome.image:
         raise RunError(f"Job {job_id} ended as {outcome.status} and kept no image.")
-    brief = outcome.winners_brief
-    if not (outcome.job and brief and outcome.seed is not None):
+    job, brief = outcome.winners_job, outcome.winners_brief
+    if not (job and brief and outcome.seed is not None):
         raise RunError(f"The record of job {job_id} does not say how it was rendered.")
     spec = run_folder.spec()
     try:
-        profile = profile_of(spec).of(outcome.job.model)
+        profile = profile_of(spec).of(job.model)
     except ConfigError as error:
         raise RunError(
-            f"Job {job_id} was rendered by {outcome.job.model!r}, a name that its run's profile no"
+            f"Job {job_id} was rendered by {job.model!r}, a name that its run's profile no"
             " longer has: submit the job file again with that name for the renderer."
         ) from error
-    control = f"control:{outcome.job.control}"
+    control = f"control:{job.control}"
     used = {
         role: digest
         for role, digest in outcome.models.items()
@@ -62,7 +62,7 @@ def reproduce_record(record: str, settings: Settings, out: Path | None) -> dict[
     with closing(Assembly(settings)) as assembly:
         assembly.compare(profile, run, used)
         context, inputs = assembly.embedded(spec, outcome.winners_context), assembly.inputs(spec)
-        request = render_request(outcome.job, context, brief, inputs, (outcome.seed,))
+        request = render_request(job, context, brief, inputs, (outcome.seed,))
         again = assembly.renderer(spec).render(request)[0]
     assert again is not None  # a request without a pruner loses no image
     stored = decode(run_folder.blob(outcome.image.path))

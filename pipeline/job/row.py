@@ -325,10 +325,21 @@ class Job(FrozenModel):
             ge=1,
             le=3,
             description="most contests: where no candidate passes, the writer changes the prompt "
-            "for what none shows, or images of it are retrieved, and as many candidates follow",
+            "for what none shows, the best one is edited, or images of what is missing are "
+            "retrieved, and as many candidates follow",
         ),
         Settable(("row", "profile"), 1),
     ] = 1
+    edit_strength: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="part of the steps that a further round takes from the best candidate on, "
+            "where that one lacks little; `0`: none is edited",
+        ),
+        Settable(("row", "profile"), 0.6),
+    ] = 0.0
     priority: Annotated[
         int, Field(ge=0, le=9, description="place in the queue; 0 goes first"), Settable()
     ] = 5
@@ -344,6 +355,10 @@ class Job(FrozenModel):
         """The images that its row names."""
         named = (self.image, self.mask, self.control_image)
         return (*(image for image in named if image), *self.reference_images)
+
+    def editing(self, image: InputImage) -> "Job":
+        """A copy that begins from an image at the strength of edits."""
+        return self.model_copy(update={"image": image, "strength": self.edit_strength})
 
     def candidate_seed(self, index: int) -> int:
         """The seed of candidate `index`: the job's seed plus the index, as in A1111."""

@@ -1,6 +1,6 @@
 """Builds a job from a row: reads values, fills in defaults, expands templates, gives it an id."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -15,12 +15,14 @@ from pipeline.job import (
     Job,
     NamedWeights,
     digest_of,
+    first_step,
     lies_between,
 )
 from pipeline.jobfile import identity
 from pipeline.jobfile.remarks import Remarks
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow
 from pipeline.jobfile.templates import expand, unsupported_syntax
+from pipeline.jobfile.unused import ONE_ROUND, RETRIEVING, can_refine, unused
 from pipeline.jobfile.values import READERS, readable, shown, text, without_marks
 from pipeline.media.checks import says_something
 from pipeline.media.inputs import InputReader
@@ -37,21 +39,13 @@ _NO_ADAPTER = (
 _NO_FOLDER = "the profile's renderer names no folder of them ({}.{})"
 _NOT_ALLOWED = "is none of the collections that jobs may ask, which retrieval.allowed names"
 _NO_ENCODER = "the profile names no encoder of images (retrieval.image_encoder)"
-_ONE_ROUND = (
-    "a further round rewrites the prompt or retrieves images: it needs writer.checks in the "
-    "profile, or a collection, references of 1 or more, and a reference_scale above 0"
-)
 _MARKS = "marks of direction, byte order marks or other tools' line breaks were taken out"
 _NAN = "NaN was read as empty"
 _NO_PRIOR = (
     "the contest stop needs the scores to expect ({}.prior): `pressrun calibrate stop JOBS` "
     "measures them and writes a profile with them"
 )
-_NO_RIVALS = "in waves of 1 race_above has no rivals, and drops nobody at the rungs: name a wave"
 _NO_SEED = "seed -1 was read as no seed: the row decides it"
-_RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
-_CONTROLLING = ("control_scale", "control_from", "control_until")
-_WAVES = ("first_above", "stop", "race_above")
 _RENAMED = {column: name for column, (name, _, _) in COLUMNS.items() if column != name}
 """Columns whose field of a job has another name."""
 _TEMPLATED = tuple(column for column, (_, _, mark) in COLUMNS.items() if mark.template)
@@ -192,8 +186,8 @@ class JobBuilder:
             raise _Refused(column, _explained(problem)) from error
         self._check(job, given, under)
         if not self._retrieval:
-            given = {name: value for name, value in given.items() if name not in _RETRIEVING}
-        for column, reason in _unused(job, given, under.profile):
+            given = {name: value for name, value in given.items() if name not in RETRIEVING}
+        for column, reason in unused(job, given, under.profile):
             self._note(row.line, column, reason)
         return job
 
@@ -207,12 +201,13 @@ class JobBuilder:
                 raise _Refused("reference_images", _NO_ENCODER)
         if job.collection and not self._whole.retrieval.allows(job.collection):
             raise _Refused("collection", f"{shown(job.collection)} {_NOT_ALLOWED}")
-        retrieving = job.collection and job.references and job.reference_scale
-        rewriting = getattr(self._whole.writer, "checks", 0)
-        if given.get("rounds", 1) > 1 and not (retrieving or rewriting):
-            raise _Refused("rounds", _ONE_ROUND)
+        if given.get("rounds", 1) > 1 and not can_refine(job, self._whole):
+            raise _Refused("rounds", ONE_ROUND)
         if job.contest == "stop" and job.prior is None:
             raise _Refused("contest", _NO_PRIOR.format(_defaults_of(job.model)))
+        edits = given.get("edit_strength")
+        if edits and first_step(job.steps, edits) == job.steps:
+            raise _Refused("edit_strength", f"{edits} of {job.steps} steps is no step")
         _check_inputs(job)
         _check_control(job, under)
         _check_weights(job, under.profile)
@@ -368,57 +363,6 @@ def _check_weights(job: Job, profile: Profile) -> None:
             sections_of(getattr(job, column))
         except JobError as error:
             raise _Refused(column, error.detail) from error
-
-
-def _unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple[str, str]]:
-    """The columns without effect on a job, each with the reason; `given` are the row's own."""
-    # A1111 turns guidance off at exactly 1, diffusers at 1 and below
-    guided = job.guidance != 1 if profile.renderer.kind == "a1111" else job.guidance > 1
-    if job.negative and not guided:
-        yield "negative", "the negative prompt has no effect at guidance 1 or less"
-    if job.reference_images and not job.reference_scale:
-        yield "reference_images", "reference_images have no effect at reference_scale 0"
-    if "strength" in given and not job.image:
-        yield "strength", "strength has no effect without an image"
-    if job.image and job.strength == 1 and not job.mask:
-        yield "strength", "at strength 1 little or nothing of the image is left"
-    if job.control and not job.control_scale:
-        yield "control", "control has no effect with a control_scale of 0"
-    if not job.control:
-        for column in _CONTROLLING:
-            if column in given:
-                yield column, f"{column} has no effect without control"
-    writer = profile.writer
-    if "style" in given and writer.kind == "template":
-        # `{text}` in the prompt template may hold the style
-        templates = writer.prompt_template + writer.text_template
-        if "{style}" not in templates.replace(" ", ""):
-            yield "style", "style has no effect: the profile's prompt_template does not name it"
-    if "embeddings" in given:
-        texts = [job.keywords, job.style, job.negative]
-        if writer.kind == "template":
-            texts += [writer.prompt_template, writer.text_template]
-        if not all(any(map(each.pattern.search, texts)) for each in job.embeddings):
-            yield "embeddings", "an embedding has no effect where no text of the row names it"
-    if "wave" in given and job.contest not in _WAVES:
-        yield "wave", f"wave has no effect in the contest {job.contest}"
-    if "stop_below" in given and job.contest != "stop":
-        yield "stop_below", f"stop_below has no effect in the contest {job.contest}"
-    steered = job.collection and job.references and job.reference_scale
-    if job.rounds > 1 and "rounds" not in given and not (steered or getattr(writer, "checks", 0)):
-        yield "rounds", f"rounds has no effect: {_ONE_ROUND}"
-    if job.contest == "race_above" and job.wave == 1:
-        yield "contest", _NO_RIVALS
-    if not job.collection:
-        for column in _RETRIEVING:
-            if (
-                column in given
-                and getattr(job, column)
-                and not (column == "reference_scale" and job.reference_images)
-            ):
-                yield column, f"{column} has no effect without a collection"
-    elif "reference_scale" in given and not (job.references or job.reference_images):
-        yield "reference_scale", "reference_scale has no effect without references"
 
 
 def _explained(problem: Mapping[str, Any]) -> str:

@@ -11,15 +11,19 @@ of arrival has no influence.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import ceil
 
 from pipeline.errors import JobError
-from pipeline.job import Check, Job, Rung, Score
+from pipeline.job import Check, CheckKind, Job, Rung, Score
 from pipeline.judging import stopping
 
 DOUBT = 0.5
 """P(yes) below which an image does not pass a check."""
+LOCAL: Collection[CheckKind] = ("object", "attribute", "text")
+"""Kinds of checks about a part of the image. The number of things and where they stand are layout,
+which an image keeps from the one that it begins from.
+"""
 PARTS = 12
 """Most phrases of a text that are tried, the first ones."""
 
@@ -84,6 +88,17 @@ def failed_checks(checks: Sequence[Check], scores: Sequence[Score | None]) -> tu
         for check, given in zip(checks, zip(*answers, strict=True), strict=False)
         if max(given) < DOUBT
     )
+
+
+def local_faults(checks: Sequence[Check], score: Score) -> tuple[Check, ...]:
+    """The checks that a candidate fails, where an edit, which keeps its layout, may mend them: all
+    are LOCAL, it passes as many others, and of the objects asked for it shows one. Else none.
+    """
+    failed = failed_checks(checks, [score])
+    objects = [check for check in checks if check.kind == "object"]
+    shown = not objects or any(check not in failed for check in objects)
+    local = all(check.kind in LOCAL for check in failed)
+    return failed if local and shown and 2 * len(failed) <= len(checks) else ()
 
 
 def rungs(job: Job) -> tuple[Rung, ...]:

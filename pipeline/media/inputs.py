@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from pipeline.errors import JobError, StoreError, TooLarge
 from pipeline.job import Embedding, ImageArray, InputImage, LoadedImage
-from pipeline.media.image import LARGEST_SIDE, pixels_in, read_image, to_array
+from pipeline.media.image import LARGEST_SIDE, pixels_in, read_image, to_array, to_image
 from pipeline.media.image_store import INPUTS, ImageStore, pixel_digest
 from pipeline.ports import Store
 
@@ -176,6 +176,13 @@ class StoredInputs:
             KEPT_BYTES, getsizeof=lambda image: min(image.pixels.nbytes, KEPT_BYTES)
         )
         self._embedded: LRUCache[str, Embedding] = LRUCache(REMEMBERED)
+
+    def keep(self, image: ImageArray, name: str) -> InputImage:
+        """Put a candidate into the store."""
+        stored = to_image(image)
+        self._images.put(stored)
+        width, height = stored.size
+        return InputImage(path=name, sha256=pixel_digest(stored), width=width, height=height)
 
     def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
         """The image in the size asked for: scaled to cover it, and cropped around its middle."""

@@ -34,7 +34,7 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
 
     `renderer` is the section of the job's renderer, with the model's name and its scheduler.
     """
-    job, brief, renderer = outcome.job, outcome.winners_brief, renderer or {}
+    job, brief, renderer = outcome.winners_job, outcome.winners_brief, renderer or {}
     if job is None or brief is None:
         return ""
     tags = (f"<lora:{lora.name}:{lora.weight:g}>" for lora in job.loras)
@@ -47,6 +47,7 @@ def parameters(outcome: Outcome, renderer: Mapping[str, Any] | None = None) -> s
         "CFG scale": str(job.guidance),
         "Seed": "" if outcome.seed is None else str(outcome.seed),
         "Size": f"{job.width}x{job.height}",
+        "Denoising strength": f"{job.strength:g}" if job.image else "",
         "Model hash": outcome.models.get("renderer", "")[:10],
         "Model": str(renderer.get("model", "")),
         "Lora hashes": ", ".join(f"{lora.name}: {lora.digest[:12]}" for lora in job.loras),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from pipeline.errors import Unavailable
-from pipeline.job import Brief, Candidate, Context, Job, Reference, Score, TokenCount
+from pipeline.job import Brief, Candidate, Context, InputImage, Job, Reference, Score, TokenCount
 from pipeline.judging import contest
 from pipeline.masking import mask
 from pipeline.ports import Ports
@@ -69,10 +69,17 @@ class Execution:
         guard_brief(brief, self.job, self.ports)
         return brief
 
-    def hold(self, brief: Brief, references: Sequence[Reference] = ()) -> None:
-        """Add a contest with a prompt, and with images beside those of earlier rounds. Its images
-        are judged by the first brief, so that the rounds compare.
+    def hold(
+        self,
+        brief: Brief,
+        references: Sequence[Reference] = (),
+        image: InputImage | None = None,
+    ) -> None:
+        """Add a contest with a prompt, with `references` beside those of earlier rounds, and where
+        it begins from an `image`. Its images are judged by the first brief, so that the rounds
+        compare.
         """
+        job = self.job.editing(image) if image else self.job
         best, first = contest.winner(self.scores), len(self.candidates)
         # each image of an earlier round takes some MB
         self.candidates = [
@@ -80,9 +87,7 @@ class Execution:
         ]
         earlier = [each for held in self.rounds for each in held.references]
         context = self.context.joined((*earlier, *references))
-        self.candidates += hold_contest(
-            self.job, context, brief, self.ports, first, judged=self.brief
-        )
+        self.candidates += hold_contest(job, context, brief, self.ports, first, judged=self.brief)
         self.rounds.append(Round(first, brief, tuple(references), self.meter.tokens))
 
     def status(self) -> tuple[Status, str]:

@@ -3,7 +3,7 @@
 from itertools import chain, zip_longest
 
 from pipeline.errors import Blocked, JobError
-from pipeline.job import Candidate, Rejected
+from pipeline.job import Candidate, Rejected, first_step
 from pipeline.judging import contest
 from pipeline.record import Refinement
 from pipeline.run.execution import Execution, guard_brief, retrieve
@@ -11,14 +11,20 @@ from pipeline.run.requests import judge_request
 from pipeline.run.scoring import judge
 from pipeline.telemetry import notice, stage
 
+_NOT_EDITED = "the best candidate was not edited"
+
 
 def refine(execution: Execution) -> bool:
     """Hold a further round: with another prompt where no candidate of the last one passes some
-    check, else with images of what is missing. False where neither adds a candidate; its
-    faults are not the job's, which has the candidates of the rounds before.
+    check, else of edits where the best one lacks little, else with images of what is missing; the
+    next of these where one is not to be had. False where none adds a candidate; its faults are not
+    the job's, which has the candidates of the rounds before.
     """
     try:
-        refinement = _rewritten(execution) or _steered(execution)
+        refinement = _rewritten(execution)
+        if refinement is None and _edited(execution):
+            return True
+        refinement = refinement or _steered(execution)
         if refinement is None:
             return False
         execution.refinements.append(refinement)
@@ -50,7 +56,49 @@ def _rewritten(execution: Execution) -> Refinement | None:
     except (Blocked, JobError) as error:
         notice(f"the prompt was not rewritten: {error.detail}")
         return None
-    return Refinement(missing=missing, brief=other, first=len(execution.candidates))
+    return Refinement(
+        kind="rewritten", missing=missing, brief=other, first=len(execution.candidates)
+    )
+
+
+def _edited(execution: Execution) -> bool:
+    """Hold a round that begins from the best candidate, where it lacks only what an edit may mend.
+    False where it held none; the notices say why where the row or its renderer does not allow it.
+
+    Meng et al., "SDEdit" (ICLR 2022, arXiv:2108.01073).
+    """
+    job, best = execution.job, contest.winner(execution.scores)
+    if best is None or not job.edit_strength:
+        return False
+    candidate = execution.candidates[best]
+    held = next(each for each in reversed(execution.rounds) if each.first <= best)
+    assert candidate.score is not None
+    missing = contest.local_faults(held.brief.checks, candidate.score)
+    if not missing:
+        return False
+    reason = ""
+    if job.image:
+        reason = "the row begins from an image of its own"
+    elif first_step(job.steps, job.edit_strength) == job.steps:
+        reason = f"{job.edit_strength} of {job.steps} steps is no step"
+    if reason:
+        notice(f"{_NOT_EDITED}: {reason}")
+        return False
+    assert candidate.image is not None
+    refinement = Refinement(
+        kind="edited",
+        missing=tuple(check.question for check in missing),
+        brief=held.brief,
+        image=execution.ports.inputs.keep(candidate.image, f"candidate {best}"),
+        first=len(execution.candidates),
+    )
+    try:
+        execution.hold(held.brief, image=refinement.image)
+    except JobError as error:
+        notice(f"{_NOT_EDITED}: {error.detail}")
+        return False
+    execution.refinements.append(refinement)
+    return True
 
 
 def _steered(execution: Execution) -> Refinement | None:
@@ -80,7 +128,10 @@ def _steered(execution: Execution) -> Refinement | None:
     }
     new = [each for key, each in found.items() if key not in known]
     return Refinement(
-        missing=missing, references=tuple(new[: job.references]), first=len(execution.candidates)
+        kind="steered",
+        missing=missing,
+        references=tuple(new[: job.references]),
+        first=len(execution.candidates),
     )
 
 

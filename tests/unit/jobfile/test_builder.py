@@ -69,9 +69,10 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         (
             "rounds",
             "2",
-            "it needs writer.checks in the profile, or a collection, references of 1 or more, and "
-            "a reference_scale above 0",
+            "it needs writer.checks in the profile, or writer.questions there and an edit_strength "
+            "above 0, or a collection, references of 1 or more, and a reference_scale above 0",
         ),
+        ("edit_strength", "1", "less than 1"),
         ("reference_scale", "1.1", "less than or equal to 1"),
         ("needs_context", "maybe", "'maybe' is neither true nor false"),
         ("collection", "../../etc/passwd", "no path and no address"),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job import BadRow, Job
+from pipeline.job import BadRow, Check, Job
 from pipeline.jobfile.reader import Overrides, read_jobs
 from pipeline.jobfile.remarks import Notice
-from pipeline.profile import Profile
+from pipeline.profile import LocalWriterProfile, Profile, TemplateWriterProfile, WriterProfile
 
 NEGATIVE = "the negative prompt has no effect at guidance 1 or less"
 
@@ -23,6 +23,8 @@ def test_negative_words_without_guidance_are_told_with_their_rows(read, told) ->
         ({"wave": 2}, ["wave"]),
         ({"wave": 2, "contest": "first_above"}, []),
         ({"stop_below": 0.1}, ["stop_below"]),
+        ({"edit_strength": 0.5}, ["edit_strength"]),
+        ({"edit_strength": 0}, []),
         ({"contest": "race_above"}, ["contest"]),
         ({"contest": "race_above", "wave": 2}, []),
         ({"passages": 3, "tags": "a", "licenses": "CC0"}, ["passages", "tags", "licenses"]),
@@ -64,3 +66,32 @@ def test_rounds_of_the_profile_that_can_change_nothing_are_told(
     many = profile.model_copy(update={"defaults": defaults})
     list(read_jobs(path, many, Overrides(), told.append))
     assert [notice.column for notice in told] == columns
+
+
+CHECKED = TemplateWriterProfile(questions=(Check(question="Red?", kind="attribute"),))
+
+
+@pytest.mark.parametrize(
+    ("writer", "columns", "reason"),
+    [
+        (CHECKED, "a,2,0.5,,", ""),
+        (CHECKED, "a,2,,,", ""),
+        (CHECKED, "a,2,0,,", "rounds: a further round rewrites"),
+        (CHECKED, "a,1,0.5,,", "edit_strength has no effect without rounds of 2 or 3"),
+        (CHECKED, "a,2,0.01,,", "edit_strength: 0.01 of 20 steps is no step"),
+        (LocalWriterProfile(model="writer"), "a,2,0.5,brands,1", "the writer makes no checks"),
+    ],
+)
+def test_edits_need_rounds_checks_and_a_step(
+    tmp_path: Path, profile: Profile, writer: WriterProfile, columns: str, reason: str
+) -> None:
+    path, told = tmp_path / "jobs.csv", list[Notice]()
+    header = "keywords,rounds,edit_strength,collection,references"
+    path.write_text(f"{header}\n{columns}\n", encoding="utf-8")
+    rows = list(
+        read_jobs(path, profile.model_copy(update={"writer": writer}), Overrides(), told.append)
+    )
+    said = [f"{row.column}: {row.reason}" for row in rows if isinstance(row, BadRow)]
+    said += [notice.reason for notice in told]
+    assert len(said) == bool(reason)
+    assert reason in "".join(said)

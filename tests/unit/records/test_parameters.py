@@ -11,7 +11,7 @@ from pipeline.job import Brief, InputImage, Job, Lora, TextualInversion
 from pipeline.jobfile.values import FIELD_LIMIT
 from pipeline.media.image import EXIF_CHARACTERS
 from pipeline.profile import JobDefaults
-from pipeline.record import Outcome
+from pipeline.record import Outcome, Refinement
 from pipeline.records.parameters import parameters
 from pipeline.writing.reply import PROMPT_LIMIT
 
@@ -106,6 +106,16 @@ def test_a_models_name_may_hold_any_sign(
     found = read_back(parameters(make_outcome(make_job()), {"model": model}))
     assert found["Model"] == model
     assert found["Version"] == "pressrun 0.1.0"
+
+
+def test_the_strength_of_an_edit_is_told_for_its_own_winner(
+    make_job: Callable[..., Job], make_outcome: Callable[..., Outcome]
+) -> None:
+    image = InputImage(path="candidate 0", sha256="a" * 64, width=64, height=64)
+    edited = Refinement(kind="edited", missing=("Red?",), image=image, first=1)
+    outcome = make_outcome(make_job(edit_strength=0.6), refinements=(edited,))
+    assert read_back(parameters(outcome))["Denoising strength"] == "0.6"
+    assert "Denoising" not in parameters(outcome.model_copy(update={"winner": 0}))
 
 
 def test_what_is_not_known_is_left_out(
