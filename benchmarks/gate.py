@@ -9,16 +9,20 @@ at a threshold.
   contest that had a right candidate. The threshold is the lowest that reaches a precision of .95 on
   one half of the contests, the figures are those of the other half; both ways, then the mean.
 - `clip_precision`: that of CLIP alone at the same recall, over all contests.
-- `label_free_gap`: the precision at a threshold found without labels, where the mean chance of the
-  accepted is .95, less that at the labelled threshold; absolute.
+- `label_free_gap`: the precision at the threshold that `pressrun calibrate gate` finds without
+  labels, by contests against contrasts, less that at the labelled threshold; absolute. A gate that
+  no threshold makes precise enough accepts none, a precision of 1.
 - `final_precision`: the precision of the finished renderer's winners at the labelled threshold.
+
+With several umpires, each trained apart, a candidate is right where all confirm it, and contests
+whose winner some confirm and some do not are left out: `settled` is the share of the others.
 
 Candidates are kept in `--cache`, so judging can be repeated without rendering.
 """
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -32,7 +36,10 @@ from benchmarks.common import EXAMPLE, arguments, show
 from examples.shapes import umpire, world
 from examples.shapes.measure.renderer import render
 from pipeline.assemble.assembly import Assembly
-from pipeline.job import JudgeRequest
+from pipeline.errors import RunError
+from pipeline.job import ImageArray, JudgeRequest
+from pipeline.judging.contrasts import contrasts
+from pipeline.judging.gate import gate_by_contrasts
 from pipeline.judging.panel import Panel
 from pipeline.profile import JUDGES
 from pipeline.settings import Settings
@@ -64,10 +71,11 @@ def main() -> None:
     )
     parser.add_argument("--cache", type=Path, default=Path(".build/gate"))
     parser.add_argument("--seed", type=int, default=310_000, help="no training used it")
+    parser.add_argument("--umpire", type=Path, nargs="+", default=[MODELS / "umpire"])
     given = parser.parse_args()
     count = given.final or max(1, given.contests // 5)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder))
+        bench = Bench(Path(folder), given.umpire)
         draft = bench.contests(given.cache, "draft-unet", given.contests, given.seed)
         final = bench.contests(given.cache, "", count, given.seed + 1)
     figures = compared(draft, final)
@@ -77,26 +85,47 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
+class Winners:
+    """Each contest's best score, whether it is right, and whether any candidate was.
+
+    `wrong` is the best chance of a contest of contrasts, for winners of the better half, else NaN.
+    """
+
+    scores: Floats
+    right: Flags
+    possible: Flags
+    wrong: Floats
+
+    def at(self, chosen: Flags) -> "Winners":
+        """Some of them."""
+        return Winners(
+            self.scores[chosen], self.right[chosen], self.possible[chosen], self.wrong[chosen]
+        )
+
+
+@dataclass(frozen=True)
 class Contests:
-    """[contests, CANDIDATES] each: the chances by judge, and whether the umpire confirms."""
+    """[contests, CANDIDATES] each: the chances by judge, whether all umpires confirm, and whether
+    they agree. `wrong` [contests] as of the panel's winners.
+    """
 
     clip: Floats
     panel: Floats
     right: Flags
+    settled: Flags
+    wrong: Floats
 
-    def winners(self, scores: Floats) -> tuple[Floats, Flags]:
-        """Score and rightness of each contest's best."""
-        best = scores.argmax(1)[:, None]
-        return (
-            np.take_along_axis(scores, best, 1)[:, 0],
-            np.take_along_axis(self.right, best, 1)[:, 0],
-        )
+    def winners(self, scores: Floats) -> Winners:
+        """The settled winners by these scores."""
+        best = np.arange(len(scores)), scores.argmax(1)
+        winners = Winners(scores[best], self.right[best], self.right.max(1), self.wrong)
+        return winners.at(self.settled[best])
 
 
 class Bench:
-    """The judges as a worker has them, and the umpire that judges them."""
+    """The judges as a worker has them, and the umpires that judge them."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, umpires: Sequence[Path]) -> None:
         path = workdir / "profile.toml"
         path.write_text(PROFILE)
         settings = Settings(profile=str(path), home=workdir / "home", store=str(workdir / "out"))
@@ -106,32 +135,57 @@ class Bench:
             (each, resolve_name(JUDGES[each.kind].made_by)(models, each)) for each in profile.judge
         ]
         self._panel = Panel(judges, profile.panel)
-        self._umpire = umpire.load(MODELS / "umpire")
+        self._umpires = [umpire.load(folder) for folder in umpires]
 
     def contests(self, cache: Path, unet: str, count: int, seed: int) -> Contests:
         """The contests, rendered where the cache lacks them, and judged."""
-        parts = list[tuple[Floats, Floats, Flags]]()
+        parts, winners = (
+            list[tuple[Floats, Floats, Flags, Flags]](),
+            list[tuple[ImageArray, JudgeRequest]](),
+        )
         total = -(-count // TOGETHER)
         for images, prompts in track(
             candidates(cache, unet, count, seed), "contests", total, console=Console(stderr=True)
         ):
-            parts += [
-                self._judged(images[at : at + CANDIDATES], prompts[at])
-                for at in range(0, len(prompts), CANDIDATES)
-            ]
-        clip, panel, right = (np.stack(part) for part in zip(*parts[:count], strict=True))
-        return Contests(clip, panel, right)
+            for at in range(0, len(prompts), CANDIDATES):
+                own, prompt = images[at : at + CANDIDATES], prompts[at]
+                request = JudgeRequest(prompt=prompt, text=prompt, keywords=prompt)
+                parts.append(self._judged(own, request))
+                winners.append((own[parts[-1][1].argmax()].astype(np.float32) / 255, request))
+        clip, panel, right, settled = (np.stack(part) for part in zip(*parts[:count], strict=True))
+        return Contests(clip, panel, right, settled, self._wrong(winners[:count], panel.max(1)))
 
-    def _judged(self, images: umpire.Images, prompt: str) -> tuple[Floats, Floats, Flags]:
+    def _wrong(self, winners: Sequence[tuple[ImageArray, JudgeRequest]], best: Floats) -> Floats:
+        """Contests against contrasts, as `calibrate gate` holds them."""
+        requests = [request for _, request in winners]
+        against = {self._clip.against, self._sees.against}
+        wrong = np.full(len(winners), np.nan)
+        for at in np.flatnonzero(best >= np.median(best)).tolist():
+            image, request = winners[at]
+            others = [*requests[:at], *requests[at + 1 :]]
+            drawn = contrasts(request, others, against, CANDIDATES, at)
+            wrong[at] = max(
+                self._panel.score([image], each.request)[0].calibrated for each in drawn
+            )
+        return wrong
+
+    def _judged(
+        self, images: umpire.Images, request: JudgeRequest
+    ) -> tuple[Floats, Floats, Flags, Flags]:
         """One contest's row of each."""
-        request = JudgeRequest(prompt=prompt, text=prompt, keywords=prompt)
         scores = self._panel.score(list(images.astype(np.float32) / 255), request)
         parts = [{part.judge: part.calibrated for part in score.parts} for score in scores]
-        right = [umpire.confirms(read, prompt) for read in self._umpire.read(images)]
+        confirmed = np.array(
+            [
+                [umpire.confirms(read, request.prompt) for read in each.read(images)]
+                for each in self._umpires
+            ]
+        )
         return (
             np.array([part[self._clip.name] for part in parts]),
             np.array([score.calibrated for score in scores]),
-            np.array(right),
+            confirmed.min(0),
+            confirmed.min(0) == confirmed.max(0),
         )
 
 
@@ -168,66 +222,66 @@ def _pipeline(unet: str) -> Any:
 
 def compared(draft: Contests, final: Contests) -> dict[str, float]:
     """The figures above, and how many contests were right without a gate."""
-    scores, right = draft.winners(draft.panel)
-    possible = draft.right.max(1)
-    even = np.arange(len(scores)) % 2 == 0
+    winners, clip = draft.winners(draft.panel), draft.winners(draft.clip)
+    even = np.arange(len(winners.scores)) % 2 == 0
     found, free = [], []
-    for known in (even, ~even):
-        level = labelled(scores[known], right[known])
-        found.append(shares(scores[~known], right[~known], possible[~known], level))
-        level = label_free(scores[known])
-        free.append(shares(scores[~known], right[~known], possible[~known], level))
+    halves = winners.at(even), winners.at(~even)
+    for known, other in (halves, halves[::-1]):
+        found.append(shares(other, labelled(known)))
+        free.append(shares(other, label_free(known)))
     precision, recall = np.mean(found, 0)
     unlabelled, _ = np.mean(free, 0)
-    level = labelled(scores, right)
-    ends = shares(*final.winners(final.panel), final.right.max(1), level)
-    clip = draft.winners(draft.clip)
+    level = labelled(winners)
+    ends = shares(final.winners(final.panel), level)
     return {
         "precision": float(precision),
         "recall": float(recall),
-        "clip_precision": at_recall(*clip, possible, float(recall)),
+        "clip_precision": at_recall(clip, float(recall)),
         "label_free_gap": float(abs(unlabelled - precision)),
         "label_free_precision": float(unlabelled),
         "final_precision": ends[0],
         "final_recall": ends[1],
         "threshold": level,
-        "winners_right": float(right.mean()),
-        "clip_winners_right": float(clip[1].mean()),
-        "contests_with_a_right_candidate": float(possible.mean()),
-        "contests": float(len(scores)),
+        "winners_right": float(winners.right.mean()),
+        "clip_winners_right": float(clip.right.mean()),
+        "contests_with_a_right_candidate": float(winners.possible.mean()),
+        "settled": len(winners.scores) / len(draft.right),
+        "contests": float(len(draft.right)),
     }
 
 
-def shares(scores: Floats, right: Flags, possible: Flags, level: float) -> tuple[float, float]:
+def shares(winners: Winners, level: float) -> tuple[float, float]:
     """Precision and recall of accepting at the level; a precision of 1 where none is accepted."""
-    accepted = scores >= level
-    hits = int((accepted & right).sum())
-    return hits / max(1, int(accepted.sum())) if accepted.any() else 1.0, hits / possible.sum()
+    accepted = winners.scores >= level
+    hits, count = int((accepted & winners.right).sum()), int(accepted.sum())
+    return hits / count if count else 1.0, hits / winners.possible.sum()
 
 
-def labelled(scores: Floats, right: Flags) -> float:
+def labelled(winners: Winners) -> float:
     """The lowest threshold whose accepted are right to the wanted part; above all where none is."""
+    scores = winners.scores
     order = np.argsort(-scores)
-    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    precision = np.cumsum(winners.right[order]) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(precision >= WANTED)
     return float(scores[order[enough[-1]]]) if len(enough) else float(np.nextafter(scores.max(), 2))
 
 
-def label_free(scores: Floats) -> float:
-    """The lowest threshold whose accepted have the wanted mean chance: no label is needed."""
-    order = np.sort(scores)[::-1]
-    means = np.cumsum(order) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(means >= WANTED)
-    return float(order[enough[-1]]) if len(enough) else float(np.nextafter(order[0], 2))
+def label_free(winners: Winners) -> float:
+    """The threshold by contrasts; above all where none is precise enough."""
+    wrong = winners.wrong[~np.isnan(winners.wrong)]
+    try:
+        return gate_by_contrasts(winners.scores, wrong, WANTED)[0].threshold
+    except RunError:
+        return float(np.nextafter(winners.scores.max(), 2))
 
 
-def at_recall(scores: Floats, right: Flags, possible: Flags, recall: float) -> float:
+def at_recall(winners: Winners, recall: float) -> float:
     """The precision at the highest threshold that reaches the recall, else at the lowest."""
-    for level in np.unique(scores)[::-1]:
-        precision, reached = shares(scores, right, possible, float(level))
+    for level in np.unique(winners.scores)[::-1]:
+        precision, reached = shares(winners, float(level))
         if reached >= recall:
             return precision
-    return float(right.mean())
+    return float(winners.right.mean())
 
 
 if __name__ == "__main__":

@@ -6,42 +6,47 @@ import numpy as np
 import pytest
 
 from benchmarks import gate
-from benchmarks.gate import CANDIDATES, Contests
+from benchmarks.gate import CANDIDATES, Contests, Winners
 from examples.shapes import world
 
 
 def contests(count: int, blobs: float, seed: int = 0) -> Contests:
-    """The panel's chances are right; CLIP's are too, but for a share of blobs that it likes."""
+    """The panel's chances are right; CLIP's are too, but for a share of blobs that it likes.
+
+    Contrasts to the better half get the chances of wrong candidates.
+    """
     rng = np.random.default_rng(seed)
     chance = rng.beta(0.3, 0.3, (count, CANDIDATES))
     right = rng.random(chance.shape) < chance
     fooled = np.where(rng.random(chance.shape) < blobs, rng.random(chance.shape), chance)
-    return Contests(fooled, chance, right)
+    wrong = rng.beta(0.3, 1.3, chance.shape).max(1)
+    wrong[chance.max(1) < np.median(chance.max(1))] = np.nan
+    return Contests(fooled, chance, right, np.ones_like(right), wrong)
 
 
-def test_a_winner_is_the_best_of_its_contest() -> None:
+def test_a_winner_is_the_best_of_its_contest_and_counts_where_umpires_agree() -> None:
     one = Contests(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([[0.7, 0.6], [0.2, 0.3]]),
-                   np.array([[True, False], [False, True]]))  # fmt: skip
-    for scores, best, right in ((one.clip, [0.9, 0.8], [0, 0]), (one.panel, [0.7, 0.3], [1, 1])):
-        found, truth = one.winners(scores)
-        assert found.tolist() == best
-        assert truth.tolist() == right
+                   np.array([[True, False], [False, True]]), np.array([[True, False], [True] * 2]),
+                   np.array([0.1, np.nan]))  # fmt: skip
+    by_clip, by_panel = one.winners(one.clip), one.winners(one.panel)
+    assert (by_clip.scores.tolist(), by_clip.right.tolist()) == ([0.8], [False])
+    assert (by_panel.scores.tolist(), by_panel.right.tolist()) == ([0.7, 0.3], [True, True])
 
 
 def test_the_labelled_threshold_is_the_lowest_that_is_right_enough() -> None:
     scores = np.linspace(1, 0, 101)
-    right = scores > 0.4
-    level = gate.labelled(scores, right)
-    precision, recall = gate.shares(scores, right, right, level)
-    assert precision >= gate.WANTED > gate.shares(scores, right, right, level - 0.02)[0]
+    known = Winners(scores, scores > 0.4, scores > 0.4, scores)
+    level = gate.labelled(known)
+    precision, recall = gate.shares(known, level)
+    assert precision >= gate.WANTED > gate.shares(known, level - 0.02)[0]
     assert recall == 1
 
 
 def test_no_threshold_accepts_anything_where_all_are_wrong() -> None:
-    scores = np.linspace(0, 1, 5)
-    level = gate.labelled(scores, np.zeros(5, bool))
-    assert gate.shares(scores, np.zeros(5, bool), np.ones(5, bool), level) == (1.0, 0.0)
-    assert gate.label_free(scores / 2) > 0.5
+    scores = np.linspace(0, 1, 100)
+    known = Winners(scores, scores > 2, scores >= 0, scores)
+    assert gate.shares(known, gate.labelled(known)) == (1.0, 0.0)
+    assert gate.label_free(known) > 1
 
 
 def test_right_chances_need_no_labels_and_a_fooled_judge_is_less_precise() -> None:
