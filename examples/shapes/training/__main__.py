@@ -61,7 +61,7 @@ PARTS = (
     Part(
         "sees_images",
         "sees.images",
-        "--out {w}/sees.npz --pipeline {w}/diffusion --unet {w}/draft-unet --seconds 1200",
+        "--out {w}/sees.npz --pipeline {w}/diffusion --seconds 1200",
     ),
     Part("sees_vision", "sees.train", f"vision {EYES} --seconds 1500"),
     Part("sees_language", "sees.train", "language --out {w}/sees --seconds 900"),

@@ -206,13 +206,17 @@ def test_images_made_anew_keep_their_truth(tmp_path: Path) -> None:
 CHECKS = [
     (ONE, {
         "a large red star on the left on a teal background": True, "a red star": True,
-        "a teal background": True, "a blue star": False, "a pink background": False,
+        "a teal background": True, "a star on the left": True, "a blue star": False,
+        "a red circle": False, "a red square": False, "a star on the right": False,
+        "a pink background": False, "a small red star on the left on a teal background": False,
+        "a large red star on the right on a teal background": False,
         "a large blue star on the left on a teal background": False,
     }),
     (TWO, {
         "a blue ring above a white heart on a black background": True, "a blue ring": True,
         "a white heart": True, "a blue ring above a white heart": True,
         "a white heart above a blue ring": False, "a green square": False,
+        "a white ring": False, "a blue heart": False, "a teal background": False,
         "a blue ring above a white star on a black background": False,
     }),
 ]  # fmt: skip
@@ -233,10 +237,10 @@ def test_the_shipped_model_answers_checks(sees, scene, checks) -> None:
 
 def test_the_shipped_model_is_as_good_as_its_card_says_but_for_chance(sees) -> None:
     figures = drawn(sees, 120, np.random.default_rng(6))
-    assert figures["drawn_captions"] > 0.85
-    assert figures["drawn_phrases"] > 0.83
-    assert figures["drawn_blobs"] > 0.8
-    assert figures["described"] > 0.7
+    assert figures["drawn_captions"] > 0.95
+    assert figures["drawn_phrases"] > 0.95
+    assert figures["drawn_blobs"] > 0.9
+    assert figures["described"] > 0.95
 
 
 def test_the_shipped_model_is_not_fooled_by_a_blob(sees) -> None:
@@ -247,8 +251,8 @@ def test_the_shipped_model_is_not_fooled_by_a_blob(sees) -> None:
     questions = [wording.question(world.prompt(scene)) for scene in scenes]
     clear = sees.chances(np.stack([world.draw(scene, rng) for scene in scenes]), questions)
     blobs = sees.chances(np.stack([damage.spoil(scene, rng)[0] for scene in scenes]), questions)
-    assert (clear > 0.5).mean() > 0.8
-    assert (blobs > 0.5).mean() < 0.2
+    assert (clear > 0.5).mean() > 0.9
+    assert (blobs > 0.5).mean() < 0.1
 
 
 def test_the_shipped_folder_is_small_and_of_standard_classes() -> None:

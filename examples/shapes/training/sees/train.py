@@ -31,7 +31,7 @@ from examples.shapes.training.sees.looks import Looks
 from examples.shapes.training.sees.symbols import Symbols, imagined
 
 EYES, TALKS, JOINT = "vision", "language", "both"
-BATCH, SHOWN, IMAGES, QUESTIONS = 64, 64, 14, 5
+BATCH, SHOWN, IMAGES, QUESTIONS = 96, 64, 14, 5
 """Images of a step: of `vision`; of `both`, of which so many are asked about; questions of each."""
 RATES = {EYES: 3e-3, TALKS: 2e-3, JOINT: 8e-4}
 TOWER_RATE = 1.0
@@ -116,7 +116,8 @@ def join(
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress, 0.03))
         shown = batch(SHOWN)
-        features = model.features(course.eyes.tower, vision.seen(shown))
+        with torch.autocast("cpu", torch.bfloat16):
+            features = model.features(course.eyes.tower, vision.seen(shown)).float()
         tokens = course.projected(features)
         with torch.no_grad():
             aim = course.symbolic(shown)

@@ -89,7 +89,9 @@ def train(
     for step, progress in budget:
         common.set_rate(optimizer, common.warmup_cosine(progress))
         batch = batches()
-        error = loss(eyes(seen(batch)), truths(batch))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = eyes(seen(batch))
+        error = loss({name: values.float() for name, values in logits.items()}, truths(batch))
         optimizer.zero_grad()
         error.backward()
         optimizer.step()
