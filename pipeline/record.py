@@ -106,12 +106,17 @@ class CandidateRecord(FrozenModel):
 
 
 class ImageRecord(FrozenModel):
-    """The kept image: its path in the run's folder, its digest and its size in pixels."""
+    """The kept image: its path in the run's folder, its digests and its size in pixels."""
 
     path: str = Field(pattern=r"^images/[0-9A-Za-z_]{1,64}-[0-9a-f]{12}\.(png|webp|jpg)$")
     sha256: Digest
     width: int
     height: int
+    perceptual_hash: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{40})?$",
+        description="near that of an image that looks alike",
+    )
 
 
 class Outcome(FrozenModel):

@@ -11,6 +11,7 @@ from flows.dispatch.heartbeat import STALE
 from flows.runs.costs import FREE, Costs, Price
 from flows.runs.gallery.page import INDEX, Gallery
 from flows.runs.lines import RunLines
+from flows.runs.near_duplicates import near_duplicates
 from flows.runs.open import as_far_as_read
 from flows.runs.reconcile import Report
 from flows.runs.states import newest, state_of
@@ -46,6 +47,7 @@ def publish(
 
     manifest = Manifest(build_manifest(run_folder, tables()))
     summary = summarise(run_folder, spec, manifest, costs) | {"seconds": round(seconds, 2)}
+    summary |= near_duplicates(manifest)
     summary["gallery"] = gallery.write(spec, manifest, costs.sentence())
     if report:
         summary |= report.counters | {"resent": report.resent}

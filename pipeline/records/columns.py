@@ -77,6 +77,7 @@ COLUMNS: Columns = {
     "winner": Column(_INTEGER, lambda o: o.winner, nullable=True),
     "image": Column(_TEXT, lambda o: o.image and o.image.path, nullable=True),
     "sha256": Column(_TEXT, lambda o: o.image and o.image.sha256, nullable=True),
+    "perceptual_hash": Column(_TEXT, lambda o: o.image and o.image.perceptual_hash, nullable=True),
     "width": Column(_INTEGER, lambda o: o.image and o.image.width, nullable=True),
     "height": Column(_INTEGER, lambda o: o.image and o.image.height, nullable=True),
     "renderer": Column(_TEXT, lambda o: o.renderer),

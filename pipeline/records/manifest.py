@@ -28,6 +28,7 @@ COLUMNS: Columns = {
     "prompt": ALL["prompt"],
     "text": ALL["text"],
     "image": ALL["image"],
+    "perceptual_hash": ALL["perceptual_hash"],
     "reason": ALL["reason"],
     "sources": ALL["passage_sources"],
     # never null, unlike an export's: costs are added up by it

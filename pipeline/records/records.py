@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pipeline.errors import RunError, Unavailable
 from pipeline.job import BadRow, ImageArray
 from pipeline.media.image import EXTENSIONS, ImageFormat, encode
+from pipeline.media.perceptual import perceptual_hash
 from pipeline.record import ImageRecord, Outcome, RunSpec, Status, timestamp, version
 from pipeline.records.documents import JSON, document
 from pipeline.records.parameters import parameters
@@ -128,7 +129,13 @@ class RunRecords:
             digest = hashlib.sha256(file).hexdigest()
             path = f"images/{outcome.job_id}-{digest[:12]}.{EXTENSIONS[self._format]}"
             height, width, _ = image.shape
-            kept = ImageRecord(path=path, sha256=digest, width=width, height=height)
+            kept = ImageRecord(
+                path=path,
+                sha256=digest,
+                width=width,
+                height=height,
+                perceptual_hash=perceptual_hash(image),
+            )
             self._put_image(path, file)
         if confirm:
             confirm()

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pipeline.errors import RunError, StoreError, Unavailable
 from pipeline.job import BadRow, ImageArray, Job, Score
 from pipeline.media.image import decode
+from pipeline.media.perceptual import perceptual_hash
 from pipeline.record import Outcome, Status
 from pipeline.records.run_folder import RunFolder
 from pipeline.storage.folder import FolderStore
@@ -47,6 +48,7 @@ def test_commit_keeps_image_and_record(
     assert kept.image.sha256 == sha256(data).hexdigest()
     assert kept.image.path == f"images/job-{kept.image.sha256[:12]}.png"
     assert (kept.image.width, kept.image.height) == (64, 64)
+    assert kept.image.perceptual_hash == perceptual_hash(image)
     assert np.abs(decode(data) - image).max() < 0.5 / 255 + 1e-6
     assert kept == outcome.model_copy(update={"image": kept.image})
     assert run_folder.records.outcome("job") == kept

@@ -59,6 +59,7 @@ def test_has_a_line_for_each_row_with_an_outcome(run_folder: RunFolder, filled: 
         "prompt": "a red circle",
         "text": "A circle.",
         "image": first["image"],
+        "perceptual_hash": first["perceptual_hash"],
         "reason": "",
         "sources": ["s.md"],
         "collection": "brand",
