@@ -46,8 +46,9 @@ def generate(
 
     Args:
         run: The run's name. A run that exists goes on with the rows that are left.
-        jobs: The job file (CSV, JSONL or Parquet), a path that the Prefect worker sees, or
-            s3://bucket/key. Empty, the run goes on with the file that it was opened with.
+        jobs: The job file (xlsx, CSV, JSON or Parquet), a path that the Prefect worker sees, or
+            s3://bucket/key. A sheet and names of columns are those of FILE.columns.toml beside it.
+            Empty, the run goes on with the file that it was opened with.
         overrides: Values for rows that set none themselves.
         retry: Rows with these statuses are done again.
         profile: A shipped profile's name, or a TOML file. Empty, PRESSRUN_PROFILE.

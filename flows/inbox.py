@@ -45,7 +45,9 @@ from pipeline.errors import ConfigError, PressrunError, StoreError, TooLarge
 from pipeline.job import digest_of
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import FORMATS
-from pipeline.jobfile.rows import suffix_of
+from pipeline.jobfile.reading import LIMIT as READING_LIMIT
+from pipeline.jobfile.reading import SUFFIX
+from pipeline.jobfile.rows import stem_of, suffix_of
 from pipeline.jobfile.values import readable
 from pipeline.ports import DOCUMENT_LIMIT, Blob
 from pipeline.profile import PROFILES, Profile
@@ -57,6 +59,9 @@ PAUSE = 5.0
 
 OPTIONS_LIMIT = 64 * 1024
 """The largest file of options, in bytes."""
+
+JOB_FILES = FORMATS.keys() - OPTIONS.keys()
+"""The suffixes of job files; a .json holds options."""
 
 _JSON = "application/json"
 _DIGEST = re.compile("[0-9a-f]{24}")
@@ -111,9 +116,10 @@ class Inbox:
                 self._refuse(file, reason)
                 continue
             try:
-                beside = [Path(name).with_suffix(suffix).name for suffix in OPTIONS]
+                beside = [stem_of(Path(name)) + suffix for suffix in OPTIONS]
                 there = (each for each in beside if each in set(self._store.keys(each)))
-                file = InboxFile(name, next(there, ""))
+                columns = name + SUFFIX if any(self._store.keys(name + SUFFIX)) else ""
+                file = InboxFile(name, next(there, ""), columns=columns)
                 self._claim(file, working)
             except KeyError:
                 continue  # another inbox flow took it
@@ -151,13 +157,15 @@ class Inbox:
 
     def _refuse_strays(self, folder: Path) -> None:
         """Archive the entries of a local folder that are no plain files with a usable name."""
-        for name, reason in list(strays(folder, {*FORMATS, *OPTIONS})):
+        for name, reason in list(strays(folder, {*JOB_FILES, *OPTIONS})):
             refused = {name: reason}
             if suffix_of(Path(name)) in OPTIONS:
-                # a job file does not run without the options that were meant for it
-                jobs = [Path(name).with_suffix(suffix).name for suffix in FORMATS]
+                # a job file does not run without what was meant for it
+                jobs = [stem_of(Path(name)) + suffix for suffix in JOB_FILES]
+                if name.endswith(SUFFIX):
+                    jobs = [name.removesuffix(SUFFIX)]
                 refused |= {
-                    each: f"its options: {reason}"
+                    each: f"its {'columns' if name.endswith(SUFFIX) else 'options'}: {reason}"
                     for each in jobs
                     if os.path.lexists(folder / each)
                 }
@@ -183,10 +191,14 @@ class Inbox:
         with tempfile.TemporaryDirectory(prefix="pressrun-inbox-") as folder:
             path = Path(folder, file.name)
             self._store.fetch(file.name, path)
+            if file.columns:
+                said = self._store.get(file.columns, READING_LIMIT)
+                path.with_name(file.columns).write_bytes(said)
             digest = digest_of([file_digest(path), options.model_dump(mode="json")])
         claim = Claim(
             name=file.name,
             beside=file.sidecar,
+            columns=file.columns,
             options=options,
             digest=digest,
             run=options.run or run_name(Path(file.name)),
@@ -202,11 +214,13 @@ class Inbox:
         idle = claim.name != file.name and claim.digest not in working.values()
         if idle and claim.name not in set(self._store.keys(claim.name)):
             # the file that claimed the content under another name is gone: this one replaces it
-            claim = claim.model_copy(update={"name": file.name, "beside": file.sidecar})
+            claim = claim.model_copy(
+                update={"name": file.name, "beside": file.sidecar, "columns": file.columns}
+            )
             self._keep(claim)
         if claim.name == file.name and working.setdefault(claim.run, claim.digest) == claim.digest:
             target = replace(file, digest=claim.digest).to(State.WORKING).folder
-            for name in filter(None, (file.name, file.sidecar)):
+            for name in file.names:
                 self._store.move(name, target + name)
         else:
             self._report(file.name, claim.run, "waits", "an earlier file of the run is worked on")
@@ -265,10 +279,13 @@ class Inbox:
 
     def _flow_run(self, claim: Claim) -> FlowRun:
         """Start the flow run of a claim; for a known token Prefect returns the same one."""
-        options = claim.options
+        options, folder = claim.options, claim.file.folder
+        if claim.columns and not self._store.has(folder + claim.columns):
+            # whoever claimed the file was stopped before this one was moved too
+            self._store.move(claim.columns, folder + claim.columns)
         parameters = {
             "run": claim.run,
-            "jobs": f"{self._address}/{claim.file.folder}{claim.name}",
+            "jobs": f"{self._address}/{folder}{claim.name}",
             "overrides": options.model_dump(exclude={"run", "profile"}),
             "profile": options.profile,
         }
@@ -289,14 +306,15 @@ class Inbox:
         """Move a file and its sidecar to done/ or failed/, beside a summary with these facts;
         nothing where another look has done so.
         """
-        names = [file.name, file.sidecar] if file.sidecar else [file.name]
-        if not any(self._store.has(file.folder + name) for name in names):
+        if not any(self._store.has(file.folder + name) for name in file.names):
             return
         target = self._summarise(file.to(state), facts)
         self._store.move(file.folder + file.name, target)
         if file.sidecar:
             stem = target.removesuffix(suffix_of(Path(target)))
             self._store.move(file.folder + file.sidecar, stem + suffix_of(Path(file.sidecar)))
+        if file.columns:
+            self._store.move(file.folder + file.columns, target + SUFFIX)
         if self._folder and file.state is State.WORKING:
             with suppress(OSError):
                 (self._folder / file.folder).rmdir()
@@ -334,7 +352,7 @@ class Inbox:
     def _files(self) -> Iterator[Blob]:
         for blob in self._store.listing(""):
             name = blob.key
-            if "/" not in name and name[0] != "." and suffix_of(Path(name)) in FORMATS:
+            if "/" not in name and name[0] != "." and suffix_of(Path(name)) in JOB_FILES:
                 yield blob
 
 

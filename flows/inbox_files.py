@@ -49,7 +49,8 @@ TRANSITIONS = {
 
 @dataclass(frozen=True)
 class InboxFile:
-    """A job file, its run once that is known, and the file beside it with its options, if any.
+    """A job file, its run once that is known, and the files beside it, if any, with its options
+    and with how it is read.
 
     `digest` is that of its claim, which names its folder while it is WORKING.
     """
@@ -59,11 +60,17 @@ class InboxFile:
     run: str = ""
     state: State = State.NEW
     digest: str = ""
+    columns: str = ""
 
     @property
     def folder(self) -> str:
         """The prefix of its keys while it is NEW or WORKING."""
         return f"{State.WORKING}/{self.digest}/" if self.state is State.WORKING else ""
+
+    @property
+    def names(self) -> list[str]:
+        """Its name, and those of the files beside it."""
+        return [name for name in (self.name, self.sidecar, self.columns) if name]
 
     def to(self, state: State) -> Self:
         """The file in another state. Raises ValueError for a change that TRANSITIONS has not."""
@@ -97,8 +104,9 @@ class Claim(FrozenModel):
 
     name: str
     beside: str = Field(default="", description="the file with its options, if there is one")
+    columns: str = Field(default="", description="the file with how it is read, if there is one")
     options: Options
-    digest: str = Field(description="of the job file and its options")
+    digest: str = Field(description="of the job file, how it is read, and its options")
     run: str
     token: str = Field(description="under which Prefect starts one flow run")
     settled: bool = Field(default=False, description="the run was finished")
@@ -111,7 +119,7 @@ class Claim(FrozenModel):
     @property
     def file(self) -> InboxFile:
         """The claimed file while its run is in work."""
-        return InboxFile(self.name, self.beside, self.run, State.WORKING, self.digest)
+        return InboxFile(self.name, self.beside, self.run, State.WORKING, self.digest, self.columns)
 
 
 def wrong_name(name: str) -> str:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 JobFile = Annotated[
     str,
-    typer.Argument(help="CSV, JSONL or Parquet file of keyword jobs, s3:// address, or - (stdin)."),
+    typer.Argument(
+        help="File of keyword jobs (xlsx, CSV, JSON, Parquet), s3:// address, or - (stdin)."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 RunName = Annotated[str, typer.Argument(help="The run's name.")]

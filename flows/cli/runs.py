@@ -141,19 +141,41 @@ def check(
         int | None,
         typer.Option(help="Really run so many rows, and estimate what all will cost.", min=2),
     ] = None,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="NAME=COLUMN",
+            help="Read the file's column NAME as COLUMN or meta.NAME. Repeatable; remembered for "
+            "`run` beside the file, as are --sheet and --encoding.",
+        ),
+    ] = None,
+    sheet: Annotated[
+        str, typer.Option(help="The workbook's sheet; needed where several hold rows.")
+    ] = "",
+    encoding: Annotated[
+        str, typer.Option(help="Of a text file without a byte order mark; default: UTF-8.")
+    ] = "",
     fail_on: FailOn = "none",
     profile: ProfileName = None,
     as_json: Json = False,
 ) -> None:
     """Look a job file over without rendering: its bad rows, its models, and how much work it is."""
-    from flows.job_files import at_hand
+    from flows.job_files import at_hand, read_as
     from flows.runs.check import check_jobs
+    from pipeline.jobfile.reading import Reading, reading_of
     from pipeline.settings import load_settings
 
     refused = statuses_of(fail_on, "--fail-on")
     settings = load_settings(profile=profile)
     with at_hand(jobs, settings) as path:
-        end(check_jobs(path, overrides, settings, pilot), as_json, refused)
+        if mapped or sheet or encoding:
+            reading = reading_of(sheet, encoding, mapped or [], Reading.beside(path))
+            with read_as(jobs, path, reading, settings) as beside:
+                report = check_jobs(path, overrides, settings, pilot) | {"remembered_in": beside}
+        else:
+            report = check_jobs(path, overrides, settings, pilot)
+        end(report, as_json, refused)
 
 
 @app.command()

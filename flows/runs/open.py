@@ -17,6 +17,7 @@ from pipeline.errors import JobFileError, RunError
 from pipeline.job import BadRow, digest_of
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, input_names
+from pipeline.jobfile.rows import stem_of
 from pipeline.profile import profile_of
 from pipeline.record import RunSpec, Status, timestamp, version
 from pipeline.records import shards
@@ -194,7 +195,7 @@ def forget(run_folder: RunFolder, job_ids: Iterable[str], statuses: Collection[S
 
 def run_name(path: Path) -> str:
     """The run's name when none is given: the job file's own, fit for a folder."""
-    stem = unicodedata.normalize("NFC", path.stem)
+    stem = unicodedata.normalize("NFC", stem_of(path))
     name = re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-.")[:64]
     if name and (re.search("[a-z]", name) or not any(map(str.isalpha, stem))):
         return name

@@ -1,9 +1,10 @@
-"""The columns that a job file may have, and the warnings about others."""
+"""The columns that a job file may have, under the names that people give them."""
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from functools import lru_cache
 
 from pipeline.jobfile.remarks import Notice, Warn
@@ -11,13 +12,19 @@ from pipeline.jobfile.values import readable, shown
 from pipeline.options import COLUMNS
 
 MOST_NAMED = 20
-"""Unknown columns that are named; bounds the memory for a file with a new one in every row."""
+"""Columns that notices name; bounds the memory for a file with a new one in every row."""
+LIKELY = 0.8
+"""Likeness of two words from which one is taken for a misspelling of the other."""
 
-_META = re.compile(r"meta\.[A-Za-z0-9_.-]{1,64}", re.ASCII)
+_OWN = re.compile(r"meta\.[\w.-]{1,64}")
 _LONGEST_COMPARED = 64
 _JOINTS = re.compile(r"[\s_-]+")
+_OTHER = re.compile(r"[^\w.]+")
 _ELSEWHERE = {name: column for column, (_, _, mark) in COLUMNS.items() for name in mark.elsewhere}
 """Our columns by the names that other tools use."""
+_MEANT = {name: name for name in COLUMNS} | _ELSEWHERE
+_RUN_TOGETHER = {name.replace("_", ""): column for name, column in _MEANT.items()}
+"""The same, as in negativePrompt."""
 
 
 class WrongColumn(Exception):
@@ -29,92 +36,156 @@ class WrongColumn(Exception):
 
 
 class Columns:
-    """The columns of one job file. An unknown column is left out and another spelling of a known
-    one is read, each with one warning.
+    """The columns of one job file: `mapping` names ours by the file's, another spelling of a known
+    one is read as it, and any other column is kept as `meta.*`; each is told once.
     """
 
-    def __init__(self, warn: Warn) -> None:
-        self._warn = warn
+    def __init__(self, warn: Warn, mapping: Mapping[str, str]) -> None:
+        self._warn, self._mapping = warn, mapping
         self._named = set[str]()
         self._names: tuple[str, ...] | None = None
         self._kept: tuple[str, ...] = ()
 
-    def keep(self, line: int, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Our columns for the names of a header or an object, empty for each that is left out.
+    def knows(self, name: str) -> bool:
+        """True if a name means a column of a job, in any spelling."""
+        return self._meant(name) != ""
 
-        Raises WrongColumn if `keywords` is missing, a column is there twice, or a name after
-        `meta.` is invalid.
+    def keep(self, line: int, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Our columns for the names of a header or an object.
+
+        Raises WrongColumn if `keywords` is missing, a column is there twice, a name after `meta.`
+        is invalid, or a name looks like a misspelling of a column.
         """
         if names != self._names:
-            columns = tuple(map(column_of, names))
-            _check(names, columns)
-            self._names, self._kept = names, columns
-            for name, kept in zip(names, self._kept, strict=True):
-                if name != kept or not kept:
-                    self._warn_once(line, name, kept)
+            meant = tuple(map(self._meant, names))
+            _check(names, meant)
+            self._kept = _own_names(names, meant)
+            if self._names is None:
+                self._tell_absent(line, names)
+            self._names = names
+            self._tell(line, meant)
         return self._kept
 
-    def _warn_once(self, line: int, name: str, kept: str) -> None:
-        if name in self._named or len(self._named) > MOST_NAMED:
-            return
-        self._named.add(name)
-        if len(self._named) <= MOST_NAMED:
-            reason = f"column {shown(name)} read as {kept}" if kept else unknown_column(name)
-        else:
-            reason = f"more than {MOST_NAMED} unknown columns or spellings; the others are not told"
-        self._warn(Notice(line, readable(name, 80), reason))
+    def _meant(self, name: str) -> str:
+        if self._mapping and (mapped := self._mapping.get(name.strip(" \t\ufeff"))):
+            return mapped
+        return column_of(name)
+
+    def _tell_absent(self, line: int, names: Sequence[str]) -> None:
+        there = {name.strip(" \t\ufeff") for name in names}
+        for name in self._mapping.keys() - there:
+            reason = f"the file has no column {shown(name)}, which is mapped to a column"
+            self._warn(Notice(line, readable(name, 80), reason))
+
+    def _tell(self, line: int, meant: Sequence[str]) -> None:
+        """Send notices of the names that are new and differ from their columns'."""
+        kept, own = self._kept, list[str]()
+        for name, column, known in zip(self._names or (), kept, meant, strict=True):
+            if name == column or name in self._named or len(self._named) > MOST_NAMED:
+                continue
+            self._named.add(name)
+            if len(self._named) > MOST_NAMED:
+                reason = "the other columns that have another name here are not told"
+                self._warn(Notice(line, readable(name, 80), reason))
+            elif known:
+                reason = f"column {shown(name)} read as {column}"
+                self._warn(Notice(line, readable(name, 80), reason))
+            else:
+                own.append(f"{shown(name)} as {column}")
+        if own:
+            first = next(n for n, known in zip(self._names or (), meant, strict=True) if not known)
+            reason = f"kept in the records: {', '.join(own)}"
+            self._warn(Notice(line, readable(first, 80), reason))
 
 
-def is_column(name: str) -> bool:
-    """True if a job file may have this column, in any spelling."""
-    return column_of(name) != ""
+def is_own_name(name: str) -> bool:
+    """True for the name of a `meta.*` column."""
+    return _OWN.fullmatch(name) is not None
 
 
 def column_of(name: str) -> str:
-    """The column of a name, in any case and with spaces, hyphens or underscores between its
-    words; empty if it is unknown.
+    """The column of a name, in any case and with spaces, hyphens, underscores or nothing between
+    its words; empty if it is unknown.
     """
-    if name in COLUMNS or _META.fullmatch(name):
+    if name in COLUMNS or _OWN.fullmatch(name):
         return name
-    return _meant(name) if len(name) <= _LONGEST_COMPARED else ""
+    return _column_of(name) if len(name) <= _LONGEST_COMPARED else ""
 
 
 @lru_cache(1024)
-def _meant(name: str) -> str:
+def _column_of(name: str) -> str:
     plain = name.strip(" \t\ufeff")
     if plain[:5].lower() == "meta.":
         kept = f"meta.{plain[5:]}"
-        return kept if _META.fullmatch(kept) else ""
+        return kept if _OWN.fullmatch(kept) else ""
     folded = _JOINTS.sub("_", plain.lower())
-    return folded if folded in COLUMNS else _ELSEWHERE.get(folded, "")
+    return _MEANT.get(folded) or _RUN_TOGETHER.get(folded.replace("_", ""), "")
 
 
-def unknown_column(name: str) -> str:
-    """The warning about an unknown column, with the known one that is most similar."""
-    likely = get_close_matches(name[:_LONGEST_COMPARED].strip().lower(), COLUMNS, n=1, cutoff=0.6)
-    hint = f"did you mean {likely[0]!r}?" if likely else f"there are {', '.join(COLUMNS)}."
-    return f"unknown column {shown(name)}; columns of your own begin with 'meta.'; {hint}"
+@lru_cache(1024)
+def _misspelt(name: str) -> str:
+    """The column that an unknown name is probably a misspelling of, empty if there is none.
+
+    It has as many words and the first letter of one of our names: `Height (cm)` and `weight` are
+    columns of one's own.
+    """
+    folded = _JOINTS.sub("_", name.strip(" \t\ufeff").lower())[:_LONGEST_COMPARED]
+    best, found = LIKELY, ""
+    for known, column in _MEANT.items():
+        if known[:1] == folded[:1] and known.count("_") == folded.count("_"):
+            compared = SequenceMatcher(None, folded, known)
+            # the first is cheap, and never below the second
+            if compared.real_quick_ratio() >= best and (like := compared.ratio()) >= best:
+                best, found = like, column
+    return found
 
 
-def _check(names: Sequence[str], kept: Sequence[str]) -> None:
-    for name in names:
-        if name == "meta" or (name.startswith("meta.") and not is_column(name)):
-            reason = f"column {shown(name)}: a name after meta. has 1 to 64 of A-Z a-z 0-9 _ . -"
-            raise WrongColumn(name, reason)
-    known = list(filter(None, kept))
+def _own_names(names: Sequence[str], meant: Sequence[str]) -> tuple[str, ...]:
+    """The columns, where a name without one becomes its own, each different."""
+    taken, again = set(meant), Counter[str]()
+    kept = list[str]()
+    for place, (name, column) in enumerate(zip(names, meant, strict=True), 1):
+        if not column:
+            plain = unicodedata.normalize("NFC", name).lower()
+            plain = _OTHER.sub("_", plain).strip("_.")[:60] or f"column_{place}"
+            column = f"meta.{plain}"
+            while column in taken:
+                again[plain] += 1
+                column = f"meta.{plain}_{again[plain] + 1}"
+            taken.add(column)
+        kept.append(column)
+    return tuple(kept)
+
+
+def _check(names: Sequence[str], meant: Sequence[str]) -> None:
+    known = list(filter(None, meant))
     if len(set(known)) < len(known):
         twin = Counter(known).most_common(1)[0][0]
-        one, other = [name for name, column in zip(names, kept, strict=True) if column == twin][:2]
+        one, other = [name for name, column in zip(names, meant, strict=True) if column == twin][:2]
         if one == other:
             raise WrongColumn(twin, f"column {twin!r} stands twice.")
-        reason = f"columns {shown(one)} and {shown(other)} both mean {twin}; take one of them out."
+        reason = (
+            f"columns {shown(one)} and {shown(other)} both mean {twin}; take one of them out, or "
+            f"keep it as your own: pressrun check FILE --map {shown(f'{other}=meta.NAME')}"
+        )
         raise WrongColumn(other, reason)
-    if "keywords" not in kept:
-        unknown = [name for name in names if not is_column(name)][:MOST_NAMED]
-        for name in unknown:
-            if get_close_matches(name[:_LONGEST_COMPARED].lower(), ["keywords"], n=1, cutoff=0.6):
-                raise WrongColumn(name, unknown_column(name))
+    for name, column in zip(names, meant, strict=True):
+        if column:
+            continue
+        if name == "meta" or name.startswith("meta."):
+            reason = f"column {shown(name)}: a name after meta. has 1 to 64 letters, digits, _ . -"
+            raise WrongColumn(name, reason)
+        if likely := _misspelt(name):
+            raise WrongColumn(
+                name,
+                f"unknown column {shown(name)}; did you mean {likely!r}? Name it so, or keep it as "
+                f"your own: pressrun check FILE --map {shown(f'{name}=meta.NAME')}",
+            )
+    if "keywords" not in meant:
         found = ", ".join(shown(name) for name in names[:MOST_NAMED])
         there = f"; there are {found}." if any(names) else "."
-        reason = f"there is no column 'keywords', the one that must be there{there}"
-        raise WrongColumn("keywords", reason)
+        raise WrongColumn(
+            "keywords",
+            f"there is no column 'keywords', the one that must be there{there} Name the one that "
+            "holds the subject of the images: pressrun check FILE --map 'NAME=keywords'",
+        )

@@ -5,20 +5,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.errors import JobFileError
-from pipeline.jobfile.columns import Columns, WrongColumn, is_column
+from pipeline.jobfile.columns import Columns, WrongColumn
+from pipeline.jobfile.reading import Reading
 from pipeline.jobfile.remarks import Warn
-from pipeline.jobfile.rows import ROW_LIMIT, ROW_LINES, RawRow, Value, suffix_of
+from pipeline.jobfile.rows import ROW_LIMIT, ROW_LINES, SAVE_AS_UTF8, RawRow, Value, suffix_of
+from pipeline.tabular.files import open_text
 from pipeline.tabular.rows import Lines, RowTooLong, csv_header, csv_problem, csv_rows, decoded
 
 
-def read(path: Path, warn: Warn) -> Iterator[RawRow]:
+def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
     """The rows of a CSV file, each with its first line; blank lines are skipped.
 
-    Raises JobFileError for a header that cannot be read.
+    Raises JobFileError for a header that cannot be read, and Unreadable.
     """
-    with path.open("rb") as file:
+    with open_text(path, reading.encoding) as file:
         lines = Lines(file, ROW_LIMIT, ROW_LINES)
-        delimiter, columns = _header(lines, "\t" if suffix_of(path) == ".tsv" else ",;\t", warn)
+        delimiters = "\t" if suffix_of(path).startswith(".tsv") else ",;\t"
+        delimiter, columns = _header(lines, delimiters, Columns(warn, reading.columns))
         for first, fields in csv_rows(lines, delimiter):
             if isinstance(fields, RowTooLong):
                 column = _longest(columns, lines.first_line(), delimiter)
@@ -27,7 +30,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
                 yield RawRow(first, problem=csv_problem(fields))
             else:
                 pairs = zip(columns, fields, strict=False)
-                values: dict[str, Value] = {name: field for name, field in pairs if field and name}
+                values: dict[str, Value] = {name: field for name, field in pairs if field}
                 hint = f"put a field that holds {delimiter!r} in double quotes"
                 problem = f"{len(fields)} fields under {len(columns)} columns; {hint}"
                 too_many = any(fields[len(columns) :])
@@ -44,14 +47,13 @@ def _longest(columns: Sequence[str], line: bytes, delimiter: str) -> str:
     return columns[sizes.index(max(sizes))] if sizes else ""
 
 
-def _header(lines: Lines, delimiters: str, warn: Warn) -> tuple[str, Sequence[str]]:
+def _header(lines: Lines, delimiters: str, columns: Columns) -> tuple[str, Sequence[str]]:
     """The delimiter and the columns. Raises JobFileError."""
     try:
-        delimiter, names = csv_header(lines, delimiters, is_column)
-        return delimiter, Columns(warn).keep(lines.first, tuple(names))
+        delimiter, names = csv_header(lines, delimiters, columns.knows)
+        return delimiter, columns.keep(lines.first, tuple(names))
     except UnicodeDecodeError as error:
-        reason = f"Line {lines.first} is not UTF-8 text; save the file as UTF-8."
-        raise JobFileError(reason) from error
+        raise JobFileError(f"Line {lines.first} is not UTF-8 text; {SAVE_AS_UTF8}") from error
     except (csv.Error, RowTooLong) as error:
         raise JobFileError(f"Line {lines.first}, the header: {error}.") from error
     except WrongColumn as error:

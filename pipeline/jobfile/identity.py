@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 
 from pipeline.errors import JobFileError
 from pipeline.job import canonical_json, digest_of, digest_of_json
+from pipeline.jobfile.reading import Reading
 from pipeline.profile import Profile
 
 _ASIDE = frozenset({"id", "row", "priority", "model"})
@@ -82,9 +83,15 @@ def _effective(value: Any) -> Any:
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file, in hex. Raises JobFileError if it cannot be read."""
+    """The sha256 of a job file, in hex, and of how the file beside it says to read it. Raises
+    JobFileError if one of them cannot be read.
+    """
+    reading = Reading.beside(path)
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256")
+        if reading != Reading():
+            digest.update(reading.toml().encode())
+        return digest.hexdigest()
     except OSError as error:
         raise JobFileError(f"{path}: {error.strerror}.") from error

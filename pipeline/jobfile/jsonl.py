@@ -1,5 +1,7 @@
-"""Job files in JSONL: one object per line."""
+"""Job files in JSON: an object in each line, or objects in one array or over many lines."""
 
+import codecs
+import io
 import json
 import math
 import re
@@ -9,11 +11,19 @@ from typing import Any, cast
 
 from pipeline.errors import JobFileError
 from pipeline.jobfile.columns import Columns, WrongColumn, column_of
+from pipeline.jobfile.reading import Reading
 from pipeline.jobfile.remarks import Warn
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
 from pipeline.jobfile.values import shown, takes_lists, takes_truth
+from pipeline.tabular.files import open_text
 from pipeline.tabular.rows import BOM, Lines, RowTooLong
 
+_AHEAD = 1024 * 1024
+"""Letters of one object in an array; its row may have far fewer."""
+_PRETTY = re.compile(rb"\{[ \t\r]*\n")
+_SPACE = re.compile(r"[ \t\r\n\ufeff]*")
+_ANY = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+"""Finds where a value ends, whatever it holds."""
 _NAME_BEFORE = re.compile(r'"([a-zA-Z0-9_.-]+)"\s*:\s*\Z')
 
 
@@ -21,31 +31,109 @@ class _BadLine(Exception):
     """A line cannot be read as a row; the message is the reason."""
 
 
-def read(path: Path, warn: Warn) -> Iterator[RawRow]:
-    """The rows of a JSONL file by line; blank lines are skipped.
+def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
+    """The rows of a JSON file: by line, without blank ones, or by the objects' numbers in a file
+    that is an array or begins with an object over many lines.
 
     Wrong columns in the first row raise JobFileError, because all rows probably have them; further
-    down they are a problem of their own row.
+    down they are a problem of their own row. Raises Unreadable.
     """
-    columns, first = Columns(warn), True
-    with path.open("rb") as file:
-        lines = Lines(file, ROW_LIMIT)
+    columns, first = Columns(warn, reading.columns), True
+    with open_text(path, reading.encoding) as file:
+        start = file.peek(64).removeprefix(BOM).lstrip()
+        many = start[:1] == b"[" or _PRETTY.match(start)
+        for number, given in _values(path, file) if many else _lines(file):
+            if isinstance(given, RawRow):
+                yield given
+            else:
+                yield _row(number, given, columns, header=first)
+                first = False
+
+
+def _lines(file: io.BufferedReader) -> Iterator[tuple[int, bytes | RawRow]]:
+    """The lines that are not blank, each with its number; a row for one that is too long."""
+    lines = Lines(file, ROW_LIMIT)
+    while True:
+        lines.begin_row()
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except RowTooLong as error:
+            column = _broken_off(lines.first_line())
+            yield lines.first, RawRow(lines.first, column=column, problem=str(error))
+            continue
+        if lines.first == 1:
+            line = line.removeprefix(BOM)
+        if line.strip(b" \t\r\n"):
+            yield lines.first, line
+
+
+def _values(path: Path, file: io.BufferedReader) -> Iterator[tuple[int, bytes | RawRow]]:
+    """The values of an array, or those that follow one another, counted from 1; a row for one that
+    is too long. Raises JobFileError behind the last value that can be read.
+    """
+    source, number = _Values(file), 0
+    try:
+        while value := source.value():
+            number += 1
+            if len(value) > ROW_LIMIT:
+                problem = str(RowTooLong(f"{ROW_LIMIT // 1024} KB"))
+                yield number, RawRow(number, column=_broken_off(value), problem=problem)
+            else:
+                yield number, value
+    except _BadLine as error:
+        raise JobFileError(f"{path} is not JSON behind object {number}: {error}.") from error
+
+
+class _Values:
+    """The values of an array, or those that follow one another, each of at most _AHEAD letters."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file, self._text, self._at, self._ended = file, "", 0, False
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._array = self._take("[")
+
+    def value(self) -> bytes:
+        """The text of the next value; empty behind the last one. Raises _BadLine."""
+        if not (letter := self._next()) or (self._array and letter == "]"):
+            self._check_end()
+            return b""
+        try:
+            _, end = _ANY.raw_decode(self._text, self._at)
+        except json.JSONDecodeError as error:
+            whole = self._ended and len(self._text) - self._at <= _AHEAD
+            raise _BadLine(error.msg if whole else "the next one is broken, or too long") from error
+        except RecursionError as error:
+            raise _BadLine("the next one is nested too deep") from error
+        value, self._at = self._text[self._at : end], end
+        if self._array and not self._take(",") and self._next() not in ("]", ""):
+            raise _BadLine("a comma or ] is missing")
+        return value.encode("utf-8", "surrogateescape")
+
+    def _check_end(self) -> None:
+        if self._array and not self._take("]"):
+            raise _BadLine("the array does not end")
+        if self._next():
+            raise _BadLine("something follows the array")
+
+    def _next(self) -> str:
+        """The next letter that is no space; empty at the end."""
         while True:
-            lines.begin_row()
-            try:
-                line = next(lines)
-            except StopIteration:
-                return
-            except RowTooLong as error:
-                column = _broken_off(lines.first_line())
-                yield RawRow(lines.first, column=column, problem=str(error))
-                continue
-            if lines.first == 1:
-                line = line.removeprefix(BOM)
-            if not line.strip(b" \t\r\n"):
-                continue
-            yield _row(lines.first, line, columns, header=first)
-            first = False
+            while len(self._text) - self._at < _AHEAD and not self._ended:
+                piece = self._file.read(_AHEAD)
+                self._ended = not piece
+                self._text = self._text[self._at :] + self._decoder.decode(piece, self._ended)
+                self._at = 0
+            self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
+            if self._ended or len(self._text) - self._at >= _AHEAD:
+                return self._text[self._at : self._at + 1]
+
+    def _take(self, letter: str) -> bool:
+        """Skip the next letter if it is this one."""
+        found = self._next() == letter
+        self._at += found
+        return found
 
 
 def _row(number: int, line: bytes, columns: Columns, header: bool) -> RawRow:
@@ -93,7 +181,7 @@ def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:
         raise _BadLine("a name of meta stands twice")
     values, column, problem = dict[str, Value](), "", ""
     for name, value in zip(columns.keep(number, tuple(entries)), entries.values(), strict=True):
-        if not name or value is None:
+        if value is None:
             continue
         if (plain := _plain(name, value)) is not None:
             values[name] = plain
@@ -107,6 +195,8 @@ def _plain(column: str, value: Any) -> Value | None:
     """A value as a row holds it; None for a type that the column does not take."""
     if isinstance(value, bool):
         return str(value).lower() if takes_truth(column) else None
+    if isinstance(value, list | dict) and column.startswith("meta."):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
         texts = takes_lists(column) and all(isinstance(each, str) for each in value)
         return "|".join(value) if texts else None

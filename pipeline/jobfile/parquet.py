@@ -7,9 +7,10 @@ from typing import Any
 
 from pipeline.errors import JobFileError
 from pipeline.jobfile.columns import Columns, WrongColumn
-from pipeline.jobfile.remarks import Warn
+from pipeline.jobfile.reading import Reading
+from pipeline.jobfile.remarks import Notice, Warn
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
-from pipeline.jobfile.values import FIELD_LIMIT, takes_lists, takes_truth
+from pipeline.jobfile.values import FIELD_LIMIT, readable, shown, takes_lists, takes_truth
 from pipeline.tabular.parquet import TooLarge, below, parquet_batches
 
 BATCH = 2048
@@ -17,7 +18,7 @@ BATCH_BYTES = 32 * 1024 * 1024
 """Bytes of a batch; a row group of long fields is read in smaller batches."""
 
 
-def read(path: Path, warn: Warn) -> Iterator[RawRow]:
+def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
     """The rows of a Parquet file, numbered from 1; nulls and NaN are empty.
 
     Raises JobFileError for columns of a wrong type, and for a file that is damaged or unpacks to
@@ -28,7 +29,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            columns, stored = _checked(file.schema_arrow, warn), file.schema
+            columns, stored = _checked(file.schema_arrow, reading, warn), file.schema
         names = list(columns)
         paths = [stored.column(place).path for place in range(len(stored))]
         # as a dictionary, a text of many rows is in memory once, however small the file made it
@@ -52,7 +53,7 @@ def read(path: Path, warn: Warn) -> Iterator[RawRow]:
         raise JobFileError(f"{path} is not a readable Parquet file: {error}") from error
 
 
-def _checked(schema: Any, warn: Warn) -> dict[str, str]:
+def _checked(schema: Any, reading: Reading, warn: Warn) -> dict[str, str]:
     """The columns to read: the file's name to ours. The struct `meta` is flattened."""
     from pyarrow import types
 
@@ -66,15 +67,18 @@ def _checked(schema: Any, warn: Warn) -> dict[str, str]:
         )
     ]
     try:
-        kept = Columns(warn).keep(1, tuple(name for name, _ in kinds))
+        kept = Columns(warn, reading.columns).keep(1, tuple(name for name, _ in kinds))
     except WrongColumn as error:
         raise JobFileError(str(error)) from error
     names = dict[str, str]()
     for (name, kind), column in zip(kinds, kept, strict=True):
-        if column and not _is_kind_of(column, kind):
-            raise JobFileError(f"Column {name!r} is {kind}, not text or a number.")
-        if column:
+        if _is_kind_of(column, kind):
             names[name] = column
+        elif name == column or not column.startswith("meta."):
+            raise JobFileError(f"Column {name!r} is {kind}, not text or a number.")
+        else:
+            reason = f"column {shown(name)} is left out: {kind} is neither text nor a number"
+            warn(Notice(1, readable(name, 80), reason))
     return names
 
 
@@ -85,7 +89,15 @@ def _is_kind_of(column: str, kind: Any) -> bool:
         return takes_truth(column)
     if _is_list(kind):
         return takes_lists(column) and _is_plain(kind.value_type, numbers=False)
-    return _is_plain(kind)
+    return _is_plain(kind) or (column.startswith("meta.") and _is_written(kind))
+
+
+def _is_written(kind: Any) -> bool:
+    """True for a type that a text can hold whole, such as dates."""
+    from pyarrow import types
+
+    tests = (types.is_date, types.is_timestamp, types.is_time, types.is_decimal)
+    return any(test(kind) for test in tests)
 
 
 def _is_list(kind: Any) -> bool:
@@ -116,8 +128,11 @@ def _column(batch: Any, name: str) -> Any:
 
 def _values(column: Any, limit: int) -> list[Value | None]:
     """A column's cells, equal texts sharing one copy, cut at `limit`; a list is joined by `|`."""
+    import pyarrow as pa
     from pyarrow import compute, types
 
+    if _is_written(column.type):
+        column = column.cast(pa.string())
     if _is_list(column.type):
         texts = iter(_values(compute.list_flatten(column), limit))
         lengths = compute.list_value_length(column).to_pylist()

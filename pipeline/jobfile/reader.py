@@ -3,51 +3,59 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 from pipeline.errors import JobFileError, NoJobFile
 from pipeline.job import BadRow, Job
-from pipeline.jobfile import csv, jsonl, parquet
+from pipeline.jobfile import csv, jsonl, parquet, xlsx
 from pipeline.jobfile.builder import JobBuilder, Overrides
+from pipeline.jobfile.reading import Reading
 from pipeline.jobfile.remarks import Notice, Remarks, Warn
-from pipeline.jobfile.rows import ROW_LIMIT, RawRow, suffix_of
+from pipeline.jobfile.rows import ROW_LIMIT, SAVE_AS_UTF8, RawRow, suffix_of
 from pipeline.jobfile.values import READERS
 from pipeline.media.inputs import InputReader
 from pipeline.models.accepted import Accepted
 from pipeline.models.named.folder import WeightsFolder
 from pipeline.options import INPUTS
 from pipeline.profile import Profile
-from pipeline.tabular.rows import BOM
+from pipeline.tabular.files import BOMS, Unreadable, open_text
 
 __all__ = ["FORMATS", "Notice", "Overrides", "Warn", "read_jobs", "warn_on_stderr"]
 
-Reader = Callable[[Path, Warn], Iterator[RawRow]]
+Reader = Callable[[Path, Reading, Warn], Iterator[RawRow]]
 
-FORMATS: dict[str, Reader] = {
+_TEXTS: dict[str, Reader] = {
     ".csv": csv.read,
     ".tsv": csv.read,
     ".jsonl": jsonl.read,
     ".ndjson": jsonl.read,
+    ".json": jsonl.read,
+}
+FORMATS: dict[str, Reader] = {
+    **_TEXTS,
+    **{f"{suffix}.gz": reader for suffix, reader in _TEXTS.items()},
     ".parquet": parquet.read,
+    ".xlsx": xlsx.read,
+    ".xlsm": xlsx.read,
 }
 _SIGNATURES = {
-    b"PK\x03\x04": "a spreadsheet or a ZIP archive",
+    b"PK\x03\x04": "a workbook (name it .xlsx) or a ZIP archive (unpack it)",
     b"PAR1": "Parquet: name it .parquet",
-    b"\x1f\x8b": "gzip: unpack it",
+    b"\x1f\x8b": "gzip: add .gz to its name",
+    b"\xd0\xcf\x11\xe0": "an old workbook: save it as .xlsx",
     b"%PDF": "PDF",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
 }
 _HINTS = {
-    ".xlsx": "save the sheet as CSV UTF-8.",
-    ".xls": "save the sheet as CSV UTF-8.",
-    ".ods": "save the sheet as CSV UTF-8.",
-    ".gz": "unpack it first.",
+    ".xls": "save it from Excel or LibreOffice as .xlsx, or as CSV UTF-8.",
+    ".xlsb": "save it from Excel as .xlsx, or as CSV UTF-8.",
+    ".ods": "save it from LibreOffice as .xlsx, or as CSV UTF-8.",
+    ".numbers": "export it from Numbers as .xlsx, or as CSV in UTF-8.",
+    ".gsheet": "it is a link alone: download the sheet as .xlsx or CSV (File, Download).",
+    ".gz": "name its format too, as in jobs.csv.gz.",
     ".zip": "unpack it first.",
     ".txt": "give its first line the name keywords, and the file the suffix .csv.",
-    ".json": "make it JSONL, an object in each line: jq -c '.[]' FILE.json > FILE.jsonl",
 }
 
 
@@ -56,7 +64,6 @@ AHEAD = 64
 _NAMES_INPUTS = re.compile(
     "|".join(column.partition("_")[0] for column in INPUTS).encode(), re.IGNORECASE
 )
-_PRETTY = re.compile(rb"\{[ \t\r]*\n")
 
 
 def warn_on_stderr(notice: Notice) -> None:
@@ -84,12 +91,12 @@ def read_jobs(
     after the last row, each once. Raises JobFileError, at once or with the first row, if the file
     as a whole is wrong, and ConfigError for overrides that name no renderer of the profile.
     """
-    reader, remarks = _reader(path), Remarks()
+    reader, remarks, reading = _reader(path), Remarks(), Reading.beside(path)
     inputs = inputs or InputReader(())
     builder = JobBuilder(profile, overrides, remarks, weights, inputs, accepted)
 
     def jobs() -> Iterator[Job | BadRow]:
-        rows = _read_ahead(_rows(path, reader, warn), inputs)
+        rows = _read_ahead(_rows(path, reader, reading, warn), inputs)
         yield from map(builder.build, rows)
         remarks.report(warn)
 
@@ -98,10 +105,10 @@ def read_jobs(
 
 def input_names(path: Path) -> Iterator[str]:
     """The names of all input images of a job file, in order. Raises JobFileError."""
-    reader = _reader(path)
-    if not _may_name_inputs(path):
+    reader, reading = _reader(path), Reading.beside(path)
+    if not _may_name_inputs(path, reading):
         return
-    for row in _rows(path, reader, lambda _: None):
+    for row in _rows(path, reader, reading, lambda _: None):
         yield from _inputs_of(row)
 
 
@@ -111,32 +118,45 @@ def _reader(path: Path) -> Reader:
     if reader := FORMATS.get(suffix_of(path)):
         return reader
     hint = _HINTS.get(suffix_of(path), "")
-    raise JobFileError(f"{path} is not one of {' '.join(FORMATS)}; {hint}".rstrip("; "))
+    known = " ".join(suffix for suffix in FORMATS if not suffix.endswith(".gz"))
+    raise JobFileError(
+        f"{path} is not one of {known}, nor a text of them with .gz; {hint}".rstrip("; ")
+    )
 
 
-def _rows(path: Path, reader: Reader, warn: Warn) -> Iterator[RawRow]:
+def _rows(path: Path, reader: Reader, reading: Reading, warn: Warn) -> Iterator[RawRow]:
+    with _errors_of(path):
+        _check_start(path, reading)
+        yield from reader(path, reading, warn)
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Errors of reading as JobFileError."""
     try:
-        _check_start(path)
-        yield from reader(path, warn)
+        yield
     except OSError as error:
         raise JobFileError(f"{path}: {error.strerror}.") from error
+    except Unreadable as error:
+        raise JobFileError(f"{path}: {error}.") from error
 
 
-def _may_name_inputs(path: Path) -> bool:
-    """False for a text file that clearly has none of the columns INPUTS: most job files do not."""
-    if suffix_of(path) == ".parquet":
+def _may_name_inputs(path: Path, reading: Reading) -> bool:
+    """False for a file that clearly has none of the columns INPUTS: most job files do not."""
+    suffix = suffix_of(path)
+    if suffix == ".parquet" or not set(INPUTS).isdisjoint(reading.columns.values()):
         return True
-    header_alone, before = suffix_of(path) in (".csv", ".tsv"), b""
-    try:
-        with path.open("rb") as file:
+    with _errors_of(path):
+        if FORMATS[suffix] is xlsx.read:
+            return not set(INPUTS).isdisjoint(xlsx.columns_of(path, reading))
+        header_alone, before = suffix.startswith((".csv", ".tsv")), b""
+        with open_text(path, reading.encoding) as file:
             while piece := file.read(4 * ROW_LIMIT):
                 if _NAMES_INPUTS.search(before + piece):
                     return True
                 if header_alone:
                     break
                 before = piece[-16:]  # a name may lie across two pieces
-    except OSError as error:
-        raise JobFileError(f"{path}: {error.strerror}.") from error
     return False
 
 
@@ -168,22 +188,25 @@ def _read_ahead(rows: Iterator[RawRow], inputs: InputReader) -> Iterator[RawRow]
         raise error
 
 
-def _check_start(path: Path) -> None:
+def _check_start(path: Path, reading: Reading) -> None:
     """Raise JobFileError for an empty file, and for a binary file named as a text."""
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
         raise JobFileError(f"{path} is empty.")
     suffix = suffix_of(path)
-    if suffix == ".parquet":
+    if suffix.removesuffix(".gz") not in _TEXTS:
         return
+    if suffix.endswith(".gz"):
+        if not start.startswith(b"\x1f\x8b"):
+            raise JobFileError(f"{path} is not gzip; take .gz off its name.")
+        with open_text(path, reading.encoding) as file:
+            start = file.peek(64)
     kind = next((kind for sign, kind in _SIGNATURES.items() if start.startswith(sign)), "")
-    if kind or b"\0" in start[:4]:
-        looks = f" It looks like {kind}." if kind else ""
-        raise JobFileError(f"{path} is not UTF-8 text; save it as {suffix} in UTF-8.{looks}")
-    begin = start.removeprefix(BOM).lstrip()
-    if suffix in (".jsonl", ".ndjson") and (begin[:1] == b"[" or _PRETTY.match(begin)):
+    if kind:
+        raise JobFileError(f"{path} is not text. It looks like {kind}.")
+    if b"\0" in start[:4] and not reading.encoding and not start.startswith(tuple(BOMS)):
         raise JobFileError(
-            f"{path} is JSON over many lines or in one array; a job file has an object in each "
-            f"line: jq -c 'if type == \"array\" then .[] else . end' {path.name} > lines.jsonl"
+            f"{path} is not UTF-8 text. It looks like UTF-16 without its mark: name its encoding, "
+            f"utf-16-le or utf-16-be, or {SAVE_AS_UTF8}"
         )

@@ -25,6 +25,18 @@ class RawRow:
     problem: str = ""
 
 
+SAVE_AS_UTF8 = (
+    "save it as CSV UTF-8 (Excel: Save As, CSV UTF-8; Sheets: File, Download, CSV), or name its "
+    "encoding, often cp1252: pressrun check FILE --encoding cp1252"
+)
+
+
 def suffix_of(path: Path) -> str:
-    """The file's suffix in lower case, with its dot."""
-    return path.suffix.lower()
+    """The file's suffix in lower case, with its dot; that of a packed file has two."""
+    suffix = path.suffix.lower()
+    return path.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without its suffix."""
+    return path.name[: len(path.name) - len(suffix_of(path))]

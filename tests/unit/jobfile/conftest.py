@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.job import BadRow, Job
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
+from pipeline.jobfile.reading import SUFFIX
 from pipeline.profile import Profile
 
 Rows = list[Job | BadRow]
@@ -34,6 +35,16 @@ def read(tmp_path: Path, profile: Profile, told: list[Notice]) -> Read:
         return list(read_jobs(path, profile, Overrides(**overrides), told.append))
 
     return read
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Callable[..., None]:
+    """Writes how to read the job file that `read` reads."""
+
+    def beside(said: str, suffix: str = ".csv") -> None:
+        (tmp_path / f"jobs{suffix}{SUFFIX}").write_text(said, encoding="utf-8")
+
+    return beside
 
 
 @pytest.fixture

@@ -215,14 +215,15 @@ def test_plain_words_cause_no_warning(read, told, words: str) -> None:
 @pytest.mark.parametrize(
     ("suffix", "content", "hint"),
     [
-        (".jsonl", '[\n {\n  "keywords": "red"\n }\n]', "an object in each line"),
-        (".jsonl", '{\n  "keywords": "red"\n}', "an object in each line"),
-        (".json", '[{"keywords": "red"}]', "jq"),
         (".txt", "red\n", "first line the name keywords"),
-        (".csv.gz", "x", "unpack"),
-        (".csv", b"\x1f\x8b\x08", "gzip"),
+        (".csv.gz", "x", "take .gz off"),
+        (".gz", "x", r"jobs\.csv\.gz"),
+        (".csv", b"\x1f\x8b\x08", "add .gz to its name"),
         (".xlsx", "PK", "CSV UTF-8"),
-        (".csv", b"PK\x03\x04", "a spreadsheet"),
+        (".xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "protected by a password, or an old .xls"),
+        (".xls", b"\xd0\xcf", "as .xlsx, or as CSV UTF-8"),
+        (".ods", "x", "from LibreOffice as .xlsx"),
+        (".csv", b"PK\x03\x04", "a workbook"),
     ],
 )
 def test_a_file_of_another_kind_is_one_sentence(read, suffix: str, content, hint: str) -> None:

@@ -1,18 +1,21 @@
-"""An unknown column is left out with one warning, in every format alike."""
+"""An unknown column is kept with one notice, in every format alike, unless it is a misspelling."""
 
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import JobFileError
 from pipeline.job import Job
 from pipeline.jobfile.columns import MOST_NAMED
 from pipeline.jobfile.reader import Notice, Overrides, read_jobs
 from pipeline.profile import Profile
 
-TABLE = {"keywords": ["a", "b"], "stlye": ["x", "y"], "steps": [3, 4], "colour": ["z", ""]}
+TABLE = {"keywords": ["a", "b"], "SKU": ["007", ""], "steps": [3, 4], "Unit price": [1.5, 2]}
 ROWS = [dict(zip(TABLE, values, strict=True)) for values in zip(*TABLE.values(), strict=True)]
 
 
@@ -30,64 +33,114 @@ def written(folder: Path, suffix: str) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_an_unknown_column_is_left_out_with_one_warning(
+def test_an_unknown_column_is_kept_and_told_once(
     tmp_path: Path, profile: Profile, told: list[Notice], suffix: str
 ) -> None:
-    rows = list(read_jobs(written(tmp_path, suffix), profile, Overrides(), told.append))
-    assert all(isinstance(row, Job) and not row.meta for row in rows)
-    assert [(row.keywords, row.steps, row.style) for row in rows] == [("a", 3, ""), ("b", 4, "")]
-    assert [(notice.line, notice.column) for notice in told] == [(1, "stlye"), (1, "colour")]
-    assert "did you mean 'style'?" in told[0].reason
-    assert "there are keywords" in told[1].reason
+    first, second = read_jobs(written(tmp_path, suffix), profile, Overrides(), told.append)
+    assert first.meta == {"sku": "007", "unit_price": "1.5"}
+    assert set(second.meta) == {"unit_price"}
+    assert (first.steps, second.steps) == (3, 4)
+    (notice,) = told
+    assert (notice.line, notice.column) == (1, "SKU")
+    assert "'SKU' as meta.sku, 'Unit price' as meta.unit_price" in notice.reason
 
 
-def test_what_is_left_out_changes_no_id(read) -> None:
-    (with_,) = read("keywords,colour\na,red\n")
-    (without,) = read("keywords\na\n")
-    assert with_ == without
-
-
-def test_by_default_the_warning_goes_to_stderr(
+def test_by_default_the_notice_goes_to_stderr(
     tmp_path: Path, profile: Profile, capsys: pytest.CaptureFixture[str]
 ) -> None:
     list(read_jobs(written(tmp_path, ".csv"), profile, Overrides()))
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.count("did you mean 'style'?") == 1
+    assert shown.err.count("'SKU' as meta.sku") == 1
 
 
 def test_a_new_unknown_column_in_every_row(read, told: list[Notice]) -> None:
     lines = [json.dumps({"keywords": "a", f"stray{n}": n, "meta.n": n}) for n in range(200)]
     rows = read("\n".join(lines), ".jsonl")
-    assert [row.meta for row in rows] == [{"n": str(n)} for n in range(200)]
+    assert [row.meta for row in rows] == [{"n": str(n), f"stray{n}": str(n)} for n in range(200)]
     assert [notice.line for notice in told] == list(range(1, MOST_NAMED + 2))
-    assert "the others are not told" in told[-1].reason
+    assert "are not told" in told[-1].reason
 
 
 @pytest.mark.parametrize(
-    ("header", "column"),
+    ("header", "column", "meta"),
     [
-        ("keywords,", ""),
-        ("keywords,,,", ""),
-        ("keywords,Styles", "Styles"),
-        ("keywords,x,x", "x"),
-        ("keywords,keyword", "keyword"),
-        ("keywords,a\u202eb", "a\N{REPLACEMENT CHARACTER}b"),
+        ("keywords,", "", "column_2"),
+        ("keywords,,,", "", "column_2"),
+        ("keywords,Größe", "Größe", "größe"),
+        ("keywords,Price (€)", "Price (€)", "price"),
+        ("keywords,€", "€", "column_2"),
+        ("keywords,Height (cm)", "Height (cm)", "height_cm"),
+        ("keywords,weight", "weight", "weight"),
+        ("keywords,product.name", "product.name", "product.name"),
+        (f"keywords,{'x' * 300}", "x" * 79 + "…", "x" * 60),
+        ("keywords,a\u202eb", "a\N{REPLACEMENT CHARACTER}b", "a_b"),
     ],
 )
-def test_a_warning_names_the_column(read, told: list[Notice], header: str, column: str) -> None:
+def test_a_columns_own_name(read, told: list[Notice], header: str, column: str, meta: str) -> None:
     (job,) = read(f"{header}\nred,1\n")
     assert isinstance(job, Job)
+    assert job.meta == {meta: "1"}
     assert [notice.column for notice in told] == [column]
     assert told[0].reason.isprintable()
 
 
-@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.bool_(), pa.list_(pa.int64())])
-def test_an_unknown_column_of_any_kind(
+def test_columns_of_one_name_are_told_apart(read) -> None:
+    (job,) = read("keywords,x,X,meta.x_2,Price ($),Price (€)\nred,1,2,3,4,5\n")
+    assert job.meta == {"x": "1", "x_3": "2", "x_2": "3", "price": "4", "price_2": "5"}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("keyword", "keywords"),
+        ("keywrods", "keywords"),
+        ("stlye", "style"),
+        ("Styles", "style"),
+        ("widht", "width"),
+        ("Negativ Prompt", "negative"),
+        ("seeds", "seed"),
+        ("licence", "licenses"),
+    ],
+)
+@pytest.mark.parametrize("before", ["keywords,", ""])
+def test_a_misspelling_is_never_kept_in_silence(read, before: str, name: str, meant: str) -> None:
+    with pytest.raises(JobFileError, match=f"did you mean '{meant}'.*--map '{name}=meta.NAME'"):
+        read(f"{before}{name}\nred,1\n")
+
+
+@pytest.mark.parametrize("name", ["Key Words", "negativePrompt", "cfgScale", "num-inference STEPS"])
+def test_words_may_be_joined_in_any_way(read, name: str) -> None:
+    (job,) = read(f"{name}\n5\n" if name == "Key Words" else f"keywords,{name}\n5,5\n")
+    assert isinstance(job, Job)
+    assert job.meta == {}
+
+
+def test_values_of_any_json_are_kept(read_one) -> None:
+    job = read_one({"keywords": "a", "size": {"w": 2}, "tagged": ["ä"], "sold": True, "no": None})
+    assert job.meta == {"size": '{"w": 2}', "tagged": '["ä"]', "sold": "true"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "text"),
+    [
+        (pa.array([date(2026, 11, 28)]), "2026-11-28"),
+        (pa.array([Decimal("2.50")]), "2.50"),
+        (pa.array([True]), "true"),
+    ],
+)
+def test_an_unknown_parquet_column(tmp_path: Path, profile, cells: pa.Array, text: str) -> None:
+    pq.write_table(pa.table({"keywords": ["a"], "When": cells}), tmp_path / "jobs.parquet")
+    (job,) = read_jobs(tmp_path / "jobs.parquet", profile, Overrides(), lambda _: None)
+    assert job.meta == {"when": text}
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.list_(pa.int64())])
+def test_a_parquet_column_that_no_text_can_hold(
     tmp_path: Path, profile: Profile, told: list[Notice], kind: pa.DataType
 ) -> None:
     cells = pa.nulls(1, kind)
     pq.write_table(pa.table({"keywords": ["a"], "when": cells}), tmp_path / "jobs.parquet")
     (job,) = read_jobs(tmp_path / "jobs.parquet", profile, Overrides(), told.append)
     assert isinstance(job, Job)
-    assert [notice.column for notice in told] == ["when"]
+    assert "is left out" in told[-1].reason

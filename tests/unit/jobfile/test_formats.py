@@ -140,7 +140,6 @@ def test_a_bad_line_of_a_csv(read, line: str, reason: str) -> None:
         ('{"keywords": "%s"}' % ("x" * ROW_LIMIT), "longer than 64 KB"),
         ('{"keywords": true}', "neither text nor a number"),
         ('{"keywords": ["red"]}', "neither text nor a number"),
-        ('{"keywords": "a", "meta": {"b": {"c": 1}}}', "neither text nor a number"),
         ('{"keywords": "a", "meta": "b"}', "meta is an object"),
         ('{"keywords": "a", "meta": {"b c": "d"}}', "a name after meta."),
         ('{"keywords": "a", "meta": {"b": 1}, "meta.b": 2}', "stands twice"),
@@ -208,23 +207,23 @@ def test_the_first_object_stands_for_a_header(read, first: str, reason: str) -> 
         read(f"{first}\n", ".jsonl")
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize(
     ("suffix", "text"), [(".csv", "keywords\nred\n"), (".jsonl", '{"keywords": "red"}')]
 )
-def test_a_file_in_another_encoding(read, suffix: str, text: str, encoding: str) -> None:
-    with pytest.raises(JobFileError, match="not UTF-8"):
+def test_wide_letters_without_a_mark(read, suffix: str, text: str, encoding: str) -> None:
+    with pytest.raises(JobFileError, match=r"not UTF-8.*name its encoding, utf-16-le or"):
         read(text.encode(encoding), suffix)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_a_spreadsheet_under_a_texts_name(read, suffix: str) -> None:
-    with pytest.raises(JobFileError, match="not UTF-8 text"):
+    with pytest.raises(JobFileError, match=r"not text\. It looks like a workbook"):
         read(b"PK\x03\x04\x14keywords\nred\n", suffix)
 
 
 def test_a_header_that_is_not_utf8(read) -> None:
-    with pytest.raises(JobFileError, match="Line 1 is not UTF-8"):
+    with pytest.raises(JobFileError, match=r"Line 1 is not UTF-8.*--encoding cp1252"):
         read("keywords,größe\nred circle,1\n".encode("latin-1"))
 
 
@@ -234,7 +233,7 @@ def test_an_empty_file(read, suffix: str) -> None:
         read("", suffix)
 
 
-@pytest.mark.parametrize("name", ["jobs.xlsx", "jobs"])
+@pytest.mark.parametrize("name", ["jobs.xls", "jobs", "jobs.parquet.gz"])
 def test_a_file_of_another_kind(tmp_path: Path, profile: Profile, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(JobFileError, match=r"\.parquet"):

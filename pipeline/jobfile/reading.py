@@ -1,0 +1,104 @@
+"""A job file's sheet, encoding and names of columns, in a file beside it."""
+
+import codecs
+import io
+import json
+import tomllib
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from pipeline.errors import ConfigError, JobFileError
+from pipeline.job import FrozenModel
+from pipeline.jobfile.columns import is_own_name
+from pipeline.jobfile.values import shown
+from pipeline.options import COLUMNS
+from pipeline.profile import first_problem
+
+SUFFIX = ".columns.toml"
+LIMIT = 64 * 1024
+"""Bytes of the file."""
+
+
+class Reading(FrozenModel):
+    """How a job file NAME is read, from NAME.columns.toml beside it."""
+
+    sheet: str = Field(default="", description="the workbook's sheet; empty: its only one")
+    encoding: str = Field(default="", description="of a text file; empty: its mark's, else UTF-8")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="our columns by the file's names"
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _text_encoding(cls, name: str) -> str:
+        try:
+            if name:
+                io.TextIOWrapper(io.BytesIO(), encoding=codecs.lookup(name).name)
+        except (LookupError, ValueError):
+            raise ValueError(
+                f"{shown(name)} is no encoding; cp1252 is that of Excel's plain CSV in the west"
+            ) from None
+        return name
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: dict[str, str]) -> dict[str, str]:
+        for column in columns.values():
+            if column not in COLUMNS and not is_own_name(column):
+                known = ", ".join(COLUMNS)
+                raise ValueError(f"{shown(column)} is no column: of {known}; or meta.NAME")
+        return {name.strip(): column for name, column in columns.items()}
+
+    @classmethod
+    def beside(cls, path: Path) -> Self:
+        """How the file beside a job file says to read it; as usual if there is none. Raises
+        JobFileError.
+        """
+        place = path.with_name(path.name + SUFFIX)
+        try:
+            with place.open("rb") as file:
+                data = file.read(LIMIT + 1)
+        except FileNotFoundError:
+            return cls()
+        except OSError as error:
+            raise JobFileError(f"{place}: {error.strerror}.") from error
+        if len(data) > LIMIT:
+            raise JobFileError(f"{place} is longer than {LIMIT // 1024} KB.")
+        try:
+            return cls.model_validate(tomllib.loads(data.decode()))
+        except ValidationError as error:
+            raise JobFileError(f"{place}: {first_problem(error)}") from error
+        except (ValueError, RecursionError) as error:
+            raise JobFileError(f"{place}: {error}") from error
+
+    def toml(self) -> str:
+        """The file that says this."""
+        said = [("sheet", self.sheet), ("encoding", self.encoding)]
+        lines = [f"{name} = {_quoted(value)}" for name, value in said if value]
+        if self.columns:
+            pairs = self.columns.items()
+            lines += ["[columns]", *(f"{_quoted(name)} = {_quoted(ours)}" for name, ours in pairs)]
+        return "\n".join([*lines, ""])
+
+
+def reading_of(sheet: str, encoding: str, pairs: list[str], before: Reading) -> Reading:
+    """A reading as options say it, over one from before. Raises ConfigError."""
+    columns = dict(before.columns)
+    for pair in pairs:
+        name, equals, column = pair.rpartition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--map {shown(pair)}: write it as NAME=COLUMN.")
+        columns[name.strip()] = column.strip()
+    try:
+        return Reading(
+            sheet=sheet or before.sheet, encoding=encoding or before.encoding, columns=columns
+        )
+    except ValidationError as error:
+        raise ConfigError(str(first_problem(error))) from error
+
+
+def _quoted(text: str) -> str:
+    """A string in TOML, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
