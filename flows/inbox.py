@@ -192,7 +192,11 @@ class Inbox:
             path = Path(folder, file.name)
             self._store.fetch(file.name, path)
             if file.columns:
-                said = self._store.get(file.columns, READING_LIMIT)
+                try:
+                    said = self._store.get(file.columns, READING_LIMIT)
+                except TooLarge as error:
+                    limit = f"longer than {READING_LIMIT // 1024} KB"
+                    raise ConfigError(f"{file.columns}: {limit}") from error
                 path.with_name(file.columns).write_bytes(said)
             digest = digest_of([file_digest(path), options.model_dump(mode="json")])
         claim = Claim(

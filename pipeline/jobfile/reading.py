@@ -22,7 +22,7 @@ LIMIT = 64 * 1024
 
 
 class Reading(FrozenModel):
-    """How a job file NAME is read, from NAME.columns.toml beside it."""
+    """The way to read a job file NAME, from NAME.columns.toml beside it."""
 
     sheet: str = Field(default="", description="the workbook's sheet; empty: its only one")
     encoding: str = Field(default="", description="of a text file; empty: its mark's, else UTF-8")
@@ -53,7 +53,7 @@ class Reading(FrozenModel):
 
     @classmethod
     def beside(cls, path: Path) -> Self:
-        """How the file beside a job file says to read it; as usual if there is none. Raises
+        """The reading that the file beside a job file names; the usual one if there is none. Raises
         JobFileError.
         """
         place = path.with_name(path.name + SUFFIX)

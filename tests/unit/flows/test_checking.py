@@ -37,10 +37,10 @@ def test_bad_rows_are_counted_in_full_and_listed_up_to_a_bound(tmp_path: Path) -
 
 
 def test_unknown_columns_are_warnings(tmp_path: Path) -> None:
-    report = checked(tmp_path, "keywords,stlye\ncircle,bold\n")
+    report = checked(tmp_path, "keywords,SKU\ncircle,7\n")
     (warning,) = report["warnings"]
-    assert (warning["line"], warning["column"]) == (1, "stlye")
-    assert "did you mean 'style'?" in warning["reason"]
+    assert (warning["line"], warning["column"]) == (1, "SKU")
+    assert "'SKU' as meta.sku" in warning["reason"]
     assert report["jobs"] == 1
 
 

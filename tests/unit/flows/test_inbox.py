@@ -9,13 +9,14 @@ from uuid import uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Failed, Running
 
 from flows import inbox as inboxes
 from flows.inbox import Inbox
 from flows.runs.open import open_run
 from pipeline.assemble.stores import open_run_folder
-from pipeline.jobfile.reader import Overrides
+from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.jobfile.reading import SUFFIX
 from pipeline.settings import Settings, load_settings
 from tests.harness.servers import moto_s3
 
@@ -242,3 +243,68 @@ def test_names_that_no_file_may_have_are_taken_from_a_bucket(
     assert places["a\\b.csv"] == 1
     (waits,) = (line for line in files.results if line["state"] == "waits")
     assert "backslash" in waits["reason"]
+
+
+PRODUCTS = b"Product name\nred circle\n"
+MAPPED = b'[columns]\n"Product name" = "keywords"\n'
+
+
+@pytest.mark.parametrize(
+    ("state", "place"), [(Completed(), "done"), (Failed(message="no"), "failed")]
+)
+def test_how_a_file_is_read_goes_along_with_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, state: State[Any], place: str
+) -> None:
+    box, asked = Path(settings.inbox), dict[str, str]()
+    files = {b"a.csv": PRODUCTS, b"a.csv.columns.toml": MAPPED, b"a.toml": b"candidates = 2"}
+    assert look(settings, files) == {}
+
+    def answer(*_: object, parameters: dict[str, Any], **__: object) -> FlowRun:
+        path = Path(parameters["jobs"])
+        rows = read_jobs(path, settings.chosen_profile, Overrides(), lambda _: None)
+        asked[path.name] = next(rows).keywords
+        return flow_run(state)
+
+    monkeypatch.setattr(inboxes, "run_deployment", answer)
+    Inbox(settings).archive()
+    assert asked["a.csv"] == "red circle"
+    (job_file,) = box.glob(f"{place}/*-a.csv")
+    assert job_file.with_name(job_file.name + SUFFIX).read_bytes() == MAPPED
+    assert job_file.with_suffix(".toml").exists()
+    assert not list(box.glob("working/*"))
+
+
+def test_another_mapping_is_another_work(settings: Settings) -> None:
+    box = Path(settings.inbox)
+    for mapping in (MAPPED, MAPPED + b"x = 'meta.x'"):
+        (box / "a.csv").write_bytes(PRODUCTS)
+        (box / "a.csv.columns.toml").write_bytes(mapping)
+        Inbox(settings).claim()
+    claims = [json.loads(path.read_text()) for path in box.glob("claimed/*.json")]
+    assert len({claim["digest"] for claim in claims if claim["name"] == "a.csv"}) == 2
+
+
+def test_a_mapping_that_was_left_behind_is_fetched(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Path(settings.inbox)
+    look(settings, {b"a.csv": PRODUCTS, b"a.csv.columns.toml": MAPPED})
+    (moved,) = box.glob("working/*/a.csv.columns.toml")
+    moved.rename(box / moved.name)
+    monkeypatch.setattr(inboxes, "run_deployment", lambda *_, **__: flow_run(Running()))
+    Inbox(settings).archive()
+    assert moved.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"), [(b"columns = 3", "columns"), (b"#" * 70_000, "64 KB"), (None, "a link")]
+)
+def test_a_mapping_that_is_refused(
+    settings: Settings, tmp_path: Path, said: bytes | None, reason: str
+) -> None:
+    if said is None:
+        Path(settings.inbox, "a.csv.columns.toml").symlink_to(tmp_path / "none")
+        found = look(settings, {b"a.csv": PRODUCTS})
+    else:
+        found = look(settings, {b"a.csv": PRODUCTS, b"a.csv.columns.toml": said})
+    assert reason in found["a.csv"]

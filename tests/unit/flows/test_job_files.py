@@ -1,20 +1,24 @@
 """A job file is read where it lies, or brought here whole."""
 
+import gzip
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from flows import job_files
-from flows.job_files import at_hand
-from pipeline.errors import JobFileError, NoJobFile
+from flows.job_files import at_hand, read_as
+from pipeline.errors import ConfigError, JobFileError, NoJobFile
 from pipeline.jobfile.identity import file_digest
 from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.jobfile.reading import SUFFIX, Reading
 from pipeline.profile import Profile
 from pipeline.settings import Settings, load_settings
 from tests.harness.servers import moto_s3
@@ -33,6 +37,14 @@ def parquet() -> bytes:
     pq.write_table(pa.table({"keywords": ["red circle"]}), sink)
     content: bytes = sink.getvalue().to_pybytes()
     return content
+
+
+def workbook() -> bytes:
+    made, sink = openpyxl.Workbook(), BytesIO()
+    made.active.append(["Prompt"])
+    made.active.append(["red circle"])
+    made.save(sink)
+    return sink.getvalue()
 
 
 @contextmanager
@@ -59,6 +71,9 @@ def pipe(content: bytes) -> Iterator[str]:
         (lambda: CSV, "stdin.csv"),
         (lambda: JSONL, "stdin.jsonl"),
         (parquet, "stdin.parquet"),
+        (workbook, "stdin.xlsx"),
+        (lambda: gzip.compress(CSV), "stdin.csv.gz"),
+        (lambda: gzip.compress(JSONL), "stdin.jsonl.gz"),
         (lambda: CSV + b"blue star\n" * 500_000, "stdin.csv"),
     ],
 )
@@ -121,3 +136,47 @@ def test_a_file_in_a_bucket(settings: Settings, monkeypatch: pytest.MonkeyPatch)
         for address in ("s3://sheets/may/other.csv", "s3://sheets/may/", "s3://sheets"):
             with pytest.raises(NoJobFile, match=address), at_hand(address, there):
                 pass
+
+
+def test_what_is_said_beside_a_file_in_a_bucket(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, address = Reading(columns={"Product": "keywords"}), "s3://sheets/may/jobs.csv"
+    with moto_s3("sheets") as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        there = load_settings(store=settings.store, s3_endpoint_url=server.endpoint)
+        server.client().put_object(Bucket="sheets", Key="may/jobs.csv", Body=b"Product\nred\n")
+        with (
+            at_hand(address, there) as path,
+            read_as(address, path, reading, there) as beside,
+        ):
+            assert next(read_jobs(path, Profile.load("shapes"), Overrides())).keywords == "red"
+        assert beside == address + SUFFIX
+        with at_hand(address, there) as path:
+            assert Reading.beside(path) == reading
+
+
+def test_what_did_not_help_is_not_remembered(settings: Settings, tmp_path: Path) -> None:
+    path, reading = tmp_path / "jobs.csv", Reading(encoding="cp1252")
+    beside = tmp_path / f"jobs.csv{SUFFIX}"
+    path.write_bytes(CSV)
+    with pytest.raises(JobFileError), read_as(str(path), path, reading, settings):
+        raise JobFileError
+    assert not beside.exists()
+    with read_as(str(path), path, reading, settings):
+        pass
+    with pytest.raises(JobFileError), read_as(str(path), path, Reading(sheet="A"), settings):
+        raise JobFileError
+    assert Reading.beside(path) == reading
+    with pytest.raises(ConfigError, match="pipe"), read_as("-", path, reading, settings):
+        pass
+
+
+def test_a_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "none" / "jobs.csv"
+    with (
+        pytest.raises(JobFileError, match='it is to hold:\nencoding = "cp1252"'),
+        read_as(str(path), path, Reading(encoding="cp1252"), settings),
+    ):
+        pass
