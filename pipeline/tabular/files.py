@@ -96,6 +96,7 @@ def open_text(path: Path, encoding: str = "") -> io.BufferedReader:
     """A text file as UTF-8: a `.gz` is unpacked, and a byte order mark tells its encoding; without
     one it is in `encoding`, or UTF-8. Raises OSError; reading raises Unreadable.
     """
+    stream: io.BufferedReader
     if path.suffix.lower() == ".gz":
         packed = cast(IO[bytes], gzip.open(path))  # noqa: SIM115 - closed with the stream
         stream = io.BufferedReader(Unpacked(packed, path.stat().st_size))
