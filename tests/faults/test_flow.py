@@ -11,7 +11,7 @@ import pytest
 from flows.stack.reaper import POLL_SECONDS
 from flows.stack.redis_server import redis_binary
 from tests.harness.cluster import Cluster
-from tests.harness.commandline import answer, begin, pressrun
+from tests.harness.commandline import answer, begin, pressrun_here
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,7 @@ def test_workers_go_on_without_the_flow_and_no_job_is_executed_twice(
     assert not left_of(flow, "prefect")
     assert len(cluster.records()) < cluster.rows, "there is more to do"
     settings = cluster.env | {"PREFECT_API_URL": prefect_server}
-    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=settings)
+    done = pressrun_here("resume", "run", "--json", cwd=cluster.workdir, settings=settings)
     assert answer(done)["accepted"] == cluster.rows
     cluster.verify(cluster.rows)
 
@@ -90,7 +90,7 @@ def test_all_jobs_and_the_command_end_when_prefects_server_dies(
     assert "`pressrun resume run`" in said
     assert len(cluster.records()) == cluster.rows
     settings = cluster.env | {"PREFECT_API_URL": prefect_server}
-    done = pressrun("resume", "run", "--json", cwd=cluster.workdir, settings=settings)
+    done = pressrun_here("resume", "run", "--json", cwd=cluster.workdir, settings=settings)
     assert answer(done)["accepted"] == cluster.rows
     cluster.verify(cluster.rows)
 
@@ -108,7 +108,7 @@ def test_a_killed_flow_ends_its_private_services_and_leaves_complete_records(
         assert flow.poll() is None, flow.communicate()
         time.sleep(0.05)
     assert not left_of(flow, Path(redis_binary()).name, "workers.worker.main", "prefect")
-    report = answer(pressrun("reconcile", "r", "--json", cwd=tmp_path), code=1)
+    report = answer(pressrun_here("reconcile", "r", "--json", cwd=tmp_path), code=1)
     assert (report["duplicated"], report["recovered"], report["unexpected"]) == (0, 0, 0)
     assert report["rows"] - report["lost"] == len(list(records.glob("*.json"))) < 200
     assert "a second signal" not in (tmp_path / ".pressrun" / "worker.log").read_text()

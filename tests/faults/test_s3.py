@@ -10,7 +10,7 @@ import pytest
 
 from flows.dispatch.pending import Waits
 from tests.harness.cluster import IN_HAND, Cluster
-from tests.harness.commandline import answer, pressrun
+from tests.harness.commandline import answer, pressrun_here
 from tests.harness.faulty_s3 import Fault, faulty_s3, one_in
 from tests.harness.redis_server import RedisServer
 from tests.harness.servers import S3Server, moto_s3, rclone_s3
@@ -136,7 +136,7 @@ def test_a_run_waits_while_the_store_denies_everything(
         cluster.start_worker()
         cluster.env["PREFECT_API_URL"] = prefect_server
         words = ("jobs.csv", "--run", "run", "--candidates", "1", "--json")
-        done = pressrun("run", *words, cwd=cluster.workdir, settings=cluster.env)
+        done = pressrun_here("run", *words, cwd=cluster.workdir, settings=cluster.env)
         assert answer(done)["accepted"] == cluster.rows, done.stderr
         assert "the run waits" in done.stderr
     assert began == ["/records/", "/manifest"]

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from tests.harness.commandline import answer, pressrun
+from tests.harness.commandline import answer, pressrun_here
 from tests.harness.connected import Workdir, workers
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ def test_each_of_two_workers_meets_each_model_once(
         "STAND_IN_TALLY": str(tmp_path / "tally"), "STAND_IN_SECONDS": "0.02",
     }  # fmt: skip
     with workers(Workdir(tmp_path, settings), 2):
-        run = pressrun(
+        run = pressrun_here(
             "run", "jobs.csv", "--candidates", "1", "--json", cwd=tmp_path, settings=settings
         )
     assert answer(run)["accepted"] == ROWS

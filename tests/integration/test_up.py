@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from flows.stack.redis_server import redis_binary
-from tests.harness.commandline import answer, begin, pressrun
+from tests.harness.commandline import answer, begin, pressrun, pressrun_here
 from tests.harness.prefect_server import api_client
 from tests.harness.servers import S3Server
 
@@ -87,7 +87,7 @@ def test_a_stack_is_used_from_elsewhere_outlives_a_kill_and_leaves_nothing(tmp_p
         states = {run["name"]: run["state"]["type"] for run in runs}
         assert states["generate r (2 rows)"] == "COMPLETED"
         assert "<html" in httpx.get(up.report["prefect"], follow_redirects=True).text
-        again = pressrun("up", cwd=tmp_path, settings=env)
+        again = pressrun_here("up", cwd=tmp_path, settings=env)
         assert again.returncode == 1
         assert "is up" in again.stderr
         _keeps_its_secrets(up)
@@ -108,7 +108,9 @@ def test_a_stack_is_used_from_elsewhere_outlives_a_kill_and_leaves_nothing(tmp_p
     env["PRESSRUN_INBOX"] = str(inbox)
     with stack(tmp_path, "--s3", env=env) as up:
         assert up.environment == env
-        assert answer(pressrun("status", "r", "--json", cwd=tmp_path, settings=env))["rows"] == 2
+        assert (
+            answer(pressrun_here("status", "r", "--json", cwd=tmp_path, settings=env))["rows"] == 2
+        )
         _takes_what_is_dropped_and_what_is_scheduled(up)
         _keeps_its_secrets(up)
         up.process.send_signal(signal.SIGTERM)
