@@ -12,6 +12,7 @@ import pytest
 
 from flows.stack.processes import program
 from flows.stack.redis_server import redis_binary
+from tests.harness import prefect_database
 from tests.harness.jobs import write_jobs
 from tests.harness.two_hosts import NoNamespaces, Pair, two_hosts
 
@@ -63,6 +64,7 @@ def run_through(pair: Pair, rows: int, cut: float) -> tuple[dict[str, Any], int]
     write_jobs(workdir / "jobs.csv", rows)
     tally = workdir / "tally"
     words = ("-m", "flows.cli", "run", "jobs.csv", "--run", "r", "--json")
+    prefect_database.provide(workdir / ".pressrun" / "prefect")
     pair.here.start(sys.executable, *words, log="answer")
     flow = pair.here.processes[-1]
     _await(lambda: tally.exists() and len(tally.read_bytes().splitlines()) > rows // 10)

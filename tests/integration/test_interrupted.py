@@ -11,7 +11,9 @@ import pexpect
 import psutil
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.harness import prefect_database
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROWS = "".join(f"red circle number {n}\n" for n in range(400))
 RESUME = "pressrun resume jobs"
@@ -21,6 +23,7 @@ RESUME = "pressrun resume jobs"
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "jobs.csv").write_text(f"keywords\n{ROWS}", encoding="utf-8")
+    prefect_database.provide(folder / ".pressrun" / "prefect")
     return folder
 
 
@@ -41,16 +44,25 @@ def end_group(run: pexpect.spawn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "code"),
-    [(ctrl_c, 130), (end_group, 143), (ctrl_c_without_redis, 130)],
+    ("end", "code", "private"),
+    # a Prefect server of its own is stopped in the same way in all three
+    [(ctrl_c, 130, True), (end_group, 143, False), (ctrl_c_without_redis, 130, False)],
     ids=["ctrl-c", "sigterm", "ctrl-c-while-redis-hangs"],
 )
 def test_a_signal_to_the_group_ends_a_run_in_seconds_with_one_line(
-    workdir: Path, end: Callable[[pexpect.spawn], None], code: int
+    workdir: Path,
+    prefect_server: str,
+    end: Callable[[pexpect.spawn], None],
+    code: int,
+    private: bool,
 ) -> None:
     words = ["-m", "flows.cli", "run", "jobs.csv", "--candidates", "1"]
-    run = pexpect.spawn(sys.executable, words, cwd=workdir, encoding="utf-8", dimensions=(24, 200))
-    run.expect("accepted [1-9]", timeout=200)
+    shared = {} if private else {"PREFECT_API_URL": prefect_server}
+    run = pexpect.spawn(
+        sys.executable, words, cwd=workdir, env=os.environ | shared, encoding="utf-8",
+        dimensions=(24, 200),
+    )  # fmt: skip
+    run.expect("accepted [1-9]", timeout=600)
     end(run)
     begun = time.monotonic()
     run.expect(pexpect.EOF, timeout=120)
