@@ -12,38 +12,46 @@ from tests.harness.canaries import KEYS, OTHERS, SIGNS, canary, leaked
 from tests.harness.commandline import LIMIT, begin
 from tests.harness.echo_server import refusing_web
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+QUICK = 'extends = "shapes"\n[defaults]\ncandidates = 1\nsteps = 4\nrungs = []\n'
 PROFILES = {
-    "writer": 'extends = "shapes"\n[writer]\nkind = "endpoint"\nmodel = "m"\n',
-    "judge": 'extends = "shapes"\n[[judge]]\nkind = "questions_endpoint"\nmodel = "m"\n',
+    "writer": f'{QUICK}[writer]\nkind = "endpoint"\nmodel = "m"\n',
+    "judge": f'{QUICK}[[judge]]\nkind = "questions_endpoint"\nmodel = "m"\n',
 }
 
 
 @pytest.mark.parametrize("role", PROFILES)
-def test_a_run_writes_no_secret_anywhere(tmp_path: Path, role: str) -> None:
+def test_a_refused_run_ends_with_no_row_booked_and_no_secret_written(
+    tmp_path: Path, role: str
+) -> None:
     secrets = {name: canary(name, SIGNS["for a header"]) for name in [*KEYS, *OTHERS]}
     hook, user = canary("webhook") + canary("its end"), canary(f"{role}_url")
     settings = {f"PRESSRUN_{name.upper()}": f"{secrets[name]}\n" for name in KEYS}
     settings |= {name: secrets[name] for name in OTHERS if not name.startswith("PREFECT")}
     settings["PREFECT_API_AUTH_STRING"] = f"user:{secrets['PREFECT_API_AUTH_STRING']}"
+    rows = "".join(f"red circle {number}\n" for number in range(12))
     (tmp_path / "mine.toml").write_text(PROFILES[role], encoding="utf-8")
-    (tmp_path / "jobs.csv").write_text("keywords\nred circle\nblue square\n", encoding="utf-8")
+    (tmp_path / "jobs.csv").write_text("keywords\n" + rows, encoding="utf-8")
     with refusing_web() as port:
         settings |= {
             "PRESSRUN_PROFILE": "mine.toml",
             f"PRESSRUN_{role.upper()}_URL": f"http://user:{quote(user)}@127.0.0.1:{port}/v1",
             "PRESSRUN_WEBHOOK": f"http://127.0.0.1:{port}/hooks/{hook}",
         }
-        process = begin("run", "jobs.csv", "--run", "r", cwd=tmp_path, settings=settings)
+        words = ("run", "jobs.csv", "--run", "r")
+        process = begin(*words, cwd=tmp_path, settings=settings)
         try:
             _prefect_asks_for_a_password(psutil.Process(process.pid))
-            said = "".join(process.communicate(timeout=LIMIT))
+            output, complaints = process.communicate(timeout=LIMIT)
         finally:
             process.kill()
-    assert process.returncode
+    assert process.returncode == 1
+    assert "refused (401)" in complaints.strip().splitlines()[-1]
+    assert not list(tmp_path.rglob("records/**/*.json")), "a wrong key books no row"
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"prefect.db", "worker.log"} <= {path.name for path in written}
+    said = output + complaints
     said += "".join(path.read_bytes().decode(errors="replace") for path in written)
     assert "Refused: /v1/chat/completions" in said, "the server's words are told"
     assert not leaked([*secrets.values(), hook, user], said)
@@ -53,6 +61,7 @@ def _prefect_asks_for_a_password(run: psutil.Process) -> None:
     deadline = time.monotonic() + LIMIT
     while not (api := _api(run)):
         assert time.monotonic() < deadline, "no server of Prefect's answers"
+        assert run.status() != psutil.STATUS_ZOMBIE, "the run has ended"
         time.sleep(0.2)
     asked = {"json": {}, "headers": {"Origin": "http://evil.example"}}
     for auth in (None, ("user", "guessed")):
