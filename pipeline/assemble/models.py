@@ -9,7 +9,7 @@ from pipeline.models import Models, digest, for_each_role, remarks, role_folders
 from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
 from pipeline.profile import ClassifierGuardProfile, ConceptGuardProfile, DiffusersProfile, Profile
-from pipeline.safety.classifier import check_labels, labels
+from pipeline.safety.classifier import check_classifier
 from pipeline.settings import Settings
 
 
@@ -48,7 +48,7 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
             check_fit(folders[f"control:{control}{end}"], folders[f"renderer{end}"], unet)
     for guard in profile.guard:
         if isinstance(guard, ClassifierGuardProfile):
-            check_labels(labels(folders[f"guard:{guard.name}"]), guard)
+            check_classifier(folders[f"guard:{guard.name}"], guard)
         elif isinstance(guard, ConceptGuardProfile):
             clip = clip_of(guard, profile.clip)
             folder = resolve(clip.model, settings.models, "concept")

@@ -7,6 +7,7 @@ from pipeline.errors import ModelError
 from pipeline.models.checkpoints import checkpoint
 from pipeline.models.code import refuse_code
 from pipeline.models.digests import sha256_of
+from pipeline.models.onnx import onnx_file
 from pipeline.models.pipelines import parts_needed, rooms, unsupported
 from pipeline.models.refusals import (
     PICKLES,
@@ -129,7 +130,9 @@ def loaded_files(folder: Path, role: str, variant: str = "") -> list[Path]:
         case _ if role == "vision_language":
             return _reading_files(folder, role)
         case _ if role == "guard":
-            return _with_preprocessing(folder, _model_files(folder, role))
+            file = onnx_file(folder)
+            files = [*_texts(folder), file] if file else _model_files(folder, role)
+            return _with_preprocessing(folder, files)
         case _:
             return _model_files(folder, role)
 

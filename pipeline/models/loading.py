@@ -16,6 +16,7 @@ from pipeline.models.contents import OPEN_CLIP_CONFIG, digest, loaded_files, rem
 from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
 from pipeline.models.named.folder import WeightsFolder
+from pipeline.models.onnx import OnnxClassifier, onnx_file
 from pipeline.models.safetensors import read_header, read_json
 from pipeline.models.tokenizers import check_tokenizer
 from pipeline.models.whole import LOCAL, load_whole
@@ -141,13 +142,12 @@ class Models:
         """Bytes of another model's weights on the device in this precision, at most. Raises
         ModelError.
         """
-        weights = [
-            read_header(file)
-            for file in loaded_files(self.folder(reference, role), role)
-            if file.suffix == ".safetensors"
-        ]
+        files = loaded_files(self.folder(reference, role), role)
+        weights = [read_header(file) for file in files if file.suffix == ".safetensors"]
         width = 4 if dtype == "float32" else 2
-        return sum(width * math.prod(each["shape"]) for part in weights for each in part.values())
+        sizes = [file.stat().st_size for file in files if file.suffix == ".onnx"]
+        sizes += [width * math.prod(each["shape"]) for part in weights for each in part.values()]
+        return sum(sizes)
 
     def offloaded(self, profile: DiffusersProfile) -> bool:
         """True where the profile's layers lie in the host's memory. Raises ModelError."""
@@ -327,16 +327,28 @@ class Models:
         return loaded
 
     def classifier(self, reference: str, dtype: Dtype = "float32") -> tuple[Any, Any]:
-        """An image classification model and its preprocessing. Raises ModelError."""
+        """An image classifier, which makes logits of pixels, both arrays with an image in each row,
+        and its preprocessing. Raises ModelError.
+        """
         folder = self.folder(reference, "guard")
 
         def load() -> tuple[Any, Any]:
             import torch
             from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-            model = load_whole(AutoModelForImageClassification, folder, dtype=getattr(torch, dtype))
             processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **LOCAL)
-            return model.to(self.device).eval(), processor
+            if onnx_file(folder):
+                threads = torch.get_num_threads()
+                return OnnxClassifier(folder, self.device, threads), processor
+            model = load_whole(AutoModelForImageClassification, folder, dtype=getattr(torch, dtype))
+            model.to(self.device).eval()
+
+            @torch.inference_mode()
+            def logits(pixels: Any) -> Any:
+                given = torch.from_numpy(pixels).to(model.device, model.dtype)
+                return model(pixel_values=given).logits.float().cpu().numpy()
+
+            return logits, processor
 
         loaded: tuple[Any, Any] = self._built(
             ("classifier", folder, dtype), lambda: _loading(folder, load)

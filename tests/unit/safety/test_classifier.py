@@ -138,3 +138,43 @@ def test_it_refuses_by_its_threshold(root: Path) -> None:
     reasons = guards.refusals([LIGHT, DARK])
     assert reasons[0] == ""
     assert reasons[1] == "guard 'night' at output: chance 1.00, threshold 0.5"
+
+
+def as_onnx(root: Path, content: bytes) -> Path:
+    """The file of an ONNX model in place of the classifier's own weights."""
+    (root / "lights" / "model.safetensors").unlink()
+    (root / "lights" / "onnx").mkdir()
+    file = root / "lights" / "onnx" / "model.onnx"
+    file.write_bytes(content)
+    return file
+
+
+def test_an_onnx_file_is_hashed_and_checked_before_a_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, file = settings(root, 'labels = ["dark"]'), as_onnx(root, b"graph")
+    monkeypatch.setattr("pipeline.models.onnx.find_spec", lambda name: object())
+    before = model_digests(chosen, chosen.chosen_profile)["guard:classifier"]
+    file.write_bytes(b"other")
+    assert model_digests(chosen, chosen.chosen_profile)["guard:classifier"] != before
+
+    def problem(text: str = "") -> str:
+        own = settings(root, f'labels = ["dark"]\n{text}')
+        with pytest.raises(ModelError) as error:
+            check_models(own, own.chosen_profile)
+        return str(error.value)
+
+    assert "which has its own precision: leave out dtype" in problem('dtype = "float16"')
+    # as written for a tensor of which the field external_data says where it is
+    file.write_bytes(b"graph j\x1c\x0a\x08location\x12\x10model.onnx_data\x00")
+    assert "has its weights in other files" in problem()
+    file.write_bytes(b"")
+    assert "is empty" in problem()
+    monkeypatch.setattr("pipeline.models.onnx.find_spec", lambda name: None)
+    assert "pip install 'pressrun[onnx]'" in problem()
+
+
+def test_safetensors_go_before_an_onnx_file(root: Path) -> None:
+    (root / "lights" / "model.onnx").write_bytes(b"graph")
+    dark, light = Classifier(Models(root, "cpu"), profile()).chances([DARK, LIGHT])
+    assert dark > 0.9 > 0.1 > light
