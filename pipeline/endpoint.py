@@ -22,9 +22,13 @@ class _Completion(BaseModel):
 
 
 class Endpoint:
-    """The chat completions of the server at PRESSRUN_<ROLE>_URL, for any number of threads."""
+    """One interface of the server at PRESSRUN_<ROLE>_URL, chat completions unless `path` names
+    another one, for any number of threads.
+    """
 
-    def __init__(self, role: str, url: str, api_key: SecretStr) -> None:
+    def __init__(
+        self, role: str, url: str, api_key: SecretStr, path: str = "/chat/completions"
+    ) -> None:
         self._whose, self._setting = f"the {role}'s", f"PRESSRUN_{role.upper()}_URL"
         try:
             base = httpx.URL(url)
@@ -33,7 +37,7 @@ class Endpoint:
         if base.scheme not in {"http", "https"} or not base.host:
             raise ConfigError(f"{self._setting}: must begin with http:// or https://")
         # its query stays: Azure expects an API version there
-        self._url = base.copy_with(path=base.path.rstrip("/") + "/chat/completions")
+        self._url = base.copy_with(path=base.path.rstrip("/") + path)
         self._key, key = api_key, api_key.get_secret_value()
         # the second one is Azure's
         headers = {"Authorization": f"Bearer {key}", "api-key": key} if key else {}

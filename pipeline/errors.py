@@ -43,6 +43,14 @@ class Blocked(PressrunError):
     """Content safety refused this job; change the words that it names."""
 
 
+class Rewritable(Blocked):
+    """Content safety refused this prompt; another one may keep the rule."""
+
+    def __init__(self, detail: str, rule: str) -> None:
+        super().__init__(detail)
+        self.rule = rule
+
+
 class JobError(PressrunError):
     """This job failed for a reason of its own; the rest of the run goes on."""
 

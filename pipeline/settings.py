@@ -82,6 +82,10 @@ class Settings(BaseSettings):
         default="http://127.0.0.1:8000/v1", description="OpenAI-compatible endpoint that sees"
     )
     judge_api_key: SecretStr = SecretStr("")
+    guard_url: str = Field(
+        default="http://127.0.0.1:8000/v1", description="OpenAI-compatible endpoint of moderations"
+    )
+    guard_api_key: SecretStr = SecretStr("")
     a1111_url: str = Field(default="http://127.0.0.1:7860", description="A1111-compatible server")
     a1111_auth: SecretStr = Field(default=SecretStr(""), description="user:password, where asked")
     s3_endpoint_url: str = Field(default="", description="empty: AWS itself")
@@ -155,7 +159,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "redis_url", "broker_url", "qdrant_url", "s3_endpoint_url", "writer_url", "judge_url",
-        "a1111_url",
+        "guard_url", "a1111_url",
     )  # fmt: skip
     @classmethod
     def _an_address(cls, value: str) -> str:

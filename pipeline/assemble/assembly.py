@@ -71,7 +71,9 @@ class Assembly:
         self._writer = cache(lambda profile: self._kept(self._make_writer(profile)))
         self.renderers = self._kept(RendererPool(RendererLoader(settings, self.models)))
         self._guards = cache(
-            lambda sections, clip: open_guards(sections, clip, self.models, self._store)
+            lambda sections, clip: self._kept(
+                open_guards(sections, clip, self.models, self._store, settings)
+            )
         )
         self._judge: Callable[[JudgeProfile], Judge] = cache(self._make_judge)
 

@@ -9,12 +9,15 @@ from pipeline.profile import (
     ClassifierGuardProfile,
     ClipJudgeProfile,
     ConceptGuardProfile,
+    EndpointGuardProfile,
     GuardProfile,
     TermsGuardProfile,
 )
 from pipeline.safety.classifier import Classifier
 from pipeline.safety.guards import Guards, ImageCheck, ImageGuard, TextGuard
+from pipeline.safety.moderation import Moderation
 from pipeline.safety.terms import Terms
+from pipeline.settings import Settings
 
 
 def open_guards(
@@ -22,18 +25,25 @@ def open_guards(
     judge: ClipJudgeProfile | None,
     models: Models,
     store: Store,
+    settings: Settings,
 ) -> Guards:
     """The guards of a profile, whose first CLIP among the judges is `judge`. Raises ConfigError and
     ModelError.
     """
     texts, images = list[TextGuard](), list[ImageGuard]()
     for each in sections:
-        if isinstance(each, TermsGuardProfile):
-            texts.append(TextGuard(each.name, each.action, each.in_places, Terms(each.terms).found))
-        else:
-            told = _image_check(each, judge, models)
-            guard = ImageGuard(each.name, each.action, each.in_places, each.threshold, told)
-            images.append(guard)
+        known = each.name, each.action, each.in_places
+        match each:
+            case TermsGuardProfile():
+                texts.append(TextGuard(*known, Terms(each.terms).reason))
+            case EndpointGuardProfile():
+                server = Moderation(settings, each)
+                rule = f"{each.name}: no {', '.join(each.categories)}" if each.categories else ""
+                texts.append(TextGuard(*known, server.found, rule))
+                images.append(ImageGuard(*known, each.threshold, server))
+            case _:
+                told = _image_check(each, judge, models)
+                images.append(ImageGuard(*known, each.threshold, told))
     return Guards(texts, images, ImageStore(store, "").get)
 
 

@@ -98,5 +98,5 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
         client=open_knowledge(settings),
         embedders=open_embedders(profile.retrieval, models),
         image_store=ImageStore(open_store(settings), KNOWLEDGE),
-        guard=open_guards(profile.guard, profile.clip, models, open_store(settings)),
+        guard=open_guards(profile.guard, profile.clip, models, open_store(settings), settings),
     )

@@ -2,15 +2,12 @@
 llama.cpp and others that take images and return log-probabilities.
 """
 
-import base64
 import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from typing import Any, Literal
 
-from PIL.Image import Resampling
 from pydantic import BaseModel, Field
 
 from pipeline.cancellation import result_of
@@ -19,7 +16,7 @@ from pipeline.errors import JobError, Refused
 from pipeline.job import ImageArray, JudgeRequest, Score
 from pipeline.judging.asking import scores_by
 from pipeline.lines import one_line
-from pipeline.media.image import to_image
+from pipeline.media.image import data_url
 from pipeline.profile import AskingJudgeProfile
 from pipeline.settings import Settings
 from pipeline.telemetry import charge
@@ -89,7 +86,7 @@ class QuestionsEndpointJudge:
         start = time.perf_counter()
         asked = [
             [self._threads.submit(self._ask, url, question) for question in questions]
-            for url in map(_data_url, images)
+            for url in (data_url(image, LARGEST_SIDE) for image in images)
         ]
         try:
             return [[result_of(answer) for answer in answers] for answers in asked]
@@ -146,11 +143,3 @@ def _body(model: str, image: str, question: str) -> dict[str, Any]:
         "logprobs": True,
         "top_logprobs": LIKELIEST,
     }
-
-
-def _data_url(image: ImageArray) -> str:
-    """The image as a PNG in a data: URL, no side longer than LARGEST_SIDE."""
-    sent, file = to_image(image), BytesIO()
-    sent.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Resampling.LANCZOS)
-    sent.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,5 +1,6 @@
 """Image files: pixels, generation parameters, and metadata that marks them as AI-generated."""
 
+import base64
 import struct
 from collections.abc import Mapping
 from io import BytesIO
@@ -39,6 +40,14 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>"""
+
+
+def data_url(image: ImageArray, largest_side: int) -> str:
+    """The image as a PNG in a data: URL, no side longer than `largest_side`."""
+    sent, file = to_image(image), BytesIO()
+    sent.thumbnail((largest_side, largest_side), Image.Resampling.LANCZOS)
+    sent.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def encode(image: ImageArray, fmt: ImageFormat, parameters: str) -> bytes:

@@ -4,6 +4,7 @@ from pipeline.profile.base import Dtype
 from pipeline.profile.guards import (
     ClassifierGuardProfile,
     ConceptGuardProfile,
+    EndpointGuardProfile,
     GuardProfile,
     TermsGuardProfile,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "ControlProfile",
     "DiffusersProfile",
     "Dtype",
+    "EndpointGuardProfile",
     "EndpointWriterProfile",
     "GuardProfile",
     "ImageAdapterProfile",

@@ -14,14 +14,15 @@ Phrase = Annotated[str, Field(min_length=1, max_length=300)]
 
 class GuardSection(FrozenModel):
     """A guard of any kind. `drop` leaves out a passage, a reference or a candidate, and blocks the
-    job where there is nothing to leave out; `block` always blocks it.
+    job where there is nothing to leave out; `block` always blocks it. `rewrite`, of guards that
+    read prompts, has the writer write a refused one anew, once; elsewhere it is `drop`.
     """
 
     kind: str
     name: PlainName = Field(
         default_factory=lambda known: known["kind"], description="named in reasons"
     )
-    action: Literal["drop", "block"] = "drop"
+    action: Literal["drop", "block", "rewrite"] = "drop"
 
     def models(self) -> dict[str, str]:
         """Role to reference of each model that it runs in this process."""
@@ -44,6 +45,7 @@ class TermsGuardProfile(GuardSection):
 class ImageGuardSection(GuardSection):
     """A guard of images by a model's chance that they show something."""
 
+    action: Literal["drop", "block"] = "drop"
     places: tuple[ImagePlace, ...] = Field(default=(), description="empty: all three")
     threshold: float = Field(default=0.5, gt=0, le=1, description="chance from which it refuses")
     batch: int = Field(default=32, ge=1, description="images in one call")
@@ -87,4 +89,23 @@ class ClassifierGuardProfile(ImageGuardSection):
         return {f"guard:{self.name}": self.model}
 
 
-GuardProfile = TermsGuardProfile | ConceptGuardProfile | ClassifierGuardProfile
+class EndpointGuardProfile(GuardSection):
+    """Categories that texts and images must not have, told by an OpenAI-compatible server."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    model: str = Field(default="", description="the server's name of it; empty: its own choice")
+    categories: tuple[str, ...] = Field(default=(), description="empty: all that it answers")
+    places: tuple[TextPlace | ImagePlace, ...] = Field(default=(), description="empty: all six")
+    threshold: float = Field(default=0.5, gt=0, le=1, description="chance from which it refuses")
+    timeout: float = Field(default=30.0, gt=0, description="seconds for one call")
+    at_once: int = Field(default=8, ge=1, le=64, description="images of one worker in flight")
+
+    @property
+    def in_places(self) -> tuple[str, ...]:
+        """The places whose texts it reads and whose images it sees."""
+        return self.places or (*get_args(TextPlace), *get_args(ImagePlace))
+
+
+GuardProfile = (
+    TermsGuardProfile | ConceptGuardProfile | ClassifierGuardProfile | EndpointGuardProfile
+)

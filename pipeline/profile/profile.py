@@ -190,6 +190,10 @@ class Profile(FrozenModel):
         for each in self.guard:
             if isinstance(each, ConceptGuardProfile) and not (each.model or self.clip):
                 raise ValueError(f"guard {each.name!r}: set its model, no judge is a CLIP")
+            if each.action == "rewrite" and "prompt" not in each.in_places:
+                raise ValueError(
+                    f"guard {each.name!r}: it rewrites prompts, and has no place `prompt`"
+                )
         return self
 
     @property

@@ -16,7 +16,7 @@ from cachetools import LRUCache
 from PIL import Image
 
 from pipeline.cancellation import Cancelled
-from pipeline.errors import Blocked, StoreError
+from pipeline.errors import Blocked, Refused, Rewritable, StoreError, Unavailable
 from pipeline.job import Context, ImageArray, Job, Passage, Reference
 from pipeline.media.image import to_array
 from pipeline.media.image_store import INPUTS
@@ -30,12 +30,15 @@ Source = TypeVar("Source", bound=Passage)
 
 @dataclass(frozen=True)
 class TextGuard:
-    """A guard of texts; `found` is what it refuses a text for, empty where it does not."""
+    """A guard of texts; `found` says why it refuses a text, empty where it does not. `rule` is what
+    a writer is told of it, its name where that is empty.
+    """
 
     name: str
-    action: Literal["drop", "block"]
+    action: Literal["drop", "block", "rewrite"]
     places: Collection[str]
     found: Callable[[str], str]
+    rule: str = ""
 
 
 class ImageCheck(Protocol):
@@ -55,17 +58,20 @@ class ImageGuard:
     """A guard of images, which refuses those with a chance that is not below the threshold."""
 
     name: str
-    action: Literal["drop", "block"]
+    action: Literal["drop", "block", "rewrite"]
     places: Collection[str]
     threshold: float
     check: ImageCheck
 
 
 class Refusal(NamedTuple):
-    """A guard's refusal of a text or an image, and whether the job may go on without it."""
+    """A guard's refusal of a text or an image, whether the job may go on without it, and the rule
+    that another prompt has to keep, empty where none helps.
+    """
 
     reason: str
     droppable: bool
+    rule: str = ""
 
 
 class Guards:
@@ -88,10 +94,23 @@ class Guards:
         for guard in self._images:
             guard.check.load()
 
+    def close(self) -> None:
+        """Close the connections of checks that have any."""
+        for guard in self._images:
+            if close := getattr(guard.check, "close", None):
+                close()
+
     def check_text(self, text: str, place: str) -> None:
-        """Raise Blocked for a text that a guard of this place refuses."""
+        """Raise Blocked for a text that a guard of this place refuses; Rewritable for a prompt that
+        only guards which rewrite refuse.
+        """
+        rules = list[Refusal]()
         for refusal in self._of_text(text, place):
-            raise Blocked(refusal.reason)
+            if not (refusal.rule and place == "prompt"):
+                raise Blocked(refusal.reason)
+            rules.append(refusal)
+        if rules:
+            raise Rewritable(rules[0].reason, ", ".join(each.rule for each in rules))
 
     def check_inputs(self, job: Job) -> None:
         """Raise Blocked where a guard refuses an image that the row names."""
@@ -152,8 +171,9 @@ class Guards:
                 with _closed(guard.name, place):
                     found = guard.found(text)
                 if found:
-                    reason = f"guard {guard.name!r} at {place}: the text holds {found!r}"
-                    yield Refusal(reason, guard.action == "drop")
+                    reason = f"guard {guard.name!r} at {place}: {found}"
+                    rule = (guard.rule or guard.name) if guard.action == "rewrite" else ""
+                    yield Refusal(reason, guard.action != "block", rule)
 
     def _of_stored(self, key: str, place: str) -> Iterator[Refusal]:
         for guard in self._images:
@@ -199,17 +219,18 @@ def _refusal(guard: ImageGuard, place: str, chance: float) -> Refusal | None:
     if chance < guard.threshold:
         return None
     reason = f"guard {guard.name!r} at {place}: chance {chance:.2f}, threshold {guard.threshold:g}"
-    return Refusal(reason, guard.action == "drop")
+    return Refusal(reason, guard.action != "block")
 
 
 @contextmanager
 def _closed(name: str, place: str) -> Iterator[None]:
     """Raise Blocked for every error of the block, but for those after which the job is done again:
-    its cancellation, a store that does not answer, a device that is lost or has no memory left.
+    its cancellation, a store or a server that does not answer or refuses the whole run, a device
+    that is lost or has no memory left.
     """
     try:
         yield
-    except (Cancelled, StoreError):
+    except (Cancelled, StoreError, Unavailable, Refused):
         raise
     except Exception as error:
         from pipeline.models.faults import device_lost, out_of_memory  # late: torch

@@ -60,6 +60,11 @@ class Terms:
                     return term
         return ""
 
+    def reason(self, text: str) -> str:
+        """The reason against the text; empty where it is not refused."""
+        found = self.found(text)
+        return f"the text holds {found!r}" if found else ""
+
     def _runs(self, words: Sequence[str]) -> Iterator[str]:
         """Each run of neighbouring words, joined, that is not longer than the longest term."""
         for first in range(len(words)):

@@ -16,7 +16,7 @@ from pipeline.storage.folder import FolderStore
 def blocking(*terms: str) -> Guards:
     """Guards that refuse texts with these terms, and drop what they can."""
     places = ("keywords", "passages", "prompt")
-    return Guards([TextGuard("terms", "drop", places, Terms(terms).found)] if terms else [])
+    return Guards([TextGuard("terms", "drop", places, Terms(terms).reason)] if terms else [])
 
 
 def library(

@@ -155,7 +155,7 @@ def test_what_a_passage_brings_into_the_prompt_is_guarded(
     path.write_text(json.dumps({"text": f"Viora shows a {spelling}."}))
     ingest(library(client, path.parent), path, JOB.collection)
     retriever = QdrantRetriever(lambda: client, Embedders(HashedEmbedder()), QdrantProfile())
-    of_prompts = TextGuard("bones", "drop", ("prompt",), Terms(["skull"]).found)
+    of_prompts = TextGuard("bones", "drop", ("prompt",), Terms(["skull"]).reason)
     outcome, requests = run(JOB, retriever, template, Guards([of_prompts]))
     assert (outcome.status, requests) == (Status.BLOCKED, [])
     assert outcome.reason == "guard 'bones' at prompt: the text holds 'skull'"

@@ -56,6 +56,7 @@ def test_every_secret_of_the_settings_is_planted() -> None:
         "qdrant_api_key",
         "writer_api_key",
         "judge_api_key",
+        "guard_api_key",
         "a1111_auth",
         "webhook_secret",
     } <= set(KEYS)

@@ -106,13 +106,15 @@ REFUSED = {
     '[guard]\nkind = "terms"': "guard: guards are a list: write [[guard]] above each",
     '[[guard]]\nterms = ["a"]': "guard.0.kind: Field required",
     '[[guard]]\nkind = "words"': "guard.0.kind: Input should be 'terms' or 'concept' or "
-    "'classifier'",
+    "'classifier' or 'endpoint'",
     '[[guard]]\nkind = "terms"\nterms = []': "guard.0.terms: Tuple should have at least 1 item "
     "after validation, not 0",
     f"{GUARD}threshold = 0.1": "guard.0.threshold: the kind 'terms' has no such key; 'concept' and "
-    "'classifier' have",
+    "'classifier' and 'endpoint' have",
     f'{GUARD}places = ["output"]': "guard.0.places.0: Input should be 'keywords', 'passages' or "
     "'prompt'",
+    f'{GUARD}action = "rewrite"\nplaces = ["keywords"]': "guard 'terms': it rewrites prompts, and "
+    "has no place `prompt`",
     GUARD * 2: "two guards have one name (terms, terms): set guard.name",
 }
 

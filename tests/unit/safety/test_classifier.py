@@ -117,7 +117,7 @@ def test_a_model_without_labels_is_no_classifier(root: Path) -> None:
 def test_a_classifier_that_cannot_answer_blocks(root: Path, damage: str) -> None:
     chosen = settings(root, 'labels = ["dark"]')
     models, store = Models(root, "cpu"), open_store(chosen)
-    guards = open_guards(chosen.chosen_profile.guard, None, models, store)
+    guards = open_guards(chosen.chosen_profile.guard, None, models, store, chosen)
     weights = root / "lights" / "model.safetensors"
     tensors = load_file(weights)
     match damage:
@@ -133,7 +133,8 @@ def test_a_classifier_that_cannot_answer_blocks(root: Path, damage: str) -> None
 
 def test_it_refuses_by_its_threshold(root: Path) -> None:
     chosen = settings(root, 'labels = ["dark"]\nname = "night"')
-    guards = open_guards(chosen.chosen_profile.guard, None, Models(root, "cpu"), open_store(chosen))
+    models, store = Models(root, "cpu"), open_store(chosen)
+    guards = open_guards(chosen.chosen_profile.guard, None, models, store, chosen)
     guards.load()
     reasons = guards.refusals([LIGHT, DARK])
     assert reasons[0] == ""

@@ -101,7 +101,9 @@ def test_a_guard_that_blocks_does_so_in_all_places() -> None:
     words = Guards([TextGuard("words", "block", ("passages",), lambda text: "")])
     passage = Passage(id="p", text="a skull", score=1)
     assert words.screened(Context(passages=(passage,))).passages
-    words = Guards([TextGuard("words", "block", ("passages",), lambda text: "skull")])
+    words = Guards(
+        [TextGuard("words", "block", ("passages",), lambda text: "the text holds 'skull'")]
+    )
     with pytest.raises(Blocked, match=r"'words' at passages: the text holds 'skull' \(source p\)"):
         words.screened(Context(passages=(passage,)))
 

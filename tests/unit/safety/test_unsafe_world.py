@@ -253,7 +253,7 @@ def is_unsafe(thing: world.Thing) -> bool:
 def test_innocent_rows_are_left_alone_and_stars_are_not(worker: Worker) -> None:
     profile, rng = worker.settings.chosen_profile, np.random.default_rng(7)
     models, store = open_models(worker.settings), open_store(worker.settings)
-    guard = open_guards(profile.guard, profile.clip, models, store)
+    guard = open_guards(profile.guard, profile.clip, models, store, worker.settings)
     judge = shipped_judge(worker.settings.models)
 
     def ended(scene: world.Scene, keywords: str) -> Status:
@@ -331,7 +331,7 @@ def test_a_caption_that_would_be_cut_is_refused(tmp_path: Path) -> None:
     worker = Worker(tmp_path, CONCEPT.replace('"a red star"', json.dumps("a red star, " * 24), 1))
     profile = worker.settings.chosen_profile
     models, store = open_models(worker.settings), open_store(worker.settings)
-    guard = open_guards(profile.guard, profile.clip, models, store)
+    guard = open_guards(profile.guard, profile.clip, models, store, worker.settings)
     with pytest.raises(ConfigError, match="is longer than its CLIP reads"):
         guard.load()
     with pytest.raises(ConfigError, match="is longer than its CLIP reads"):

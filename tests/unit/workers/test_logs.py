@@ -17,6 +17,7 @@ SECRETS = {
     "qdrant_api_key": "canary-of-qdrant",
     "writer_api_key": 'canary "of" the\\writer',
     "judge_api_key": "canary-of-the-judge",
+    "guard_api_key": "canary-of-the-guard",
     "a1111_auth": "someone:canary-of-a1111",
     "redis_url": "redis://user:canary%2Fof%2Fredis@127.0.0.1:6379/0",
     "broker_url": "amqp://user:canary-of-rabbit@127.0.0.1//",
