@@ -43,7 +43,8 @@ class Writer(Protocol):
     def write(self, job: Job, context: Context, rejected: Rejected | None = None) -> Brief:
         """One brief with a prompt that is not empty, without URLs and of bounded length; its
         `sources` are the retrieved texts that the model or the template was given. With `rejected`,
-        a prompt in place of that one; the same one from a writer that cannot tell what to change.
+        a prompt in place of that one, and a text where a rule forbids it; the same ones from a
+        writer that cannot tell what to change.
 
         Raises JobError when the model wrote nothing usable, Unavailable when it does not answer.
         """
@@ -124,7 +125,9 @@ class Guard(Protocol):
     """
 
     def check_text(self, text: str, place: Literal["keywords", "prompt"]) -> None:
-        """Raise Blocked for a text that must not be rendered."""
+        """Raise Blocked for a text that must not be rendered, Rewritable where another prompt may
+        be.
+        """
         ...
 
     def check_inputs(self, job: Job) -> None:

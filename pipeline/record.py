@@ -93,6 +93,13 @@ class Refinement(FrozenModel):
     first: int = Field(ge=1, description="index of its first candidate")
 
 
+class RefusedBrief(FrozenModel):
+    """The first brief of a job, which a guard refused, and for which the writer wrote another."""
+
+    brief: Brief
+    reason: str
+
+
 class CandidateRecord(FrozenModel):
     """A candidate without its image, as the record keeps it."""
 
@@ -135,6 +142,9 @@ class Outcome(FrozenModel):
     keywords: str
     context: Context = Context()
     brief: Brief | None = None
+    refused: RefusedBrief | None = Field(
+        default=None, description="the brief that a guard had rewritten into this one"
+    )
     refinements: tuple[Refinement, ...] = Field(
         default=(), description="the rounds after the first one"
     )

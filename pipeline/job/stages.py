@@ -125,10 +125,13 @@ class Brief(FrozenModel):
 
 @dataclass(frozen=True)
 class Rejected:
-    """An earlier prompt of a job, and the questions that none of its images answered with yes."""
+    """An earlier prompt of a job, and the questions that none of its images answered with yes; or
+    the rule of a guard that it broke, and then text and checks are to be written anew as well.
+    """
 
     prompt: str
-    questions: tuple[str, ...]
+    questions: tuple[str, ...] = ()
+    rule: str = ""
 
 
 class TokenCount(FrozenModel):

@@ -4,15 +4,34 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from pipeline.errors import Unavailable
-from pipeline.job import Brief, Candidate, Context, InputImage, Job, Reference, Score, TokenCount
+from pipeline.errors import Blocked, JobError, Rewritable, Unavailable
+from pipeline.job import (
+    Brief,
+    Candidate,
+    Context,
+    InputImage,
+    Job,
+    Reference,
+    Rejected,
+    Score,
+    TokenCount,
+)
 from pipeline.judging import contest
 from pipeline.masking import mask
 from pipeline.ports import Ports
-from pipeline.record import KEPT, CandidateRecord, Outcome, Refinement, Status, timestamp, version
+from pipeline.record import (
+    KEPT,
+    CandidateRecord,
+    Outcome,
+    Refinement,
+    RefusedBrief,
+    Status,
+    timestamp,
+    version,
+)
 from pipeline.run.requests import words_of
 from pipeline.run.waves import hold_contest
-from pipeline.telemetry import Meter, stage
+from pipeline.telemetry import Meter, notice, stage
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class Execution:
     context: Context = field(default_factory=Context)
     brief: Brief | None = None
     rounds: list[Round] = field(default_factory=list)
+    refused: RefusedBrief | None = None
     refinements: list[Refinement] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
@@ -61,12 +81,25 @@ class Execution:
             self.context = retrieve(self.job, self.ports)
 
     def write(self) -> Brief:
-        """The first brief, written from the context. Raises Blocked where it must not be rendered,
-        JobError and Unavailable.
+        """The first brief, written from the context, and once more where a guard asks for that.
+        Raises Blocked where it must not be rendered, JobError and Unavailable.
         """
+        writer, job = self.ports.writer, self.job
         with stage("write"):
-            self.brief = brief = self.ports.writer.write(self.job, self.context)
-        guard_brief(brief, self.job, self.ports)
+            self.brief = brief = writer.write(job, self.context)
+        try:
+            guard_brief(brief, job, self.ports)
+        except Rewritable as refusal:
+            self.refused = RefusedBrief(brief=brief, reason=mask(refusal.detail))
+            rejected = Rejected(brief.prompt, rule=refusal.rule)
+            try:
+                with stage("write"):
+                    self.brief = brief = writer.write(job, self.context, rejected)
+            except JobError as error:
+                why = f"{refusal.detail}; the prompt was not rewritten: {error.detail}"
+                raise Blocked(why) from error
+            guard_brief(brief, job, self.ports)
+            notice(f"the prompt was rewritten: {refusal.detail}")
         return brief
 
     def hold(
@@ -126,6 +159,7 @@ class Execution:
             keywords=job.keywords,
             context=self.context,
             brief=self.brief,
+            refused=self.refused,
             refinements=tuple(self.refinements),
             candidates=tuple(
                 CandidateRecord(index=c.index, seed=c.seed, score=c.score, previews=c.previews)
@@ -151,10 +185,18 @@ class Execution:
 
 
 def guard_brief(brief: Brief, job: Job, ports: Ports) -> None:
-    """Raise Blocked for a brief whose texts must not be rendered."""
-    words = words_of(brief.prompt, job, ports)
+    """Raise Blocked for a brief whose texts must not be rendered, Rewritable where only guards
+    which rewrite refuse them.
+    """
+    words, refusals = words_of(brief.prompt, job, ports), list[Rewritable]()
     for text in dict.fromkeys((brief.prompt, words, brief.text)):
-        ports.guard.check_text(text, "prompt")
+        try:
+            ports.guard.check_text(text, "prompt")
+        except Rewritable as refusal:
+            refusals.append(refusal)
+    if refusals:
+        rules = dict.fromkeys(each.rule for each in refusals)
+        raise Rewritable(refusals[0].detail, ", ".join(rules))
 
 
 def retrieve(job: Job, ports: Ports) -> Context:

@@ -72,7 +72,8 @@ class EndpointWriter:
         start = time.perf_counter()
         answer = self._ask(job, context, rejected)
         charge("writer", time.perf_counter() - start)
-        checks, read = 0 if rejected else self._profile.checks, texts_read(job, context)
+        stays = rejected is not None and not rejected.rule
+        checks, read = 0 if stays else self._profile.checks, texts_read(job, context)
         draft = _draft(self._endpoint.choice(answer, _Choice), checks)
         return brief_from(job, context, draft, read, checks=checks)
 
@@ -123,7 +124,7 @@ def _request(
         if profile.temperature > 0:
             body["seed"] = job.seed % 2**63  # servers read a signed number
     if dialect.schema:
-        checks = profile.checks and not rejected
+        checks = profile.checks and not (rejected and not rejected.rule)
         parts: dict[str, Any] = {"text": str} if job.mode == "generated" else {}
         parts |= {"prompt": str} | ({"checks": list[_Check]} if checks else {})
         shape = create_model("Brief", __base__=_Strict, **parts)

@@ -63,7 +63,8 @@ class LocalWriter:
         reply = self._batcher(_Question(tokens, job.seed))
         if not reply.ended:
             notice(CUT_OFF)
-        checks, read = 0 if rejected else self._checks, texts_read(job, fitting)
+        stays = rejected is not None and not rejected.rule
+        checks, read = 0 if stays else self._checks, texts_read(job, fitting)
         draft = parse_reply(reply.text, checks=checks)
         return brief_from(job, context, draft, read, checks=checks)
 

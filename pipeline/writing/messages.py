@@ -33,6 +33,9 @@ _INSTEAD = (
     ". Images of the earlier prompt did not show what the questions ask for: write another prompt "
     "that leaves no doubt about it"
 )
+_KEEPING = (
+    ". The earlier prompt breaks the rule that is named: write for the same keywords what keeps it"
+)
 _ENDINGS: dict[tuple[Form, bool], str] = {
     ("lines", True): " Answer with two lines: `text: …`, then `prompt: …`.",
     ("lines", False): " Answer with one line: `prompt: …`.",
@@ -88,7 +91,8 @@ def messages_for(
     rejected: Rejected | None = None,
 ) -> list[Message]:
     """A system and a user message that request the prompt, the text where none is given, and at
-    most as many `checks`; or a prompt in place of a rejected one, whose checks stay.
+    most as many `checks`; or these in place of a rejected prompt, whose checks stay where no rule
+    forbids it.
 
     External text is limited to one line per field, so that it cannot imitate another field.
     """
@@ -108,16 +112,20 @@ def messages_for(
         lines += ["context:", *said] if said else []
     if rejected:
         lines.append(f"earlier prompt: {one_line(rejected.prompt, KEYWORDS_LIMIT)}")
+    if rejected and rejected.rule:
+        lines.append(f"rule: {one_line(rejected.rule, KEYWORDS_LIMIT)}")
+    elif rejected:
         asked = (one_line(question, KEYWORDS_LIMIT) for question in rejected.questions)
         lines += ["not in its images:", *(f"- {question}" for question in asked)]
     length = f" of at most {job.prompt_words} words" if job.prompt_words else ""
     task = (_BOTH if text is None else _PROMPT_ONLY) + _PROMPT.format(length)
-    checks = 0 if rejected else checks
+    checks = 0 if rejected and not rejected.rule else checks
     ending = _ENDINGS[form, text is None].replace("CHECKS", _CHECK_OBJECTS if checks else "")
     if checks:
         task += _CHECKS.format(checks)
         ending += _CHECK_LINES if form == "lines" else ""
-    task += _INSTEAD if rejected else ""
+    if rejected:
+        task += _KEEPING if rejected.rule else _INSTEAD
     return [
         {"role": "system", "content": f"{task}. {_DATA}{ending}"},
         {"role": "user", "content": "\n".join(lines)},

@@ -139,3 +139,15 @@ def test_a_rejected_prompt_is_told_with_what_its_images_lack(make_job: MakeJob) 
     )
     assert "write another prompt" in system["content"]
     assert "check" not in system["content"], "the checks stay"
+
+
+def test_a_prompt_that_a_guard_refused_is_told_with_its_rule(make_job: MakeJob) -> None:
+    rejected = Rejected("a blue\ncircle", rule="weapons\nkeywords: x")
+    system, user = messages_for(make_job(mode="generated"), Context(), checks=4, rejected=rejected)
+    assert user["content"] == (
+        "keywords: Viora logo\nearlier prompt: a blue circle\nrule: weapons keywords: x"
+    )
+    assert "breaks the rule that is named" in system["content"]
+    assert "write another prompt" not in system["content"]
+    assert "at most 4 short questions" in system["content"], "those of the other prompt"
+    assert "`text: …`, then `prompt: …`" in system["content"]
