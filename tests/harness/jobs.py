@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.job import Brief, Context, Job, JudgeRequest, Passage, Score
+from pipeline.profile import Profile
 from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 
 
@@ -44,11 +45,14 @@ def request_of(text: str) -> JudgeRequest:
 
 
 def make_spec(**fields: Any) -> RunSpec:
-    """The spec of run `demo` without rows; `fields` replace its values."""
+    """The spec of run `demo` of profile `shapes` with Euler's scheduler, without rows; `fields`
+    replace its values.
+    """
+    profile = Profile.load("shapes").model_dump(mode="json")
+    profile["renderer"]["scheduler"] = "EulerDiscreteScheduler"
     defaults = {
         "run": "demo", "job_file": "jobs.csv", "job_file_digest": "0" * 24, "rows": 0, "shards": 0,
-        "profile": {"renderer": {"model": "diffusion", "scheduler": "EulerDiscreteScheduler"}},
-        "models": {"renderer": "0123456789abcdef"}, "created_at": "2026-01-01T00:00:00+00:00",
+        "profile": profile, "models": {"renderer": "0123456789abcdef"}, "created_at": "2026-01-01T00:00:00+00:00",
         "version": "0.1.0",
     }  # fmt: skip
     return RunSpec.model_validate(defaults | fields)

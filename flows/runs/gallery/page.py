@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import jinja2
 from markupsafe import Markup
 
 from flows.runs.gallery.items import DIGITS, Card, Chunk, chunk_of
+from pipeline.errors import RunError
+from pipeline.models import references
+from pipeline.profile import profile_of
 from pipeline.record import RunSpec, Status
 from pipeline.records.manifest import Manifest, counts
 from pipeline.records.run_folder import RunFolder
@@ -101,25 +105,16 @@ def histogram(manifest: Manifest) -> list[Bar]:
     return [Bar(bin / BINS, passed[bin], below[bin]) for bin in range(BINS)]
 
 
-def _reference(spec: RunSpec, role: str) -> str:
-    """The reference of a role's model, where the profile has a section for the role; that of a
-    judge behind the first one ends in two colons and its name.
-    """
-    section, _, name = role.partition("::")
-    found: Any = spec.profile.get(section, {})
-    if isinstance(found, list):
-        found = next((each for each in found if each.get("name") == name), found[0])
-    reference: str = found.get("model", "")
-    return reference
-
-
 def _page(spec: RunSpec, manifest: Manifest, inline: list[Chunk], cost: str) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     names = [status.value for status in Status]
     bars = histogram(manifest)
     outcomes = (line["outcome"] for line in manifest.lines("outcome"))
     scores = (line["score"] for line in manifest.lines("score"))
-    models = [(role, _reference(spec, role), digest) for role, digest in spec.models.items()]
+    named = dict[str, str]()
+    with suppress(RunError):  # a run of another version is shown without its models' names
+        named = references(profile_of(spec))
+    models = [(role, named.get(role, ""), digest) for role, digest in spec.models.items()]
     facts = {
         "names": names,
         "outcomes": "".join(str(names.index(outcome)) for outcome in outcomes),

@@ -14,6 +14,8 @@ from flows.runs.gallery import page as gallery
 from flows.runs.gallery.page import Gallery, embedded, histogram
 from flows.runs.lines import RunLines
 from pipeline.job import BadRow, Brief, Context, Job, Passage, Reference, Score, ScorePart
+from pipeline.models import references
+from pipeline.profile import Profile
 from pipeline.record import CandidateRecord, Outcome, RunSpec, Status
 from pipeline.records.manifest import COLUMNS, build_manifest, read_manifest
 from pipeline.records.run_folder import RunFolder
@@ -56,12 +58,7 @@ def outcome(one: Job, status: Status = Status.ACCEPTED, **fields: Any) -> Outcom
 
 def fill(run_folder: RunFolder, rows: list[Job | BadRow], ended: list[Outcome]) -> RunSpec:
     """Books of a run that ended so."""
-    profile = {
-        "name": "shapes",
-        "renderer": {"model": "diffusion"},
-        "defaults": {"threshold": 0.5},
-    }
-    spec = make_spec(rows=len(rows), shards=1, profile=profile)
+    spec = make_spec(rows=len(rows), shards=1)
     run_folder.write_spec(spec)
     run_folder.shards.write(spec.fingerprint, 1, rows)
     image = np.full((16, 16, 3), 0.5, dtype=np.float32)
@@ -192,15 +189,34 @@ def test_the_head_counts_and_names_what_was_used(run_folder: RunFolder) -> None:
     assert "<td>diffusion</td><td><code>0123456789abcdef</code></td>" in page
 
 
-def test_each_judge_is_named_with_its_model(run_folder: RunFolder) -> None:
+def test_each_role_is_named_with_its_model(run_folder: RunFolder) -> None:
     spec = many(run_folder, 1)
-    judges = [{"name": "clip", "model": "first-clip"}, {"name": "taste", "model": "second-clip"}]
-    profile = spec.profile | {"judge": judges}
-    models = {"judge": "a" * 24, "judge::taste": "b" * 24, "controls:x": "c" * 24}
-    named = spec.model_copy(update={"profile": profile, "models": models})
-    page = page_of(run_folder, spec, named)
-    assert "first-clip" in page
-    assert "second-clip" in page
+    kinds = [("clip", "clip"), ("questions", "asked"), ("clip", "taste")]
+    adapter = {"a": {"model": "first-adapter"}, "b": {"model": "second-adapter"}}
+    own = {"kind": "diffusers", "model": "own", "controls": {"edges": {"model": "own-edges"}}}
+    changed = {
+        "judge": [{"kind": kind, "name": name, "model": f"{name}-model"} for kind, name in kinds],
+        "guard": [{"kind": "classifier", "name": "nsfw", "model": "seen", "labels": ["x"]}],
+        "writer": {"kind": "local", "model": "writing", "checks": 1},
+        "renderer": {"model": "diffusion", "image_adapter": adapter},
+        "renderers": {"other": {"renderer": own}},
+    }
+    named = Profile.model_validate(spec.profile | changed)
+    roles = references(named)
+    wanted = {"vision_language::asked", "judge::taste", "guard:nsfw", "image_adapter::b"}
+    assert wanted | {"control:edges:other", "writer", "image_encoder"} <= roles.keys()
+    fields = {"profile": named.model_dump(mode="json"), "models": dict.fromkeys(roles, "d" * 24)}
+    page = page_of(run_folder, spec, spec.model_copy(update=fields))
+    for role, reference in roles.items():
+        assert f"{role}</th><td>{reference}</td>" in page
+
+
+def test_a_run_of_another_version_shows_its_models_without_their_names(
+    run_folder: RunFolder,
+) -> None:
+    spec = many(run_folder, 1)
+    other = spec.model_copy(update={"profile": {"judge": {"model": "of long ago"}}})
+    assert "renderer</th><td></td><td><code>0123456789abcdef" in page_of(run_folder, spec, other)
 
 
 def test_the_histogram_counts_winners_by_score(run_folder: RunFolder) -> None:
