@@ -158,9 +158,9 @@ class RunSession:
         report = self._reconcile(spec)
         report.resent = self._dispatcher.sent_again
         seconds, price = self._progress.snapshot().seconds, Price.of(self._settings)
-        quota = self._dispatcher.budget.quota
+        budget = self._dispatcher.budget
         return self._dispatcher.patiently(
-            partial(publish, self._run_folder, spec, seconds, report, price, stopped, quota)
+            partial(publish, self._run_folder, spec, seconds, report, price, stopped, budget)
         )
 
     def show(self, summary: dict[str, Any]) -> None:

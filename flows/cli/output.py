@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from math import inf
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -109,7 +108,7 @@ def exit_code(report: dict[str, Any], fail_on: "Collection[Status]") -> int:
     """The exit code for these counts: 0, or the code of the most serious reason."""
     if report.get("lost") or report.get("unexpected"):
         return UNSOUND
-    if "stopped" in report and report["accepted"] < report.get("quota", inf):
+    if "stopped" in report and not report.get("quota_met"):
         return OUT_OF_BUDGET
     if any(report.get(status) for status in fail_on):
         return NAMED_ROWS

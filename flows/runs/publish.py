@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from flows.dispatch.budget import Budget
 from flows.dispatch.heartbeat import STALE
 from flows.runs.costs import FREE, Costs, Price
 from flows.runs.gallery.page import INDEX, Gallery
@@ -32,7 +33,7 @@ def publish(
     report: Report | None = None,
     price: Price = FREE,
     stopped: str = "",
-    quota: int | None = None,
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Write manifest, gallery and summary; returns the summary, with the reconciler's counters.
 
@@ -51,8 +52,8 @@ def publish(
     summary["gallery"] = gallery.write(spec, manifest, costs.sentence())
     if report:
         summary |= report.counters | {"resent": report.resent}
-    if quota is not None:
-        summary["quota"] = quota
+    if budget and budget.quota is not None:
+        summary |= {"quota": budget.quota, "quota_met": budget.quota_met}
     if stopped:
         summary |= {"lost": 0, "left": summary.get("lost", 0), "stopped": stopped}
     records = sum(1 for _ in run_folder.records.ids())

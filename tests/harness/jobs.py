@@ -52,8 +52,8 @@ def make_spec(**fields: Any) -> RunSpec:
     profile["renderer"]["scheduler"] = "EulerDiscreteScheduler"
     defaults = {
         "run": "demo", "job_file": "jobs.csv", "job_file_digest": "0" * 24, "rows": 0, "shards": 0,
-        "profile": profile, "models": {"renderer": "0123456789abcdef"}, "created_at": "2026-01-01T00:00:00+00:00",
-        "version": "0.1.0",
+        "profile": profile, "models": {"renderer": "0123456789abcdef"},
+        "created_at": "2026-01-01T00:00:00+00:00", "version": "0.1.0",
     }  # fmt: skip
     return RunSpec.model_validate(defaults | fields)
 

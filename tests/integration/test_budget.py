@@ -80,5 +80,17 @@ def test_a_quota_counts_what_earlier_commands_accepted_and_is_never_exceeded(
     assert "stopped" not in rest
 
 
+def test_a_budget_ends_a_run_whose_equal_rows_are_more_than_its_quota(
+    desk: Path, settings: dict[str, str]
+) -> None:
+    rows = "".join(f"teal star number {n},0,keywords,1\n" for n in [0] * 8 + [*range(1, 9)])
+    (desk / "equal.csv").write_text("keywords,passages,mode,candidates\n" + rows)
+    limits = ("--quota", str(FIRST + 1), "--budget-gpu-seconds", "0.001", "--json")
+    command = pressrun_here("run", "equal.csv", *limits, cwd=desk, settings=settings)
+    summary = answer(command, OUT_OF_BUDGET)
+    assert (summary["accepted"], summary["quota_met"]) == (8 + FIRST - 1, False)
+    assert "0.001 device seconds" in summary["stopped"]
+
+
 def ended(summary: dict[str, Any]) -> int:
     return sum(summary[kind] for kind in ("accepted", "below_gate"))

@@ -53,9 +53,9 @@ def test_a_second_signal_ends_a_command_at_once_and_it_says_its_line(
         ({"below_gate": 1, "failed": 1}, [Status.BLOCKED, Status.BELOW_GATE], 5),
         ({"accepted": 4}, [Status.INVALID, Status.BELOW_GATE], 0),
         ({"stopped": "by its budget", "invalid": 1}, [Status.INVALID], 4),
-        ({"stopped": "by its budget", "quota": 3, "accepted": 2}, [], 4),
-        ({"stopped": "by its quota", "quota": 3, "accepted": 3}, [], 0),
-        ({"stopped": "by its quota", "quota": 3, "accepted": 3, "failed": 1}, [], 3),
+        ({"stopped": "by its budget", "quota": 3, "quota_met": False, "accepted": 4}, [], 4),
+        ({"stopped": "by its quota", "quota": 3, "quota_met": True, "accepted": 3}, [], 0),
+        ({"stopped": "by its quota", "quota": 3, "quota_met": True, "failed": 1}, [], 3),
     ],
 )
 def test_the_exit_code_tells_how_the_rows_ended(

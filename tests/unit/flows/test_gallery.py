@@ -198,8 +198,8 @@ def test_each_role_is_named_with_its_model(run_folder: RunFolder) -> None:
         "judge": [{"kind": kind, "name": name, "model": f"{name}-model"} for kind, name in kinds],
         "guard": [{"kind": "classifier", "name": "nsfw", "model": "seen", "labels": ["x"]}],
         "writer": {"kind": "local", "model": "writing", "checks": 1},
-        "renderer": {"model": "diffusion", "image_adapter": adapter},
-        "renderers": {"other": {"renderer": own}},
+        "renderer": {"kind": "diffusers", "model": "diffusion", "image_adapter": adapter},
+        "renderers": {"other": own},
     }
     named = Profile.model_validate(spec.profile | changed)
     roles = references(named)
