@@ -16,7 +16,7 @@ from workers.queue.connection import Address
 from workers.worker.devices import require_device
 
 if TYPE_CHECKING:
-    from pipeline.profile import Dtype, Profile
+    from pipeline.profile import Dtype, JudgeProfile, Profile, RetrievalProfile
 
 STORED = "doctor-probe"
 WITH_EACH_RUN = "one is started with each run"
@@ -69,8 +69,8 @@ def probe(settings: Settings, question: Literal["live", "ready"]) -> dict[str, A
 
 
 def memory_needed(settings: Settings) -> str:
-    """The memory that the weights of the profile's largest renderer, and of its judges and guards,
-    take on the device, and what it has. Raises ModelError where they do not fit.
+    """The memory that the weights of the profile's largest renderer, and of all other models, take
+    on the device, and what it has. Raises ModelError where they do not fit.
     """
     from pipeline.models import Models
     from pipeline.profile import DiffusersProfile
@@ -82,7 +82,7 @@ def memory_needed(settings: Settings) -> str:
     own = {name: each for name, each in sections.items() if isinstance(each, DiffusersProfile)}
     sizes = {name: models.nbytes(each) for name, each in own.items()}
     largest = max(sizes, key=sizes.__getitem__, default="renderer")
-    judges = sum(models.size(*each) for each in _judging(profile)) / 1e9
+    others = sum(models.size(*each) for each in _others(profile)) / 1e9
     most, total = sizes.get(largest, 0) / 1e9, models.memory() / 1e9
     whose = (
         f"the weights of {largest}, the largest renderer,"
@@ -90,36 +90,32 @@ def memory_needed(settings: Settings) -> str:
         else "the renderer's weights"
     )
     renderers = f"{whose} take {most:.1f} GB" if own else "no renderer on this device"
-    told = (
-        f"{renderers}, the judges' and guards' {judges:.1f} GB, and the device has {total:.1f} GB"
-    )
+    told = f"{renderers}, all other models' {others:.1f} GB, and the device has {total:.1f} GB"
     if offloaded := [name for name, each in own.items() if models.offloaded(each)]:
         told += f"; layers of {', '.join(offloaded)} lie in the host's memory"
-    if most + judges > total:
+    if most + others > total:
         raise ModelError(f"{told}: see {largest}.memory, or take a smaller model")
     return told
 
 
-def _judging(profile: "Profile") -> set[tuple[str, str, "Dtype"]]:
-    """Reference, role and precision of each model of the judges and guards; one that they share
-    once.
-    """
+def _others(profile: "Profile") -> set[tuple[str, str, "Dtype"]]:
+    """Reference, role and precision of each model beside the renderers'; a shared one once."""
     from pipeline.assemble.guards import clip_of
-    from pipeline.profile import ClassifierGuardProfile, ConceptGuardProfile, QdrantProfile
+    from pipeline.profile import ClassifierGuardProfile, ConceptGuardProfile, LocalWriterProfile
 
     roles = dict[tuple[str, "Dtype"], str]()
-    for judge in profile.judge:
-        for role, reference in judge.models().items():
-            roles[reference, getattr(judge, "dtype", "float32")] = role
+    if isinstance(profile.writer, LocalWriterProfile):
+        roles[profile.writer.model, profile.writer.dtype] = "writer"
+    owners: list[JudgeProfile | RetrievalProfile] = [*profile.judge, profile.retrieval]
+    for owner in owners:
+        for role, reference in owner.models().items():
+            roles.setdefault((reference, getattr(owner, "dtype", "float32")), role)
     for guard in profile.guard:
         if isinstance(guard, ConceptGuardProfile):
             clip = clip_of(guard, profile.clip)
             roles.setdefault((clip.model, clip.dtype), "concept")
         elif isinstance(guard, ClassifierGuardProfile):
             roles[guard.model, guard.dtype] = "guard"
-    compared = any(judge.kind == "reference" for judge in profile.judge)
-    if compared and isinstance(profile.retrieval, QdrantProfile):
-        roles.setdefault((profile.retrieval.image_encoder, "float32"), "image_encoder")
     return {(reference, role, dtype) for (reference, dtype), role in roles.items()}
 
 
@@ -128,6 +124,7 @@ def examine(settings: Settings) -> dict[str, Any]:
     # heavy: a probe, which comes every few seconds, does without Celery and models
     from flows.stack.embedded import require_prefect
     from flows.stack.redis_server import described, private_server
+    from pipeline.assemble.jobs import open_weights, weights_state
     from pipeline.assemble.knowledge import open_knowledge
     from pipeline.assemble.models import model_digests, model_remarks
     from pipeline.assemble.stores import open_store_to_commit, reach_store
@@ -143,6 +140,15 @@ def examine(settings: Settings) -> dict[str, Any]:
         shown = ", ".join(f"{role} {digest[:8]}" for role, digest in digests)
         said = model_remarks(settings, settings.chosen_profile)
         findings["models"] = "; ".join([shown or "none needed", *said])
+    with findings.of("weights"):
+        folders = open_weights(settings, settings.chosen_profile)
+        weights_state(folders)
+        counted = [
+            f"{len(folder.names())} in {f'renderers.{name}' if name else 'renderer'}.{column}"
+            for name, by_column in folders.items()
+            for column, folder in by_column.items()
+        ]
+        findings["weights"] = ", ".join(counted) or "no folder of LoRAs or embeddings is named"
     with findings.of("device"):
         require_device(settings.device)
         findings["device"] = Models(settings.models, settings.device).device

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.stack.doctor import memory_needed
+from flows.stack.doctor import examine, memory_needed
 from pipeline.errors import ModelError
 from pipeline.models import Models
 from pipeline.settings import load_settings
@@ -16,9 +16,7 @@ def test_it_compares_the_weights_with_the_devices_memory(
     models_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(models=models_root, device="cpu")
-    told = (
-        r"the renderer's weights take 0\.0 GB, the judges' and guards' 0\.0 GB, and the device has"
-    )
+    told = r"the renderer's weights take 0\.0 GB, all other models' 0\.0 GB, and the device has"
     assert re.match(told, memory_needed(settings))
     monkeypatch.setattr(Models, "memory", lambda _: 1_000_000)
     with pytest.raises(ModelError, match=r"the device has 0\.0 GB: see renderer\.memory"):
@@ -26,14 +24,12 @@ def test_it_compares_the_weights_with_the_devices_memory(
     profile = tmp_path / "server.toml"
     profile.write_text('extends = "shapes"\n[renderer]\nkind = "a1111"\n', encoding="utf-8")
     elsewhere = load_settings(models=models_root, device="cpu", profile=str(profile))
-    with pytest.raises(
-        ModelError, match=r"no renderer on this device, the judges' and guards' 0\.0 GB"
-    ):
+    with pytest.raises(ModelError, match=r"no renderer on this device, all other models' 0\.0 GB"):
         memory_needed(elsewhere)
     monkeypatch.setattr(Models, "memory", lambda _: 1_000_000_000)
     judges = '[[judge]]\n[[judge]]\nname = "twin"\nmodel = "open_clip"\n'
     for dtype, wanted in (("float32", 1), ("float16", 1.5)):
-        end = f'dtype = "{dtype}"\nslope = 1\noffset = 0\n'
+        end = f'dtype = "{dtype}"\nslope = 1\noffset = 0\n[writer]\nkind = "template"\n'
         profile.write_text(f'extends = "shapes"\n{judges}{end}', encoding="utf-8")
         sizes = list[int]()
         size = Models.size
@@ -55,8 +51,25 @@ CONCEPT = '[[guard]]\nkind = "concept"\nconcept = "a star"\n'
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
+        ("", [("open_clip", "float32")]),
         (CONCEPT, [("open_clip", "float32")]),
-        (f'[[judge]]\ndtype = "float16"\n{CONCEPT}', [("open_clip", "float16")]),
+        (
+            '[writer]\nkind = "local"\ndtype = "bfloat16"\n',
+            [("open_clip", "float32"), ("writer", "bfloat16")],
+        ),
+        (
+            '[retrieval]\nembedding = "texts"\n[retrieval.collections.theirs]\n'
+            'written_by = "langchain"\nembedding = "theirs"\n',
+            [("open_clip", "float32"), ("texts", "float32"), ("theirs", "float32")],
+        ),
+        (
+            '[[judge]]\n[[judge]]\nkind = "questions"\nname = "asked"\nmodel = "sees"\n',
+            [("open_clip", "float32"), ("sees", "float32")],
+        ),
+        (
+            f'[[judge]]\ndtype = "float16"\n{CONCEPT}',
+            [("open_clip", "float16"), ("open_clip", "float32")],
+        ),
         (
             f'[[judge]]\ndtype = "float16"\n{CONCEPT}dtype = "float32"\n',
             [("open_clip", "float16"), ("open_clip", "float32")],
@@ -73,7 +86,7 @@ CONCEPT = '[[guard]]\nkind = "concept"\nconcept = "a star"\n'
         ),
     ],
 )
-def test_models_of_guards_and_encoders_of_judges_are_counted(
+def test_each_model_beside_the_renderers_is_counted_once(
     models_root: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -88,7 +101,8 @@ def test_models_of_guards_and_encoders_of_judges_are_counted(
 
     monkeypatch.setattr(Models, "size", size)
     path = tmp_path / "guarded.toml"
-    path.write_text(f'extends = "shapes"\n{text}', encoding="utf-8")
+    server = "" if "[writer]" in text else '[writer]\nkind = "template"\n'
+    path.write_text(f'extends = "shapes"\n{server}{text}', encoding="utf-8")
     memory_needed(load_settings(models=models_root, device="cpu", profile=str(path)))
     assert sorted(asked) == wanted
 
@@ -114,3 +128,20 @@ def test_the_largest_of_several_renderers_is_named(
     monkeypatch.setattr(Models, "offloaded", lambda _, section: section.dtype == "float32")
     monkeypatch.setattr(Models, "memory", lambda _: 1_000_000_000)
     assert "layers of renderers.large lie in the host's memory" in memory_needed(settings)
+
+
+def test_it_finds_the_folders_of_weights(models_root: Path, tmp_path: Path) -> None:
+    def told(text: str) -> str:
+        profile = tmp_path / "mine.toml"
+        profile.write_text(f'extends = "shapes"\n{text}', encoding="utf-8")
+        where = {"home": tmp_path / "home", "store": str(tmp_path / "out")}
+        settings = load_settings(models=models_root, device="cpu", profile=str(profile), **where)
+        return str(examine(settings)["weights"])
+
+    assert told("") == "2 in renderer.loras"
+    other = '[renderers.other]\nkind = "diffusers"\nmodel = "diffusion"\n'
+    assert told(f'{other}embeddings = "loras"\n').endswith(", 2 in renderers.other.embeddings")
+    assert told('[renderer]\nloras = ""\n') == "no folder of LoRAs or embeddings is named"
+    missing = told('[renderer]\nloras = "gone"\n')
+    assert missing.startswith("PROBLEM: ")
+    assert "there is no folder of LoRAs 'gone'" in missing
