@@ -8,7 +8,13 @@ from pipeline.errors import ModelError
 from pipeline.models import Models, digest, for_each_role, remarks, role_folders, variant, verify
 from pipeline.models.controlnets import check_fit
 from pipeline.models.files import resolve
-from pipeline.profile import ClassifierGuardProfile, ConceptGuardProfile, DiffusersProfile, Profile
+from pipeline.profile import (
+    ClassifierGuardProfile,
+    ClipJudgeProfile,
+    ConceptGuardProfile,
+    DiffusersProfile,
+    Profile,
+)
 from pipeline.safety.classifier import check_classifier
 from pipeline.settings import Settings
 
@@ -23,8 +29,8 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
     """Check every model that the profile needs, without loading it; returns role to folder.
 
     Raises ModelError for a model that is missing, pickled or truncated, for a ControlNet of another
-    model, and for a guard's label that its classifier does not have; ConfigError for a guard's CLIP
-    without a calibration, or for a caption that it would cut.
+    model, and for a guard's label that its classifier does not have; ConfigError for the CLIP
+    of a judge or a guard without a calibration, or for a guard's caption that it would cut.
     """
     from pipeline.judging.clip import calibration
     from pipeline.models.loading import tokenizer_of_clip
@@ -46,6 +52,9 @@ def check_models(settings: Settings, profile: Profile) -> dict[str, Path]:
         for control in renderer.controls if isinstance(renderer, DiffusersProfile) else ():
             unet = folders.get(f"unet{end}")
             check_fit(folders[f"control:{control}{end}"], folders[f"renderer{end}"], unet)
+    for judge in profile.judge:
+        if isinstance(judge, ClipJudgeProfile):
+            calibration(judge, resolve(judge.model, settings.models, "judge"))
     for guard in profile.guard:
         if isinstance(guard, ClassifierGuardProfile):
             check_classifier(folders[f"guard:{guard.name}"], guard)
