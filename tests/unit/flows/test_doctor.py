@@ -145,3 +145,7 @@ def test_it_finds_the_folders_of_weights(models_root: Path, tmp_path: Path) -> N
     missing = told('[renderer]\nloras = "gone"\n')
     assert missing.startswith("PROBLEM: ")
     assert "there is no folder of LoRAs 'gone'" in missing
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "one.safetensors").symlink_to(tmp_path / "gone")
+    broken = told(f'[renderer]\nloras = "{tmp_path / "broken"}"\n')
+    assert re.match("PROBLEM: .*cannot be read: No such file", broken)
