@@ -1,5 +1,6 @@
 """Vision-language models that answer questions about images, as chances of a yes, or in words."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,25 +9,29 @@ import structlog
 from numpy.typing import NDArray
 from PIL.Image import Image, new
 
-from pipeline.errors import ModelError
+from pipeline.errors import JobError, ModelError
 from pipeline.job import ImageArray
 from pipeline.lines import one_line
 from pipeline.media.image import to_image
 from pipeline.models import Models
-from pipeline.models.batching import Batcher
 from pipeline.models.chat import ended, greedy, through_template, without_special_tokens
 from pipeline.profile import Dtype
 
 log = structlog.get_logger(__name__)
 
 Chances = NDArray[np.float32]
+Answers = NDArray[np.float32]
+"""[…, 3]: P(yes) among a yes and a no, both among all tokens, and the likeliest token."""
 
 PROBE = "nine blue boats"
 YES, NO = (("Yes", "yes", " Yes", " yes", "YES"), ("No", "no", " No", " no", "NO"))
 READS_NO_IMAGE = "the judge's model does not read an image in its chat template"
 SAME = 0.02
 """Largest difference of chances between both ways of asking, which rounding explains."""
-
+LEAST = 0.01
+"""Share of a yes and a no among all tokens below which a reply is neither."""
+THINKS = re.compile(r"<think(?:ing)?>(?!.*</think(?:ing)?>)", re.DOTALL)
+"""Thoughts that a chat template begins and does not end."""
 
 LONGEST = 1000
 """Characters of a reply in words that are kept."""
@@ -60,10 +65,11 @@ class _Chat:
         """The chat's text before and after the question, with the image's place in the former."""
         content = [{"type": "image"}, {"type": "text", "text": PROBE}]
         chat = [{"role": "user", "content": content}]
+        # transformers warns of a setting that the template does not have
+        named = "enable_thinking" in str(self._processor.chat_template)
+        settings = {"enable_thinking": False} if named else {}
         try:
-            text = through_template(
-                self._processor.apply_chat_template, chat, "judge", enable_thinking=False
-            )
+            text = through_template(self._processor.apply_chat_template, chat, "judge", **settings)
         except ModelError:
             raise
         except Exception as error:
@@ -71,6 +77,8 @@ class _Chat:
         before, probe, after = text.partition(PROBE)
         if not probe or PROBE in after:
             raise ModelError("the judge's chat template drops the question; take another one")
+        if THINKS.search(after):
+            raise ModelError("the judge's model thinks aloud; take one that answers at once")
         return before, after
 
     def _purged(self, question: str) -> str:
@@ -111,18 +119,28 @@ class VisionLanguage(_Chat):
         self._in_three = hasattr(getattr(self._model, "model", None), "rope_deltas")
         with models.device_lock:
             self.reads_image_once = self._can_read_once()
-        self._batcher = Batcher(
+        self._batcher = models.batcher(
             role,
             self._run,
             limit=batch,
             size=lambda call: len(call.images) * len(call.questions),
-            device_lock=models.device_lock,
         )
 
     def chances(self, images: Sequence[ImageArray], questions: Sequence[str]) -> Chances:
-        """P(yes) of each question about each image, [images, questions]."""
+        """P(yes) of each question about each image, [images, questions]. Raises JobError for a
+        reply that begins with neither a yes nor a no.
+        """
         asked = [self._purged(question) for question in questions]
-        return self._batcher(_Call([to_image(image) for image in images], asked))
+        answers = self._batcher(_Call([to_image(image) for image in images], asked))
+        chances: Chances
+        chances, shares, likeliest = np.moveaxis(answers, -1, 0)
+        if (shares < LEAST).any():
+            said = self._tokenizer.decode([int(likeliest[shares < LEAST][0])])
+            raise JobError(
+                "the judge's model answered neither yes nor no, but most likely "
+                f"{one_line(repr(said), 100)}: take a model that answers without thinking aloud"
+            )
+        return chances
 
     def _answers(self) -> tuple[list[int], list[int]]:
         """The tokens that begin a yes, and those that begin a no."""
@@ -149,20 +167,20 @@ class VisionLanguage(_Chat):
         except Exception as error:
             raise ModelError(f"{READS_NO_IMAGE} ({error!r})") from error
         try:
-            same = np.abs(self._prefixed([call]) - whole).max() < SAME
+            same = np.abs(self._prefixed([call]) - whole)[:, 0].max() < SAME
         except Exception:  # noqa: BLE001 - whatever a model of any kind raises
             same = False
         if not same:
             log.info("the judge reads an image anew for each question about it")
         return bool(same)
 
-    def _run(self, calls: Sequence[_Call]) -> list[Chances]:
+    def _run(self, calls: Sequence[_Call]) -> list[Answers]:
         ask = self._prefixed if self.reads_image_once else self._each_whole
         found = iter(np.concatenate([ask(chunk) for chunk in self._chunks(calls)]))
         return [
             np.array([next(found) for _ in range(len(call.images) * len(call.questions))])
             .astype(np.float32)
-            .reshape(len(call.images), len(call.questions))
+            .reshape(len(call.images), len(call.questions), 3)
             for call in calls
         ]
 
@@ -180,17 +198,17 @@ class VisionLanguage(_Chat):
                 rows += len(call.questions)
         yield chunk
 
-    def _each_whole(self, calls: Sequence[_Call]) -> Chances:
-        """P(yes) [rows] of all images and their questions, each row with its image."""
+    def _each_whole(self, calls: Sequence[_Call]) -> Answers:
+        """The answers [rows, 3] about all images to their questions, each row with its image."""
         rows = [(image, q) for call in calls for image in call.images for q in call.questions]
-        found = list[Chances]()
+        found = list[Answers]()
         for first in range(0, len(rows), self._limit):
             images, questions = zip(*rows[first : first + self._limit], strict=True)
             texts = [f"{self._before}{question}{self._after}" for question in questions]
-            found.append(self._yes_of(self._read(self._inputs(texts, images)).logits[:, -1]))
+            found.append(self._answers_of(self._read(self._inputs(texts, images)).logits[:, -1]))
         return np.concatenate(found)
 
-    def _prefixed(self, calls: Sequence[_Call]) -> Chances:
+    def _prefixed(self, calls: Sequence[_Call]) -> Answers:
         """The same, from one reading of each image."""
         import torch
 
@@ -220,7 +238,7 @@ class VisionLanguage(_Chat):
             use_cache=True,
             logits_to_keep=kept,
         ).logits
-        return self._yes_of(logits[torch.arange(len(places), device=device), at])
+        return self._answers_of(logits[torch.arange(len(places), device=device), at])
 
     def _read(self, inputs: Any) -> Any:
         """The model's first call for images and texts that are padded on the left."""
@@ -233,10 +251,17 @@ class VisionLanguage(_Chat):
         with torch.inference_mode():
             return self._model(**inputs)
 
-    def _yes_of(self, logits: Any) -> Chances:
-        """P(yes) [rows] of the first token's logits [rows, vocabulary]."""
-        yes, no = (logits[:, each].float().logsumexp(-1) for each in (self._yes, self._no))
-        found: Chances = (yes - no).sigmoid().cpu().numpy()
+    def _answers_of(self, logits: Any) -> Answers:
+        """The answers [rows, 3] by the first token's logits [rows, vocabulary]."""
+        import torch
+
+        logits = logits.float()
+        yes, no, both = (
+            logits[:, each].logsumexp(-1) for each in (self._yes, self._no, self._yes + self._no)
+        )
+        share = (both - logits.logsumexp(-1)).exp()
+        answers = [(yes - no).sigmoid(), share, logits.argmax(-1).float()]
+        found: Answers = torch.stack(answers, -1).cpu().numpy()
         return found
 
 
@@ -267,9 +292,7 @@ class VisionLanguageWriter(_Chat):
                 self._replies([new("RGB", (64, 64), "red")])
         except Exception as error:
             raise ModelError(f"{READS_NO_IMAGE} ({error!r})") from error
-        self._batcher: Batcher[Sequence[Image], list[Reply]] = Batcher(
-            role, self._run, limit=batch, size=len, device_lock=models.device_lock
-        )
+        self._batcher = models.batcher(role, self._run, limit=batch, size=len)
 
     def replies(self, images: Sequence[ImageArray]) -> list[Reply]:
         """One reply per image, in order."""

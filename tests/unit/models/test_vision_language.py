@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import processing_utils
 
-from pipeline.errors import ModelError
+from pipeline.errors import JobError, ModelError
 from pipeline.job import ImageArray
 from pipeline.models import Models
-from pipeline.models.vision_language import VisionLanguage, VisionLanguageWriter
+from pipeline.models.vision_language import Answers, VisionLanguage, VisionLanguageWriter
 from tests.harness import vision_language_models
 
 QUESTIONS = ("is there a red circle ?", "nine boats show ?", "a ?")
@@ -94,15 +95,52 @@ def test_a_template_without_a_place_for_the_image_is_refused(tmp_path: Path) -> 
         opened(tmp_path, "blind")
 
 
-def test_answers_of_a_model_that_is_sure_of_another_word_are_numbers(root: Path) -> None:
-    model = opened(root, "llava")
-    logits = torch.full((1, len(model._tokenizer)), -200.0)
-    logits[0, 0] = 100.0
-    assert model._yes_of(logits) == pytest.approx(
-        [len(model._yes) / (len(model._yes) + len(model._no))]
-    )
-    logits[0, model._yes] += 2
-    assert 0.8 < model._yes_of(logits)[0] < 1
+def test_a_reply_that_is_neither_yes_nor_no_fails_its_own_job_alone(root: Path) -> None:
+    model = opened(root, "llava", batch=8)
+    one, other = images(1), images(1, 64)
+    (expected,), (strange,) = (model.chances(each, QUESTIONS[:1]) for each in (one, other))
+    assert abs(expected - strange) > 1e-3
+    answers_of, boats = model._answers_of, model._tokenizer.convert_tokens_to_ids("boats")
+
+    def of_a_thinker(logits: torch.Tensor) -> Answers:
+        thinks = np.abs(answers_of(logits)[:, 0] - strange) < 1e-4
+        for row in np.flatnonzero(thinks):
+            logits[row] = -200.0
+            logits[row, boats] = 100.0
+        return answers_of(logits)
+
+    model._answers_of = of_a_thinker  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as pool:
+        fine, failed = (pool.submit(model.chances, each, QUESTIONS[:1]) for each in (one, other))
+    assert np.allclose(fine.result(), expected, atol=1e-5)
+    with pytest.raises(JobError, match="neither yes nor no, but most likely 'boats': take a model"):
+        failed.result()
+
+
+@pytest.mark.parametrize("thoughts", ["<think>\n", "<thinking>", "</think><think>"])
+def test_a_model_that_thinks_before_it_answers_is_no_judge(tmp_path: Path, thoughts: str) -> None:
+    folder = vision_language_models.save("llava", tmp_path / "thinker")
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text(template + thoughts)
+    with pytest.raises(ModelError, match="thinks aloud; take one that answers at once"):
+        opened(tmp_path, "thinker")
+    with pytest.raises(ModelError, match="thinks aloud; take one that answers at once"):
+        writer(tmp_path, "thinker")
+
+
+def test_a_model_that_thinks_only_when_asked_to_is_not_asked_to(tmp_path: Path) -> None:
+    folder = vision_language_models.save("llava", tmp_path / "both")
+    template = (folder / "chat_template.jinja").read_text()
+    ending = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+    (folder / "chat_template.jinja").write_text(template + ending)
+    assert opened(tmp_path, "both").chances(images(1), QUESTIONS[:1]).shape == (1, 1)
+
+
+def test_a_model_is_asked_without_a_warning(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warned = list[str]()
+    monkeypatch.setattr(processing_utils.logger, "warning", lambda text, *_: warned.append(text))
+    opened(root, "llava").chances(images(1), QUESTIONS)
+    assert not warned
 
 
 def test_no_call_has_more_questions_than_the_batch(root: Path) -> None:
