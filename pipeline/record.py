@@ -108,7 +108,8 @@ class CandidateRecord(FrozenModel):
     score: Score | None = Field(description="null where it was dropped on the way")
     previews: tuple[Score, ...] = Field(
         default=(),
-        description="of its unfinished image, at each checkpoint that it reached with rivals",
+        description="of its unfinished image, at each rung that it reached with rivals, or of its "
+        "draft",
     )
 
 

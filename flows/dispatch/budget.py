@@ -13,8 +13,7 @@ FIRST = 4
 
 def work_of(job: Job) -> int:
     """A job's cost as known in advance: pixels times denoising steps, at most."""
-    steps = job.steps - job.first_step
-    return job.candidates * job.rounds * steps * job.width * job.height
+    return job.contest_steps * job.rounds * job.width * job.height
 
 
 def require_countable(quota: int | None, retry: Collection[Status]) -> None:

@@ -120,9 +120,8 @@ class _Plan:
                 self._collections.add(row.collection)
             self.counts["jobs"] += 1
             self._models[row.model] += 1
-            candidates = row.candidates * row.rounds
-            self.counts["candidates"] += candidates
-            self.counts["steps"] += candidates * (row.steps - row.first_step)
+            self.counts["candidates"] += row.candidates * row.rounds
+            self.counts["steps"] += row.contest_steps * row.rounds
             self.counts["work"] += work_of(row)
 
     def report(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ MOST_EMBEDDINGS = 4
 
 Setter = Literal["row", "profile", "run"]
 TextMode = Literal["generated", "retrieved", "keywords"]
-ContestMode = Literal["best_of", "first_above", "stop", "race", "race_above"]
+ContestMode = Literal["best_of", "first_above", "stop", "race", "race_above", "draft"]
 
 
 class Rung(FrozenModel):
@@ -319,6 +319,20 @@ class Job(FrozenModel):
             ("profile",), (Rung(at=0.4, keep=0.5), Rung(at=0.6, keep=0.5), Rung(at=0.8, keep=0.5))
         ),
     ] = ()
+    draft_steps: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=500,
+            description="denoising steps after which the contest `draft` compares all candidates",
+        ),
+        Settable(("row", "profile"), 8),
+    ] = 8
+    survivors: Annotated[
+        int,
+        Field(ge=1, le=64, description="candidates that `draft` renders again, with all steps"),
+        Settable(("row", "profile"), 2),
+    ] = 2
     rounds: Annotated[
         int,
         Field(
@@ -349,6 +363,15 @@ class Job(FrozenModel):
     def first_step(self) -> int:
         """The first denoising step that is taken; 0 unless the job begins from an image."""
         return first_step(self.steps, self.strength) if self.image else 0
+
+    @property
+    def contest_steps(self) -> int:
+        """Denoising steps of a contest's candidates, at most."""
+        each = self.steps - self.first_step
+        if self.contest != "draft":
+            return self.candidates * each
+        draft = self.model_copy(update={"steps": self.draft_steps})
+        return self.candidates * (draft.steps - draft.first_step) + self.survivors * each
 
     @property
     def inputs(self) -> tuple[InputImage, ...]:

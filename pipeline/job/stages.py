@@ -245,7 +245,7 @@ class RenderRequest(FrozenModel):
 @dataclass(frozen=True)
 class Candidate:
     """One image of a job with its score, or neither where it was dropped before its last step.
-    `previews` are the judge's scores at the job's rungs.
+    `previews` are the judge's scores at the job's rungs, or the one of its draft.
     """
 
     index: int

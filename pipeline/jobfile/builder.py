@@ -45,6 +45,10 @@ _NO_PRIOR = (
     "the contest stop needs the scores to expect ({}.prior): `pressrun calibrate stop JOBS` "
     "measures them and writes a profile with them"
 )
+_NO_DRAFTS = (
+    "drafts of {} steps and {} survivors take {} steps, and the {} candidates without drafts "
+    "{}: name fewer draft_steps or survivors, or more candidates"
+)
 _NO_SEED = "seed -1 was read as no seed: the row decides it"
 _RENAMED = {column: name for column, (name, _, _) in COLUMNS.items() if column != name}
 """Columns whose field of a job has another name."""
@@ -206,10 +210,11 @@ class JobBuilder:
         if job.contest == "stop" and job.prior is None:
             raise _Refused("contest", _NO_PRIOR.format(_defaults_of(job.model)))
         edits = given.get("edit_strength")
-        if edits and first_step(job.steps, edits) == job.steps:
-            raise _Refused("edit_strength", f"{edits} of {job.steps} steps is no step")
-        _check_inputs(job)
-        _check_control(job, under)
+        for each in (job, _draft(job)) if job.contest == "draft" else (job,):
+            if edits and first_step(each.steps, edits) == each.steps:
+                raise _Refused("edit_strength", f"{edits} of {each.steps} steps is no step")
+            _check_inputs(each)
+            _check_control(each, under)
         _check_weights(job, under.profile)
         if under.accepted:
             _check_accepted(job, under.accepted)
@@ -302,6 +307,15 @@ def _expanded(given: Mapping[str, Any], meta: Mapping[str, str], digest: str) ->
     if not says_something(expanded["keywords"]):
         raise _Refused("keywords", "keywords hold no word, no number and no emoji")
     return expanded
+
+
+def _draft(job: Job) -> Job:
+    """The job with the steps of its drafts. Raises _Refused where these save no steps."""
+    plain = job.model_copy(update={"contest": "best_of"}).contest_steps
+    if job.contest_steps >= plain:
+        asked = (job.draft_steps, job.survivors, job.contest_steps, job.candidates, plain)
+        raise _Refused("draft_steps", _NO_DRAFTS.format(*asked))
+    return job.model_copy(update={"steps": job.draft_steps})
 
 
 def _check_inputs(job: Job) -> None:

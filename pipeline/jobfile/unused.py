@@ -16,6 +16,7 @@ RETRIEVING = ("passages", "references", "reference_scale", "tags", "licenses")
 _NO_EDITS = "edit_strength has no effect {}"
 _NO_RIVALS = "in waves of 1 race_above has no rivals, and drops nobody at the rungs: name a wave"
 _CONTROLLING = ("control_scale", "control_from", "control_until")
+_DRAFTING = ("draft_steps", "survivors")
 _WAVES = ("first_above", "stop", "race_above")
 
 
@@ -53,6 +54,9 @@ def unused(job: Job, given: Collection[str], profile: Profile) -> Iterator[tuple
         yield "wave", f"wave has no effect in the contest {job.contest}"
     if "stop_below" in given and job.contest != "stop":
         yield "stop_below", f"stop_below has no effect in the contest {job.contest}"
+    for column in _DRAFTING:
+        if column in given and job.contest != "draft":
+            yield column, f"{column} has no effect in the contest {job.contest}"
     if job.rounds > 1 and "rounds" not in given and not can_refine(job, profile):
         yield "rounds", f"rounds has no effect: {ONE_ROUND}"
     if "edit_strength" in given and job.edit_strength:

@@ -1,13 +1,14 @@
 """The contest's decisions: how many start, which are dropped, which wins, and which phrases of the
 text a second round is to show. Plain Python, no device.
 
-A contest goes in waves: `best_of` and `race` start all candidates at once, `first_above`, `stop`
-and `race_above` start `wave` at a time and end with the wave in which one passes. `stop` ends too
-once the scores so far leave the next candidate too little chance (`stopping`). In the race modes
-the rivals of a wave are halved, or cut to another fraction, at each of the job's rungs, by the
-judge's scores of their previews (successive halving: Jamieson and Talwalkar 2016,
+A contest goes in waves: `best_of`, `race` and `draft` start all candidates at once, `first_above`,
+`stop` and `race_above` start `wave` at a time and end with the wave in which one passes. `stop`
+ends too once the scores so far leave the next candidate too little chance (`stopping`). In the race
+modes the rivals of a wave are halved, or cut to another fraction, at each of the job's rungs, by
+the judge's scores of their previews (successive halving: Jamieson and Talwalkar 2016,
 https://arxiv.org/abs/1502.07943). A rung is decided once all rivals have reached it, so the order
-of arrival has no influence.
+of arrival has no influence. In `draft` all candidates are rendered in a few steps first, and the
+best again with all steps, from the same noise (Diffusion Preview, 2025, arXiv:2512.13592).
 """
 
 import re
@@ -40,7 +41,7 @@ def next_wave(job: Job, scores: Sequence[Score | None]) -> int:
     JobError for a `stop` without a prior.
     """
     left = job.candidates - len(scores)
-    if job.contest in ("best_of", "race"):
+    if job.contest in ("best_of", "race", "draft"):
         return left
     if any(passes(job, score) for score in scores) or given_up(job, scores) is not None:
         return 0
@@ -107,8 +108,12 @@ def rungs(job: Job) -> tuple[Rung, ...]:
 
 
 def survivors(rung: Rung, previews: Sequence[Score]) -> list[int]:
-    """The indices of the rivals that go on, given all previews' scores: the best, ties by index."""
-    count = max(1, ceil(rung.keep * len(previews)))
+    """The indices of the rivals that go on, given all previews' scores."""
+    return best(max(1, ceil(rung.keep * len(previews))), previews)
+
+
+def best(count: int, previews: Sequence[Score]) -> list[int]:
+    """The indices of so many previews or drafts, the best ones, ties by index; in order."""
     ranked = sorted(range(len(previews)), key=lambda i: (not previews[i].valid, -previews[i].raw))
     return sorted(ranked[:count])
 

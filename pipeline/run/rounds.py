@@ -77,10 +77,11 @@ def _edited(execution: Execution) -> bool:
     if not missing:
         return False
     reason = ""
+    steps = job.draft_steps if job.contest == "draft" else job.steps
     if job.image:
         reason = "the row begins from an image of its own"
-    elif first_step(job.steps, job.edit_strength) == job.steps:
-        reason = f"{job.edit_strength} of {job.steps} steps is no step"
+    elif first_step(steps, job.edit_strength) == steps:
+        reason = f"{job.edit_strength} of {steps} steps is no step"
     if reason:
         notice(f"{_NOT_EDITED}: {reason}")
         return False

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.cancellation import check
 from pipeline.job import Brief, Candidate, Context, ImageArray, Job, RenderRequest, Rung, Score
 from pipeline.judging import contest
-from pipeline.ports import Ports
+from pipeline.ports import Ports, Renderer
 from pipeline.run.requests import render_request
 from pipeline.run.scoring import Scoring, scored, scoring_of
 from pipeline.telemetry import stage
@@ -29,18 +29,36 @@ def hold_contest(
         check()
         first = begin + len(candidates)
         seeds = tuple(job.candidate_seed(first + offset) for offset in range(count))
-        race = Race(contest.rungs(job), previewing, count)
         with stage("render"):
             request = request or render_request(job, context, brief, ports.inputs)
-            images = ports.renderer.render(request.model_copy(update={"seeds": seeds}), race)
+            asked = request.model_copy(update={"seeds": seeds})
+            images, previews = _rendered(job, asked, previewing, ports.renderer)
         finished = [image for image in images if image is not None]
         earlier = [candidate.image for candidate in candidates]
         scores = iter(scored(finished, earlier, scoring, ports))
         for offset, (seed, image) in enumerate(zip(seeds, images, strict=True)):
             score = None if image is None else next(scores)
-            previews = tuple(race.previews[offset])
-            candidates.append(Candidate(first + offset, seed, image, score, previews))
+            seen = tuple(previews[offset])
+            candidates.append(Candidate(first + offset, seed, image, score, seen))
     return candidates
+
+
+def _rendered(
+    job: Job, request: RenderRequest, previewing: Scoring, renderer: Renderer
+) -> tuple[Sequence[ImageArray | None], Sequence[Sequence[Score]]]:
+    """A wave's images, None for those dropped on the way, and the scores of the previews or the
+    draft of each.
+    """
+    if job.contest != "draft":
+        race = Race(contest.rungs(job), previewing, len(request.seeds))
+        return renderer.render(request, race), race.previews
+    drafts = renderer.render(request.model_copy(update={"steps": job.draft_steps}))
+    scores = previewing([draft for draft in drafts if draft is not None])
+    kept = contest.best(job.survivors, scores)
+    seeds = tuple(request.seeds[index] for index in kept)
+    finished = renderer.render(request.model_copy(update={"seeds": seeds}))
+    images = dict(zip(kept, finished, strict=True))
+    return [images.get(index) for index in range(len(drafts))], [[score] for score in scores]
 
 
 class Race:

@@ -8,7 +8,7 @@ from pipeline.job import Brief, Context, ImageArray, Job, Rejected, RenderReques
 from pipeline.judging.clip import ClipJudge
 from pipeline.judging.panel import Panel
 from pipeline.media.inputs import StoredInputs
-from pipeline.ports import Guard, Judge, Ports, Pruner
+from pipeline.ports import Guard, Judge, Ports, Pruner, Renderer
 from pipeline.profile import Profile
 from pipeline.record import Outcome
 from pipeline.run import run_job
@@ -53,12 +53,14 @@ class Rendered:
         self.committed = image
         return outcome
 
-    def run(self, **fields: object) -> Outcome:
-        """A job's outcome."""
-        job = make_job(candidates=len(self.images), seed=0, **fields)
+    def ports(self, renderer: Renderer | None = None) -> Ports:
+        """These ports, with another renderer if one is given."""
         inputs = StoredInputs(None, None)  # type: ignore[arg-type] # the row names no images
-        ports = Ports(
-            guard=self.guard, retriever=self, writer=self, inputs=inputs, renderer=self,
+        return Ports(
+            guard=self.guard, retriever=self, writer=self, inputs=inputs, renderer=renderer or self,
             judge=self.judge, records=self, run="r", judge_against="prompt", models={"": {}},
         )  # fmt: skip
-        return run_job(job, ports)
+
+    def run(self, **fields: object) -> Outcome:
+        """A job's outcome."""
+        return run_job(make_job(candidates=len(self.images), seed=0, **fields), self.ports())

@@ -28,6 +28,12 @@ def test_equal_rows_are_counted_once_wherever_they_stand(tmp_path: Path) -> None
     assert report["denoising_steps_at_most"] == 5 * candidates
 
 
+def test_the_steps_of_drafts_are_counted(tmp_path: Path) -> None:
+    columns = "keywords,candidates,steps,contest,draft_steps,survivors\n"
+    report = checked(tmp_path, columns + "circle,6,20,draft,4,2\nring,6,20,best_of,,\n")
+    assert report["denoising_steps_at_most"] == 6 * 4 + 2 * 20 + 6 * 20
+
+
 def test_bad_rows_are_counted_in_full_and_listed_up_to_a_bound(tmp_path: Path) -> None:
     report = checked(tmp_path, "keywords,steps\n" + "circle,many\n" * 50 + "circle,2\n")
     assert (report["rows"], report["jobs"], report["invalid"]) == (51, 1, 50)

@@ -1,6 +1,8 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.errors import ConfigError
 from pipeline.job import BadRow, Job, Prior, digest_of
@@ -8,6 +10,7 @@ from pipeline.jobfile.builder import JobBuilder, Overrides
 from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
 from pipeline.judging.questions_endpoint import QuestionsEndpointJudgeProfile
+from pipeline.media.inputs import InputReader
 from pipeline.profile import CollectionProfile, ImageAdapterProfile, Profile
 
 
@@ -61,7 +64,7 @@ def test_without_retrieval_no_row_retrieves(read_one) -> None:
         (
             "contest",
             "Best_of",
-            "should be 'best_of', 'first_above', 'stop', 'race' or 'race_above'",
+            "should be 'best_of', 'first_above', 'stop', 'race', 'race_above' or 'draft'",
         ),
         ("priority", 10, "less than or equal to 9"),
         ("references", 9, "less than or equal to 8"),
@@ -289,3 +292,46 @@ def test_a_profile_whose_default_is_a_stop_needs_a_prior(profile) -> None:
     assert (job.contest, job.prior, job.stop_below, job.wave) == ("stop", prior, 0.02, 1)
     other = prior.model_copy(update={"mean": -2.0})
     assert JobBuilder(stopping(prior=other), Overrides()).build(row).id != job.id
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "reason"),
+    [
+        ({"draft_steps": 20}, "draft_steps", "of 20 steps and 2 survivors take 200 steps, and"),
+        ({"draft_steps": 15}, "draft_steps", "and the 8 candidates without drafts 160: name"),
+        ({"draft_steps": 1, "survivors": 8}, "draft_steps", "take 168 steps"),
+        ({"candidates": 1, "survivors": 1}, "draft_steps", "take 28 steps"),
+    ],
+)
+def test_drafts_that_save_no_steps_are_refused(read_one, row, column, reason) -> None:
+    bad = read_one({"keywords": "a", "contest": "draft", "candidates": 8} | row)
+    assert isinstance(bad, BadRow)
+    assert (bad.column, reason in bad.reason) == (column, True), bad.reason
+
+
+def test_drafts_that_save_a_step_are_not_refused(read_one) -> None:
+    job = read_one({"keywords": "a", "contest": "draft", "candidates": 8, "draft_steps": 14})
+    assert isinstance(job, Job)
+    assert (job.contest, job.draft_steps, job.survivors, job.steps) == ("draft", 14, 2, 20)
+
+
+def test_a_part_of_the_steps_that_a_draft_has_no_step_in_is_refused(
+    tmp_path: Path, profile: Profile
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    inputs = InputReader([tmp_path])
+    builder = JobBuilder(profile, Overrides(candidates=8), inputs=inputs)
+
+    def built(**values: Any) -> Job | BadRow:
+        return builder.build(
+            RawRow(2, {"keywords": "a", "image": str(tmp_path / "a.png")} | values)
+        )
+
+    for columns in (
+        {"strength": 0.1},
+        {"control": "canny", "control_image": str(tmp_path / "a.png"), "control_from": 0.9},
+    ):
+        assert isinstance(built(**columns), Job)
+        bad = built(contest="draft", draft_steps=4, **columns)
+        assert isinstance(bad, BadRow), columns
+        assert "4 steps" in bad.reason or "of 3 steps" in bad.reason

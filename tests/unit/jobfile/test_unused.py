@@ -25,6 +25,8 @@ def test_negative_words_without_guidance_are_told_with_their_rows(read, told) ->
         ({"stop_below": 0.1}, ["stop_below"]),
         ({"edit_strength": 0.5}, ["edit_strength"]),
         ({"edit_strength": 0}, []),
+        ({"draft_steps": 4, "survivors": 1}, ["draft_steps", "survivors"]),
+        ({"contest": "draft", "draft_steps": 4, "survivors": 1}, []),
         ({"contest": "race_above"}, ["contest"]),
         ({"contest": "race_above", "wave": 2}, []),
         ({"passages": 3, "tags": "a", "licenses": "CC0"}, ["passages", "tags", "licenses"]),

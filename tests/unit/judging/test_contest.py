@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.job import Job, Rung, Score
-from pipeline.judging.contest import next_wave, passes, rungs, survivors, winner
+from pipeline.judging.contest import best, next_wave, passes, rungs, survivors, winner
 
 scores = st.builds(
     lambda calibrated, valid, final: Score(
@@ -39,7 +39,7 @@ jobs = st.builds(
     seed=st.just(1),
     passages=st.just(3),
     mode=st.just("generated"),
-    contest=st.sampled_from(["best_of", "first_above", "race", "race_above"]),
+    contest=st.sampled_from(["best_of", "first_above", "race", "race_above", "draft"]),
     wave=st.integers(1, 64),
     rungs=st.lists(points, max_size=4).map(tuple),
 )
@@ -63,8 +63,8 @@ def test_it_ends_with_no_more_candidates_than_asked_for(job: Job, judged: list[S
 
 
 @given(jobs, endless)
-def test_best_of_and_race_see_them_all_at_once(job: Job, judged: list[Score]) -> None:
-    if job.contest in ("best_of", "race"):
+def test_best_of_race_and_draft_see_them_all_at_once(job: Job, judged: list[Score]) -> None:
+    if job.contest in ("best_of", "race", "draft"):
         assert hold(job, judged) == [job.candidates]
 
 
@@ -72,7 +72,7 @@ def test_best_of_and_race_see_them_all_at_once(job: Job, judged: list[Score]) ->
 def test_the_above_modes_stop_with_the_wave_that_passed_and_not_before(
     job: Job, judged: list[Score]
 ) -> None:
-    if job.contest in ("best_of", "race"):
+    if job.contest in ("best_of", "race", "draft"):
         return
     waves = hold(job, judged)
     seen, last = judged[: sum(waves)], judged[sum(waves) - waves[-1] : sum(waves)]
@@ -131,6 +131,20 @@ def test_the_order_of_arrival_drops_nobody_else(
     random.shuffle(shuffled)
     kept, again = survivors(point, judged), survivors(point, shuffled)
     assert sorted(judged[i].raw for i in kept) == sorted(shuffled[i].raw for i in again)
+
+
+@given(st.integers(1, 64), st.lists(previews, max_size=64), st.randoms())
+def test_the_best_drafts_go_on_in_whatever_order_they_come(
+    count: int, judged: list[Score], random: Random
+) -> None:
+    shuffled = list(judged)
+    random.shuffle(shuffled)
+    kept = best(count, judged)
+    assert kept == sorted({*kept})
+    ranked = sorted(((each.valid, each.raw) for each in judged), reverse=True)
+    for these, at in ((judged, kept), (shuffled, best(count, shuffled))):
+        found = sorted(((these[i].valid, these[i].raw) for i in at), reverse=True)
+        assert found == ranked[:count]
 
 
 @given(st.lists(st.none() | scores))

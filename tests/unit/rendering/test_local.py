@@ -15,14 +15,27 @@ from torch._dynamo.utils import counters
 
 from pipeline.cancellation import Cancelled, cancellable
 from pipeline.errors import JobError, ModelError
-from pipeline.job import ImageArray, LoadedImage, RenderRequest
+from pipeline.job import (
+    Brief,
+    Candidate,
+    Context,
+    ImageArray,
+    JudgeRequest,
+    LoadedImage,
+    RenderRequest,
+    Score,
+)
+from pipeline.judging import contest
 from pipeline.models import Models
 from pipeline.models.diffusion import tune
 from pipeline.profile import DiffusersProfile
 from pipeline.rendering.diffusers import DiffusersRenderer
 from pipeline.rendering.local import EngineRenderer, local_renderer
+from pipeline.run import hold_contest
 from pipeline.telemetry import metered
 from tests.harness import small_models
+from tests.harness.jobs import make_job
+from tests.harness.rendered import Rendered
 
 IMAGE = LoadedImage("a" * 64, np.ones((32, 32, 3), np.float32))
 
@@ -253,3 +266,41 @@ def test_an_order_that_nobody_wants_any_more_leaves_the_batch(tmp_path: Path) ->
     assert steps < 400, f"it was rendered to its end in {seconds:.1f} s"
     renderer.render(a_request())
     assert renderer.engine.stats.steps <= steps + 4, "the engine went on with it"
+
+
+class Bright:
+    """A judge whose score is the brightness."""
+
+    def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> list[Score]:
+        means = [float(image.mean()) for image in images]
+        return [Score(raw=mean, calibrated=mean) for mean in means]
+
+
+def test_the_best_drafts_are_rendered_again_from_the_same_noise(tmp_path: Path) -> None:
+    small_models.save("sd", tmp_path / "model")
+    models, profile = Models(tmp_path, "cpu"), DiffusersProfile(model="model")
+    renderer = EngineRenderer(models, profile, DiffusersRenderer(models, profile))
+    again = {"candidates": 6, "width": 32, "height": 32, "steps": 9, "guidance": 3.0}
+    rule = {"contest": "draft", "draft_steps": 3, "survivors": 2}
+
+    def held(**fields: object) -> tuple[list[Candidate], int]:
+        before = renderer.engine.stats.rows
+        ports = Rendered((), Bright()).ports(renderer)
+        brief = Brief(text="a", prompt="a")
+        candidates = hold_contest(make_job(**again | fields), Context(), brief, ports)
+        return candidates, renderer.engine.stats.rows - before
+
+    drafted, rows = held(**rule)
+    whole, all_rows = held()
+    short, _ = held(steps=3)
+    assert (rows, all_rows) == (2 * (6 * 3 + 2 * 9), 2 * 6 * 9), "guidance doubles each"
+    assert [each.previews[0].raw for each in drafted] == [
+        pytest.approx(each.score.raw, abs=1e-5) for each in short if each.score
+    ]
+    kept = [each.index for each in drafted if each.image is not None]
+    assert kept == contest.best(2, [each.previews[0] for each in drafted])
+    for index in kept:
+        one, other = drafted[index].image, whole[index].image
+        assert one is not None
+        assert other is not None
+        assert np.abs(one - other).max() <= 2 / 255

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.errors import JobError, Unavailable
 from pipeline.job import (
@@ -167,6 +169,59 @@ def test_a_race_above_goes_in_waves_and_stops_at_the_one_that_passes() -> None:
         outcome = run_job(JOB.model_copy(update=changes), parts.ports())
         assert [len(request.seeds) for request in parts.requests] == waves
         assert outcome.winner == winner
+
+
+class Drafted(Racers):
+    """A renderer whose drafts, of fewer steps than the job's, have other scores than its images."""
+
+    drafts: Sequence[float] = ()
+
+    def render(
+        self, request: RenderRequest, pruner: Pruner | None = None
+    ) -> list[ImageArray | None]:
+        if request.steps == JOB.steps:
+            return super().render(request, pruner)
+        self.requests.append(request)
+        return [shaded(self.drafts[(seed - JOB.seed) % SEED_SPACE]) for seed in request.seeds]
+
+
+DRAFT = JOB.model_copy(update={"contest": "draft", "draft_steps": 1, "survivors": 2})
+
+
+def drafted(drafts: Sequence[float], finals: Sequence[float]) -> tuple[Drafted, Outcome]:
+    parts = Drafted(scores(*finals))
+    parts.drafts = drafts
+    return parts, run_job(DRAFT, parts.ports())
+
+
+def test_the_best_drafts_are_rendered_again_from_their_seeds_and_the_best_image_wins() -> None:
+    parts, outcome = drafted((0.5, 0.25, 0.75, 0.125), (0.6, 0.95, 0.55, 0.9))
+    assert [(each.steps, each.seeds) for each in parts.requests] == [
+        (1, (SEED_SPACE - 2, SEED_SPACE - 1, 0, 1)),
+        (JOB.steps, (SEED_SPACE - 2, 0)),
+    ]
+    assert (outcome.status, outcome.winner) == (Status.ACCEPTED, 0)
+    assert outcome.score == pytest.approx(0.6)
+    assert [[s.raw for s in c.previews] for c in outcome.candidates] == [
+        [0.5], [0.25], [0.75], [0.125]
+    ]  # fmt: skip
+    assert [c.score is None for c in outcome.candidates] == [False, True, False, True]
+    image = parts.committed[0][1]
+    assert image is not None
+    assert image.mean() == pytest.approx(0.6)
+
+
+def test_a_draft_never_wins_however_good_it_is() -> None:
+    _, outcome = drafted((0.9, 0.95, 0.75, 1.0), (0.1, 0.3, 0.99, 0.2))
+    assert (outcome.status, outcome.winner) == (Status.BELOW_GATE, 1)
+    assert outcome.score == pytest.approx(0.3)
+
+
+@given(st.permutations([0.1, 0.3, 0.6, 0.8]), st.permutations([0.2, 0.4, 0.7, 0.9]))
+def test_the_place_of_a_draft_decides_nothing(drafts: list[float], finals: list[float]) -> None:
+    _, outcome = drafted(drafts, finals)
+    best = sorted(range(4), key=lambda index: -drafts[index])[:2]
+    assert outcome.score == pytest.approx(max(finals[index] for index in best))
 
 
 def test_an_invalid_image_never_wins() -> None:
