@@ -292,6 +292,33 @@ def calibrate_race(
         raise typer.Exit(UNSOUND)
 
 
+@calibrate.command("draft")
+@takes_overrides(candidates=8)
+def calibrate_draft(
+    jobs: JobFile,
+    overrides: "Overrides",
+    count: Annotated[int, typer.Option("--jobs", help="Jobs to render both ways.", min=1)] = 32,
+    regret: Annotated[
+        float, typer.Option(help="Part of the best score that may be missed.", min=0, max=1)
+    ] = 0.02,
+    profile: ProfileName = None,
+    as_json: Json = False,
+) -> None:
+    """Measure how well drafts of few steps rank candidates, and what each number of survivors would
+    cost and miss. Ends with 1 where the profile's own lose to simply fewer candidates.
+    """
+    from flows.job_files import at_hand
+    from flows.runs.calibrate import calibrate_draft as measure
+    from pipeline.settings import load_settings
+
+    settings = load_settings(profile=profile)
+    with at_hand(jobs, settings) as path:
+        report = measure(path, overrides, count, regret, settings)
+    answer(report, as_json)
+    if "refused" in report:
+        raise typer.Exit(UNSOUND)
+
+
 @calibrate.command("stop")
 @takes_overrides(candidates=8)
 def calibrate_stop(

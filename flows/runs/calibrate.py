@@ -1,73 +1,59 @@
 """Calibration of contests on a few jobs with all their candidates: how early previews predict the
-winner of a race, and which scores `stop` may expect.
+winner of a race, whether drafts do, and which scores `stop` may expect.
 """
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
-from math import fsum
+from math import comb
 from pathlib import Path
 from statistics import fmean, mean
-from typing import Any, TypedDict, TypeVar
+from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
-from flows.runs.open import asked_for
-from pipeline.assemble.assembly import Assembly
-from pipeline.assemble.jobs import open_jobs
-from pipeline.assemble.stores import open_run_folder, open_store
-from pipeline.errors import Blocked, JobError, RunError
-from pipeline.job import (
-    Brief,
-    Context,
-    ImageArray,
-    Job,
-    Prior,
-    RenderRequest,
-    Score,
+from flows.runs.measured_jobs import (
+    all_of,
+    briefed,
+    first_jobs,
+    judged_seconds,
+    measured,
+    opened_ports,
+    reason,
+    told,
 )
+from pipeline.errors import RunError
+from pipeline.job import ImageArray, Job, Prior, Score
 from pipeline.jobfile.reader import Overrides
+from pipeline.judging.contest import best, passes
 from pipeline.judging.priors import LEAST, LEVELS, fit, forecast
 from pipeline.judging.racing import (
     TENTHS,
     Finished,
     Trial,
     agreement,
+    drafted,
     enough,
     preview_price,
     propose,
+    propose_drafts,
     regret_of,
     trial,
 )
 from pipeline.ports import Ports
-from pipeline.run import Execution, Scoring, hold_contest, render_request, scored, scoring_of
+from pipeline.run import Scoring, hold_contest, scored, scoring_of
 from pipeline.settings import Settings
 from pipeline.telemetry import metered
 
-AT_ONCE = 8
 PLAIN = 8
 """Jobs that are rendered once more without previews, to know the price of these."""
 REFUSED = (
     "The profile's rungs win no more than fewer candidates without a race, at the same cost: "
     "take the proposal, or fewer candidates."
 )
-
-Item = TypeVar("Item")
 NEEDED = f"A prior needs {LEAST} jobs of at least two candidates, better 64 of 8."
-
-Held = TypeVar("Held")
-
-
-class LeftOut(TypedDict):
-    """A row that has no contest, and why."""
-
-    row: int
-    reason: str
+NO_DRAFTS = (
+    "The profile's drafts win no more than fewer candidates without drafts, at the same cost: take "
+    "the proposal, or fewer candidates."
+)
 
 
 def calibrate_race(
@@ -82,22 +68,18 @@ def calibrate_race(
     Cost is the share of what all candidates cost; regret the share of the best candidate's score
     that its winner misses. Raises PressrunError, RunError if the renderer shows no previews.
     """
-    jobs = _jobs(path, overrides, count, settings)
-    if any(job.candidates < 2 for job in jobs):
-        raise RunError("A race needs rivals: ask for at least two candidates.")
-    if len({job.candidates for job in jobs}) > 1:
-        raise RunError("Rows of different numbers of candidates cannot be compared: name one.")
+    jobs = _rivals(path, overrides, count, settings)
     own = settings.chosen_profile.defaults.rungs
     points = sorted({*TENTHS, *(rung.at for rung in own)})
-    with _opened(path, overrides, settings) as ports:
-        watched, left_out = _measured(jobs, lambda job: _finished(job, ports, points))
-        plain, _ = _measured([job for job, _ in watched[:PLAIN]], lambda job: _plain(job, ports))
+    with opened_ports(path, overrides, settings) as ports:
+        watched, left_out = measured(jobs, lambda job: _finished(job, ports, points))
+        plain, _ = measured([job for job, _ in watched[:PLAIN]], lambda job: _plain(job, ports))
     contests = [contest for _, (contest, _) in watched]
     again = {job.row for job, _ in plain}
     price = preview_price(
         plain=fmean(device["renderer"] for _, device in plain),
         watched=fmean(device["renderer"] for job, (_, device) in watched if job.row in again),
-        judged=fmean(_judged(device) for _, (_, device) in watched),
+        judged=fmean(judged_seconds(device) for _, (_, device) in watched),
         previews=len(points),
     )
     race, proposal = trial(own, contests, price), propose(contests, regret, price)
@@ -114,8 +96,63 @@ def calibrate_race(
             "cost": round(fewest / jobs[0].candidates, 3),
             "regret": round(regret_of(fewest, contests), 4),
         },
-        **_told(left_out),
+        **told(left_out),
         **({"refused": REFUSED} if race.loses else {}),
+    }
+
+
+def _rivals(path: Path, overrides: Overrides, count: int, settings: Settings) -> list[Job]:
+    """The file's first jobs, whose contests can be compared. Raises RunError where they cannot."""
+    jobs = first_jobs(path, overrides, count, settings)
+    if any(job.candidates < 2 for job in jobs):
+        raise RunError("A contest needs rivals: ask for at least two candidates.")
+    if len({job.candidates for job in jobs}) > 1:
+        raise RunError("Rows of different numbers of candidates cannot be compared: name one.")
+    return jobs
+
+
+def calibrate_draft(
+    path: Path, overrides: Overrides, count: int, regret: float, settings: Settings
+) -> dict[str, Any]:
+    """Render the file's first `count` jobs with all their candidates, as drafts and in full. The
+    report has Spearman's rank correlation of both scores, the price of a draft in full renders,
+    for each number of survivors a forecast of cost, regret, the share of the jobs accepted and the
+    denoising steps for each accepted one, the cheapest that has at most `regret` and wins more than
+    fewer candidates at its cost, the fewest candidates with that `regret`, and the rows left out as
+    in `calibrate_stop`. `refused` says where the profile's own survivors lose to fewer candidates.
+
+    Cost and regret are those of `calibrate_race`. Raises PressrunError.
+    """
+    jobs = _rivals(path, overrides, count, settings)
+    if len({(job.draft_steps, job.steps) for job in jobs}) > 1:
+        raise RunError("Rows of different steps or draft_steps cannot be compared.")
+    first = jobs[0]
+    if first.draft_steps >= first.steps:
+        raise RunError(
+            f"Drafts of {first.draft_steps} steps are no shorter than images of {first.steps}."
+        )
+    with opened_ports(path, overrides, settings) as ports:
+        measures, left_out = measured(jobs, lambda job: _drafted(job, ports))
+    held = [(job, contest) for job, (contest, *_) in measures]
+    contests = [contest for _, contest in held]
+    short = fmean(spent for _, (_, spent, _) in measures)
+    whole = fmean(spent for _, (_, _, spent) in measures)
+    price, numbers = short / max(whole, 1e-9), range(1, first.candidates)
+    own = drafted(first.survivors, contests, price)
+    proposal = propose_drafts(contests, regret, price)
+    return {
+        "jobs": len(contests),
+        "candidates": first.candidates,
+        "steps": first.steps,
+        "draft_steps": first.draft_steps,
+        "spearman": round(agreement(first.draft_steps / first.steps, contests), 3),
+        "draft_price": round(price, 4),
+        "profile": _draft_figures(own, held),
+        "proposal": _draft_figures(proposal, held) if proposal.survivors else None,
+        "forecast": [_draft_figures(drafted(n, contests, price), held) for n in numbers],
+        "fewer": _fewer_figures(enough(contests, regret), held),
+        **told(left_out),
+        **({"refused": NO_DRAFTS} if own.loses else {}),
     }
 
 
@@ -134,17 +171,17 @@ def calibrate_stop(
     if out and out.exists():
         raise RunError(f"{out} exists; name another file for the profile.")
     settings = _without_stop(settings)
-    jobs = _jobs(path, overrides, count, settings)
+    jobs = first_jobs(path, overrides, count, settings)
     models = {job.model for job in jobs}
     if len(models) > 1:
         raise RunError("Each renderer has scores of its own: choose rows of one, or give --model.")
     if len(jobs) < LEAST or any(job.candidates < 2 for job in jobs):
         raise RunError(NEEDED)
-    with _opened(path, overrides, settings) as ports:
-        contests, left_out = _measured(jobs, lambda job: _finals(job, ports))
+    with opened_ports(path, overrides, settings) as ports:
+        contests, left_out = measured(jobs, lambda job: _finals(job, ports))
     if len(contests) < LEAST:
         left = f"{len(left_out)} of {len(jobs)} were left out"
-        raise RunError(f"{NEEDED} {left}; the first, {_reason(left_out[0])}")
+        raise RunError(f"{NEEDED} {left}; the first, {reason(left_out[0])}")
     try:
         prior = fit(contests)
         forecasts = [asdict(forecast(contests, level)) for level in LEVELS]
@@ -163,7 +200,7 @@ def calibrate_stop(
             {name: None if value is None else round(value, 3) for name, value in each.items()}
             for each in forecasts
         ],
-        **_told(left_out),
+        **told(left_out),
         **({"profile": str(out)} if out else {}),
     }
 
@@ -197,64 +234,6 @@ def _write_profile(
         raise RunError(f"{out}: {error.strerror}.") from error
 
 
-def _jobs(path: Path, overrides: Overrides, count: int, settings: Settings) -> list[Job]:
-    """The file's first jobs. Raises RunError where it has none."""
-    rows = open_jobs(path, overrides, settings, store=open_store(settings))
-    jobs = list(islice((row for row in rows if isinstance(row, Job)), count))
-    if not jobs:
-        raise RunError(f"{path} holds no jobs.")
-    return jobs
-
-
-@contextmanager
-def _opened(path: Path, overrides: Overrides, settings: Settings) -> Iterator[Ports]:
-    spec = asked_for(path, overrides, settings, open_run_folder(settings, "calibration"))
-    with closing(Assembly(settings)) as assembly:
-        yield assembly.ports(spec)
-
-
-def of_each(items: Sequence[Item], hold: Callable[[Item], Held]) -> list[Held]:
-    """The results of `hold` for each item, several at a time, with a bar on standard error."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        held = pool.map(hold, items)
-        return list(track(held, "calibrate", len(items), console=Console(file=sys.stderr)))
-
-
-def _measured(
-    jobs: Sequence[Job], hold: Callable[[Job], Held]
-) -> tuple[list[tuple[Job, Held]], list[LeftOut]]:
-    """The jobs with the results of `hold`, and the rows left out, whose job is blocked or fails for
-    a reason of its own. Raises RunError where that is so for all.
-    """
-
-    def attempt(job: Job) -> tuple[Job, Held] | LeftOut:
-        try:
-            return job, hold(job)
-        except (Blocked, JobError) as error:
-            return LeftOut(row=job.row, reason=error.detail or str(error))
-
-    found = of_each(jobs, attempt)
-    held = [each for each in found if isinstance(each, tuple)]
-    left_out = [each for each in found if not isinstance(each, tuple)]
-    if not held:
-        raise RunError(f"No row can be measured; the first, {_reason(left_out[0])}")
-    return held, left_out
-
-
-def _told(left_out: Sequence[LeftOut]) -> dict[str, Any]:
-    reasons = {"reasons": list(left_out)} if left_out else {}
-    return {"left_out": len(left_out), **reasons}
-
-
-def _reason(left_out: LeftOut) -> str:
-    return f"row {left_out['row']}: {left_out['reason']}"
-
-
-def _judged(device: Mapping[str, float]) -> float:
-    """The device seconds of judging, without the guards', which see no preview."""
-    return fsum(spent for role, spent in device.items() if role not in ("renderer", "guard"))
-
-
 class Watcher:
     """A Pruner that scores all candidates at each point and drops none."""
 
@@ -272,11 +251,11 @@ def _finished(
     job: Job, ports: Ports, points: Sequence[float]
 ) -> tuple[Finished, Mapping[str, float]]:
     """A job's contest without drops, and its device seconds by role."""
-    context, brief = _briefed(job, ports)
+    context, brief = briefed(job, ports)
     scoring = scoring_of(job, context, brief, ports)
     watcher = Watcher(points, scoring_of(job, context, brief, ports, previews=True))
     with metered() as meter:
-        images = ports.renderer.render(_all_of(job, context, brief, ports), watcher)
+        images = ports.renderer.render(all_of(job, context, brief, ports), watcher)
         if not watcher.seen:
             raise RunError("This profile's renderer shows no previews: it cannot hold a race.")
         finals = scored([each for each in images if each is not None], (), scoring, ports)
@@ -285,27 +264,14 @@ def _finished(
 
 def _plain(job: Job, ports: Ports) -> Mapping[str, float]:
     """The device seconds of a job's candidates without previews, by role."""
-    request = _all_of(job, *_briefed(job, ports), ports)
+    request = all_of(job, *briefed(job, ports), ports)
     with metered() as meter:
         ports.renderer.render(request)
     return meter.device
 
 
-def _briefed(job: Job, ports: Ports) -> tuple[Context, Brief]:
-    """A job's context and brief, guarded as in a run."""
-    execution = Execution(job, ports)
-    execution.retrieve()
-    brief = execution.write()
-    return execution.context, brief
-
-
-def _all_of(job: Job, context: Context, brief: Brief, ports: Ports) -> RenderRequest:
-    seeds = tuple(job.candidate_seed(index) for index in range(job.candidates))
-    return render_request(job, context, brief, ports.inputs, seeds)
-
-
 def _finals(job: Job, ports: Ports) -> list[Score]:
-    context, brief = _briefed(job, ports)
+    context, brief = briefed(job, ports)
     found = list[Score]()
     # wave by wave, as `stop` has them: of each the judges with finalists see the best ones
     for first in range(0, job.candidates, job.wave):
@@ -314,6 +280,70 @@ def _finals(job: Job, ports: Ports) -> list[Score]:
         held = hold_contest(wave, context, brief, ports, first)
         found += [each.score for each in held if each.score]
     return found
+
+
+def _drafted(job: Job, ports: Ports) -> tuple[Finished, float, float]:
+    """A job's contest without drops, with the device seconds of its drafts and of its images, each
+    judged.
+    """
+    context, brief = briefed(job, ports)
+    request = all_of(job, context, brief, ports)
+    scoring = scoring_of(job, context, brief, ports)
+    previewing = scoring_of(job, context, brief, ports, previews=True)
+    with metered() as short:
+        made = ports.renderer.render(request.model_copy(update={"steps": job.draft_steps}))
+        drafts = previewing([each for each in made if each is not None])
+    with metered() as whole:
+        images = [each for each in ports.renderer.render(request) if each is not None]
+        finals = list(scored(images, (), scoring, ports))
+    for index, score in enumerate(finals):
+        if score.valid and not score.final:
+            # a judge with finalists sees each of a few survivors
+            (finals[index],) = scored([images[index]], (), scoring, ports)
+    spent, all_spent = (
+        judged_seconds(each.device) + each.device["renderer"] for each in (short, whole)
+    )
+    return Finished({job.draft_steps / job.steps: drafts}, finals), spent, all_spent
+
+
+def _draft_figures(found: Trial, held: Sequence[tuple[Job, Finished]]) -> dict[str, Any]:
+    rule = {"contest": "draft", "survivors": found.survivors}
+    steps = fmean(job.model_copy(update=rule).contest_steps for job, _ in held)
+    accepted = fmean(
+        any(passes(job, contest.finals[i]) for i in best(found.survivors, drafts))
+        for job, contest in held
+        for drafts in contest.previews.values()
+    )
+    return {
+        "survivors": found.survivors,
+        "cost": round(found.cost, 3),
+        "regret": round(found.regret, 4),
+        "fewer_regret": round(found.fewer, 4),
+        "loses": found.loses,
+        **_accepted(accepted, steps),
+    }
+
+
+def _fewer_figures(count: int, held: Sequence[tuple[Job, Finished]]) -> dict[str, Any]:
+    """The figures of so many candidates without drafts, the mean of all choices of them."""
+    number = held[0][0].candidates
+    failing = [sum(not passes(job, each) for each in contest.finals) for job, contest in held]
+    accepted = 1 - fmean(comb(each, count) / comb(number, count) for each in failing)
+    rule = {"contest": "best_of", "candidates": count}
+    steps = fmean(job.model_copy(update=rule).contest_steps for job, _ in held)
+    return {
+        "candidates": count,
+        "cost": round(count / number, 3),
+        "regret": round(regret_of(count, [contest for _, contest in held]), 4),
+        **_accepted(accepted, steps),
+    }
+
+
+def _accepted(share: float, steps: float) -> dict[str, float | None]:
+    return {
+        "accepted": round(share, 3),
+        "steps_per_accepted": round(steps / share, 1) if share else None,
+    }
 
 
 def _figures(found: Trial) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.runs.calibrate import of_each
+from flows.runs.measured_jobs import of_each
 from flows.runs.reviews import read_reviews
 from pipeline.assemble.assembly import Assembly
 from pipeline.assemble.stores import open_run_folder

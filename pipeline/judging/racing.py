@@ -1,9 +1,10 @@
-"""The cost and regret of races, beside those of simply fewer candidates, computed from contests in
-which no candidate was dropped.
+"""The cost and regret of races and of drafts, beside those of simply fewer candidates, computed
+from contests in which no candidate was dropped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from math import comb, modf
 from statistics import fmean
@@ -11,7 +12,7 @@ from statistics import fmean
 import numpy as np
 
 from pipeline.job import Rung, Score
-from pipeline.judging.contest import survivors, winner
+from pipeline.judging.contest import best, survivors, winner
 
 CUTS = (0.5, 0.25)
 """Fractions of the rivals that a proposed rung may keep."""
@@ -22,8 +23,8 @@ TENTHS = tuple(tenth / 10 for tenth in range(1, 10))
 
 @dataclass(frozen=True)
 class Finished:
-    """A contest without drops: the previews' scores by the fraction of the steps, and the final
-    ones.
+    """A contest without drops: the scores of previews, or of drafts, by the fraction of the steps,
+    and the final ones.
     """
 
     previews: dict[float, Sequence[Score]]
@@ -32,20 +33,22 @@ class Finished:
 
 @dataclass(frozen=True)
 class Trial:
-    """The result of a race: `cost` is the fraction of what all candidates cost, previews and
-    judging included; `regret` the fraction of the best candidate's score that its winner loses;
-    `fewer` the regret of as many candidates without a race as this cost pays for.
+    """The result of a race, or of drafts with so many `survivors`: `cost` is the fraction of what
+    all candidates cost, previews and judging included; `regret` the fraction of the best
+    candidate's score that its winner loses; `fewer` the regret of as many candidates without either
+    as this cost pays for.
     """
 
     rungs: tuple[Rung, ...]
     cost: float
     regret: float
     fewer: float
+    survivors: int = 0
 
     @property
     def loses(self) -> bool:
-        """True for a race that wins no more than fewer candidates at its cost."""
-        return bool(self.rungs) and self.regret >= self.fewer
+        """True for one that wins no more than fewer candidates at its cost."""
+        return bool(self.rungs or self.survivors) and self.regret >= self.fewer
 
 
 def trial(rungs: Sequence[Rung], contests: Sequence[Finished], price: float = 0.0) -> Trial:
@@ -65,9 +68,34 @@ def trial(rungs: Sequence[Rung], contests: Sequence[Finished], price: float = 0.
         run += len(left) * (1 - before + price)
         costs.append(run / (len(contest.finals) * (1 + price)))
         won.append(_best([contest.finals[i] for i in left]))
-    cost, best = fmean(costs), fmean(_best(contest.finals) for contest in contests)
-    regret = 1 - fmean(won) / best if best else 0.0
-    return Trial(tuple(rungs), cost, regret, regret_of(cost * len(contests[0].finals), contests))
+    return _trial(fmean(costs), won, contests, tuple(rungs))
+
+
+def drafted(survivors: int, contests: Sequence[Finished], price: float) -> Trial:
+    """The mean result of drafts of which so many are rendered again, over contests of equally many
+    candidates that have a draft each; `price` is what a draft costs, in full renders, the judging
+    of both counted.
+    """
+    won = list[float]()
+    for contest in contests:
+        (drafts,) = contest.previews.values()
+        won.append(_best([contest.finals[i] for i in best(survivors, drafts)]))
+    cost = price + survivors / len(contests[0].finals)
+    return _trial(cost, won, contests, survivors=survivors)
+
+
+def _trial(
+    cost: float,
+    won: Sequence[float],
+    contests: Sequence[Finished],
+    rungs: tuple[Rung, ...] = (),
+    survivors: int = 0,
+) -> Trial:
+    """The trial whose winners have these scores."""
+    whole = fmean(_best(contest.finals) for contest in contests)
+    regret = 1 - fmean(won) / whole if whole else 0.0
+    fewer = regret_of(cost * len(contests[0].finals), contests)
+    return Trial(rungs, cost, regret, fewer, survivors)
 
 
 def regret_of(candidates: float, contests: Sequence[Finished]) -> float:
@@ -111,21 +139,41 @@ def propose(contests: Sequence[Finished], regret: float, price: float = 0.0) -> 
     either half of the contests either, since the best of many schedules owes something to chance;
     one without rungs where no other qualifies.
     """
-    halves = [half for half in (contests[::2], contests[1::2]) if half]
     points = sorted(contests[0].previews)
-    schedules = [()] + [
+    schedules = [
         tuple(Rung(at=at, keep=keep) for at in chosen)
         for count in range(1, MOST_RUNGS + 1)
         for chosen in combinations(points, count)
         for keep in CUTS
     ]
-    trials = [trial(rungs, contests, price) for rungs in schedules]
-    fit = [t for t in trials if t.regret <= regret and not t.loses]
-    return next(
+    return _cheapest([partial(trial, rungs, price=price) for rungs in schedules], contests, regret)
+
+
+def propose_drafts(contests: Sequence[Finished], regret: float, price: float) -> Trial:
+    """The cheapest number of survivors, chosen as `propose` chooses rungs; none where no number
+    qualifies.
+    """
+    numbers = range(1, len(contests[0].finals))
+    return _cheapest([partial(drafted, n, price=price) for n in numbers], contests, regret)
+
+
+def _cheapest(
+    rules: Sequence[Callable[[Sequence[Finished]], Trial]],
+    contests: Sequence[Finished],
+    regret: float,
+) -> Trial:
+    """The cheapest of these that loses on no half of the contests; all candidates without any where
+    there is none.
+    """
+    halves = [half for half in (contests[::2], contests[1::2]) if half]
+    trials = [(rule(contests), rule) for rule in rules]
+    fit = (
         found
-        for found in sorted(fit, key=lambda t: (t.cost, t.regret))
-        if not any(trial(found.rungs, half, price).loses for half in halves)
+        for found, rule in sorted(trials, key=lambda each: (each[0].cost, each[0].regret))
+        if found.cost < 1 and found.regret <= regret and not found.loses
+        if not any(rule(half).loses for half in halves)
     )
+    return next(fit, trial((), contests))
 
 
 def agreement(point: float, contests: Sequence[Finished]) -> float:

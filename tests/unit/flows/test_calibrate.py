@@ -1,6 +1,7 @@
 """Calibrations with models that are not there: which rows they leave out, and what they write."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -110,7 +111,7 @@ def settings(tmp_path: Path) -> Settings:
 Measure = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(params=["stop", "race"])
+@pytest.fixture(params=["stop", "race", "draft"])
 def measure(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Measure:
     """Calibrates on rows of four candidates each."""
     return partial(report_of, request.param, settings=settings, folder=tmp_path)
@@ -128,9 +129,11 @@ def report_of(
     jobs.write_text("\n".join(["keywords,candidates", *rows]), encoding="utf-8")
     wanted = Overrides(candidates=4, retrieval=False)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(calibrate, "_ports", lambda *_: parts.ports())
+        patched.setattr(calibrate, "opened_ports", lambda *_: nullcontext(parts.ports()))
         if kind == "stop":
             return calibrate.calibrate_stop(jobs, wanted, 64, settings, out)
+        if kind == "draft":
+            return calibrate.calibrate_draft(jobs, wanted, 64, 0.02, settings)
         return calibrate.calibrate_race(jobs, wanted, 64, 0.02, settings)
 
 
@@ -190,3 +193,63 @@ def test_of_rows_of_different_numbers_of_candidates_the_mean_is_told(
     report = report_of("stop", [*GOOD, "ring,9", "ring,3"], Parts(), settings, tmp_path)
     assert report["candidates"] == 4.4
     assert report_of("stop", GOOD, Parts(), settings, tmp_path)["candidates"] == 4
+
+
+@dataclass
+class Sketching(Parts):
+    """Drafts whose brightness is that of the images, or of the ones in the opposite order."""
+
+    faithful: bool = True
+
+    def render(self, request: RenderRequest, pruner: Pruner | None = None) -> Sequence[ImageArray]:
+        charge("renderer", request.steps * len(request.seeds) / 100)
+        shades = [(seed - request.seeds[0] + 1) / 8 for seed in request.seeds]
+        if request.steps < 20 and not self.faithful:
+            shades.reverse()
+        return [np.full((8, 8, 3), shade, np.float32) for shade in shades]
+
+
+def sketched(parts: Parts, settings: Settings, folder: Path, *rows: str) -> Any:
+    jobs = folder / "jobs.csv"
+    jobs.write_text("\n".join(["keywords,draft_steps,survivors", *rows]), encoding="utf-8")
+    wanted = Overrides(candidates=4, retrieval=False, threshold=0.72)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(calibrate, "opened_ports", lambda *_: nullcontext(parts.ports()))
+        return calibrate.calibrate_draft(jobs, wanted, 64, 0.02, settings)
+
+
+def test_drafts_that_rank_as_the_images_pay(settings: Settings, tmp_path: Path) -> None:
+    found = sketched(Sketching(apart=0.5), settings, tmp_path, "a,5,1", "b,5,1")
+    assert (found["jobs"], found["candidates"]) == (2, 4)
+    assert (found["steps"], found["draft_steps"]) == (20, 5)
+    assert (found["spearman"], found["draft_price"]) == (1, 0.25)
+    # scores from 0.5625 to 0.75: only the best candidate passes
+    assert found["profile"] == {
+        "survivors": 1, "cost": 0.5, "regret": 0, "fewer_regret": 0.0556, "loses": False,
+        "accepted": 1, "steps_per_accepted": 4 * 5 + 20,
+    }  # fmt: skip
+    assert found["proposal"] == found["profile"]
+    assert [each["survivors"] for each in found["forecast"]] == [1, 2, 3]
+    assert found["forecast"][2]["loses"], "three renders and four drafts cost as much as four"
+    assert found["fewer"] == {
+        "candidates": 4, "cost": 1, "regret": 0, "accepted": 1, "steps_per_accepted": 80
+    }  # fmt: skip
+    assert "refused" not in found
+
+
+def test_drafts_that_mislead_are_refused(settings: Settings, tmp_path: Path) -> None:
+    found = sketched(Sketching(apart=0.5, faithful=False), settings, tmp_path, "a,5,1", "b,5,1")
+    assert (found["spearman"], found["proposal"]) == (-1, None)
+    assert (found["profile"]["accepted"], found["profile"]["steps_per_accepted"]) == (0, None)
+    assert "fewer candidates" in found["refused"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [(["a,20,1", "b,20,1"], "no shorter"), (["a,7,1", "b,8,1"], "cannot be compared")],
+)
+def test_drafts_that_are_none_are_not_measured(
+    settings: Settings, tmp_path: Path, rows: list[str], said: str
+) -> None:
+    with pytest.raises(RunError, match=said):
+        sketched(Sketching(), settings, tmp_path, *rows)

@@ -1,6 +1,8 @@
 """What a race would have cost and won, on contests that are known to the end."""
 
+from collections.abc import Sequence
 from itertools import combinations
+from random import Random
 from statistics import fmean
 
 import pytest
@@ -11,9 +13,11 @@ from pipeline.job import Rung, Score
 from pipeline.judging.racing import (
     Finished,
     agreement,
+    drafted,
     enough,
     preview_price,
     propose,
+    propose_drafts,
     regret_of,
     trial,
 )
@@ -135,3 +139,41 @@ def test_a_race_that_wins_on_one_half_alone_is_not_proposed() -> None:
 def test_previews_that_mislead_are_not_used() -> None:
     assert propose([MISLEADING], 0.1).rungs == ()
     assert propose([FAITHFUL], 0.1).rungs == (Rung(at=0.5, keep=0.25),)
+
+
+def test_drafts_cost_their_price_and_miss_what_they_rank_low() -> None:
+    good, bad = drafted(1, [FAITHFUL], 0.3), drafted(2, [MISLEADING], 0.3)
+    assert (good.cost, bad.cost) == pytest.approx((0.3 + 1 / 4, 0.3 + 2 / 4))
+    assert good.regret == pytest.approx(0)
+    assert bad.regret == pytest.approx(1 - 0.4 / 0.8)
+    assert (good.loses, bad.loses) == (False, True)
+    assert good.fewer == pytest.approx(regret_of(4 * (0.3 + 1 / 4), [FAITHFUL]))
+    assert drafted(3, [FAITHFUL], 0.3).loses, "it costs more than all candidates"
+
+
+def test_the_cheapest_number_of_survivors_that_pays_is_proposed() -> None:
+    second = Finished({0.5: scores(0.1, 0.2, 0.4, 0.3)}, FAITHFUL.finals)
+    held = [FAITHFUL, FAITHFUL, second, second]
+    assert drafted(1, held, 0.2).regret == pytest.approx(0.125)
+    assert propose_drafts(held, 0.0, 0.2).survivors == 2
+    assert propose_drafts(held, 0.2, 0.2).survivors == 1
+    assert propose_drafts([MISLEADING], 1.0, 0.2).survivors == 0
+    assert propose_drafts([FAITHFUL], 1.0, 0.8).survivors == 0, "drafts as dear as renders"
+
+
+@given(contests, st.randoms(), st.integers(1, 3))
+def test_the_order_of_candidates_changes_no_result_of_drafts(
+    held: list[Finished], random: Random, survivors: int
+) -> None:
+    def shuffled(contest: Finished, order: Sequence[int]) -> Finished:
+        drafts = [contest.previews[0.5][at] for at in order]
+        return Finished({0.5: drafts}, [contest.finals[at] for at in order])
+
+    # equal drafts go on by their index
+    apart = [each for each in held if len({score.raw for score in each.previews[0.5]}) == 4]
+    if not apart:
+        return
+    same = [shuffled(each, range(4)) for each in apart]
+    other = [shuffled(each, random.sample(range(4), 4)) for each in apart]
+    one, two = drafted(survivors, same, 0.3), drafted(survivors, other, 0.3)
+    assert (one.regret, one.fewer) == pytest.approx((two.regret, two.fewer), abs=1e-12)

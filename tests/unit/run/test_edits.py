@@ -160,6 +160,14 @@ def test_a_strength_of_no_step_is_told() -> None:
     assert outcome.notices == ("the best candidate was not edited: 0.5 of 1 steps is no step",)
 
 
+def test_a_strength_of_no_step_of_a_draft_is_told() -> None:
+    parts = Editing((*FIRST, *FIRST))
+    rule = {"contest": "draft", "draft_steps": 1, "survivors": 2, "edit_strength": 0.6}
+    outcome = run_job(EDITED.model_copy(update=rule), parts.ports())
+    assert outcome.refinements == ()
+    assert outcome.notices == ("the best candidate was not edited: 0.6 of 1 steps is no step",)
+
+
 def test_a_row_with_an_image_of_its_own_is_not_edited_and_says_so() -> None:
     own = InputImage(path="a.png", sha256="a" * 64, width=5, height=7)
     parts = Editing(FIRST)
