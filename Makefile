@@ -47,6 +47,7 @@ bench: $(READY) ## The figures in README and model card
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.contest
+	$(BIN)/python -m benchmarks.repair
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.knowledge_speed --facts 10000

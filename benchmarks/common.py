@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.output import FAILED_ROWS
+from flows.runs.open import asked_for
+from pipeline.assemble.assembly import Assembly
+from pipeline.assemble.stores import open_run_folder
+from pipeline.job import Job
+from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.ports import Ports
+from pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "shapes"
@@ -37,6 +45,20 @@ def pressrun(*words: str, workdir: Path) -> dict[str, Any]:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def wired(
+    settings: Settings, keywords: Sequence[str], overrides: Overrides
+) -> tuple[Assembly, Ports, list[Job]]:
+    """An assembly as in a worker, its ports, and a job for each of these keywords."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    file = settings.home / "jobs.jsonl"
+    file.write_text("".join(json.dumps({"keywords": text}) + "\n" for text in keywords))
+    spec = asked_for(file, overrides, settings, open_run_folder(settings, "benchmark"))
+    assembly = Assembly(settings)
+    ports = assembly.ports(spec)
+    rows = read_jobs(file, settings.chosen_profile, overrides)
+    return assembly, ports, [row for row in rows if isinstance(row, Job)]
 
 
 def show(title: str, figures: dict[str, Any]) -> None:

@@ -1,18 +1,22 @@
-"""The cost of a contest: seven ways to the best of N images, on the same jobs, in one run.
+"""The cost of a contest: eight ways to the best of N images, on the same jobs, in one run.
 
 - `naive`: diffusers' pipeline, called for one image after another;
 - `batched`: diffusers' pipeline, called once for all candidates of a job;
-- `best_of`, `race`, `race_above`, `first_above`, `stop`: the engine's contests, several jobs at a
-  time as in a worker; `race_above` in waves of 2, the two last in waves of 1.
+- `best_of`, `race`, `race_above`, `first_above`, `stop`, `draft`: the engine's contests, several
+  jobs at a time as in a worker; `race_above` in waves of 2, `first_above` and `stop` in waves of 1.
+  There is no contest that both gives up and races.
 
-All judge with the same judge, and share settings and seeds. The prior of `stop` is measured before,
-on other jobs. Jobs are prompts of held-out seeds for the example's draft renderer, half of them of
-two objects. `kept_per_s` are jobs per second: each keeps one image. `samples_per_kept` are rows
-that the denoiser was given, guidance's second row included. `right` is the share of kept images in
-which the umpire sees what was asked for, and `right_per_s` are images per second that pass and in
-which it does. `stop_vs_first_above` and `right_vs_naive` compare the `right_per_s` of `stop` with
-those of the two, and `stop_accepted` its passing jobs with those of `first_above`. The rounds
-alternate, since the machine may be slower at one time than at another.
+All judge with the same judges, and share settings and seeds: with `--gate clip` the example's CLIP,
+with `--gate sees` CLIP and the model that sees, as in `benchmarks.gate`. The prior of `stop` is
+measured before, on other jobs. Jobs are prompts of held-out seeds for the example's draft renderer,
+half of them of two objects. `kept_per_s` are jobs per second: each keeps one image.
+`samples_per_kept` are rows that the denoiser was given, guidance's second row included. `right` is
+the share of kept images in which the umpire sees what was asked for, and `right_per_s` are images
+per second that pass and in which it does. `stop_vs_first_above` and `right_vs_naive` compare the
+`right_per_s` of `stop` with those of the two, and `stop_accepted` its passing jobs with those of
+`first_above`; `draft_vs_best_of` and `draft_vs_race` compare the `right_per_s` of `draft`, and
+`draft_score_ratio` its score with that of `best_of`. The rounds alternate, since the machine may be
+slower at one time than at another.
 
 `occupancy` is the mean filled part of the engine's batch while a longer run of races lasts, until
 the last 2% of its jobs; `stop_occupancy` the same for `stop` in waves of 1, with twice as many jobs
@@ -38,13 +42,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.common import EXAMPLE, arguments, show
+from benchmarks import gate
+from benchmarks.common import EXAMPLE, arguments, show, wired
 from examples.shapes import umpire, world
-from flows.runs.open import asked_for
-from pipeline.assemble.assembly import Assembly
-from pipeline.assemble.stores import open_run_folder
 from pipeline.job import Brief, Candidate, ContestMode, Context, ImageArray, Job, Score
-from pipeline.jobfile.reader import Overrides, read_jobs
+from pipeline.jobfile.reader import Overrides
 from pipeline.judging import contest
 from pipeline.judging.priors import fit
 from pipeline.rendering.calls import call_arguments
@@ -53,13 +55,16 @@ from pipeline.run import hold_contest, render_request, scoring_of
 from pipeline.settings import Settings
 
 # without the image adapter, for which the plain pipeline would want images in every call
-PROFILE = 'extends = "shapes-draft"\n[renderer]\nimage_adapter = ""\n'
+RENDERER = '[renderer]\nimage_adapter = ""\n'
+GATES = {"clip": 'extends = "shapes-draft"\n', "sees": gate.PROFILE}
+"""Profiles by the judges in them."""
 ENGINE: dict[ContestMode, dict[str, Any]] = {
     "best_of": {},
     "race": {},
     "race_above": {"wave": 2},
     "first_above": {"wave": 1},
     "stop": {"wave": 1},
+    "draft": {},
 }
 LAST = 0.02
 
@@ -76,11 +81,15 @@ def main() -> None:
     parser.add_argument("--endurance", type=int, default=500, help="jobs of the longer run")
     parser.add_argument("--prior", type=int, default=64, help="jobs that the prior is fitted to")
     parser.add_argument("--stop-below", type=float, default=0.02, help="chance to give up at")
+    parser.add_argument("--gate", choices=GATES, default="clip", help="the judges")
+    parser.add_argument("--draft-steps", type=int, default=8, help="steps of a draft")
+    parser.add_argument("--survivors", type=int, default=2, help="drafts rendered again")
     parser.add_argument("--seed", type=int, default=90_001, help="no training used it")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         overrides = Overrides(candidates=given.candidates, threshold=given.threshold)
-        bench = Bench(Path(folder), overrides)
+        bench = Bench(Path(folder), overrides, given.gate)
+        bench.rules["draft"] |= {"draft_steps": given.draft_steps, "survivors": given.survivors}
         most = max(given.jobs, given.endurance)
         drawn = bench.jobs(most + given.prior, given.seed)
         jobs = drawn[:most]
@@ -109,7 +118,7 @@ def show_ways(results: dict[str, dict[str, float]]) -> None:
 
 def compared(results: dict[str, dict[str, float]]) -> dict[str, float]:
     """The ratios between the ways."""
-    naive, batched, best_of, race, above, first_above, stop = (
+    naive, batched, best_of, race, above, first_above, stop, draft = (
         results[name] for name in ("naive", "batched", *ENGINE)
     )
     return {
@@ -121,6 +130,9 @@ def compared(results: dict[str, dict[str, float]]) -> dict[str, float]:
         "pass_rate_difference": above["pass_rate"] - batched["pass_rate"],
         "stop_vs_first_above": ratio(stop["right_per_s"], first_above["right_per_s"]),
         "stop_accepted": ratio(stop["pass_rate"], first_above["pass_rate"]),
+        "draft_vs_best_of": ratio(draft["right_per_s"], best_of["right_per_s"]),
+        "draft_vs_race": ratio(draft["right_per_s"], race["right_per_s"]),
+        "draft_score_ratio": draft["score"] / best_of["score"],
         "right_vs_naive": ratio(stop["right_per_s"], naive["right_per_s"]),
     }
 
@@ -142,17 +154,16 @@ class Held:
 class Bench:
     """The example's models, wired as in a worker, with the denoiser's input rows counted."""
 
-    def __init__(self, workdir: Path, overrides: Overrides) -> None:
-        self._file = workdir / "jobs.csv"
+    def __init__(self, workdir: Path, overrides: Overrides, judges: str) -> None:
         profile = workdir / "profile.toml"
-        profile.write_text(PROFILE)
+        profile.write_text(GATES[judges] + RENDERER)
         self._settings = Settings(
             profile=str(profile), home=workdir / "home", store=str(workdir / "out")
         )
         self._overrides = overrides
         self._umpire = umpire.load(EXAMPLE / "models" / "umpire")
         self._samples = 0
-        self._rules = {mode: dict(rule) for mode, rule in ENGINE.items()}
+        self.rules = {mode: dict(rule) for mode, rule in ENGINE.items()}
 
     def jobs(self, count: int, seed: int) -> Sequence[Job]:
         """Jobs in this number; the models are loaded then."""
@@ -160,25 +171,20 @@ class Bench:
         prompts = dict[str, None]()
         while len(prompts) < count:
             prompts[world.prompt(world.sample_scene(rng, two=0.5))] = None
-        self._file.write_text("keywords\n" + "".join(f'"{prompt}"\n' for prompt in prompts))
-        run_folder = open_run_folder(self._settings, "contest")
-        spec = asked_for(self._file, self._overrides, self._settings, run_folder)
-        assembly = Assembly(self._settings)
-        self._ports = assembly.ports(spec)
+        assembly, self._ports, jobs = wired(self._settings, [*prompts], self._overrides)
         renderer = self._settings.chosen_profile.renderer
         assert renderer.kind == "diffusers"
         self._renderers, self._section = assembly.renderers, renderer
         self._pipe = assembly.models.diffusion(renderer)
         self._pipe.unet.register_forward_pre_hook(self._count)
-        rows = read_jobs(self._file, self._settings.chosen_profile, self._overrides)
-        return [row for row in rows if isinstance(row, Job)]
+        return jobs
 
     def measure(self, jobs: Sequence[Job], stop_below: float) -> None:
         """Fit the prior of `stop` to these jobs' candidates."""
         contests = self._engine(jobs, "best_of")
         scores = [[each.score for each in held if each.score] for held in contests]
         prior = fit(list(zip(jobs, scores, strict=True)))
-        self._rules["stop"] |= {"prior": prior, "stop_below": stop_below}
+        self.rules["stop"] |= {"prior": prior, "stop_below": stop_below}
 
     def contests(self, jobs: Sequence[Job], rounds: int) -> dict[str, dict[str, float]]:
         """The figures of each way over these jobs."""
@@ -199,7 +205,7 @@ class Bench:
         """The filled part of the batch while these jobs' contests run."""
         with self._renderers.lent(self._section) as renderer:
             assert isinstance(renderer, EngineRenderer)
-        jobs = [job.model_copy(update={"contest": mode} | self._rules[mode]) for job in jobs]
+        jobs = [job.model_copy(update={"contest": mode} | self.rules[mode]) for job in jobs]
         before = copy(renderer.engine.stats)
         in_work = 2 * self._section.batch if mode == "stop" else self._settings.concurrency
         with ThreadPoolExecutor(in_work) as pool:
@@ -241,7 +247,7 @@ class Bench:
         }
 
     def _engine(self, jobs: Sequence[Job], mode: ContestMode) -> list[Candidates]:
-        jobs = [job.model_copy(update={"contest": mode} | self._rules[mode]) for job in jobs]
+        jobs = [job.model_copy(update={"contest": mode} | self.rules[mode]) for job in jobs]
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
             return list(pool.map(self._contest, jobs))
 
