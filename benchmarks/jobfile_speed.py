@@ -1,11 +1,13 @@
 """The speed of `pressrun check` on a job file, and the growth of its memory (on Linux).
 
-Writes a CSV with so many rows into a temporary folder, one row in a hundred twice and one in a
-hundred bad, and checks it in a process of its own. While that process has the job file open its
-resident memory is read again and again, so imports and the start don't blur the figure:
-`rss_growth` is the median of the last tenth of these readings over that of the first tenth.
+Writes a CSV, or a workbook (--suffix .xlsx), with so many rows into a temporary folder, one row in
+a hundred twice and one in a hundred bad, and checks it in a process of its own. While that process
+has the job file open its resident memory is read again and again, so imports and the start don't
+blur the figure: `rss_growth` is the median of the last tenth of these readings over that of the
+first tenth.
 """
 
+import csv
 import json
 import subprocess
 import sys
@@ -27,18 +29,21 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--suffix", choices=[".csv", ".xlsx"], default=".csv")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(given.rows, Path(folder))
+        figures = measure(given.rows, Path(folder), given.suffix)
     show("Checking a job file", figures)
     if given.json:
         print(json.dumps(figures))
 
 
-def measure(rows: int, workdir: Path) -> dict[str, Any]:
+def measure(rows: int, workdir: Path, suffix: str = ".csv") -> dict[str, Any]:
     """Check so many rows once; answers counts, rows per second, and memory."""
-    jobs = workdir / "jobs.csv"
-    write_jobs(jobs, rows)
+    jobs = workdir / f"jobs{suffix}"
+    write_jobs(workdir / "jobs.csv", rows)
+    if suffix == ".xlsx":
+        to_workbook(workdir / "jobs.csv", jobs)
     command = [sys.executable, "-m", "flows.cli", "check", str(jobs), "--json"]
     with (workdir / "answer").open("w+", encoding="utf-8") as answer:
         with subprocess.Popen(command, cwd=ROOT, stdout=answer) as process:
@@ -67,6 +72,18 @@ def write_jobs(path: Path, rows: int) -> None:
             keywords = f'"red circle, number {row}"'
             style = "{soft|bold} edges"
             print(f"row-{row},{keywords},{style},{candidates},{row},mug {row % 977}", file=file)
+
+
+def to_workbook(source: Path, path: Path) -> None:
+    """A workbook of the rows of a CSV, all of them texts."""
+    import openpyxl
+
+    book = openpyxl.Workbook(write_only=True)
+    sheet = book.create_sheet("Jobs")
+    with source.open(encoding="utf-8", newline="") as file:
+        for row in csv.reader(file):
+            sheet.append(row)
+    book.save(path)
 
 
 @dataclass
