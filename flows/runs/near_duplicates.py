@@ -27,7 +27,7 @@ _BANDS = [
 
 def near_duplicates(manifest: Manifest) -> dict[str, Any]:
     """The number of jobs whose image nearly repeats one of an earlier row, and the first of these
-    rows; empty where there is none. Equal rows are one job. About 30 bytes of memory for an image.
+    rows; empty where there is none. Equal rows are one job. About 200 bytes of memory for an image.
     """
     seen, rows, hashes = IdSet(), list[int](), bytearray()
     for line in manifest.lines("job_id", "row", "perceptual_hash"):
