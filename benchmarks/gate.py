@@ -9,6 +9,8 @@ at a threshold.
   contest that had a right candidate. The threshold is the lowest that reaches a precision of .95 on
   one half of the contests, the figures are those of the other half; both ways, then the mean.
 - `clip_precision`: that of CLIP alone at the same recall, over all contests.
+- `precision_at_80`, `clip_precision_at_80`: where the accepted right ones are .80 of the contests
+  that had a right candidate.
 - `label_free_gap`: the precision at the threshold that `pressrun calibrate gate` finds without
   labels, by contests against contrasts, less that at the labelled threshold; absolute. A gate that
   no threshold makes precise enough accepts none, a precision of 1.
@@ -237,6 +239,8 @@ def compared(draft: Contests, final: Contests) -> dict[str, float]:
         "precision": float(precision),
         "recall": float(recall),
         "clip_precision": at_recall(clip, float(recall)),
+        "precision_at_80": at_recall(winners, 0.8),
+        "clip_precision_at_80": at_recall(clip, 0.8),
         "label_free_gap": float(abs(unlabelled - precision)),
         "label_free_precision": float(unlabelled),
         "final_precision": ends[0],
