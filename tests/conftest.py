@@ -11,6 +11,7 @@ from pathlib import Path
 import botocore.loaders
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flows.stack.embedded import private_redis
 from pipeline import masking
@@ -31,6 +32,10 @@ botocore.loaders.create_loader = cache(botocore.loaders.create_loader)
 # a shell ignores Ctrl-C for what it runs in the background, and so would all that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# how long an example takes says how busy the machine is
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # collecting imports all that tests need, and finds no garbage in a quarter of its time
 gc.disable()

@@ -12,7 +12,7 @@ from pipeline.profile import Profile
 from pipeline.retrieval.sources.reader import read_texts
 from pipeline.retrieval.sources.texts import Text
 
-hurried = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+hurried = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 SIGNS = st.sampled_from([b'"', b"\r", b"\n", b",", b";", b"\0", b"{", b"[", b"\xff", b"1", b"\\"])
 RANDOM = st.binary(max_size=60) | st.lists(SIGNS, max_size=30).map(b"".join)
 # a row that is longer than a row may be, of the job files' 64 KB and the knowledge base's 1 MB

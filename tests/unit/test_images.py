@@ -79,7 +79,7 @@ def test_parameters_beyond_what_exif_holds_do_not_fail(fmt: ImageFormat, image: 
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_text_breaks_a_file(text: str) -> None:
     black = np.zeros((8, 8, 3), np.float32)
     for fmt in ("png", "webp", "jpeg"):

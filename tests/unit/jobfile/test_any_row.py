@@ -5,7 +5,7 @@ import io
 import json
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.job import BadRow, Job
@@ -16,7 +16,7 @@ from pipeline.jobfile.values import READERS
 from pipeline.profile import Profile
 
 # a busy machine is no finding
-hurried = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+hurried = settings(max_examples=80)
 PROFILE = Profile.load("shapes")
 BUILDER = JobBuilder(PROFILE, Overrides())
 COLUMNS = [*READERS, "meta.a", "meta.b"]
