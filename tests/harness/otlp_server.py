@@ -48,9 +48,15 @@ class Collector:
             for scope in resource.scope_spans:
                 for span in scope.spans:
                     values = {pair.key: pair.value.string_value for pair in span.attributes}
-                    ids = (span.span_id, span.parent_span_id, span.trace_id)
-                    named = (told["service.name"], span.name, *(each.hex() for each in ids))
-                    self.spans.append(Sent(*named, values))
+                    sent = Sent(
+                        told["service.name"],
+                        span.name,
+                        span.span_id.hex(),
+                        span.parent_span_id.hex(),
+                        span.trace_id.hex(),
+                        values,
+                    )
+                    self.spans.append(sent)
 
 
 @contextmanager
