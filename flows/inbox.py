@@ -118,7 +118,7 @@ class Inbox:
             try:
                 beside = [stem_of(Path(name)) + suffix for suffix in OPTIONS]
                 there = (each for each in beside if each in set(self._store.keys(each)))
-                columns = name + SUFFIX if any(self._store.keys(name + SUFFIX)) else ""
+                columns = name + SUFFIX if self._store.has(name + SUFFIX) else ""
                 file = InboxFile(name, next(there, ""), columns=columns)
                 self._claim(file, working)
             except KeyError:

@@ -274,6 +274,12 @@ def test_how_a_file_is_read_goes_along_with_it(
     assert not list(box.glob("working/*"))
 
 
+def test_an_editors_copy_of_a_mapping_is_none(settings: Settings) -> None:
+    Path(settings.inbox, "a.csv.columns.toml~").write_bytes(MAPPED)
+    assert look(settings, {b"a.csv": b"keywords\nblue\n"}) == {}
+    assert len(list(Path(settings.inbox).glob("working/*/a.csv"))) == 1
+
+
 def test_another_mapping_is_another_work(settings: Settings) -> None:
     box = Path(settings.inbox)
     for mapping in (MAPPED, MAPPED + b"x = 'meta.x'"):
