@@ -1,5 +1,6 @@
 """Job files in Parquet: columns of texts, numbers, booleans and lists of texts, read in batches."""
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -70,6 +71,9 @@ def _checked(schema: Any, reading: Reading, warn: Warn) -> dict[str, str]:
         kept = Columns(warn, reading.columns).keep(1, tuple(name for name, _ in kinds))
     except WrongColumn as error:
         raise JobFileError(str(error)) from error
+    for name, times in Counter(schema.names).items():
+        if times > 1:
+            raise JobFileError(f"There are {times} columns {shown(name)}; rename all but one.")
     names = dict[str, str]()
     for (name, kind), column in zip(kinds, kept, strict=True):
         if _is_kind_of(column, kind):

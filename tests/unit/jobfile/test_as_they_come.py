@@ -145,6 +145,15 @@ def test_values_as_parquet_has_them(tmp_path: Path, profile, dictionary: bool) -
     assert third.meta == {"ok": "false"}
 
 
+@pytest.mark.parametrize("name", ["Colour", "meta"])
+def test_parquet_columns_of_one_name_are_named(tmp_path: Path, profile, name: str) -> None:
+    path = tmp_path / "jobs.parquet"
+    twins = [pa.array([{"a": "x"}]), pa.array([{"b": "y"}])] if name == "meta" else [["x"], ["y"]]
+    pq.write_table(pa.table([["a"], *twins], names=["keywords", name, name]), path)
+    with pytest.raises(JobFileError, match=f"2 columns '{name}'; rename all but one"):
+        list(read_jobs(path, profile, Overrides()))
+
+
 def test_equal_rows_of_json_and_parquet_are_one_job(tmp_path: Path, read_one, profile) -> None:
     row = {"keywords": "a", "needs_context": False, "tags": ["x", "y"], "meta": {"ok": True}}
     path = tmp_path / "jobs.parquet"
