@@ -13,7 +13,7 @@ from pipeline.jobfile.reading import LIMIT, SUFFIX, Reading
 from pipeline.jobfile.rows import suffix_of
 from pipeline.ports import Store
 from pipeline.settings import Settings
-from pipeline.tabular.files import open_text
+from pipeline.tabular.files import Unreadable, open_text
 from pipeline.tabular.rows import BOM
 
 PIECE = 1024 * 1024
@@ -103,11 +103,14 @@ def _spooled(path: Path, folder: Path) -> Path:
         raise JobFileError(f"{path}: {error.strerror}.") from error
     if suffix_of(path) in FORMATS:
         return spool.rename(folder / path.name)
-    return spool.rename(folder / f"stdin{_suffix(spool)}")
+    try:
+        return spool.rename(folder / f"stdin{_suffix(spool)}")
+    except Unreadable as error:
+        raise JobFileError(f"{path}: {error}.") from error
 
 
 def _suffix(path: Path) -> str:
-    """The suffix of a file's format, by its first bytes."""
+    """The suffix of a file's format, by its first bytes. Raises Unreadable."""
     with path.open("rb") as content:
         start = content.read(64).removeprefix(BOM)
     if start.startswith(b"PAR1"):

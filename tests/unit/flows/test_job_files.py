@@ -91,6 +91,15 @@ def test_a_pipe_is_read_as_often_as_need_be(
     assert not path.parent.exists()
 
 
+def test_a_damaged_file_from_a_pipe_is_one_sentence(settings: Settings) -> None:
+    with (
+        pytest.raises(JobFileError, match=r"/dev/fd/.*it is damaged or cut short"),
+        pipe(b"\x1f\x8b\x08no gzip") as address,
+        at_hand(address, settings),
+    ):
+        pass
+
+
 def test_a_named_pipe_keeps_its_name(settings: Settings, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "jobs.jsonl")
     writer = threading.Thread(target=(tmp_path / "jobs.jsonl").write_bytes, args=[JSONL])
