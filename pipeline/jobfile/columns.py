@@ -13,6 +13,8 @@ from pipeline.options import COLUMNS
 
 MOST_NAMED = 20
 """Columns that notices name; bounds the memory for a file with a new one in every row."""
+MOST_KEPT = 256
+"""Names whose own columns are the same in every row of a JSON file; bounds the memory too."""
 LIKELY = 0.8
 """Likeness of two words from which one is taken for a misspelling of the other."""
 
@@ -37,12 +39,15 @@ class WrongColumn(Exception):
 
 class Columns:
     """The columns of one job file: `mapping` names ours by the file's, another spelling of a known
-    one is read as it, and any other column is kept as `meta.*`; each is told once.
+    one is read as it, and any other column is kept as `meta.*`; each is told once. Without a
+    `header` every row may have other names.
     """
 
-    def __init__(self, warn: Warn, mapping: Mapping[str, str]) -> None:
-        self._warn, self._mapping = warn, mapping
-        self._named = set[str]()
+    def __init__(self, warn: Warn, mapping: Mapping[str, str], *, header: bool = True) -> None:
+        self._warn, self._mapping, self._header = warn, mapping, header
+        self._absent = dict.fromkeys(mapping)
+        self._named = set[tuple[str, str]]()
+        self._own = dict[str, str]()
         self._names: tuple[str, ...] | None = None
         self._kept: tuple[str, ...] = ()
 
@@ -59,9 +64,11 @@ class Columns:
         if names != self._names:
             meant = tuple(map(self._meant, names))
             _check(names, meant)
-            self._kept = _own_names(names, meant)
-            if self._names is None:
-                self._tell_absent(line, names)
+            self._kept = _own_names(names, meant, self._own)
+            for name in names:
+                self._absent.pop(name.strip(" \t\ufeff"), None)
+            if self._header:
+                self.tell_absent(line)
             self._names = names
             self._tell(line, meant)
         return self._kept
@@ -71,9 +78,9 @@ class Columns:
             return mapped
         return column_of(name)
 
-    def _tell_absent(self, line: int, names: Sequence[str]) -> None:
-        there = {name.strip(" \t\ufeff") for name in names}
-        for name in self._mapping.keys() - there:
+    def tell_absent(self, line: int) -> None:
+        """Send notices of mapped names that no row had so far."""
+        for name in self._absent:
             reason = f"the file has no column {shown(name)}, which is mapped to a column"
             self._warn(Notice(line, readable(name, 80), reason))
 
@@ -81,9 +88,10 @@ class Columns:
         """Send notices of the names that are new and differ from their columns'."""
         kept, own = self._kept, list[str]()
         for name, column, known in zip(self._names or (), kept, meant, strict=True):
-            if name == column or name in self._named or len(self._named) > MOST_NAMED:
+            told = (name, column) in self._named or len(self._named) > MOST_NAMED
+            if name == column or told:
                 continue
-            self._named.add(name)
+            self._named.add((name, column))
             if len(self._named) > MOST_NAMED:
                 reason = "the other columns that have another name here are not told"
                 self._warn(Notice(line, readable(name, 80), reason))
@@ -140,19 +148,27 @@ def _misspelt(name: str) -> str:
     return found
 
 
-def _own_names(names: Sequence[str], meant: Sequence[str]) -> tuple[str, ...]:
-    """The columns, where a name without one becomes its own, each different."""
-    taken, again = set(meant), Counter[str]()
+def _own_names(
+    names: Sequence[str], meant: Sequence[str], known: dict[str, str]
+) -> tuple[str, ...]:
+    """The columns, where a name without one becomes its own, each different: that of an earlier row
+    if it is `known`, which grows.
+    """
+    here, elsewhere, again = set(meant), set(known.values()), Counter[str]()
     kept = list[str]()
     for place, (name, column) in enumerate(zip(names, meant, strict=True), 1):
+        if not column and (column := known.get(name, "")) in here:
+            column = ""
         if not column:
             plain = unicodedata.normalize("NFC", name).lower()
             plain = _OTHER.sub("_", plain).strip("_.")[:60] or f"column_{place}"
             column = f"meta.{plain}"
-            while column in taken:
+            while column in here or column in elsewhere:
                 again[plain] += 1
                 column = f"meta.{plain}_{again[plain] + 1}"
-            taken.add(column)
+            if len(known) < MOST_KEPT:
+                known.setdefault(name, column)
+        here.add(column)
         kept.append(column)
     return tuple(kept)
 
@@ -163,7 +179,8 @@ def _check(names: Sequence[str], meant: Sequence[str]) -> None:
         twin = Counter(known).most_common(1)[0][0]
         one, other = [name for name, column in zip(names, meant, strict=True) if column == twin][:2]
         if one == other:
-            raise WrongColumn(twin, f"column {twin!r} stands twice.")
+            reason = f"column {shown(one)} stands twice; rename one in the file."
+            raise WrongColumn(twin, reason)
         reason = (
             f"columns {shown(one)} and {shown(other)} both mean {twin}; take one of them out, or "
             f"keep it as your own: pressrun check FILE --map {shown(f'{other}=meta.NAME')}"

@@ -38,7 +38,7 @@ def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
     Wrong columns in the first row raise JobFileError, because all rows probably have them; further
     down they are a problem of their own row. Raises Unreadable.
     """
-    columns, first = Columns(warn, reading.columns), True
+    columns, first, number = Columns(warn, reading.columns, header=False), True, 1
     with open_text(path, reading.encoding) as file:
         start = file.peek(64).removeprefix(BOM).lstrip()
         many = start[:1] == b"[" or _PRETTY.match(start)
@@ -48,6 +48,7 @@ def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
             else:
                 yield _row(number, given, columns, header=first)
                 first = False
+        columns.tell_absent(number)
 
 
 def _lines(file: io.BufferedReader) -> Iterator[tuple[int, bytes | RawRow]]:

@@ -90,6 +90,25 @@ def test_columns_of_one_name_are_told_apart(read) -> None:
     assert job.meta == {"x": "1", "x_3": "2", "x_2": "3", "price": "4", "price_2": "5"}
 
 
+def test_columns_of_one_name_are_all_told(read, told: list[Notice]) -> None:
+    (job,) = read("keywords,Size,Size,Size\nred,1,2,3\n")
+    assert job.meta == {"size": "1", "size_2": "2", "size_3": "3"}
+    (notice,) = told
+    assert "'Size' as meta.size, 'Size' as meta.size_2, 'Size' as meta.size_3" in notice.reason
+
+
+def test_a_name_means_one_column_in_every_object(read) -> None:
+    rows = [{"A b": 1, "a_b": 2}, {"a_b": 2}, {"a b": 3}, {"A b": 1}, {"a_b": 4, "meta.a_b_2": 5}]
+    jobs = read("\n".join(json.dumps({"keywords": "red"} | row) for row in rows), ".jsonl")
+    assert [job.meta for job in jobs] == [
+        {"a_b": "1", "a_b_2": "2"},
+        {"a_b_2": "2"},
+        {"a_b_3": "3"},
+        {"a_b": "1"},
+        {"a_b_2": "5", "a_b_4": "4"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

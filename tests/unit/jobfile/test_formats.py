@@ -183,7 +183,7 @@ def test_meta_as_an_object(read) -> None:
         ("keywords,meta", "after meta."),
         ("keywords,meta.a b", "after meta."),
         ("id,style", "no column 'keywords'"),
-        ("keywords,style,style", "stands twice"),
+        ("keywords,Style,Style", "column 'Style' stands twice; rename one in the file"),
         ("", "no column 'keywords'"),
         ('"keywords', "header"),
         ("k" * 70_000, "header"),

@@ -29,6 +29,13 @@ def test_a_mapped_column_that_the_file_lacks_is_told(read, beside, told: list[No
     assert [notice.column for notice in told] == ["Old name"]
 
 
+def test_a_mapped_column_of_a_later_object_is_there(read, beside, told: list[Notice]) -> None:
+    beside('[columns]\nBrand = "meta.brand"\nShop = "meta.shop"\n', ".jsonl")
+    read('{"keywords": "red"}\n{"keywords": "red", "Brand": "x"}\n', ".jsonl")
+    assert [notice.column for notice in told] == ["Brand", "Shop"]
+    assert [notice.reason.split(" ")[0] for notice in told] == ["column", "the"]
+
+
 def test_what_is_beside_is_part_of_the_files_digest(tmp_path: Path, beside) -> None:
     path = tmp_path / "jobs.csv"
     path.write_text("keywords,a\nred,1\n")
