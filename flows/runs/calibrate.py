@@ -124,8 +124,8 @@ def calibrate_draft(
     Cost and regret are those of `calibrate_race`. Raises PressrunError.
     """
     jobs = _rivals(path, overrides, count, settings)
-    if len({(job.draft_steps, job.steps) for job in jobs}) > 1:
-        raise RunError("Rows of different steps or draft_steps cannot be compared.")
+    if len({(job.draft_steps, job.steps, job.survivors) for job in jobs}) > 1:
+        raise RunError("Rows of different steps, draft_steps or survivors cannot be compared.")
     first = jobs[0]
     if first.draft_steps >= first.steps:
         raise RunError(

@@ -246,7 +246,11 @@ def test_drafts_that_mislead_are_refused(settings: Settings, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
-    [(["a,20,1", "b,20,1"], "no shorter"), (["a,7,1", "b,8,1"], "cannot be compared")],
+    [
+        (["a,20,1", "b,20,1"], "no shorter"),
+        (["a,7,1", "b,8,1"], "cannot be compared"),
+        (["a,5,1", "b,5,2"], "cannot be compared"),
+    ],
 )
 def test_drafts_that_are_none_are_not_measured(
     settings: Settings, tmp_path: Path, rows: list[str], said: str
