@@ -41,7 +41,7 @@ def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
     columns, first, number = Columns(warn, reading.columns, header=False), True, 1
     with open_text(path, reading.encoding) as file:
         start = file.peek(64).removeprefix(BOM).lstrip()
-        many = start[:1] == b"[" or _PRETTY.match(start)
+        many = start[:1] == b"[" or _PRETTY.match(start) or _spans_lines(path, reading.encoding)
         for number, given in _values(path, file) if many else _lines(file):
             if isinstance(given, RawRow):
                 yield given
@@ -49,6 +49,18 @@ def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
                 yield _row(number, given, columns, header=first)
                 first = False
         columns.tell_absent(number)
+
+
+def _spans_lines(path: Path, encoding: str) -> bool:
+    """True if the first value of a file takes more than a line."""
+    with open_text(path, encoding) as file:
+        text = file.read(_AHEAD).decode("utf-8", "surrogateescape")
+    start = _SPACE.match(text).end()  # type: ignore[union-attr]
+    try:
+        _, end = _ANY.raw_decode(text, start)
+    except (json.JSONDecodeError, RecursionError):
+        return False  # a broken line, or one with a part of a longer value
+    return "\n" in text[start:end]
 
 
 def _lines(file: io.BufferedReader) -> Iterator[tuple[int, bytes | RawRow]]:

@@ -107,6 +107,19 @@ def test_json_in_any_layout(read, indent, suffix: str, array: bool) -> None:
     assert isinstance(rows[0], BadRow)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".json.gz"])
+def test_an_object_whose_first_line_holds_a_value(read, suffix: str) -> None:
+    content = '{"meta.long": "%s",\n "keywords": "red"}\n{"keywords":\n"blue"}\n' % ("x" * 20_000)
+    rows = read(gzip.compress(content.encode()) if "gz" in suffix else content, suffix)
+    assert [(row.keywords, row.row) for row in rows] == [("red", 1), ("blue", 2)]
+
+
+def test_a_first_line_that_is_broken_off_is_a_bad_row(read) -> None:
+    bad, good = read('{"keywords": "red"\n{"keywords": "blue"}\n', ".jsonl")
+    assert isinstance(bad, BadRow)
+    assert (good.keywords, good.row) == ("blue", 2)
+
+
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
