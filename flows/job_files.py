@@ -54,10 +54,13 @@ def at_hand(address: str, settings: Settings) -> Iterator[Path]:
 def read_as(address: str, path: Path, reading: Reading, settings: Settings) -> Iterator[str]:
     """Write how to read a job file beside it; answers where. Taken back if the block fails.
 
-    Raises ConfigError for a pipe, JobFileError and StoreError where nothing can be written.
+    Raises ConfigError for a pipe and for what the format has not, JobFileError and StoreError where
+    nothing can be written.
     """
     if not address.startswith("s3://") and Path(address) != path:
         raise ConfigError("Beside a pipe nothing can be remembered; save its rows as a file.")
+    if reason := reading.without_effect(path):
+        raise ConfigError(f"--{reason}")
     beside = path.with_name(path.name + SUFFIX)
     try:
         before = beside.read_bytes() if beside.exists() else None

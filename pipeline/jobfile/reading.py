@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from pipeline.errors import ConfigError, JobFileError
 from pipeline.job import FrozenModel
 from pipeline.jobfile.columns import is_own_name
+from pipeline.jobfile.rows import suffix_of
 from pipeline.jobfile.values import shown
 from pipeline.options import COLUMNS
 from pipeline.profile import first_problem
@@ -19,6 +20,7 @@ from pipeline.profile import first_problem
 SUFFIX = ".columns.toml"
 LIMIT = 64 * 1024
 """Bytes of the file."""
+_WORKBOOKS = (".xlsx", ".xlsm")
 
 
 class Reading(FrozenModel):
@@ -67,11 +69,25 @@ class Reading(FrozenModel):
         if len(data) > LIMIT:
             raise JobFileError(f"{place} is longer than {LIMIT // 1024} KB.")
         try:
-            return cls.model_validate(tomllib.loads(data.decode()))
+            reading = cls.model_validate(tomllib.loads(data.decode()))
         except ValidationError as error:
             raise JobFileError(f"{place}: {first_problem(error)}") from error
         except (ValueError, RecursionError) as error:
             raise JobFileError(f"{place}: {error}") from error
+        if reason := reading.without_effect(path):
+            raise JobFileError(f"{place}: {reason}")
+        return reading
+
+    def without_effect(self, path: Path) -> str:
+        """The reason to refuse a sheet or an encoding for a file of this format; empty if there is
+        none.
+        """
+        suffix = suffix_of(path)
+        if self.sheet and suffix not in _WORKBOOKS:
+            return f"sheet is for workbooks, .xlsx or .xlsm, and {path.name} is none; leave it out."
+        if self.encoding and suffix in (*_WORKBOOKS, ".parquet"):
+            return f"encoding is for text files, and {path.name} is none; leave it out."
+        return ""
 
     def toml(self) -> str:
         """The file that says this."""

@@ -175,11 +175,35 @@ def test_what_did_not_help_is_not_remembered(settings: Settings, tmp_path: Path)
     assert not beside.exists()
     with read_as(str(path), path, reading, settings):
         pass
-    with pytest.raises(JobFileError), read_as(str(path), path, Reading(sheet="A"), settings):
+    with (
+        pytest.raises(JobFileError),
+        read_as(str(path), path, Reading(columns={"A": "id"}), settings),
+    ):
         raise JobFileError
     assert Reading.beside(path) == reading
     with pytest.raises(ConfigError, match="pipe"), read_as("-", path, reading, settings):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "reading", "reason"),
+    [
+        ("jobs.csv", Reading(sheet="A"), "--sheet is for workbooks"),
+        ("jobs.jsonl.gz", Reading(sheet="A"), "--sheet is for workbooks"),
+        ("jobs.xlsx", Reading(encoding="cp1252"), "--encoding is for text files"),
+        ("jobs.parquet", Reading(encoding="cp1252"), "--encoding is for text files"),
+    ],
+)
+def test_what_a_format_has_not_is_refused(
+    settings: Settings, tmp_path: Path, name: str, reading: Reading, reason: str
+) -> None:
+    path = tmp_path / name
+    with (
+        pytest.raises(ConfigError, match=f"{reason}.*{name} is none"),
+        read_as(str(path), path, reading, settings),
+    ):
+        pass
+    assert not (tmp_path / f"{name}{SUFFIX}").exists()
 
 
 def test_a_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:

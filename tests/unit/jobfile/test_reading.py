@@ -63,6 +63,7 @@ def test_a_mapped_column_may_name_images(tmp_path: Path, beside) -> None:
         ('encoding = "zlib"', "is no encoding"),
         ('encoding = "../x"', "is no encoding"),
         ('sheets = "A"', "sheets"),
+        ('sheet = "A"', "sheet is for workbooks, .xlsx or .xlsm, and jobs.csv is none"),
         ("columns = ", "columns.toml"),
         ("x = " + "[" * 20_000, "columns.toml"),
         ("#" * 70_000, "longer than 64 KB"),
@@ -81,8 +82,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 
 @given(st.dictionaries(TEXTS, st.sampled_from(["keywords", "meta.größe"])))
 def test_it_is_read_as_it_was_written(tmp_path_factory, columns: dict[str, str]) -> None:
-    path = tmp_path_factory.mktemp("said") / "jobs.csv"
-    reading = Reading(sheet='a"b\\', encoding="cp1252", columns=columns)
+    path = tmp_path_factory.mktemp("said") / "jobs.xlsx"
+    reading = Reading(sheet='a"b\\', columns=columns)
     path.with_name(path.name + SUFFIX).write_text(reading.toml(), encoding="utf-8")
     assert Reading.beside(path) == reading
 
