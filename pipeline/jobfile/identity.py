@@ -65,7 +65,8 @@ def profile_digest(profile: Profile) -> str:
     """A digest of the settings of a profile that change results: without its name, batch sizes,
     calls at once, offloading, time limits, allowed collections and the renderers of other jobs.
 
-    The defaults for rows are left out too: they are in each job's own fields.
+    The defaults for rows are left out too: they are in each job's own fields. Names of judges and
+    guards are left out but for guards that rewrite, whose name the writer is told.
     """
     return digest_of(_effective(profile.model_dump(mode="json")))
 
@@ -75,10 +76,11 @@ def _effective(value: Any) -> Any:
         return [_effective(each) for each in value]
     if not isinstance(value, dict):
         return value
+    aside = _NO_EFFECT - {"name"} if value.get("action") == "rewrite" else _NO_EFFECT
     return {
         key: each if key in _NAMED else _effective(each)
         for key, each in value.items()
-        if key not in _NO_EFFECT
+        if key not in aside
     }
 
 

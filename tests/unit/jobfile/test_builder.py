@@ -11,7 +11,7 @@ from pipeline.jobfile.identity import profile_digest
 from pipeline.jobfile.rows import RawRow
 from pipeline.judging.questions_endpoint import QuestionsEndpointJudgeProfile
 from pipeline.media.inputs import InputReader
-from pipeline.profile import CollectionProfile, ImageAdapterProfile, Profile
+from pipeline.profile import CollectionProfile, ImageAdapterProfile, Profile, TermsGuardProfile
 
 
 def test_defaults_of_the_profile(read_one, profile) -> None:
@@ -194,6 +194,16 @@ def test_a_judge_counts_but_for_its_name_and_batch(profile) -> None:
     assert digest(batch=1, name="eye") == profile_digest(profile)
     updates = ({}, {"weight": 0.5}, {"against": "text"}, {"slope": 3.0})
     assert len({digest(**update) for update in updates}) == len(updates)
+
+
+def test_a_guard_counts_by_its_name_where_the_writer_is_told_it(profile) -> None:
+    def digest(**keys: Any) -> str:
+        guard = TermsGuardProfile(terms=("skull",), **keys)
+        return profile_digest(profile.model_copy(update={"guard": (guard,)}))
+
+    assert digest(name="bones") == digest(name="bones-off")
+    rewriting = {digest(name=name, action="rewrite") for name in ("bones", "bones-off")}
+    assert len(rewriting) == 2
 
 
 def test_a_collection_counts_whatever_its_name(profile) -> None:
