@@ -1,20 +1,29 @@
 """OpenAI-compatible servers, whoever asks them: requests, and what their refusals mean."""
 
 import json
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from pipeline.cancellation import result_of
 from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.http import Answer, BadAnswer, Exchange, worth_another_try
 from pipeline.lines import one_line
+from pipeline.telemetry import charge
+from pipeline.watchdog import suspended
 
 LARGEST_ANSWER = 2_000_000
 """Most bytes of an answer."""
+CHAT = "/chat/completions"
 
 Choice = TypeVar("Choice", bound=BaseModel)
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
 
 
 class _Completion(BaseModel):
@@ -26,9 +35,7 @@ class Endpoint:
     another one, for any number of threads.
     """
 
-    def __init__(
-        self, role: str, url: str, api_key: SecretStr, path: str = "/chat/completions"
-    ) -> None:
+    def __init__(self, role: str, url: str, api_key: SecretStr, path: str = CHAT) -> None:
         self._whose, self._setting = f"the {role}'s", f"PRESSRUN_{role.upper()}_URL"
         try:
             base = httpx.URL(url)
@@ -100,6 +107,38 @@ class Endpoint:
         """The message on one line without our key, which some servers repeat."""
         key = self._key.get_secret_value()
         return one_line(message.replace(key, "…") if key else message, 300)
+
+
+class ParallelEndpoint(Endpoint):
+    """An endpoint that a job asks several things at once; `at_once` calls are in flight, of all
+    jobs together.
+    """
+
+    def __init__(
+        self, role: str, url: str, api_key: SecretStr, at_once: int, path: str = CHAT
+    ) -> None:
+        super().__init__(role, url, api_key, path)
+        self._role, self._threads = role, ThreadPoolExecutor(at_once, role)
+
+    @suspended()
+    def each(self, ask: Callable[[Asked], Answered], asked: Iterable[Asked]) -> list[Answered]:
+        """The answers of `ask`, in order; their time is charged to the role. Raises what a call
+        or `asked` raises, and then makes no call that has not begun.
+        """
+        start, calls = time.perf_counter(), list[Future[Answered]]()
+        try:
+            for each in asked:
+                calls.append(self._threads.submit(ask, each))
+            return [result_of(call) for call in calls]
+        finally:
+            for call in calls:
+                call.cancel()
+            charge(self._role, time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Close the connections, without waiting for answers."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        super().close()
 
 
 def _may_pass(answer: Answer) -> bool:

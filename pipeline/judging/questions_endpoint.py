@@ -3,15 +3,12 @@ llama.cpp and others that take images and return log-probabilities.
 """
 
 import math
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.cancellation import result_of
-from pipeline.endpoint import Endpoint, error_message
+from pipeline.endpoint import ParallelEndpoint, error_message
 from pipeline.errors import JobError, Refused
 from pipeline.job import ImageArray, JudgeRequest, Score
 from pipeline.judging.asking import scores_by
@@ -19,11 +16,7 @@ from pipeline.lines import one_line
 from pipeline.media.image import data_url
 from pipeline.profile import AskingJudgeProfile
 from pipeline.settings import Settings
-from pipeline.telemetry import charge
-from pipeline.watchdog import suspended
 
-LARGEST_SIDE = 1024
-"""Of an image as it is sent, in pixels; a larger one is shrunk."""
 LIKELIEST = 20
 """Tokens whose log-probabilities are asked for, the most that servers give by default."""
 NO_CHANCES = (
@@ -65,8 +58,8 @@ class QuestionsEndpointJudge:
 
     def __init__(self, settings: Settings, profile: QuestionsEndpointJudgeProfile) -> None:
         self._profile = profile
-        self._endpoint = Endpoint("judge", settings.judge_url, settings.judge_api_key)
-        self._threads = ThreadPoolExecutor(profile.at_once, "judge")
+        url, key = settings.judge_url, settings.judge_api_key
+        self._endpoint = ParallelEndpoint("judge", url, key, profile.at_once)
 
     def score(self, images: Sequence[ImageArray], request: JudgeRequest) -> Sequence[Score]:
         """One score per image, in order; the server does not see invalid images.
@@ -78,25 +71,16 @@ class QuestionsEndpointJudge:
 
     def close(self) -> None:
         """Close the connections, without waiting for answers."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         self._endpoint.close()
 
-    @suspended()
     def _chances(self, images: Sequence[ImageArray], questions: Sequence[str]) -> list[list[float]]:
-        start = time.perf_counter()
-        asked = [
-            [self._threads.submit(self._ask, url, question) for question in questions]
-            for url in (data_url(image, LARGEST_SIDE) for image in images)
-        ]
-        try:
-            return [[result_of(answer) for answer in answers] for answers in asked]
-        finally:
-            for answer in (answer for answers in asked for answer in answers):
-                answer.cancel()
-            charge("judge", time.perf_counter() - start)
+        pairs = ((url, question) for url in map(data_url, images) for question in questions)
+        chances = iter(self._endpoint.each(self._ask, pairs))
+        return [[next(chances) for _ in questions] for _ in images]
 
-    def _ask(self, image: str, question: str) -> float:
-        """P(yes) of a question about an image, which is a data: URL."""
+    def _ask(self, pair: tuple[str, str]) -> float:
+        """P(yes) by an image, which is a data: URL, and a question about it."""
+        image, question = pair
         answer = self._endpoint.post(
             _body(self._profile.model, image, question), self._profile.timeout
         )

@@ -18,6 +18,8 @@ ImageFormat = Literal["png", "webp", "jpeg"]
 LARGEST_PIXELS = 64 * 1024 * 1024
 LARGEST_SIDE = 4096
 """Of an image that is rendered, or an input; in pixels."""
+SENT_SIDE = 1024
+"""Of an image as a server is sent it, in pixels; a larger one is shrunk."""
 JPEG_QUALITY = 95
 
 EXTENSIONS: Mapping[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
@@ -42,10 +44,12 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 
 
-def data_url(image: ImageArray, largest_side: int) -> str:
-    """The image as a PNG in a data: URL, no side longer than `largest_side`."""
+def data_url(image: ImageArray) -> str:
+    """The image as a PNG in a data: URL, no side longer than SENT_SIDE. Raises ValueError as
+    `to_image`.
+    """
     sent, file = to_image(image), BytesIO()
-    sent.thumbnail((largest_side, largest_side), Image.Resampling.LANCZOS)
+    sent.thumbnail((SENT_SIDE, SENT_SIDE), Image.Resampling.LANCZOS)
     sent.save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 

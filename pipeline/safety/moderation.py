@@ -2,15 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Annotated, Any
 
 from cachetools import LRUCache, cached
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline.cancellation import result_of
-from pipeline.endpoint import Endpoint
+from pipeline.endpoint import ParallelEndpoint
 from pipeline.errors import JobError, Refused
 from pipeline.job import ImageArray
 from pipeline.lines import one_line
@@ -20,10 +18,10 @@ from pipeline.settings import Settings
 from pipeline.telemetry import charge
 from pipeline.watchdog import suspended
 
-LARGEST_SIDE = 1024
-"""Of an image as it is sent, in pixels; a larger one is shrunk."""
 KEPT = 2_000
 """Answers on texts that are remembered: passages and styles come again."""
+LONGEST = 100
+"""Characters of a category's name that are kept."""
 
 Chance = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -46,8 +44,7 @@ class Moderation:
     def __init__(self, settings: Settings, profile: EndpointGuardProfile) -> None:
         self._profile = profile
         url, key = settings.guard_url, settings.guard_api_key
-        self._endpoint = Endpoint("guard", url, key, path="/moderations")
-        self._threads = ThreadPoolExecutor(profile.at_once, "guard")
+        self._endpoint = ParallelEndpoint("guard", url, key, profile.at_once, "/moderations")
         self._of_text = cached(LRUCache(KEPT), lock=Lock())(self._ask)
 
     def load(self) -> None:
@@ -63,28 +60,17 @@ class Moderation:
             return ""
         return f"chance {chance:.2f} of {category!r}, threshold {self._profile.threshold:g}"
 
-    @suspended()
     def chances(self, images: Sequence[ImageArray]) -> list[float]:
         """One chance in 0..1 for each image, in order."""
-        start = time.perf_counter()
-        asked = [
-            self._threads.submit(self._ask, [{"type": "image_url", "image_url": {"url": url}}])
-            for url in (data_url(image, LARGEST_SIDE) for image in images)
-        ]
-        try:
-            return [result_of(answer)[0] for answer in asked]
-        finally:
-            for answer in asked:
-                answer.cancel()
-            charge("guard", time.perf_counter() - start)
+        parts = ([{"type": "image_url", "image_url": {"url": data_url(image)}}] for image in images)
+        return [chance for chance, _ in self._endpoint.each(self._ask, parts)]
 
     def close(self) -> None:
         """Close the connections, without waiting for answers."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         self._endpoint.close()
 
     def _ask(self, given: str | list[dict[str, Any]]) -> tuple[float, str]:
-        """The highest chance of a category of the profile, and that category."""
+        """The highest chance of a category of the profile, and the category's name."""
         body = {"input": given} | ({"model": self._profile.model} if self._profile.model else {})
         answer = self._endpoint.post(body, self._profile.timeout)
         if answer.status != 200:
@@ -99,9 +85,10 @@ class Moderation:
                 known = one_line(", ".join(map(repr, scores[0])), 300)
                 raise Refused(f"the guard's server knows no category {category!r}; it has: {known}")
         wanted = self._profile.categories
-        return max(
+        chance, category = max(
             (chance, name)
             for each in scores
             for name, chance in each.items()
             if name in wanted or not wanted
         )
+        return chance, one_line(category, LONGEST)

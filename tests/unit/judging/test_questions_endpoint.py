@@ -18,11 +18,10 @@ from pipeline.errors import ConfigError, JobError, Refused, Unavailable
 from pipeline.http import ATTEMPTS
 from pipeline.job import Check, ImageArray, JudgeRequest, Score
 from pipeline.judging.questions_endpoint import (
-    LARGEST_SIDE,
     QuestionsEndpointJudge,
     QuestionsEndpointJudgeProfile,
 )
-from pipeline.media.image import decode
+from pipeline.media.image import SENT_SIDE, decode
 from pipeline.settings import Settings
 from pipeline.telemetry import metered
 from pipeline.watchdog import seconds_since_beat
@@ -114,10 +113,10 @@ def test_one_token_and_its_chances_are_asked_for() -> None:
 
 
 def test_a_large_image_is_shrunk_in_its_proportions() -> None:
-    large = np.tile(IMAGES[0], (2 * LARGEST_SIDE // 8, LARGEST_SIDE // 8, 1))
+    large = np.tile(IMAGES[0], (2 * SENT_SIDE // 8, SENT_SIDE // 8, 1))
     with chat_server(in_turn(GOOD)) as server:
         score(server, [large])
-    assert decode(image_in(server.calls[0])).shape == (LARGEST_SIDE, LARGEST_SIDE // 2, 3)
+    assert decode(image_in(server.calls[0])).shape == (SENT_SIDE, SENT_SIDE // 2, 3)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, repeat
 from pathlib import Path
@@ -16,12 +17,12 @@ from pipeline.assemble.assembly import Assembly
 from pipeline.errors import Blocked, Refused, Unavailable
 from pipeline.http import ATTEMPTS
 from pipeline.job import Context, ImageArray, Passage
-from pipeline.media.image import decode
+from pipeline.media.image import SENT_SIDE, decode
 from pipeline.profile import EndpointGuardProfile
 from pipeline.record import Outcome, Status
 from pipeline.run import run_job
 from pipeline.safety.guards import Guards, ImageGuard, TextGuard
-from pipeline.safety.moderation import LARGEST_SIDE, Moderation
+from pipeline.safety.moderation import LONGEST, Moderation
 from pipeline.settings import Settings, load_settings
 from pipeline.telemetry import metered
 from tests.harness.chat_server import Call, ChatServer, Reply, chat_server, refusal
@@ -85,12 +86,12 @@ def test_texts_and_images_are_refused_by_their_scores() -> None:
 
 
 def test_an_image_is_sent_whole_and_shrunk_in_its_proportions() -> None:
-    large = np.tile(IMAGES[0], (2 * LARGEST_SIDE // 8, LARGEST_SIDE // 8, 1))
+    large = np.tile(IMAGES[0], (2 * SENT_SIDE // 8, SENT_SIDE // 8, 1))
     with chat_server(by_word) as server:
         guards(server, at_once=1).refusals([IMAGES[0], large])
     sent = [decode(image_in(call)) for call in server.calls]
     assert np.abs(sent[0] - IMAGES[0]).max() <= 0.51 / 255
-    assert sent[1].shape == (LARGEST_SIDE, LARGEST_SIDE // 2, 3)
+    assert sent[1].shape == (SENT_SIDE, SENT_SIDE // 2, 3)
     assert "model" not in server.calls[0].body
 
 
@@ -102,6 +103,31 @@ def test_only_the_categories_of_the_profile_count() -> None:
             guards(server, categories=("sexual",), threshold=0.3).check_text("any", "prompt")
         with pytest.raises(Refused, match="no category 'gore'; it has: 'violence', 'sexual'"):
             guards(server, categories=("sexual", "gore")).check_text("any", "prompt")
+
+
+def test_a_long_name_of_a_category_is_cut_to_one_line() -> None:
+    with chat_server(lambda _: scores({"a\nb " + "x" * 500_000: 0.9})) as server:
+        check = Moderation(Settings(guard_url=server.url), EndpointGuardProfile())
+        reason = check.found("any")
+    assert "'a b'" in reason
+    assert len(reason) < LONGEST + 60
+
+
+def test_images_behind_one_that_cannot_be_sent_are_not_asked_about() -> None:
+    begun = threading.Event()
+
+    def held(call: Call) -> Reply:
+        begun.wait(20)
+        return by_word(call)
+
+    broken = np.full((8, 8, 3), np.nan, np.float32)
+    with chat_server(held) as server:
+        check = Moderation(Settings(guard_url=server.url), EndpointGuardProfile(at_once=1))
+        with pytest.raises(ValueError, match="not a finite image"):
+            check.chances([*IMAGES, *IMAGES, broken])
+        begun.set()
+        assert check.chances(IMAGES[:1]) == [0.2]  # after all that its one thread has to do
+    assert len(server.calls) <= 2
 
 
 def test_a_text_is_asked_about_once() -> None:
