@@ -116,9 +116,9 @@ class Inbox:
                 self._refuse(file, reason)
                 continue
             try:
-                beside = [stem_of(Path(name)) + suffix for suffix in OPTIONS]
-                there = (each for each in beside if each in set(self._store.keys(each)))
-                columns = name + SUFFIX if self._store.has(name + SUFFIX) else ""
+                *options, columns = _beside(name)
+                there = (each for each in options if self._store.has(each))
+                columns = columns if self._store.has(columns) else ""
                 file = InboxFile(name, next(there, ""), columns=columns)
                 self._claim(file, working)
             except KeyError:
@@ -345,19 +345,32 @@ class Inbox:
         self.results.append({"file": shown, "run": run, "state": str(state), "reason": reason})
 
     def _at_rest(self) -> list[str]:
-        """The job files at the top that are not being written any more."""
+        """The job files at the top that are not being written any more, nor is what lies beside."""
         first = {blob.key: blob.bytes for blob in self._files()}
-        if not first:
+        if not any(map(_is_job_file, first)):
             return []
         time.sleep(PAUSE)
-        still = [b for b in self._files() if first.get(b.key) == b.bytes and b.age >= PAUSE]
-        return [blob.key for blob in still]
+        now = list(self._files())
+        written = {b.key for b in now if first.get(b.key) != b.bytes or b.age < PAUSE}
+        names = [blob.key for blob in now if _is_job_file(blob.key)]
+        return [name for name in names if written.isdisjoint([name, *_beside(name)])]
 
     def _files(self) -> Iterator[Blob]:
+        """The job files at the top, and the files of options and columns."""
         for blob in self._store.listing(""):
             name = blob.key
-            if "/" not in name and name[0] != "." and suffix_of(Path(name)) in JOB_FILES:
+            usable = _is_job_file(name) or suffix_of(Path(name)) in OPTIONS
+            if "/" not in name and name[0] != "." and usable:
                 yield blob
+
+
+def _is_job_file(name: str) -> bool:
+    return suffix_of(Path(name)) in JOB_FILES
+
+
+def _beside(name: str) -> list[str]:
+    """The names that files of options for a job file may have, and that of its columns."""
+    return [*(stem_of(Path(name)) + suffix for suffix in OPTIONS), name + SUFFIX]
 
 
 def _reason(error: Exception) -> str:

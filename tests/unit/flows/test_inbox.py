@@ -280,6 +280,22 @@ def test_an_editors_copy_of_a_mapping_is_none(settings: Settings) -> None:
     assert len(list(Path(settings.inbox).glob("working/*/a.csv"))) == 1
 
 
+@pytest.mark.parametrize("beside", ["a.csv.columns.toml", "a.json"])
+def test_a_file_waits_until_what_lies_beside_it_is_written(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, beside: str
+) -> None:
+    box = Path(settings.inbox)
+    (box / "a.csv").write_bytes(PRODUCTS)
+    (box / beside).write_bytes(b"")
+    whole = b"{}" if beside == "a.json" else MAPPED
+    with monkeypatch.context() as patched:
+        patched.setattr(inboxes.time, "sleep", lambda _: (box / beside).write_bytes(whole))
+        Inbox(settings).claim()
+    assert {path.name for path in box.iterdir()} >= {"a.csv", beside}
+    Inbox(settings).claim()
+    assert len(list(box.glob(f"working/*/{beside}"))) == 1
+
+
 def test_another_mapping_is_another_work(settings: Settings) -> None:
     box = Path(settings.inbox)
     for mapping in (MAPPED, MAPPED + b"x = 'meta.x'"):
