@@ -146,8 +146,8 @@ def check(
         typer.Option(
             "--map",
             metavar="NAME=COLUMN",
-            help="Read the file's column NAME as COLUMN or meta.NAME. Repeatable; remembered for "
-            "`run` beside the file, as are --sheet and --encoding.",
+            help="Read the file's column NAME as COLUMN or meta.NAME, or leave it out (NAME=). "
+            "Repeatable; remembered for `run` beside the file, as are --sheet and --encoding.",
         ),
     ] = None,
     sheet: Annotated[

@@ -15,11 +15,15 @@ MOST_NAMED = 20
 """Columns that notices name; bounds the memory for a file with a new one in every row."""
 MOST_KEPT = 256
 """Names whose own columns are the same in every row of a JSON file; bounds the memory too."""
+LEFT_OUT = ""
+"""The target of a column that is not read."""
 LIKELY = 0.8
 """Likeness of two words from which one is taken for a misspelling of the other."""
 
 _OWN = re.compile(r"meta\.[\w.-]{1,64}")
 _LONGEST_COMPARED = 64
+_OUT = "left out"
+"""The meaning of a name whose column is not read; that of an unknown one is empty."""
 _JOINTS = re.compile(r"[\s_-]+")
 _OTHER = re.compile(r"[^\w.]+")
 _ELSEWHERE = {name: column for column, (_, _, mark) in COLUMNS.items() for name in mark.elsewhere}
@@ -56,7 +60,7 @@ class Columns:
         return self._meant(name) != ""
 
     def keep(self, line: int, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Our columns for the names of a header or an object.
+        """Our columns for the names of a header or an object, LEFT_OUT among them.
 
         Raises WrongColumn if `keywords` is missing, a column is there twice, a name after `meta.`
         is invalid, or a name looks like a misspelling of a column.
@@ -64,7 +68,8 @@ class Columns:
         if names != self._names:
             meant = tuple(map(self._meant, names))
             _check(names, meant)
-            self._kept = _own_names(names, meant, self._own)
+            own = _own_names(names, meant, self._own)
+            self._kept = tuple(LEFT_OUT if name == _OUT else name for name in own)
             for name in names:
                 self._absent.pop(name.strip(" \t\ufeff"), None)
             if self._header:
@@ -74,9 +79,8 @@ class Columns:
         return self._kept
 
     def _meant(self, name: str) -> str:
-        if self._mapping and (mapped := self._mapping.get(name.strip(" \t\ufeff"))):
-            return mapped
-        return column_of(name)
+        mapped = self._mapping.get(name.strip(" \t\ufeff")) if self._mapping else None
+        return column_of(name) if mapped is None else mapped or _OUT
 
     def tell_absent(self, line: int) -> None:
         """Send notices of mapped names that no row had so far."""
@@ -96,7 +100,7 @@ class Columns:
                 reason = "the other columns that have another name here are not told"
                 self._warn(Notice(line, readable(name, 80), reason))
             elif known:
-                reason = f"column {shown(name)} read as {column}"
+                reason = f"column {shown(name)} {f'read as {column}' if column else 'left out'}"
                 self._warn(Notice(line, readable(name, 80), reason))
             else:
                 own.append(f"{shown(name)} as {column}")
@@ -174,7 +178,7 @@ def _own_names(
 
 
 def _check(names: Sequence[str], meant: Sequence[str]) -> None:
-    known = list(filter(None, meant))
+    known = [column for column in meant if column not in ("", _OUT)]
     if len(set(known)) < len(known):
         twin = Counter(known).most_common(1)[0][0]
         one, other = [name for name, column in zip(names, meant, strict=True) if column == twin][:2]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.errors import JobFileError
-from pipeline.jobfile.columns import Columns, WrongColumn, column_of
+from pipeline.jobfile.columns import LEFT_OUT, Columns, WrongColumn, column_of
 from pipeline.jobfile.reading import Reading
 from pipeline.jobfile.remarks import Warn
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
@@ -194,7 +194,7 @@ def _flatten(number: int, content: dict[str, Any], columns: Columns) -> RawRow:
         raise _BadLine("a name of meta stands twice")
     values, column, problem = dict[str, Value](), "", ""
     for name, value in zip(columns.keep(number, tuple(entries)), entries.values(), strict=True):
-        if value is None:
+        if value is None or name == LEFT_OUT:
             continue
         if (plain := _plain(name, value)) is not None:
             values[name] = plain

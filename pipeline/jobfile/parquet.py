@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import JobFileError
-from pipeline.jobfile.columns import Columns, WrongColumn
+from pipeline.jobfile.columns import LEFT_OUT, Columns, WrongColumn
 from pipeline.jobfile.reading import Reading
 from pipeline.jobfile.remarks import Notice, Warn
 from pipeline.jobfile.rows import ROW_LIMIT, RawRow, Value
@@ -76,6 +76,8 @@ def _checked(schema: Any, reading: Reading, warn: Warn) -> dict[str, str]:
             raise JobFileError(f"There are {times} columns {shown(name)}; rename all but one.")
     names = dict[str, str]()
     for (name, kind), column in zip(kinds, kept, strict=True):
+        if column == LEFT_OUT:
+            continue
         if _is_kind_of(column, kind):
             names[name] = column
         elif name == column or not column.startswith("meta."):

@@ -11,6 +11,7 @@ from pipeline.errors import JobFileError, NoJobFile
 from pipeline.job import BadRow, Job
 from pipeline.jobfile import csv, jsonl, parquet, xlsx
 from pipeline.jobfile.builder import JobBuilder, Overrides
+from pipeline.jobfile.columns import LEFT_OUT
 from pipeline.jobfile.reading import Reading
 from pipeline.jobfile.remarks import Notice, Remarks, Warn
 from pipeline.jobfile.rows import ROW_LIMIT, SAVE_AS_UTF8, RawRow, suffix_of
@@ -127,7 +128,9 @@ def _reader(path: Path) -> Reader:
 def _rows(path: Path, reader: Reader, reading: Reading, warn: Warn) -> Iterator[RawRow]:
     with _errors_of(path):
         _check_start(path, reading)
-        yield from reader(path, reading, warn)
+        for row in reader(path, reading, warn):
+            row.values.pop(LEFT_OUT, None)
+            yield row
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from pipeline.errors import ConfigError, JobFileError
 from pipeline.job import FrozenModel
-from pipeline.jobfile.columns import is_own_name
+from pipeline.jobfile.columns import LEFT_OUT, is_own_name
 from pipeline.jobfile.rows import suffix_of
 from pipeline.jobfile.values import shown
 from pipeline.options import COLUMNS
@@ -29,7 +29,7 @@ class Reading(FrozenModel):
     sheet: str = Field(default="", description="the workbook's sheet; empty: its only one")
     encoding: str = Field(default="", description="of a text file; empty: its mark's, else UTF-8")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="our columns by the file's names"
+        default_factory=dict, description="our columns by the file's names; empty: it is left out"
     )
 
     @field_validator("encoding")
@@ -48,9 +48,12 @@ class Reading(FrozenModel):
     @classmethod
     def _known(cls, columns: dict[str, str]) -> dict[str, str]:
         for column in columns.values():
-            if column not in COLUMNS and not is_own_name(column):
+            if column not in (*COLUMNS, LEFT_OUT) and not is_own_name(column):
                 known = ", ".join(COLUMNS)
-                raise ValueError(f"{shown(column)} is no column: of {known}; or meta.NAME")
+                raise ValueError(
+                    f"{shown(column)} is no column: of {known}; meta.NAME; or nothing, which "
+                    "leaves it out"
+                )
         return {name.strip(): column for name, column in columns.items()}
 
     @classmethod

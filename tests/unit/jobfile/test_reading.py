@@ -1,8 +1,12 @@
 """What is said beside a job file: its sheet, its encoding, its columns."""
 
+import json
 import re
 from pathlib import Path
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +38,30 @@ def test_a_mapped_column_of_a_later_object_is_there(read, beside, told: list[Not
     read('{"keywords": "red"}\n{"keywords": "red", "Brand": "x"}\n', ".jsonl")
     assert [notice.column for notice in told] == ["Brand", "Shop"]
     assert [notice.reason.split(" ")[0] for notice in told] == ["column", "the"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".xlsx", ".parquet"])
+def test_a_column_that_is_left_out(
+    read, beside, told: list[Notice], tmp_path: Path, suffix: str
+) -> None:
+    plain = read("keywords,Brand\nred,x\n")
+    beside('[columns]\nStock = ""\nseed = ""\n', suffix)
+    row, path = {"keywords": "red", "Stock": [3], "Brand": "x", "seed": "none"}, tmp_path / "made"
+    if suffix == ".jsonl":
+        path.write_text(json.dumps(row))
+    elif suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    elif suffix == ".xlsx":
+        book = openpyxl.Workbook()
+        book.active.append(list(row))
+        book.active.append(list(map(str, row.values())))
+        book.save(path)
+    else:
+        path.write_text("keywords,Stock,Brand,seed\nred,[3],x,none\n")
+    told.clear()
+    (job,) = read(path.read_bytes(), suffix)
+    assert (job.id, job.meta) == (plain[0].id, {"brand": "x"})
+    assert "column 'Stock' left out" in [notice.reason for notice in told]
 
 
 def test_what_is_beside_is_part_of_the_files_digest(tmp_path: Path, beside) -> None:
