@@ -5,7 +5,7 @@ shown blocks the job, as what it looks for does.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from threading import Lock
@@ -95,10 +95,13 @@ class Guards:
             guard.check.load()
 
     def close(self) -> None:
-        """Close the connections of checks that have any."""
-        for guard in self._images:
-            if close := getattr(guard.check, "close", None):
-                close()
+        """Close the connections of checks that have any; all of them, whichever cannot be closed.
+        Raises what the first one raises.
+        """
+        with ExitStack() as closing:
+            for guard in reversed(self._images):
+                if close := getattr(guard.check, "close", None):
+                    closing.callback(close)
 
     def check_text(self, text: str, place: str) -> None:
         """Raise Blocked for a text that a guard of this place refuses; Rewritable for a prompt that

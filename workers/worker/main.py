@@ -81,8 +81,8 @@ def serve(settings: Settings, shutdown: Shutdown, assembly: Callable[[Settings],
     ):
         worker.start()
     executor.flush()
-    # within the grace period; what still loads is left to the end of the process
-    ours.close()
+    # what still loads is left to the end of the process
+    shutdown.close(ours)
     return int(worker.exitcode or Exit.DONE)
 
 

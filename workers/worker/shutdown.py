@@ -17,6 +17,7 @@ from workers.processes.heartbeat import Heartbeat, send
 from workers.processes.lifecycle import Exit
 
 if TYPE_CHECKING:
+    from pipeline.assemble.assembly import Assembly
     from workers.queue.celery_app import BrokerWatch
     from workers.worker.executor import Executor
 
@@ -67,8 +68,18 @@ class Shutdown:
             clock.daemon = True
             clock.start()
 
+    def close(self, ours: "Assembly") -> None:
+        """Close what the worker opened, or log why it cannot. A batcher ends after its call on the
+        device, so the grace period, which begins here at the latest, bounds the wait.
+        """
+        self.start_grace_period()
+        try:
+            ours.close()
+        except Exception:
+            log.exception("not all that was open could be closed; it ends with the process")
+
     def exit(self, code: int) -> NoReturn:
-        """Exit now: neither a call on the device nor a batcher's thread can be waited for."""
+        """Exit now, whatever the threads do: one in a call on the device may never end."""
         with suppress(OSError):
             os.write(self._pipe, Heartbeat(problem=self._problem).line())
         with suppress(OSError):

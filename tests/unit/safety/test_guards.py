@@ -209,3 +209,22 @@ def test_a_stored_image_is_looked_at_once() -> None:
     for _ in range(3):
         assert glare.screened(CONTEXT) == CONTEXT
     assert seen == [1, 1]
+
+
+def test_all_checks_are_closed_whichever_cannot_be() -> None:
+    closed = list[str]()
+
+    class Closing(Brightness):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def close(self) -> None:
+            closed.append(self._name)
+            if self._name == "first":
+                raise OSError("it cannot be closed")
+
+    names = ("first", "second")
+    checks = [ImageGuard(name, "drop", PLACES, 0.5, Closing(name)) for name in names]
+    with pytest.raises(OSError, match="it cannot be closed"):
+        Guards(images=checks).close()
+    assert closed == ["first", "second"]

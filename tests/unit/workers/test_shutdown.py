@@ -50,6 +50,22 @@ signal.signal(signal.SIGTERM, lambda *_: shutdown.exit(0))
 work()
 """
 
+CANNOT_CLOSE = """
+class Assembly:
+    def close(self):
+        raise OSError("the lock is gone")
+
+shutdown.close(Assembly())
+shutdown.exit(0)
+"""
+CLOSES_FOR_EVER = """
+class Assembly:
+    def close(self):
+        work()
+
+shutdown.close(Assembly())
+"""
+
 
 class Ended:
     """A process that ran the preamble and some more, after its end."""
@@ -85,6 +101,16 @@ def test_jobs_unfinished_after_the_grace_period_are_handed_back() -> None:
     ended = Ended(TAKES_TOO_LONG, grace=1)
     assert ended.code == Exit.HANDED_BACK
     assert "handed back" in ended.said
+
+
+def test_what_cannot_be_closed_leaves_the_worker_its_own_end() -> None:
+    ended = Ended(CANNOT_CLOSE)
+    assert ended.code == Exit.DONE
+    assert ended.last  # the heartbeat of its end
+
+
+def test_closing_is_waited_for_within_the_grace_period() -> None:
+    assert Ended(CLOSES_FOR_EVER, grace=1).code == Exit.HANDED_BACK
 
 
 def test_a_lost_device_ends_the_worker_without_waiting() -> None:
