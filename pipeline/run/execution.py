@@ -70,31 +70,30 @@ class Execution:
         """The scores of the contest that was held last."""
         return self.scores[self.rounds[-1].first :] if self.rounds else []
 
+    @stage("retrieve")
     def retrieve(self) -> None:
         """Find the job's context, once its words and images are found harmless. Raises Blocked,
         JobError and Unavailable.
         """
         for text in filter(None, (self.job.keywords, self.job.style)):
             self.ports.guard.check_text(text, "keywords")
-        with stage("retrieve"):
-            self.ports.guard.check_inputs(self.job)
-            self.context = retrieve(self.job, self.ports)
+        self.ports.guard.check_inputs(self.job)
+        self.context = retrieve(self.job, self.ports)
 
+    @stage("write")
     def write(self) -> Brief:
         """The first brief, written from the context, and once more where a guard asks for that.
         Raises Blocked where it must not be rendered, JobError and Unavailable.
         """
         writer, job = self.ports.writer, self.job
-        with stage("write"):
-            self.brief = brief = writer.write(job, self.context)
+        self.brief = brief = writer.write(job, self.context)
         try:
             guard_brief(brief, job, self.ports)
         except Rewritable as refusal:
             self.refused = RefusedBrief(brief=brief, reason=mask(refusal.detail))
             rejected = Rejected(brief.prompt, rule=refusal.rule)
             try:
-                with stage("write"):
-                    self.brief = brief = writer.write(job, self.context, rejected)
+                self.brief = brief = writer.write(job, self.context, rejected)
             except JobError as error:
                 why = f"{refusal.detail}; the prompt was not rewritten: {error.detail}"
                 raise Blocked(why) from error

@@ -1,5 +1,6 @@
 """A job with one round: the statuses, and what each port is given."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -239,6 +240,16 @@ def test_blocked_words_are_refused_in_keywords_and_in_the_written_prompt() -> No
         parts = Parts(scores(1, 1, 1, 1), blocked=word)
         assert run_job(JOB, parts.ports()).status is Status.BLOCKED
         assert not parts.requests
+
+
+def test_the_time_of_a_texts_guard_is_in_its_stage() -> None:
+    class Slow(Parts):
+        def check_text(self, text: str, place: str) -> None:
+            time.sleep(0.1)
+
+    seconds = run_job(JOB, Slow(scores(0.2, 0.9, 0.95, 0.1)).ports()).seconds
+    assert seconds["retrieve"] >= 0.1
+    assert seconds["write"] >= 0.1
 
 
 def test_a_jobs_own_fault_is_its_outcome_and_a_services_is_raised() -> None:
