@@ -11,7 +11,7 @@ from pipeline.job import ImageArray, Score, ScorePart
 from pipeline.judging.logistic import Calibration
 from pipeline.judging.validity import scores_of_valid
 from pipeline.models import Models
-from pipeline.models.vision_language import Reply, VisionLanguageWriter
+from pipeline.models.vision_language import LONGEST, Describer, Reply
 from pipeline.profile import Dtype, JudgeProfile
 from pipeline.telemetry import notice
 
@@ -44,7 +44,7 @@ class Replies:
     """The replies to a judge's instruction, each image's once."""
 
     def __init__(self, models: Models, profile: ReplyingJudgeProfile) -> None:
-        self._model = VisionLanguageWriter(
+        self._model = Describer(
             models,
             profile.model,
             "vision_language",
@@ -93,5 +93,6 @@ class Replies:
             self._known.update(found)
         replies = [found[key] for key in keys]
         if not all(reply.whole for reply in replies):
-            notice(f"a reply to the judge {self._judge!r} was cut at max_tokens")
+            where = f"at max_tokens or {LONGEST} characters"
+            notice(f"a reply to the judge {self._judge!r} was cut, {where}")
         return replies

@@ -28,8 +28,10 @@ _QUOTED = re.compile(
     rf"|[“”„‟]([^“”„‟]{{1,{LONGEST}}})[“”]"
     rf"|[«»]([^«»]{{1,{LONGEST}}})[«»]"
     rf"|「([^「」]{{1,{LONGEST}}})」|『([^『』]{{1,{LONGEST}}})』"
-    # an apostrophe inside a word is none of these marks
-    rf"|(?<!\w)'(?!\s|n')((?:[^']|(?<=\w)'(?=\w)){{1,{LONGEST}}})(?<!\s)'(?!\w)"
+    # an apostrophe inside a word, or at an 'n' that stands for "and", is none of these marks
+    r"|(?<!\w)'(?!\s|[nN]')"
+    r"((?:[^']|(?<=\w)'(?=\w)|(?<=\s)'(?=[nN]'\s)|(?<=\s'[nN])'(?=\s))"
+    rf"{{1,{LONGEST}}})(?<!\s)'(?!\w)"
     rf"|[‘‚]((?:[^‘‚’]|(?<=\w)’(?=\w)){{1,{LONGEST}}})[’‘](?!\w)"
 )
 

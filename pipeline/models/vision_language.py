@@ -265,7 +265,7 @@ class VisionLanguage(_Chat):
         return found
 
 
-class VisionLanguageWriter(_Chat):
+class Describer(_Chat):
     """A model's replies in words to one instruction about each image, the likeliest token at a
     time, of at most `tokens`.
 

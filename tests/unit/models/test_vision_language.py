@@ -13,7 +13,7 @@ from transformers import processing_utils
 from pipeline.errors import JobError, ModelError
 from pipeline.job import ImageArray
 from pipeline.models import Models
-from pipeline.models.vision_language import Answers, VisionLanguage, VisionLanguageWriter
+from pipeline.models.vision_language import Answers, Describer, VisionLanguage
 from tests.harness import vision_language_models
 
 QUESTIONS = ("is there a red circle ?", "nine boats show ?", "a ?")
@@ -162,11 +162,9 @@ def tinted(count: int, side: int = 32) -> list[ImageArray]:
     return [image * tint for image, tint in zip(images(count, side), tints, strict=True)]
 
 
-def writer(root: Path, family: str, **keys: Any) -> VisionLanguageWriter:
+def writer(root: Path, family: str, **keys: Any) -> Describer:
     given = {"batch": 3, "tokens": 6, "instruction": "is there a red circle ?"} | keys
-    return VisionLanguageWriter(
-        Models(root, "cpu"), family, "vision_language", dtype="float32", **given
-    )
+    return Describer(Models(root, "cpu"), family, "vision_language", dtype="float32", **given)
 
 
 @pytest.mark.parametrize("family", vision_language_models.FAMILIES)
