@@ -71,10 +71,14 @@ class RunSpec(FrozenModel):
 
 
 class Refinement(FrozenModel):
-    """A further round of a job in which no candidate passed: another prompt, because of checks that
-    no candidate passed; edits of the best candidate; or images retrieved for phrases that it did
-    not show. Prompt and retrieved images hold for the candidates from `first` on, the start `image`
-    for those of this round.
+    """A further round of a job in which no candidate passed.
+
+    `rewritten`: with another prompt, because of checks that no candidate passed.
+    `edited`: from the best candidate on.
+    `steered`: with images retrieved for phrases that the best candidate did not show.
+
+    Prompt and retrieved images hold for the candidates from `first` on, the start `image` for those
+    of this round.
     """
 
     kind: Literal["rewritten", "edited", "steered"]
@@ -82,7 +86,8 @@ class Refinement(FrozenModel):
         description="questions of those checks, or parts of the judged text, asked for in turn"
     )
     brief: Brief | None = Field(
-        default=None, description="with the other prompt, or that of the candidate that is edited"
+        default=None,
+        description="with the other prompt, or of the edited candidate; null where none was edited",
     )
     image: InputImage | None = Field(
         default=None, description="the candidate that is edited, as it is stored"
@@ -94,7 +99,7 @@ class Refinement(FrozenModel):
 
 
 class RefusedBrief(FrozenModel):
-    """The first brief of a job, which a guard refused, and for which the writer wrote another."""
+    """The first brief of a job, refused by a guard that rewrites, and the reason."""
 
     brief: Brief
     reason: str
@@ -144,7 +149,8 @@ class Outcome(FrozenModel):
     context: Context = Context()
     brief: Brief | None = None
     refused: RefusedBrief | None = Field(
-        default=None, description="the brief that a guard had rewritten into this one"
+        default=None,
+        description="the first brief, where a guard that rewrites refused it",
     )
     refinements: tuple[Refinement, ...] = Field(
         default=(), description="the rounds after the first one"

@@ -97,8 +97,9 @@ NAMED_WEIGHTS: dict[str, type[NamedWeights]] = {"loras": Lora, "embeddings": Tex
 
 
 class InputImage(FrozenModel):
-    """An image of a row: its path or address there, its size in pixels, and the sha256 of size and
-    pixels, which names its copy in the store, `inputs/<sha256>.png`.
+    """An image to begin from or to refer to: its path or address in the row, or `candidate` and a
+    number; its size in pixels; and the sha256 of size and pixels, which names its copy in the
+    store, `inputs/<sha256>.png`.
     """
 
     path: str

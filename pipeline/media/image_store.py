@@ -1,4 +1,6 @@
-"""Images kept in the store by content, each once; never removed, because records refer to them."""
+"""Images kept in the store by content, each once; nothing removes them,
+because records of any run may name them.
+"""
 
 import hashlib
 from io import BytesIO

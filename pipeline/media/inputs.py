@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import Any
 
@@ -180,9 +180,8 @@ class StoredInputs:
     def keep(self, image: ImageArray, name: str) -> InputImage:
         """Put a candidate into the store."""
         stored = to_image(image)
-        self._images.put(stored)
-        width, height = stored.size
-        return InputImage(path=name, sha256=pixel_digest(stored), width=width, height=height)
+        key, (width, height) = self._images.put(stored), stored.size
+        return InputImage(path=name, sha256=PurePath(key).stem, width=width, height=height)
 
     def load(self, image: InputImage, width: int, height: int) -> LoadedImage:
         """The image in the size asked for: scaled to cover it, and cropped around its middle."""

@@ -49,10 +49,10 @@ def _rewritten(execution: Execution) -> Refinement | None:
     try:
         with stage("write"):
             written = ports.writer.write(job, execution.context, Rejected(brief.prompt, missing))
-        if written.prompt == brief.prompt:
-            return None
-        other = written.model_copy(update={"text": brief.text, "checks": brief.checks})
-        guard_brief(other, job, ports)
+            if written.prompt == brief.prompt:
+                return None
+            other = written.model_copy(update={"text": brief.text, "checks": brief.checks})
+            guard_brief(other, job, ports)
     except (Blocked, JobError) as error:
         notice(f"the prompt was not rewritten: {error.detail}")
         return None
@@ -93,12 +93,14 @@ def _edited(execution: Execution) -> bool:
         image=execution.ports.inputs.keep(candidate.image, f"candidate {best}"),
         first=len(execution.candidates),
     )
+    # ahead of the round, which a guard may block: the record names each image that is kept
+    execution.refinements.append(refinement)
     try:
         execution.hold(held.brief, image=refinement.image)
     except JobError as error:
+        execution.refinements[-1] = refinement.model_copy(update={"brief": None})
         notice(f"{_NOT_EDITED}: {error.detail}")
         return False
-    execution.refinements.append(refinement)
     return True
 
 

@@ -10,7 +10,7 @@ import pytest
 from flows.runs.reproduce import reproduce_record
 from pipeline.assemble.assembly import Assembly
 from pipeline.assemble.models import model_digests
-from pipeline.errors import JobError
+from pipeline.errors import Blocked, JobError
 from pipeline.job import (
     Brief,
     Check,
@@ -190,10 +190,27 @@ def test_a_renderer_that_begins_from_no_image_leaves_it_to_references() -> None:
     parts = Plain(FIRST)
     steered = {"collection": "c", "references": 1, "reference_scale": 0.5}
     outcome = run_job(EDITED.model_copy(update=steered), parts.ports())
-    assert [each.kind for each in outcome.refinements] == ["steered"]
+    edited, steered_round = outcome.refinements
+    assert (edited.kind, steered_round.kind) == ("edited", "steered")
+    assert (edited.brief, edited.image and edited.image.path) == (None, "candidate 0")
     assert outcome.notices == (
         "the best candidate was not edited: the model cannot begin from an image",
     )
+
+
+def test_the_record_names_the_image_of_an_edit_that_a_guard_blocks() -> None:
+    class Guarded(Editing):
+        def refusals(self, images: Sequence[ImageArray]) -> Sequence[str]:
+            if self.kept:
+                raise Blocked("it shows what is refused")
+            return super().refusals(images)
+
+    parts = Guarded([*FIRST, *FIRST])
+    outcome = run_job(EDITED, parts.ports())
+    assert (outcome.status, outcome.winner, len(parts.kept)) == (Status.BLOCKED, None, 1)
+    (refinement,) = outcome.refinements
+    assert refinement.image
+    assert (refinement.image.path, refinement.first) == ("candidate 0", 2)
 
 
 PROFILE = """
