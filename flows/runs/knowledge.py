@@ -42,7 +42,7 @@ def ingest_path(
 
             report = ingest(library, path, collection, step, anew=anew)
     finally:
-        library.client.close()
+        library.close()
     return {"collection": collection, **report.model_dump(mode="json")}
 
 

@@ -1,6 +1,7 @@
 """The knowledge base, with the embedders that fill and search it."""
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from pipeline.assemble.guards import open_guards
@@ -93,10 +94,14 @@ def open_library(settings: Settings, profile: Profile) -> "Library":
     if not isinstance(profile.retrieval, QdrantProfile):
         kind = profile.retrieval.kind
         raise ConfigError(f"retrieval.kind {kind!r} has no library to ingest into")
-    models = open_models(settings)
-    return Library(
-        client=open_knowledge(settings),
-        embedders=open_embedders(profile.retrieval, models),
-        image_store=ImageStore(open_store(settings), KNOWLEDGE),
-        guard=open_guards(profile.guard, profile.clip, models, open_store(settings), settings),
-    )
+    store = open_store(settings)
+    with ExitStack() as opened:
+        models = opened.enter_context(closing(open_models(settings)))
+        guard = open_guards(profile.guard, profile.clip, models, store, settings)
+        return Library(
+            client=opened.enter_context(closing(open_knowledge(settings))),
+            embedders=open_embedders(profile.retrieval, models),
+            image_store=ImageStore(store, KNOWLEDGE),
+            guard=opened.enter_context(closing(guard)),
+            opened=opened.pop_all(),
+        )

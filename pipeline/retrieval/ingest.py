@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,6 +50,11 @@ class Library:
     embedders: Embedders
     image_store: ImageStore
     guard: SourceGuard
+    opened: ExitStack = field(default_factory=ExitStack)
+
+    def close(self) -> None:
+        """Close all that was opened for it: client, guards and models."""
+        self.opened.close()
 
 
 def ingest(

@@ -4,21 +4,23 @@ import gc
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
+from flows.runs.knowledge import ingest_path
 from flows.runs.pilot import run_pilot
-from pipeline import profile
+from pipeline import http, profile
 from pipeline.assemble.assembly import Assembly
 from pipeline.assemble.models import model_digests
-from pipeline.errors import InUse, ModelError
+from pipeline.errors import InUse, ModelError, Unavailable
 from pipeline.job import Context, ImageArray, JudgeRequest, Score
 from pipeline.jobfile.reader import Overrides
 from pipeline.models import Models
 from pipeline.profile import JudgeProfile, Plug, Profile, QdrantProfile
 from pipeline.record import RunSpec, Status
 from pipeline.retrieval.client import open_client
+from pipeline.safety.moderation import Moderation
 from pipeline.settings import Settings, load_settings
 from tests.harness.jobs import make_job, make_spec
 
@@ -155,4 +157,32 @@ def test_a_pilot_gives_the_knowledge_base_back(tmp_path: Path) -> None:
     job = make_job(collection="brands", passages=1)
     result = run_pilot([job], 1, jobs, Overrides(), settings)
     assert result.statuses == {Status.FAILED: 1}, "there is no such collection"
+    open_client("", "", tmp_path / "knowledge").close()
+
+
+def test_a_library_closes_all_that_it_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRESSRUN_GUARD_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
+    settings, _ = opened(tmp_path, '[[guard]]\nkind = "endpoint"\n')
+    made, close, closed = list[Moderation](), Models.close, list[Models]()
+    start = Moderation.__init__
+
+    def noted(self: Moderation, *given: Any) -> None:
+        start(self, *given)
+        made.append(self)
+
+    def closing(models: Models) -> None:
+        closed.append(models)
+        close(models)
+
+    monkeypatch.setattr(Moderation, "__init__", noted)
+    monkeypatch.setattr(Models, "close", closing)
+    source = tmp_path / "sources.jsonl"
+    source.write_text('{"id": "a", "text": "red"}\n', encoding="utf-8")
+    with pytest.raises(Unavailable):
+        ingest_path(source, "brands", settings)
+    assert len(closed) == len(made) == 1
+    assert made[0]._endpoint._client._client.is_closed
     open_client("", "", tmp_path / "knowledge").close()

@@ -75,7 +75,7 @@ class Worker:
         try:
             return ingest(library, path, "brands")
         finally:
-            library.client.close()
+            library.close()
 
     def image(self, name: str, scene: world.Scene) -> str:
         """A drawn file beside the sources."""
