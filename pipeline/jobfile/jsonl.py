@@ -45,9 +45,15 @@ def read(path: Path, reading: Reading, warn: Warn) -> Iterator[RawRow]:
         for number, given in _values(path, file) if many else _lines(file):
             if isinstance(given, RawRow):
                 yield given
-            else:
-                yield _row(number, given, columns, header=first)
-                first = False
+                continue
+            try:
+                yield _row(number, given, columns)
+            except WrongColumn as error:
+                if first:
+                    unit = "Object" if many else "Line"
+                    raise JobFileError(f"{unit} {number}: {error}") from error
+                yield RawRow(number, column=error.column, problem=str(error))
+            first = False
         columns.tell_absent(number)
 
 
@@ -149,24 +155,21 @@ class _Values:
         return found
 
 
-def _row(number: int, line: bytes, columns: Columns, header: bool) -> RawRow:
+def _row(number: int, text: bytes, columns: Columns) -> RawRow:
+    """The row of an object. Raises WrongColumn."""
     try:
         content = json.loads(
-            line.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_no_twins
+            text.decode("utf-8"), parse_constant=_constant, object_pairs_hook=_no_twins
         )
         if not isinstance(content, dict):
-            return RawRow(number, problem="the line is not a JSON object")
+            return RawRow(number, problem="it is not a JSON object")
         return _flatten(number, content, columns)
-    except WrongColumn as error:
-        if header:
-            raise JobFileError(f"Line {number}: {error}") from error
-        return RawRow(number, column=error.column, problem=str(error))
     except _BadLine as error:
         return RawRow(number, problem=str(error))
     except UnicodeDecodeError:
-        return RawRow(number, problem="the line is not valid UTF-8")
+        return RawRow(number, problem="it is not valid UTF-8")
     except RecursionError:
-        return RawRow(number, problem="the line is nested too deep")
+        return RawRow(number, problem="it is nested too deep")
     except ValueError as error:
         return RawRow(number, problem=f"not JSON: {error}")
 

@@ -158,6 +158,14 @@ def test_an_array_that_is_broken(read, end: str, reason: str) -> None:
         read('[{"keywords": "a"}' + end, ".json")
 
 
+@pytest.mark.parametrize("start", ['[{"keyword": "red circle"}]', '{\n"keyword": "red circle"\n}'])
+def test_objects_are_not_taken_for_lines(read, start: str) -> None:
+    with pytest.raises(JobFileError, match="Object 1: unknown column 'keyword'"):
+        read(start, ".json")
+    _, bad = read('[{"keywords": "a"}, 3]', ".json")
+    assert bad.reason == "it is not a JSON object"
+
+
 def test_an_array_is_read_as_a_stream(tmp_path: Path, profile) -> None:
     path = tmp_path / "jobs.json"
     path.write_text(json.dumps([{"keywords": "red circle", "id": "x" * 500}] * 8_000))
