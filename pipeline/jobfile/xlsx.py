@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from pipeline.errors import JobFileError
@@ -85,15 +85,14 @@ def _chosen(path: Path, book: Workbook, name: str) -> Sheet:
         if not found:
             raise JobFileError(f"{path} has no sheet {shown(name)}; it has {names}.")
         return found[0]
-    full = [
-        sheet
-        for sheet in book.sheets[:_SHEETS_NAMED]
-        if not sheet.hidden and next(book.rows(sheet), None)
-    ]
+    # a damaged workbook may name one part as very many sheets
+    visible = {sheet.part.lower(): sheet for sheet in book.sheets if not sheet.hidden}
+    filled = (sheet for sheet in visible.values() if next(book.rows(sheet), None))
+    full = list(islice(filled, 2))
     if len(full) > 1:
         raise JobFileError(
-            f"{path} has several sheets, {', '.join(shown(sheet.name) for sheet in full)}; choose "
-            f"one: pressrun check FILE --sheet {shown(full[0].name)}"
+            f"{path} has several sheets with rows, such as {shown(full[0].name)} and "
+            f"{shown(full[1].name)}; choose one: pressrun check FILE --sheet {shown(full[0].name)}"
         )
     if not full:
         raise JobFileError(f"{path} is empty.")

@@ -8,28 +8,36 @@ import posixpath
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.parsers import expat
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from pipeline.tabular.files import PIECE, Unpacked, Unreadable
+from pipeline.tabular.files import Unpacked, Unreadable
 
 Cell = str | int | float
 
 MOST_COLUMNS = 16_384
+MOST_ROWS = 1_048_576
 _DIRECTORY = 4 * 1024 * 1024
 """Bytes of an archive's directory, which is read at once."""
 _ELEMENT = 4 * 1024 * 1024
 """Bytes of XML without the end of a row or a text."""
-_LAST_DAY = 2_958_465
-"""The serial number of 9999-12-31."""
-_DATES = frozenset([*range(14, 23), *range(27, 37), 45, 47, *range(50, 59)])
+_PIECE = 4 * 1024
+"""Bytes of XML parsed together, whose rows are held at once."""
+_LISTING = 64 * 1024 * 1024
+"""Bytes of a part that lists links, sheets or formats, which are held together."""
+_ENTRIES = 65_536
+"""Links, sheets, or formats of a workbook; Excel writes up to 65,490 formats of cells."""
+_TEXTS = 64
+"""Shared texts at hand, of up to a row's letters each."""
+_DATES = frozenset(map(str, [*range(14, 23), *range(27, 37), 45, 47, *range(50, 59)]))
 """The built-in number formats of dates and times (ECMA-376, 18.8.30)."""
 _ASIDE = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^\]]*\]', re.IGNORECASE)
 """Parts of a number format that say nothing of its kind: texts, fillers, colours, languages."""
@@ -73,7 +81,14 @@ def open_workbook(path: Path, row_limit: int) -> Iterator["Workbook"]:
             _check_directory(file.read(8), path)
         with ZipFile(path) as archive:
             yield Workbook(archive, row_limit)
+    except sqlite3.Error as error:
+        raise Unreadable(
+            "its shared texts cannot be kept in the folder for temporary files; make room there, "
+            f"or name another one in TMPDIR: {error}"
+        ) from error
     except (BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise Unreadable(f"it is damaged: {error}") from error
+    except (ValueError, OverflowError) as error:  # a name or an offset in the archive's directory
         raise Unreadable(f"it is damaged: {error}") from error
     except expat.ExpatError as error:
         raise Unreadable(f"it is damaged: one of its parts is not XML: {error}") from error
@@ -97,6 +112,7 @@ class Workbook:
                 link = next((value for key, value in said.items() if key.endswith(":id")), "")
                 kind, part = self._book_related.get(link, ("", ""))
                 if kind == "worksheet":
+                    _check_room(self.sheets, book)
                     hidden = said.get("state", "visible") != "visible"
                     self.sheets.append(Sheet(said.get("name", ""), part, hidden))
             elif name == "workbookPr" and _is_true(said.get("date1904")):
@@ -116,14 +132,14 @@ class Workbook:
         """The parts that a part names, by the names of the links: their kinds and places."""
         folder, name = posixpath.split(part)
         links = posixpath.join(folder, "_rels", f"{name}.rels")
-        return {
-            said.get("Id", ""): (
-                said.get("Type", "").rpartition("/")[2].lower(),
-                posixpath.normpath(posixpath.join("/", folder, said.get("Target", ""))).lstrip("/"),
-            )
-            for name, said in self._tags(links)
-            if name == "Relationship"
-        }
+        related = dict[str, tuple[str, str]]()
+        for name, said in self._tags(links):
+            if name == "Relationship":
+                _check_room(related, links)
+                place = posixpath.normpath(posixpath.join("/", folder, said.get("Target", "")))
+                kind = said.get("Type", "").rpartition("/")[2].lower()
+                related[said.get("Id", "")] = kind, place.lstrip("/")
+        return related
 
     def _part_of(self, kind: str) -> str:
         return next((part for each, part in self._book_related.values() if each == kind), "")
@@ -134,13 +150,16 @@ class Workbook:
         formats, codes, inside = list[Callable[[str], Cell]](), dict[str, str](), ""
         if not (part := self._part_of("styles")):
             return formats
+        format_of = cache(partial(_format, codes=codes, epoch=self._epoch))
         for name, said in self._tags(part):
             if name in ("cellXfs", "cellStyleXfs", "dxfs"):
                 inside = name
             elif name == "numFmt":
+                _check_room(codes, part)
                 codes[said.get("numFmtId", "")] = said.get("formatCode", "")
             elif name == "xf" and inside == "cellXfs":
-                formats.append(_format(said.get("numFmtId", "0"), codes, self._epoch))
+                _check_room(formats, part)
+                formats.append(format_of(said.get("numFmtId", "0")))
         return formats
 
     @cached_property
@@ -161,10 +180,13 @@ class Workbook:
                 raise IndexError(place)
             return _unescaped(found[0])
 
-        return lru_cache(1024)(text)
+        return lru_cache(_TEXTS)(text)
 
     def _tags(self, part: str) -> Iterator[tuple[str, dict[str, str]]]:
         """The elements of a part as they begin: names and attributes."""
+        info = self._parts.get(part.lower())
+        if info and info.file_size > _LISTING:
+            raise Unreadable(f"it is no workbook: {part} takes over {_LISTING >> 20} MB")
         return self._parsed(part, _TagReader())
 
     def _parsed(self, part: str, reader: "_Reader") -> Iterator[Any]:
@@ -172,10 +194,16 @@ class Workbook:
         info = self._parts.get(part.lower())
         if info is None:
             raise Unreadable(f"it is no workbook, or damaged: it lacks {part or 'its parts'}")
+        if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            # the unpackers of the others give all that a piece holds, which may be without bound
+            raise Unreadable(f"it is no workbook: {part} is packed by another method than deflate")
         parser, since = reader.parser(), 0
         with Unpacked(self._archive.open(info), info.compress_size) as content:
-            while not reader.over and (piece := content.read(PIECE)):
-                parser.Parse(piece)
+            while not reader.over and (piece := content.read(_PIECE)):
+                try:
+                    parser.Parse(piece)
+                except LookupError as error:
+                    raise Unreadable(f"it is damaged: {part}: {error}") from error
                 since += len(piece)
                 if reader.done:
                     since = 0
@@ -285,7 +313,9 @@ class _SheetReader(_TextReader):
             self._formula = True
         elif name == "row":
             given = attributes.get("r", "")
-            number = int(given) if given.isdecimal() else self._row.number + 1
+            number = int(given[:7]) if given.isdecimal() else self._row.number + 1
+            if len(given) > 7 or number > MOST_ROWS:
+                raise Unreadable(f"it is damaged: a row's number is beyond {MOST_ROWS}")
             self._row = Row(number, hidden=_is_true(attributes.get("hidden")))
             self._size, self._place = 0, -1
         else:
@@ -337,10 +367,10 @@ class _SheetReader(_TextReader):
             )
         match kind:
             case "s":
-                return self._text_of(int(text))
+                return self._text_of(_index(text))
             case "n":
                 style = self._said.get("s", "")
-                number = self._formats[int(style)] if style and style != "0" else _number
+                number = self._formats[_index(style)] if style and style != "0" else _number
                 return number(text) if text else ""
             case "b":
                 return "TRUE" if _is_true(text) else "FALSE"
@@ -368,12 +398,25 @@ def _check_directory(start: bytes, path: Path) -> None:
         raise Unreadable("it is no workbook: the archive has too many members")
 
 
+def _check_room(held: Sized, part: str) -> None:
+    """Raise Unreadable where a list is full."""
+    if len(held) >= _ENTRIES:
+        raise Unreadable(f"it is no workbook: {part} lists more than {_ENTRIES} of a kind")
+
+
 def _no_doctype(*_: object) -> None:
     raise Unreadable("it is no workbook: one of its parts declares a document type")
 
 
 def _is_true(value: str | None) -> bool:
     return value in ("1", "true")
+
+
+def _index(text: str) -> int:
+    """A place in a list. Raises ValueError, and IndexError below 0 or beyond 32 bits."""
+    if not 0 <= (index := int(text)) < 1 << 31:
+        raise IndexError(text)
+    return index
 
 
 def _place(reference: str, otherwise: int) -> int:
@@ -413,25 +456,30 @@ def _format(number: str, codes: dict[str, str], epoch: date) -> Callable[[str], 
     code = _ASIDE.sub("", codes.get(number, "")).partition(";")[0]
     if "[" in code:  # elapsed time
         return _number
-    if (number.isdecimal() and int(number) in _DATES) or re.search("[dmyhs]", code, re.IGNORECASE):
+    if number in _DATES or re.search("[dmyhs]", code, re.IGNORECASE):
         return partial(_moment, epoch)
-    if re.fullmatch("00+", code):
+    if re.fullmatch("0{2,255}", code):
         return lambda text: str(_number(text)).zfill(len(code))
     return _number
 
 
 def _number(text: str) -> int | float:
-    """A number with the 15 digits that a sheet shows; a whole one as an integer."""
+    """A number with the 15 digits that a sheet shows; a whole one as an integer.
+
+    Raises ValueError, also for one that is infinite.
+    """
     if len(text) < 20 and text.isdecimal():
         return int(text)
     value = float(f"{float(text):.15g}")
+    if not isfinite(value):
+        raise ValueError(text)
     return int(value) if value.is_integer() and abs(value) < 1e15 else value
 
 
 def _moment(epoch: date, text: str) -> Cell:
     """A date, a time or both in ISO 8601, of a serial number of days."""
     serial = float(text)
-    if not 0 <= serial <= _LAST_DAY:
+    if not 0 <= serial <= (date.max - epoch).days:
         return _number(text)
     days, seconds = divmod(round(serial * 86_400), 86_400)
     clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"

@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import sqlite3
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -142,6 +144,21 @@ def test_dates_that_begin_in_1904(read) -> None:
     assert job.meta == {"x": "2026-11-28"}
 
 
+@pytest.mark.parametrize("first", [1900, 1904])
+def test_the_last_day_depends_on_the_first(read, first: int) -> None:
+    made = openpyxl.Workbook()
+    last = 2_958_465
+    if first == 1904:
+        made.epoch = openpyxl.utils.datetime.CALENDAR_MAC_1904
+        last -= 1462
+    made.active.append(["keywords", "x", "y", "z"])
+    made.active.append(["a", last, last + 1, 1e303])
+    for cell in made.active[2][1:]:
+        cell.number_format = "yyyy-mm-dd"
+    (job,) = read(saved(made), ".xlsx")
+    assert job.meta == {"x": "9999-12-31", "y": str(last + 1), "z": "1e+303"}
+
+
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
@@ -152,6 +169,12 @@ def test_dates_that_begin_in_1904(read) -> None:
         ("<c r='A2' t='s'><v>2</v></c>", "A2 is damaged"),
         ("<c r='A2' s='99'><v>1</v></c>", "A2 is damaged"),
         ("<c r='A2'><v>1,5</v></c>", "A2 is damaged"),
+        ("<c r='A2'><v>1e999</v></c>", "A2 is damaged"),
+        ("<c r='A2'><v>1.7976931348623157e308</v></c>", "A2 is damaged"),
+        ("<c r='A2'><v>nan</v></c>", "A2 is damaged"),
+        (f"<c r='A2' t='s'><v>{'9' * 20}</v></c>", "A2 is damaged"),
+        (f"<c r='A2' t='s'><v>{'9' * 5000}</v></c>", "A2 is damaged"),
+        ("<c r='A2' s='-1'><v>1</v></c>", "A2 is damaged"),
         (f"<c r='A2' t='str'><v>{'x' * 70_000}</v></c>", "longer than 64 KB"),
         ("<c r='A2' t='str'><v>a&#x202e;b</v></c>", "U+202E is not allowed"),
     ],
@@ -190,13 +213,40 @@ def test_texts_of_every_kind(read, prefix: str) -> None:
 
 def test_the_sheet(read, beside) -> None:
     sheets = book(["keywords"], ["a"], name="Spring", Notes=[["keywords"], ["b"]], Empty=[])
-    with pytest.raises(JobFileError, match=r"several sheets, 'Spring', 'Notes'.*--sheet 'Spring'"):
+    with pytest.raises(JobFileError, match=r"such as 'Spring' and 'Notes'; .*--sheet 'Spring'"):
         read(sheets, ".xlsx")
     beside('sheet = "notes"', ".xlsx")
     assert read(sheets, ".xlsx")[0].keywords == "b"
     beside('sheet = "Summer"', ".xlsx")
     with pytest.raises(JobFileError, match="no sheet 'Summer'; it has 'Spring', 'Notes', 'Empty'"):
         read(sheets, ".xlsx")
+
+
+def test_a_sheet_behind_many_hidden_and_empty_ones(read) -> None:
+    made = openpyxl.Workbook()
+    made.active.append(["hidden"])
+    for n in range(25):
+        made.create_sheet(f"Empty {n}").sheet_state = "visible" if n % 2 else "hidden"
+    for row in (["keywords"], ["red"]):
+        made.create_sheet("Jobs") if "Jobs" not in made.sheetnames else None
+        made["Jobs"].append(row)
+    made.active.sheet_state = "hidden"
+    made.active = made.sheetnames.index("Jobs")
+    assert [job.keywords for job in read(saved(made), ".xlsx")] == ["red"]
+
+
+def test_one_part_named_as_many_sheets_is_looked_at_once(read, monkeypatch) -> None:
+    looked, rows = [], xlsx.Workbook.rows
+    monkeypatch.setattr(xlsx.Workbook, "rows", lambda *said: looked.append(said) or rows(*said))
+
+    def many(name: str, data: bytes) -> bytes:
+        start, sheet, end = data.partition(b'<sheet name="Jobs"')
+        rest, close, end = end.partition(b"/>")
+        return data if not sheet else start + (sheet + rest + close) * 1000 + end
+
+    with pytest.raises(JobFileError, match="is empty"):
+        read(changed(book(), many), ".xlsx")
+    assert len(looked) == 1
 
 
 def test_what_is_hidden(read, told: list[Notice]) -> None:
@@ -247,6 +297,31 @@ def test_texts_that_many_cells_share_are_counted_for_each(read) -> None:
 ROWS = "<row><c r='A1' t='s'><v>0</v></c></row><row><c t='s'><v>1</v></c></row>"
 
 
+def of_shared_texts(count: int, letters: int) -> bytes:
+    """A workbook of long texts under a header, one in each row."""
+    rows = "".join(f"<row><c t='s'><v>{n}</v></c></row>" for n in range(count + 1))
+    texts = "".join(f"<si><t>{n}{'x' * letters}</t></si>" for n in range(count))
+    return changed(
+        with_sheet(rows),
+        lambda name, data: data.replace(b"<si><t>shared</t></si>", texts.encode()),
+    )
+
+
+def row_number(data: bytes, number: str) -> bytes:
+    return data.replace(b"<row><c t=", f"<row r='{number}'><c t=".encode())
+
+
+def in_encoding(name: str, data: bytes, encoding: str) -> bytes:
+    said = f"<?xml version='1.0' encoding='{encoding}'?>".encode()
+    return said + data if "sheet1" in name else data
+
+
+def times(data: bytes, tag: bytes, count: int, before: bytes) -> bytes:
+    """Data with `count` elements more of a kind before its end."""
+    more = b"".join(tag + b'Id="a%d" numFmtId="%d" r:id="rId1"/>' % (n, n) for n in range(count))
+    return data.replace(before, more + before)
+
+
 def bomb(name: str, data: bytes) -> bytes:
     return data.replace(b"</row>", b"</row>" + b"<row/>" * 400_000) if "sheet1" in name else data
 
@@ -261,12 +336,90 @@ def bomb(name: str, data: bytes) -> bytes:
         (lambda n, d: None if "sheet1" in n else d, "lacks xl/worksheets/sheet1.xml"),
         (lambda n, d: None if n.startswith("_rels") else d, "no workbook"),
         (lambda n, d: d.replace(b"A1", b"ZZZ1") if "sheet1" in n else d, "columns"),
+        (lambda n, d: row_number(d, "1048577"), "row's number is beyond 1048576"),
+        (lambda n, d: row_number(d, "9" * 20), "row's number is beyond 1048576"),
+        (lambda n, d: row_number(d, "9" * 5000), "row's number is beyond 1048576"),
+        (lambda n, d: in_encoding(n, d, "foo"), "unknown encoding: foo"),
+        (lambda n, d: in_encoding(n, d, "shift_jis"), "multi-byte encodings"),
+        (lambda n, d: times(d, b"<xf ", 70_000, b"</cellXfs>"), "lists more than 65536"),
+        (lambda n, d: times(d, b"<numFmt ", 70_000, b"<fonts"), "lists more than 65536"),
+        (lambda n, d: times(d, b"<sheet ", 70_000, b"</sheets>"), "lists more than 65536"),
+        (lambda n, d: times(d, b"<Relationship ", 70_000, b"</Relationships>"), "lists more than"),
     ],
 )
 def test_a_workbook_that_is_no_good(read, monkeypatch, change, reason: str) -> None:
     monkeypatch.setattr(files, "UNPACKED", 1_000_000 if change is bomb else 100_000_000)
     with pytest.raises(JobFileError, match=reason):
         read(changed(with_sheet(ROWS), change), ".xlsx")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_part_packed_by_a_method_that_unpacks_without_bound(read, method: int) -> None:
+    source, target = zipfile.ZipFile(BytesIO(book(["keywords"], ["red"]))), BytesIO()
+    with zipfile.ZipFile(target, "w") as out:
+        for name in source.namelist():
+            out.writestr(name, source.read(name), method if "sheet1" in name else None)
+    with pytest.raises(JobFileError, match=r"sheet1\.xml is packed by another method"):
+        read(target.getvalue(), ".xlsx")
+
+
+def test_a_list_of_formats_that_is_too_large(read, monkeypatch) -> None:
+    monkeypatch.setattr(xlsx, "_LISTING", 1 << 20)
+    content = changed(
+        book(["keywords"], ["red"]), lambda n, d: d + b" " * (1 << 20) if "styles" in n else d
+    )
+    with pytest.raises(JobFileError, match=r"styles\.xml takes over 1 MB"):
+        read(content, ".xlsx")
+
+
+def test_formats_are_read_once_for_each_kind_of_number(read, monkeypatch) -> None:
+    made = openpyxl.Workbook()
+    made.active.append(["keywords", *(f"c{n}" for n in range(40))])
+    made.active.append(["a", *range(1, 41)])
+    for n, cell in enumerate(made.active[2][1:]):
+        cell.number_format = "0000"
+        cell.font = openpyxl.styles.Font(size=n + 1)
+    asked, read_format = [], xlsx._format
+    monkeypatch.setattr(
+        xlsx, "_format", lambda number, **said: asked.append(number) or read_format(number, **said)
+    )
+    (job,) = read(saved(made), ".xlsx")
+    assert job.meta["c39"] == "0040"
+    assert len(asked) == 2
+
+
+def test_texts_that_find_no_room_on_the_disk(read, monkeypatch) -> None:
+    connect = sqlite3.connect
+
+    def full(*place: str, **said: Any) -> sqlite3.Connection:
+        table = connect(*place, **said)
+        table.execute("PRAGMA max_page_count=3")
+        return table
+
+    monkeypatch.setattr(sqlite3, "connect", full)
+    with pytest.raises(JobFileError, match=r"cannot be kept.*TMPDIR: database or disk is full"):
+        read(of_shared_texts(50, 1_000), ".xlsx")
+
+
+def test_few_shared_texts_are_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.xlsx"
+    path.write_bytes(of_shared_texts(600, 60_000))
+    with xlsx.open_workbook(path, 65_536) as opened:
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in opened.rows(opened.sheets[0])) == 601
+            assert tracemalloc.get_traced_memory()[1] < 20_000_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_name_in_the_archive_that_is_not_utf_8(read) -> None:
+    content = bytearray(book(["keywords"], ["red"]))
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 9] |= 8  # its name is in UTF-8
+    content[entry + 46] = 255
+    with pytest.raises(JobFileError, match="it is damaged: 'utf-8' codec"):
+        read(bytes(content), ".xlsx")
 
 
 def test_an_archive_of_very_many_members(read, monkeypatch) -> None:
