@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from decimal import Decimal
 from functools import cache, cached_property, lru_cache, partial
 from math import isfinite
 from pathlib import Path
@@ -41,6 +42,9 @@ _DATES = frozenset(map(str, [*range(14, 23), *range(27, 37), 45, 47, *range(50, 
 """The built-in number formats of dates and times (ECMA-376, 18.8.30)."""
 _ASIDE = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^\]]*\]', re.IGNORECASE)
 """Parts of a number format that say nothing of its kind: texts, fillers, colours, languages."""
+_COLOURS = re.compile(r"\[[^\]]*\]")
+"""Colours, languages and conditions, which change no digit."""
+_ZEROS = re.compile("(0{2,255})(;.*)?", re.DOTALL)
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 _LETTERS = re.compile("[A-Z]{1,3}", re.ASCII)
 
@@ -125,7 +129,7 @@ class Workbook:
         """The rows of a sheet that have a value, in its order."""
         reader = _SheetReader(self._text, self._formats, self._limit, self._stale)
         for row in self._parsed(sheet.part, reader):
-            if row.cells or row.problem:
+            if row.problem or any(str(cell).strip() for cell in row.cells.values()):
                 yield row
 
     def _related(self, part: str) -> dict[str, tuple[str, str]]:
@@ -458,8 +462,8 @@ def _format(number: str, codes: dict[str, str], epoch: date) -> Callable[[str], 
         return _number
     if number in _DATES or re.search("[dmyhs]", code, re.IGNORECASE):
         return partial(_moment, epoch)
-    if re.fullmatch("0{2,255}", code):
-        return lambda text: str(_number(text)).zfill(len(code))
+    if zeros := _ZEROS.fullmatch(_COLOURS.sub("", codes.get(number, ""))):
+        return lambda text: str(_number(text)).zfill(len(zeros[1]))
     return _number
 
 
@@ -470,10 +474,12 @@ def _number(text: str) -> int | float:
     """
     if len(text) < 20 and text.isdecimal():
         return int(text)
-    value = float(f"{float(text):.15g}")
+    shown = f"{float(text):.15g}"
+    value = float(shown)
     if not isfinite(value):
         raise ValueError(text)
-    return int(value) if value.is_integer() and abs(value) < 1e15 else value
+    # a float of more than 15 digits has others behind those that are shown
+    return int(Decimal(shown)) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def _moment(epoch: date, text: str) -> Cell:

@@ -111,6 +111,11 @@ def test_bad_rows_have_their_numbers_in_the_sheet(read) -> None:
         (123, "0", "123"),
         (1.1, "0.00", "1.1"),
         (1e15 + 1, None, "1000000000000001"),
+        (1.23456789012346e20, None, "123456789012346000000"),
+        (1e21, None, "1e+21"),
+        (123, '"SKU-"00000', "123"),
+        (123, "000\\-000", "123"),
+        (123, "[Red]00000;[Blue]-00000", "00123"),
         (datetime.date(2026, 11, 28), None, "2026-11-28"),
         (datetime.date(2026, 11, 28), "dd/mm/yyyy", "2026-11-28"),
         (datetime.date(1900, 2, 28), None, "1900-02-28"),
@@ -133,6 +138,18 @@ def test_values(read, value: Any, style: str | None, text: str) -> None:
         made.active["B2"].number_format = style
     (job,) = read(saved(made), ".xlsx")
     assert job.meta == {"x": text}
+
+
+def test_a_row_of_blank_texts_is_skipped_as_in_a_csv(read) -> None:
+    rows = read(book(["keywords", "x"], ["a", 1], [" ", "\t "], ["b", 2]), ".xlsx")
+    assert [(row.keywords, row.row) for row in rows] == [("a", 2), ("b", 4)]
+
+
+def test_long_whole_numbers_as_excel_writes_them(read) -> None:
+    cells = "<c r='A2' t='s'><v>1</v></c><c r='B2'><v>1.23456789012346E+15</v></c>"
+    header = "<c r='A1' t='s'><v>0</v></c><c r='B1' t='str'><v>ean</v></c>"
+    (job,) = read(with_sheet(f"<row r='1'>{header}</row><row r='2'>{cells}</row>"), ".xlsx")
+    assert job.meta == {"ean": "1234567890123460"}
 
 
 def test_dates_that_begin_in_1904(read) -> None:
