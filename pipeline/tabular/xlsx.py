@@ -40,9 +40,9 @@ _TEXTS = 64
 """Shared texts at hand, of up to a row's letters each."""
 _DATES = frozenset(map(str, [*range(14, 23), *range(27, 37), 45, 47, *range(50, 59)]))
 """The built-in number formats of dates and times (ECMA-376, 18.8.30)."""
-_ASIDE = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^\]]*\]', re.IGNORECASE)
+_ASIDE = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?![hms]+\])[^][]*\]', re.IGNORECASE)
 """Parts of a number format that say nothing of its kind: texts, fillers, colours, languages."""
-_COLOURS = re.compile(r"\[[^\]]*\]")
+_COLOURS = re.compile(r"\[[^][]*\]")
 """Colours, languages and conditions, which change no digit."""
 _ZEROS = re.compile("(0{2,255})(;.*)?", re.DOTALL)
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
