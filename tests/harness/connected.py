@@ -99,9 +99,9 @@ def _answers(workdir: Workdir) -> bool:
 @contextmanager
 def workers(workdir: Workdir, count: int) -> Iterator[Process]:
     """A supervisor with `count` stand-in workers, all of which answer."""
-    with running(
-        workdir.start(sys.executable, "-m", "tests.harness.connected", str(count))
-    ) as process:
+    words = (sys.executable, "-m", "tests.harness.connected", str(count))
+    # the supervisor says there why a worker ends
+    with running(workdir.start(*words, output=workdir.log)) as process:
         await_workers(workdir, count, process)
         yield process
 

@@ -213,6 +213,7 @@ class Executor:
         self._queue.requeue(lease.run, lease.job, reason)
 
     def _report_unhealthy(self, lease: Lease, reason: str) -> None:
+        log.error("this worker cannot go on", run=lease.run, job=lease.job, reason=reason)
         self.metrics.requeued("unhealthy")
         self._leases.end(lease)
         self._queue.report_error(lease.run, reason, worker=self.name, fatal=False)
