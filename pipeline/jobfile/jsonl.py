@@ -61,12 +61,19 @@ def _spans_lines(path: Path, encoding: str) -> bool:
     """True if the first value of a file takes more than a line."""
     with open_text(path, encoding) as file:
         text = file.read(_AHEAD).decode("utf-8", "surrogateescape")
-    start = _SPACE.match(text).end()  # type: ignore[union-attr]
+    start = _past_space(text, 0)
     try:
         _, end = _ANY.raw_decode(text, start)
     except (json.JSONDecodeError, RecursionError):
         return False  # a broken line, or one with a part of a longer value
     return "\n" in text[start:end]
+
+
+def _past_space(text: str, start: int) -> int:
+    """The place from `start` on of the first character that is not blank, or the text's end."""
+    blank = _SPACE.match(text, start)
+    assert blank  # of no length, where there is none
+    return blank.end()
 
 
 def _lines(file: io.BufferedReader) -> Iterator[tuple[int, bytes | RawRow]]:
@@ -144,7 +151,7 @@ class _Values:
                 self._ended = not piece
                 self._text = self._text[self._at :] + self._decoder.decode(piece, self._ended)
                 self._at = 0
-            self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
+            self._at = _past_space(self._text, self._at)
             if self._ended or len(self._text) - self._at >= _AHEAD:
                 return self._text[self._at : self._at + 1]
 
